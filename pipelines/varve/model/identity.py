@@ -1,0 +1,75 @@
+"""Identity of a series: its canonical text and the two hashes stored with its samples.
+
+series_id is 12 bits of a hash of the metric name, then 52 bits of a hash of the canonical text:
+sorted by it, the series of one metric lie together in every file. check is 32 more bits of the
+text's hash and tells two series that share an id apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+MetricType = Literal["counter", "gauge", "histogram", "summary", "info", "stateset", "unknown"]
+
+_TEXT_BITS = 52
+_TEXT_MASK = (1 << _TEXT_BITS) - 1
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesDefinition:
+    """What a series_id stands for: one row of the table series, less the times it was seen."""
+
+    series_id: int
+    check: int
+    metric: str
+    tags: tuple[tuple[str, str], ...]
+    """Sorted by name, without `__name__` and without empty values."""
+    type: str = "unknown"
+    unit: str = ""
+    help: str = ""
+
+
+def canonical(metric: str, tags: Mapping[str, str]) -> str:
+    r"""`name{k="v",...}`, labels sorted by name; `\`, `"` and newline escaped in values.
+
+    An empty value is an absent label and is left out.
+
+    >>> canonical("up", {"job": "node", "instance": "a:1", "zone": ""})
+    'up{instance="a:1",job="node"}'
+    """
+    labels = ",".join(f'{k}="{v.translate(_ESCAPES)}"' for k, v in sorted(tags.items()) if v)
+    return f"{metric}{{{labels}}}"
+
+
+def identify(metric: str, tags: Mapping[str, str]) -> tuple[int, int]:
+    """(series_id, check) of a series, signed 64 and 32 bits."""
+    digest = hashlib.blake2b(canonical(metric, tags).encode()).digest()
+    unsigned = metric_prefix(metric) << _TEXT_BITS | int.from_bytes(digest[:8]) & _TEXT_MASK
+    return _signed(unsigned), int.from_bytes(digest[8:12], signed=True)
+
+
+def define(
+    metric: str, tags: Mapping[str, str], *, type: str = "unknown", unit: str = "", help: str = ""
+) -> SeriesDefinition:
+    series_id, check = identify(metric, tags)
+    kept = tuple(sorted((k, v) for k, v in tags.items() if v))
+    return SeriesDefinition(series_id, check, metric, kept, type, unit, help)
+
+
+def metric_prefix(metric: str) -> int:
+    """The 12 bits that all series of a metric share, 0 to 4095."""
+    return int.from_bytes(hashlib.blake2b(metric.encode()).digest()[:8]) >> _TEXT_BITS
+
+
+def id_range(metric: str) -> tuple[int, int]:
+    """Least and greatest series_id a series of the metric can have, both inclusive."""
+    first = metric_prefix(metric) << _TEXT_BITS
+    return _signed(first), _signed(first | _TEXT_MASK)
+
+
+def _signed(unsigned: int) -> int:
+    return unsigned - (1 << 64) if unsigned >> 63 else unsigned

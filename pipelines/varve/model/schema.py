@@ -1,0 +1,128 @@
+"""The tables, as schemas/tables describes them. Code asks here and repeats no column.
+
+A DDL file is Spark SQL; rollup.sql stands for the four tiers, with {tier} in place of the name.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+import sqlglot
+from sqlglot import expressions as sql
+
+from varve.model.resources import schemas_dir
+from varve.model.window import TIERS
+
+TABLES = (
+    "samples",
+    "series",
+    *(tier.table for tier in TIERS),
+    "quarantine",
+    "repairs",
+    "baselines",
+    "anomalies",
+    "alerts",
+    "forecasts",
+    "capacity",
+)
+
+_PRIMITIVES: dict[str, tuple[str, pa.DataType]] = {
+    "BIGINT": ("long", pa.int64()),
+    "INT": ("integer", pa.int32()),
+    "DOUBLE": ("double", pa.float64()),
+    "TEXT": ("string", pa.string()),
+    "VARCHAR": ("string", pa.string()),
+    "BINARY": ("binary", pa.binary()),
+    "BOOLEAN": ("boolean", pa.bool_()),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """delta_type is the type in Delta's schema JSON."""
+
+    name: str
+    arrow_type: pa.DataType
+    delta_type: Any
+    nullable: bool
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableSchema:
+    name: str
+    comment: str
+    columns: tuple[Column, ...]
+    ddl: str
+    """The CREATE TABLE statement, Spark SQL."""
+
+    @property
+    def arrow(self) -> pa.Schema:
+        return pa.schema([pa.field(c.name, c.arrow_type, nullable=c.nullable) for c in self.columns])
+
+    @property
+    def delta_json(self) -> str:
+        """Schema string of the Delta protocol (struct type)."""
+        fields = [
+            {
+                "name": c.name,
+                "type": c.delta_type,
+                "nullable": c.nullable,
+                "metadata": {"comment": c.comment},
+            }
+            for c in self.columns
+        ]
+        return json.dumps({"type": "struct", "fields": fields})
+
+    def names(self) -> list[str]:
+        return [c.name for c in self.columns]
+
+
+@cache
+def table_schema(name: str) -> TableSchema:
+    """KeyError if there is no such table."""
+    if name not in TABLES:
+        raise KeyError(name)
+    tier = name.removeprefix("rollup_")
+    file = "rollup" if tier != name else name
+    ddl = (schemas_dir() / "tables" / f"{file}.sql").read_text().replace("{tier}", tier)
+    create = sqlglot.parse_one(ddl, dialect="spark")
+    defined = create.this.expressions
+    comment = create.find(sql.SchemaCommentProperty)
+    return TableSchema(
+        name, comment.this.name if comment else "", tuple(map(_column, defined)), ddl.strip()
+    )
+
+
+def _column(definition: sql.ColumnDef) -> Column:
+    constraints = {type(c.kind): c.kind for c in definition.constraints}
+    comment = constraints.get(sql.CommentColumnConstraint)
+    delta_type, arrow_type = _types(definition.args["kind"])
+    nullable = sql.NotNullColumnConstraint not in constraints
+    return Column(definition.name, arrow_type, delta_type, nullable, comment.this.name if comment else "")
+
+
+def _types(kind: sql.DataType) -> tuple[Any, pa.DataType]:
+    name, nested = kind.this.value, kind.expressions
+    if name == "MAP":
+        (key, arrow_key), (value, arrow_value) = map(_types, nested)
+        delta = {"type": "map", "keyType": key, "valueType": value, "valueContainsNull": True}
+        return delta, pa.map_(arrow_key, arrow_value)
+    if name == "ARRAY":
+        element, arrow_element = _types(nested[0])
+        delta = {"type": "array", "elementType": element, "containsNull": True}
+        return delta, pa.list_(pa.field("element", arrow_element))
+    if name == "STRUCT":
+        fields = [(f.name, *_types(f.args["kind"])) for f in nested]
+        delta = {
+            "type": "struct",
+            "fields": [
+                {"name": n, "type": d, "nullable": True, "metadata": {}} for n, d, _ in fields
+            ],
+        }
+        return delta, pa.struct([pa.field(n, a) for n, _, a in fields])
+    return _PRIMITIVES[name]

@@ -1,0 +1,13 @@
+CREATE TABLE quarantine (
+  query STRING NOT NULL COMMENT 'Ingest query that refused the record: bulk or critical.',
+  topic STRING NOT NULL COMMENT 'Kafka topic of the message.',
+  partition INT NOT NULL COMMENT 'Kafka partition of the message, from 0.',
+  offset BIGINT NOT NULL COMMENT 'Kafka offset of the message, from 0.',
+  ts BIGINT COMMENT 'Kafka timestamp of the message. Milliseconds since the Unix epoch, UTC.',
+  reason STRING NOT NULL COMMENT 'Why: a member of varve.ingest.reasons.',
+  detail STRING NOT NULL COMMENT 'What exactly was wrong, for a person.',
+  samples BIGINT NOT NULL COMMENT 'Samples refused by this row; 1 for a message that cannot be read at all. At least 1.',
+  value BINARY COMMENT 'The refused bytes: the whole message, or the refused part in the format of the message. NULL for a limit beyond its examples.',
+  rejected_at BIGINT NOT NULL COMMENT 'When it was refused. Milliseconds since the Unix epoch, UTC.'
+) USING DELTA
+COMMENT 'What ingest could not store, with the reason. Append only. One writer: jobs/ingest.py.'
