@@ -1,26 +1,48 @@
-"""Where the files that ship with the package are: schemas/ and the default conf/."""
+"""Where the files that ship with Varve are: schemas, default settings and jars.
 
-from __future__ import annotations
+An installed wheel carries `schemas/` and `conf/` as package data under `varve/_data`; a checkout
+has them at its top. Everything that loads one of these files asks here.
+"""
 
-from functools import cache
+import sys
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def schemas_dir() -> Path:
-    return _resource("schemas")
+    """Folder of table and wire schemas. Raises FileNotFoundError, see `_folder`."""
+    return _folder("schemas")
 
 
 def conf_dir() -> Path:
-    """Defaults only; a user's own file is named by --config or VARVE_CONFIG."""
-    return _resource("conf")
+    """Folder of default settings. Raises FileNotFoundError, see `_folder`."""
+    return _folder("conf")
 
 
-@cache
-def _resource(name: str) -> Path:
-    """In a wheel inside the package, in a checkout at its top."""
-    for candidate in (_PACKAGE / "_data" / name, _PACKAGE.parents[1] / name):
-        if candidate.is_dir():
-            return candidate
-    raise FileNotFoundError(f"{name}/ is neither in {_PACKAGE / '_data'} nor in a checkout")
+def jars_dir(kind: str) -> Path:
+    """Folder of jars fetched by `make setup`; `kind` is "spark" or "kafka".
+
+    They belong to the Python environment in use, so `varve reset` leaves them and each
+    environment has those of its own lock. Raises FileNotFoundError when they are not there.
+    """
+    folder = Path(sys.prefix) / "share" / "varve" / "jars" / kind
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no jars in {folder}: run `make setup` in the checkout")
+    return folder
+
+
+def _folder(name: str) -> Path:
+    """The packaged folder, else the checkout's.
+
+    Raises FileNotFoundError if neither is there: the installation is incomplete.
+    """
+    packaged = _PACKAGE / "_data" / name
+    if packaged.is_dir():
+        return packaged
+    checkout = _PACKAGE.parent.parent / name
+    if checkout.is_dir():
+        return checkout
+    raise FileNotFoundError(
+        f"neither {packaged} nor {checkout} exists: install Varve again from its wheel or checkout"
+    )
