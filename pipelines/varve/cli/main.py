@@ -1,0 +1,64 @@
+"""Entry point: finds the subcommand, loads the settings, prints errors as one line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from varve import __version__
+from varve.model.errors import VarveError
+from varve.settings import load
+
+DESCRIPTION = """\
+Varve: metrics through Kafka and Spark into open Delta tables, answered by PromQL and SQL.
+
+Start here:
+  varve up --demo          run everything on this machine, with generated history
+  varve query 'up'         ask in PromQL, in another terminal
+  varve sql 'FROM metrics_1m LIMIT 5'
+"""
+
+# Subcommand, module, one line. Modules are imported when used, so that help is instant.
+COMMANDS = (
+    ("up", "varve.cli.up", "run the whole platform on this machine"),
+    ("status", "varve.cli.status", "what runs, how far it is, what it refused"),
+    ("query", "varve.cli.query", "evaluate a PromQL expression: a table or a plot"),
+    ("sql", "varve.cli.sql", "run SQL over the tables and views, without Java"),
+    ("serve", "varve.cli.serve", "run one service in the foreground"),
+    ("config", "varve.cli.config", "print the settings in force and where they came from"),
+    ("reset", "varve.cli.reset", "delete the data of a home"),
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 1 refused or failed with a reason on stderr, 2 wrong usage."""
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="varve", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"varve {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    wanted = next((a for a in arguments if not a.startswith("-")), None)
+    modules: dict[str, Any] = {}
+    for name, module, summary in COMMANDS:
+        sub = subparsers.add_parser(
+            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        sub.add_argument("--home", type=Path, metavar="DIR", help="data folder (default: .varve)")
+        sub.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
+        if name == wanted:
+            modules[name] = importlib.import_module(module)
+            modules[name].configure(sub)
+    args = parser.parse_args(arguments)
+    try:
+        settings, origins = load(args.config, overrides={"home": args.home})
+        args.origins = origins
+        return int(modules[args.command].run(args, settings))
+    except VarveError as err:
+        print(f"varve {args.command}: {err}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

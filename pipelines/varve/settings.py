@@ -1,0 +1,292 @@
+"""Every setting, in one typed tree. Only services, the command line and jobs read it.
+
+Order, the later wins: the defaults here, a TOML file, VARVE_SECTION__KEY in the environment,
+options of the command line. `varve config` prints what is in force and where it came from.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from varve.model.errors import NeedsOperator
+
+ENV_PREFIX = "VARVE_"
+# Read before the tree exists: where the file is.
+CONFIG_ENV = "VARVE_CONFIG"
+
+
+def _resolve(value: object) -> object:
+    """`env:NAME` and `file:PATH` stand for a secret kept elsewhere."""
+    if not isinstance(value, str):
+        return value
+    if value.startswith("env:"):
+        name = value.removeprefix("env:")
+        if name not in os.environ:
+            raise ValueError(f"the environment variable {name} is not set")
+        return os.environ[name]
+    if value.startswith("file:"):
+        path = Path(value.removeprefix("file:")).expanduser()
+        try:
+            return path.read_text().strip()
+        except OSError as err:
+            raise ValueError(f"cannot read the secret in {path}: {err.strerror}") from err
+    return value
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_resolve)]
+"""Never shown. Written as it is, or as env:NAME or file:PATH."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Topics(Section):
+    raw: str = "raw-metrics"
+    """Samples of the bulk query."""
+    critical: str = "raw-metrics-critical"
+    """Samples that a storm on the bulk topic must not delay."""
+    series: str = "metric-series"
+    """Definitions of series, for producers that send Arrow without them."""
+    anomalies: str = "metric-anomalies"
+    """Where the anomaly job reports."""
+    alerts: str = "alerts"
+    """Where rules report changes of an alert's state."""
+
+
+class Kafka(Section):
+    bootstrap_servers: str = ""
+    """host:port, comma separated. Empty: `varve up` starts its own broker on loopback."""
+    port: int = Field(9092, ge=1, le=65535)
+    """Port of the broker that `varve up` starts. 9092 as everywhere."""
+    controller_port: int = Field(9093, ge=1, le=65535)
+    """Controller port of that broker."""
+    partitions: int = Field(4, ge=1, le=10_000)
+    """Partitions of a topic that Varve creates. 4: two cores and room to double."""
+    retention_s: int = Field(7_200, gt=0)
+    """Seconds the broker that `varve up` starts keeps a message. 2 h: an outage of a demo."""
+    retention_bytes: int = Field(1_000_000_000, gt=0)
+    """Bytes it keeps, all topics together. 1 GB: a laptop's disk."""
+    heap_mb: int = Field(512, ge=128)
+    """Its Java heap in MiB."""
+    topics: Topics = Topics()
+    options: dict[str, Secret] = {}
+    """Further options of Kafka clients by Kafka's names (security.protocol, ...)."""
+
+
+class Storage(Section):
+    root: str = ""
+    """Folder or s3://bucket/prefix of the tables. Empty: tables/ under home."""
+    options: dict[str, Secret] = {}
+    """Storage options of delta-rs: AWS_REGION, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ..."""
+
+
+class Spark(Section):
+    master: str = "local[2]"
+    """Spark master of `varve up`. Jobs started by spark-submit take theirs from it."""
+    driver_memory_mb: int = Field(1_024, ge=512)
+    """Java heap of the Spark process in MiB. Rows never enter it; 1 GiB leaves room for Python."""
+
+
+class Ingest(Section):
+    trigger_s: float = Field(2.0, ge=0)
+    """Seconds between batches. 2: under 5 s from sample to answer, about 43 k commits a day."""
+    max_messages_per_batch: int = Field(20_000, gt=0)
+    """Kafka messages one batch takes at most. Bounds its memory: about 1,000 samples each."""
+    max_future_s: int = Field(600, ge=0)
+    """Seconds a sample's timestamp may be ahead of the broker's clock. 10 min: a wrong clock is
+    seen as one, a slightly fast one is not."""
+    late_after_s: int = Field(7_200, gt=0)
+    """Samples older than this go to files of their own, so that recent files stay narrow. 2 h."""
+    complete_every_s: float = Field(2.0, gt=0)
+    """Seconds between notes of how far input is complete."""
+    on_expired_offsets: str = Field("stop", pattern="^(stop|count)$")
+    """stop: when Kafka has dropped offsets not yet stored, stop and say so. count: go on, and note
+    the gap in the commit."""
+
+
+class Rollup(Section):
+    trigger_s: float = Field(5.0, gt=0)
+    """Seconds between looks at the table below."""
+    grace_s: float = Field(10.0, ge=0)
+    """Seconds a window stays open after everything produced before its end is stored. 10: samples
+    of clients that batch arrive before their window closes, later ones are repairs."""
+    repair_every_s: float = Field(60.0, ge=0)
+    """Seconds for which late samples are gathered before their windows are repaired."""
+    repair_keys: int = Field(100_000, gt=0)
+    """Windows that, once touched, are repaired without waiting for repair_every_s."""
+
+
+class Retention(Section):
+    samples_days: float = Field(15, ge=0.01)
+    """Days raw samples are kept. Samples older than four fifths of it are refused."""
+    rollup_1m_days: float = Field(30, gt=0)
+    rollup_5m_days: float = Field(90, gt=0)
+    rollup_1h_days: float = Field(395, gt=0)
+    rollup_1d_days: float = Field(395, gt=0)
+
+    @model_validator(mode="after")
+    def _each_tier_outlives_the_one_below(self) -> Retention:
+        chain = ("samples", "rollup_1m", "rollup_5m", "rollup_1h")
+        for below, above in zip(chain, chain[1:], strict=False):
+            if getattr(self, f"{above}_days") < getattr(self, f"{below}_days") + 1:
+                raise ValueError(f"{above}_days must exceed {below}_days by a day at least")
+        if self.rollup_1d_days < self.rollup_1h_days:
+            raise ValueError("rollup_1d_days must be at least rollup_1h_days")
+        return self
+
+
+class Query(Section):
+    host: str = "127.0.0.1"
+    """Address the query service listens on. Loopback: it has no authentication."""
+    port: int = Field(9690, ge=1, le=65535)
+    lookback_s: int = Field(300, gt=0)
+    """Seconds an instant selector looks back. 300 as in Prometheus: dashboards moved here keep
+    their answers."""
+    poll_ms: int = Field(250, ge=10)
+    """Milliseconds between looks at the tables' logs."""
+    max_points: int = Field(11_000, gt=0)
+    """Points of one series in a range query. 11,000 as in Prometheus."""
+    max_samples: int = Field(50_000_000, gt=0)
+    """Samples one query may hold. 50 M as in Prometheus."""
+    timeout_s: float = Field(120, gt=0)
+    """Seconds one query may take. 120 as in Prometheus."""
+    cache_mb: int = Field(512, ge=16)
+    """MiB of decoded files kept in memory."""
+
+
+class Collector(Section):
+    enabled: bool = True
+    """Whether `varve up` measures this machine."""
+    interval_s: float = Field(5.0, gt=0)
+    """Seconds between measurements."""
+    instance: str = ""
+    """Label instance of its series. Empty: this machine's name."""
+
+
+class Demo(Section):
+    days: float = Field(8, gt=0)
+    """Days of generated history. 8: a week for a baseline and a day to compare."""
+    interval_s: int = Field(60, gt=0)
+    """Seconds between its samples."""
+    seed: int = 1
+    """Equal seeds and end times give equal values."""
+
+
+class Supervision(Section):
+    attempts: int = Field(5, ge=0)
+    """Restarts of a component in a row before `varve up` gives up."""
+    backoff_s: float = Field(1.0, gt=0)
+    """Seconds before the first restart; each further one waits twice as long."""
+    healthy_after_s: float = Field(60, gt=0)
+    """Seconds a component must run for its restarts to be forgotten."""
+    log_bytes: int = Field(10_000_000, gt=0)
+    """Bytes of a component's log before it is rotated; three older ones are kept."""
+
+
+class Settings(Section):
+    home: Path = Path(".varve")
+    """Folder of everything `varve up` keeps: tables, broker, logs."""
+    kafka: Kafka = Kafka()
+    storage: Storage = Storage()
+    spark: Spark = Spark()
+    ingest: Ingest = Ingest()
+    rollup: Rollup = Rollup()
+    retention: Retention = Retention()
+    query: Query = Query()
+    collector: Collector = Collector()
+    demo: Demo = Demo()
+    supervision: Supervision = Supervision()
+
+    def storage_root(self) -> str:
+        return self.storage.root or str((self.home / "tables").absolute())
+
+    def storage_options(self) -> dict[str, str]:
+        return {k: v.get_secret_value() for k, v in self.storage.options.items()}
+
+
+def load(
+    file: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> tuple[Settings, dict[str, str]]:
+    """The settings, and for every key that is not a default ("kafka.port") where it came from.
+
+    overrides: options of the command line by dotted key. file: by default that of VARVE_CONFIG.
+    Raises NeedsOperator for a missing file, bad TOML, an unknown key (naming the nearest) or a
+    value out of bounds.
+    """
+    env = os.environ if env is None else env
+    origins: dict[str, str] = {}
+    tree: dict[str, Any] = {}
+    if file is None and env.get(CONFIG_ENV):
+        file = Path(env[CONFIG_ENV])
+    if file is not None:
+        tree = _read(file)
+        origins |= dict.fromkeys(_keys(tree), str(file))
+    for name, value in sorted(env.items()):
+        if name.startswith(ENV_PREFIX) and name != CONFIG_ENV:
+            key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
+            _put(tree, key, value)
+            origins[key] = name
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            _put(tree, key, value)
+            origins[key] = "command line"
+    try:
+        return Settings.model_validate(tree), origins
+    except ValidationError as err:
+        raise NeedsOperator("\n".join(_explain(e, origins) for e in err.errors())) from err
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except OSError as err:
+        raise NeedsOperator(f"cannot read the settings in {file}: {err.strerror}") from err
+    except tomllib.TOMLDecodeError as err:
+        raise NeedsOperator(f"{file} is not valid TOML: {err}") from err
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+    tree[last] = value
+
+
+def _keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for name, value in tree.items():
+        keys += _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
+    return keys
+
+
+def _explain(error: Any, origins: Mapping[str, str]) -> str:
+    where = [str(part) for part in error["loc"]]
+    key = ".".join(where)
+    origin = next((o for k, o in origins.items() if k == key or k.startswith(key + ".")), "settings")
+    if error["type"] == "extra_forbidden":
+        section: Any = Settings
+        for part in where[:-1]:
+            section = section.model_fields[part].annotation
+        near = difflib.get_close_matches(where[-1], section.model_fields, n=1, cutoff=0.5)
+        hint = f"; did you mean {'.'.join([*where[:-1], near[0]])}?" if near else ""
+        return f"{origin}: there is no setting {key}{hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{origin}: {key or 'settings'}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,121 @@
+"""Parquet files of the tables: written by tasks, described to the one who commits them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from varve.model.schema import TableSchema, table_schema
+from varve.storage.store import Store
+
+# Columns whose statistics prune files. Statistics on values would only grow the log.
+STATISTICS = frozenset(
+    {"series_id", "ts", "window_end", "first_seen", "last_seen", "rejected_at", "revision"}
+)
+# Rows of one row group: a query reads a few series of a file, not all of it.
+ROW_GROUP = 131_072
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file that exists in the folder of `table` but in no commit yet.
+
+    minimum, maximum: by column, both inclusive. nulls: rows that are NULL, by column.
+    """
+
+    table: str
+    path: str
+    size: int
+    rows: int
+    schema: str
+    """Fingerprint of the schema it was written with."""
+    minimum: Mapping[str, int] = field(default_factory=dict)
+    maximum: Mapping[str, int] = field(default_factory=dict)
+    nulls: Mapping[str, int] = field(default_factory=dict)
+
+    def statistics(self) -> str:
+        """The `stats` of Delta's add action."""
+        return json.dumps(
+            {
+                "numRecords": self.rows,
+                "minValues": dict(self.minimum),
+                "maxValues": dict(self.maximum),
+                "nullCount": dict(self.nulls),
+            }
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        return cls(**json.loads(text))
+
+
+def fingerprint(schema: TableSchema) -> str:
+    return hashlib.blake2b(schema.delta_json.encode(), digest_size=8).hexdigest()
+
+
+def write_file(store: Store, table: str, rows: pa.Table) -> NewFile:
+    """Writes rows, already in the table's sort order, as one new file. No commit.
+
+    Raises ValueError if the columns are not the table's or there are no rows.
+    """
+    schema = table_schema(table)
+    if rows.num_rows == 0:
+        raise ValueError(f"no rows for a file of {table}")
+    if rows.schema.names != schema.names():
+        raise ValueError(f"columns {rows.schema.names} are not those of {table}: {schema.names()}")
+    path = f"part-{uuid.uuid4().hex}.parquet"
+    integers = {c.name for c in schema.columns if pa.types.is_integer(c.arrow_type)}
+    with store.filesystem(table).open_output_stream(path) as out:
+        pq.write_table(
+            rows.cast(schema.arrow),
+            out,
+            row_group_size=ROW_GROUP,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=[c.name for c in schema.columns if c.name not in integers],
+            column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
+            # The row groups' bounds are what lets a reader skip them.
+            write_statistics=sorted(STATISTICS & set(schema.names())),
+            store_schema=False,
+        )
+        size = out.tell()
+    bounds = {
+        c: pc.min_max(rows.column(c)).as_py() for c in schema.names() if c in STATISTICS
+    }
+    return NewFile(
+        table=table,
+        path=path,
+        size=size,
+        rows=rows.num_rows,
+        schema=fingerprint(schema),
+        minimum={c: b["min"] for c, b in bounds.items() if b["min"] is not None},
+        maximum={c: b["max"] for c, b in bounds.items() if b["max"] is not None},
+        nulls={c: rows.column(c).null_count for c in schema.names() if c in STATISTICS},
+    )
+
+
+def check(new: NewFile, schema: TableSchema) -> None:
+    """ValueError if the file's description cannot be true of a file of this table."""
+    if new.schema != fingerprint(schema):
+        raise ValueError(f"{new.path}: written with another schema of {schema.name}")
+    if new.rows <= 0 or new.size <= 0:
+        raise ValueError(f"{new.path}: {new.rows} rows in {new.size} bytes")
+    required: set[str] = {c.name for c in schema.columns if not c.nullable} & STATISTICS
+    for column in required:
+        low: Any = new.minimum.get(column)
+        high: Any = new.maximum.get(column)
+        if low is None or high is None or low > high:
+            raise ValueError(f"{new.path}: bounds of {column} are {low} and {high}")
+        if new.nulls.get(column):
+            raise ValueError(f"{new.path}: {column} is never NULL")
