@@ -1,0 +1,126 @@
+"""What each component says of itself: one small JSON file each under <home>/run.
+
+Written by the component (or by `varve up` for the broker), read by `varve status`, by the
+supervisor for readiness and by whoever is curious. Replaced atomically: a reader never sees half.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import psutil
+
+from varve.model.clock import Clock, SystemClock
+
+State = Literal["starting", "ready", "failed", "stopped"]
+STATES: tuple[State, ...] = get_args(State)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a component last said.
+
+    pid 0: no process. started_ms: when the process began, which tells it from a later one of the
+    same pid. since_ms: when it came into this state. updated_ms: when it last said anything.
+    All ms since the Unix epoch, UTC.
+    """
+
+    component: str
+    state: State
+    pid: int
+    started_ms: int
+    since_ms: int
+    updated_ms: int
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    def alive(self) -> bool:
+        """Whether the process that wrote this still runs."""
+        return self.pid > 0 and _started_ms(self.pid) == self.started_ms
+
+
+class ComponentStatus:
+    """The status file of one component; one writer, not to be shared between threads.
+
+    >>> import tempfile
+    >>> home = Path(tempfile.mkdtemp())
+    >>> ComponentStatus(home, "streams").update(state="ready", detail={"batches": 1})
+    >>> read_status(home)["streams"].detail
+    {'batches': 1}
+    """
+
+    def __init__(
+        self, home: Path, component: str, *, pid: int | None = None, clock: Clock | None = None
+    ) -> None:
+        """pid: of the component's process, this one by default; 0 for none."""
+        self._path = _path(home, component)
+        self._component = component
+        self._pid = os.getpid() if pid is None else pid
+        self._started_ms = _started_ms(self._pid) or 0
+        self._clock = clock or SystemClock()
+        self._state: State = "starting"
+        self._since_ms = self._clock.now_ms()
+        self._detail: dict[str, Any] = {}
+
+    def update(
+        self, *, state: State | None = None, detail: Mapping[str, Any] | None = None
+    ) -> None:
+        """Writes the file. Keys of `detail` are added to those said before (None takes one away);
+        values must be JSON. `state` stays what it was unless given."""
+        now_ms = self._clock.now_ms()
+        if state is not None and state != self._state:
+            self._state, self._since_ms = state, now_ms
+        merged = self._detail | dict(detail or {})
+        self._detail = {k: v for k, v in merged.items() if v is not None}
+        record = {
+            "component": self._component,
+            "state": self._state,
+            "pid": self._pid,
+            "started_ms": self._started_ms,
+            "since_ms": self._since_ms,
+            "updated_ms": now_ms,
+            "detail": self._detail,
+        }
+        replace_file(self._path, json.dumps(record))
+
+
+def read_status(home: Path) -> dict[str, Record]:
+    """The last word of every component that ever ran in this home, by name."""
+    folder = home / "run"
+    files = sorted(folder.glob("*.status.json")) if folder.is_dir() else []
+    records = [Record(**json.loads(file.read_text())) for file in files]
+    return {r.component: r for r in records}
+
+
+def forget(home: Path, component: str) -> None:
+    """Removes a component's file, so that nobody takes an earlier run's word for this one's."""
+    _path(home, component).unlink(missing_ok=True)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Writes a file so that a reader finds the old text or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def _path(home: Path, component: str) -> Path:
+    return home / "run" / f"{component}.status.json"
+
+
+def _started_ms(pid: int) -> int | None:
+    """When the process began; None if there is none. A zombie has ended."""
+    if pid <= 0:
+        return None
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return int(process.create_time() * 1000)
+    except psutil.NoSuchProcess:
+        return None
