@@ -1,1 +1,4 @@
-"""Set-up of a checkout: standard library only, for it runs before any package is installed."""
+"""Set-up, locks and packing of a checkout, for its Makefile.
+
+Standard library only: it runs before any package is installed.
+"""

@@ -1,0 +1,63 @@
+# Set-up, checks, tests and packages of Varve. `make` lists the targets.
+
+# Recipes use paths relative to this folder only, so the checkout may lie anywhere.
+unexport PYTHONPATH PYTHONHOME
+PY := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Runs one of the set-up commands with Python 3.11: the one named by PYTHON=..., else the first
+# on PATH that is one, else one that uv knows.
+define SETUP
+@is311='import sys; sys.exit(sys.version_info[:2] != (3, 11))'; \
+for python in "$(PYTHON)" python3.11 python3 python "$$(uv python find --system 3.11 2>/dev/null)"; do \
+  if [ -n "$$python" ] && "$$python" -c "$$is311" 2>/dev/null; then \
+    PYTHONPATH=pipelines exec "$$python" -m varve.setup $(1); \
+  fi; \
+done; \
+echo 'varve: Varve needs Python 3.11 and none is on PATH: install it (Debian 12: python3.11-venv;' \
+  'else `uv python install 3.11` or pyenv), or name it with PYTHON=/path/to/python3.11.' >&2; exit 1
+endef
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Start here
+
+.PHONY: setup
+setup: ## Environment, packages and jars, in .venv; again in seconds when complete
+	$(call SETUP,install)
+
+.PHONY: demo
+demo: setup ## This machine's metrics from Kafka to a chart; FOR=120 ends it after 120 seconds
+	@.venv/bin/varve up --demo $(if $(FOR),--for $(FOR))
+
+##@ Work on it
+
+.PHONY: setup-dev
+setup-dev: ## The same as setup, with what checks and tests need
+	$(call SETUP,install --dev)
+
+.PHONY: check
+check: setup-dev ## Lint, format, types, import layers
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports
+
+.PHONY: test
+test: setup-dev ## The whole suite; ARGS="tests/unit -k name" for a part
+	$(PY) -m pytest $(ARGS)
+
+.PHONY: format
+format: setup-dev ## Format the code, fix what ruff can fix
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+.PHONY: clean
+clean: ## Remove the environment and everything built; data in .varve stays (varve reset)
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find pipelines jobs tests -name __pycache__ -prune -exec rm -rf {} +
