@@ -1,0 +1,49 @@
+"""User regexes as PromQL has them: RE2 syntax, anchored at both ends, `.` matching newlines."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import re2
+
+_OPTIONS = re2.Options()
+_OPTIONS.log_errors = False
+_OPTIONS.dot_nl = True
+
+# What C++ RE2 calls an error, and what Go calls it.
+_GO_TEXTS = {
+    "missing ]": "missing closing ]",
+    "missing )": "missing closing )",
+    "unexpected )": "unexpected )",
+    "trailing \\": "trailing backslash at end of expression",
+    "no argument for repetition operator": "missing argument to repetition operator",
+    "bad repetition operator": "invalid nested repetition operator",
+    "invalid repetition size": "invalid repeat count",
+    "invalid perl operator": "invalid or unsupported Perl syntax",
+    "invalid named capture group": "invalid named capture",
+}
+
+
+@lru_cache(maxsize=4096)
+def compile_anchored(pattern: str) -> re2._Regexp:
+    """`pattern` compiled; use its fullmatch(). ValueError with upstream's text if malformed."""
+    try:
+        return re2.compile(pattern, _OPTIONS)
+    except (re2.error, UnicodeEncodeError) as error:
+        raise ValueError(f"error parsing regexp: {_go_text(error, pattern)}") from None
+
+
+def _go_text(error: Exception, pattern: str) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return "invalid UTF-8"
+    text = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error.args[0])
+    kind, _, argument = text.partition(": ")
+    if kind == "trailing \\":
+        return f"{_GO_TEXTS[kind]}: ``"
+    return f"{_GO_TEXTS.get(kind, kind)}: `{argument or pattern}`"
+
+
+@lru_cache(maxsize=4096)
+def matches_empty(pattern: str) -> bool:
+    """Whether `pattern` matches the empty string. ValueError as compile_anchored."""
+    return compile_anchored(pattern).fullmatch("") is not None
