@@ -1,0 +1,87 @@
+"""Topics: made where missing, and on our own broker kept within the disk the settings allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import TopicAlreadyExistsError
+
+# Segments of a partition: only whole ones expire, so more of them follow the bound more closely.
+_SEGMENTS = 8
+_LEAST_SEGMENT = 2**20
+_GREATEST_SEGMENT = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPlan:
+    """A topic that should be. share: of the bytes all topics may take together, 0 to 1."""
+
+    name: str
+    partitions: int
+    share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What our own broker keeps: ms per message, bytes of all topics together."""
+
+    retention_ms: int
+    retention_bytes: int
+
+
+def ensure_topics(
+    admin: KafkaAdminClient, plans: Iterable[TopicPlan], *, bounds: Bounds | None = None
+) -> list[str]:
+    """Creates what is missing and returns its names; partitions of existing topics are left.
+
+    bounds: set on every topic, new or old; None leaves that to whoever runs the cluster.
+    Blocks until each new topic has leaders. Raises KafkaError.
+    """
+    wanted = list(plans)
+    there = set(admin.list_topics())
+    missing = [plan for plan in wanted if plan.name not in there]
+    for plan in missing:
+        options: dict[str, Any] = {"num_partitions": plan.partitions, "replication_factor": -1}
+        try:
+            admin.create_topics({plan.name: options})
+        except TopicAlreadyExistsError:  # somebody else was quicker
+            continue
+    if missing:
+        admin.wait_for_topics([plan.name for plan in missing])
+    if bounds is not None:
+        partitions = {
+            t["name"]: len(t["partitions"])
+            for t in admin.describe_topics([plan.name for plan in wanted])
+        }
+        admin.alter_configs(
+            [
+                ConfigResource(
+                    ConfigResourceType.TOPIC,
+                    plan.name,
+                    configs=retention(bounds, plan.share, partitions[plan.name]),
+                )
+                for plan in wanted
+            ]
+        )
+    return [plan.name for plan in missing]
+
+
+def retention(bounds: Bounds, share: float, partitions: int) -> Mapping[str, str]:
+    """Settings of a topic whose partitions together stay within its share.
+
+    Kafka deletes whole segments and never the one being written, so a partition takes up to
+    retention.bytes and one segment more: together they are the partition's part.
+    """
+    part = int(bounds.retention_bytes * share / partitions)
+    segment = min(max(part // _SEGMENTS, _LEAST_SEGMENT), _GREATEST_SEGMENT)
+    return {
+        "retention.ms": str(bounds.retention_ms),
+        "retention.bytes": str(max(part - segment, segment)),
+        "segment.bytes": str(segment),
+        # A segment also ends after a quarter of the time, else a quiet topic keeps all for ever.
+        "segment.ms": str(max(bounds.retention_ms // 4, 1_000)),
+    }
