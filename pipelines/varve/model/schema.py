@@ -62,7 +62,9 @@ class TableSchema:
 
     @property
     def arrow(self) -> pa.Schema:
-        return pa.schema([pa.field(c.name, c.arrow_type, nullable=c.nullable) for c in self.columns])
+        return pa.schema(
+            [pa.field(c.name, c.arrow_type, nullable=c.nullable) for c in self.columns]
+        )
 
     @property
     def delta_json(self) -> str:
@@ -103,7 +105,9 @@ def _column(definition: sql.ColumnDef) -> Column:
     comment = constraints.get(sql.CommentColumnConstraint)
     delta_type, arrow_type = _types(definition.args["kind"])
     nullable = sql.NotNullColumnConstraint not in constraints
-    return Column(definition.name, arrow_type, delta_type, nullable, comment.this.name if comment else "")
+    return Column(
+        definition.name, arrow_type, delta_type, nullable, comment.this.name if comment else ""
+    )
 
 
 def _types(kind: sql.DataType) -> tuple[Any, pa.DataType]:

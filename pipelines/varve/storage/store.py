@@ -17,7 +17,7 @@ class Store:
     (AWS_REGION, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...). Cheap to pickle to a task."""
 
     root: str
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def is_local(self) -> bool:

@@ -1,0 +1,160 @@
+"""The driver's side of a batch: one commit of its files, positions and accounting.
+
+In a batch the samples' commit decides; the quarantine's follows it, and a start completes one
+that a crash has kept back. Sources: docs/adr/0006 and 0007.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from varve.ingest.completeness import Completeness
+from varve.ingest.position import (
+    OffsetRange,
+    Partition,
+    Start,
+    batch_number,
+    complete,
+    rejects,
+)
+from varve.ingest.task import Outcome
+from varve.model.errors import Conflict, NeedsOperator
+from varve.storage.commit import Step, commit
+from varve.storage.files import NewFile
+from varve.storage.log import entries, list_versions
+from varve.storage.store import Store
+from varve.storage.table import Table
+
+
+class BatchCommitter:
+    """Commits the batches of one query. Its methods may be called from two threads: the one that
+    runs batches and the one that notes completeness."""
+
+    def __init__(self, store: Store, query: str, starts: Mapping[Partition, Start]) -> None:
+        self.query = query
+        self._store = store
+        self._samples = Table(store, "samples")
+        self._quarantine = Table(store, "quarantine")
+        self._starts = dict(starts)
+        self._completeness = Completeness()
+        self._lock = threading.Lock()
+        self._finish_last_batch()
+
+    def note(self, at_ms: int, ends: Mapping[Partition, int]) -> None:
+        """Notes the partitions' end offsets as of at_ms (read before them). If all is stored up
+        to an earlier note already, says so in a commit of its own."""
+        with self._lock:
+            self._completeness.note(at_ms, ends)
+            reached = self._completeness.reached(self._positions())
+            if reached is not None:
+                self._samples.refresh()
+                commit(self._samples, [], transactions=self._complete_step(reached))
+
+    def commit(
+        self,
+        ranges: Mapping[Partition, OffsetRange],
+        outcomes: Sequence[Outcome],
+    ) -> dict[str, Any]:
+        """Commits a batch that read `ranges`; returns its accounting.
+
+        Raises Conflict if another driver has read one of the ranges: nothing was written.
+        """
+        with self._lock:
+            self._samples.refresh()
+            last = self._samples.position(batch_number(self.query))
+            number = 0 if last is None else last + 1
+            steps = {batch_number(self.query): Step(last, number)}
+            starts = self._starts.copy()
+            gaps = {}
+            for partition, read in ranges.items():
+                # A partition that was added while we run is read from its first message on.
+                start = starts.get(partition, Start(None, read.start))
+                if start.offset != read.start:
+                    raise Conflict(
+                        f"{partition} was read from {read.start}, but is stored up to"
+                        f" {start.offset}"
+                    )
+                if start.gap:
+                    gaps[partition] = start.gap
+                steps[partition.transaction(self.query)] = Step(start.stored, read.end)
+                starts[partition] = Start(read.end, read.end)
+            refused = [f for o in outcomes for f in o.quarantine]
+            if refused:
+                owed = rejects(self.query)
+                steps[owed] = Step(self._samples.position(owed), number)
+            reached = self._completeness.reached({p: s.offset for p, s in starts.items()})
+            if reached is not None:
+                steps |= self._complete_step(reached)
+            metadata = _accounting(self.query, number, ranges, outcomes, gaps)
+            commit(
+                self._samples,
+                [f for o in outcomes for f in o.files],
+                transactions=steps,
+                metadata=metadata,
+            )
+            self._starts = starts
+            self._commit_rejects(number, refused)
+            return metadata
+
+    def _positions(self) -> dict[Partition, int]:
+        return {partition: start.offset for partition, start in self._starts.items()}
+
+    def _complete_step(self, reached: int) -> dict[str, Step]:
+        name = complete(self.query)
+        stored = self._samples.position(name)
+        # The clock may have been set back; completeness never is.
+        return {name: Step(stored, reached if stored is None else max(stored, reached))}
+
+    def _commit_rejects(self, number: int, files: Sequence[NewFile]) -> None:
+        if not files:
+            return
+        name = rejects(self.query)
+        self._quarantine.refresh()
+        step = Step(self._quarantine.position(name), number)
+        commit(self._quarantine, files, transactions={name: step})
+
+    def _finish_last_batch(self) -> None:
+        """Commits the rejects of a batch whose driver died between the two commits."""
+        name = rejects(self.query)
+        owed = self._samples.position(name)
+        if owed is None or self._quarantine.position(name) == owed:
+            return
+        for version in reversed(list_versions(self._store, "samples")):
+            (entry,) = entries(self._store, "samples", version - 1, version)
+            if entry.positions.get(name) == owed:
+                files = [NewFile(**f) for f in entry.metadata["quarantine"]]
+                self._commit_rejects(owed, files)
+                return
+        raise NeedsOperator(
+            f"{self.query}: the rejects of batch {owed} are not committed, and its commit is no"
+            " longer in the log of samples: restore the table quarantine, or accept their loss by"
+            f" committing the transaction {name} = {owed} to it"
+        )
+
+
+def _accounting(
+    query: str,
+    number: int,
+    ranges: Mapping[Partition, OffsetRange],
+    outcomes: Sequence[Outcome],
+    gaps: Mapping[Partition, OffsetRange],
+) -> dict[str, Any]:
+    rejected: Counter[str] = Counter()
+    for outcome in outcomes:
+        rejected.update(outcome.rejected)
+    return {
+        "query": query,
+        "batch": number,
+        "offsets": {f"{p.topic}-{p.number}": [r.start, r.end] for p, r in ranges.items()},
+        "gaps": {f"{p.topic}-{p.number}": [r.start, r.end] for p, r in gaps.items()},
+        "messages": sum(o.messages for o in outcomes),
+        "in": sum(o.received for o in outcomes),
+        "stored": sum(o.stored for o in outcomes),
+        "merged": sum(o.merged for o in outcomes),
+        "rejected": dict(rejected),
+        "quarantine": [asdict(f) for o in outcomes for f in o.quarantine],
+    }

@@ -1,0 +1,58 @@
+"""The Spark session of jobs and of `varve up`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from varve.model.resources import jars_dir
+
+# Bytes of messages that cross into Python at once: bounds a worker's memory.
+_ARROW_BATCH_BYTES = 64 * 2**20
+
+
+def session(name: str, conf: Mapping[str, str] | None = None) -> SparkSession:
+    """The running session or a new one; `conf` goes before what is set here.
+
+    Started by spark-submit, master, memory and jars are those it was given.
+    """
+    # Workers must find the packages this process has; a cluster's archive sets this itself.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName(name)
+    settings = {
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(_ARROW_BATCH_BYTES),
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        # Progress events pile up in the driver otherwise.
+        "spark.sql.streaming.numRecentProgressUpdates": "20",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    for key, value in (settings | dict(conf or {})).items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def local_conf(master: str, driver_memory_mb: int, scratch: Path) -> dict[str, str]:
+    """Settings of a session in this process: Spark's memory, folders and jars, loopback only.
+
+    scratch: folder for Spark's temporary files.
+    """
+    jars = sorted(str(jar) for jar in jars_dir("spark").glob("*.jar"))
+    return {
+        "spark.master": master,
+        "spark.driver.memory": f"{driver_memory_mb}m",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.local.dir": str(scratch),
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        "spark.jars": ",".join(jars),
+        "spark.driver.extraJavaOptions": f"-XX:+UseSerialGC -Dderby.system.home={scratch}",
+    }
