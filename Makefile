@@ -57,6 +57,10 @@ format: setup-dev ## Format the code, fix what ruff can fix
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
+.PHONY: lock
+lock: setup-dev ## Write lock files and jar sums anew from pyproject.toml and conf/ivy-*.xml; UPGRADE=1
+	$(call SETUP,lock $(if $(UPGRADE),--upgrade))
+
 .PHONY: clean
 clean: ## Remove the environment and everything built; data in .varve stays (varve reset)
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,4 +1,4 @@
-"""What the Makefile runs: `python -m varve.setup install | preflight | lock | pack`."""
+"""What the Makefile runs: `python -m varve.setup install | preflight | lock`."""
 
 import argparse
 import fcntl
@@ -14,6 +14,7 @@ from varve.setup.environment import BUILD_LOCK, DEV_LOCK, RUN_LOCK, Environment
 from varve.setup.installer import Installer, pip_settings
 from varve.setup.jars import Ivy, differences, expected_sums, install_jars, jars_folder
 from varve.setup.java import find_java
+from varve.setup.locks import write_jar_sums, write_locks
 from varve.setup.preflight import preflight
 from varve.setup.proxies import java_options
 
@@ -41,6 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     install = verbs.add_parser("install", help="bring .venv and its jars up to the locks")
     install.add_argument("--dev", action="store_true", help="with what checks and tests need")
     install.set_defaults(run=_install)
+    lock = verbs.add_parser("lock", help="write the lock files and the jars' sums anew")
+    lock.add_argument("--upgrade", action="store_true", help="to the newest versions allowed")
+    lock.set_defaults(run=_lock)
     check = verbs.add_parser("preflight", help="whether this machine can run Varve")
     check.set_defaults(run=_preflight)
     return parser
@@ -63,28 +67,32 @@ def _install(arguments: argparse.Namespace) -> None:
     _preflight(arguments)
     env = dict(os.environ)
     environment.bring_up(locks, Installer(environment.folder, environment.scratch, env))
-    install_jars(
-        ROOT,
-        environment.folder,
-        lambda: find_java(env),
-        Ivy(
-            environment.ivy(),
-            env,
-            options=java_options(env, pip_settings(env).get("proxy")),
-            settings=_path(env.get("IVY_SETTINGS")),
-            mirror=env.get("MAVEN_URL") or None,
-        ),
-    )
+    install_jars(ROOT, environment.folder, lambda: find_java(env), _ivy(environment))
     say(f"Set-up took {time.monotonic() - started:.0f} s.")
+
+
+def _lock(arguments: argparse.Namespace) -> None:
+    environment = Environment(ROOT)
+    write_locks(ROOT, environment.python, dict(os.environ), upgrade=arguments.upgrade)
+    write_jar_sums(ROOT, find_java(os.environ), _ivy(environment))
+    say("Run `make setup-dev` to install what changed.")
+
+
+def _ivy(environment: Environment) -> Ivy:
+    env = dict(os.environ)
+    settings = env.get("IVY_SETTINGS")
+    return Ivy(
+        environment.ivy(),
+        env,
+        options=java_options(env, pip_settings(env).get("proxy")),
+        settings=Path(settings).expanduser().resolve() if settings else None,
+        mirror=env.get("MAVEN_URL") or None,
+    )
 
 
 def _jars_wrong(environment: Environment) -> bool:
     folder = jars_folder(environment.folder)
     return any(differences(folder / kind, sums) for kind, sums in expected_sums(ROOT).items())
-
-
-def _path(text: str | None) -> Path | None:
-    return Path(text).expanduser().resolve() if text else None
 
 
 @contextmanager

@@ -17,9 +17,9 @@ def complain(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def mebibytes(size: int) -> str:
-    """`size` bytes for people: "12 MB" (of 2^20 bytes, as pip's "MB" nearly is)."""
-    return f"{size / 2**20:.0f} MB"
+def megabytes(size: int) -> str:
+    """`size` bytes for people: "12.3 MB" (10^6 bytes, as pip counts)."""
+    return f"{size / 10**6:.1f} MB"
 
 
 def gibibytes(size: int) -> str:

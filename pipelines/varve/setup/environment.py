@@ -182,9 +182,9 @@ def pinned(lock: Path) -> dict[str, str]:
 
 
 def download_size(lock: Path) -> str:
-    """ ", about 700 MB to download" as `make lock` noted it in the file, or nothing."""
+    """What `make lock` noted in the file, as the end of a sentence on installing it; or nothing."""
     noted = re.search(r"^# download: (.+)$", lock.read_text(), re.MULTILINE)
-    return f", about {noted[1]} to download unless cached" if noted else ""
+    return f", {noted[1]} to download unless cached" if noted else ""
 
 
 def normalised(name: str) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from varve.setup.console import SetupError
 
-_SDIST_ONLY = "pyspark"
-"""Comes as source only. Everything else must be a wheel: no compiler is wanted here."""
+BUILD_FROM_SOURCE = "pyspark"
+"""Comes as source only. All else must be a wheel: no compiler is wanted here."""
 
 _UV_NAMES = {
     "index-url": "UV_DEFAULT_INDEX",
@@ -46,9 +46,12 @@ class Installer:
         return "uv" if self._uv else "pip"
 
     def create(self) -> None:
-        """The virtual environment, of the Python that runs this."""
+        """The virtual environment, of the Python that runs this or that its own was made of."""
+        python = sys.executable
+        if sys.prefix != sys.base_prefix:
+            python = str(Path(python).resolve())
         if self._uv:
-            command = [self._uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable]
+            command = [self._uv, "venv", "--quiet", "--allow-existing", "--python", python]
             self._run([*command, str(self._venv)], "uv could not create the environment")
             return
         try:
@@ -56,11 +59,11 @@ class Installer:
             import venv  # noqa: F401, PLC0415
         except ImportError:
             raise SetupError(
-                f"{sys.executable} cannot make virtual environments: install its venv package"
+                f"{python} cannot make virtual environments: install its venv package"
                 " (Debian, Ubuntu: python3.11-venv), or put uv on PATH."
             ) from None
         self._run(
-            [sys.executable, "-m", "venv", str(self._venv)],
+            [python, "-m", "venv", str(self._venv)],
             "python could not create the environment",
         )
 
@@ -70,15 +73,10 @@ class Installer:
         What must be built from source is built with what is installed.
         """
         self._ensure_pip()
-        self._run(
-            [
-                *self._command(),
-                *("--require-hashes", "--no-deps", "--no-build-isolation"),
-                *("--only-binary", ":all:", "--no-binary", _SDIST_ONLY),
-                *("-r", str(lock)),
-            ],
-            f"{self.name} could not install {lock.name}",
-        )
+        command = [*self._command(), "--require-hashes", "--no-deps", "--only-binary", ":all:"]
+        if BUILD_FROM_SOURCE in lock.read_text():
+            command += ["--no-binary", BUILD_FROM_SOURCE, "--no-build-isolation"]
+        self._run([*command, "-r", str(lock)], f"{self.name} could not install {lock.name}")
 
     def install_checkout(self, root: Path) -> None:
         """The `varve` package and command, from where they lie. Needs the build lock installed."""

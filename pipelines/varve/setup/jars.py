@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from varve.setup.console import SetupError, mebibytes, say
+from varve.setup.console import SetupError, megabytes, say
 from varve.setup.java import Java
 
 KINDS = ("spark", "kafka")
@@ -45,7 +45,7 @@ def write_sums(root: Path, folder: Path) -> None:
     for kind in KINDS:
         jars = sorted((folder / kind).iterdir())
         size = sum(jar.stat().st_size for jar in jars)
-        lines.append(f"# {kind}: {len(jars)} jars, {mebibytes(size)}")
+        lines.append(f"# {kind}: {len(jars)} jars, {megabytes(size)}")
         lines.extend(f"{_sha256(jar)}  {kind}/{jar.name}" for jar in jars)
     (root / SUMS).write_text("\n".join(lines) + "\n")
 
@@ -172,7 +172,7 @@ class Ivy:
                     jar = started[1]
                 elif size := re.fullmatch(r"\.* ?\((\d+)kB\)", text):
                     if jar:
-                        say(f"  {jar} ({mebibytes(int(size[1]) * 1024)})")
+                        say(f"  {jar} ({megabytes(int(size[1]) * 1024)})")
                     jar = ""
                 elif text:
                     last.append(text)
