@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from varve.model.errors import BadRequest
 from varve.promql.ast import Span
+from varve.promql.errors import BadQueryError
 from varve.promql.lexer import END, ERROR, describe, tokenize
 
 MAX_NESTING = 150
@@ -11,7 +11,7 @@ MAX_NESTING = 150
 above any query written by hand, and low enough that code may recurse over a tree."""
 
 
-class ParseError(BadRequest):
+class ParseError(BadQueryError):
     """The text is no PromQL. str() is `line:column: parse error: message`, as upstream's.
 
     span is in UTF-8 bytes; so are the columns, counted from 1.
@@ -87,7 +87,10 @@ class Cursor:
     def descend(self) -> None:
         self._nesting += 1
         if self._nesting > MAX_NESTING:
-            raise self.error(f"query is nested more than {MAX_NESTING} levels deep", self.span)
+            raise self.too_deep()
+
+    def too_deep(self) -> ParseError:
+        return self.error(f"query is nested more than {MAX_NESTING} levels deep", self.span)
 
     def ascend(self) -> None:
         self._nesting -= 1

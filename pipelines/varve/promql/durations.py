@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 from varve.promql.ast import Duration, DurationExpr, NumberLiteral, Span
 from varve.promql.cursor import Cursor, ParseError
@@ -18,6 +19,7 @@ from varve.promql.literals import MAX_DURATION_S, parse_duration, parse_number
 STARTERS = frozenset({NUMBER, DURATION, "+", "-", "(", "step", "range", "min_of", "max_of"})
 EXPECTED = "number, duration, step(), or range()"
 
+_T = TypeVar("_T")
 _BINDING = {"+": 1, "-": 1, "*": 2, "/": 2, "%": 2, "^": 3}
 _POWER = 3
 _OPERATIONS = {"step": "step", "range": "range", "min_of": "min", "max_of": "max"}
@@ -40,15 +42,20 @@ def literal(c: Cursor) -> NumberLiteral:
 
 def signed_number(c: Cursor) -> float:
     """A number, or a duration in seconds, with or without a sign."""
-    sign = -1.0 if c.kind == "-" else 1.0
-    if c.kind in ("+", "-"):
+    sign = c.kind
+    if sign in ("+", "-"):
         c.advance()
     if c.kind not in (NUMBER, DURATION):
         raise c.unexpected()
-    return sign * literal(c).value
+    return signed(sign, literal(c).value)
 
 
-def within(c: Cursor, rule: Callable[[Cursor], Duration], context: str, expected: str) -> Duration:
+def signed(sign: str, value: float) -> float:
+    """Unlike -value, NaN stays the one NaN that is equal to itself in trees."""
+    return -value if sign == "-" and not math.isnan(value) else value
+
+
+def within(c: Cursor, rule: Callable[[Cursor], _T], context: str, expected: str) -> _T:
     """`rule`'s duration. An unexpected token is said to be in `context`."""
     try:
         return rule(c)
@@ -69,9 +76,19 @@ def positive(c: Cursor) -> Duration:
 def offset(c: Cursor) -> Duration | None:
     """What follows `offset`; None for a literal 0."""
     duration = _offset(c)
-    if isinstance(duration, NumberLiteral) and not round(duration.value * 1e9):
-        return None
-    return written_as_duration(duration)
+    if isinstance(duration, NumberLiteral):
+        return written_as_duration(duration) if round(duration.value * 1e9) else None
+    signed_part = duration.rhs if duration.lhs is None else None
+    if _stands_alone(signed_part or duration):
+        return duration
+    # `(5m) + 1m` reads back as an offset only in parentheses.
+    return DurationExpr(duration.op, duration.lhs, duration.rhs, True, duration.span)
+
+
+def _stands_alone(duration: Duration) -> bool:
+    if isinstance(duration, NumberLiteral):
+        return True
+    return duration.wrapped or duration.op in _OPERATIONS.values()
 
 
 def written_as_duration(duration: Duration) -> Duration:
@@ -140,7 +157,7 @@ def _expect(c: Cursor, kind: str) -> None:
 def _signed(c: Cursor, sign: str, start: int, duration: Duration) -> Duration:
     span = Span(start, duration.span.end)
     if isinstance(duration, NumberLiteral):
-        value = -duration.value if sign == "-" else duration.value
+        value = signed(sign, duration.value)
         return _in_range(c, NumberLiteral(value, span, duration.is_duration), start)
     return DurationExpr("-", None, duration, span=span) if sign == "-" else duration
 

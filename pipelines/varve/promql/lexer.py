@@ -164,26 +164,10 @@ class _Lexer:
                 group: str = match.lastgroup  # type: ignore[assignment]
                 start, end = match.span(group)
                 kind = text[start:end]
-                if group == "symbol":
-                    if kind in "():":
-                        fault = self._count(kind)
-                elif group == "word":
-                    kind, fault = self._word(kind, end)
-                elif group == "string":
-                    if "\\" in kind or not kind.isascii():
-                        fault = _fault_in_string(kind)
-                    kind = STRING
-                elif group == "open":
-                    self._open(kind)
-                elif group == "close":
-                    fault = self._close()
-                elif group == "name":
-                    kind = NAME
-                elif group == "end":
-                    kind, fault = END, self._fault_at_end()
-                else:
-                    self._numbers += 1
-                    kind = group
+                if group != "symbol":
+                    kind, fault = self._token(group, kind, end)
+                elif kind in "():":
+                    fault = self._count(kind)
             if fault:
                 tokens.error = fault
                 # As upstream, an unpaired parenthesis or colon is reported behind itself.
@@ -194,6 +178,26 @@ class _Lexer:
             ends.append(end)
             if kind is ERROR or kind is END:
                 return tokens
+
+    def _token(self, group: str, text: str, end: int) -> tuple[str, str]:
+        """Kind and fault of a token that a table has under `group`."""
+        match group:
+            case "word":
+                return self._word(text, end)
+            case "name":
+                return NAME, ""
+            case "string":
+                is_simple = "\\" not in text and text.isascii()
+                return STRING, "" if is_simple else _fault_in_string(text)
+            case "open":
+                self._open(text)
+                return text, ""
+            case "close":
+                return text, self._close()
+            case "end":
+                return END, self._fault_at_end()
+        self._numbers += 1
+        return group, ""
 
     def _word(self, word: str, end: int) -> tuple[str, str]:
         kind = KEYWORDS.get(word) or KEYWORDS.get(word.lower())

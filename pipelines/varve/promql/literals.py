@@ -100,6 +100,8 @@ def parse_number(text: str) -> float:
         value = float(text)
     except ValueError:
         raise ValueError(f"strconv.ParseFloat: parsing {quote(text)}: invalid syntax") from None
+    if math.isnan(value):
+        return math.nan  # the one object, so that trees with it are equal
     if math.isinf(value) and not _INFINITY_OR_NAN.fullmatch(text):
         raise ValueError(f"strconv.ParseFloat: parsing {quote(text)}: value out of range")
     return value

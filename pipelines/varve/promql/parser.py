@@ -73,7 +73,7 @@ from varve.promql.ast import (
     ValueType,
     VectorMatching,
 )
-from varve.promql.cursor import Cursor, ParseError
+from varve.promql.cursor import MAX_NESTING, Cursor, ParseError
 from varve.promql.lexer import (
     DURATION,
     END,
@@ -174,7 +174,9 @@ def _is_misplaced(matching: VectorMatching) -> bool:
 
 def _matching(c: Cursor) -> tuple[bool, VectorMatching]:
     return_bool = c.accept("bool")
-    cardinality, labels, include = Cardinality.ONE_TO_ONE, (), ()
+    cardinality = Cardinality.ONE_TO_ONE
+    labels: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
     on = c.kind == "on"
     if c.accept("on") or c.accept("ignoring"):
         labels = label_names(c)
@@ -212,7 +214,11 @@ def _operand(c: Cursor) -> Expr:
     if prefix is None:
         raise c.unexpected()
     expr = prefix(c)
+    modifiers = 0
     while (postfix := _POSTFIX.get(c.kind)) is not None:
+        modifiers += 1
+        if modifiers > MAX_NESTING:
+            raise c.too_deep()
         expr = postfix(c, expr)
     return expr
 
@@ -223,7 +229,7 @@ def _sign(c: Cursor) -> Expr:
     expr = _expression(c, _POWER)
     span = Span(start, expr.span.end)
     if isinstance(expr, NumberLiteral):
-        value = -expr.value if op == "-" else expr.value
+        value = durations.signed(op, expr.value)
         return NumberLiteral(value, span, expr.is_duration)
     return Unary("-" if op == "-" else "+", expr, span)
 

@@ -24,10 +24,10 @@ from varve.promql.lexer import (
     WORD_OPERATORS,
 )
 from varve.promql.literals import quote, unquote
+from varve.promql.printer import METRIC_LABEL, matcher_text
 from varve.promql.regexes import compile_anchored
 from varve.promql.signatures import AGGREGATES
 
-METRIC_LABEL = "__name__"
 METRIC_WORDS = (
     FUNCTION_WORDS
     | AGGREGATES
@@ -64,6 +64,8 @@ def _matchers(c: Cursor) -> tuple[Matcher, ...]:
         if not c.accept(",") and c.kind != "}":
             raise c.unexpected("label matching", '"," or "}"')
     c.advance()
+    if len(matchers) > 1:
+        matchers.sort(key=matcher_text)  # their order means nothing, and printing sorts them
     return tuple(matchers)
 
 
@@ -156,13 +158,14 @@ def _target(expr: Expr) -> VectorSelector | Subquery | None:
 
 def _changed(c: Cursor, expr: Expr, *, offset: Duration | None, at: At | None) -> Expr:
     span = Span(expr.span.start, c.read_to)
-    if isinstance(expr, Subquery):
-        return Subquery(expr.expr, expr.range, expr.step, offset, at, span)
-    if isinstance(expr, MatrixSelector):
-        inner = expr.selector
-        return MatrixSelector(_selector(inner, offset, at, inner.span), expr.range, span)
-    assert isinstance(expr, VectorSelector)
-    return _selector(expr, offset, at, span)
+    match expr:
+        case Subquery():
+            return Subquery(expr.expr, expr.range, expr.step, offset, at, span)
+        case MatrixSelector(selector=inner):
+            return MatrixSelector(_selector(inner, offset, at, inner.span), expr.range, span)
+        case VectorSelector():
+            return _selector(expr, offset, at, span)
+    raise TypeError(f"holds no modifiers: {expr!r}")
 
 
 def _selector(

@@ -25,8 +25,8 @@ from varve.promql.ast import (
 )
 from varve.promql.cursor import Cursor
 from varve.promql.literals import quote
+from varve.promql.printer import METRIC_LABEL
 from varve.promql.regexes import matches_empty
-from varve.promql.selectors import METRIC_LABEL
 from varve.promql.signatures import FUNCTIONS, PARAMETRIC_AGGREGATES
 
 COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
@@ -178,35 +178,37 @@ def _check_chain(c: Cursor, expr: Binary) -> ValueType:
 
 def _check_binary(c: Cursor, expr: Binary, left: ValueType, right: ValueType) -> ValueType:
     scalars = left is right is ValueType.SCALAR
-    if expr.return_bool and expr.op not in COMPARISONS:
-        text = "bool modifier can only be used on comparison operators"
-        raise c.error(text, _operator_span(c, expr))
-    if scalars and expr.op in COMPARISONS and not expr.return_bool:
-        text = "comparisons between scalars must use BOOL modifier"
-        raise c.error(text, _operator_span(c, expr))
-    matching = expr.matching
-    if matching is not None and matching.on:
-        for label in matching.labels:
-            if label in matching.include:
-                text = f"label {quote(label)} must not occur in ON and GROUP clause at once"
-                raise c.error(text, _operator_span(c, expr))
+    _check_operator(c, expr, scalars)
     for side, found in ((expr.lhs, left), (expr.rhs, right)):
         if found not in _OPERANDS:
             text = "binary expression must contain only scalar and instant vector types"
             raise c.error(text, side.span)
     if left is right is ValueType.VECTOR:
-        if expr.op in SET_OPERATORS and matching is not None:
-            _check_set_operator(c, expr, matching)
+        if expr.op in SET_OPERATORS and expr.matching is not None:
+            _check_set_operator(c, expr, expr.matching)
         return ValueType.VECTOR
-    if matching is not None and matching.labels:
-        raise c.error("vector matching only allowed between instant vectors", expr.span)
-    if matching is not None:
-        text = "filling in missing series only allowed between instant vectors"
-        raise c.error(text, expr.span)
+    if expr.matching is not None:
+        what = "vector matching" if expr.matching.labels else "filling in missing series"
+        raise c.error(f"{what} only allowed between instant vectors", expr.span)
     if expr.op in SET_OPERATORS:
         text = f"set operator {quote(expr.op)} not allowed in binary scalar expression"
         raise c.error(text, expr.span)
     return ValueType.SCALAR if scalars else ValueType.VECTOR
+
+
+def _check_operator(c: Cursor, expr: Binary, scalars: bool) -> None:
+    """What upstream reports at the operator."""
+    text, matching = "", expr.matching
+    if expr.return_bool and expr.op not in COMPARISONS:
+        text = "bool modifier can only be used on comparison operators"
+    elif scalars and expr.op in COMPARISONS and not expr.return_bool:
+        text = "comparisons between scalars must use BOOL modifier"
+    elif matching is not None and matching.on:
+        twice = next((label for label in matching.labels if label in matching.include), None)
+        if twice is not None:
+            text = f"label {quote(twice)} must not occur in ON and GROUP clause at once"
+    if text:
+        raise c.error(text, _operator_span(c, expr))
 
 
 def _check_set_operator(c: Cursor, expr: Binary, matching: VectorMatching) -> None:

@@ -1,0 +1,73 @@
+"""Lays a tree out over lines no longer than 100 characters, for people to read.
+
+Source: Prometheus 3, promql/parser/prettier.go.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from varve.promql.ast import Aggregate, Binary, Call, Expr, Paren, Subquery, Unary
+from varve.promql.printer import aggregate_head, operator_text, subquery_suffix, to_text
+from varve.promql.tree import walk
+
+LINE_WIDTH = 100
+INDENT = "  "
+MAX_LEVEL = 64
+"""No line is indented deeper, so that the text of a long chain of operators stays short."""
+
+
+def pretty(expr: Expr) -> str:
+    """`expr` as PromQL; what fits a line is on one, and what does not is split at its parts."""
+    return _layout(expr, 0)
+
+
+def _layout(expr: Expr, level: int) -> str:
+    if isinstance(expr, Unary):
+        return f"{_indent(level)}{expr.op}{_layout(expr.expr, level).strip()}"
+    if _fits(expr):
+        return _indent(level) + to_text(expr)
+    match expr:
+        case Binary():
+            return _chain(expr, level)
+        case Aggregate():
+            parts = [expr.expr] if expr.param is None else [expr.param, expr.expr]
+            return _split(aggregate_head(expr), parts, level)
+        case Call() if expr.args:
+            return _split(expr.func, list(expr.args), level)
+        case Paren():
+            return _split("", [expr.expr], level)
+        case Subquery():
+            return _layout(expr.expr, level) + subquery_suffix(expr)
+    return _indent(level) + to_text(expr)
+
+
+def _indent(level: int) -> str:
+    return INDENT * min(level, MAX_LEVEL)
+
+
+def _fits(expr: Expr) -> bool:
+    # Each node takes a character, so most of a long text need not be made to see that it is long.
+    if next(islice(walk(expr), LINE_WIDTH, None), None) is not None:
+        return False
+    return len(to_text(expr).encode("utf-8", "surrogateescape")) <= LINE_WIDTH
+
+
+def _chain(expr: Binary, level: int) -> str:
+    """The left side, the operator and the right side on lines of their own, level by level."""
+    spine: list[Binary] = []
+    left: Expr = expr
+    while isinstance(left, Binary) and not _fits(left):
+        spine.append(left)
+        left = left.lhs
+    lines = [_layout(left, level + len(spine))]
+    for depth in range(len(spine) - 1, -1, -1):
+        lines.append(_indent(level + depth) + operator_text(spine[depth]))
+        lines.append(_layout(spine[depth].rhs, level + depth + 1))
+    return "\n".join(lines)
+
+
+def _split(head: str, parts: list[Expr], level: int) -> str:
+    indent = _indent(level)
+    body = ",\n".join(_layout(part, level + 1) for part in parts)
+    return f"{indent}{head}(\n{body}\n{indent})"
