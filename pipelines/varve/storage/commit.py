@@ -1,32 +1,29 @@
 """The one way to change a table: an atomic, exactly-once commit of files and positions.
 
-A transaction id names a piece of work ("bulk:<topic id>:3", "frontier:1m"), its stored version how far
-that work is. A commit says from which version its work was computed; if another is stored, a
-rival was here and nothing is written. delta-rs alone would accept a repeated or lower version
-from a fresh handle, and refuses a rival only if both commits set one same id; this check and the
-conflict check of the log together let exactly one of two rivals through.
-Source: Delta protocol, "Transaction identifiers" and "Change data"; docs/adr/0006.
+A transaction id names a piece of work ("bulk:<topic id>:3", "frontier:1m"), its stored version
+how far that work is. A commit says from which version its work was computed; if another is stored,
+a rival was here and nothing is written. The positions are read at version v of the log, and only
+version v + 1 is written, if no one else has; whoever loses reads what won and goes on only if it
+has nothing in common with it. So every commit is checked against every commit before it.
+Source: Delta protocol, "Transaction Identifiers"; docs/adr/0006-one-commit-protocol.md.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deltalake import CommitProperties, PostCommitHookProperties, Schema
-from deltalake.exceptions import CommitFailedError
-from deltalake.transaction import AddAction, RemoveAction, Transaction
-
-from varve.model.errors import Conflict
+from varve.model.errors import Conflict, NeedsOperator
 from varve.storage.files import NewFile, check
+from varve.storage.log import METADATA_KEY, LogEntry
 from varve.storage.table import Table
 
-METADATA_KEY = "varve"
 # Attempts to place one commit while others, about other work, win the next version.
-ATTEMPTS = 50
+ATTEMPTS = 100
+
+__all__ = ["METADATA_KEY", "Removal", "Step", "commit", "rewrite"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +53,19 @@ def commit(
     *,
     transactions: Mapping[str, Step],
     metadata: Mapping[str, Any] | None = None,
-) -> None:
-    """Appends rows and moves positions, all or nothing. Leaves the handle at the newest version.
+) -> int:
+    """Appends rows and moves positions, all or nothing. Returns the version it became; the handle
+    is at least there.
 
-    Raises Conflict if a stored position is not the expected one: nothing was written, plan
-    again from the table. ValueError if a file is not of this table or no transaction is named.
+    Raises Conflict if a stored position is not the expected one, or a rival moved it, to whatever
+    version, since it was read: nothing was written, plan again from the table. ValueError if a
+    file is not of this table or no transaction is named. OSError if the storage fails so that the
+    outcome is unknown: plan again from the table, too.
     """
-    _require(transactions, adds, table)
-    actions = [_add(f, data_change=True) for f in adds]
-    _check_positions(table, transactions)
-    _place(table, actions, transactions, metadata)
+    if not transactions:
+        raise ValueError(f"a commit to {table.name} must name its transaction")
+    _require(adds, table)
+    return _place(table, adds, None, transactions, metadata)
 
 
 def rewrite(
@@ -75,82 +75,123 @@ def rewrite(
     *,
     transactions: Mapping[str, Step] | None = None,
     metadata: Mapping[str, Any] | None = None,
-) -> None:
-    """Replaces files by others with the same rows (compaction), or drops rows (expiry).
+) -> int:
+    """Replaces files by others with the same rows (compaction), or drops rows (expiry). Returns
+    the version it became.
 
     Commits again by itself when a rival rewrite touched other files; raises Conflict when a
-    file to remove is no longer live: compute the rewrite anew.
+    file to remove is no longer live: compute the rewrite anew. Other errors as in `commit`.
     """
-    lock = f"rewrite:{table.name}"
-    given = dict(transactions or {})
-    _require({lock: Step(None, 0)}, adds, table)
-    actions = [_add(f, data_change=False) for f in adds] + [
-        RemoveAction(r.path, r.rows_disappear, int(time.time() * 1000), r.size, {}) for r in removes
-    ]
-    for _ in range(ATTEMPTS):
-        table.refresh()
-        live = set(table.live_files().column("path").to_pylist())
-        gone = [r.path for r in removes if r.path not in live]
-        if gone:
-            raise Conflict(f"{table.name}: {gone[0]} is no longer live")
-        held = table.position(lock)
-        steps = given | {lock: Step(held, 0 if held is None else held + 1)}
-        _check_positions(table, steps, refresh=False)
-        try:
-            _place(table, actions, steps, metadata)
-        except Conflict:
-            continue
-        return
-    raise Conflict(f"{table.name}: {ATTEMPTS} rewrites in a row lost the race")
+    _require(adds, table)
+    return _place(table, adds, removes, transactions or {}, metadata)
 
 
-def _require(steps: Mapping[str, Step], adds: Sequence[NewFile], table: Table) -> None:
-    if not steps:
-        raise ValueError(f"a commit to {table.name} must name its transaction")
+def _require(adds: Sequence[NewFile], table: Table) -> None:
     for new in adds:
         if new.table != table.name:
             raise ValueError(f"{new.path} is a file of {new.table}, not of {table.name}")
         check(new, table.schema)
+    paths = [new.path for new in adds]
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"a commit to {table.name} adds one file twice")
 
 
-def _check_positions(table: Table, steps: Mapping[str, Step], *, refresh: bool = True) -> None:
-    if refresh:
-        table.refresh()
+def _place(
+    table: Table,
+    adds: Sequence[NewFile],
+    removes: Sequence[Removal] | None,
+    given: Mapping[str, Step],
+    metadata: Mapping[str, Any] | None,
+) -> int:
+    """removes: None for an append, whose adds are new rows."""
+    table.refresh()
+    _check_columns(table)
+    _check_positions(table, given)
+    _check_live(table, removes or ())
+    lock = f"rewrite:{table.name}"
+    for _ in range(ATTEMPTS):
+        positions = {name: step.new for name, step in given.items()}
+        if removes is not None:
+            held = table.position(lock)
+            positions[lock] = 0 if held is None else held + 1
+        actions = _actions(adds, removes or (), positions, data_change=removes is None)
+        if table.write_next("WRITE", actions, metadata):
+            return table.version
+        rivals = table.refresh()
+        if rivals is None:
+            raise Conflict(f"{table.name}: the log has moved on beyond what it keeps")
+        for rival in rivals:
+            _check_rival(table.name, rival, given, removes or ())
+    raise Conflict(f"{table.name}: {ATTEMPTS} others in a row were faster")
+
+
+def _check_columns(table: Table) -> None:
+    missing = [name for name in table.schema.names() if name not in table.columns]
+    if missing:
+        raise NeedsOperator(
+            f"{table.store.uri(table.name)} has no column {missing[0]} yet: start `varve up` or an"
+            " ingest job of this release once, which adds it"
+        )
+
+
+def _check_positions(table: Table, steps: Mapping[str, Step]) -> None:
     for name, step in steps.items():
         stored = table.position(name)
         if stored != step.expected:
             raise Conflict(f"{table.name}: {name} is at {stored}, not at {step.expected}")
 
 
-def _place(
-    table: Table,
-    actions: Sequence[AddAction | RemoveAction],
-    steps: Mapping[str, Step],
-    metadata: Mapping[str, Any] | None,
+def _check_live(table: Table, removes: Sequence[Removal]) -> None:
+    if not removes:
+        return
+    live = table.live_files()
+    for removal in removes:
+        if removal.path not in live:
+            raise Conflict(f"{table.name}: {removal.path} is no longer live")
+
+
+def _check_rival(
+    table: str, rival: LogEntry, given: Mapping[str, Step], removes: Sequence[Removal]
 ) -> None:
-    try:
-        table.delta.create_write_transaction(
-            list(actions),
-            "append",
-            Schema.from_json(table.schema.delta_json),
-            commit_properties=CommitProperties(
-                custom_metadata={METADATA_KEY: json.dumps(metadata)} if metadata else None,
-                max_commit_retries=ATTEMPTS,
-                app_transactions=[Transaction(name, step.new) for name, step in steps.items()],
-            ),
-            post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
-        )
-    except CommitFailedError as err:
-        raise Conflict(f"{table.name}: {err}") from err
-    table.refresh()
+    where = f"{table}: version {rival.version}, by a rival,"
+    if rival.table_metadata is not None or rival.protocol is not None:
+        raise Conflict(f"{where} changed the table's columns or protocol")
+    if common := given.keys() & rival.positions.keys():
+        raise Conflict(f"{where} moved {min(common)}")
+    if common := {r.path for r in removes} & set(rival.removes):
+        raise Conflict(f"{where} removed {min(common)}")
 
 
-def _add(new: NewFile, *, data_change: bool) -> AddAction:
-    return AddAction(
-        path=new.path,
-        size=new.size,
-        partition_values={},
-        modification_time=int(time.time() * 1000),
-        data_change=data_change,
-        stats=new.statistics(),
-    )
+def _actions(
+    adds: Sequence[NewFile],
+    removes: Sequence[Removal],
+    positions: Mapping[str, int],
+    *,
+    data_change: bool,
+) -> Iterable[Mapping[str, Any]]:
+    now_ms = int(time.time() * 1000)
+    for name, version in positions.items():
+        yield {"txn": {"appId": name, "version": version, "lastUpdated": now_ms}}
+    for gone in removes:
+        yield {
+            "remove": {
+                "path": gone.path,
+                "deletionTimestamp": now_ms,
+                "dataChange": gone.rows_disappear,
+                "extendedFileMetadata": True,
+                "partitionValues": {},
+                "size": gone.size,
+            }
+        }
+    for new in adds:
+        yield {
+            "add": {
+                "path": new.path,
+                "partitionValues": {},
+                "size": new.size,
+                "modificationTime": now_ms,
+                # The rows of a rewrite were there before: whoever follows the table skips them.
+                "dataChange": data_change,
+                "stats": new.statistics(),
+            }
+        }

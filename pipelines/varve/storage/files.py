@@ -90,9 +90,9 @@ def write_file(store: Store, table: str, rows: pa.Table) -> NewFile:
             store_schema=False,
         )
         size = out.tell()
-    bounds = {
-        c: pc.min_max(rows.column(c)).as_py() for c in schema.names() if c in STATISTICS
-    }
+    # A commit may name it from now on, and must not outlive it if the power fails.
+    store.sync(table, path)
+    bounds = {c: pc.min_max(rows.column(c)).as_py() for c in schema.names() if c in STATISTICS}
     return NewFile(
         table=table,
         path=path,

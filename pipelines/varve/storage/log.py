@@ -1,17 +1,28 @@
-"""The log of a table, commit by commit: what was added between two versions, and by what work."""
+"""The log of a table: what each version added and removed, and by what work.
+
+A version is a file of JSON actions, _delta_log/<20 digits>.json; the next one is created only if
+absent. Source: Delta protocol, "Delta Log Entries" and "Actions".
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow.fs as pafs
 
 from varve.model.errors import NeedsOperator
-from varve.storage.commit import METADATA_KEY
 from varve.storage.store import Store
+
+# Keys of commitInfo. The second tells a writer that does not know whether its commit arrived.
+METADATA_KEY = "varve"
+IDENTITY_KEY = "varveCommit"
+ENGINE = "varve"
+# Versions asked for at once when a reader is behind.
+_AHEAD = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,17 @@ class LogEntry:
     removes: tuple[str, ...] = ()
     positions: dict[str, int] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
+    identity: str | None = None
+    """Made up by the writer for this commit alone; None if another program wrote it."""
+    table_metadata: dict[str, Any] | None = None
+    """Delta's metaData action, if the version sets it."""
+    protocol: dict[str, Any] | None = None
+    """Delta's protocol action, if the version sets it."""
+
+
+def file_name(version: int) -> str:
+    """Path of a version's file, relative to the table's folder."""
+    return f"_delta_log/{version:020d}.json"
 
 
 def entries(store: Store, table: str, after: int, until: int) -> Iterator[LogEntry]:
@@ -44,53 +66,122 @@ def entries(store: Store, table: str, after: int, until: int) -> Iterator[LogEnt
     Raises NeedsOperator if one of them has been expired: the reader must start over from a
     snapshot.
     """
-    fs = store.filesystem(table)
-    for version in range(after + 1, until + 1):
-        path = f"_delta_log/{version:020d}.json"
-        try:
-            with fs.open_input_stream(path) as stream:
-                text = stream.read()
-        except FileNotFoundError as err:
-            raise NeedsOperator(
-                f"{store.uri(table)}: version {version} of the log has expired before it was read;"
-                " rebuild by range"
-            ) from err
-        yield _entry(version, text.decode())
+    for start in range(after + 1, until + 1, _AHEAD):
+        versions = range(start, min(start + _AHEAD, until + 1))
+        bodies = store.read_many(table, [file_name(v) for v in versions])
+        for version, body in zip(versions, bodies, strict=True):
+            if body is None:
+                raise _expired(store, table, version)
+            yield parse(version, body)
+
+
+def newer(store: Store, table: str, after: int) -> Iterator[LogEntry]:
+    """Versions above `after`, ascending, up to the newest there is.
+
+    Asks for files by name: listing a log is slow, as it holds a file for every commit of the last
+    hours. Raises NeedsOperator like `entries`.
+    """
+    version, ahead = after + 1, 1
+    while True:
+        names = [file_name(v) for v in range(version, version + ahead)]
+        for body in store.read_many(table, names):
+            if body is None:
+                # The newest version is never expired, so if the one before is gone, so is this.
+                if version > 0 and not store.exists(table, file_name(version - 1)):
+                    raise _expired(store, table, version)
+                return
+            yield parse(version, body)
+            version += 1
+        ahead = _AHEAD
 
 
 def list_versions(store: Store, table: str) -> list[int]:
     """Versions whose log file still exists, ascending."""
-    selector = pafs.FileSelector("_delta_log")
-    infos = store.filesystem(table).get_file_info(selector)
-    return sorted(int(i.base_name[:-5]) for i in infos if i.base_name.endswith(".json"))
+    return sorted(int(n[:-5]) for n in _names(store, table) if n.endswith(".json") and n[0] != "_")
 
 
-def _entry(version: int, text: str) -> LogEntry:
-    adds, rewritten, removes, positions = [], [], [], {}
-    metadata: dict[str, Any] = {}
-    timestamp = 0
-    for line in text.splitlines():
+def list_checkpoints(store: Store, table: str) -> list[int]:
+    """Versions that have a checkpoint in one file, ascending."""
+    suffix = ".checkpoint.parquet"
+    return sorted(int(n.removesuffix(suffix)) for n in _names(store, table) if n.endswith(suffix))
+
+
+def parse(version: int, body: bytes) -> LogEntry:
+    """Raises ValueError if it is not a version of a log."""
+    adds: list[LiveFile] = []
+    rewritten: list[LiveFile] = []
+    removes: list[str] = []
+    positions: dict[str, int] = {}
+    info: dict[str, Any] = {}
+    table_metadata = protocol = None
+    for line in body.splitlines():
         action = json.loads(line)
         if add := action.get("add"):
-            (adds if add["dataChange"] else rewritten).append(_live(add))
+            (adds if add["dataChange"] else rewritten).append(
+                live_file(add["path"], add["size"], json.loads(add.get("stats") or "{}"))
+            )
         elif remove := action.get("remove"):
             removes.append(remove["path"])
         elif txn := action.get("txn"):
             positions[txn["appId"]] = txn["version"]
-        elif info := action.get("commitInfo"):
-            timestamp = info.get("timestamp", 0)
-            metadata = json.loads(info[METADATA_KEY]) if METADATA_KEY in info else {}
+        else:
+            info = action.get("commitInfo") or info
+            table_metadata = action.get("metaData") or table_metadata
+            protocol = action.get("protocol") or protocol
     return LogEntry(
-        version, timestamp, tuple(adds), tuple(rewritten), tuple(removes), positions, metadata
+        version,
+        info.get("timestamp", 0),
+        tuple(adds),
+        tuple(rewritten),
+        tuple(removes),
+        positions,
+        json.loads(info[METADATA_KEY]) if METADATA_KEY in info else {},
+        info.get(IDENTITY_KEY),
+        table_metadata,
+        protocol,
     )
 
 
-def _live(add: dict[str, Any]) -> LiveFile:
-    stats = json.loads(add.get("stats") or "{}")
+def encode(
+    identity: str,
+    operation: str,
+    actions: Iterable[Mapping[str, Any]],
+    metadata: Mapping[str, Any] | None = None,
+) -> bytes:
+    """A version's file: commitInfo, then the actions."""
+    info = {
+        "timestamp": int(time.time() * 1000),
+        "operation": operation,
+        "operationParameters": {},
+        "engineInfo": ENGINE,
+        IDENTITY_KEY: identity,
+    }
+    if metadata:
+        info[METADATA_KEY] = json.dumps(metadata)
+    lines: Sequence[Mapping[str, Any]] = [{"commitInfo": info}, *actions]
+    return "".join(json.dumps(a, separators=(",", ":")) + "\n" for a in lines).encode()
+
+
+def live_file(path: str, size: int, stats: Mapping[str, Any]) -> LiveFile:
+    """stats: of Delta's add action."""
     return LiveFile(
-        add["path"],
-        add["size"],
+        path,
+        size,
         stats.get("numRecords", 0),
-        stats.get("minValues", {}),
-        stats.get("maxValues", {}),
+        stats.get("minValues") or {},
+        stats.get("maxValues") or {},
+    )
+
+
+def _names(store: Store, table: str) -> list[str]:
+    infos = store.filesystem(table).get_file_info(
+        pafs.FileSelector("_delta_log", allow_not_found=True)
+    )
+    return [info.base_name for info in infos]
+
+
+def _expired(store: Store, table: str, version: int) -> NeedsOperator:
+    return NeedsOperator(
+        f"{store.uri(table)}: version {version} of the log has expired before it was read;"
+        " rebuild by range"
     )

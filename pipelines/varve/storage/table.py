@@ -2,92 +2,204 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import threading
 import time
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-import pyarrow as pa
-from deltalake import DeltaTable, Schema
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from varve.model.errors import NeedsOperator
 from varve.model.schema import TABLES, table_schema
+from varve.storage.log import LiveFile, LogEntry, encode, file_name, newer, parse
+from varve.storage.replay import CHECKPOINT_INTERVAL, load
 from varve.storage.store import Store
 
 # Log files are expired by a job that knows every reader's position, never by a commit.
 PROPERTIES = {
     "delta.enableExpiredLogCleanup": "false",
-    "delta.checkpointInterval": "100",
+    "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
 }
+# Readers and writers of any Delta release can open such a table.
+_PROTOCOL = {"minReaderVersion": 1, "minWriterVersion": 2}
+
+_log = logging.getLogger(__name__)
 
 
 class Table:
     """One table as of the last `refresh`. Not safe to share between threads."""
 
-    def __init__(self, store: Store, name: str) -> None:
-        """Raises NeedsOperator if the table does not exist."""
+    def __init__(self, store: Store, name: str, *, files: bool = False) -> None:
+        """files: read the live files at once, not on first use.
+
+        Raises NeedsOperator if the table does not exist.
+        """
         self.store = store
         self.name = name
         self.schema = table_schema(name)
-        try:
-            self.delta = DeltaTable(store.uri(name), storage_options=dict(store.options))
-        except TableNotFoundError as err:
+        state = load(store, name, files=files)
+        if state is None:
             raise NeedsOperator(
                 f"no table {name} under {store.root}: start `varve up` or an ingest job once,"
                 " or correct storage.root"
-            ) from err
+            )
+        self._state = state
 
     @property
     def version(self) -> int:
-        return self.delta.version()
+        return self._state.version
 
-    def refresh(self) -> None:
-        """Moves to the newest version."""
-        self.delta.update_incremental()
+    @property
+    def delta(self) -> DeltaTable:
+        """delta-rs' own handle, at the newest version. Slow to open; not for commits."""
+        return DeltaTable(self.store.uri(self.name), storage_options=self.store.delta_options)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Fields of the stored schema by name, as in Delta's schema JSON."""
+        fields = json.loads(self._state.table_metadata["schemaString"])["fields"]
+        return {f["name"]: f for f in fields}
+
+    def refresh(self) -> list[LogEntry] | None:
+        """Moves to the newest version. Returns what came since, oldest first; None if the log in
+        between has expired and the state was read anew.
+        """
+        try:
+            fresh = list(newer(self.store, self.name, self.version))
+        except NeedsOperator:
+            state = load(self.store, self.name, files=self._state.files is not None)
+            if state is None:
+                raise
+            self._state = state
+            return None
+        for entry in fresh:
+            self._state.apply(entry)
+        return fresh
 
     def position(self, transaction: str) -> int | None:
         """Version stored under a transaction id; None if it has never been set."""
-        return self.delta.transaction_version(transaction)
+        return self._state.positions.get(transaction)
 
-    def live_files(self) -> pa.Table:
-        """One row a live file: path, size_bytes, num_records, min.COLUMN, max.COLUMN."""
-        return pa.table(self.delta.get_add_actions(flatten=True))
+    def positions(self) -> Mapping[str, int]:
+        """Versions by transaction id."""
+        return dict(self._state.positions)
+
+    def live_files(self) -> Mapping[str, LiveFile]:
+        """By path. Read on first use, then kept up by `refresh`; not a copy."""
+        if self._state.files is None:
+            state = load(self.store, self.name, version=self.version)
+            if state is None or state.files is None:
+                raise NeedsOperator(f"{self.store.uri(self.name)} is gone: restore it")
+            self._state = state
+        return self._state.files or {}
+
+    def write_next(
+        self,
+        operation: str,
+        actions: Iterable[Mapping[str, Any]],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Writes the version after this handle's, unless a rival has. True if it is ours.
+
+        For `commit` and this module alone: it checks nothing but the version. False leaves the
+        handle where it is: `refresh` tells who won. Raises OSError if the outcome cannot be found
+        out; the version may be there, or still arrive.
+        """
+        body = encode(uuid.uuid4().hex, operation, actions, metadata)
+        version = self.version + 1
+        path = file_name(version)
+        try:
+            won = self.store.put_if_absent(self.name, path, body)
+        except OSError:
+            # The answer may have been lost and not the request.
+            if not self.store.exists(self.name, path):
+                raise
+            won = False
+        # Refused and still ours: something underneath sent the request twice.
+        if won or self.store.read(self.name, path) == body:
+            self._state.apply(parse(version, body))
+            self._checkpoint_if_due()
+            return True
+        return False
+
+    def set_metadata(self, change: Mapping[str, Any]) -> bool:
+        """Changes fields of Delta's metaData action; like `write_next` otherwise."""
+        new = {"metaData": {**self._state.table_metadata, **change}}
+        return self.write_next("CHANGE METADATA", [new])
+
+    def _checkpoint_if_due(self) -> None:
+        if (self.version + 1) % CHECKPOINT_INTERVAL:
+            return
+        # Apart, for it takes as long as many commits. No daemon: it is finished before exit.
+        arguments = (self.store, self.name, self.version)
+        threading.Thread(target=_checkpoint, args=arguments, name="checkpoint").start()
 
 
 def create_tables(store: Store, names: tuple[str, ...] = TABLES) -> None:
     """Creates what is missing and adds columns the schemas have gained. Safe to repeat and to race.
 
-    Raises NeedsOperator where a table has columns its schema does not know or of another type.
+    Raises NeedsOperator where a table has columns its schema does not know or of another type, or
+    where the object store cannot refuse to overwrite a file.
     """
+    store.require_conditional_put()
     for name in names:
         _create(store, name)
         _evolve(Table(store, name))
 
 
+def _checkpoint(store: Store, name: str, version: int) -> None:
+    try:
+        DeltaTable(
+            store.uri(name), version=version, storage_options=store.delta_options
+        ).create_checkpoint()
+    except (DeltaError, OSError):
+        # The commit stands without it, and another one is due soon: opening is slower until then.
+        _log.exception("%s: no checkpoint at version %d", store.uri(name), version)
+
+
 def _create(store: Store, name: str) -> None:
+    if load(store, name, files=False) is not None:
+        return
     schema = table_schema(name)
+    table_metadata = {
+        "id": str(uuid.uuid4()),
+        "name": name,
+        "description": schema.comment,
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": schema.delta_json,
+        "partitionColumns": [],
+        "configuration": PROPERTIES,
+        "createdTime": int(time.time() * 1000),
+    }
+    actions: list[dict[str, Any]] = [{"protocol": _PROTOCOL}, {"metaData": table_metadata}]
     store.prepare(name)
-    DeltaTable.create(
-        store.uri(name),
-        schema=Schema.from_json(schema.delta_json),
-        mode="ignore",
-        name=name,
-        description=schema.comment,
-        configuration=PROPERTIES,
-        storage_options=dict(store.options),
-    )
+    # If a rival creates it first, that is as good.
+    store.put_if_absent(name, file_name(0), encode(uuid.uuid4().hex, "CREATE TABLE", actions))
 
 
 def _evolve(table: Table) -> None:
-    wanted = {f.name: f for f in Schema.from_json(table.schema.delta_json).fields}
-    stored = {f.name: f for f in table.delta.schema().fields}
-    for name, field in stored.items():
-        if name not in wanted or str(wanted[name].type) != str(field.type):
-            raise NeedsOperator(
-                f"{table.store.uri(table.name)}: column {name} {field.type} is not in this release's"
-                " schema: it was written by a newer release or by something else; use that release"
-            )
-    missing = [field for name, field in wanted.items() if name not in stored]
-    if missing:
-        table.delta.alter.add_columns(missing)
+    wanted = json.loads(table.schema.delta_json)["fields"]
+    while True:
+        stored = table.columns
+        known = {field["name"]: field for field in wanted}
+        for name, field in stored.items():
+            if name not in known or known[name]["type"] != field["type"]:
+                raise NeedsOperator(
+                    f"{table.store.uri(table.name)}: column {name} {field['type']} is not in this"
+                    " release's schema: it was written by a newer release or by something else;"
+                    " use that release"
+                )
+        # Rows written before have no value for a new column.
+        missing = [f | {"nullable": True} for f in wanted if f["name"] not in stored]
+        if not missing:
+            return
+        schema = json.dumps({"type": "struct", "fields": [*stored.values(), *missing]})
+        if not table.set_metadata({"schemaString": schema}):
+            table.refresh()
 
 
 def wait_until_created(store: Store, name: str, deadline_s: float) -> Table:
@@ -96,7 +208,7 @@ def wait_until_created(store: Store, name: str, deadline_s: float) -> Table:
     while True:
         try:
             return Table(store, name)
-        except (NeedsOperator, DeltaError):
+        except NeedsOperator:
             if time.monotonic() > end:
                 raise
             time.sleep(0.2)
