@@ -1,8 +1,8 @@
 """Parses durations: in brackets, where they are arithmetic, and after offset.
 
-After offset, an operator that follows a literal, a call or a signed parenthesis belongs to the
-outer expression: `foo offset 5m + 1` adds 1 to foo, while `foo offset (5m + 1)` and, as
-upstream, `foo offset (5m) + 1` have the offset 5m1s.
+After offset, arithmetic needs parentheses: `foo offset 5m + 1` adds 1 to foo, and
+`foo offset (5m + 1)` has the offset 5m1s. (Upstream reads on after a parenthesis without a sign,
+so that there `foo offset (5m) + 1` has that offset too and `foo offset (5m) + bar` fails.)
 """
 
 from __future__ import annotations
@@ -76,19 +76,9 @@ def positive(c: Cursor) -> Duration:
 def offset(c: Cursor) -> Duration | None:
     """What follows `offset`; None for a literal 0."""
     duration = _offset(c)
-    if isinstance(duration, NumberLiteral):
-        return written_as_duration(duration) if round(duration.value * 1e9) else None
-    signed_part = duration.rhs if duration.lhs is None else None
-    if _stands_alone(signed_part or duration):
-        return duration
-    # `(5m) + 1m` reads back as an offset only in parentheses.
-    return DurationExpr(duration.op, duration.lhs, duration.rhs, True, duration.span)
-
-
-def _stands_alone(duration: Duration) -> bool:
-    if isinstance(duration, NumberLiteral):
-        return True
-    return duration.wrapped or duration.op in _OPERATIONS.values()
+    if isinstance(duration, NumberLiteral) and not round(duration.value * 1e9):
+        return None
+    return written_as_duration(duration)
 
 
 def written_as_duration(duration: Duration) -> Duration:
@@ -101,11 +91,12 @@ def written_as_duration(duration: Duration) -> Duration:
 def _offset(c: Cursor) -> Duration:
     sign, start = c.kind, c.start
     if sign not in ("+", "-"):
-        return expression(c) if c.kind == "(" else _operand(c)
-    if c.follower() in ("+", "-"):
-        return expression(c)
+        return _operand(c)
+    c.descend()
     c.advance()
-    return _signed(c, sign, start, _operand(c))
+    duration = _signed(c, sign, start, _offset(c))
+    c.ascend()
+    return duration
 
 
 def expression(c: Cursor, least: int = 1) -> Duration:

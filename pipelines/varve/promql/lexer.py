@@ -148,7 +148,7 @@ class _Lexer:
         self._parens = 0
         # Since the last left bracket.
         self._colons = 0
-        self._numbers = 0
+        self._durations = 0
 
     def run(self) -> Tokens:
         text, tokens = self._text, self._tokens
@@ -196,13 +196,16 @@ class _Lexer:
                 return text, self._close()
             case "end":
                 return END, self._fault_at_end()
-        self._numbers += 1
+        self._durations += 1
         return group, ""
 
     def _word(self, word: str, end: int) -> tuple[str, str]:
         kind = KEYWORDS.get(word) or KEYWORDS.get(word.lower())
         if self._table is _IN_BRACKETS:
-            return ("", self._no_duration(word[0])) if kind not in DURATION_WORDS else (kind, "")
+            if kind not in DURATION_WORDS:
+                return "", self._no_duration(word[0])
+            self._durations += 1
+            return kind, ""
         # Names as old as `fill` stay names where no parenthesis follows.
         if kind is None or (kind in FILLS and not _CALL.match(self._text, end)):
             return (METRIC_NAME if ":" in word else NAME), ""
@@ -218,7 +221,7 @@ class _Lexer:
                 return "unexpected right parenthesis ')'"
         else:
             self._colons += 1
-            if not self._numbers:
+            if not self._durations:
                 return "unexpected colon before duration in duration expression"
             if self._colons > 1:
                 return _SECOND_COLON
@@ -226,7 +229,7 @@ class _Lexer:
 
     def _open(self, symbol: str) -> None:
         self._table = _IN_BRACES if symbol == "{" else _IN_BRACKETS
-        self._colons = self._numbers = 0
+        self._colons = self._durations = 0
 
     def _close(self) -> str:
         if self._table is _PLAIN:
@@ -237,7 +240,7 @@ class _Lexer:
     def _fault_at_end(self) -> str:
         if self._table is _IN_BRACES:
             return "unexpected end of input inside braces"
-        if self._table is _IN_BRACKETS and not self._numbers:
+        if self._table is _IN_BRACKETS and not self._durations:
             return "unexpected end of input in duration expression"
         if self._parens:
             return "unclosed left parenthesis"
@@ -253,7 +256,7 @@ class _Lexer:
         if char in "0123456789" or (
             char == "." and text[start + 1 : start + 2] in set("0123456789")
         ):
-            self._numbers += 1
+            self._durations += 1
             return _odd_number(text, start)
         if self._table is _IN_BRACKETS:
             return "", start, self._no_duration(char)
@@ -263,7 +266,7 @@ class _Lexer:
         return "", start, f"unexpected character: {quote(char, chr(39))}"
 
     def _no_duration(self, char: str) -> str:
-        if not self._numbers:
+        if not self._durations:
             return f"unexpected character in duration expression: {quote(char, chr(39))}"
         if char == "[":
             return "unexpected left bracket '['"

@@ -158,6 +158,9 @@ def parse_duration(text: str) -> float:
 
 def duration_ms(seconds: float) -> int:
     """Whole milliseconds of a duration literal: rounded to ns, then cut towards zero."""
+    ms = round(seconds * 1000)
+    if ms / 1000 == seconds:
+        return ms  # from 100 days on, a float does not hold all nanoseconds
     ns = round(seconds * NS_PER_S)
     return ns // 1_000_000 if ns >= 0 else -(-ns // 1_000_000)
 

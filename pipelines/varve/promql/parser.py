@@ -39,7 +39,7 @@ between tokens.
     span        = ("+" | "-") span | literal (("+" | "-" | "*" | "/" | "%" | "^") span)*
     literal     = number | duration | ("step" | "range") "(" ")"
                 | ("min_of" | "max_of") "(" span "," span ")" | "(" span ")"
-    offset      = sign? literal                              see durations.py
+    offset      = ("+" | "-")* literal
 
     number      = 1 1.5 .5 1e3 1_000 0x1F 017 inf nan
     duration    = a count and a unit for each of y w d h m s ms, largest first, as in 1h30m

@@ -8,6 +8,7 @@ nan in quotes, durations of no whole number of milliseconds as numbers, U+FFFD e
 
 from __future__ import annotations
 
+import math
 import re
 
 from varve.promql.ast import (
@@ -36,6 +37,7 @@ METRIC_LABEL = "__name__"
 
 _PLAIN_LABEL = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _PLAIN_MATCHED = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_INFINITY = NumberLiteral(math.inf)
 _DURATION_FUNCTIONS = {"step": "step", "range": "range", "min": "min_of", "max": "max_of"}
 
 
@@ -90,7 +92,10 @@ def _write_chain(expr: Binary, out: list[str]) -> None:
     chain = [expr]
     while isinstance(chain[-1].lhs, Binary):
         chain.append(chain[-1].lhs)
-    _write(chain[-1].lhs, out)
+    if chain[-1].op == "^" and chain[-1].lhs == _INFINITY:
+        out.append("Inf")  # +Inf ^ 2 would be +(Inf ^ 2)
+    else:
+        _write(chain[-1].lhs, out)
     for binary in reversed(chain):
         out.append(f" {operator_text(binary)} ")
         _write(binary.rhs, out)

@@ -24,10 +24,15 @@ from varve.promql.ast import (
     VectorMatching,
     VectorSelector,
 )
+from varve.promql.errors import BadQueryError
 from varve.promql.literals import duration_ms, format_number
 from varve.promql.signatures import FUNCTIONS
+from varve.promql.tree import height
 
 Json = dict[str, Any]
+
+MAX_HEIGHT = 300
+"""Two levels of JSON for each of these are within reach of json.dumps."""
 
 _DURATION_FUNCTIONS = {"min": "min_of", "max": "max_of"}
 
@@ -36,8 +41,14 @@ def to_json(expr: Expr) -> Json:
     """`expr` as what json.dumps takes. Durations and times are in ms.
 
     A string's bytes that are no UTF-8 become U+FFFD, and a fill of NaN or infinity a string,
-    since JSON has neither.
+    since JSON has neither. Raises BadQueryError above MAX_HEIGHT, because encoders recurse.
     """
+    if (found := height(expr)) > MAX_HEIGHT:
+        raise BadQueryError(f"the tree is {found} levels high; at most {MAX_HEIGHT} are shown")
+    return _node(expr)
+
+
+def _node(expr: Expr) -> Json:
     spine: list[Binary] = []
     while isinstance(expr, Binary):
         spine.append(expr)
@@ -48,7 +59,7 @@ def to_json(expr: Expr) -> Json:
             "type": "binaryExpr",
             "op": binary.op,
             "lhs": found,
-            "rhs": to_json(binary.rhs),
+            "rhs": _node(binary.rhs),
             "matching": None if binary.matching is None else _matching(binary.matching),
             "bool": binary.return_bool,
         }
@@ -68,7 +79,7 @@ def _operand(expr: Expr) -> Json:
         case Subquery():
             return {
                 "type": "subquery",
-                "expr": to_json(expr.expr),
+                "expr": _node(expr.expr),
                 **_duration("range", expr.range),
                 **_duration("offset", expr.offset),
                 **_duration("step", expr.step),
@@ -84,21 +95,21 @@ def _operand(expr: Expr) -> Json:
                     "variadic": signature.variadic,
                     "returnType": signature.returns.value,
                 },
-                "args": [to_json(arg) for arg in expr.args],
+                "args": [_node(arg) for arg in expr.args],
             }
         case Aggregate():
             return {
                 "type": "aggregation",
                 "op": expr.op,
-                "expr": to_json(expr.expr),
-                "param": None if expr.param is None else to_json(expr.param),
+                "expr": _node(expr.expr),
+                "param": None if expr.param is None else _node(expr.param),
                 "grouping": [_text(label) for label in expr.grouping],
                 "without": expr.without,
             }
         case Paren():
-            return {"type": "parenExpr", "expr": to_json(expr.expr)}
+            return {"type": "parenExpr", "expr": _node(expr.expr)}
         case Unary():
-            return {"type": "unaryExpr", "op": expr.op, "expr": to_json(expr.expr)}
+            return {"type": "unaryExpr", "op": expr.op, "expr": _node(expr.expr)}
         case NumberLiteral():
             return {"type": "numberLiteral", "val": format_number(expr.value)}
         case StringLiteral():

@@ -178,7 +178,7 @@ def _check_chain(c: Cursor, expr: Binary) -> ValueType:
 
 def _check_binary(c: Cursor, expr: Binary, left: ValueType, right: ValueType) -> ValueType:
     scalars = left is right is ValueType.SCALAR
-    _check_operator(c, expr, scalars)
+    _check_operator(c, expr, scalars=scalars)
     for side, found in ((expr.lhs, left), (expr.rhs, right)):
         if found not in _OPERANDS:
             text = "binary expression must contain only scalar and instant vector types"
@@ -196,7 +196,7 @@ def _check_binary(c: Cursor, expr: Binary, left: ValueType, right: ValueType) ->
     return ValueType.SCALAR if scalars else ValueType.VECTOR
 
 
-def _check_operator(c: Cursor, expr: Binary, scalars: bool) -> None:
+def _check_operator(c: Cursor, expr: Binary, *, scalars: bool) -> None:
     """What upstream reports at the operator."""
     text, matching = "", expr.matching
     if expr.return_bool and expr.op not in COMPARISONS:
