@@ -78,15 +78,17 @@ class Environment:
         self.scratch.mkdir(exist_ok=True)
         if self._under_way():
             self._repair()
-        self._write_state(under_way=True)
+        self._write_state(root=str(self.root), under_way=True)
         for lock in locks:
             if missing := self.missing([lock]):
-                say(f"Installing {len(missing)} packages of {lock} with {installer.name}"
-                    f"{download_size(self.root / lock)} ...")  # fmt: skip
+                count = f"{len(missing)} package{'s' * (len(missing) > 1)}"
+                size = download_size(self.root / lock)
+                say(f"Installing {count} of {lock} with {installer.name}{size} ...")
                 installer.install(self._part(lock, missing))
         if not self._checkout_installed():
             say("Installing the varve command ...")
             installer.install_checkout(self.root)
+            self._write_state(project=_digest(self.root))
         shutil.rmtree(self.scratch)
         self._write_state(under_way=False)
 
@@ -115,7 +117,7 @@ class Environment:
             shutil.rmtree(self.folder)
         say(f"Making the environment .venv with {installer.name} ...")
         self.folder.mkdir()
-        self._write_state(under_way=True)
+        self._write_state(root=str(self.root), under_way=True)
         self.scratch.mkdir()
         installer.create()
 
@@ -165,13 +167,10 @@ class Environment:
             return {"root": str(self.root), "under_way": True}
         return dict(state)
 
-    def _write_state(self, *, under_way: bool) -> None:
-        """Before the first package and after the last; atomic."""
-        state = {"root": str(self.root), "under_way": under_way}
-        if not under_way:
-            state["project"] = _digest(self.root)
+    def _write_state(self, **changes: object) -> None:
+        """Changes on top of what it says now; atomic."""
         path = self.folder / f"{_STATE}.new"
-        path.write_text(json.dumps(state, indent=1) + "\n")
+        path.write_text(json.dumps({**self._state(), **changes}, indent=1) + "\n")
         path.replace(self.folder / _STATE)
 
 
@@ -184,7 +183,7 @@ def pinned(lock: Path) -> dict[str, str]:
 def download_size(lock: Path) -> str:
     """What `make lock` noted in the file, as the end of a sentence on installing it; or nothing."""
     noted = re.search(r"^# download: (.+)$", lock.read_text(), re.MULTILINE)
-    return f", {noted[1]} to download unless cached" if noted else ""
+    return f", at most {noted[1]} to download" if noted else ""
 
 
 def normalised(name: str) -> str:
