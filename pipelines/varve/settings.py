@@ -7,6 +7,7 @@ options of the command line. `varve config` prints what is in force and where it
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import tomllib
 from collections.abc import Mapping
@@ -88,6 +89,14 @@ class Kafka(Section):
     options: dict[str, Secret] = {}
     """Further options of Kafka clients by Kafka's names (security.protocol, ...)."""
 
+    def servers(self) -> str:
+        """Where Kafka is: what is set, else the broker that `varve up` starts."""
+        return self.bootstrap_servers or f"127.0.0.1:{self.port}"
+
+    def client_options(self) -> dict[str, str]:
+        """Kafka's options in the clear, for a client's constructor and nothing else."""
+        return {k: v.get_secret_value() for k, v in self.options.items()}
+
 
 class Storage(Section):
     root: str = ""
@@ -108,6 +117,8 @@ class Ingest(Section):
     """Seconds between batches. 2: under 5 s from sample to answer, about 43 k commits a day."""
     max_messages_per_batch: int = Field(20_000, gt=0)
     """Kafka messages one batch takes at most. Bounds its memory: about 1,000 samples each."""
+    max_message_bytes: int = Field(8 * 2**20, gt=0)
+    """Bytes of one message; longer ones are refused. 8 MiB: eight times what Kafka takes unasked."""
     max_future_s: int = Field(600, ge=0)
     """Seconds a sample's timestamp may be ahead of the broker's clock. 10 min: a wrong clock is
     seen as one, a slightly fast one is not."""
@@ -143,7 +154,7 @@ class Retention(Section):
     @model_validator(mode="after")
     def _each_tier_outlives_the_one_below(self) -> Retention:
         chain = ("samples", "rollup_1m", "rollup_5m", "rollup_1h")
-        for below, above in zip(chain, chain[1:], strict=False):
+        for below, above in itertools.pairwise(chain):
             if getattr(self, f"{above}_days") < getattr(self, f"{below}_days") + 1:
                 raise ValueError(f"{above}_days must exceed {below}_days by a day at least")
         if self.rollup_1d_days < self.rollup_1h_days:
@@ -213,6 +224,10 @@ class Settings(Section):
     demo: Demo = Demo()
     supervision: Supervision = Supervision()
 
+    def ingest_queries(self) -> dict[str, str]:
+        """Name and topic of each ingest query."""
+        return {"bulk": self.kafka.topics.raw, "critical": self.kafka.topics.critical}
+
     def storage_root(self) -> str:
         return self.storage.root or str((self.home / "tables").absolute())
 
@@ -280,7 +295,9 @@ def _keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
 def _explain(error: Any, origins: Mapping[str, str]) -> str:
     where = [str(part) for part in error["loc"]]
     key = ".".join(where)
-    origin = next((o for k, o in origins.items() if k == key or k.startswith(key + ".")), "settings")
+    origin = next(
+        (o for k, o in origins.items() if k == key or k.startswith(key + ".")), "settings"
+    )
     if error["type"] == "extra_forbidden":
         section: Any = Settings
         for part in where[:-1]:

@@ -1,0 +1,5 @@
+import sys
+
+from varve.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,38 @@
+"""`varve serve`: one service in the foreground, as `varve up` or a cluster starts it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+from varve.services.logs import configure_logging
+from varve.settings import Settings
+
+# Service, module with `run(settings) -> exit status`, one line.
+SERVICES = (
+    ("streams", "varve.services.streams", "ingest and rollups, in one Spark JVM"),
+    ("query", "varve.services.query", "PromQL over HTTP, and the web page"),
+    ("collector", "varve.services.collector", "this machine's metrics to Kafka"),
+    ("demo-history", "varve.services.demo_history", "days of generated history to Kafka, once"),
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    listed = "\n".join(f"  {name:<14} {summary}" for name, _, summary in SERVICES)
+    parser.description = f"""\
+Runs one service until SIGTERM or Ctrl-C. `varve up` starts these by itself; use this to
+run them on machines of their own, against your Kafka and your tables.
+
+{listed}
+"""
+    parser.epilog = """\
+example:
+  VARVE_STORAGE__ROOT=s3://metrics/varve varve serve query
+"""
+    parser.add_argument("service", choices=[name for name, _, _ in SERVICES], metavar="SERVICE")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    configure_logging()
+    module = next(module for name, module, _ in SERVICES if name == args.service)
+    return int(importlib.import_module(module).run(settings))

@@ -1,0 +1,85 @@
+"""Options of Kafka clients by Kafka's own names, for a client that has other names.
+
+One set of options in the settings serves Spark, which takes them as they are, and kafka-python.
+Source: Kafka's producer configuration; kafka-python 3, KafkaProducer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from varve.model.errors import NeedsOperator
+
+_JAAS = "sasl.jaas.config"
+_PLAIN_LOGINS = ("PlainLoginModule", "ScramLoginModule")
+_SAME_MEANING = {
+    "security.protocol": "security_protocol",
+    "sasl.mechanism": "sasl_mechanism",
+    "sasl.kerberos.service.name": "sasl_kerberos_service_name",
+    "client.id": "client_id",
+    "client.dns.lookup": "client_dns_lookup",
+    "ssl.truststore.location": "ssl_cafile",
+    "ssl.keystore.location": "ssl_certfile",
+    "ssl.key.password": "ssl_password",
+}
+_STORES = {
+    "ssl.truststore.location": "ssl.truststore.type",
+    "ssl.keystore.location": "ssl.keystore.type",
+}
+_NUMBERS = {
+    "request.timeout.ms": "request_timeout_ms",
+    "connections.max.idle.ms": "connections_max_idle_ms",
+    "reconnect.backoff.ms": "reconnect_backoff_ms",
+    "reconnect.backoff.max.ms": "reconnect_backoff_max_ms",
+    "retry.backoff.ms": "retry_backoff_ms",
+    "metadata.max.age.ms": "metadata_max_age_ms",
+}
+
+
+def client_options(options: Mapping[str, str]) -> dict[str, Any]:
+    """The arguments of a kafka-python client for Kafka's options.
+
+    Raises NeedsOperator for one that has no counterpart: leaving it out could mean sending in the
+    clear.
+    """
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if name in _SAME_MEANING:
+            _require_pem(name, options)
+            found[_SAME_MEANING[name]] = value
+        elif name in _NUMBERS:
+            found[_NUMBERS[name]] = int(value)
+        elif name == _JAAS:
+            found |= _login(value)
+        elif name == "ssl.endpoint.identification.algorithm":
+            found["ssl_check_hostname"] = value != ""
+        elif name not in _STORES.values():
+            raise NeedsOperator(
+                f"kafka.options: {name} is not one the Python client has; there are "
+                + ", ".join(sorted([*_SAME_MEANING, *_NUMBERS, _JAAS]))
+            )
+    return found
+
+
+def _require_pem(name: str, options: Mapping[str, str]) -> None:
+    if name in _STORES and options.get(_STORES[name], "JKS").upper() != "PEM":
+        raise NeedsOperator(
+            f"kafka.options: {name} must be a PEM file, and {_STORES[name]} say PEM:"
+            " Python reads no Java key stores"
+        )
+
+
+def _login(jaas: str) -> dict[str, str]:
+    values = dict(re.findall(r'(\w+)\s*=\s*"((?:[^"\\]|\\.)*)"', jaas))
+    if not any(m in jaas for m in _PLAIN_LOGINS) or not {"username", "password"} <= values.keys():
+        raise NeedsOperator(
+            f"kafka.options: {_JAAS} must name PlainLoginModule or ScramLoginModule with a username"
+            " and a password"
+        )
+    plain = {k: re.sub(r"\\(.)", r"\1", v) for k, v in values.items()}
+    return {
+        "sasl_plain_username": plain["username"],
+        "sasl_plain_password": plain["password"],
+    }
