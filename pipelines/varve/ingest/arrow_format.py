@@ -103,9 +103,9 @@ def _definitions(source: pa.BufferReader) -> list[SeriesDefinition]:
             define(
                 row["metric"],
                 tags,
-                type=row["type"] or "unknown",
+                metric_type=row["type"] or "unknown",
                 unit=row["unit"] or "",
-                help=row["help"] or "",
+                help_text=row["help"] or "",
             )
         )
     return defined

@@ -32,7 +32,8 @@ from varve.storage.table import Table
 
 class BatchCommitter:
     """Commits the batches of one query. Its methods may be called from two threads: the one that
-    runs batches and the one that notes completeness."""
+    runs batches and the one that notes completeness.
+    """
 
     def __init__(self, store: Store, query: str, starts: Mapping[Partition, Start]) -> None:
         self.query = query
@@ -46,7 +47,8 @@ class BatchCommitter:
 
     def note(self, at_ms: int, ends: Mapping[Partition, int]) -> None:
         """Notes the partitions' end offsets as of at_ms (read before them). If all is stored up
-        to an earlier note already, says so in a commit of its own."""
+        to an earlier note already, says so in a commit of its own.
+        """
         with self._lock:
             self._completeness.note(at_ms, ends)
             reached = self._completeness.reached(self._positions())

@@ -6,7 +6,7 @@ if that fails is it taken apart, so that its good objects are stored and its bad
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import math
 
 import msgspec
@@ -91,12 +91,12 @@ class JsonReader:
             ids.append(series.series_id)
             checks.append(series.check)
             stamp = record.timestamp
-            if stamp.__class__ is float and MILLISECONDS_FROM <= stamp < TOO_FINE_FROM:  # type: ignore[operator]
+            if isinstance(stamp, float) and MILLISECONDS_FROM <= stamp < TOO_FINE_FROM:
                 ts.append(int(stamp))
             else:
                 ts.append(timestamp_ms(stamp))
             value = record.value
-            values.append(value if value.__class__ is float else number(value))
+            values.append(value if isinstance(value, float) else number(value))
         column = np.array(values, dtype=np.float64)
         column[column == 0.0] = 0.0  # -0.0 becomes 0.0; adding 0.0 would spoil stale markers
         return Block(
@@ -114,7 +114,9 @@ class JsonReader:
         except (msgspec.MsgspecError, UnicodeDecodeError) as err:
             raise BadRecord(Reason.MALFORMED, f"tags: {err}") from err
         check_names(record.metric, tags)
-        series = define(record.metric, tags, type=record.type, unit=record.unit, help=record.help)
+        series = define(
+            record.metric, tags, metric_type=record.type, unit=record.unit, help_text=record.help
+        )
         if len(self._identities) >= CACHED_IDENTITIES:
             self._identities.clear()
         self._identities[key] = series
@@ -135,7 +137,7 @@ def timestamp_ms(stamp: float | str) -> int:
     """ms since the epoch from s, ms (>= 1e11) or RFC 3339. Raises BadRecord."""
     if isinstance(stamp, str):
         try:
-            moment = datetime.datetime.fromisoformat(stamp)
+            moment = dt.datetime.fromisoformat(stamp)
         except ValueError as err:
             raise BadRecord(Reason.MALFORMED, f"timestamp: {stamp!r} is not RFC 3339") from err
         if moment.tzinfo is None:
@@ -174,7 +176,7 @@ def _one(part: bytes) -> _Record:
 
 
 def _split(message: bytes) -> list[bytes]:
-    """The objects of a message as they were written. Raises BadRecord if it is none of the forms."""
+    """The objects of a message as they were written. Raises BadRecord if it has none."""
     if not message.strip():
         raise BadRecord(Reason.MALFORMED, "the message is empty")
     if message.lstrip()[:1] == b"[":

@@ -41,7 +41,8 @@ def batch_number(query: str) -> str:
 
 def rejects(query: str) -> str:
     """Transaction on samples and on quarantine: the query's last batch that refused something.
-    Where the two differ, the commit of that batch's rejects is still owed."""
+    Where the two differ, the commit of that batch's rejects is still owed.
+    """
     return f"rejects:{query}"
 
 

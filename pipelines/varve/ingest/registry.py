@@ -58,7 +58,8 @@ class Registry:
         self, definitions: Sequence[tuple[SeriesDefinition, int]]
     ) -> tuple[list[tuple[SeriesDefinition, int]], frozenset[tuple[int, int]]]:
         """What to add, by id, and what is refused. Of two new series with one id the one with
-        the lesser check is registered, whatever the order they came in."""
+        the lesser check is registered, whatever the order they came in.
+        """
         first: dict[tuple[int, int], tuple[SeriesDefinition, int]] = {}
         for definition, ts in definitions:
             key = definition.series_id, definition.check

@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from varve.ingest import arrow_format, copies
+from varve.ingest import arrow_format
 from varve.ingest.block import Block, Reject, concatenate
 from varve.ingest.decode import Decoder
 from varve.ingest.known import CONTESTED, UNKNOWN, KnownSeries
 from varve.ingest.reasons import Reason
+from varve.model import copies
 from varve.model.identity import SeriesDefinition
 from varve.model.schema import table_schema
 from varve.model.staleness import to_column
@@ -117,12 +118,12 @@ def run_task(messages: Iterable[Message], plan: TaskPlan) -> Iterator[Outcome]:
     yield outcome
 
 
-# One per worker process: tasks of one process run one after another.
-_known: dict[Store, KnownSeries] = {}
+# One per table and worker process: tasks of one process run one after another.
+_known: dict[tuple[object, ...], KnownSeries] = {}
 
 
 def _known_series(plan: TaskPlan) -> KnownSeries:
-    key = plan.store
+    key = (plan.store.root, *sorted(plan.store.options.items()))
     if key not in _known:
         _known[key] = KnownSeries(plan.store)
     _known[key].advance(plan.series_version)

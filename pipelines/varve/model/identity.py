@@ -53,11 +53,17 @@ def identify(metric: str, tags: Mapping[str, str]) -> tuple[int, int]:
 
 
 def define(
-    metric: str, tags: Mapping[str, str], *, type: str = "unknown", unit: str = "", help: str = ""
+    metric: str,
+    tags: Mapping[str, str],
+    *,
+    metric_type: str = "unknown",
+    unit: str = "",
+    help_text: str = "",
 ) -> SeriesDefinition:
+    """The definition of a series; tags with an empty value are left out."""
     series_id, check = identify(metric, tags)
     kept = tuple(sorted((k, v) for k, v in tags.items() if v))
-    return SeriesDefinition(series_id, check, metric, kept, type, unit, help)
+    return SeriesDefinition(series_id, check, metric, kept, metric_type, unit, help_text)
 
 
 def metric_prefix(metric: str) -> int:

@@ -30,7 +30,8 @@ def is_stale(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
 
 def from_column(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.float64]:
     """A table's value column as an array: NULL becomes the stale marker, any NaN one NaN,
-    and -0.0 becomes 0.0, so that equal samples have equal bits."""
+    and -0.0 becomes 0.0, so that equal samples have equal bits.
+    """
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     missing = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None

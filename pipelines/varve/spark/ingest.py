@@ -12,14 +12,14 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from varve.ingest.batch import BatchCommitter
 from varve.ingest.kafka import Topics
@@ -55,7 +55,7 @@ class IngestPlan:
     late_after_ms: int = 7_200_000
     complete_every_s: float = 2.0
     on_expired_offsets: str = "stop"
-    on_batch: Callable[[Mapping[str, Any]], None] = field(default=lambda accounting: None)
+    on_batch: Callable[[Mapping[str, Any]], None] | None = None
     """Called with the accounting of every committed batch, seconds taken included."""
 
 
@@ -140,7 +140,8 @@ class IngestQuery:
         accounting = self._committer.commit(ranges, outcomes)
         accounting["seconds"] = round(time.monotonic() - begun, 3)
         accounting["driver_cpu_s"] = round(time.process_time() - cpu, 3)
-        self._plan.on_batch(accounting)
+        if self._plan.on_batch:
+            self._plan.on_batch(accounting)
 
     def _task_plan(self) -> TaskPlan:
         plan, now_ms = self._plan, self._clock.now_ms()
@@ -157,7 +158,8 @@ class IngestQuery:
 
     def _run(self, messages: DataFrame, task_plan: TaskPlan) -> list[Outcome]:
         """Runs the tasks and registers the series they found; runs them once more, without
-        those that were refused, if any was."""
+        those that were refused, if any was.
+        """
         outcomes = _distribute(messages, task_plan)
         found = [d for outcome in outcomes for d in outcome.definitions]
         refused = self._registry.register(found) if found else frozenset()
@@ -207,14 +209,14 @@ class IngestQuery:
                 now_ms = self._clock.now_ms()
                 self._committer.note(now_ms, topics.latest(topics.partitions()))
         except VarveError as err:
-            log.error("%s: %s", self._plan.query, err)
+            log.exception("completeness of %s is no longer noted", self._plan.query)
             self._failure = err
         finally:
             topics.close()
 
 
 def _distribute(messages: DataFrame, plan: TaskPlan) -> list[Outcome]:
-    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for outcome in run_task(_messages(batches), plan):
             yield pa.record_batch({"outcome": [outcome.to_json()]})
 
@@ -222,7 +224,7 @@ def _distribute(messages: DataFrame, plan: TaskPlan) -> list[Outcome]:
     return [Outcome.from_json(row.outcome) for row in rows]
 
 
-def _messages(batches: Iterator[pa.RecordBatch]) -> Iterator[Message]:
+def _messages(batches: Iterable[pa.RecordBatch]) -> Iterator[Message]:
     for batch in batches:
         columns: Sequence[Sequence[Any]] = [batch.column(c).to_pylist() for c in _COLUMNS]
         for row in zip(*columns, strict=True):

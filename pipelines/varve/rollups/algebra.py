@@ -1,0 +1,138 @@
+"""The aggregate of a window, and its laws.
+
+`lift` makes rows of samples, `merge` makes rows of rows. Both read their input sorted by
+(series_id, time) with one entry per key, so their result does not depend on the order of arrival.
+
+1. merge is associative on adjacent windows up to rounding of sum and m2: the rows of a tier are
+   always computed along the one tree samples -> 1m -> 5m -> 1h -> 1d, and so are bit-identical.
+2. A window without samples has no row; a row with count 0 holds staleness markers only.
+3. count, nan_count, min, max, first, previous, last, resets, changes, stale_ts and the sketch are
+   exact. sum + sum_error is within 1e-12 of the sum of |value|, m2 within 1e-12 of itself.
+4. Growth of a counter over adjacent windows a, b: last(b) - first(a) + reset_correction(a merge b):
+   a drop between the last of a and the first of b is in the merged correction.
+
+NaN is a value of count, first, last and changes (NaN equals NaN there), of no drop, and not of sum,
+min, max, m2 and the sketch unless all are NaN. An infinity makes sum infinite or NaN, and m2 NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from varve.model.schema import table_schema
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+NEVER = np.iinfo(np.int64).min
+"""In place of a time there is none of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of a rollup table as columns of one length, sorted by (series_id, window_end).
+
+    The columns are those of schemas/tables/rollup.sql. Where a row has no such value the column
+    holds 0 (times: NEVER); which those are follows from count, nan_count and stale_ts. The sketch
+    of row r is sketch_keys and sketch_counts [sketch_starts[r], sketch_starts[r + 1]).
+    """
+
+    series_id: Ints
+    window_end: Ints
+    count: Ints
+    nan_count: Ints
+    sum: Floats
+    sum_error: Floats
+    min: Floats
+    max: Floats
+    m2: Floats
+    base: Floats
+    first_ts: Ints
+    first_value: Floats
+    previous_ts: Ints
+    previous_value: Floats
+    last_ts: Ints
+    last_value: Floats
+    reset_correction: Floats
+    resets: Ints
+    changes: Ints
+    stale_ts: Ints
+    sketch_starts: Ints
+    sketch_keys: npt.NDArray[np.int32]
+    sketch_counts: Ints
+
+    def __len__(self) -> int:
+        return len(self.series_id)
+
+
+COLUMNS = tuple(f.name for f in fields(Rows) if not f.name.startswith("sketch"))
+
+
+def to_table(rows: Rows, revision: int) -> pa.Table:
+    """As rows of a rollup table; every tier has the same columns."""
+    absent = _absent(rows)
+    columns: dict[str, pa.Array] = {
+        name: pa.array(getattr(rows, name), mask=absent.get(name)) for name in COLUMNS
+    }
+    schema = table_schema("rollup_1m").arrow
+    entries = pa.StructArray.from_arrays(
+        [pa.array(rows.sketch_keys), pa.array(rows.sketch_counts)], names=["key", "count"]
+    )
+    columns["sketch"] = pa.ListArray.from_arrays(
+        pa.array(rows.sketch_starts, pa.int32()), entries, type=schema.field("sketch").type
+    )
+    columns["revision"] = pa.array(np.full(len(rows), revision, dtype=np.int64))
+    return pa.table([columns[name] for name in schema.names], names=schema.names)
+
+
+def from_table(table: pa.Table) -> Rows:
+    """The reverse of `to_table`, less the revision; sorted by (series_id, window_end)."""
+    table = table.combine_chunks()
+    columns = {}
+    for name in COLUMNS:
+        column = table.column(name)
+        blank = NEVER if name.endswith("_ts") else 0
+        columns[name] = column.fill_null(blank).to_numpy()
+    sketch = table.column("sketch")
+    sketch = sketch.chunk(0) if sketch.num_chunks else pa.array([], sketch.type)
+    lengths = np.diff(sketch.offsets.to_numpy())
+    entries = sketch.flatten()
+    return Rows(
+        **columns,
+        sketch_starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        sketch_keys=entries.field("key").to_numpy(),
+        sketch_counts=entries.field("count").to_numpy(),
+    )
+
+
+def latest(table: pa.Table) -> pa.Table:
+    """Rows of a rollup table sorted by (series_id, window_end), the greatest revision of each."""
+    ids = table.column("series_id").to_numpy()
+    ends = table.column("window_end").to_numpy()
+    revisions = table.column("revision").to_numpy()
+    order = np.lexsort((revisions, ends, ids))
+    last = np.ones(len(order), dtype=bool)
+    last[:-1] = (ids[order][1:] != ids[order][:-1]) | (ends[order][1:] != ends[order][:-1])
+    return table.take(pa.array(order[last]))
+
+
+def _absent(rows: Rows) -> dict[str, npt.NDArray[np.bool_]]:
+    """Columns that can be NULL, and in which rows they are."""
+    empty, single = rows.count == 0, rows.count < 2
+    no_number = rows.count == rows.nan_count
+    return {
+        "min": empty,
+        "max": empty,
+        "base": no_number,
+        "first_ts": empty,
+        "first_value": empty,
+        "previous_ts": single,
+        "previous_value": single,
+        "last_ts": empty,
+        "last_value": empty,
+        "stale_ts": rows.stale_ts == NEVER,
+    }

@@ -1,0 +1,41 @@
+"""How far a tier is: the end of its last closed window, and the source version it has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from varve.model.window import Tier, floor_to
+from varve.storage.table import Table
+
+
+def frontier_id(tier: str) -> str:
+    """Transaction on the tier's table: end of its last closed window, ms, inclusive."""
+    return f"frontier:{tier}"
+
+
+def source_id(tier: str) -> str:
+    """Transaction on the tier's table: version of the table below up to which everything
+    that touches a closed window is repaired.
+    """
+    return f"source:{tier}"
+
+
+def expired_id() -> str:
+    """Transaction on samples: raw samples up to this time, ms, may have been deleted."""
+    return "expired:default"
+
+
+def reachable(tier: Tier, source: Table, queries: Sequence[str], grace_ms: int) -> int | None:
+    """The frontier the tier could have from the source as the handle sees it, rounded down.
+
+    For the first tier the least time up to which all input queries are complete, less grace; for
+    the others the frontier of the tier below. None while that is not known.
+    """
+    if tier.source == "samples":
+        complete = [source.position(f"complete:{query}") for query in queries]
+        known = [at for at in complete if at is not None]
+        if len(known) < len(complete) or not known:
+            return None
+        return floor_to(min(known) - grace_ms, tier.width_ms)
+    below = source.position(frontier_id(tier.source.removeprefix("rollup_")))
+    return None if below is None else floor_to(below, tier.width_ms)

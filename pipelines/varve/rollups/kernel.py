@@ -1,0 +1,273 @@
+"""The aggregate over sorted columns, compiled: samples to rows, rows to rows of a wider tier.
+
+One state machine serves both: a sample is merged as the row of a window that holds it alone.
+Sums: Neumaier, "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen", 1974; the
+product in the shift of m2 by Dekker, "A floating-point technique for extending the available
+precision", 1971.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from varve.model.staleness import STALE_BITS
+from varve.rollups.algebra import NEVER, Floats, Ints, Rows
+from varve.rollups.sketch import key_of
+
+_STALE = np.int64(STALE_BITS)
+# Sketch entries up to which insertion beats a sort of the window.
+_SHORT = 24
+
+
+def lift(series_ids: Ints, ts: Ints, values: Floats, width_ms: int) -> Rows:
+    """Rows of width_ms from samples sorted by (series_id, ts), unique; NULL is the stale marker."""
+    starts = _starts(series_ids, ts, width_ms)
+    return Rows(*_lift(series_ids, ts, values, starts, width_ms))
+
+
+def merge(rows: Rows, width_ms: int) -> Rows:
+    """Rows of width_ms from rows of a narrower tier whose width divides it."""
+    starts = _starts(rows.series_id, rows.window_end, width_ms)
+    columns = [getattr(rows, name) for name in Rows.__slots__]
+    return Rows(*_merge(*columns, starts, width_ms))  # type: ignore[call-arg]
+
+
+@numba.njit(cache=True)
+def among(ids, ends, keys):
+    """Which (id, end) are in keys, int64 of shape (n, 2); both sorted. Shape of ids, bool."""
+    found = np.zeros(len(ids), np.bool_)
+    k = 0
+    for i in range(len(ids)):
+        while k < len(keys) and (
+            keys[k, 0] < ids[i] or (keys[k, 0] == ids[i] and keys[k, 1] < ends[i])
+        ):
+            k += 1
+        found[i] = k < len(keys) and keys[k, 0] == ids[i] and keys[k, 1] == ends[i]
+    return found
+
+
+@numba.njit(cache=True)
+def _starts(ids, times, width):
+    """Index of the first entry of each window, and the number of entries at the end."""
+    n = len(ids)
+    starts = np.empty(n + 1, np.int64)
+    found = 0
+    end = np.int64(0)
+    for i in range(n):
+        # Windows are left-open: a time on the boundary ends its window.
+        if i == 0 or ids[i] != ids[i - 1] or times[i] > end:
+            starts[found] = i
+            found += 1
+            end = -(-times[i] // width) * width
+    starts[found] = n
+    return starts[: found + 1].copy()
+
+
+@numba.njit(cache=True)
+def _add(total, error, value):
+    """Neumaier: total + error grows by value. An infinite total has no error."""
+    new = total + value
+    if math.isinf(new):
+        return new, 0.0
+    if abs(total) >= abs(value):
+        return new, error + ((total - new) + value)
+    return new, error + ((value - new) + total)
+
+
+@numba.njit(cache=True)
+def _shifted(m2, count, total, error, base, to):
+    """Sum of (v - to)^2 from the sum of (v - base)^2: m2 + 2 d S + n d^2, d = base - to and
+    S the sum of (v - base), which cancels and so is taken in twice the precision.
+    """
+    d = base - to
+    if d == 0.0 or count == 0:
+        return m2
+    n = float(count)
+    product = n * base
+    # Dekker's split: high and low half of base; n is small enough to need none.
+    c = 134217729.0 * base
+    high = c - (c - base)
+    if not math.isfinite(high):
+        high = base
+    low = base - high
+    c = 134217729.0 * n
+    n_high = c - (c - n)
+    n_low = n - n_high
+    rest = ((n_high * high - product) + n_high * low + n_low * high) + n_low * low
+    deviation = (total - product) + (error - rest)
+    return m2 + d * (2.0 * deviation + n * d)
+
+
+@numba.njit(cache=True)
+def _sorted_entries(keys, counts, first, end):
+    """Sorts the entries [first, end) by key in place, adds up equal keys; returns the new end."""
+    size = end - first
+    if size > _SHORT:
+        order = np.argsort(keys[first:end], kind="mergesort")
+        keys[first:end] = keys[first:end][order]
+        counts[first:end] = counts[first:end][order]
+    else:
+        for i in range(first + 1, end):
+            key, count, j = keys[i], counts[i], i - 1
+            while j >= first and keys[j] > key:
+                keys[j + 1], counts[j + 1] = keys[j], counts[j]
+                j -= 1
+            keys[j + 1], counts[j + 1] = key, count
+    if size == 0:
+        return end
+    last = first
+    for i in range(first + 1, end):
+        if keys[i] == keys[last]:
+            counts[last] += counts[i]
+        else:
+            last += 1
+            keys[last], counts[last] = keys[i], counts[i]
+    return last + 1
+
+
+@numba.njit(cache=True)
+def _lift(ids, ts, values, starts, width):
+    rows = len(starts) - 1
+    bits = values.view(np.int64)
+    series_id, window_end = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    count, nan_count = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+    total, error = np.zeros(rows), np.zeros(rows)
+    least, greatest = np.zeros(rows), np.zeros(rows)
+    m2, base = np.zeros(rows), np.zeros(rows)
+    first_ts, first = np.full(rows, NEVER), np.zeros(rows)
+    previous_ts, previous = np.full(rows, NEVER), np.zeros(rows)
+    last_ts, last = np.full(rows, NEVER), np.zeros(rows)
+    correction = np.zeros(rows)
+    resets, changes = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+    stale_ts = np.full(rows, NEVER)
+    sketch_starts = np.zeros(rows + 1, np.int64)
+    keys, counts = np.empty(len(ts), np.int32), np.empty(len(ts), np.int64)
+    end = 0
+    for r in range(rows):
+        begin = end
+        series_id[r] = ids[starts[r]]
+        window_end[r] = -(-ts[starts[r]] // width) * width
+        s, e, squares, zero = 0.0, 0.0, 0.0, 0.0
+        low, high = math.inf, -math.inf
+        n, nans = 0, 0
+        for i in range(starts[r], starts[r + 1]):
+            if bits[i] == _STALE:
+                stale_ts[r] = ts[i]
+                continue
+            v = values[i]
+            if n == 0:
+                first_ts[r], first[r] = ts[i], v
+            else:
+                before = last[r]
+                if v < before:
+                    correction[r] += before
+                    resets[r] += 1
+                if v != before and not (math.isnan(v) and math.isnan(before)):
+                    changes[r] += 1
+                previous_ts[r], previous[r] = last_ts[r], before
+            last_ts[r], last[r] = ts[i], v
+            n += 1
+            if math.isnan(v):
+                nans += 1
+                continue
+            if n - nans == 1:
+                zero = v
+            s, e = _add(s, e, v)
+            squares += (v - zero) * (v - zero)
+            low, high = min(low, v), max(high, v)
+            keys[end], counts[end] = key_of(v), 1
+            end += 1
+        count[r], nan_count[r] = n, nans
+        total[r], error[r], m2[r], base[r] = s, e, squares, zero
+        least[r], greatest[r] = low, high
+        if n == nans:
+            least[r] = greatest[r] = math.nan if n else 0.0
+        end = _sorted_entries(keys, counts, begin, end)
+        sketch_starts[r + 1] = end
+    return (
+        series_id, window_end, count, nan_count, total, error, least, greatest, m2, base,
+        first_ts, first, previous_ts, previous, last_ts, last, correction, resets, changes,
+        stale_ts, sketch_starts, keys[:end].copy(), counts[:end].copy(),
+    )  # fmt: skip
+
+
+@numba.njit(cache=True)
+def _merge(
+    ids, ends, n_in, nan_in, sum_in, error_in, min_in, max_in, m2_in, base_in,
+    first_ts_in, first_in, previous_ts_in, previous_in, last_ts_in, last_in, correction_in,
+    resets_in, changes_in, stale_ts_in, starts_in, keys_in, counts_in, starts, width,
+):  # fmt: skip
+    rows = len(starts) - 1
+    series_id, window_end = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    count, nan_count = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+    total, error = np.zeros(rows), np.zeros(rows)
+    least, greatest = np.zeros(rows), np.zeros(rows)
+    m2, base = np.zeros(rows), np.zeros(rows)
+    first_ts, first = np.full(rows, NEVER), np.zeros(rows)
+    previous_ts, previous = np.full(rows, NEVER), np.zeros(rows)
+    last_ts, last = np.full(rows, NEVER), np.zeros(rows)
+    correction = np.zeros(rows)
+    resets, changes = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+    stale_ts = np.full(rows, NEVER)
+    sketch_starts = np.zeros(rows + 1, np.int64)
+    keys, counts = np.empty(len(keys_in), np.int32), np.empty(len(keys_in), np.int64)
+    end = 0
+    for r in range(rows):
+        begin = end
+        series_id[r] = ids[starts[r]]
+        window_end[r] = -(-ends[starts[r]] // width) * width
+        s, e, squares, zero = 0.0, 0.0, 0.0, 0.0
+        low, high = math.inf, -math.inf
+        n, numbers = 0, 0
+        for i in range(starts[r], starts[r + 1]):
+            stale_ts[r] = max(stale_ts[r], stale_ts_in[i])
+            if n_in[i] == 0:
+                continue
+            if n == 0:
+                first_ts[r], first[r] = first_ts_in[i], first_in[i]
+            else:
+                before, v = last[r], first_in[i]
+                if v < before:
+                    correction[r] += before
+                    resets[r] += 1
+                if v != before and not (math.isnan(v) and math.isnan(before)):
+                    changes[r] += 1
+            if n_in[i] > 1:
+                previous_ts[r], previous[r] = previous_ts_in[i], previous_in[i]
+            elif n > 0:
+                previous_ts[r], previous[r] = last_ts[r], last[r]
+            last_ts[r], last[r] = last_ts_in[i], last_in[i]
+            correction[r] += correction_in[i]
+            resets[r] += resets_in[i]
+            changes[r] += changes_in[i]
+            n += n_in[i]
+            nan_count[r] += nan_in[i]
+            m = n_in[i] - nan_in[i]
+            if m == 0:
+                continue
+            if numbers == 0:
+                zero = base_in[i]
+            squares += _shifted(m2_in[i], m, sum_in[i], error_in[i], base_in[i], zero)
+            s, e = _add(s, e, sum_in[i])
+            if not math.isinf(s):
+                e += error_in[i]
+            low, high = min(low, min_in[i]), max(high, max_in[i])
+            numbers += m
+            for k in range(starts_in[i], starts_in[i + 1]):
+                keys[end], counts[end] = keys_in[k], counts_in[k]
+                end += 1
+        count[r] = n
+        total[r], error[r], m2[r], base[r] = s, e, squares, zero
+        least[r], greatest[r] = low, high
+        if numbers == 0:
+            least[r] = greatest[r] = math.nan if n else 0.0
+        end = _sorted_entries(keys, counts, begin, end)
+        sketch_starts[r + 1] = end
+    return (
+        series_id, window_end, count, nan_count, total, error, least, greatest, m2, base,
+        first_ts, first, previous_ts, previous, last_ts, last, correction, resets, changes,
+        stale_ts, sketch_starts, keys[:end].copy(), counts[:end].copy(),
+    )  # fmt: skip

@@ -1,0 +1,146 @@
+"""The streaming queries of `varve up` in one Spark JVM: ingest of both topics, and the rollups."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from varve.ingest.kafka import Topics
+from varve.model.errors import BadRequest
+from varve.model.window import DAY_MS
+from varve.services.status import ComponentStatus
+from varve.settings import Settings
+from varve.spark.ingest import IngestPlan, IngestQuery
+from varve.spark.rollup import RollupPlan, RollupQuery
+from varve.spark.session import local_conf, session
+from varve.storage.store import Store
+from varve.storage.table import create_tables
+
+_CHECK_S = 0.5
+
+Query = IngestQuery | RollupQuery
+Start = Callable[[SparkSession], Query]
+
+
+def kafka_options(settings: Settings) -> dict[str, Any]:
+    """Options of kafka-python's clients from the settings."""
+    options = {k.replace(".", "_"): v for k, v in settings.kafka.client_options().items()}
+    return {"bootstrap_servers": settings.kafka.servers(), **options}
+
+
+def ingest_plans(settings: Settings, only: Sequence[str] | None = None) -> list[IngestPlan]:
+    """The ingest queries: a storm on the topic of one does not delay the other.
+
+    only: their names, all by default. Raises BadRequest for a name that is none.
+    """
+    topics = settings.ingest_queries()
+    for name in only or ():
+        if name not in topics:
+            raise BadRequest(f"there is no ingest query {name}: there are {', '.join(topics)}")
+    store = Store(settings.storage_root(), settings.storage_options())
+    ingest = settings.ingest
+    return [
+        IngestPlan(
+            query=query,
+            topics=(topic,),
+            store=store,
+            kafka=kafka_options(settings),
+            raw_retention_ms=int(settings.retention.samples_days * DAY_MS),
+            trigger_s=ingest.trigger_s,
+            max_messages_per_batch=ingest.max_messages_per_batch,
+            max_message_bytes=ingest.max_message_bytes,
+            max_future_ms=ingest.max_future_s * 1000,
+            late_after_ms=ingest.late_after_s * 1000,
+            complete_every_s=ingest.complete_every_s,
+            on_expired_offsets=ingest.on_expired_offsets,
+        )
+        for query, topic in topics.items()
+        if not only or query in only
+    ]
+
+
+def rollup_plan(settings: Settings) -> RollupPlan:
+    """The rollups over everything the ingest queries store."""
+    return RollupPlan(
+        store=Store(settings.storage_root(), settings.storage_options()),
+        queries=tuple(settings.ingest_queries()),
+        trigger_s=settings.rollup.trigger_s,
+        grace_ms=int(settings.rollup.grace_s * 1000),
+        repair_every_ms=int(settings.rollup.repair_every_s * 1000),
+        repair_keys=settings.rollup.repair_keys,
+    )
+
+
+def start_ingest(plan: IngestPlan) -> Start:
+    """What starts the query in a session; the tables are created if they are missing."""
+
+    def start(spark: SparkSession) -> Query:
+        create_tables(plan.store)
+        return IngestQuery(spark, plan)
+
+    return start
+
+
+def start_rollup(plan: RollupPlan) -> Start:
+    """What starts the query in a session; the tables are created if they are missing."""
+
+    def start(spark: SparkSession) -> Query:
+        create_tables(plan.store)
+        return RollupQuery(spark, plan)
+
+    return start
+
+
+def run_queries(
+    spark: SparkSession,
+    starts: Sequence[Start],
+    on_ready: Callable[[Sequence[Query]], None] | None = None,
+) -> int:
+    """Runs queries until SIGTERM or SIGINT, then ends each after its batch under way; 0.
+
+    Raises what ends a query by itself, after the others are ended.
+    """
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    queries: list[Query] = []
+    try:
+        # One by one: those already running are stopped if a later one cannot start.
+        queries.extend(start(spark) for start in starts)
+        if on_ready:
+            on_ready(queries)
+        while not stopping.wait(_CHECK_S):
+            for query in queries:
+                query.raise_failure()
+    finally:
+        for query in queries:
+            query.stop()
+        spark.stop()
+    return 0
+
+
+def run(settings: Settings) -> int:
+    """All queries in one JVM, until a signal ends them; 0. Raises what ends a query by itself."""
+    status = ComponentStatus(settings.home, "streams")
+    status.update(state="starting")
+    plans = ingest_plans(settings)
+    # Says what is missing before Spark, which takes seconds and says it in a stack trace, starts.
+    Topics(plans[0].kafka, [topic for plan in plans for topic in plan.topics]).close()
+    scratch = settings.home.absolute() / "spark"
+    scratch.mkdir(parents=True, exist_ok=True)
+    spark = session(
+        "varve", local_conf(settings.spark.master, settings.spark.driver_memory_mb, scratch)
+    )
+    result = run_queries(
+        spark,
+        [*(start_ingest(plan) for plan in plans), start_rollup(rollup_plan(settings))],
+        lambda queries: status.update(
+            state="ready", detail={"queries": [q.stream.name for q in queries]}
+        ),
+    )
+    status.update(state="stopped")
+    return result

@@ -1,0 +1,166 @@
+"""The rollups as one Structured Streaming query, whose source only wakes it.
+
+Everything a batch does is planned from the tables (varve.rollups.tier); the checkpoint means
+nothing and every start uses a fresh one.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
+from pyspark.sql.streaming.query import StreamingQuery
+
+from varve.model.clock import Clock, SystemClock
+from varve.model.errors import Conflict
+from varve.model.window import TIERS
+from varve.rollups.task import RollupTask, run_task
+from varve.rollups.tier import TierPlan, TierWorker
+from varve.storage.files import NewFile
+from varve.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RollupPlan:
+    """The rollups of one deployment. queries: names of the ingest queries that feed samples."""
+
+    store: Store
+    queries: tuple[str, ...]
+    trigger_s: float = 5.0
+    grace_ms: int = 10_000
+    repair_every_ms: int = 60_000
+    repair_keys: int = 100_000
+    on_commit: Callable[[Mapping[str, Any]], None] | None = None
+    """Called with the accounting of every commit."""
+
+
+class RollupQuery:
+    """A running query over all tiers, the finest first."""
+
+    def __init__(self, spark: SparkSession, plan: RollupPlan, clock: Clock | None = None) -> None:
+        """Starts it; the tables must exist."""
+        self._spark = spark
+        self._plan = plan
+        self._workers = [
+            TierWorker(
+                TierPlan(
+                    store=plan.store,
+                    tier=tier,
+                    queries=plan.queries,
+                    grace_ms=plan.grace_ms,
+                    # Above the first tier the repairs come gathered already.
+                    repair_every_ms=plan.repair_every_ms if tier.source == "samples" else 0,
+                    repair_keys=plan.repair_keys,
+                ),
+                clock or SystemClock(),
+            )
+            for tier in TIERS
+        ]
+        self._stopping = False
+        self._scratch = tempfile.TemporaryDirectory(prefix="varve-rollup-")
+        spark.dataSource.register(_WakeSource)
+        self.stream = self._start()
+
+    def stop(self) -> None:
+        """Ends after the commit that is under way."""
+        self._stopping = True
+        self.stream.stop()
+        self._scratch.cleanup()
+
+    def raise_failure(self) -> None:
+        """Raises what has ended the query, if anything has."""
+        error = self.stream.exception()
+        if error is not None:
+            raise error
+
+    def _start(self) -> StreamingQuery:
+        return (
+            self._spark.readStream.format("varve_wake")
+            .option("seconds", self._plan.trigger_s)
+            .load()
+            .writeStream.queryName("rollup")
+            .option("checkpointLocation", f"file://{self._scratch.name}/checkpoint")
+            .trigger(processingTime=f"{int(self._plan.trigger_s * 1000)} milliseconds")
+            .foreachBatch(self._batch)
+            .start()
+        )
+
+    def _batch(self, _wake: DataFrame, _number: int) -> None:
+        for worker in self._workers:
+            while not self._stopping and self._step(worker):
+                pass
+
+    def _step(self, worker: TierWorker) -> bool:
+        """One commit of a tier; whether there is more to do at once."""
+        begun = time.monotonic()
+        work = worker.plan()
+        if work is None:
+            return False
+        try:
+            accounting = worker.commit(work, self._distribute(work.tasks))
+        except Conflict as err:
+            log.warning("a rival rolls up the same tier: %s", err)
+            worker.recover()
+            return True
+        accounting["seconds"] = round(time.monotonic() - begun, 3)
+        if self._plan.on_commit:
+            self._plan.on_commit(accounting)
+        return work.more
+
+    def _distribute(self, tasks: Sequence[RollupTask]) -> list[NewFile]:
+        if not tasks:
+            return []
+        rows = [(pickle.dumps(task),) for task in tasks]
+        frame = self._spark.createDataFrame(rows, "task binary").repartition(len(rows))
+        return [NewFile.from_json(r.file) for r in frame.mapInArrow(_run, "file string").collect()]
+
+
+def _run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for task in batch.column("task").to_pylist():
+            # Written by our own driver a moment ago.
+            written = run_task(pickle.loads(task))  # noqa: S301
+            if written is not None:
+                yield pa.record_batch({"file": [written.to_json()]})
+
+
+class _WakeSource(DataSource):
+    """A row each time the clock has ticked."""
+
+    @classmethod
+    def name(cls) -> str:
+        return "varve_wake"
+
+    def schema(self) -> str:
+        return "tick bigint"
+
+    def streamReader(self, schema: Any) -> DataSourceStreamReader:  # noqa: ARG002, N802
+        return _WakeReader(float(self.options["seconds"]))
+
+
+class _WakeReader(DataSourceStreamReader):
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def initialOffset(self) -> dict[str, int]:  # noqa: N802
+        return {"tick": 0}
+
+    def latestOffset(self) -> dict[str, int]:  # noqa: N802
+        return {"tick": int(time.time() / self._seconds)}
+
+    def partitions(self, start: dict[str, int], end: dict[str, int]) -> Sequence[InputPartition]:
+        del start
+        return [InputPartition(end["tick"])]
+
+    def read(self, partition: InputPartition) -> Iterator[tuple[int]]:
+        yield (partition.value,)
