@@ -1,0 +1,227 @@
+"""Aggregations: sum, avg, count, min, max, group, stddev, stdvar, quantile, count_values.
+
+Source: Prometheus, promql/engine.go, aggregation and aggregationCountValues.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+
+from varve.promql import annotations as notes
+from varve.promql.choosing import CHOOSERS
+from varve.promql.context import Evaluation
+from varve.promql.errors import QueryError
+from varve.promql.go_text import format_f
+from varve.promql.histogram_sums import HistogramMean, HistogramSum, hints_collide
+from varve.promql.histogram_values import text as histogram_text
+from varve.promql.histograms import FloatHistogram, IncompatibleSchemasError
+from varve.promql.kernels.aggregate import aggregate_matrix, aggregate_rows, quantile_matrix
+from varve.promql.kernels.codes import AGGREGATIONS, LOOKBACK, RANGE_FUNCTIONS
+from varve.promql.labels import Grouping, members_of
+from varve.promql.literals import quote
+from varve.promql.plan.durations import offset_ms
+from varve.promql.plan.nodes import Aggregation, FusedAggregation, InstantSelect, Text
+from varve.promql.ranging import KEEPS_NAME, check_smoothing, non_counters
+from varve.promql.selecting import fetch_window, selector_times
+from varve.promql.storage import Samples, Selection
+from varve.promql.values import Bools, Matrix, Objects, Scalar, Steps
+from varve.promql.windowing import kernel_parameters, windows_of
+
+_NEEDS_FLOATS = frozenset({"min", "max", "stddev", "stdvar", "quantile"})
+
+
+def aggregation(ev: Evaluation, node: Aggregation, steps: Steps) -> Matrix:
+    """An aggregation of a vector at each step."""
+    if node.op == "count_values":
+        return _count_values(ev, node, steps)
+    parameter = None if node.param is None else ev.scalar(node.param, steps)
+    matrix = ev.matrix(node.expr, steps)
+    if parameter is not None and node.op in CHOOSERS:
+        return CHOOSERS[node.op](ev, node, matrix, parameter)
+    grouping = matrix.labels.group(node.grouping, without=node.without)
+    if parameter is not None:
+        _note_quantiles(ev, node, parameter)
+    present = matrix.present
+    if matrix.histograms is not None and node.op in _NEEDS_FLOATS:
+        present = matrix.floats()
+        if (matrix.present & ~present).any():
+            ev.annotations.add(notes.histogram_ignored(node.op, node.expr_span))
+    result = _aggregated(node.op, matrix, present, grouping, parameter)
+    if matrix.histograms is not None and node.op in ("sum", "avg"):
+        result = _with_histograms(ev, node, matrix, grouping, result)
+    return result
+
+
+def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> Matrix:
+    """An aggregation of a selector or range function, groups alone leaving the kernel."""
+    source, plain = node.source, node.plain
+    parameters: list[Scalar] = []
+    if isinstance(source, InstantSelect):
+        selector = source.selector
+        times = selector_times(ev, selector.at, offset_ms(selector.offset, ev.query), steps)
+        selection = fetch_window(ev, selector, times, ev.lookback_ms)
+        labels, samples = selection.labels, selection.samples
+        function, range_ms, drops = LOOKBACK, ev.lookback_ms, False
+    else:
+        parameters = [ev.scalar(parameter, steps) for parameter in source.parameters]
+        windows = windows_of(ev, source.source, steps, source.func)
+        labels, samples, times = windows.series.labels, windows.series.samples, windows.times
+        selection = Selection(labels, samples)
+        function, range_ms = RANGE_FUNCTIONS[source.func], windows.range_ms
+        drops = source.func not in KEEPS_NAME
+        if source.func == "double_exponential_smoothing":
+            check_smoothing(*parameters, samples.series)
+    if id(source) in ev.shared or not _only_floats(ev, node, selection, parameters):
+        return aggregation(ev, plain, steps)
+    grouping = labels.group(plain.grouping, without=plain.without)
+    shape = (grouping.size, steps.count)
+    ev.budget.check_values(shape[0] * shape[1])
+    values, present = np.zeros(shape), np.empty(shape, dtype=np.bool_)
+    touched = aggregate_rows(
+        AGGREGATIONS[plain.op],
+        function,
+        samples.ts,
+        samples.values,
+        samples.begins,
+        samples.ends,
+        samples.has_stale,
+        times,
+        steps.times,
+        range_ms,
+        *kernel_parameters(parameters),
+        grouping.ids,
+        values,
+        present,
+    )
+    ev.budget.samples_touched += touched
+    ev.actual[id(node)] = (samples.series, touched)
+    return Matrix(grouping.table, values, present, np.full(grouping.size, drops))
+
+
+def _only_floats(
+    ev: Evaluation, node: FusedAggregation, selection: Selection, parameters: list[Scalar]
+) -> bool:
+    """Whether the kernel sees all there is to see: no histograms, and nothing to note."""
+    samples: Samples = selection.samples
+    if samples.start_ts is not None:
+        return False
+    if samples.has_histograms is not None and samples.has_histograms.any():
+        return False
+    if isinstance(node.source, InstantSelect):
+        return True
+    if node.source.func in ("rate", "increase"):
+        return not non_counters(selection.labels, by_type=ev.type_and_unit_labels)
+    if node.source.func == "quantile_over_time":
+        return bool(((parameters[0] >= 0) & (parameters[0] <= 1)).all())
+    return True
+
+
+def _aggregated(
+    op: str, matrix: Matrix, present: Bools, grouping: Grouping, parameter: Scalar | None
+) -> Matrix:
+    shape = (grouping.size, matrix.steps)
+    values, out_present = np.zeros(shape), np.zeros(shape, dtype=np.bool_)
+    source = np.ascontiguousarray(matrix.values)
+    present = np.ascontiguousarray(present)
+    if op == "quantile" and parameter is not None:
+        order, indptr = members_of(grouping)
+        quantile_matrix(parameter, source, present, order, indptr, values, out_present)
+    else:
+        code = AGGREGATIONS[op]
+        aggregate_matrix(code, source, present, grouping.ids, values, out_present)
+    return Matrix(grouping.table, values, out_present, _dropped(matrix, grouping))
+
+
+def _dropped(matrix: Matrix, grouping: Grouping) -> Bools:
+    """A group's name goes if that of any of its samples does."""
+    dropped = np.zeros(grouping.size, dtype=np.bool_)
+    dropped[grouping.ids[matrix.drop_name & matrix.present.any(axis=1)]] = True
+    return dropped
+
+
+def _note_quantiles(ev: Evaluation, node: Aggregation, quantiles: Scalar) -> None:
+    if np.isnan(quantiles).any():
+        ev.annotations.add(notes.invalid_quantile(float("nan"), node.param_span))
+    for extreme in (float(np.fmax.reduce(quantiles)), float(np.fmin.reduce(quantiles))):
+        if extreme < 0 or extreme > 1:
+            ev.annotations.add(notes.invalid_quantile(extreme, node.param_span))
+
+
+def _with_histograms(
+    ev: Evaluation, node: Aggregation, matrix: Matrix, grouping: Grouping, floats: Matrix
+) -> Matrix:
+    """sum and avg where histograms are among the samples; `floats` is right elsewhere."""
+    values, present = floats.values.copy(), floats.present.copy()
+    found: Objects = np.full(present.shape, None, dtype=object)
+    is_histogram = matrix.histogram_mask()
+    order, indptr = members_of(grouping)
+    for group in range(grouping.size):
+        members = order[indptr[group] : indptr[group + 1]]
+        for step in np.flatnonzero(is_histogram[members].any(axis=0)):
+            rows = members[matrix.present[members, step]]
+            if not is_histogram[rows, step].all():
+                ev.annotations.add(notes.mixed_floats_histograms_aggregation(node.expr_span))
+                present[group, step] = False
+                continue
+            column = cast(Objects, matrix.histograms)[rows, step]
+            names = [matrix.metric(int(row)) for row in rows]
+            result = _combined(ev, node, column.tolist(), names)
+            present[group, step] = result is not None
+            found[group, step] = result
+    return Matrix(floats.labels, values, present, floats.drop_name, found)
+
+
+def _combined(
+    ev: Evaluation, node: Aggregation, histograms: list[FloatHistogram], names: list[str]
+) -> FloatHistogram | None:
+    total: HistogramSum | HistogramMean
+    total = (HistogramSum if node.op == "sum" else HistogramMean)(histograms[0])
+    for histogram, name in zip(histograms[1:], names[1:], strict=True):
+        try:
+            total.add(histogram)
+        except IncompatibleSchemasError:
+            ev.annotations.add(notes.mixed_exponential_custom(name, node.expr_span))
+            return None
+    if hints_collide(histograms):
+        ev.annotations.add(notes.hints_collide("aggregation", node.expr_span))
+    if total.reconciled:
+        ev.annotations.add(notes.bounds_reconciled("aggregation", node.expr_span))
+    return total.result()
+
+
+def _count_values(ev: Evaluation, node: Aggregation, steps: Steps) -> Matrix:
+    """How many series have each value: the value becomes a label."""
+    label = cast(Text, node.param).value
+    if not is_label_name(label):
+        raise QueryError(f"invalid label name {quote(label)}")
+    matrix = ev.matrix(node.expr, steps)
+    rows, columns = np.nonzero(matrix.present)
+    codes: dict[str, int] = {}
+    code = np.array(
+        [codes.setdefault(_text(matrix, r, s), len(codes)) for r, s in zip(rows, columns, strict=True)],
+        dtype=np.int64,
+    )
+    if not len(rows):
+        return Matrix.empty(steps.count)
+    pairs, inverse = np.unique(rows * len(codes) + code, return_inverse=True)
+    texts = list(codes)
+    table = matrix.labels.take(pairs // len(codes))
+    table = table.with_label(label, [texts[i] for i in (pairs % len(codes)).tolist()])
+    names = node.grouping if node.without else tuple(sorted({*node.grouping, label}))
+    grouping = table.group(names, without=node.without)
+    counts = np.zeros((grouping.size, steps.count))
+    np.add.at(counts, (grouping.ids[inverse.reshape(-1)], columns), 1.0)
+    return Matrix(grouping.table, counts, counts > 0, np.zeros(grouping.size, dtype=np.bool_))
+
+
+def _text(matrix: Matrix, row: int, step: int) -> str:
+    if matrix.histograms is not None and matrix.histograms[row, step] is not None:
+        return histogram_text(matrix.histograms[row, step])
+    return format_f(float(matrix.values[row, step]))
+
+
+def is_label_name(name: str) -> bool:
+    """Any text but the empty one is a label name; surrogates stand for bytes that are no text."""
+    return bool(name) and not any("\ud800" <= char <= "\udfff" for char in name)

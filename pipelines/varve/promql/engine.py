@@ -1,0 +1,196 @@
+"""Runs PromQL queries: text and times in, columns out.
+
+    engine = Engine(storage)
+    result = engine.instant("up", now_ms)
+    result = engine.range("sum(rate(x[5m]))", start_ms, end_ms, step_ms)
+    body = encode.to_json(result)
+
+An engine may be used from many threads at once; a query runs on the caller's thread. Call
+kernels.warm_up() at start-up, or the first queries wait for compiled code to be loaded.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from varve.promql.ast import ValueType
+from varve.promql.context import Evaluation
+from varve.promql.errors import BadQueryError
+from varve.promql.evaluator import HANDLERS
+from varve.promql.limits import Budget, Limits
+from varve.promql.parser import parse
+from varve.promql.plan.build import build
+from varve.promql.plan.durations import QueryRange
+from varve.promql.plan.nodes import Plan
+from varve.promql.storage import Storage
+from varve.promql.typecheck import DOCUMENTED
+from varve.promql.values import Int64s, Matrix, QueryResult, RangeVector, Stats, Steps, Value
+
+_NO_ROWS: Int64s = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How queries are evaluated.
+
+    lookback_ms: how far back an instant selector looks. default_step_ms: the step of subqueries
+    that state none. type_and_unit_labels: whether rate() judges counters by the label __type__
+    instead of by name. plans_kept: how many texts keep their plan.
+    """
+
+    lookback_ms: int = 300_000
+    default_step_ms: int = 60_000
+    type_and_unit_labels: bool = False
+    limits: Limits = field(default_factory=Limits)
+    plans_kept: int = 1024
+
+
+class Engine:
+    """Evaluates queries over one storage."""
+
+    def __init__(self, storage: Storage, options: Options | None = None) -> None:
+        self.storage = storage
+        self.options = options or Options()
+        self._plans: OrderedDict[str, Plan] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def plan(self, query: str) -> Plan:
+        """The plan of a query text. ParseError if it is no PromQL."""
+        with self._lock:
+            known = self._plans.get(query)
+            if known is not None:
+                self._plans.move_to_end(query)
+                return known
+        plan = build(query, parse(query))
+        with self._lock:
+            self._plans[query] = plan
+            while len(self._plans) > self.options.plans_kept:
+                self._plans.popitem(last=False)
+        return plan
+
+    def instant(
+        self,
+        query: str,
+        at_ms: int,
+        *,
+        cancelled: threading.Event | None = None,
+        lookback_ms: int | None = None,
+    ) -> QueryResult:
+        """The value at one time. QueryError of some kind if there is none.
+
+        Setting `cancelled` from another thread stops the query before its next kernel.
+        """
+        started = time.perf_counter()
+        plan = self.plan(query)
+        ev = self._evaluation(plan, QueryRange(at_ms, at_ms, 0), cancelled, lookback_ms)
+        steps = Steps.instant(at_ms)
+        value = ev.eval(plan.root, steps)
+        return _instant_result(plan, ev, steps, value, started)
+
+    def range(
+        self,
+        query: str,
+        start_ms: int,
+        end_ms: int,
+        step_ms: int,
+        *,
+        cancelled: threading.Event | None = None,
+        lookback_ms: int | None = None,
+    ) -> QueryResult:
+        """The values at start, start + step, ... up to and with end. Else as `instant`."""
+        started = time.perf_counter()
+        if step_ms <= 0:
+            raise BadQueryError("zero or negative query resolution step widths are not accepted")
+        if end_ms < start_ms:
+            raise BadQueryError("end timestamp must not be before start time")
+        plan = self.plan(query)
+        if plan.root.type not in (ValueType.SCALAR, ValueType.VECTOR):
+            raise BadQueryError(
+                f'invalid expression type "{DOCUMENTED[plan.root.type]}" for range query,'
+                " must be Scalar or instant Vector"
+            )
+        steps = Steps.between(start_ms, end_ms, step_ms)
+        self.options.limits.check_steps(steps.count)
+        query_range = QueryRange(start_ms, end_ms, step_ms)
+        ev = self._evaluation(plan, query_range, cancelled, lookback_ms)
+        value = ev.eval(plan.root, steps)
+        return _range_result(plan, ev, steps, value, started)
+
+    def evaluation(self, plan: Plan, query: QueryRange) -> Evaluation:
+        """A run of `plan` to look into; see explain.py."""
+        return self._evaluation(plan, query, None, None)
+
+    def _evaluation(
+        self,
+        plan: Plan,
+        query: QueryRange,
+        cancelled: threading.Event | None,
+        lookback_ms: int | None,
+    ) -> Evaluation:
+        options = self.options
+        return Evaluation(
+            self.storage,
+            query,
+            Budget(options.limits, cancelled),
+            HANDLERS,
+            lookback_ms or options.lookback_ms,
+            options.default_step_ms,
+            options.type_and_unit_labels,
+            plan.shared,
+        )
+
+
+def _instant_result(
+    plan: Plan, ev: Evaluation, steps: Steps, value: Value, started: float
+) -> QueryResult:
+    if isinstance(value, str):
+        return _result(plan, ev, steps, value, _NO_ROWS, started)
+    if isinstance(value, Matrix):
+        value = value.without_dropped_names()
+        order = np.flatnonzero(value.present[:, 0])
+        return _result(plan, ev, steps, value, order, started)
+    if isinstance(value, RangeVector):
+        return _result(plan, ev, steps, value, value.labels.order(), started)
+    return _result(plan, ev, steps, float(value[0]), _NO_ROWS, started)
+
+
+def _range_result(
+    plan: Plan, ev: Evaluation, steps: Steps, value: Value, started: float
+) -> QueryResult:
+    from varve.promql.functions.conversion import one_series
+
+    if isinstance(value, np.ndarray):
+        value = one_series(value)
+    if not isinstance(value, Matrix):
+        raise TypeError(f"a range query gave {type(value).__name__}")
+    value = value.without_dropped_names()
+    order = value.labels.order()
+    order = order[value.present.any(axis=1)[order]]
+    return _result(plan, ev, steps, value, order, started)
+
+
+def _result(
+    plan: Plan,
+    ev: Evaluation,
+    steps: Steps,
+    value: float | str | Matrix | RangeVector,
+    order: Int64s,
+    started: float,
+) -> QueryResult:
+    kinds = {float: "scalar", str: "string", RangeVector: "matrix"}
+    kind = "matrix" if ev.is_range_query else "vector"
+    elapsed = time.perf_counter() - started
+    return QueryResult(
+        kinds.get(type(value), kind),  # type: ignore[arg-type]
+        value,
+        order,
+        steps.times,
+        ev.annotations.rendered(plan.query, "warning"),
+        ev.annotations.rendered(plan.query, "info"),
+        Stats(ev.budget.samples_touched, ev.series_selected, elapsed),
+    )

@@ -1,0 +1,77 @@
+"""Which node of a plan is evaluated by what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from varve.promql.aggregating import aggregation, fused_aggregation
+from varve.promql.binary import binary_operation, negation
+from varve.promql.context import Evaluation, Handler
+from varve.promql.functions.table import function_call
+from varve.promql.plan import nodes
+from varve.promql.plan.nodes import InstantSelect, Node, RangeSelect
+from varve.promql.ranging import range_call
+from varve.promql.selecting import instant_select, range_select, subquery
+from varve.promql.smoothing import extended_samples, smoothed_instant
+from varve.promql.values import Matrix, RangeVector, Scalar, Steps, Value
+
+
+def _number(_ev: Evaluation, node: nodes.Number, steps: Steps) -> Scalar:
+    return np.full(steps.count, node.value)
+
+
+def _text(_ev: Evaluation, node: nodes.Text, _steps: Steps) -> str:
+    return node.value
+
+
+def _query_context(ev: Evaluation, node: nodes.QueryContext, steps: Steps) -> Scalar:
+    query = ev.query
+    ms = {
+        "start": query.start,
+        "end": query.end,
+        "range": query.end - query.start,
+        "step": query.step,
+    }
+    return np.full(steps.count, ms[node.func] / 1000)
+
+
+def _instant_select(ev: Evaluation, node: InstantSelect, steps: Steps) -> Matrix:
+    if node.selector.smoothed:
+        return smoothed_instant(ev, node, steps)
+    return instant_select(ev, node, steps)
+
+
+def _range_select(ev: Evaluation, node: RangeSelect, steps: Steps) -> RangeVector:
+    if node.selector.smoothed or node.selector.anchored:
+        return extended_samples(ev, node, steps)
+    return range_select(ev, node, steps)
+
+
+def _invariant(ev: Evaluation, node: nodes.Invariant, steps: Steps) -> Value:
+    value = ev.eval(node.expr, Steps(steps.start, steps.step, 1))
+    if isinstance(value, Matrix):
+        ev.budget.check_values(value.series * steps.count)
+        return value.broadcast(steps.count)
+    if isinstance(value, np.ndarray):
+        return np.repeat(value, steps.count)
+    return value
+
+
+HANDLERS: Final[Mapping[type[Node], Handler]] = {
+    nodes.Number: _number,
+    nodes.Text: _text,
+    nodes.QueryContext: _query_context,
+    nodes.InstantSelect: _instant_select,
+    nodes.RangeSelect: _range_select,
+    nodes.SubquerySelect: subquery,
+    nodes.RangeCall: range_call,
+    nodes.FunctionCall: function_call,
+    nodes.Aggregation: aggregation,
+    nodes.FusedAggregation: fused_aggregation,
+    nodes.BinaryOperation: binary_operation,
+    nodes.Negation: negation,
+    nodes.Invariant: _invariant,
+}

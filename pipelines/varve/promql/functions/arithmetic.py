@@ -1,0 +1,94 @@
+"""Functions of each float sample: rounding, logarithms, trigonometry, clamping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from varve.promql.context import Evaluation
+from varve.promql.plan.nodes import FunctionCall
+from varve.promql.values import Float64s, Matrix, Scalar, Steps
+
+Elementwise = Callable[[Any], Any]
+
+
+def _each(function: Elementwise, ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
+    matrix = ev.matrix(node.args[0], steps)
+    with np.errstate(all="ignore"):
+        return matrix.with_values(function(matrix.values), matrix.floats())
+
+
+def _sign(values: Float64s) -> Float64s:
+    """-1, 1, or the value itself for zeros and NaN."""
+    return np.where(values < 0, -1.0, np.where(values > 0, 1.0, values))
+
+
+def _clamped(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
+    matrix = ev.matrix(node.args[0], steps)
+    low = np.full(steps.count, -math.inf)
+    high = np.full(steps.count, math.inf)
+    if node.func == "clamp":
+        low, high = ev.scalar(node.args[1], steps), ev.scalar(node.args[2], steps)
+    elif node.func == "clamp_min":
+        low = ev.scalar(node.args[1], steps)
+    else:
+        high = ev.scalar(node.args[1], steps)
+    values = np.maximum(low, np.minimum(high, matrix.values))
+    return matrix.with_values(values, matrix.floats() & ~(high < low))
+
+
+def _round(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
+    """To the nearest multiple, ties up."""
+    matrix = ev.matrix(node.args[0], steps)
+    nearest = ev.scalar(node.args[1], steps) if len(node.args) > 1 else np.ones(steps.count)
+    with np.errstate(all="ignore"):
+        inverse = 1.0 / nearest
+        values = np.floor(matrix.values * inverse + 0.5) / inverse
+    return matrix.with_values(values, matrix.floats())
+
+
+def _of_two(ev: Evaluation, node: FunctionCall, steps: Steps) -> Scalar:
+    choose = np.maximum if node.func == "max_of" else np.minimum
+    left, right = ev.scalar(node.args[0], steps), ev.scalar(node.args[1], steps)
+    return choose(left, right)
+
+
+_ELEMENTWISE: dict[str, Elementwise] = {
+    "abs": np.abs,
+    "ceil": np.ceil,
+    "exp": np.exp,
+    "floor": np.floor,
+    "ln": np.log,
+    "log10": np.log10,
+    "log2": np.log2,
+    "sgn": _sign,
+    "sqrt": np.sqrt,
+    "acos": np.arccos,
+    "acosh": np.arccosh,
+    "asin": np.arcsin,
+    "asinh": np.arcsinh,
+    "atan": np.arctan,
+    "atanh": np.arctanh,
+    "cos": np.cos,
+    "cosh": np.cosh,
+    "sin": np.sin,
+    "sinh": np.sinh,
+    "tan": np.tan,
+    "tanh": np.tanh,
+    "deg": lambda values: values * 180 / math.pi,
+    "rad": lambda values: values * math.pi / 180,
+}
+
+FUNCTIONS: dict[str, Callable[[Evaluation, FunctionCall, Steps], Any]] = {
+    **{name: partial(_each, function) for name, function in _ELEMENTWISE.items()},
+    "clamp": _clamped,
+    "clamp_max": _clamped,
+    "clamp_min": _clamped,
+    "round": _round,
+    "max_of": _of_two,
+    "min_of": _of_two,
+}

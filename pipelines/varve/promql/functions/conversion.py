@@ -1,0 +1,109 @@
+"""Functions between types, and of time: scalar, vector, absent, time, pi, timestamp."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from varve.promql.context import Evaluation
+from varve.promql.kernels.codes import TIMESTAMP
+from varve.promql.labels import LabelTable
+from varve.promql.plan.durations import offset_ms
+from varve.promql.plan.nodes import FunctionCall, InstantSelect, Invariant, Node
+from varve.promql.ranging import absent_labels
+from varve.promql.selecting import fetch_window, last_indices, lookback, selector_times
+from varve.promql.values import Matrix, Scalar, Steps
+
+
+def one_series(values: Scalar) -> Matrix:
+    """A vector of one series without labels."""
+    return Matrix(
+        LabelTable.empty_sets(),
+        np.ascontiguousarray(values).reshape(1, -1),
+        np.ones((1, len(values)), dtype=np.bool_),
+        np.zeros(1, dtype=np.bool_),
+    )
+
+
+def _scalar(ev: Evaluation, node: FunctionCall, steps: Steps) -> Scalar:
+    """The value where there is exactly one float, else NaN."""
+    matrix = ev.matrix(node.args[0], steps)
+    floats = matrix.floats()
+    if matrix.series == 0:
+        return np.full(steps.count, math.nan)
+    values = matrix.values[floats.argmax(axis=0), np.arange(steps.count)]
+    return np.where(floats.sum(axis=0) == 1, values, math.nan)
+
+
+def _vector(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
+    return one_series(ev.scalar(node.args[0], steps))
+
+
+def _absent(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
+    """1 where the vector is empty, with the labels that its selector states."""
+    matrix = ev.matrix(node.args[0], steps)
+    missing = ~matrix.present.any(axis=0)
+    source = _unwrapped(node.args[0])
+    selector = source.selector if isinstance(source, InstantSelect) else None
+    labels = absent_labels(selector)
+    ones = np.ones((1, steps.count))
+    return Matrix(labels, ones, missing.reshape(1, -1), np.zeros(1, dtype=np.bool_))
+
+
+def _unwrapped(node: Node) -> Node:
+    return node.expr if isinstance(node, Invariant) else node
+
+
+def _time(_ev: Evaluation, _node: FunctionCall, steps: Steps) -> Scalar:
+    return steps.times / 1000
+
+
+def _pi(_ev: Evaluation, _node: FunctionCall, steps: Steps) -> Scalar:
+    return np.full(steps.count, math.pi)
+
+
+def _timestamp(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
+    """When each sample was taken; of an expression the time of the step."""
+    source = _unwrapped(node.args[0])
+    if isinstance(source, InstantSelect) and not source.selector.smoothed:
+        selector = source.selector
+        times = selector_times(ev, selector.at, offset_ms(selector.offset, ev.query), steps)
+        selection = fetch_window(ev, selector, times, ev.lookback_ms)
+        matrix = lookback(ev, selection, times, source, TIMESTAMP)
+        return matrix.with_values(matrix.values)
+    matrix = ev.matrix(node.args[0], steps)
+    values = np.broadcast_to(steps.times / 1000, matrix.values.shape)
+    return matrix.with_values(np.ascontiguousarray(values))
+
+
+def _start_timestamp(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
+    """Since when each sample's counter counts, 0 if unknown; nothing for an expression."""
+    source = _unwrapped(node.args[0])
+    if not isinstance(source, InstantSelect) or source.selector.smoothed:
+        return Matrix.empty(steps.count)
+    selector = source.selector
+    times = selector_times(ev, selector.at, offset_ms(selector.offset, ev.query), steps)
+    selection = fetch_window(ev, selector, times, ev.lookback_ms)
+    matrix = lookback(ev, selection, times, source, TIMESTAMP)
+    values = np.zeros_like(matrix.values)
+    start_ts = selection.samples.start_ts
+    if start_ts is not None:
+        for row in range(matrix.series):
+            where = np.flatnonzero(matrix.present[row])
+            found = last_indices(selection.samples, row, times)[where]
+            values[row, where] = start_ts[found] / 1000
+    return matrix.with_values(values)
+
+
+FUNCTIONS: dict[str, Callable[[Evaluation, FunctionCall, Steps], Any]] = {
+    "scalar": _scalar,
+    "vector": _vector,
+    "absent": _absent,
+    "time": _time,
+    "pi": _pi,
+    "timestamp": _timestamp,
+    "start_timestamp": _start_timestamp,
+}

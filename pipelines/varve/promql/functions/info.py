@@ -1,0 +1,225 @@
+"""info(): labels of info series, such as target_info, added to the series they describe.
+
+Source: Prometheus, promql/info.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from varve.promql.ast import At, Matcher, MatchOp
+from varve.promql.context import Evaluation
+from varve.promql.errors import QueryError
+from varve.promql.kernels.codes import TIMESTAMP
+from varve.promql.labels import METRIC_NAME, Labels, LabelTable, shown
+from varve.promql.matching import value_test
+from varve.promql.plan.durations import offset_ms
+from varve.promql.plan.nodes import (
+    FunctionCall,
+    InstantSelect,
+    Invariant,
+    Node,
+    RangeSelect,
+    Selector,
+)
+from varve.promql.selecting import fetch_window, lookback, selector_times
+from varve.promql.values import DUPLICATE_LABELS, Matrix, Steps
+
+TARGET_INFO = "target_info"
+IDENTIFYING = ("instance", "job")
+"""Labels that tell which series an info series describes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the second argument asks for.
+
+    names: matchers on the info metrics' names. data: those on each data label.
+    """
+
+    names: tuple[Matcher, ...]
+    data: dict[str, list[Matcher]]
+
+    @property
+    def matchers(self) -> tuple[Matcher, ...]:
+        data = (matcher for matchers in self.data.values() for matcher in matchers)
+        default = (Matcher(METRIC_NAME, MatchOp.EQUAL, TARGET_INFO),)
+        return (*(self.names or default), *data)
+
+    def is_info(self, name: str) -> bool:
+        names = self.names or (Matcher(METRIC_NAME, MatchOp.EQUAL, TARGET_INFO),)
+        return all(value_test(matcher)(name) for matcher in names)
+
+    def may_be_absent(self) -> bool:
+        """Whether every wanted data label may be empty."""
+        return all(value_test(m)("") for matchers in self.data.values() for m in matchers)
+
+
+def _info(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
+    base = ev.matrix(node.args[0], steps)
+    wanted = _wanted(node)
+    labels = base.labels.labels()
+    names = base.labels.values_of(METRIC_NAME)
+    ignored = {row for row, name in enumerate(names) if wanted.is_info(name)}
+    info, stamps = _info_series(ev, node.args[0], wanted, steps, base, ignored)
+    return _Enrichment(wanted, base, labels, ignored, info, stamps).run()
+
+
+def _wanted(node: FunctionCall) -> _Wanted:
+    if len(node.args) < 2:
+        return _Wanted((Matcher(METRIC_NAME, MatchOp.EQUAL, TARGET_INFO),), {})
+    source = node.args[1]
+    source = source.expr if isinstance(source, Invariant) else source
+    matchers = source.selector.matchers if isinstance(source, InstantSelect) else ()
+    data: dict[str, list[Matcher]] = {}
+    for matcher in matchers:
+        if matcher.name != METRIC_NAME:
+            data.setdefault(matcher.name, []).append(matcher)
+    return _Wanted(tuple(m for m in matchers if m.name == METRIC_NAME), data)
+
+
+def _info_series(
+    ev: Evaluation,
+    source: Node,
+    wanted: _Wanted,
+    steps: Steps,
+    base: Matrix,
+    ignored: set[int],
+) -> tuple[LabelTable, Matrix | None]:
+    """Info series that may describe one of the base series; their values are sample times."""
+    described = [row for row in range(base.series) if row not in ignored]
+    if not any(base.labels.get(row, name) for row in described for name in IDENTIFYING):
+        return LabelTable.empty_sets(0), None
+    offset, at = _first_modifiers(ev, source)
+    times = selector_times(ev, at, offset, steps)
+    selection = fetch_window(ev, Selector(wanted.matchers), times, ev.lookback_ms)
+    node = InstantSelect(Selector(wanted.matchers))
+    matrix = lookback(ev, selection, times, node, TIMESTAMP)
+    known = {
+        name: {base.labels.get(row, name) for row in described} - {""} for name in IDENTIFYING
+    }
+    wanted_rows = np.array(
+        [
+            all(not known[n] or matrix.labels.get(row, n) in known[n] for n in IDENTIFYING)
+            for row in range(matrix.series)
+        ],
+        dtype=np.bool_,
+    )
+    matrix = matrix.select(wanted_rows & matrix.present.any(axis=1))
+    if matrix.histogram_mask().any():
+        row = int(np.flatnonzero(matrix.histogram_mask().any(axis=1))[0])
+        labels = shown(matrix.labels.labels()[row])
+        raise QueryError(f"this should be an info metric, with float samples: {labels}")
+    return matrix.labels, matrix
+
+
+def _first_modifiers(ev: Evaluation, source: Node) -> tuple[int, At | None]:
+    """Offset and @ of the first selector: info series are looked up where it looks."""
+    stack = [source]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, InstantSelect | RangeSelect):
+            return offset_ms(node.selector.offset, ev.query), node.selector.at
+        stack.extend(reversed(node.children()))
+    return 0, None
+
+
+class _Enrichment:
+    """The join of base and info series, step by step: either may come and go."""
+
+    def __init__(
+        self,
+        wanted: _Wanted,
+        base: Matrix,
+        labels: list[Labels],
+        ignored: set[int],
+        info_labels: LabelTable,
+        info: Matrix | None,
+    ) -> None:
+        self.wanted = wanted
+        self.base = base
+        self.labels = labels
+        self.ignored = ignored
+        self.info = info
+        self.info_labels = info_labels.labels()
+        self.rows: dict[tuple[Labels, bool], int] = {}
+        self.cells: list[tuple[int, int, int]] = []
+
+    def run(self) -> Matrix:
+        for step in range(self.base.steps):
+            current = self._current(step)
+            for row in np.flatnonzero(self.base.present[:, step]).tolist():
+                labels = self._enriched(row, current)
+                if labels is not None:
+                    key = labels, bool(self.base.drop_name[row])
+                    target = self.rows.setdefault(key, len(self.rows))
+                    self.cells.append((target, row, step))
+        return self._matrix()
+
+    def _current(self, step: int) -> dict[tuple[str, ...], Labels]:
+        """Info series with a sample at the step, by name and identifying labels; newest wins."""
+        if self.info is None:
+            return {}
+        newest: dict[tuple[str, ...], tuple[float, Labels]] = {}
+        for row in np.flatnonzero(self.info.present[:, step]).tolist():
+            labels = self.info_labels[row]
+            found = dict(labels)
+            key = (found.get(METRIC_NAME, ""), *(found.get(name, "") for name in IDENTIFYING))
+            stamp = float(self.info.values[row, step])
+            known = newest.get(key)
+            if known is not None and known[0] == stamp:
+                at = round(stamp * 1000)
+                raise QueryError(
+                    f"found duplicate series for info metric: existing {shown(known[1])} @ {at},"
+                    f" new {shown(labels)} @ {at}"
+                )
+            if known is None or known[0] < stamp:
+                newest[key] = stamp, labels
+        return {key: labels for key, (_, labels) in newest.items()}
+
+    def _enriched(self, row: int, current: dict[tuple[str, ...], Labels]) -> Labels | None:
+        """The base series' labels and what info series add; None if it has to be left out."""
+        base = dict(self.labels[row])
+        if row in self.ignored:
+            return self.labels[row]
+        identity = tuple(base.get(name, "") for name in IDENTIFYING)
+        added: dict[str, str] = {}
+        found = False
+        for key, labels in current.items():
+            if key[1:] != identity:
+                continue
+            found = True
+            for name, value in labels:
+                if name == METRIC_NAME or (self.wanted.data and name not in self.wanted.data):
+                    continue
+                if added.get(name, value) != value:
+                    raise QueryError(f"conflicting label: {name}")
+                if name not in base:
+                    added[name] = value
+        if not found and not self.wanted.may_be_absent():
+            return None
+        return tuple(sorted((base | added).items()))
+
+    def _matrix(self) -> Matrix:
+        shape = (len(self.rows), self.base.steps)
+        values, present = np.zeros(shape), np.zeros(shape, dtype=np.bool_)
+        histograms = None
+        if self.base.histograms is not None:
+            histograms = np.full(shape, None, dtype=object)
+        for target, row, step in self.cells:
+            if present[target, step]:
+                raise QueryError(DUPLICATE_LABELS)
+            present[target, step] = True
+            values[target, step] = self.base.values[row, step]
+            if histograms is not None and self.base.histograms is not None:
+                histograms[target, step] = self.base.histograms[row, step]
+        labels = LabelTable.of([dict(labels) for labels, _ in self.rows])
+        drop_name = np.array([drop for _, drop in self.rows], dtype=np.bool_)
+        return Matrix(labels, values, present, drop_name, histograms)
+
+
+FUNCTIONS: dict[str, Callable[[Evaluation, FunctionCall, Steps], Any]] = {"info": _info}

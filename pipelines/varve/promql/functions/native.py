@@ -1,0 +1,32 @@
+"""Functions of each native histogram sample that give a float."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from varve.promql.context import Evaluation
+from varve.promql.histogram_values import SIMPLE
+from varve.promql.histograms import FloatHistogram
+from varve.promql.plan.nodes import FunctionCall
+from varve.promql.values import Matrix, Steps
+
+
+def _each(
+    function: Callable[[FloatHistogram], float], ev: Evaluation, node: FunctionCall, steps: Steps
+) -> Matrix:
+    matrix = ev.matrix(node.args[0], steps)
+    present = matrix.histogram_mask()
+    values = np.zeros_like(matrix.values)
+    if matrix.histograms is not None:
+        for row, step in np.argwhere(present).tolist():
+            values[row, step] = function(matrix.histograms[row, step])
+    return matrix.with_values(values, present)
+
+
+FUNCTIONS: dict[str, Callable[[Evaluation, FunctionCall, Steps], Any]] = {
+    name: partial(_each, function) for name, function in SIMPLE.items()
+}

@@ -1,0 +1,63 @@
+"""sort and its kin: the order of an instant vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cmp_to_key
+from typing import Any, cast
+
+import numpy as np
+
+from varve.promql import annotations as notes
+from varve.promql.context import Evaluation
+from varve.promql.natural_order import is_before
+from varve.promql.plan.nodes import FunctionCall, Text
+from varve.promql.values import Int64s, Matrix, Steps
+
+
+def _by_value(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
+    """Floats alone, NaN last either way."""
+    matrix = ev.matrix(node.args[0], steps)
+    if ev.is_range_query:
+        ev.annotations.add(notes.sort_in_range_query(node.arg_spans[0]))
+    matrix = Matrix(matrix.labels, matrix.values, matrix.floats(), matrix.drop_name)
+    if matrix.steps != 1:
+        return matrix
+    matrix = matrix.select(matrix.present[:, 0])
+    values = matrix.values[:, 0]
+    keys = -values if node.func == "sort_desc" else values
+    return matrix.take(np.lexsort((keys, np.isnan(values))).astype(np.int64))
+
+
+def _by_label(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
+    """By labels in natural order, then by all labels."""
+    matrix = ev.matrix(node.args[0], steps)
+    if ev.is_range_query:
+        ev.annotations.add(notes.sort_in_range_query(node.arg_spans[0]))
+    if matrix.steps != 1:
+        return matrix
+    matrix = matrix.select(matrix.present[:, 0])
+    names = [cast(Text, arg).value for arg in node.args[1:]]
+    columns = [matrix.labels.values_of(name) for name in names]
+    rank = np.empty(matrix.series, dtype=np.int64)
+    rank[matrix.labels.order()] = np.arange(matrix.series)
+
+    def compare(a: int, b: int) -> int:
+        for column in columns:
+            if column[a] != column[b]:
+                return -1 if is_before(column[a], column[b]) else 1
+        return int(rank[a] - rank[b])
+
+    order = sorted(range(matrix.series), key=cmp_to_key(compare))
+    if node.func == "sort_by_label_desc":
+        order.reverse()
+    rows: Int64s = np.array(order, dtype=np.int64)
+    return matrix.take(rows)
+
+
+FUNCTIONS: dict[str, Callable[[Evaluation, FunctionCall, Steps], Any]] = {
+    "sort": _by_value,
+    "sort_desc": _by_value,
+    "sort_by_label": _by_label,
+    "sort_by_label_desc": _by_label,
+}

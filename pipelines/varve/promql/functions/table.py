@@ -1,0 +1,33 @@
+"""Which function is computed where."""
+
+from __future__ import annotations
+
+from varve.promql.context import Evaluation
+from varve.promql.functions import (
+    arithmetic,
+    calendar,
+    classic,
+    conversion,
+    info,
+    native,
+    relabel,
+    sorting,
+)
+from varve.promql.plan.nodes import FunctionCall
+from varve.promql.values import Steps, Value
+
+FUNCTIONS = {
+    **arithmetic.FUNCTIONS,
+    **calendar.FUNCTIONS,
+    **classic.FUNCTIONS,
+    **conversion.FUNCTIONS,
+    **info.FUNCTIONS,
+    **native.FUNCTIONS,
+    **relabel.FUNCTIONS,
+    **sorting.FUNCTIONS,
+}
+
+
+def function_call(ev: Evaluation, node: FunctionCall, steps: Steps) -> Value:
+    """The value of a call."""
+    return FUNCTIONS[node.func](ev, node, steps)

@@ -1,0 +1,244 @@
+"""Aggregation of rows into groups, of a matrix or straight from samples.
+
+Source: Prometheus, promql/engine.go, aggregation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from varve.promql.kernels.codes import (
+    AGG_AVG,
+    AGG_COUNT,
+    AGG_GROUP,
+    AGG_MAX,
+    AGG_MIN,
+    AGG_STDDEV,
+    AGG_STDVAR,
+    AGG_SUM,
+    MAD,
+    QUANTILE,
+)
+from varve.promql.kernels.locate import kahan_sum
+from varve.promql.kernels.over_time import quantile_of
+from varve.promql.kernels.registry import inline, kernel
+from varve.promql.kernels.types import F64, I64, Bools
+from varve.promql.kernels.windows import row, scratch_length
+
+
+@inline
+def accumulate(
+    op: int, row_out: F64, row_present: Bools, total: F64, c: F64, mean: F64, count: I64
+) -> None:
+    """Add one series' row to the state of its group; all arrays have one element a step.
+
+    count: series seen, negative (its complement) once AGG_AVG runs on an incremental mean.
+    """
+    for s in range(len(row_out)):
+        if not row_present[s]:
+            continue
+        v = row_out[s]
+        n = count[s]
+        if op == AGG_SUM:
+            if n == 0:
+                total[s] = v
+            else:
+                total[s], c[s] = kahan_sum(v, total[s], c[s])
+            count[s] = n + 1
+        elif op in (AGG_COUNT, AGG_GROUP):
+            count[s] = n + 1
+        elif n == 0:
+            total[s] = v
+            if op in (AGG_STDDEV, AGG_STDVAR):
+                mean[s] = v
+                total[s] = math.nan if math.isnan(v) or math.isinf(v) else 0.0
+            count[s] = 1
+        elif op == AGG_MAX:
+            if total[s] < v or math.isnan(total[s]):
+                total[s] = v
+        elif op == AGG_MIN:
+            if total[s] > v or math.isnan(total[s]):
+                total[s] = v
+        elif op == AGG_AVG:
+            add_to_average(v, total, c, mean, count, s)
+        else:
+            count[s] = n + 1
+            delta = v - mean[s]
+            mean[s] += delta / (n + 1)
+            total[s] += delta * (v - mean[s])
+
+
+@inline
+def add_to_average(v: float, total: F64, c: F64, mean: F64, count: I64, s: int) -> None:
+    """The running sum, or from where it would overflow the running mean (count < 0)."""
+    n = count[s]
+    if n > 0:
+        new_total, new_c = kahan_sum(v, total[s], c[s])
+        if not math.isinf(new_total):
+            total[s], c[s] = new_total, new_c
+            count[s] = n + 1
+            return
+        mean[s] = total[s] / n
+        c[s] /= n
+        n = ~n
+    seen = float(~n + 1)
+    q = (seen - 1.0) / seen
+    mean[s], c[s] = kahan_sum(v / seen, q * mean[s], q * c[s])
+    count[s] = n - 1
+
+
+@inline
+def finish(op: int, total: F64, c: F64, mean: F64, count: I64, present: Bools) -> None:
+    """Turn the state of all groups into results, in `total`; 2-D, groups x steps."""
+    for g in range(total.shape[0]):
+        for s in range(total.shape[1]):
+            n = count[g, s]
+            present[g, s] = n != 0
+            if n == 0:
+                continue
+            if op == AGG_SUM:
+                total[g, s] += c[g, s]
+            elif op == AGG_COUNT:
+                total[g, s] = n
+            elif op == AGG_GROUP:
+                total[g, s] = 1.0
+            elif op == AGG_AVG:
+                if n < 0:
+                    total[g, s] = mean[g, s] + c[g, s]
+                else:
+                    total[g, s] = total[g, s] / n + c[g, s] / n
+            elif op == AGG_STDVAR:
+                total[g, s] /= n
+            elif op == AGG_STDDEV:
+                total[g, s] = math.sqrt(total[g, s] / n)
+
+
+@kernel("void(int64, float64[:,::1], boolean[:,::1], int64[::1], float64[:,::1], boolean[:,::1])")
+def aggregate_matrix(
+    op: int, values: F64, present: Bools, groups: I64, out: F64, out_present: Bools
+) -> None:
+    """Aggregate (series x step) values; row i belongs to group groups[i]. out must be zero."""
+    shape = out.shape
+    small = (1, 1)
+    c = np.zeros(shape if op in (AGG_SUM, AGG_AVG) else small)
+    mean = np.zeros(shape if op in (AGG_AVG, AGG_STDDEV, AGG_STDVAR) else small)
+    count = np.zeros(shape, np.int64)
+    full_c = c.shape[0] == shape[0] and c.shape[1] == shape[1]
+    full_mean = mean.shape[0] == shape[0] and mean.shape[1] == shape[1]
+    for i in range(values.shape[0]):
+        g = groups[i]
+        accumulate(
+            op,
+            values[i],
+            present[i],
+            out[g],
+            c[g] if full_c else c[0],
+            mean[g] if full_mean else mean[0],
+            count[g],
+        )
+    finish(op, out, c, mean, count, out_present)
+
+
+@kernel(
+    "int64(int64, int64, int64[::1], float64[::1], int64[::1], int64[::1], boolean[::1],"
+    " int64[::1], int64[::1], int64, float64[::1], float64[::1], int64[::1], float64[:,::1],"
+    " boolean[:,::1])"
+)
+def aggregate_rows(
+    op: int,
+    function: int,
+    ts: I64,
+    values: F64,
+    begins: I64,
+    ends: I64,
+    has_stale: Bools,
+    times: I64,
+    eval_times: I64,
+    range_ms: int,
+    first_parameter: F64,
+    second_parameter: F64,
+    groups: I64,
+    out: F64,
+    out_present: Bools,
+) -> int:
+    """`rows` and `aggregate_matrix` in one pass: only groups are stored. out must be zero.
+
+    Returns the samples touched.
+    """
+    bits = values.view(np.int64)
+    steps = len(times)
+    longest = scratch_length(begins, ends)
+    scratch = np.empty(longest if function in (QUANTILE, MAD) else 1, np.float64)
+    stale_length = longest if has_stale.any() else 1
+    scratch_ts = np.empty(stale_length, np.int64)
+    scratch_values = np.empty(stale_length, np.float64)
+    row_out = np.empty(steps)
+    row_present = np.empty(steps, np.bool_)
+    shape = out.shape
+    small = (1, 1)
+    c = np.zeros(shape if op in (AGG_SUM, AGG_AVG) else small)
+    mean = np.zeros(shape if op in (AGG_AVG, AGG_STDDEV, AGG_STDVAR) else small)
+    count = np.zeros(shape, np.int64)
+    full_c = c.shape[0] == shape[0] and c.shape[1] == shape[1]
+    full_mean = mean.shape[0] == shape[0] and mean.shape[1] == shape[1]
+    touched = 0
+    for i in range(len(begins)):
+        touched += row(
+            function,
+            ts,
+            values,
+            bits,
+            begins[i],
+            ends[i],
+            has_stale[i],
+            times,
+            eval_times,
+            range_ms,
+            first_parameter,
+            second_parameter,
+            scratch,
+            scratch_ts,
+            scratch_values,
+            row_out,
+            row_present,
+        )
+        g = groups[i]
+        accumulate(
+            op,
+            row_out,
+            row_present,
+            out[g],
+            c[g] if full_c else c[0],
+            mean[g] if full_mean else mean[0],
+            count[g],
+        )
+    finish(op, out, c, mean, count, out_present)
+    return touched
+
+
+@kernel(
+    "void(float64[::1], float64[:,::1], boolean[:,::1], int64[::1], int64[::1], float64[:,::1],"
+    " boolean[:,::1])"
+)
+def quantile_matrix(
+    q: F64, values: F64, present: Bools, order: I64, indptr: I64, out: F64, out_present: Bools
+) -> None:
+    """q[step]-quantile of each group's values; group g has the rows order[indptr[g]:indptr[g+1]]."""
+    scratch = np.empty(max(1, values.shape[0]))
+    for g in range(len(indptr) - 1):
+        for s in range(values.shape[1]):
+            n = nans = 0
+            for k in range(indptr[g], indptr[g + 1]):
+                i = order[k]
+                if not present[i, s]:
+                    continue
+                if math.isnan(values[i, s]):
+                    nans += 1
+                else:
+                    scratch[n] = values[i, s]
+                    n += 1
+            out_present[g, s] = n + nans > 0
+            if n + nans > 0:
+                out[g, s] = quantile_of(q[s], scratch, n, nans)

@@ -1,0 +1,75 @@
+"""Finding samples by time in a sorted column, and compensated sums."""
+
+from __future__ import annotations
+
+import math
+
+from varve.promql.kernels.registry import inline
+from varve.promql.kernels.types import I64
+
+
+@inline
+def upper_bound(ts: I64, begin: int, end: int, t: int) -> int:
+    """The first index in [begin, end) whose timestamp is > t; `end` if there is none.
+
+    Guesses by interpolation, as scrapes are nearly regular, then searches around the guess.
+    """
+    if begin >= end or ts[end - 1] <= t:
+        return end
+    if ts[begin] > t:
+        return begin
+    span = ts[end - 1] - ts[begin]
+    guess = begin + int((end - 1 - begin) * ((t - ts[begin]) / span))
+    # Invariant below: ts[low] <= t < ts[high].
+    low, high = begin, end - 1
+    if ts[guess] <= t:
+        low, step = guess, 1
+        while low + step < high and ts[low + step] <= t:
+            low += step
+            step *= 2
+        high = min(high, low + step)
+    else:
+        high, step = guess, 1
+        while high - step > low and ts[high - step] > t:
+            high -= step
+            step *= 2
+        low = max(low, high - step)
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if ts[middle] <= t:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+@inline
+def advance(ts: I64, i: int, end: int, t: int) -> int:
+    """The first index in [i, end) whose timestamp is > t, near `i` in all likelihood."""
+    if i >= end or ts[i] > t:
+        return i
+    if i + 1 >= end or ts[i + 1] > t:
+        return i + 1
+    low, step = i + 1, 1
+    while low + step < end and ts[low + step] <= t:
+        low += step
+        step *= 2
+    high = min(end, low + step)
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if ts[middle] <= t:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+@inline
+def kahan_sum(increment: float, total: float, compensation: float) -> tuple[float, float]:
+    """(total, compensation) after adding `increment`, by Neumaier's variant of Kahan's sum."""
+    t = total + increment
+    if math.isinf(t):
+        return t, 0.0
+    if abs(total) >= abs(increment):
+        return t, compensation + ((total - t) + increment)
+    return t, compensation + ((increment - t) + total)

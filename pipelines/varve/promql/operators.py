@@ -1,0 +1,60 @@
+"""Binary operators on floats, elementwise, as Go computes them.
+
+Source: Prometheus, promql/engine.go, scalarBinop and vectorElemBinop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+Float64s = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+SET_OPERATORS: Final = frozenset({"and", "or", "unless"})
+TRIM_OPERATORS: Final = frozenset({"</", ">/"})
+
+ARITHMETIC: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "+": np.add,
+    "-": np.subtract,
+    "*": np.multiply,
+    "/": np.divide,
+    "%": np.fmod,
+    "^": np.float_power,
+    "atan2": np.arctan2,
+}
+"""Give a new value; the name, type and unit of the operand go."""
+
+COMPARISONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "==": np.equal,
+    "!=": np.not_equal,
+    ">": np.greater,
+    "<": np.less,
+    ">=": np.greater_equal,
+    "<=": np.less_equal,
+}
+"""Keep or drop a sample; with `bool` give 1 or 0."""
+
+
+def scalar_operation(op: str, left: float, right: float) -> float:
+    """`left op right` for two scalars; a comparison gives 1 or 0."""
+    return float(scalar_operations(op, np.float64(left), np.float64(right)))
+
+
+def scalar_operations(op: str, left: Any, right: Any) -> Any:
+    """`scalar_operation` on arrays."""
+    with np.errstate(all="ignore"):
+        if op in COMPARISONS:
+            return COMPARISONS[op](left, right).astype(np.float64)
+        return ARITHMETIC[op](left, right)
+
+
+def float_operation(op: str, left: Float64s, right: Float64s) -> tuple[Float64s, Bools | None]:
+    """Values, and for a comparison where it holds; the value then is the left side's."""
+    with np.errstate(all="ignore"):
+        if op in COMPARISONS:
+            return left, COMPARISONS[op](left, right)
+        return ARITHMETIC[op](left, right), None

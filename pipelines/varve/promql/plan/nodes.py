@@ -1,0 +1,181 @@
+"""Nodes of a plan. A node that occurs more than once in a query is one object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from varve.promql.ast import NOWHERE, At, Duration, Matcher, Span, ValueType, VectorMatching
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Node:
+    """span: where it stands in the query. shared: used more than once, worth remembering."""
+
+    span: Span = NOWHERE
+    type: ValueType = ValueType.VECTOR
+
+    def children(self) -> tuple[Node, ...]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Number(Node):
+    value: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Text(Node):
+    value: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QueryContext(Node):
+    """start(), end(), step() or range(): a number known once the query runs."""
+
+    func: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """What a selector asks of the storage.
+
+    stats_only: only counts and sums of native histograms are wanted, which then are marked
+    with the counter resets that they show.
+    """
+
+    matchers: tuple[Matcher, ...]
+    offset: Duration | None = None
+    at: At | None = None
+    anchored: bool = False
+    smoothed: bool = False
+    stats_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InstantSelect(Node):
+    selector: Selector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RangeSelect(Node):
+    selector: Selector
+    range: Duration
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SubquerySelect(Node):
+    expr: Node
+    range: Duration
+    step: Duration | None
+    offset: Duration | None
+    at: At | None
+
+    def children(self) -> tuple[Node, ...]:
+        return (self.expr,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RangeCall(Node):
+    """A function of a range vector. parameters: its scalar arguments, in order.
+
+    first_span: that of the first argument, whichever it is, where annotations point at.
+    """
+
+    func: str
+    source: RangeSelect | SubquerySelect
+    parameters: tuple[Node, ...] = ()
+    first_span: Span = NOWHERE
+
+    def children(self) -> tuple[Node, ...]:
+        return (self.source, *self.parameters)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FunctionCall(Node):
+    """A function of vectors, scalars and strings. arg_spans: where the arguments stand."""
+
+    func: str
+    args: tuple[Node, ...]
+    arg_spans: tuple[Span, ...]
+
+    def children(self) -> tuple[Node, ...]:
+        return self.args
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aggregation(Node):
+    op: str
+    expr: Node
+    param: Node | None
+    grouping: tuple[str, ...]
+    without: bool
+    expr_span: Span
+    param_span: Span
+
+    def children(self) -> tuple[Node, ...]:
+        return (self.expr,) if self.param is None else (self.param, self.expr)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FusedAggregation(Node):
+    """An aggregation that takes samples straight to groups, in one kernel.
+
+    `plain` is the same in two, for where the samples are not all floats.
+    """
+
+    plain: Aggregation
+    source: InstantSelect | RangeCall
+
+    def children(self) -> tuple[Node, ...]:
+        return self.source.children()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BinaryOperation(Node):
+    op: str
+    lhs: Node
+    rhs: Node
+    return_bool: bool
+    matching: VectorMatching | None
+
+    def children(self) -> tuple[Node, ...]:
+        return (self.lhs, self.rhs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Negation(Node):
+    expr: Node
+
+    def children(self) -> tuple[Node, ...]:
+        return (self.expr,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Invariant(Node):
+    """Gives the same at every step: evaluated at the first, then repeated."""
+
+    expr: Node
+
+    def children(self) -> tuple[Node, ...]:
+        return (self.expr,)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A query ready to run. shared: nodes used more than once."""
+
+    query: str
+    root: Node
+    shared: frozenset[int] = field(default_factory=frozenset)
+
+    def nodes(self) -> Iterator[Node]:
+        """Every node, each once, parents first."""
+        seen: set[int] = set()
+        stack = [self.root]
+        while stack:
+            node = stack.pop()
+            if id(node) not in seen:
+                seen.add(id(node))
+                yield node
+                stack.extend(node.children())

@@ -1,0 +1,170 @@
+"""Functions of range vectors: rows of float samples by kernels, the rest by `mixed`.
+
+Source: Prometheus, promql/engine.go (eval of Call) and functions.go.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from varve.promql import annotations as notes
+from varve.promql.ast import MatchOp
+from varve.promql.context import Evaluation
+from varve.promql.errors import QueryError
+from varve.promql.kernels.codes import RANGE_FUNCTIONS
+from varve.promql.kernels.windows import rows
+from varve.promql.labels import METRIC_NAME, LabelTable
+from varve.promql.mixed import mixed_rows
+from varve.promql.plan.nodes import RangeCall, RangeSelect, Selector
+from varve.promql.smoothing import check_extension, extended_rows
+from varve.promql.values import Matrix, Scalar, Steps
+from varve.promql.windowing import Windows, kernel_parameters, windows_of
+
+KEEPS_NAME = frozenset({"last_over_time", "first_over_time"})
+"""They act like an offset: the result is a sample of the series."""
+
+_COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
+
+
+def range_call(ev: Evaluation, node: RangeCall, steps: Steps) -> Matrix:
+    """A function of a range vector at each step."""
+    selector = node.source.selector if isinstance(node.source, RangeSelect) else Selector(())
+    if selector.anchored or selector.smoothed:
+        check_extension(node.func, anchored=selector.anchored)
+        parameters: list[Scalar] = []
+        matrix = extended_rows(ev, node, steps)
+        windows = None
+    else:
+        parameters = [ev.scalar(parameter, steps) for parameter in node.parameters]
+        windows = windows_of(ev, node.source, steps, node.func)
+        matrix = _rows(ev, node, windows, parameters)
+    if node.func in ("rate", "increase"):
+        note_non_counters(ev, node, matrix.labels, matrix)
+    if node.func == "absent_over_time":
+        return _absent(node, matrix, steps)
+    if windows is not None and node.func == "double_exponential_smoothing":
+        check_smoothing(*parameters, matrix.series)
+    return matrix
+
+
+def _rows(ev: Evaluation, node: RangeCall, windows: Windows, parameters: list[Scalar]) -> Matrix:
+    samples = windows.series.samples
+    shape = (samples.series, windows.steps.count)
+    ev.budget.check_values(shape[0] * shape[1])
+    first, second = kernel_parameters(parameters)
+    values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
+    touched = rows(
+        RANGE_FUNCTIONS[node.func],
+        samples.ts,
+        samples.values,
+        samples.begins,
+        samples.ends,
+        samples.has_stale,
+        windows.times,
+        windows.steps.times,
+        windows.range_ms,
+        first,
+        second,
+        values,
+        present,
+    )
+    ev.budget.samples_touched += touched
+    ev.actual[id(node)] = (samples.series, touched)
+    drops = node.func not in KEEPS_NAME
+    drop_name = windows.series.drop_name | drops
+    matrix = Matrix(windows.series.labels, values, present, drop_name)
+    if node.func == "quantile_over_time":
+        note_quantiles(ev, node, first, present)
+    if samples.has_histograms is not None or samples.start_ts is not None:
+        return mixed_rows(ev, node, windows, parameters, matrix)
+    return matrix
+
+
+def note_quantiles(
+    ev: Evaluation,
+    node: RangeCall,
+    quantiles: Scalar,
+    present: npt.NDArray[np.bool_],
+) -> None:
+    """Warn of quantiles outside [0, 1] at steps that have a sample."""
+    wrong = np.isnan(quantiles) | (quantiles < 0) | (quantiles > 1)
+    if wrong.any():
+        for q in np.unique(quantiles[wrong & present.any(axis=0)]):
+            ev.annotations.add(notes.invalid_quantile(float(q), node.first_span))
+
+
+def note_non_counters(ev: Evaluation, node: RangeCall, labels: LabelTable, matrix: Matrix) -> None:
+    """Tell of metrics with float results whose name, or type label, is not a counter's."""
+    for row in non_counters(labels, by_type=ev.type_and_unit_labels):
+        if matrix.floats()[row].any():
+            name = labels.get(row, METRIC_NAME)
+            if ev.type_and_unit_labels:
+                note = notes.possible_non_counter_label(
+                    name, labels.get(row, "__type__"), node.first_span
+                )
+            else:
+                note = notes.possible_non_counter(name, node.first_span)
+            ev.annotations.add(note)
+
+
+def non_counters(labels: LabelTable, *, by_type: bool) -> list[int]:
+    """Rows of named metrics that do not look like counters."""
+
+    def make() -> list[int]:
+        column = labels.columns.get("__type__" if by_type else METRIC_NAME)
+        named = labels.columns.get(METRIC_NAME)
+        if named is None:
+            return []
+        if column is None:
+            return np.flatnonzero(named.codes).tolist()
+        if by_type:
+            suspect = [value not in ("counter", "histogram") for value in column.interned.values]
+        else:
+            suspect = [not value.endswith(_COUNTER_SUFFIXES) for value in column.interned.values]
+        return np.flatnonzero((named.codes != 0) & np.array(suspect)[column.codes]).tolist()
+
+    return labels.derived(("non counters", by_type), make)
+
+
+def check_smoothing(smoothing: Scalar, trend: Scalar, series: int) -> None:
+    """QueryError if a factor is outside (0, 1) while there are series."""
+    if series == 0:
+        return
+    for name, factors in (("smoothing", smoothing), ("trend", trend)):
+        wrong = factors[(factors <= 0) | (factors >= 1)]
+        if len(wrong):
+            short = name[0]
+            raise QueryError(
+                f"invalid {name} factor. Expected: 0 < {short}f < 1, got: {wrong[0]:f}"
+            )
+
+
+def absent_labels(source: object) -> LabelTable:
+    """The labels that a selector states by equality, each once and not the name."""
+    if not isinstance(source, Selector):
+        return LabelTable.empty_sets()
+    stated: dict[str, str] = {}
+    seen: set[str] = set()
+    for matcher in source.matchers:
+        if matcher.name == METRIC_NAME:
+            continue
+        if matcher.op is MatchOp.EQUAL and matcher.name not in seen:
+            stated[matcher.name] = matcher.value
+            seen.add(matcher.name)
+        else:
+            stated.pop(matcher.name, None)
+    return LabelTable.of([{name: value for name, value in stated.items() if value}])
+
+
+def _absent(node: RangeCall, matrix: Matrix, steps: Steps) -> Matrix:
+    missing = ~matrix.present.any(axis=0) if matrix.series else np.ones(steps.count, np.bool_)
+    if not missing.any():
+        return Matrix.empty(steps.count)
+    source = node.source.selector if isinstance(node.source, RangeSelect) else None
+    return Matrix(
+        absent_labels(source),
+        np.ones((1, steps.count)),
+        missing.reshape(1, -1),
+        np.ones(1, dtype=np.bool_),
+    )

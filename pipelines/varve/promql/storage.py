@@ -1,0 +1,155 @@
+"""What the engine asks of a storage: matchers and a time range in, columns out.
+
+The in-memory columns (memory.py), the plain table reader, the head and the cold reader implement
+`Storage`. Nothing here knows of files or of a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from varve.promql.ast import Matcher
+from varve.promql.labels import Labels, LabelTable
+
+Int64s = npt.NDArray[np.int64]
+Float64s = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class SelectHints:
+    """What the engine will do with a selection. A storage may ignore all of it.
+
+    function: innermost function or aggregation over the selector, "" if none. range_ms: length
+    of the windows, 0 for an instant selector. step_ms: distance of evaluations, 0 for one.
+    grouping, by: labels of the aggregation directly around.
+    """
+
+    function: str = ""
+    range_ms: int = 0
+    step_ms: int = 0
+    grouping: tuple[str, ...] = ()
+    by: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Samples of many series, as ranges of shared columns.
+
+    Series i has the samples begins[i]:ends[i] of `ts` (Unix ms, strictly ascending within a
+    series) and `values`, where the bits of staleness.STALE_NAN mark the end of a series.
+    has_stale[i] may be False only if series i has no such marker.
+
+    histograms, where not None, holds a FloatHistogram or None for each sample, and
+    has_histograms[i] tells whether series i has any; the values beside them mean nothing but
+    for the stale marker. start_ts, where not None, holds the start timestamp of each sample,
+    0 if unknown. All columns are C-contiguous and must not be changed.
+    """
+
+    ts: Int64s
+    values: Float64s
+    begins: Int64s
+    ends: Int64s
+    has_stale: Bools
+    histograms: npt.NDArray[Any] | None = None
+    has_histograms: Bools | None = None
+    start_ts: Int64s | None = None
+
+    @property
+    def series(self) -> int:
+        return len(self.begins)
+
+    def take(self, rows: Int64s) -> Samples:
+        """Some of the series; the columns are shared."""
+        return Samples(
+            self.ts,
+            self.values,
+            self.begins[rows],
+            self.ends[rows],
+            self.has_stale[rows],
+            self.histograms,
+            None if self.has_histograms is None else self.has_histograms[rows],
+            self.start_ts,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Series that matched, sorted by labels, and their samples; row i of both is one series.
+
+    There may be more samples than asked for, before and after: the engine looks only into its
+    windows. There may be series without samples in the range. `warnings` goes into the answer.
+    """
+
+    labels: LabelTable
+    samples: Samples
+    warnings: tuple[str, ...] = ()
+
+
+class Storage(Protocol):
+    """A source of series. Every method may raise errors.StorageError."""
+
+    def select(
+        self,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        hints: SelectHints,
+    ) -> Selection:
+        """The series that all of `matchers` match, with their samples in (start_ms, end_ms].
+
+        A matcher on a label that a series lacks sees the empty value. Regexes are RE2, anchored.
+        Equal selections should share one LabelTable: what the engine derives from it is kept
+        with it.
+        """
+        ...
+
+    def count(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[int, int]:
+        """At most how many series and samples `select` would give; reads no samples.
+
+        A query over its limits is refused by these numbers.
+        """
+        ...
+
+    def label_names(
+        self, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+    ) -> list[str]:
+        """Names of labels of series that one of the matcher lists matches, sorted.
+
+        No list at all means every series. Series without samples in [start_ms, end_ms] may or
+        may not count; the same holds below.
+        """
+        ...
+
+    def label_values(
+        self, name: str, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+    ) -> list[str]:
+        """Distinct values of a label, sorted."""
+        ...
+
+    def series(
+        self, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+    ) -> LabelTable:
+        """Label sets of series that one of the matcher lists matches, sorted, each once."""
+        ...
+
+
+def no_samples(labels: Sequence[Labels] = ()) -> Selection:
+    """A selection of series without samples."""
+    rows = [dict(row) for row in labels]
+    zeros = np.zeros(len(rows), dtype=np.int64)
+    return Selection(
+        LabelTable.of(rows),
+        Samples(
+            np.zeros(0, dtype=np.int64),
+            np.zeros(0, dtype=np.float64),
+            zeros,
+            zeros,
+            np.zeros(len(rows), dtype=np.bool_),
+        ),
+    )
