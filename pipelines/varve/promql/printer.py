@@ -2,8 +2,8 @@
 
 The form is upstream's Expr.String(): matchers sorted, modifiers in the order range, extension, @,
 offset. Source: Prometheus 3, promql/parser/printer.go. Where upstream's text would not parse back
-to the same tree, this one differs: `ignoring ()` before a group modifier, labels called inf or
-nan in quotes, durations of no whole number of milliseconds as numbers, U+FFFD escaped.
+to the same tree, this one differs: `ignoring ()` before a group modifier, labels called inf,
+nan or without in quotes, durations of no whole number of milliseconds as numbers, U+FFFD escaped.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _labels(names: tuple[str, ...]) -> str:
 
 
 def _label(name: str) -> str:
-    if _PLAIN_LABEL.fullmatch(name) and name.lower() not in ("inf", "nan"):
+    if _PLAIN_LABEL.fullmatch(name) and name.lower() not in ("inf", "nan", "without"):
         return name
     return _quoted(name)
 

@@ -35,8 +35,10 @@ METRIC_WORDS = (
     | {"and", "or", "unless", "by", "offset", "without", "anchored", "smoothed"}
 )
 """Keywords that name a metric where nothing else can stand."""
-LABEL_WORDS = FUNCTION_WORDS | AGGREGATES | MODIFIERS | WORD_OPERATORS | {NAME, METRIC_NAME}
-"""Kinds of token that name a label in by(), on() and the like."""
+LABEL_KINDS = (
+    FUNCTION_WORDS | AGGREGATES | (MODIFIERS - {"without"}) | WORD_OPERATORS | {NAME, METRIC_NAME}
+)
+"""Kinds of token that name a label in by(), on() and the like; as upstream, not `without`."""
 
 _MATCH_OPS = {op.value: op for op in MatchOp}
 
@@ -99,7 +101,7 @@ def label_names(c: Cursor) -> tuple[str, ...]:
         raise c.unexpected("grouping opts", '"("')
     names: list[str] = []
     while c.kind != ")":
-        if c.kind not in LABEL_WORDS and c.kind != STRING:
+        if c.kind not in LABEL_KINDS and c.kind != STRING:
             raise c.unexpected("grouping opts", "label")
         name = unquote(c.text) if c.kind == STRING else c.text
         if not name or (not name.isascii() and _has_stray_byte(name)):

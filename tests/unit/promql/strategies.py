@@ -159,7 +159,7 @@ def duration_operands(draw, depth):
         return DurationExpr(op, low, high, draw(st.booleans())), OPERAND
     inner, precedence = draw(duration_trees(depth - 1))
     if isinstance(inner, DurationExpr) and not inner.wrapped and draw(st.booleans()):
-        wrapped = DurationExpr(inner.op, inner.lhs, inner.rhs, True)  # noqa: FBT003
+        wrapped = DurationExpr(inner.op, inner.lhs, inner.rhs, True)
         return wrapped, OPERAND
     return inner, precedence
 
@@ -230,7 +230,7 @@ def offsets(draw):
         value = tree.value if round(tree.value * 1e9) else 60.0
         return _number(value, is_duration=True)
     if tree.op not in ("step", "range", "min", "max"):
-        tree = DurationExpr(tree.op, tree.lhs, tree.rhs, True)  # noqa: FBT003
+        tree = DurationExpr(tree.op, tree.lhs, tree.rhs, True)
     return DurationExpr("-", None, tree) if draw(st.booleans()) else tree
 
 
@@ -242,9 +242,7 @@ def matchings(draw, op):
     if op in SET_OPERATORS:
         return VectorMatching(Cardinality.MANY_TO_MANY, labels, on)
     cardinality = draw(
-        st.sampled_from(
-            [Cardinality.ONE_TO_ONE, Cardinality.MANY_TO_ONE, Cardinality.ONE_TO_MANY]
-        )
+        st.sampled_from([Cardinality.ONE_TO_ONE, Cardinality.MANY_TO_ONE, Cardinality.ONE_TO_MANY])
     )
     include = ()
     if cardinality is not Cardinality.ONE_TO_ONE:
@@ -286,11 +284,11 @@ def trees(draw, wanted, depth):
 
 
 def _call(draw, wanted, depth):
-    signature = FUNCTIONS[
-        draw(st.sampled_from(FUNCTIONS_BY_TYPE[wanted]))
-    ]
+    signature = FUNCTIONS[draw(st.sampled_from(FUNCTIONS_BY_TYPE[wanted]))]
     most = signature.most_args
-    count = draw(st.integers(signature.least_args, signature.least_args + 2 if most is None else most))
+    count = draw(
+        st.integers(signature.least_args, signature.least_args + 2 if most is None else most)
+    )
     types = [signature.args[min(i, len(signature.args) - 1)] for i in range(count)]
     args = [draw(trees(kind, depth))[0] for kind in types]
     if signature.name == "info" and count == 2:
