@@ -200,7 +200,10 @@ def _count_values(ev: Evaluation, node: Aggregation, steps: Steps) -> Matrix:
     rows, columns = np.nonzero(matrix.present)
     codes: dict[str, int] = {}
     code = np.array(
-        [codes.setdefault(_text(matrix, r, s), len(codes)) for r, s in zip(rows, columns, strict=True)],
+        [
+            codes.setdefault(_text(matrix, r, s), len(codes))
+            for r, s in zip(rows, columns, strict=True)
+        ],
         dtype=np.int64,
     )
     if not len(rows):

@@ -207,9 +207,7 @@ def _set_operation(op: str, left: Matrix, right: Matrix, matching: VectorMatchin
     return Matrix(left.labels, left.values, present, left.drop_name, left.histograms)
 
 
-def _groups_present(
-    ids: Int64s, present: Bools, count: int
-) -> Bools:
+def _groups_present(ids: Int64s, present: Bools, count: int) -> Bools:
     """For each match group and step whether any of its rows has a sample."""
     found = np.zeros((count, present.shape[1]), dtype=np.bool_)
     np.logical_or.at(found, ids, present)

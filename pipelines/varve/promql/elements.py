@@ -5,12 +5,9 @@ Source: Prometheus, promql/engine.go, vectorElemBinop.
 
 from __future__ import annotations
 
-import math
-
 from varve.promql import annotations as notes
 from varve.promql.annotations import Operation
 from varve.promql.context import Evaluation
-from varve.promql.histogram_values import trim
 from varve.promql.histograms import (
     FloatHistogram,
     IncompatibleSchemasError,
@@ -19,6 +16,7 @@ from varve.promql.histograms import (
 )
 from varve.promql.operators import COMPARISONS, TRIM_OPERATORS, scalar_operation
 from varve.promql.plan.nodes import BinaryOperation
+from varve.promql.trimming import trim
 
 Sample = float | FloatHistogram
 
@@ -50,10 +48,8 @@ def _histogram_with_float(
         return left.scaled(right), True
     if node.op == "/":
         return left.divided(right), True
-    if node.op in TRIM_OPERATORS and not math.isnan(right):
-        return trim(left, right, keep_below=node.op == "</"), True
     if node.op in TRIM_OPERATORS:
-        return left, True
+        return trim(left, right, keep_below=node.op == "</"), True
     return _incompatible(ev, node, left, right)
 
 

@@ -113,7 +113,11 @@ def _plus(
 
 
 def _float_growth(
-    points: Points, is_counter: bool, metric: str, span: Span, annotations: Annotations  # noqa: FBT001
+    points: Points,
+    is_counter: bool,
+    metric: str,
+    span: Span,
+    annotations: Annotations,  # noqa: FBT001
 ) -> float:
     values, ts, starts = points.values.tolist(), points.ts.tolist(), points.start_ts.tolist()
     growth: float = values[-1] - values[0]
@@ -128,7 +132,11 @@ def _float_growth(
 
 
 def _histogram_growth(
-    points: Points, is_counter: bool, metric: str, span: Span, annotations: Annotations  # noqa: FBT001
+    points: Points,
+    is_counter: bool,
+    metric: str,
+    span: Span,
+    annotations: Annotations,  # noqa: FBT001
 ) -> FloatHistogram | None:
     histograms = points.histograms
     ts, starts = points.histogram_ts.tolist(), points.histogram_start_ts.tolist()
@@ -215,7 +223,5 @@ def _last_two(points: Points) -> list[tuple[int, float | FloatHistogram, int]]:
         return list(zip(ts[-2:].tolist(), values, starts[-2:].tolist(), strict=True))
 
     floats = tail(points.ts, points.values[-2:].tolist(), points.start_ts)
-    histograms = tail(
-        points.histogram_ts, list(points.histograms[-2:]), points.histogram_start_ts
-    )
+    histograms = tail(points.histogram_ts, list(points.histograms[-2:]), points.histogram_start_ts)
     return sorted(floats + histograms, key=lambda point: point[0])[-2:]

@@ -1,13 +1,13 @@
-"""What is computed of one native histogram: quantiles, fractions, moments, trimming, text.
+"""What is computed of one native histogram: quantiles, fractions, moments, text.
 
-Source: Prometheus, promql/quantile.go and engine.go (trimHistogram).
+Source: Prometheus, promql/quantile.go.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from varve.promql.go_text import format_g
@@ -96,7 +96,7 @@ def fraction(low: float, high: float, h: FloatHistogram) -> tuple[float, bool]:
         count += b.count
         lower, upper = b.lower, b.upper
         is_zero = lower <= 0 <= upper
-        if is_zero and not h.is_custom:
+        if is_zero:
             lower, upper = _natural_zero_bounds(h, lower, upper)
         linear = h.is_custom or is_zero
         if low_rank is None:
@@ -153,125 +153,6 @@ def variance(h: FloatHistogram) -> float:
         delta = value - mean
         total, c = kahan(b.count * delta * delta, total, c)
     return divide(total + c, h.count)
-
-
-def trim(h: FloatHistogram, at: float, *, keep_below: bool) -> FloatHistogram:
-    """The observations up to `at`, or those from there on; cut buckets are interpolated."""
-    kept_count = removed_sum = 0.0
-    sides: list[dict[int, float]] = []
-    for side, positive in ((h.positive, True), (h.negative, False)):
-        kept: dict[int, float] = {}
-        for index, n in sorted(side.items()):
-            if n == 0:
-                continue
-            bucket = h._bucket(index, n, positive=positive)  # noqa: SLF001
-            keep, removed_at = _trimmed(bucket, at, h.is_custom, positive, keep_below)
-            kept[index] = keep
-            kept_count += keep
-            if keep != n or removed_at is not None:
-                removed_sum += (n - keep) * (removed_at or 0.0)
-        sides.append(kept)
-    has_positive, has_negative = _signs(h)
-    zero_count = 0.0
-    if h.zero_count > 0:
-        zero = h.zero_bucket()
-        below = _split(zero, at, positive=True, linear=True)
-        zero_count = below if keep_below else h.zero_count - below
-        kept_count += zero_count
-    new_sum = 0.0
-    if kept_count != 0:
-        new_sum = h.sum - removed_sum
-        if (not has_negative and new_sum < 0) or (not has_positive and new_sum > 0):
-            new_sum = 0.0
-    return replace(
-        h,
-        count=kept_count,
-        sum=new_sum,
-        zero_count=zero_count,
-        positive={i: n for i, n in sides[0].items() if n != 0},
-        negative={i: n for i, n in sides[1].items() if n != 0},
-    )
-
-
-def _signs(h: FloatHistogram) -> tuple[bool, bool]:
-    """Whether there are positive, and negative, observations outside the zero bucket."""
-    positives, negatives = h.positive_buckets(), h.negative_buckets()
-    if not h.is_custom:
-        return bool(positives), bool(negatives)
-    return any(b.upper > 0 for b in positives), any(b.lower < 0 for b in positives)
-
-
-def _trimmed(
-    b: Bucket,
-    at: float,
-    is_custom: bool,
-    positive: bool,
-    keep_below: bool,  # noqa: FBT001
-) -> tuple[float, float | None]:
-    """Observations of a bucket that stay, and the value that those that go are counted at."""
-    keep, middle = _cut(b, at, is_custom, positive, keep_below)
-    if (b.upper <= at) if keep_below else (b.lower >= at):
-        return b.count, None
-    if (b.lower < at) if keep_below else (b.upper > at):
-        return keep, middle
-    if not is_custom:
-        middle = math.sqrt(b.lower * b.upper)
-    return 0.0, middle
-
-
-def _cut(
-    b: Bucket,
-    at: float,
-    is_custom: bool,
-    positive: bool,
-    keep_below: bool,  # noqa: FBT001
-) -> tuple[float, float]:
-    """The kept part of a bucket cut at `at`, and the middle of what is removed."""
-    if math.isinf(b.lower) or math.isinf(b.upper):
-        return _cut_infinite(b, at, keep_below=keep_below)
-    below = _split(b, at, positive=positive, linear=is_custom)
-    if is_custom:
-        middle = (b.lower + b.upper) / 2
-    else:
-        other = b.lower if keep_below else b.upper
-        middle = math.sqrt(abs(other) * abs(at))
-        if not positive:
-            middle = -middle
-    return (below if keep_below else b.count - below), middle
-
-
-def _cut_infinite(b: Bucket, at: float, *, keep_below: bool) -> tuple[float, float]:
-    """A bucket without one bound: only from 0 to a positive upper bound is anything known."""
-    if b.lower == -math.inf:
-        known = at >= 0 and b.upper > at and b.upper != math.inf
-        if keep_below:
-            if at >= b.upper:
-                return b.count, 0.0
-            if known:
-                return b.count * at / b.upper, (at + b.upper) / 2
-            return 0.0, b.upper
-        if at <= b.lower:
-            return b.count, 0.0
-        if known:
-            return b.count * (1 - at / b.upper), at / 2
-        return 0.0, b.upper
-    if not keep_below and at <= b.lower:
-        return b.count, 0.0
-    return 0.0, b.lower
-
-
-def _split(b: Bucket, at: float, *, positive: bool, linear: bool) -> float:
-    """Observations of the bucket up to `at`."""
-    if at <= b.lower:
-        return 0.0
-    if at >= b.upper:
-        return b.count
-    if linear:
-        return b.count * ((at - b.lower) / (b.upper - b.lower))
-    log_lower, log_upper, log_at = (math.log2(abs(x)) for x in (b.lower, b.upper, at))
-    if positive:
-        return b.count * ((log_at - log_lower) / (log_upper - log_lower))
-    return b.count * (1 - (log_at - log_upper) / (log_lower - log_upper))
 
 
 def text(h: FloatHistogram) -> str:

@@ -120,13 +120,13 @@ class FloatHistogram:
     def positive_buckets(self) -> list[Bucket]:
         """Ascending, those that count 0 left out."""
         return [
-            self._bucket(i, n, positive=True) for i, n in sorted(self.positive.items()) if n != 0
+            self.bucket(i, n, positive=True) for i, n in sorted(self.positive.items()) if n != 0
         ]
 
     def negative_buckets(self) -> list[Bucket]:
         """Ascending, those that count 0 left out."""
         return [
-            self._bucket(i, n, positive=False)
+            self.bucket(i, n, positive=False)
             for i, n in sorted(self.negative.items(), reverse=True)
             if n != 0
         ]
@@ -149,7 +149,8 @@ class FloatHistogram:
             else:
                 yield bucket
 
-    def _bucket(self, index: int, count: float, *, positive: bool) -> Bucket:
+    def bucket(self, index: int, count: float, *, positive: bool) -> Bucket:
+        """A positive or negative bucket by its index."""
         upper = self.upper_bound(index)
         lower = self.upper_bound(index - 1)
         if self.is_custom:

@@ -15,7 +15,14 @@ from varve.promql.context import Evaluation
 from varve.promql.elements import Sample, sample_operation
 from varve.promql.errors import QueryError
 from varve.promql.histograms import FloatHistogram
-from varve.promql.labels import METADATA_LABELS, METRIC_NAME, Labels, LabelTable, joint_numbers, shown
+from varve.promql.labels import (
+    METADATA_LABELS,
+    METRIC_NAME,
+    Labels,
+    LabelTable,
+    joint_numbers,
+    shown,
+)
 from varve.promql.operators import ARITHMETIC
 from varve.promql.plan.nodes import BinaryOperation
 from varve.promql.values import DUPLICATE_LABELS, Matrix
@@ -112,7 +119,9 @@ class _Join:
             labels = self.many.labels[row]
             if group in partners:
                 one_row, one_sample = partners[group]
-                self._pair(step, group, labels, sample, self.one.labels[one_row], one_sample, matched)
+                self._pair(
+                    step, group, labels, sample, self.one.labels[one_row], one_sample, matched
+                )
             elif self.fill_one is not None:
                 filled = self._match_labels(labels)
                 self._pair(step, group, labels, sample, filled, self.fill_one, matched)

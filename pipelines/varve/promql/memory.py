@@ -12,6 +12,7 @@ from varve.promql.histograms import FloatHistogram
 from varve.promql.kernels.windows import window_bounds
 from varve.promql.labels import Labels, LabelTable
 from varve.promql.matching import LabelIndex
+from varve.promql.reset_hints import stored
 from varve.promql.staleness import STALE_NAN, is_stale
 from varve.promql.storage import Bools, Float64s, Int64s, Samples, SelectHints, Selection
 
@@ -42,7 +43,7 @@ class MemoryStorage:
     @classmethod
     def of(cls, series: Mapping[Labels, Sequence[Point]]) -> MemoryStorage:
         """Series point by point, sorted by time. A stale marker is STALE_NAN."""
-        points = [point for samples in series.values() for point in samples]
+        points = [point for samples in series.values() for point in _as_stored(samples)]
         lengths = np.array([len(samples) for samples in series.values()], dtype=np.int64)
         ends = np.cumsum(lengths)
         begins = ends - lengths
@@ -156,6 +157,17 @@ class MemoryStorage:
         low, high = np.empty_like(samples.begins), np.empty_like(samples.begins)
         window_bounds(samples.ts, samples.begins, samples.ends, start_ms, end_ms, low, high)
         return low, high
+
+
+def _as_stored(points: Sequence[Point]) -> Sequence[Point]:
+    """Histograms with the hints that a store would give them."""
+    if not any(isinstance(value, FloatHistogram) for _, value, _ in points):
+        return points
+    read = stored(v if isinstance(v, FloatHistogram) else None for _, v, _ in points)
+    return [
+        point if histogram is None else (point[0], histogram, point[2])
+        for point, histogram in zip(points, read, strict=True)
+    ]
 
 
 def _any_in_ranges(flags: Bools, begins: Int64s, ends: Int64s) -> Bools:

@@ -130,9 +130,7 @@ def range_select(ev: Evaluation, node: RangeSelect, steps: Steps) -> RangeVector
     samples = selection.samples
     begins, ends = np.empty_like(samples.begins), np.empty_like(samples.ends)
     end = int(times[0])
-    window_bounds(
-        samples.ts, samples.begins, samples.ends, end - range_ms, end, begins, ends
-    )
+    window_bounds(samples.ts, samples.begins, samples.ends, end - range_ms, end, begins, ends)
     ev.budget.samples_touched += int((ends - begins).sum())
     return RangeVector(
         selection.labels,

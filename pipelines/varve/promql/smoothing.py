@@ -280,12 +280,11 @@ class _Extended:
             return None
         if i == len(ts):
             return histograms[-1]
-        is_counter = histograms[i].hint != "gauge"
-        try:
-            return self._between(ts, histograms, i - 1, at, is_counter=is_counter)
-        except IncompatibleSchemasError:
+        if histograms[i].is_custom != histograms[i - 1].is_custom:
             self.annotations.add(notes.mixed_exponential_custom(self.metric, self.span))
             return None
+        is_counter = histograms[i].hint != "gauge"
+        return self._between(ts, histograms, i - 1, at, is_counter=is_counter)
 
 
 def _interpolated(

@@ -66,9 +66,7 @@ _PARTS: dict[str, Callable[[Days], Days]] = {
 }
 
 
-def _part(
-    part: Callable[[Days], Days], ev: Evaluation, node: FunctionCall, steps: Steps
-) -> Matrix:
+def _part(part: Callable[[Days], Days], ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     if not node.args:
         # Whole seconds, cut towards zero as the samples are.
         seconds = np.trunc(steps.times / 1000).astype(np.int64)

@@ -143,7 +143,7 @@ def _native(
 
 
 def _quantiles(
-    ev: Evaluation, histograms: Histograms, q: Scalar, times: Int64s, span: Span, first_span: Span
+    ev: Evaluation, histograms: Histograms, q: Scalar, times: Int64s, span: Span
 ) -> list[Matrix]:
     """The native histograms' quantiles, and the classic ones'."""
     parts: list[Matrix] = []
@@ -154,7 +154,7 @@ def _quantiles(
             found = quantile(float(q[step]), histogram)
             if found.nan_note is not None:
                 metric = matrix.metric(row)
-                ev.annotations.add(notes.quantile_of_nans(found.nan_note, metric, first_span))
+                ev.annotations.add(notes.quantile_of_nans(found.nan_note, metric, span))
             return found.value
 
         parts.append(_native(histograms, of_native))
@@ -209,10 +209,7 @@ def _histogram_quantile(ev: Evaluation, node: FunctionCall, steps: Steps) -> Mat
     matrix = ev.matrix(node.args[1], steps)
     _note_invalid(ev, q, node.arg_spans[0])
     histograms = _histograms(ev, matrix, node.arg_spans[1])
-    parts = _quantiles(
-        ev, histograms, q, steps.times, node.arg_spans[1], node.arg_spans[0]
-    )
-    return _stacked(parts)
+    return _stacked(_quantiles(ev, histograms, q, steps.times, node.arg_spans[1]))
 
 
 def _histogram_quantiles(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
@@ -225,8 +222,7 @@ def _histogram_quantiles(ev: Evaluation, node: FunctionCall, steps: Steps) -> Ma
     histograms = _histograms(ev, matrix, node.arg_spans[0])
     parts: list[Matrix] = []
     for q in scalars:
-        span = node.arg_spans[0]
-        for part in _quantiles(ev, histograms, q, steps.times, span, span):
+        for part in _quantiles(ev, histograms, q, steps.times, node.arg_spans[0]):
             for value in np.unique(q).tolist():
                 text = format_open_metrics(value)
                 labels = part.labels.with_label(label, [text] * part.series)
@@ -246,7 +242,7 @@ def _histogram_fraction(ev: Evaluation, node: FunctionCall, steps: Steps) -> Mat
             share, has_nans = fraction(float(low[step]), float(high[step]), histogram)
             if has_nans:
                 metric = matrix.metric(row)
-                ev.annotations.add(notes.fraction_of_nans(metric, node.arg_spans[0]))
+                ev.annotations.add(notes.fraction_of_nans(metric, node.arg_spans[2]))
             return share
 
         parts.append(_native(histograms, of_native))

@@ -46,13 +46,11 @@ class _Wanted:
 
     @property
     def matchers(self) -> tuple[Matcher, ...]:
-        data = (matcher for matchers in self.data.values() for matcher in matchers)
-        default = (Matcher(METRIC_NAME, MatchOp.EQUAL, TARGET_INFO),)
-        return (*(self.names or default), *data)
+        return (*self.names, *(m for matchers in self.data.values() for m in matchers))
 
     def is_info(self, name: str) -> bool:
-        names = self.names or (Matcher(METRIC_NAME, MatchOp.EQUAL, TARGET_INFO),)
-        return all(value_test(matcher)(name) for matcher in names)
+        """Whether a metric is itself one whose labels are asked for."""
+        return all(value_test(matcher)(name) for matcher in self.names)
 
     def may_be_absent(self) -> bool:
         """Whether every wanted data label may be empty."""
@@ -70,16 +68,22 @@ def _info(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
 
 
 def _wanted(node: FunctionCall) -> _Wanted:
-    if len(node.args) < 2:
-        return _Wanted((Matcher(METRIC_NAME, MatchOp.EQUAL, TARGET_INFO),), {})
-    source = node.args[1]
-    source = source.expr if isinstance(source, Invariant) else source
-    matchers = source.selector.matchers if isinstance(source, InstantSelect) else ()
+    """Without a name target_info is meant; where names are only excluded, any other info metric."""
+    matchers: tuple[Matcher, ...] = ()
+    if len(node.args) > 1:
+        source = node.args[1]
+        source = source.expr if isinstance(source, Invariant) else source
+        matchers = source.selector.matchers if isinstance(source, InstantSelect) else ()
     data: dict[str, list[Matcher]] = {}
     for matcher in matchers:
         if matcher.name != METRIC_NAME:
             data.setdefault(matcher.name, []).append(matcher)
-    return _Wanted(tuple(m for m in matchers if m.name == METRIC_NAME), data)
+    names = tuple(matcher for matcher in matchers if matcher.name == METRIC_NAME)
+    if not names:
+        names = (Matcher(METRIC_NAME, MatchOp.EQUAL, TARGET_INFO),)
+    elif all(matcher.op in (MatchOp.NOT_EQUAL, MatchOp.NOT_REGEX) for matcher in names):
+        names = (Matcher(METRIC_NAME, MatchOp.REGEX, ".+_info"), *names)
+    return _Wanted(names, data)
 
 
 def _info_series(
@@ -99,9 +103,7 @@ def _info_series(
     selection = fetch_window(ev, Selector(wanted.matchers), times, ev.lookback_ms)
     node = InstantSelect(Selector(wanted.matchers))
     matrix = lookback(ev, selection, times, node, TIMESTAMP)
-    known = {
-        name: {base.labels.get(row, name) for row in described} - {""} for name in IDENTIFYING
-    }
+    known = {name: {base.labels.get(row, name) for row in described} - {""} for name in IDENTIFYING}
     wanted_rows = np.array(
         [
             all(not known[n] or matrix.labels.get(row, n) in known[n] for n in IDENTIFYING)

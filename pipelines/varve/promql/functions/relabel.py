@@ -29,9 +29,7 @@ def _label_replace(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     try:
         regex = compile_anchored(pattern)
     except ValueError:
-        raise QueryError(
-            f"invalid regular expression in label_replace(): {pattern}"
-        ) from None
+        raise QueryError(f"invalid regular expression in label_replace(): {pattern}") from None
     if not is_label_name(target):
         raise QueryError(f"invalid destination label name in label_replace(): {target}")
     matrix = ev.matrix(node.args[0], steps)
