@@ -28,6 +28,23 @@ from varve.model.errors import NeedsOperator
 _REQUESTS = 16
 # Options that only delta-rs knows; the client of the log refuses what it does not know.
 _DELTA_ONLY = ("aws_force_credential_load", "aws_s3_", "aws_sts_", "aws_iam_", "dynamo")
+# Options of the connection, which that client takes apart from those of the service.
+_CONNECTION = frozenset(
+    {
+        "allow_http",
+        "allow_invalid_certificates",
+        "connect_timeout",
+        "http1_only",
+        "http2_only",
+        "pool_idle_timeout",
+        "pool_max_idle_per_host",
+        "proxy_ca_certificate",
+        "proxy_excludes",
+        "proxy_url",
+        "timeout",
+        "user_agent",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -162,13 +179,41 @@ def _completed(options: tuple[tuple[str, str], ...]) -> dict[str, str]:
 def _filesystem(uri: str, options: tuple[tuple[str, str], ...]) -> pafs.FileSystem:
     if "://" not in uri:
         return pafs.SubTreeFileSystem(uri, pafs.LocalFileSystem())
-    return pafs.PyFileSystem(DeltaStorageHandler(uri, _completed(options)))
+    completed = _completed(options)
+    scheme, _, path = uri.partition("://")
+    if scheme in {"s3", "s3a"}:
+        return pafs.SubTreeFileSystem(path, _s3(completed))
+    return pafs.PyFileSystem(DeltaStorageHandler(uri, completed))
+
+
+def _s3(options: Mapping[str, str]) -> pafs.S3FileSystem:
+    """Arrow's own client: delta-rs' keeps all other Python threads waiting while it reads."""
+    given = {name.lower().removeprefix("aws_"): value for name, value in options.items()}
+    arguments: dict[str, Any] = {
+        "access_key": given.get("access_key_id"),
+        "secret_key": given.get("secret_access_key"),
+        "session_token": given.get("session_token", given.get("token")),
+        "role_arn": given.get("role_arn"),
+        "region": given.get("region", given.get("default_region")),
+        "anonymous": given.get("skip_signature") == "true",
+        "force_virtual_addressing": given.get("virtual_hosted_style_request") == "true",
+    }
+    if endpoint := given.get("endpoint_url", given.get("endpoint")):
+        arguments["scheme"], _, arguments["endpoint_override"] = endpoint.partition("://")
+    return pafs.S3FileSystem(**{k: v for k, v in arguments.items() if v})
 
 
 @cache
 def _objects(uri: str, options: tuple[tuple[str, str], ...]) -> Any:
-    config = {k: v for k, v in _completed(options).items() if not k.lower().startswith(_DELTA_ONLY)}
-    return from_url(uri, config=cast(Any, config))
+    config: dict[str, Any] = {}
+    connection: dict[str, Any] = {}
+    for name, value in _completed(options).items():
+        short = name.lower().removeprefix("aws_")
+        if short in _CONNECTION:
+            connection[short] = value
+        elif not name.lower().startswith(_DELTA_ONLY):
+            config[name] = value
+    return from_url(uri, config=cast(Any, config), client_options=cast(Any, connection))
 
 
 @contextlib.contextmanager
