@@ -54,5 +54,5 @@ def local_conf(master: str, driver_memory_mb: int, scratch: Path) -> dict[str, s
         "spark.local.dir": str(scratch),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.jars": ",".join(jars),
-        "spark.driver.extraJavaOptions": f"-XX:+UseSerialGC -Dderby.system.home={scratch}",
+        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC",
     }
