@@ -1,13 +1,18 @@
-"""What several suites share: one real broker for the whole run."""
+"""What several suites share: one real broker and one Spark session for the whole run."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from varve.model.errors import NeedsOperator
 from varve.services.broker import Broker
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +27,16 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         raise
     yield broker
     broker.stop()
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """The one session of the run, two tasks at once. Skips without Java."""
+    if shutil.which("java") is None:
+        pytest.skip("no java on PATH")
+    from varve.spark.session import local_conf, session
+
+    conf = local_conf("local[2]", 1024, tmp_path_factory.mktemp("spark"))
+    running = session("varve-tests", {**conf, "spark.sql.shuffle.partitions": "2"})
+    yield running
+    running.stop()
