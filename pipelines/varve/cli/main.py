@@ -54,9 +54,11 @@ def main(argv: list[str] | None = None) -> int:
             modules[name].configure(sub)
     args = parser.parse_args(arguments)
     try:
-        settings, origins = load(args.config, overrides={"home": args.home})
+        module = modules[args.command]
+        given = module.overrides(args) if hasattr(module, "overrides") else {}
+        settings, origins = load(args.config, overrides={"home": args.home, **given})
         args.origins = origins
-        return int(modules[args.command].run(args, settings))
+        return int(module.run(args, settings))
     except VarveError as err:
         print(f"varve {args.command}: {err}", file=sys.stderr)
         return 1

@@ -20,13 +20,17 @@ _log = logging.getLogger("varve.collector")
 _FLUSH_S = 10.0
 
 
+def instance_name(settings: Settings) -> str:
+    """Label instance of this machine's series."""
+    return settings.collector.instance or platform.node() or "localhost"
+
+
 def run(settings: Settings) -> int:
     """Blocks until SIGTERM or SIGINT; 0 if every sample reached Kafka by then, else 1."""
     stop = stop_requested()
     status = ComponentStatus(settings.home, "collector")
     status.update(state="starting")
     clock = SystemClock()
-    instance = settings.collector.instance or platform.node() or "localhost"
     interval_ms = round(settings.collector.interval_s * 1000)
     last_ms, reported = 0, 0
     with Producer(
@@ -39,7 +43,7 @@ def run(settings: Settings) -> int:
         def losses() -> Iterator[Reading]:
             yield Reading(LOST, {}, float(producer.counts().lost))
 
-        collector = HostCollector(instance, SOURCES | {"losses": losses})
+        collector = HostCollector(instance_name(settings), SOURCES | {"losses": losses})
         for tick_ms in ticks(clock, interval_ms, stop):
             counts = producer.counts()
             samples = collector.scrape(tick_ms)

@@ -16,7 +16,7 @@ from pathlib import Path
 from varve.model.errors import NeedsOperator
 
 # What Varve makes in a home. Nothing else in the folder is ever touched.
-DATA = ("tables", "kafka", "logs", "run", "demo-summary.json")
+DATA = ("tables", "kafka", "spark", "logs", "run", "demo-summary.json")
 _LOCK = "lock"
 
 

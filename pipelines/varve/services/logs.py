@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -48,7 +49,10 @@ class Sparing(logging.Filter):
 
 
 class RotatingLog:
-    """Appends to <folder>/<component>.log; at limit_bytes the file becomes .log.1 and so on."""
+    """Appends to <folder>/<component>.log; at limit_bytes the file becomes .log.1 and so on.
+
+    May be shared between threads.
+    """
 
     def __init__(self, folder: Path, component: str, limit_bytes: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,18 +60,21 @@ class RotatingLog:
         self._limit = limit_bytes
         self._file = self.path.open("ab")
         self._last: deque[bytes] = deque(maxlen=40)
+        self._lock = threading.Lock()
 
     def write(self, line: bytes) -> None:
         """A whole line, with its end: a line is never torn between two files."""
-        if self._file.tell() + len(line) > self._limit and self._file.tell() > 0:
-            self._rotate()
-        self._file.write(line)
-        self._file.flush()
-        self._last.append(line)
+        with self._lock:
+            if self._file.tell() + len(line) > self._limit and self._file.tell() > 0:
+                self._rotate()
+            self._file.write(line)
+            self._file.flush()
+            self._last.append(line)
 
     def last_lines(self, count: int) -> list[str]:
         """The last lines this object wrote, at most 40."""
-        lines = [line.decode(errors="replace").rstrip() for line in self._last]
+        with self._lock:
+            lines = [line.decode(errors="replace").rstrip() for line in self._last]
         return [line for line in lines if line][-count:]
 
     def close(self) -> None:

@@ -1,0 +1,113 @@
+"""What a bounded run of `varve up` did: figures for a person and as JSON, and what is missing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from varve.model.window import TIERS
+
+STAGES = ("samples", *(tier.table for tier in TIERS))
+
+
+@dataclass(frozen=True, slots=True)
+class FreshnessFigures:
+    """Seconds from a sample's timestamp to its first answer, over `samples` samples measured.
+    None if none was. answers, failures: of the polls.
+    """
+
+    p50_s: float | None
+    p99_s: float | None
+    max_s: float | None
+    samples: int
+    answers: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """rows: by table, copies and replaced revisions included. unstored: messages that Kafka has and
+    the tables have not, None if that is not known. peak_rss_bytes: of all components, pages that
+    they share counted in each.
+    """
+
+    live_samples: int
+    generated_samples: int
+    rows: Mapping[str, int]
+    rejected: Mapping[str, int]
+    frontier_ms: Mapping[str, int | None]
+    freshness: FreshnessFigures
+    unstored: int | None
+    restarts: Mapping[str, int]
+    peak_rss_bytes: int
+    seconds: float
+    url: str
+
+
+def complaints(summary: Summary, *, live: bool, demo: bool) -> list[str]:
+    """What should have happened and did not; empty if every stage saw something.
+
+    live: a collector ran. demo: there is history, so that every tier has closed windows.
+    """
+    found = []
+    if live and not summary.live_samples:
+        found.append("no live sample reached Kafka: see the collector's log")
+    if not summary.rows.get("samples"):
+        found.append("no sample was stored: see the log of streams")
+    tables = [tier.table for tier in TIERS if demo]
+    found += [
+        f"{table} has no row: see the log of streams"
+        for table in tables
+        if not summary.rows.get(table)
+    ]
+    if demo and not summary.generated_samples:
+        found.append("no generated sample reached Kafka: see the log of demo-history")
+    if live and not summary.freshness.answers:
+        found.append("the query service gave no answer: see the log of query")
+    elif live and not summary.freshness.samples:
+        found.append("no live sample was seen in an answer: see the logs of streams and query")
+    return found
+
+
+def as_json(summary: Summary, found: list[str]) -> dict[str, object]:
+    return asdict(summary) | {"complaints": found}
+
+
+def as_text(summary: Summary) -> str:
+    """A block of lines for a terminal."""
+    lines = [
+        "Summary",
+        f"  live samples   {summary.live_samples:>12,}",
+        f"  generated      {summary.generated_samples:>12,} samples",
+        f"  not yet stored {_number(summary.unstored):>12} messages",
+    ]
+    for table in (*STAGES, "series", "quarantine"):
+        frontier = summary.frontier_ms.get(table.removeprefix("rollup_"))
+        until = f"   closed until {_time(frontier)}" if frontier else ""
+        lines.append(f"  {table:<14} {summary.rows.get(table, 0):>12,} rows{until}")
+    for reason, count in summary.rejected.items():
+        lines.append(f"  rejected       {count:>12,} {reason}")
+    if not summary.rejected:
+        lines.append(f"  rejected       {0:>12}")
+    fresh = summary.freshness
+    lines.append(
+        f"  freshness      {_seconds(fresh.p50_s):>12} p50   {_seconds(fresh.p99_s)} p99"
+        f"   ({fresh.samples} samples)"
+    )
+    lines.append(f"  memory, peak   {summary.peak_rss_bytes / 2**30:>8.2f} GiB of all components")
+    restarted = {name: n for name, n in summary.restarts.items() if n}
+    lines += [f"  restarted      {n:>12} times: {name}" for name, n in restarted.items()]
+    return "\n".join(lines)
+
+
+def _number(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
+
+
+def _seconds(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.1f} s"
+
+
+def _time(ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(ms / 1000))
