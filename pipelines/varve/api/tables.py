@@ -13,9 +13,6 @@ from varve.storage.log import LiveFile
 from varve.storage.snapshot import Bounds, Follower
 from varve.storage.store import Store
 
-COMPLETE = ("complete:bulk", "complete:critical")
-"""Positions on samples that say how far each ingest query is complete."""
-
 # Small files read into memory between two looks at the log.
 _FILES_AT_ONCE = 512
 
@@ -23,12 +20,14 @@ _FILES_AT_ONCE = 512
 class Tables:
     """The two tables, followed by one thread that calls `poll`; `view` is for any thread."""
 
-    def __init__(self, store: Store, cache_bytes: int) -> None:
-        """Opens the tables; half of cache_bytes is for small files, half for row groups.
+    def __init__(self, store: Store, queries: Sequence[str], cache_bytes: int) -> None:
+        """Opens the tables. queries: names of the ingest queries whose input must be complete.
 
-        Raises NeedsOperator if a table does not exist.
+        Half of cache_bytes is for small files, half for row groups. Raises NeedsOperator if a
+        table does not exist.
         """
         self._store = store
+        self._queries = tuple(queries)
         self._row_groups = RowGroups(store.filesystem("samples"), cache_bytes // 2)
         self._recent = RecentFiles(self._row_groups.whole, cache_bytes // 2)
         self._known: dict[str, LiveFile] = {}
@@ -49,10 +48,6 @@ class Tables:
     def caught_up(self) -> bool:
         """Whether all small files worth keeping are in memory."""
         return not self._pending
-
-    @property
-    def cached_bytes(self) -> int:
-        return self._recent.nbytes + self._row_groups.nbytes
 
     def close(self) -> None:
         self._row_groups.close()
@@ -122,7 +117,7 @@ class Tables:
 
     def _view(self) -> View:
         versions = {f.table.name: f.snapshot.version for f in (self._samples, self._series)}
-        complete = [self._samples.position(name) for name in COMPLETE]
+        complete = [self._samples.position(f"complete:{name}") for name in self._queries]
         return View(
             self._index,
             tuple(self._recent.blocks()),
@@ -133,5 +128,6 @@ class Tables:
 
 
 def _least(positions: Sequence[int | None]) -> int | None:
-    """The least position that has been set: a query that has never run holds nothing back."""
-    return min((p for p in positions if p is not None), default=None)
+    """None while one of the queries has not said how far it is."""
+    known = [position for position in positions if position is not None]
+    return min(known) if known and len(known) == len(positions) else None

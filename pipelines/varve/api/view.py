@@ -80,6 +80,11 @@ class View:
     row_groups: RowGroups
     provenance: Provenance
 
+    @property
+    def cached_bytes(self) -> int:
+        """Decoded samples in memory, as a bound of what they take."""
+        return sum(block.nbytes for block in self.recent) + self.row_groups.nbytes
+
     def select(
         self,
         matchers: Sequence[Matcher],

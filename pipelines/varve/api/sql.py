@@ -1,0 +1,78 @@
+"""SQL over the tables and views in DuckDB, without Java: the live files of one version of each."""
+
+from __future__ import annotations
+
+import re
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from varve.model.errors import NeedsOperator
+from varve.model.schema import TABLES, table_schema
+from varve.model.views import VIEWS, view_sql
+from varve.storage.log import LiveFile
+from varve.storage.snapshot import Snapshot, snapshot
+from varve.storage.store import Store
+
+_WORD = re.compile(r"\w+")
+_COMMENT = re.compile(r"--.*")
+_OPTIONS: dict[str, str | bool | int | float | list[str]] = {
+    # Nothing is fetched from the network behind the user's back.
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
+
+
+def connect(store: Store, query: str) -> duckdb.DuckDBPyConnection:
+    """A database in memory with the tables and views that the query names, all if it names none.
+
+    Each table is at its newest version and stays there. Raises NeedsOperator if a table that
+    the query needs does not exist.
+    """
+    connection = duckdb.connect(config=_OPTIONS)
+    bases = {view: _words(view_sql(view, "duckdb")) & set(TABLES) for view in VIEWS}
+    named = _words(query) & {*TABLES, *VIEWS}
+    wanted = named or {*TABLES, *VIEWS}
+    tables = (wanted & set(TABLES)).union(*(bases[view] for view in wanted & set(VIEWS)))
+    registered = set()
+    # The table series last: its definitions then cover all that the other tables hold.
+    for table in sorted(tables, key=lambda name: (name == "series", name)):
+        try:
+            connection.register(table, dataset_of(snapshot(store, table)))
+        except NeedsOperator:
+            if named:
+                raise
+        else:
+            registered.add(table)
+    for view in VIEWS:
+        if view in wanted and bases[view] <= registered:
+            connection.execute(f"CREATE VIEW {view} AS {view_sql(view, 'duckdb')}")
+    return connection
+
+
+def dataset_of(table: Snapshot) -> ds.Dataset:
+    """The rows of a snapshot, copies and old revisions included; files skipped by statistics."""
+    schema = table_schema(table.table).arrow
+    filesystem = table.store.filesystem(table.table)
+    parquet = ds.ParquetFileFormat()
+    fragments = [
+        parquet.make_fragment(file.path, filesystem, _bounds(file, schema)) for file in table.files
+    ]
+    return ds.FileSystemDataset(fragments, schema, parquet, filesystem)
+
+
+def _bounds(file: LiveFile, schema: pa.Schema) -> pc.Expression:
+    """What is true of every row of the file."""
+    known = pc.scalar(True)
+    for column, low in file.minimum.items():
+        if column in schema.names and column in file.maximum:
+            field = pc.field(column)
+            known = known & (field >= low) & (field <= file.maximum[column])
+    return known
+
+
+def _words(query: str) -> set[str]:
+    """Every word outside comments: all tables that the query can mean are among them."""
+    return set(_WORD.findall(_COMMENT.sub("", query).lower()))

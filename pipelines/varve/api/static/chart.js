@@ -1,0 +1,238 @@
+// The line chart and its legend.
+
+import { axisNumber, clock, seriesName, shortNumber, splitCommon } from "./format.js";
+
+const HEIGHT = 380;
+const COLOURS = 10;
+const LEGEND_ROWS = 50;
+
+export class Chart {
+  // onZoom(start, end): a span of the chart was dragged over, Unix seconds.
+  constructor(plot, legend, onZoom) {
+    this.plot = plot;
+    this.legend = legend;
+    this.onZoom = onZoom;
+    this.hidden = new Set(); // names of series switched off, kept from one answer to the next
+    this.series = [];
+    this.drawn = null;
+    new ResizeObserver(() => this.#resize()).observe(plot);
+  }
+
+  // matrix: Prometheus' result; times: {start, end, step} in Unix seconds.
+  draw(matrix, times) {
+    const names = matrix.map((series) => seriesName(series.metric));
+    const points = Math.round((times.end - times.start) / times.step) + 1;
+    const xs = Array.from({ length: points }, (_, i) => times.start + i * times.step);
+    const { common, rest } = splitCommon(matrix.map((series) => series.metric));
+    this.times = times;
+    this.common = common;
+    this.series = matrix.map((series, i) => ({
+      name: names[i],
+      label: seriesName(rest[i]) === "{}" ? names[i] : seriesName(rest[i]),
+      values: column(series.values ?? [], times, points),
+    }));
+    this.data = [xs, ...this.series.map((series) => series.values)];
+    const shape = JSON.stringify([names, document.documentElement.dataset.theme]);
+    if (this.drawn && this.shape === shape) {
+      this.drawn.setData(this.data, false);
+      this.drawn.setScale("x", { min: times.start, max: times.end });
+    } else {
+      this.drawn?.destroy();
+      this.drawn = new uPlot(this.#options(), this.data, this.plot);
+      this.shape = shape;
+    }
+    this.#writeLegend(null);
+  }
+
+  clear() {
+    this.drawn?.destroy();
+    this.drawn = null;
+    this.series = [];
+    this.legend.replaceChildren();
+  }
+
+  redraw() {
+    if (!this.drawn) return;
+    this.drawn.destroy();
+    this.drawn = new uPlot(this.#options(), this.data, this.plot);
+    this.shape = undefined;
+    this.#writeLegend(null);
+  }
+
+  #options() {
+    const ink = css("--ink-soft");
+    const line = css("--line");
+    const axis = { stroke: ink, font: "12px " + css("--sans"), grid: { stroke: line, width: 1 }, ticks: { show: false } };
+    return {
+      width: this.plot.clientWidth,
+      height: HEIGHT,
+      padding: [12, 16, 0, 0],
+      legend: { show: false },
+      focus: { alpha: 0.25 },
+      cursor: {
+        focus: { prox: 30 },
+        drag: { x: true, y: false, setScale: false },
+        points: { size: 7 },
+      },
+      scales: {
+        x: { time: true, range: () => [this.times.start, this.times.end] },
+        y: { range: (_, low, high) => bounds(low, high) },
+      },
+      axes: [
+        { ...axis, space: 80 },
+        {
+          ...axis,
+          size: 64,
+          values: (_, splits) => splits.map((v) => axisNumber(v, Math.abs(splits[1] - splits[0]) || 1)),
+        },
+      ],
+      series: [
+        {},
+        ...this.series.map((series, i) => ({
+          label: series.name,
+          show: !this.hidden.has(series.name),
+          stroke: colour(i),
+          width: this.series.length > 30 ? 1 : 1.5,
+          dash: DASHES[Math.floor(i / COLOURS) % DASHES.length],
+          points: { show: false, size: 4, filter: alone },
+        })),
+      ],
+      hooks: {
+        setSelect: [(u) => this.#zoom(u)],
+        setCursor: [(u) => this.#writeLegend(u.cursor.idx ?? null)],
+        setSeries: [(_, index) => this.#focus(index)],
+      },
+    };
+  }
+
+  #zoom(u) {
+    if (u.select.width < 4) return;
+    const start = u.posToVal(u.select.left, "x");
+    const end = u.posToVal(u.select.left + u.select.width, "x");
+    u.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+    this.onZoom(start, end);
+  }
+
+  #focus(index) {
+    for (const row of this.legend.querySelectorAll("button[data-series]")) {
+      row.classList.toggle("focused", index !== null && Number(row.dataset.series) === index - 1);
+    }
+  }
+
+  // Values under the cursor, or each series' last one.
+  #writeLegend(index) {
+    if (index === this.legendIndex && index === null && this.legendShape === this.data) return;
+    this.legendIndex = index;
+    if (this.legendShape !== this.data) this.#buildLegend();
+    const when = index === null ? "last" : clock(this.data[0][index], this.times.end - this.times.start > 86400);
+    this.legend.querySelector(".when").textContent = when;
+    for (const row of this.legend.querySelectorAll("button[data-series]")) {
+      const { values } = this.series[row.dataset.series];
+      const value = index === null ? values.findLast((v) => v !== null) : values[index];
+      row.querySelector(".value").textContent = shortNumber(value);
+    }
+  }
+
+  #buildLegend() {
+    this.legendShape = this.data;
+    const head = element("div", "legend-head");
+    const shared = seriesName(this.common);
+    const many = `${this.series.length} series`;
+    head.append(element("span", "shared", shared === "{}" ? many : `${many} of ${shared}`), element("span", "when"));
+    const shown = this.all ? this.series : this.series.slice(0, LEGEND_ROWS);
+    const rows = shown.map((series, i) => this.#row(series, i));
+    this.legend.replaceChildren(head, ...rows);
+    if (shown.length < this.series.length) {
+      const more = element("button", "more", `show all ${this.series.length}`);
+      more.type = "button";
+      more.onclick = () => {
+        this.all = true;
+        this.legendShape = null;
+        this.#writeLegend(null);
+      };
+      this.legend.append(more);
+    }
+  }
+
+  #row(series, i) {
+    const row = element("button", "series");
+    row.type = "button";
+    row.dataset.series = i;
+    row.title = "Click: only this one or all. With Ctrl: on or off.";
+    row.setAttribute("aria-pressed", String(!this.hidden.has(series.name)));
+    const swatch = element("span", "swatch");
+    swatch.style.background = colour(i);
+    row.append(swatch, element("span", "name", series.label), element("span", "value"));
+    row.onclick = (event) => this.#toggle(series.name, event.ctrlKey || event.metaKey);
+    row.onmouseenter = () => this.drawn.setSeries(i + 1, { focus: true });
+    row.onmouseleave = () => this.drawn.setSeries(null, { focus: true });
+    return row;
+  }
+
+  #toggle(name, alone) {
+    const visible = this.series.filter((series) => !this.hidden.has(series.name));
+    if (alone) {
+      if (!this.hidden.delete(name)) this.hidden.add(name);
+    } else if (visible.length === 1 && visible[0].name === name) {
+      this.hidden.clear();
+    } else {
+      this.hidden = new Set(this.series.map((series) => series.name).filter((other) => other !== name));
+    }
+    this.series.forEach((series, i) => this.drawn.setSeries(i + 1, { show: !this.hidden.has(series.name) }));
+    for (const row of this.legend.querySelectorAll("button[data-series]")) {
+      row.setAttribute("aria-pressed", String(!this.hidden.has(this.series[row.dataset.series].name)));
+    }
+  }
+
+  #resize() {
+    if (this.drawn && this.plot.clientWidth > 0) {
+      this.drawn.setSize({ width: this.plot.clientWidth, height: HEIGHT });
+    }
+  }
+}
+
+const DASHES = [undefined, [7, 3], [2, 3]];
+
+function column(samples, times, points) {
+  const values = new Array(points).fill(null);
+  for (const [at, text] of samples) {
+    const value = Number(text.replace("Inf", "Infinity"));
+    // A line has no place for NaN and the infinities: they are gaps, as the table shows them.
+    if (Number.isFinite(value)) values[Math.round((at - times.start) / times.step)] = value;
+  }
+  return values;
+}
+
+// Points with a gap on both sides, which no line would show.
+function alone(u, index, show) {
+  if (show) return null;
+  const values = u.data[index];
+  const found = [];
+  for (let i = 0; i < values.length; i++) {
+    if (values[i] !== null && (values[i - 1] ?? null) === null && (values[i + 1] ?? null) === null) found.push(i);
+  }
+  return found;
+}
+
+// A flat line stands in the middle; values that start near zero start at zero.
+function bounds(low, high) {
+  if (low === null || !Number.isFinite(low)) return [0, 1];
+  if (low === high) return low === 0 ? [-1, 1] : [low - Math.abs(low) / 10, high + Math.abs(high) / 10];
+  const margin = (high - low) * 0.06;
+  return [low >= 0 && low < (high - low) * 0.5 ? 0 : low - margin, high + margin];
+}
+
+function colour(i) {
+  return css(`--series-${i % COLOURS}`);
+}
+
+function css(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function element(tag, className, text = "") {
+  const made = document.createElement(tag);
+  made.className = className;
+  made.textContent = text;
+  return made;
+}

@@ -1,0 +1,47 @@
+// Varve's HTTP API, which is Prometheus'.
+
+export class QueryFailure extends Error {
+  constructor(text, position) {
+    super(text);
+    this.position = position; // {start, end} in UTF-8 bytes, or undefined
+  }
+}
+
+// The whole answer: data, warnings, infos, provenance; and how long it took.
+export async function ask(path, parameters, signal) {
+  const began = performance.now();
+  let response;
+  try {
+    response = await fetch(`api/v1/${path}`, {
+      method: "POST",
+      body: new URLSearchParams(parameters),
+      signal,
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new QueryFailure("The query service does not answer. Is `varve up` still running?");
+  }
+  const answer = await response.json();
+  if (answer.status !== "success") throw new QueryFailure(answer.error, answer.position);
+  return { ...answer, milliseconds: performance.now() - began };
+}
+
+// Metric names for completion; none if they cannot be had.
+export async function metricNames() {
+  const response = await fetch("api/v1/label/__name__/values");
+  return response.ok ? (await response.json()).data : [];
+}
+
+// "" when ready, else why not.
+export async function whyNotReady() {
+  const response = await fetch("-/ready");
+  return response.ok ? "" : (await response.text()).trim();
+}
+
+// From UTF-8 bytes, as the server counts, to the characters of a string.
+export function characterSpan(text, position) {
+  const bytes = new TextEncoder().encode(text);
+  const decode = (end) => new TextDecoder().decode(bytes.slice(0, end)).length;
+  const start = Math.min(decode(position.start), text.length);
+  return { start, end: Math.max(decode(position.end), start + 1) };
+}

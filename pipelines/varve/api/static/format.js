@@ -1,0 +1,61 @@
+// Numbers, times and label sets as people read them.
+
+const PREFIXES = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""], [1e-3, "m"], [1e-6, "µ"], [1e-9, "n"]];
+
+export function shortNumber(value) {
+  if (value === null || value === undefined) return "–";
+  if (!Number.isFinite(value)) return Number.isNaN(value) ? "NaN" : value > 0 ? "+Inf" : "-Inf";
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  if (size >= 1 && size < 10000) return trim(value.toPrecision(4));
+  const [unit, prefix] = PREFIXES.find(([unit]) => size >= unit) ?? PREFIXES.at(-1);
+  if (size >= 1e16 || size < 1e-10) return value.toExponential(2);
+  return trim((value / unit).toPrecision(4)) + prefix;
+}
+
+export function axisNumber(value, increment) {
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  if (size >= 1e16 || size < 1e-10) return value.toExponential(1);
+  const [unit, prefix] =
+    size >= 1 && size < 1000 ? [1, ""] : (PREFIXES.find(([unit]) => size >= unit) ?? PREFIXES.at(-1));
+  const digits = Math.max(0, Math.min(6, Math.ceil(-Math.log10(increment / unit) - 1e-9)));
+  return (value / unit).toFixed(digits) + prefix;
+}
+
+export function clock(seconds, withDate) {
+  const date = new Date(seconds * 1000);
+  const time = date.toLocaleTimeString([], { hour12: false });
+  return withDate ? `${date.toLocaleDateString([], { day: "numeric", month: "short" })} ${time}` : time;
+}
+
+export function ago(seconds) {
+  if (seconds < 1) return "now";
+  if (seconds < 120) return `${Math.round(seconds)} s ago`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min ago`;
+  if (seconds < 172800) return `${Math.round(seconds / 3600)} h ago`;
+  return `${Math.round(seconds / 86400)} d ago`;
+}
+
+export function seriesName(metric) {
+  const { __name__: name = "", ...labels } = metric;
+  const inside = Object.entries(labels).map(([key, value]) => `${key}="${value}"`);
+  return inside.length || !name ? `${name}{${inside.join(", ")}}` : name;
+}
+
+// Labels that all series share are said once, above the legend.
+export function splitCommon(metrics) {
+  if (metrics.length < 2) return { common: {}, rest: metrics };
+  const common = { ...metrics[0] };
+  for (const metric of metrics) {
+    for (const key of Object.keys(common)) if (metric[key] !== common[key]) delete common[key];
+  }
+  const rest = metrics.map((metric) =>
+    Object.fromEntries(Object.entries(metric).filter(([key]) => !(key in common))),
+  );
+  return { common, rest };
+}
+
+function trim(text) {
+  return text.includes(".") && !text.includes("e") ? text.replace(/\.?0+$/, "") : text;
+}

@@ -1,0 +1,230 @@
+// The page: asks what the address and the controls say, and shows the answer.
+
+import { Chart } from "./chart.js";
+import { QueryFailure, ask, metricNames, whyNotReady } from "./client.js";
+import { Editor } from "./editor.js";
+import { ago, clock } from "./format.js";
+import { RANGES, REFRESHES, STEPS, readState, rangeSeconds, spell, stateAddress, timesOf } from "./state.js";
+import { ResultTable } from "./table.js";
+
+const EXAMPLES = [
+  { name: "CPU by mode", expr: 'sum by (mode) (rate(node_cpu_seconds_total{mode!="idle"}[1m]))', range: "5m" },
+  { name: "Memory available", expr: "node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes", range: "5m" },
+  { name: "Network in", expr: "sum by (device) (rate(node_network_receive_bytes_total[1m]))", range: "5m" },
+  { name: "Shop requests, 1 day", expr: 'sum by (instance) (rate(shop_requests_total{job="demo-shop"}[5m]))', range: "1d" },
+  { name: "Shop requests, 8 days", expr: 'sum by (route) (rate(shop_requests_total{job="demo-shop"}[1h]))', range: "8d" },
+];
+const RETRY_MS = 1000;
+
+const $ = (id) => document.getElementById(id);
+const chart = new Chart($("plot"), $("legend"), zoomTo);
+const table = new ResultTable($("table"));
+const editor = new Editor($("expression"), $("marks"), $("hints"), metricNames, run);
+
+let state = readState(location.search);
+let asking = null; // AbortController of the question under way
+let timer = 0;
+let completeUntil = null;
+
+// For tests: what the last answer drew. {expr, times, series: [{name, values}]}, null before.
+window.varve = { plotted: null, table: null, error: null, answers: 0 };
+
+function start() {
+  fillChoice($("ranges"), Object.keys(RANGES), (value) => change({ range: value }));
+  for (const tab of $("tabs").children) tab.onclick = () => change({ tab: tab.dataset.value });
+  fillSelect($("step"), STEPS, (value) => change({ step: value }));
+  fillSelect($("refresh"), Object.keys(REFRESHES), (value) => change({ refresh: value }));
+  $("end").onchange = () => change({ end: $("end").value ? String(new Date($("end").value).getTime() / 1000) : "" });
+  $("now").onclick = () => change({ end: "" });
+  $("ask").onsubmit = (event) => {
+    event.preventDefault();
+    run();
+  };
+  for (const example of EXAMPLES) {
+    const chip = document.createElement("button");
+    chip.type = "button";
+    chip.textContent = example.name;
+    chip.title = example.expr;
+    chip.onclick = () => {
+      editor.text = example.expr;
+      change({ expr: example.expr, range: example.range, end: "", step: "auto", tab: "graph" });
+    };
+    $("examples").append(chip);
+  }
+  $("theme").onclick = switchTheme;
+  window.onpopstate = () => {
+    state = readState(location.search);
+    showState();
+    query();
+  };
+  document.onvisibilitychange = () => document.hidden || query();
+  setInterval(showFreshness, 1000);
+  if (!state.expr) state.expr = EXAMPLES[0].expr;
+  if (!location.search) state.range = EXAMPLES[0].range;
+  showState();
+  query();
+}
+
+function run() {
+  change({ expr: editor.text.trim() });
+}
+
+function change(changes) {
+  state = { ...state, expr: editor.text.trim(), ...changes };
+  history.pushState(null, "", stateAddress(state));
+  showState();
+  query();
+}
+
+function zoomTo(begin, end) {
+  change({ range: String(Math.max(1, Math.round(end - begin))), end: String(Math.round(end)) });
+}
+
+function showState() {
+  if (editor.text.trim() !== state.expr) editor.text = state.expr;
+  for (const button of [...$("ranges").children, ...$("tabs").children]) {
+    const on = button.dataset.value === state.range || button.dataset.value === state.tab;
+    button.setAttribute(button.role === "tab" ? "aria-selected" : "aria-pressed", String(on));
+  }
+  if (!STEPS.includes(state.step)) $("step").add(new Option(state.step, state.step));
+  $("step").value = state.step;
+  $("refresh").value = state.refresh;
+  $("end").value = state.end === "" ? "" : local(Number(state.end));
+  $("now").hidden = state.end === "";
+  const graph = state.tab === "graph";
+  $("graph").hidden = !graph;
+  $("table").hidden = graph;
+  for (const control of document.querySelectorAll(".graph-only")) control.hidden = !graph;
+  document.title = state.expr ? `${state.expr} · Varve` : "Varve";
+}
+
+async function query() {
+  clearTimeout(timer);
+  asking?.abort();
+  if (!state.expr) return showNothing("Type an expression, or choose an example.");
+  const mine = (asking = new AbortController());
+  $("answer").ariaBusy = "true";
+  try {
+    await (state.tab === "graph" ? queryGraph(mine.signal) : queryTable(mine.signal));
+    showError(null);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (!(error instanceof QueryFailure)) throw error;
+    const waiting = await whyNotReady().catch(() => "");
+    if (mine !== asking) return;
+    showError(waiting ? new QueryFailure(`${waiting} Trying again every second.`) : error);
+    if (waiting) timer = setTimeout(query, RETRY_MS);
+    return;
+  } finally {
+    if (mine === asking) $("answer").ariaBusy = "false";
+  }
+  const every = REFRESHES[state.refresh];
+  if (every && state.end === "" && !document.hidden) timer = setTimeout(query, every * 1000);
+}
+
+async function queryGraph(signal) {
+  const times = timesOf(state, Date.now() / 1000, $("plot").clientWidth || 800);
+  const answer = await ask("query_range", { query: state.expr, ...times }, signal);
+  const { result } = answer.data;
+  if (result.length) chart.draw(result, times);
+  else chart.clear();
+  $("nothing").hidden = true;
+  if (!result.length) showNothing(`No series between ${clock(times.start, true)} and ${clock(times.end, true)}.`);
+  const points = result.reduce((sum, series) => sum + (series.values?.length ?? 0), 0);
+  showProvenance(answer, `${result.length} series · ${points.toLocaleString()} points, ${spell(times.step)} apart`);
+  window.varve.plotted = {
+    expr: state.expr,
+    times,
+    series: chart.series.map(({ name, values }) => ({ name, values })),
+  };
+}
+
+async function queryTable(signal) {
+  const time = state.end === "" ? Date.now() / 1000 : Number(state.end);
+  const answer = await ask("query", { query: state.expr, time }, signal);
+  const { resultType, result } = answer.data;
+  const empty = resultType !== "scalar" && resultType !== "string" && !result.length;
+  if (empty) {
+    table.clear();
+    showNothing(`No series at ${clock(time, true)}.`);
+  } else {
+    $("nothing").hidden = true;
+    table.show(answer.data);
+  }
+  showProvenance(answer, empty || !Array.isArray(result) ? resultType : `${result.length} rows · ${resultType}`);
+  window.varve.table = answer.data;
+}
+
+function showNothing(text) {
+  chart.clear();
+  table.clear();
+  $("nothing").textContent = text;
+  $("nothing").hidden = false;
+}
+
+function showError(error) {
+  $("error").hidden = !error;
+  $("error").textContent = error ? error.message : "";
+  $("expression").ariaInvalid = String(Boolean(error));
+  editor.unmark();
+  if (error?.position) editor.mark(error.position);
+  window.varve.error = error ? error.message : null;
+  window.varve.answers += 1;
+}
+
+function showProvenance(answer, size) {
+  const { provenance, milliseconds } = answer;
+  completeUntil = provenance.complete_until;
+  const until = completeUntil === null ? "not known yet" : clock(completeUntil / 1000, true);
+  const snapshot = document.createElement("code");
+  snapshot.textContent = provenance.snapshot;
+  snapshot.title = "The versions of the tables that this answer was read from";
+  const facts = [`complete until ${until}`, `${provenance.tier} samples`, size, `${milliseconds.toFixed(0)} ms`];
+  $("provenance").replaceChildren(facts.join(" · ") + " · snapshot ", snapshot);
+  const notes = [...(answer.warnings ?? []), ...(answer.infos ?? [])];
+  $("notes").hidden = !notes.length;
+  $("notes").textContent = notes.join("\n");
+  showFreshness();
+}
+
+function showFreshness() {
+  const fresh = $("fresh");
+  if (completeUntil === null) {
+    fresh.textContent = "";
+    return;
+  }
+  const behind = Math.max(0, Date.now() - completeUntil) / 1000;
+  fresh.textContent = `complete until ${ago(behind)}`;
+  fresh.dataset.state = behind < 15 ? "live" : behind < 120 ? "behind" : "old";
+}
+
+function switchTheme() {
+  const root = document.documentElement;
+  root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
+  localStorage.setItem("varve-theme", root.dataset.theme);
+  chart.redraw();
+}
+
+function fillChoice(place, values, choose) {
+  for (const value of values) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.dataset.value = value;
+    button.textContent = value;
+    button.onclick = () => choose(value);
+    place.append(button);
+  }
+}
+
+function fillSelect(place, values, choose) {
+  for (const value of values) place.add(new Option(value, value));
+  place.onchange = () => choose(place.value);
+}
+
+// For an input of type datetime-local.
+function local(seconds) {
+  const date = new Date(seconds * 1000);
+  return new Date(date - date.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
+}
+
+start();

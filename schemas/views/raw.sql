@@ -1,0 +1,36 @@
+-- Samples with their labels, each (series_id, ts) once: of copies the greatest stays, NULL < NaN <
+-- numbers. One row a sample.
+--
+-- metric     name of the metric
+-- tags       labels by name, without the metric's name
+-- timestamp  time of the sample, TIMESTAMP, UTC
+-- value      in the unit of the metric; NULL is a staleness marker: the series ended then
+-- series_id  identity of the series (table series)
+-- ts         time of the sample, ms since the Unix epoch; a condition on it skips files
+WITH definitions AS (
+  SELECT series_id, metric, tags
+  FROM (
+    SELECT
+      series_id, metric, tags,
+      row_number() OVER (PARTITION BY series_id ORDER BY last_seen DESC) AS place
+    FROM series
+  ) AS numbered
+  WHERE place = 1
+),
+distinct_samples AS (
+  SELECT
+    series_id, ts,
+    -- The greatest number; where there is none, NaN if there is one.
+    coalesce(max(CASE WHEN isnan(value) THEN NULL ELSE value END), max(value)) AS value
+  FROM samples
+  GROUP BY series_id, ts
+)
+SELECT
+  definitions.metric,
+  definitions.tags,
+  {timestamp[distinct_samples.ts]} AS timestamp,
+  distinct_samples.value,
+  distinct_samples.series_id,
+  distinct_samples.ts
+FROM distinct_samples
+JOIN definitions ON definitions.series_id = distinct_samples.series_id

@@ -1,0 +1,83 @@
+"""Tables for tests, written the way jobs write them: files, then one commit with positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from varve.model.clock import ManualClock
+from varve.model.identity import SeriesDefinition
+from varve.model.schema import table_schema
+from varve.model.window import TIERS
+from varve.rollups.task import run_task
+from varve.rollups.tier import TierPlan, TierWorker
+from varve.storage.commit import Step, commit
+from varve.storage.files import write_file
+from varve.storage.store import Store
+from varve.storage.table import Table, create_tables
+
+QUERY = "bulk"
+
+
+class WrittenTables:
+    """A store with all tables, empty at first."""
+
+    def __init__(self, root: str, options: dict[str, str] | None = None) -> None:
+        self.store = Store(root, options or {})
+        create_tables(self.store)
+
+    def define(self, definitions: Iterable[SeriesDefinition], seen_ms: int = 0) -> None:
+        """One commit to series."""
+        rows = [
+            {
+                "series_id": d.series_id,
+                "check": d.check,
+                "metric": d.metric,
+                "tags": dict(d.tags),
+                "type": d.type,
+                "unit": d.unit,
+                "help": d.help,
+                "first_seen": seen_ms,
+                "last_seen": seen_ms,
+            }
+            for d in sorted(definitions, key=lambda d: d.series_id)
+        ]
+        table = Table(self.store, "series")
+        held = table.position("registry")
+        schema = table_schema("series").arrow
+        file = write_file(self.store, "series", pa.Table.from_pylist(rows, schema))
+        step = Step(held, 0 if held is None else held + 1)
+        commit(table, [file], transactions={"registry": step})
+
+    def put(
+        self, samples: Iterable[tuple[int, int, float | None]], *, complete_ms: int | None = None
+    ) -> None:
+        """One commit to samples of (series_id, ts, value), complete up to complete_ms."""
+        rows = sorted(samples, key=lambda sample: sample[:2])
+        table = Table(self.store, "samples")
+        held = table.position("test:0")
+        steps = {"test:0": Step(held, (held or 0) + len(rows))}
+        if complete_ms is not None:
+            name = f"complete:{QUERY}"
+            steps[name] = Step(table.position(name), complete_ms)
+        schema = table_schema("samples").arrow
+        columns = [
+            pa.array(column, field.type, from_pandas=False)
+            for column, field in zip(zip(*rows, strict=True), schema, strict=True)
+        ]
+        files = (
+            [write_file(self.store, "samples", pa.table(columns, schema=schema))] if rows else []
+        )
+        commit(table, files, transactions=steps)
+
+    def roll_up(self) -> None:
+        """Closes and repairs all that is due, in every tier."""
+        for tier in TIERS:
+            plan = TierPlan(
+                self.store, tier, (QUERY,), grace_ms=0, repair_every_ms=0, repair_keys=1
+            )
+            worker = TierWorker(plan, ManualClock())
+            while (work := worker.plan()) is not None:
+                files = [run_task(task) for task in work.tasks]
+                worker.commit(work, [file for file in files if file is not None])
