@@ -72,7 +72,7 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
         function, range_ms = RANGE_FUNCTIONS[source.func], windows.range_ms
         drops = source.func not in KEEPS_NAME
         if source.func == "double_exponential_smoothing":
-            check_smoothing(*parameters, samples.series)
+            check_smoothing(parameters, samples.series)
     if id(source) in ev.shared or not _only_floats(ev, node, selection, parameters):
         return aggregation(ev, plain, steps)
     grouping = labels.group(plain.grouping, without=plain.without)
@@ -137,7 +137,7 @@ def _aggregated(
 def _dropped(matrix: Matrix, grouping: Grouping) -> Bools:
     """A group's name goes if that of any of its samples does."""
     dropped = np.zeros(grouping.size, dtype=np.bool_)
-    dropped[grouping.ids[matrix.drop_name & matrix.present.any(axis=1)]] = True
+    dropped[grouping.ids[matrix.drop_name & matrix.any_sample()]] = True
     return dropped
 
 
@@ -199,11 +199,9 @@ def _count_values(ev: Evaluation, node: Aggregation, steps: Steps) -> Matrix:
     matrix = ev.matrix(node.expr, steps)
     rows, columns = np.nonzero(matrix.present)
     codes: dict[str, int] = {}
+    cells = zip(rows.tolist(), columns.tolist(), strict=True)
     code = np.array(
-        [
-            codes.setdefault(_text(matrix, r, s), len(codes))
-            for r, s in zip(rows, columns, strict=True)
-        ],
+        [codes.setdefault(_text(matrix, row, step), len(codes)) for row, step in cells],
         dtype=np.int64,
     )
     if not len(rows):

@@ -233,5 +233,5 @@ def _union(left: Matrix, right: Matrix, added: Bools) -> Matrix:
         np.concatenate((left.drop_name, right.drop_name)),
         histograms,
     )
-    union = union.select(union.present.any(axis=1))
+    union = union.select(union.any_sample())
     return union if union.steps == 1 else union.merged()

@@ -6,6 +6,7 @@ Source: Prometheus, promql/engine.go, rangeEvalAgg and aggregationK.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -87,7 +88,7 @@ def _limitk(_ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: Scala
         return Matrix.empty(matrix.steps)
     order, indptr = members_of(matrix.labels.group(node.grouping, without=node.without))
     kept = np.zeros_like(matrix.present)
-    for begin, end in zip(indptr[:-1], indptr[1:], strict=True):
+    for begin, end in pairwise(indptr.tolist()):
         rows = order[begin:end]
         present = matrix.present[rows]
         kept[rows] = present & (np.cumsum(present, axis=0) <= limits)
@@ -114,7 +115,7 @@ def _limit_ratio(ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: S
 
 def _kept(matrix: Matrix, present: Bools) -> Matrix:
     kept = Matrix(matrix.labels, matrix.values, present, matrix.drop_name, matrix.histograms)
-    return kept if matrix.steps == 1 else kept.select(present.any(axis=1))
+    return kept if matrix.steps == 1 else kept.select(kept.any_sample())
 
 
 Chooser = Callable[[Evaluation, Aggregation, Matrix, Scalar], Matrix]

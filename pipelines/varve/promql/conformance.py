@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from promqltest.adapter import NativeHistogram, QueryError, Result
+from promqltest.adapter import (  # type: ignore[import-not-found,unused-ignore]
+    NativeHistogram,
+    QueryError,
+    Result,
+)
 
 from varve.promql import errors
 from varve.promql.engine import Engine, Options
@@ -15,10 +19,12 @@ from varve.promql.histograms import FloatHistogram
 from varve.promql.labels import Labels
 from varve.promql.limits import Limits
 from varve.promql.memory import MemoryStorage, Point
+from varve.promql.mixed import in_order
 from varve.promql.parser import parse
 from varve.promql.printer import to_text
 from varve.promql.tree import pin_at
 from varve.promql.values import Matrix, QueryResult, RangeVector
+from varve.promql.windowing import points_of
 
 _OPTIONS = Options(limits=Limits(max_steps=None, timeout_s=None))
 _POSITION = re.compile(r"^\d+:\d+: parse error: ")
@@ -126,9 +132,6 @@ def _matrix_to_judge(result: QueryResult, matrix: Matrix) -> list[Any]:
 
 
 def _range_vector_to_judge(result: QueryResult, vector: RangeVector) -> list[Any]:
-    from varve.promql.mixed import in_order
-    from varve.promql.windowing import points_of
-
     labels = vector.labels.labels()
     series = []
     for row in result.order.tolist():

@@ -87,10 +87,7 @@ class Cursor:
     def descend(self) -> None:
         self._nesting += 1
         if self._nesting > MAX_NESTING:
-            raise self.too_deep()
-
-    def too_deep(self) -> ParseError:
-        return self.error(f"query is nested more than {MAX_NESTING} levels deep", self.span)
+            raise self.error(f"query is nested more than {MAX_NESTING} levels deep", self.span)
 
     def ascend(self) -> None:
         self._nesting -= 1

@@ -32,9 +32,11 @@ def sample_operation(
     if isinstance(right, FloatHistogram):
         if node.op == "*":
             return right.scaled(float(left)), True
-        return _incompatible(ev, node, left, right)
+        _note_incompatible(ev, node, left, right)
+        return None
     if node.op in TRIM_OPERATORS:
-        return _incompatible(ev, node, left, right)
+        _note_incompatible(ev, node, left, right)
+        return None
     result = scalar_operation(node.op, left, right)
     if node.op in COMPARISONS:
         return float(left), result == 1.0
@@ -50,7 +52,8 @@ def _histogram_with_float(
         return left.divided(right), True
     if node.op in TRIM_OPERATORS:
         return trim(left, right, keep_below=node.op == "</"), True
-    return _incompatible(ev, node, left, right)
+    _note_incompatible(ev, node, left, right)
+    return None
 
 
 def _of_histograms(
@@ -61,7 +64,8 @@ def _of_histograms(
     if node.op == "!=":
         return left, not left.equals(right)
     if node.op not in ("+", "-"):
-        return _incompatible(ev, node, left, right)
+        _note_incompatible(ev, node, left, right)
+        return None
     operation: Operation = "addition" if node.op == "+" else "subtraction"
     try:
         combined = add(left, right) if node.op == "+" else subtract(left, right)
@@ -77,6 +81,6 @@ def _of_histograms(
     return (result if node.op == "+" else result.with_hint("gauge")), True
 
 
-def _incompatible(ev: Evaluation, node: BinaryOperation, left: Sample, right: Sample) -> None:
+def _note_incompatible(ev: Evaluation, node: BinaryOperation, left: Sample, right: Sample) -> None:
     kinds = ["histogram" if isinstance(s, FloatHistogram) else "float" for s in (left, right)]
     ev.annotations.add(notes.incompatible_types(kinds[0], node.op, kinds[1], node.span))

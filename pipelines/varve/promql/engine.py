@@ -22,6 +22,7 @@ from varve.promql.ast import ValueType
 from varve.promql.context import Evaluation
 from varve.promql.errors import BadQueryError
 from varve.promql.evaluator import HANDLERS
+from varve.promql.functions.conversion import one_series
 from varve.promql.limits import Budget, Limits
 from varve.promql.parser import parse
 from varve.promql.plan.build import build
@@ -162,15 +163,13 @@ def _instant_result(
 def _range_result(
     plan: Plan, ev: Evaluation, steps: Steps, value: Value, started: float
 ) -> QueryResult:
-    from varve.promql.functions.conversion import one_series
-
     if isinstance(value, np.ndarray):
         value = one_series(value)
     if not isinstance(value, Matrix):
         raise TypeError(f"a range query gave {type(value).__name__}")
     value = value.without_dropped_names()
     order = value.labels.order()
-    order = order[value.present.any(axis=1)[order]]
+    order = order[value.any_sample()[order]]
     return _result(plan, ev, steps, value, order, started)
 
 

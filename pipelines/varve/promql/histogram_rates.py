@@ -41,43 +41,43 @@ def rate(
         ts, starts = points.histogram_ts, points.histogram_start_ts
         growth = None
         if len(ts) > 1:
-            growth = _histogram_growth(points, is_counter, metric, span, annotations)
+            growth = _histogram_growth(points, metric, span, annotations, is_counter=is_counter)
             if growth is None:
                 return None
         first: float | FloatHistogram = points.histograms[0]
     elif len(points.ts):
         ts, starts = points.ts, points.start_ts
         first = float(points.values[0])
-        growth = _float_growth(points, is_counter, metric, span, annotations)
+        growth = _float_growth(points, metric, span, annotations, is_counter=is_counter)
     else:
         return None
 
-    first_t, last_t, gaps = int(ts[0]), int(ts[-1]), len(ts) - 1
-    to_start, to_end = (first_t - start_ms) / 1000, (end_ms - last_t) / 1000
-    sampled = (last_t - first_t) / 1000
-    average = sampled / gaps if gaps else 0.0
-    threshold = average * 1.1
     began = int(starts[0])
-    if is_counter and began != 0 and start_ms < began < first_t:
+    if is_counter and began != 0 and start_ms < began < int(ts[0]):
         # The series began inside the window, at zero: nothing to extrapolate on this side.
-        to_start = 0.0
-        sampled = (last_t - began) / 1000
         growth = _plus(growth, first, metric, span, annotations)
-        if growth is None:
-            return None
-    elif gaps == 0 or growth is None:
-        return None
+        sampled = (int(ts[-1]) - began) / 1000
+        to_start: float | None = 0.0
     else:
-        if to_start >= threshold:
-            to_start = average / 2
+        sampled = int(ts[-1] - ts[0]) / 1000
+        to_start = None
+    if growth is None or (to_start is None and len(ts) < 2):
+        return None
+    average = int(ts[-1] - ts[0]) / 1000 / (len(ts) - 1) if len(ts) > 1 else 0.0
+    if to_start is None:
+        to_start = _extension((int(ts[0]) - start_ms) / 1000, average)
         if is_counter:
             to_start = min(to_start, _to_zero(first, growth, sampled, to_start))
-    if to_end >= threshold:
-        to_end = average / 2
+    to_end = _extension((end_ms - int(ts[-1])) / 1000, average)
     factor = (sampled + to_start + to_end) / sampled if sampled != 0 else 1.0
     if per_second:
         factor /= (end_ms - start_ms) / 1000
     return growth.scaled(factor) if isinstance(growth, FloatHistogram) else growth * factor
+
+
+def _extension(to_bound: float, average: float) -> float:
+    """How far to extrapolate: to the bound, if it is near by the samples' average distance."""
+    return average / 2 if to_bound >= average * 1.1 else to_bound
 
 
 def _to_zero(
@@ -113,11 +113,7 @@ def _plus(
 
 
 def _float_growth(
-    points: Points,
-    is_counter: bool,
-    metric: str,
-    span: Span,
-    annotations: Annotations,  # noqa: FBT001
+    points: Points, metric: str, span: Span, annotations: Annotations, *, is_counter: bool
 ) -> float:
     values, ts, starts = points.values.tolist(), points.ts.tolist(), points.start_ts.tolist()
     growth: float = values[-1] - values[0]
@@ -132,11 +128,7 @@ def _float_growth(
 
 
 def _histogram_growth(
-    points: Points,
-    is_counter: bool,
-    metric: str,
-    span: Span,
-    annotations: Annotations,  # noqa: FBT001
+    points: Points, metric: str, span: Span, annotations: Annotations, *, is_counter: bool
 ) -> FloatHistogram | None:
     histograms = points.histograms
     ts, starts = points.histogram_ts.tolist(), points.histogram_start_ts.tolist()

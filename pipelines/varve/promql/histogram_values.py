@@ -33,43 +33,45 @@ def quantile(q: float, h: FloatHistogram) -> Quantile:
         return Quantile(math.inf)
     if h.count == 0 or math.isnan(q):
         return Quantile(math.nan)
-    buckets = list(h.all_buckets())
+    # NaN observations are counted but are in no bucket, so then only the way up is right.
     forward = math.isnan(h.sum) or q < 0.5
+    buckets = list(h.all_buckets())
     if not forward:
         buckets.reverse()
     rank = (q if forward else 1 - q) * h.count
-    bucket = Bucket(0.0, 0.0, 0.0, False, False)  # noqa: FBT003
+    bucket = Bucket(0.0, 0.0, 0.0, False, False)
     count, position = 0.0, 0
     for position, bucket in enumerate(buckets, 1):  # noqa: B007
         count += bucket.count
         if count >= rank:
             break
     lower, upper = bucket.lower, bucket.upper
-    if h.is_custom:
-        if lower == -math.inf:
-            if upper <= 0:
-                return Quantile(upper)
-            lower = 0.0
-        elif upper == math.inf:
-            return Quantile(lower)
+    if h.is_custom and lower == -math.inf:
+        if upper <= 0:
+            return Quantile(upper)
+        lower = 0.0
+    elif h.is_custom and upper == math.inf:
+        return Quantile(lower)
     elif lower < 0 < upper:
         lower, upper = _natural_zero_bounds(h, lower, upper)
     count = min(count, h.count)
     if count < rank:
-        if math.isnan(h.sum):
-            return Quantile(math.nan, "result is NaN")
-        return Quantile(upper)
+        return Quantile(math.nan, "result is NaN") if math.isnan(h.sum) else Quantile(upper)
     rank = rank - (count - bucket.count) if forward else count - rank
-    note: NaNNote | None = None
-    if math.isnan(h.sum) and count + sum(b.count for b in buckets[position:]) < h.count:
-        note = "result is skewed higher"
-    fraction = divide(rank, bucket.count)
-    if h.is_custom or (lower <= 0 <= upper):
-        return Quantile(lower + (upper - lower) * fraction, note)
+    rest = sum(b.count for b in buckets[position:])
+    skewed = math.isnan(h.sum) and count + rest < h.count
+    value = _within(lower, upper, divide(rank, bucket.count), linear=h.is_custom)
+    return Quantile(value, "result is skewed higher" if skewed else None)
+
+
+def _within(lower: float, upper: float, share: float, *, linear: bool) -> float:
+    """The value below which `share` of a bucket's observations are."""
+    if linear or lower <= 0 <= upper:
+        return lower + (upper - lower) * share
     log_lower, log_upper = math.log2(abs(lower)), math.log2(abs(upper))
     if lower > 0:
-        return Quantile(2 ** (log_lower + (log_upper - log_lower) * fraction), note)
-    return Quantile(-(2 ** (log_upper + (log_lower - log_upper) * (1 - fraction))), note)
+        return float(2 ** (log_lower + (log_upper - log_lower) * share))
+    return float(-(2 ** (log_upper + (log_lower - log_upper) * (1 - share))))
 
 
 def _natural_zero_bounds(h: FloatHistogram, lower: float, upper: float) -> tuple[float, float]:

@@ -132,7 +132,7 @@ class FloatHistogram:
         ]
 
     def zero_bucket(self) -> Bucket:
-        return Bucket(-self.zero_threshold, self.zero_threshold, self.zero_count, True, True)  # noqa: FBT003
+        return Bucket(-self.zero_threshold, self.zero_threshold, self.zero_count, True, True)
 
     def all_buckets(self) -> Iterator[Bucket]:
         """Ascending, empty ones left out, bounds moved where they overlap the zero bucket."""
@@ -154,7 +154,7 @@ class FloatHistogram:
         upper = self.upper_bound(index)
         lower = self.upper_bound(index - 1)
         if self.is_custom:
-            return Bucket(lower, upper, count, index == 0, True)  # noqa: FBT003
+            return Bucket(lower, upper, count, index == 0, True)
         if not positive:
             lower, upper = -upper, -lower
         return Bucket(lower, upper, count, lower < 0, upper > 0)

@@ -195,9 +195,9 @@ class _Join:
     def _fail_on_duplicates(self, first: int, second: int) -> None:
         side = "left" if self.swapped else "right"
         labels = self.one.labels
+        group = shown(self._match_labels(labels[second]))
         raise QueryError(
-            f"found duplicate series for the match group {shown(self._match_labels(labels[second]))}"
-            f" on the {side} hand-side of the operation: [{shown(labels[second])},"
-            f" {shown(labels[first])}];many-to-many matching not allowed: matching labels must be"
-            " unique on one side"
+            f"found duplicate series for the match group {group} on the {side} hand-side of the"
+            f" operation: [{shown(labels[second])}, {shown(labels[first])}];many-to-many matching"
+            " not allowed: matching labels must be unique on one side"
         )

@@ -62,7 +62,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Row i is in group ids[i]; groups are numbered as they first come, `table` has their labels."""
+    """Row i is in group ids[i], whose labels are that row of `table`; numbered as first come."""
 
     ids: Rows
     table: LabelTable
@@ -188,11 +188,8 @@ class LabelTable:
         """Rows by the value of some labels, or by all but these and the metric name."""
 
         def make() -> Grouping:
-            if without:
-                base = self.without((*names, METRIC_NAME))
-            else:
-                base = self.only(names)
-            ids, firsts = base._identities()
+            base = self.without((*names, METRIC_NAME)) if without else self.only(names)
+            ids, firsts = base.distinct()
             return Grouping(ids, base.take(firsts))
 
         return self.derived(("group", names, without), make)
@@ -207,11 +204,11 @@ class LabelTable:
 
     def is_unique(self) -> bool:
         """Whether no two rows have the same labels."""
-        return self.derived("unique", lambda: len(self._identities()[1]) == self.size)
+        return self.derived("unique", lambda: len(self.distinct()[1]) == self.size)
 
     def identities(self) -> Rows:
         """A number for each row, the same for the same labels, counted as they first come."""
-        return self._identities()[0]
+        return self.distinct()[0]
 
     def order(self) -> Rows:
         """Row numbers sorted by labels."""
@@ -222,8 +219,8 @@ class LabelTable:
 
         return self.derived("order", make)
 
-    def _identities(self) -> tuple[Rows, Rows]:
-        """(number of each row's label set, first row of each)."""
+    def distinct(self) -> tuple[Rows, Rows]:
+        """(number of each row's label set as in `identities`, first row of each)."""
 
         def make() -> tuple[Rows, Rows]:
             return number_rows([column.codes for column in self.columns.values()], self.size)
@@ -270,9 +267,11 @@ def joint_numbers(
         reduced = [table.only(names) for table in tables]
     else:
         reduced = [table.without((*names, METRIC_NAME)) for table in tables]
-    columns = []
-    for name in sorted({name for table in reduced for name in table.columns}):
-        columns.append(_joint_column([table.columns.get(name) for table in reduced], reduced))
+    names_used = sorted({name for table in reduced for name in table.columns})
+    columns = [
+        _joint_column([table.columns.get(name) for table in reduced], reduced)
+        for name in names_used
+    ]
     numbers, firsts = number_rows(columns, sum(table.size for table in tables))
     edges = np.cumsum([table.size for table in tables])[:-1]
     return np.split(numbers, edges), len(firsts)

@@ -121,7 +121,8 @@ def describe(kind: str, text: str) -> str:
         return f"<op:{text}>"
     if kind in AGGREGATES:
         return f"<aggr:{text}>"
-    shown = quote(text) if len(text) <= 10 else f"{quote(_decode(text)[:10])}..."
+    whole = _decode(text)
+    shown = quote(whole) if len(text) <= 10 else f"{quote(whole[:10])}..."
     return f"{kind} {shown}" if kind in (NUMBER, DURATION, STRING) else shown
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -30,8 +31,16 @@ Result = float | FloatHistogram | None
 
 _USE_START_TIMESTAMPS: Final = frozenset({"rate", "increase", "irate", "resets"})
 _IGNORE_HISTOGRAMS: Final = frozenset(
-    "min_over_time max_over_time stddev_over_time stdvar_over_time quantile_over_time"
-    " mad_over_time ts_of_min_over_time ts_of_max_over_time".split()
+    {
+        "min_over_time",
+        "max_over_time",
+        "stddev_over_time",
+        "stdvar_over_time",
+        "quantile_over_time",
+        "mad_over_time",
+        "ts_of_min_over_time",
+        "ts_of_max_over_time",
+    }
 )
 _NEED_TWO_FLOATS: Final = frozenset({"deriv", "predict_linear", "double_exponential_smoothing"})
 
@@ -228,7 +237,7 @@ def in_order(points: Points) -> list[tuple[int, float | FloatHistogram, int]]:
 def resets(points: list[tuple[int, float | FloatHistogram, int]]) -> float:
     """How often the counter was reset, a change between floats and histograms included."""
     count = 0
-    for (t0, before, st0), (t1, now, st1) in zip(points, points[1:], strict=False):
+    for (t0, before, st0), (t1, now, st1) in pairwise(points):
         if isinstance(before, FloatHistogram) and isinstance(now, FloatHistogram):
             count += is_reset(st0, t0, st1, t1) or detects_reset(now, before)
         elif isinstance(before, FloatHistogram) or isinstance(now, FloatHistogram):
@@ -241,7 +250,7 @@ def resets(points: list[tuple[int, float | FloatHistogram, int]]) -> float:
 def changes(points: list[tuple[int, float | FloatHistogram, int]]) -> float:
     """How often the value became another."""
     count = 0
-    for (_, before, _), (_, now, _) in zip(points, points[1:], strict=False):
+    for (_, before, _), (_, now, _) in pairwise(points):
         if isinstance(before, FloatHistogram) and isinstance(now, FloatHistogram):
             count += not now.equals(before)
         elif isinstance(before, FloatHistogram) or isinstance(now, FloatHistogram):

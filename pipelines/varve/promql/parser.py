@@ -63,6 +63,7 @@ from varve.promql.ast import (
     Call,
     Cardinality,
     Expr,
+    MatrixSelector,
     NumberLiteral,
     Paren,
     Span,
@@ -73,7 +74,7 @@ from varve.promql.ast import (
     ValueType,
     VectorMatching,
 )
-from varve.promql.cursor import MAX_NESTING, Cursor, ParseError
+from varve.promql.cursor import Cursor, ParseError
 from varve.promql.lexer import (
     DURATION,
     END,
@@ -214,11 +215,7 @@ def _operand(c: Cursor) -> Expr:
     if prefix is None:
         raise c.unexpected()
     expr = prefix(c)
-    modifiers = 0
     while (postfix := _POSTFIX.get(c.kind)) is not None:
-        modifiers += 1
-        if modifiers > MAX_NESTING:
-            raise c.too_deep()
         expr = postfix(c, expr)
     return expr
 
@@ -322,7 +319,11 @@ def _brackets(c: Cursor, expr: Expr) -> Expr:
         step = durations.within(c, durations.positive, "subquery selector", expected)
     if not c.accept("]"):
         raise c.unexpected("subquery selector", '"]"')
-    return Subquery(expr, duration, step, span=Span(expr.span.start, c.read_to))
+    span = Span(expr.span.start, c.read_to)
+    if isinstance(expr, Subquery | MatrixSelector):
+        # Not left to the type check, since nothing else bounds how deep these are nested.
+        raise c.error("subquery is only allowed on instant vector, got matrix instead", span)
+    return Subquery(expr, duration, step, span=span)
 
 
 def _offset(c: Cursor, expr: Expr) -> Expr:

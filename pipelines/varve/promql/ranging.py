@@ -5,6 +5,8 @@ Source: Prometheus, promql/engine.go (eval of Call) and functions.go.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -44,7 +46,7 @@ def range_call(ev: Evaluation, node: RangeCall, steps: Steps) -> Matrix:
     if node.func == "absent_over_time":
         return _absent(node, matrix, steps)
     if windows is not None and node.func == "double_exponential_smoothing":
-        check_smoothing(*parameters, matrix.series)
+        check_smoothing(parameters, matrix.series)
     return matrix
 
 
@@ -127,12 +129,12 @@ def non_counters(labels: LabelTable, *, by_type: bool) -> list[int]:
     return labels.derived(("non counters", by_type), make)
 
 
-def check_smoothing(smoothing: Scalar, trend: Scalar, series: int) -> None:
+def check_smoothing(factors: Sequence[Scalar], series: int) -> None:
     """QueryError if a factor is outside (0, 1) while there are series."""
     if series == 0:
         return
-    for name, factors in (("smoothing", smoothing), ("trend", trend)):
-        wrong = factors[(factors <= 0) | (factors >= 1)]
+    for name, factor in zip(("smoothing", "trend"), factors, strict=True):
+        wrong = factor[(factor <= 0) | (factor >= 1)]
         if len(wrong):
             short = name[0]
             raise QueryError(

@@ -115,7 +115,7 @@ def _last_histograms(
     column, flags = samples.histograms, samples.has_histograms
     if column is None or flags is None:
         return found
-    for row in np.flatnonzero(flags):
+    for row in np.flatnonzero(flags).tolist():
         where = np.flatnonzero(present[row])
         found[row, where] = column[last_indices(samples, row, times)[where]]
     return found
@@ -165,7 +165,7 @@ def samples_of(matrix: Matrix, steps: Steps) -> RangeVector:
         for i, histogram in enumerate(histograms):
             if histogram is not None and histogram.hint in ("reset", "not_reset"):
                 histograms[i] = histogram.with_hint("unknown")
-        has_histograms = matrix.histogram_mask().any(axis=1)
+        has_histograms = np.logical_or.reduce(matrix.histogram_mask(), axis=1)
     samples = Samples(
         ts,
         matrix.values[matrix.present],

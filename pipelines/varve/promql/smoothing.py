@@ -314,7 +314,7 @@ def smoothed_instant(ev: Evaluation, node: InstantSelect, steps: Steps) -> Matri
         points = points_of(series, row)
         metric = selection.labels.get(row, "__name__")
         for step, at in enumerate(times.tolist()):
-            window = _Extended("", at, at, True, metric, node.span, ev.annotations)  # noqa: FBT003
+            window = _Extended("", at, at, True, metric, node.span, ev.annotations)
             result = window.at_instant(points.within(at - reach, at + reach))
             present[row, step] = result is not None
             if isinstance(result, FloatHistogram):

@@ -108,6 +108,11 @@ class Matrix:
             np.ones(self.series, dtype=np.bool_),
         )
 
+    def any_sample(self) -> Bools:
+        """Which series have a sample at any step."""
+        found: Bools = np.logical_or.reduce(self.present, axis=1)
+        return found
+
     def floats(self) -> Bools:
         """Where there is a float sample."""
         if self.histograms is None:
@@ -165,7 +170,7 @@ class Matrix:
         )
         if dropped.labels.is_unique():
             return dropped
-        return dropped.select(dropped.present.any(axis=1)).merged()
+        return dropped.select(dropped.any_sample()).merged()
 
     def metric(self, row: int) -> str:
         return self.labels.get(row, METRIC_NAME)

@@ -126,7 +126,7 @@ def _stacked(parts: list[Matrix]) -> Matrix:
         np.concatenate([part.present for part in kept]),
         np.concatenate([part.drop_name for part in kept]),
     )
-    stacked = stacked.select(stacked.present.any(axis=1))
+    stacked = stacked.select(stacked.any_sample())
     return stacked if stacked.steps == 1 else stacked.merged()
 
 

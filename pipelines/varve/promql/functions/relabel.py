@@ -96,7 +96,7 @@ def _relabelled(
     result = Matrix(labels, matrix.values, matrix.present, drop_name, matrix.histograms)
     if labels.is_unique():
         return result
-    return result.select(result.present.any(axis=1)).merged()
+    return result.select(result.any_sample()).merged()
 
 
 FUNCTIONS: dict[str, Callable[[Evaluation, FunctionCall, Steps], Any]] = {

@@ -21,11 +21,12 @@ from varve.promql.kernels.codes import (
     MAD,
     QUANTILE,
 )
+from varve.promql.kernels.frames import is_extrapolated, new_state
 from varve.promql.kernels.locate import kahan_sum
 from varve.promql.kernels.over_time import quantile_of
 from varve.promql.kernels.registry import inline, kernel
 from varve.promql.kernels.types import F64, I64, Bools
-from varve.promql.kernels.windows import row, scratch_length
+from varve.promql.kernels.windows import is_complete, row, scratch_length
 
 
 @inline
@@ -68,6 +69,19 @@ def accumulate(
             delta = v - mean[s]
             mean[s] += delta / (n + 1)
             total[s] += delta * (v - mean[s])
+
+
+@inline
+def accumulate_sum(row_out: F64, total: F64, c: F64, count: I64) -> None:
+    """`accumulate` of AGG_SUM for a row with a value at every step: no branches, so vectors."""
+    for s in range(len(row_out)):
+        v, before = row_out[s], total[s]
+        t = before + v
+        larger, smaller = (before, v) if abs(before) >= abs(v) else (v, before)
+        compensated = c[s] + ((larger - t) + smaller)
+        c[s] = 0.0 if abs(t) == math.inf else compensated
+        total[s] = t
+        count[s] += 1
 
 
 @inline
@@ -120,13 +134,11 @@ def aggregate_matrix(
     op: int, values: F64, present: Bools, groups: I64, out: F64, out_present: Bools
 ) -> None:
     """Aggregate (series x step) values; row i belongs to group groups[i]. out must be zero."""
-    shape = out.shape
-    small = (1, 1)
-    c = np.zeros(shape if op in (AGG_SUM, AGG_AVG) else small)
-    mean = np.zeros(shape if op in (AGG_AVG, AGG_STDDEV, AGG_STDVAR) else small)
-    count = np.zeros(shape, np.int64)
-    full_c = c.shape[0] == shape[0] and c.shape[1] == shape[1]
-    full_mean = mean.shape[0] == shape[0] and mean.shape[1] == shape[1]
+    has_c = op in (AGG_SUM, AGG_AVG)
+    has_mean = op in (AGG_AVG, AGG_STDDEV, AGG_STDVAR)
+    c = np.zeros(out.shape if has_c else (1, 1))
+    mean = np.zeros(out.shape if has_mean else (1, 1))
+    count = np.zeros(out.shape, np.int64)
     for i in range(values.shape[0]):
         g = groups[i]
         accumulate(
@@ -134,8 +146,8 @@ def aggregate_matrix(
             values[i],
             present[i],
             out[g],
-            c[g] if full_c else c[0],
-            mean[g] if full_mean else mean[0],
+            c[g] if has_c else c[0],
+            mean[g] if has_mean else mean[0],
             count[g],
         )
     finish(op, out, c, mean, count, out_present)
@@ -167,22 +179,22 @@ def aggregate_rows(
 
     Returns the samples touched.
     """
-    bits = values.view(np.int64)
     steps = len(times)
+    bits = values.view(np.int64)
     longest = scratch_length(begins, ends)
     scratch = np.empty(longest if function in (QUANTILE, MAD) else 1, np.float64)
     stale_length = longest if has_stale.any() else 1
     scratch_ts = np.empty(stale_length, np.int64)
     scratch_values = np.empty(stale_length, np.float64)
+    state, low, high = new_state(), np.empty(steps, np.int64), np.empty(steps, np.int64)
+    frame = np.empty((3, steps if is_extrapolated(function) else 1))
     row_out = np.empty(steps)
     row_present = np.empty(steps, np.bool_)
-    shape = out.shape
-    small = (1, 1)
-    c = np.zeros(shape if op in (AGG_SUM, AGG_AVG) else small)
-    mean = np.zeros(shape if op in (AGG_AVG, AGG_STDDEV, AGG_STDVAR) else small)
-    count = np.zeros(shape, np.int64)
-    full_c = c.shape[0] == shape[0] and c.shape[1] == shape[1]
-    full_mean = mean.shape[0] == shape[0] and mean.shape[1] == shape[1]
+    has_c = op in (AGG_SUM, AGG_AVG)
+    has_mean = op in (AGG_AVG, AGG_STDDEV, AGG_STDVAR)
+    c = np.zeros(out.shape if has_c else (1, 1))
+    mean = np.zeros(out.shape if has_mean else (1, 1))
+    count = np.zeros(out.shape, np.int64)
     touched = 0
     for i in range(len(begins)):
         touched += row(
@@ -201,17 +213,24 @@ def aggregate_rows(
             scratch,
             scratch_ts,
             scratch_values,
+            state,
+            low,
+            high,
+            frame,
             row_out,
             row_present,
         )
         g = groups[i]
+        if op == AGG_SUM and is_complete(function, has_stale[i], state):
+            accumulate_sum(row_out, out[g], c[g], count[g])
+            continue
         accumulate(
             op,
             row_out,
             row_present,
             out[g],
-            c[g] if full_c else c[0],
-            mean[g] if full_mean else mean[0],
+            c[g] if has_c else c[0],
+            mean[g] if has_mean else mean[0],
             count[g],
         )
     finish(op, out, c, mean, count, out_present)
@@ -225,7 +244,10 @@ def aggregate_rows(
 def quantile_matrix(
     q: F64, values: F64, present: Bools, order: I64, indptr: I64, out: F64, out_present: Bools
 ) -> None:
-    """q[step]-quantile of each group's values; group g has the rows order[indptr[g]:indptr[g+1]]."""
+    """q[step]-quantile of each group's values.
+
+    Group g has the rows order[indptr[g]:indptr[g + 1]].
+    """
     scratch = np.empty(max(1, values.shape[0]))
     for g in range(len(indptr) - 1):
         for s in range(values.shape[1]):

@@ -17,6 +17,9 @@ from numba.extending import intrinsic
 from varve.promql.kernels.registry import inline
 from varve.promql.kernels.types import U8
 
+Word = Any
+"""A uint64: arithmetic with plain integers would turn it into a float."""
+
 _MIN_POWER, _MAX_POWER = -292, 325
 _U0, _U1, _U2, _U4, _U10 = (np.uint64(n) for n in (0, 1, 2, 4, 10))
 _U40 = np.uint64(40)
@@ -47,8 +50,7 @@ def _power_table() -> tuple[Any, Any]:
 _POWER_HIGH, _POWER_LOW = _power_table()
 
 
-@intrinsic
-def _mul_high(_context: Any, a: Any, b: Any) -> Any:
+def _mul_high_typed(_context: Any, _a: Any, _b: Any) -> Any:
     """The high 64 bits of the product of two uint64."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -60,8 +62,11 @@ def _mul_high(_context: Any, a: Any, b: Any) -> Any:
     return types.uint64(types.uint64, types.uint64), generate
 
 
+_mul_high: Any = intrinsic(_mul_high_typed)
+
+
 @inline
-def _round_to_odd(high: int, low: int, c: int) -> int:
+def _round_to_odd(high: Word, low: Word, c: Word) -> Word:
     """c * (high, low) / 2**128, the last bit set if anything was cut off."""
     x1 = _mul_high(low, c)
     y0 = high * c
@@ -75,7 +80,7 @@ def _round_to_odd(high: int, low: int, c: int) -> int:
 
 
 @inline
-def shortest(bits: int) -> tuple[int, int]:
+def shortest(bits: Word) -> tuple[Word, Word]:
     """(digits, exponent) with the value digits * 10**exponent, for a positive finite float."""
     fraction = bits & _FRACTION
     biased = np.int64(bits >> np.uint64(52)) & np.int64(0x7FF)
@@ -115,7 +120,7 @@ def shortest(bits: int) -> tuple[int, int]:
 
 
 @inline
-def write_digits(buffer: U8, at: int, number: int, width: int) -> int:
+def write_digits(buffer: U8, at: int, number: Word, width: int) -> int:
     """Write a uint64 in decimal, zero-padded to `width`; returns where it ends."""
     length = 1
     limit = _U10
@@ -132,7 +137,7 @@ def write_digits(buffer: U8, at: int, number: int, width: int) -> int:
 
 
 @inline
-def write_float(buffer: U8, at: int, value: float, bits: int) -> int:
+def write_float(buffer: U8, at: int, value: float, bits: Word) -> int:
     """Write as Go's strconv does with format 'f', or 'e' below 1e-6 and from 1e21 on.
 
     bits: those of `value`. Takes up to 25 bytes; returns where they end.
@@ -179,7 +184,7 @@ def write_float(buffer: U8, at: int, value: float, bits: int) -> int:
 
 
 @inline
-def _write_scientific(buffer: U8, at: int, digits: int, exponent: int) -> int:
+def _write_scientific(buffer: U8, at: int, digits: Word, exponent: int) -> int:
     end = write_digits(buffer, at + 1, digits, 1)
     count = end - at - 1
     buffer[at] = buffer[at + 1]

@@ -56,7 +56,7 @@ def write_matrix(
     times: I64,
     values: F64,
     present: Bools,
-    single: bool,
+    single: bool,  # noqa: FBT001 - numba passes arguments by position
 ) -> int:
     """Write the rows of a (series x step) matrix in `order`, comma-separated, from `at`.
 

@@ -5,20 +5,27 @@ from __future__ import annotations
 import numpy as np
 
 from varve.promql.kernels.codes import (
-    DELTA,
     DERIV,
     DOUBLE_EXPONENTIAL_SMOOTHING,
     IDELTA,
-    INCREASE,
     IRATE,
     LOOKBACK,
     MAD,
     PREDICT_LINEAR,
     QUANTILE,
-    RATE,
     TIMESTAMP,
 )
-from varve.promql.kernels.locate import advance, upper_bound
+from varve.promql.kernels.frames import (
+    BEGIN,
+    LEAST,
+    TOUCHED,
+    find_factors,
+    find_windows,
+    is_extrapolated,
+    new_state,
+    same_times,
+)
+from varve.promql.kernels.locate import upper_bound
 from varve.promql.kernels.over_time import over_time, window_mad, window_quantile
 from varve.promql.kernels.rates import instant_rate_row, rate_row
 from varve.promql.kernels.registry import inline, kernel
@@ -35,27 +42,24 @@ def lookback_row(
     values: F64,
     bits: I64,
     begin: int,
-    end: int,
-    times: I64,
-    range_ms: int,
+    low: I64,
+    high: I64,
+    has_stale: bool,  # noqa: FBT001 - numba passes arguments by position
     out: F64,
     present: Bools,
 ) -> int:
-    """The last sample in (t - range_ms, t] of each step, absent if it is a stale marker."""
-    i = begin
-    touched = 0
-    for step in range(len(times)):
-        t = times[step]
-        i = upper_bound(ts, begin, end, t) if step == 0 else advance(ts, i, end, t)
-        last = i - 1
-        if last < begin or ts[last] <= t - range_ms or bits[last] == _STALE:
+    """The last sample of each window, absent if it is a stale marker; returns how many."""
+    found = 0
+    for step in range(len(out)):
+        last = begin + high[step] - 1
+        if high[step] == low[step] or (has_stale and bits[last] == _STALE):
             present[step] = False
             out[step] = 0.0
             continue
         out[step] = ts[last] / 1000.0 if function == TIMESTAMP else values[last]
         present[step] = True
-        touched += 1
-    return touched
+        found += 1
+    return found
 
 
 @inline
@@ -64,47 +68,40 @@ def window_row(
     ts: I64,
     values: F64,
     begin: int,
-    end: int,
-    times: I64,
+    low: I64,
+    high: I64,
     eval_times: I64,
-    range_ms: int,
     first_parameter: F64,
     second_parameter: F64,
     scratch: F64,
     out: F64,
     present: Bools,
-) -> int:
+) -> None:
     """A function of all samples in each window; no stale markers among them."""
-    low = high = begin
-    touched = 0
-    for step in range(len(times)):
-        t = times[step]
-        low = advance(ts, low, end, t - range_ms)
-        high = advance(ts, max(low, high), end, t)
-        count = high - low
-        touched += count
+    for step in range(len(out)):
+        first, last = begin + low[step], begin + high[step]
+        count = last - first
         present[step] = count > 0
         out[step] = 0.0
         if count == 0:
             continue
         if function == QUANTILE:
-            out[step] = window_quantile(first_parameter[step], values, low, high, scratch)
+            out[step] = window_quantile(first_parameter[step], values, first, last, scratch)
         elif function == MAD:
-            out[step] = window_mad(values, low, high, scratch)
+            out[step] = window_mad(values, first, last, scratch)
         elif function < QUANTILE:
-            out[step] = over_time(function, ts, values, low, high)
+            out[step] = over_time(function, ts, values, first, last)
         elif count < 2:
             present[step] = False
         elif function == DERIV:
-            out[step] = linear_regression(ts, values, low, high, ts[low])[0]
+            out[step] = linear_regression(ts, values, first, last, ts[first])[0]
         elif function == PREDICT_LINEAR:
-            slope, at = linear_regression(ts, values, low, high, eval_times[step])
+            slope, at = linear_regression(ts, values, first, last, eval_times[step])
             out[step] = slope * first_parameter[step] + at
         elif function == DOUBLE_EXPONENTIAL_SMOOTHING:
             out[step] = smoothed_value(
-                values, low, high, first_parameter[step], second_parameter[step]
+                values, first, last, first_parameter[step], second_parameter[step]
             )
-    return touched
 
 
 @inline
@@ -129,7 +126,7 @@ def row(
     bits: I64,
     begin: int,
     end: int,
-    has_stale: bool,
+    has_stale: bool,  # noqa: FBT001 - numba passes arguments by position
     times: I64,
     eval_times: I64,
     range_ms: int,
@@ -138,43 +135,82 @@ def row(
     scratch: F64,
     scratch_ts: I64,
     scratch_values: F64,
+    state: I64,
+    low: I64,
+    high: I64,
+    frame: F64,
     out: F64,
     present: Bools,
 ) -> int:
     """The value of `function` at each step; returns the samples touched, windows added up.
 
-    times: where each step's window ends, offsets taken off; ascending. The window is
-    (time - range_ms, time]. eval_times: the steps themselves. bits: `values` as integers.
-    scratch arrays: as long as the longest series.
+    times: where each step's window ends, offsets taken off; ascending, one at least. The window
+    is (time - range_ms, time]. eval_times: the steps themselves. bits: `values` as integers.
+    scratch arrays: as long as the longest series. state, low, high, frame: see frames.py; they
+    go from series to series.
     """
-    if function in (LOOKBACK, TIMESTAMP):
-        return lookback_row(function, ts, values, bits, begin, end, times, range_ms, out, present)
-    if len(times) == 0:
-        return 0
+    is_lookback = function in (LOOKBACK, TIMESTAMP)
+    steps = len(times)
     begin = upper_bound(ts, begin, end, times[0] - range_ms)
-    end = upper_bound(ts, begin, end, times[-1])
-    if has_stale:
+    end = upper_bound(ts, begin, end, times[steps - 1])
+    if has_stale and not is_lookback:
         end = without_stale(ts, values, bits, begin, end, scratch_ts, scratch_values)
         begin, ts, values = 0, scratch_ts, scratch_values
-    if function in (RATE, INCREASE, DELTA):
-        return rate_row(function, ts, values, begin, end, times, range_ms, out, present)
-    if function in (IRATE, IDELTA):
-        return instant_rate_row(function, ts, values, begin, end, times, range_ms, out, present)
-    return window_row(
-        function,
-        ts,
-        values,
-        begin,
-        end,
-        times,
-        eval_times,
-        range_ms,
-        first_parameter,
-        second_parameter,
-        scratch,
-        out,
-        present,
-    )
+        state[BEGIN] = -1
+    if not same_times(ts, begin, end, state):
+        find_windows(ts, begin, end, times, range_ms, low, high, state)
+        if is_extrapolated(function):
+            find_factors(
+                function, ts, begin, times, range_ms, low, high, frame[0], frame[1], frame[2]
+            )
+    if has_stale and not is_lookback:
+        state[BEGIN] = -1
+    if is_lookback:
+        return lookback_row(function, ts, values, bits, begin, low, high, has_stale, out, present)
+    if is_extrapolated(function):
+        rate_row(
+            function,
+            values,
+            begin,
+            low,
+            high,
+            range_ms,
+            frame[0],
+            frame[1],
+            frame[2],
+            out,
+            present,
+        )
+    elif function in (IRATE, IDELTA):
+        instant_rate_row(function, ts, values, begin, low, high, out, present)
+    else:
+        window_row(
+            function,
+            ts,
+            values,
+            begin,
+            low,
+            high,
+            eval_times,
+            first_parameter,
+            second_parameter,
+            scratch,
+            out,
+            present,
+        )
+    return state[TOUCHED]
+
+
+@inline
+def is_complete(
+    function: int,
+    has_stale: bool,  # noqa: FBT001 - numba passes arguments by position
+    state: I64,
+) -> bool:
+    """Whether the row just made has a value at every step, told without looking."""
+    if function in (LOOKBACK, TIMESTAMP):
+        return not has_stale and state[LEAST] > 0
+    return is_extrapolated(function) and state[LEAST] > 1
 
 
 @inline
@@ -208,12 +244,17 @@ def rows(
 
     Series i has the samples [begins[i], ends[i]) of ts and values, sorted by time.
     """
+    steps = len(times)
+    if steps == 0:
+        return 0
     bits = values.view(np.int64)
     longest = scratch_length(begins, ends)
     scratch = np.empty(longest if function in (QUANTILE, MAD) else 1, np.float64)
     stale_length = longest if has_stale.any() else 1
     scratch_ts = np.empty(stale_length, np.int64)
     scratch_values = np.empty(stale_length, np.float64)
+    state, low, high = new_state(), np.empty(steps, np.int64), np.empty(steps, np.int64)
+    frame = np.empty((3, steps if is_extrapolated(function) else 1))
     touched = 0
     for i in range(len(begins)):
         touched += row(
@@ -232,21 +273,14 @@ def rows(
             scratch,
             scratch_ts,
             scratch_values,
+            state,
+            low,
+            high,
+            frame,
             out[i],
             present[i],
         )
     return touched
-
-
-@kernel("int64(int64[::1], int64[::1], int64[::1], int64, int64)")
-def samples_between(ts: I64, begins: I64, ends: I64, start: int, end: int) -> int:
-    """How many samples of all series are in (start, end]."""
-    count = 0
-    for i in range(len(begins)):
-        count += upper_bound(ts, begins[i], ends[i], end) - upper_bound(
-            ts, begins[i], ends[i], start
-        )
-    return count
 
 
 @kernel("void(int64[::1], int64[::1], int64[::1], int64, int64, int64[::1], int64[::1])")

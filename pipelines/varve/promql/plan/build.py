@@ -25,8 +25,19 @@ from varve.promql.signatures import FUNCTIONS
 _QUERY_CONTEXT = frozenset({"start", "end", "step", "range"})
 
 _STEP_DEPENDENT = frozenset(
-    "days_in_month day_of_month day_of_week day_of_year hour minute month year predict_linear"
-    " time timestamp".split()
+    {
+        "days_in_month",
+        "day_of_month",
+        "day_of_week",
+        "day_of_year",
+        "hour",
+        "minute",
+        "month",
+        "year",
+        "predict_linear",
+        "time",
+        "timestamp",
+    }
 )
 """Functions whose result depends on the step even if no argument does."""
 
@@ -182,8 +193,8 @@ class _Builder:
             span=expr.span,
         )
         node: Node = plain
-        if expr.op in AGGREGATIONS and _is_fusible(inner):
-            node = nodes.FusedAggregation(plain, inner, span=expr.span)
+        if expr.op in AGGREGATIONS and (source := _fusible(inner)) is not None:
+            node = nodes.FusedAggregation(plain, source, span=expr.span)
         key = ("aggregate", expr.op, id(inner), id(param), grouping, expr.without)
         return self._unique(node, key, invariant=invariant)
 
@@ -246,15 +257,16 @@ class _Builder:
         return self._unique(node, ("instant", selector), invariant=self.is_invariant(rhs))
 
 
-def _is_fusible(node: Node) -> bool:
-    """Whether a kernel can take the samples under `node` straight to groups."""
+def _fusible(node: Node) -> nodes.InstantSelect | nodes.RangeCall | None:
+    """`node` if a kernel can take the samples under it straight to groups."""
     if isinstance(node, nodes.InstantSelect):
-        return not node.selector.smoothed
+        return None if node.selector.smoothed else node
     if not isinstance(node, nodes.RangeCall) or node.func not in RANGE_FUNCTIONS:
-        return False
+        return None
     if node.func == "absent_over_time" or not isinstance(node.source, nodes.RangeSelect):
-        return False
-    return not (node.source.selector.anchored or node.source.selector.smoothed)
+        return None
+    extended = node.source.selector.anchored or node.source.selector.smoothed
+    return None if extended else node
 
 
 def _inner_span(expr: ast.Expr) -> Span:

@@ -6,7 +6,10 @@ Source: Prometheus, promql/durations.go.
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from varve.promql.ast import Duration, NumberLiteral
 from varve.promql.errors import QueryError
@@ -55,19 +58,21 @@ def _seconds(duration: Duration, query: QueryRange) -> float:
 
 
 def _operate(op: str, left: float, right: float) -> float:
-    if op in "/%" and right == 0:
+    if op in ("/", "%") and right == 0:
         raise QueryError("division by zero" if op == "/" else "modulo by zero")
     try:
-        value = {
-            "+": lambda: left + right,
-            "-": lambda: left - right,
-            "*": lambda: left * right,
-            "/": lambda: left / right,
-            "%": lambda: math.fmod(left, right),
-            "^": lambda: left**right,
-            "min": lambda: min(left, right),
-            "max": lambda: max(left, right),
-        }[op]()
+        return _OPERATIONS[op](left, right)
     except (OverflowError, ZeroDivisionError, ValueError):
         return math.inf
-    return value if isinstance(value, float) else math.nan
+
+
+_OPERATIONS: Final[dict[str, Callable[[float, float], float]]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "%": math.fmod,
+    "^": math.pow,
+    "min": min,
+    "max": max,
+}
