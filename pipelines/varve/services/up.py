@@ -32,6 +32,7 @@ WARM_UP_S = 30.0
 
 _POLL_S = 0.1
 _MEASURE_S = 1.0
+_PROGRESS_S = 5.0
 _DRAIN_S = 60.0
 _KAFKA_DEADLINE_S = 15.0
 
@@ -133,7 +134,7 @@ class _Up:
         self._start(self._service(QUERY, self._environment))
         if self._options.demo:
             self._start(self._service(HISTORY, self._environment))
-            self._wait_for(HISTORY)
+            self._wait_for_history()
         if self._settings.collector.enabled:
             self._start(self._service(COLLECTOR, self._environment))
             self._wait_for(COLLECTOR)
@@ -182,6 +183,17 @@ class _Up:
     def _wait_for(self, name: str) -> None:
         while not self._supervisor.is_up(name):
             self._step()
+
+    def _wait_for_history(self) -> None:
+        said = time.monotonic()
+        while not self._supervisor.is_up(HISTORY):
+            self._step()
+            if time.monotonic() - said > _PROGRESS_S:
+                said = time.monotonic()
+                record = read_status(self._home.path).get(HISTORY)
+                if record is not None and "of" in record.detail:
+                    sent, whole = record.detail["samples"], record.detail["of"]
+                    self._say(f"demo-history: {sent:,} of {whole:,} samples sent")
 
     # Running
 
