@@ -17,7 +17,7 @@ from varve.storage.commit import Removal, Step, commit, rewrite
 from varve.storage.files import NewFile, write_file
 from varve.storage.snapshot import Bounds, Follower
 from varve.storage.store import Store
-from varve.storage.table import Table
+from varve.storage.table import Table, create_tables
 
 TABLE = "samples"
 
@@ -34,17 +34,21 @@ def samples(offsets: range, series: int = 1) -> pa.Table:
 
 
 class Rival:
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.table = Table(store, TABLE)
-        self.follower = Follower(store, TABLE)
+    def open(self, root: str, options: dict[str, str]) -> str:
+        """Moves to another store; its table exists."""
+        self.store = Store(root, options)
+        self.table = Table(self.store, TABLE)
+        self.follower = Follower(self.store, TABLE)
+        return "open"
+
+    def create(self, root: str, options: dict[str, str]) -> str:
+        create_tables(Store(root, options))
+        return "created"
 
     def once(self, work: str, expected: int | None, new: int, offset: int) -> str:
         """One try of one piece of work, as after a restart with a checkpoint of old."""
         written = write_file(self.store, TABLE, samples(range(offset, offset + 1)))
-        return self._try(
-            lambda: commit(self.table, [written], transactions={work: Step(expected, new)})
-        )
+        return self._commit(written, work, Step(expected, new))
 
     def until_stored(self, work: str, end: int) -> str:
         """Stores [position, end), planning again from the table after each conflict."""
@@ -56,20 +60,14 @@ class Rival:
                 return f"stored after {conflicts}"
             written = write_file(self.store, TABLE, samples(range(start, end)))
             step = Step(self.table.position(work), end)
-            if self._try(lambda: commit(self.table, [written], transactions={work: step})) == "won":  # noqa: B023
+            if self._commit(written, work, step) == "won":
                 return f"stored after {conflicts}"
             conflicts += 1
 
-    def insist(self, work: str, version: int, offset: int, expected: int | None = None) -> str:
+    def insist(self, work: str, version: int, offset: int) -> str:
         """A commit that leaves its position where it is, until it is in."""
         written = write_file(self.store, TABLE, samples(range(offset, offset + 1)))
-        held = version if expected is None else expected
-        while (
-            self._try(
-                lambda: commit(self.table, [written], transactions={work: Step(held, version)})
-            )
-            != "won"
-        ):
+        while self._commit(written, work, Step(version, version)) != "won":
             pass
         return "won"
 
@@ -82,24 +80,23 @@ class Rival:
         if not chosen:
             return "nothing"
         rows = now.scan(Bounds(), files=chosen).sort_by("ts")
-        removes = [Removal(f.path, f.size) for f in chosen]
-        return self._rewrite(write_file(self.store, TABLE, rows), removes)
-
-    def _rewrite(self, written: NewFile, removes: list[Removal]) -> str:
-        return self._try(lambda: rewrite(self.table, [written], removes))
-
-    @staticmethod
-    def _try(write) -> str:
+        written = write_file(self.store, TABLE, rows)
         try:
-            write()
+            rewrite(self.table, [written], [Removal(f.path, f.size) for f in chosen])
+        except Conflict:
+            return "conflict"
+        return "won"
+
+    def _commit(self, written: NewFile, work: str, step: Step) -> str:
+        try:
+            commit(self.table, [written], transactions={work: step})
         except Conflict:
             return "conflict"
         return "won"
 
 
 def main() -> None:
-    rival = Rival(Store(**json.loads(sys.stdin.readline())))
-    print("ready", flush=True)  # noqa: T201
+    rival = Rival()
     for line in sys.stdin:
         move, arguments, start = json.loads(line)
         while time.monotonic() < start:

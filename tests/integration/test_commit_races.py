@@ -12,13 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import obstore
 import pytest
 from obstore.store import S3Store
 
+from varve.model.errors import NeedsOperator
+from varve.model.schema import TABLES
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
 from varve.storage.snapshot import Bounds, snapshot
@@ -51,23 +52,10 @@ def bucket() -> Iterator[dict[str, str]]:
     server.stdout.close()
 
 
-@pytest.fixture(params=["disk", "s3"])
-def where(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Store, int]:
-    """A store with an empty table, and how many rounds to play there."""
-    if request.param == "disk":
-        store, rounds = Store(str(tmp_path / "with a space")), 300
-    else:
-        options = request.getfixturevalue("bucket")
-        store = Store(f"s3://tables/{tmp_path.name}", options)
-        rounds = int(os.environ.get("VARVE_RACE_ROUNDS", "5"))
-    create_tables(store, (TABLE,))
-    return store, rounds
-
-
 class Rivals:
     """Two writers; `race` lets them loose on one table at the same instant."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self) -> None:
         self.processes = [
             subprocess.Popen(
                 [sys.executable, str(RIVAL)],
@@ -78,15 +66,16 @@ class Rivals:
             )
             for _ in range(2)
         ]
-        for process in self.processes:
-            self._send(process, {"root": store.root, "options": dict(store.options)})
-        for process in self.processes:
-            assert process.stdout.readline() == "ready\n"
+
+    def both(self, move: str, store: Store) -> list[str]:
+        arguments = {"root": store.root, "options": dict(store.options)}
+        return self.race((move, arguments), (move, arguments))
 
     def race(self, *moves: tuple[str, dict[str, object]]) -> list[str]:
         start = time.monotonic() + AHEAD_S
         for process, (move, arguments) in zip(self.processes, moves, strict=True):
-            self._send(process, [move, arguments, start])
+            process.stdin.write(json.dumps([move, arguments, start]) + "\n")
+            process.stdin.flush()
         return [json.loads(process.stdout.readline()) for process in self.processes]
 
     def close(self) -> None:
@@ -95,19 +84,28 @@ class Rivals:
             process.wait(30)
             process.stdout.close()
 
-    @staticmethod
-    def _send(process: subprocess.Popen[str], message: object) -> None:
-        process.stdin.write(json.dumps(message) + "\n")
-        process.stdin.flush()
+
+@pytest.fixture(scope="module")
+def rivals() -> Iterator[Rivals]:
+    both = Rivals()
+    yield both
+    both.close()
 
 
-@contextmanager
-def rivals(store: Store) -> Iterator[Rivals]:
-    both = Rivals(store)
-    try:
-        yield both
-    finally:
-        both.close()
+@pytest.fixture(params=["disk", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Without tables."""
+    if request.param == "disk":
+        return Store(str(tmp_path / "with a space"))
+    return Store(f"s3://tables/{tmp_path.name}", request.getfixturevalue("bucket"))
+
+
+@pytest.fixture
+def where(place: Store, rivals: Rivals) -> tuple[Store, int]:
+    """A store with an empty table that both rivals have opened, and how many rounds to play."""
+    create_tables(place, (TABLE,))
+    rivals.both("open", place)
+    return place, int(os.environ.get("VARVE_RACE_ROUNDS", "300" if place.is_local else "5"))
 
 
 def offsets(store: Store) -> list[int]:
@@ -133,129 +131,101 @@ def _helpers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(RIVAL.parent))
 
 
-def test_of_one_batch_committed_twice_one_is_stored(where):
+def test_of_one_batch_committed_twice_one_is_stored(where, rivals):
     store, rounds = where
-    with rivals(store) as both:
-        for i in range(rounds):
-            batch = {"work": "bulk:t:0", "expected": i or None, "new": i + 1, "offset": i}
-            assert sorted(both.race(("once", batch), ("once", batch))) == ["conflict", "won"]
+    for i in range(rounds):
+        batch = {"work": "bulk:t:0", "expected": i or None, "new": i + 1, "offset": i}
+        assert sorted(rivals.race(("once", batch), ("once", batch))) == ["conflict", "won"]
 
     assert offsets(store) == list(range(rounds))
     assert Table(store, TABLE).position("bulk:t:0") == rounds
 
 
-def test_overlapping_batches_store_every_offset_once(where):
+def test_overlapping_batches_store_every_offset_once(where, rivals):
     store, rounds = where
-    with rivals(store) as both:
-        for i in range(rounds):
-            both.race(
-                ("until_stored", {"work": "bulk:t:0", "end": 100 * i + 100}),
-                ("until_stored", {"work": "bulk:t:0", "end": 100 * i + 50}),
-            )
+    for i in range(rounds):
+        rivals.race(
+            ("until_stored", {"work": "bulk:t:0", "end": 100 * i + 100}),
+            ("until_stored", {"work": "bulk:t:0", "end": 100 * i + 50}),
+        )
 
     assert offsets(store) == list(range(100 * rounds))
     assert Table(store, TABLE).position("bulk:t:0") == 100 * rounds
 
 
-def test_commits_that_leave_the_position_exclude_each_other_and_both_get_in(where):
+def test_commits_that_leave_the_position_exclude_each_other_and_both_get_in(where, rivals):
     store, rounds = where
     table = Table(store, TABLE)
     commit(table, [], transactions={"repair": Step(None, 7)})
-    with rivals(store) as both:
-        for i in range(rounds):
-            both.race(
-                ("insist", {"work": "repair", "version": 7, "offset": 2 * i}),
-                ("insist", {"work": "repair", "version": 7, "offset": 2 * i + 1}),
-            )
+    for i in range(rounds):
+        rivals.race(
+            ("insist", {"work": "repair", "version": 7, "offset": 2 * i}),
+            ("insist", {"work": "repair", "version": 7, "offset": 2 * i + 1}),
+        )
 
     assert offsets(store) == list(range(2 * rounds))
     table.refresh()
     assert table.position("repair") == 7
 
 
-def test_of_two_first_commits_of_a_transaction_one_is_stored(where):
+def test_of_two_first_commits_of_a_transaction_one_is_stored(where, rivals):
     store, rounds = where
-    with rivals(store) as both:
-        for i in range(rounds):
-            first = {"work": f"bulk:t:{i}", "expected": None, "new": 0, "offset": i}
-            assert sorted(both.race(("once", first), ("once", first))) == ["conflict", "won"]
+    for i in range(rounds):
+        first = {"work": f"bulk:t:{i}", "expected": None, "new": 0, "offset": i}
+        assert sorted(rivals.race(("once", first), ("once", first))) == ["conflict", "won"]
 
     assert offsets(store) == list(range(rounds))
 
 
-def test_appends_and_a_rewrite_of_all_files_leave_every_row_once(where):
+def test_appends_and_a_rewrite_of_all_files_leave_every_row_once(where, rivals):
     store, rounds = where
-    with rivals(store) as both:
-        for i in range(rounds):
-            stored, rewritten = both.race(
-                ("until_stored", {"work": "bulk:t:0", "end": i + 1}), ("compact", {})
-            )
-            assert stored == "stored after 0"
-            assert rewritten in {"won", "nothing"}
+    for i in range(rounds):
+        stored, rewritten = rivals.race(
+            ("until_stored", {"work": "bulk:t:0", "end": i + 1}), ("compact", {})
+        )
+        assert stored == "stored after 0"
+        assert rewritten in {"won", "nothing"}
 
     assert offsets(store) == list(range(rounds))
 
 
-def test_rewrites_of_different_files_both_succeed(where):
+def test_rewrites_of_different_files_both_succeed(where, rivals):
     store, rounds = where
     files = append(Table(store, TABLE), 0, 4 * rounds)
-    with rivals(store) as both:
-        for i in range(0, 4 * rounds, 4):
-            ended = both.race(
-                ("compact", {"files": files[i : i + 2]}),
-                ("compact", {"files": files[i + 2 : i + 4]}),
-            )
-            assert ended == ["won", "won"]
+    for i in range(0, 4 * rounds, 4):
+        ended = rivals.race(
+            ("compact", {"files": files[i : i + 2]}),
+            ("compact", {"files": files[i + 2 : i + 4]}),
+        )
+        assert ended == ["won", "won"]
 
     assert offsets(store) == list(range(4 * rounds))
     assert len(snapshot(store, TABLE).files) == 2 * rounds
 
 
-def test_of_rewrites_that_share_a_file_one_succeeds(where):
+def test_of_rewrites_that_share_a_file_one_succeeds(where, rivals):
     store, rounds = where
     files = append(Table(store, TABLE), 0, 3 * rounds)
-    with rivals(store) as both:
-        for i in range(0, 3 * rounds, 3):
-            ended = both.race(
-                ("compact", {"files": files[i : i + 2]}),
-                ("compact", {"files": files[i + 1 : i + 3]}),
-            )
-            assert sorted(ended) == ["conflict", "won"]
+    for i in range(0, 3 * rounds, 3):
+        ended = rivals.race(
+            ("compact", {"files": files[i : i + 2]}),
+            ("compact", {"files": files[i + 1 : i + 3]}),
+        )
+        assert sorted(ended) == ["conflict", "won"]
 
     assert offsets(store) == list(range(3 * rounds))
     assert len(snapshot(store, TABLE).files) == 2 * rounds
 
 
-def test_tables_created_by_two_at_once_are_one_table(where, tmp_path):
-    store, _ = where
-    script = (
-        "import json, sys\n"
-        "from varve.storage.store import Store\n"
-        "from varve.storage.table import create_tables\n"
-        "sys.stdin.readline()\n"
-        "create_tables(Store(**json.loads(sys.argv[1])))\n"
-    )
-    fresh = Store(f"{store.root}/created", store.options)
-    arguments = json.dumps({"root": fresh.root, "options": dict(fresh.options)})
-    creators = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, arguments],
-            stdin=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        for _ in range(2)
-    ]
-    for creator in creators:
-        creator.communicate(b"go\n", timeout=120)
+def test_tables_created_by_two_at_once_are_one_table(place, rivals):
+    assert rivals.both("create", place) == ["created", "created"]
 
-    assert [c.returncode for c in creators] == [0, 0]
-    assert Table(fresh, TABLE).version == 0
+    assert [Table(place, name).version for name in TABLES] == [0] * len(TABLES)
 
 
 def test_this_s3_refuses_to_overwrite_and_another_is_refused(bucket, monkeypatch):
     store = Store("s3://tables/probe", bucket)
     store.require_conditional_put()
-    from varve.model.errors import NeedsOperator
 
     plain = obstore.put
     monkeypatch.setattr(obstore, "put", lambda s, p, b, **_: plain(s, p, b))
