@@ -12,14 +12,17 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.unit.promql.strategies import expressions
 from varve.promql.ast import (
+    Aggregate,
     Binary,
     Call,
+    Cardinality,
     DurationExpr,
     MatrixSelector,
     NumberLiteral,
     StringLiteral,
     Subquery,
     Unary,
+    VectorMatching,
     VectorSelector,
 )
 from varve.promql.cursor import ParseError
@@ -90,7 +93,9 @@ def is_known_to_oracle(expr):
 def is_newer_than_oracle(node):
     match node:
         case VectorSelector(offset=offset):
-            return node.anchored or node.smoothed or isinstance(offset, DurationExpr)
+            is_keyword = node.name.lower() in ("anchored", "smoothed")  # no names there
+            extended = node.anchored or node.smoothed
+            return is_keyword or extended or isinstance(offset, DurationExpr)
         case MatrixSelector(range=duration):
             return isinstance(duration, DurationExpr)
         case Subquery():
@@ -112,22 +117,40 @@ def _is_printed(node):
     match node:
         case Unary(op="+"):
             return False  # dropped
+        case Aggregate(grouping=labels):
+            return all(map(_is_plain_label, labels))
+        case Binary(matching=VectorMatching() as matching):
+            # It prints no ignoring () before group_left.
+            grouped = matching.cardinality in (Cardinality.MANY_TO_ONE, Cardinality.ONE_TO_MANY)
+            lost = grouped and not matching.labels and not matching.on
+            return not lost and all(map(_is_plain_label, matching.labels + matching.include))
         case NumberLiteral():
             return not node.is_duration  # becomes a number
         case StringLiteral(value=value):
             return _is_plain(value)  # bytes become code points
         case VectorSelector():
             texts = [matcher.value for matcher in node.matchers]
-            return all(map(_is_plain, texts)) and _is_in_ms(node.offset)
+            plain = all(map(_is_plain, texts))
+            return plain and _is_in_ms(node.offset) and not _is_before_1970(node.at)
         case MatrixSelector(range=duration):
             return _is_in_ms(duration)
         case Subquery():
-            return all(map(_is_in_ms, (node.range, node.step, node.offset)))
+            in_ms = all(map(_is_in_ms, (node.range, node.step, node.offset)))
+            return in_ms and not _is_before_1970(node.at)
     return True
+
+
+def _is_before_1970(at):
+    return at is not None and isinstance(at.at, int) and at.at < 0  # printed as 0
 
 
 def _is_plain(text):
     return text.isascii() and text.isprintable()
+
+
+def _is_plain_label(label):
+    """Others are printed without quotes."""
+    return label.isidentifier() and label.isascii() and label.lower() not in ("inf", "nan")
 
 
 def _is_in_ms(duration):
