@@ -16,7 +16,7 @@ for python in "$(PYTHON)" python3.11 python3 python "$$(uv python find --system 
     PYTHONPATH=pipelines exec "$$python" -m varve.setup $(1); \
   fi; \
 done; \
-echo 'varve: Varve needs Python 3.11 and none is on PATH: install it (Debian 12: python3.11-venv;' \
+echo 'Set-up stopped. Varve needs Python 3.11 and none is on PATH: install it (Debian 12: python3.11-venv;' \
   'else `uv python install 3.11` or pyenv), or name it with PYTHON=/path/to/python3.11.' >&2; exit 1
 endef
 
@@ -33,6 +33,7 @@ setup: ## Environment, packages and jars, in .venv; again in seconds when comple
 
 .PHONY: demo
 demo: setup ## This machine's metrics from Kafka to a chart; FOR=120 ends it after 120 seconds
+	$(call SETUP,preflight)
 	@.venv/bin/varve up --demo $(if $(FOR),--for $(FOR))
 
 ##@ Work on it
@@ -56,6 +57,10 @@ test: setup-dev ## The whole suite; ARGS="tests/unit -k name" for a part
 format: setup-dev ## Format the code, fix what ruff can fix
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+
+.PHONY: dist
+dist: setup ## For a cluster, in dist/: wheel, executor environment, jobs, jars
+	$(call SETUP,pack)
 
 .PHONY: lock
 lock: setup-dev ## Write lock files and jar sums anew from pyproject.toml and conf/ivy-*.xml; UPGRADE=1

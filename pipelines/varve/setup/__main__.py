@@ -1,4 +1,4 @@
-"""What the Makefile runs: `python -m varve.setup install | preflight | lock`."""
+"""What the Makefile runs: `python -m varve.setup install | preflight | lock | pack`."""
 
 import argparse
 import fcntl
@@ -15,6 +15,7 @@ from varve.setup.installer import Installer, pip_settings
 from varve.setup.jars import Ivy, differences, expected_sums, install_jars, jars_folder
 from varve.setup.java import find_java
 from varve.setup.locks import write_jar_sums, write_locks
+from varve.setup.pack import pack
 from varve.setup.preflight import preflight
 from varve.setup.proxies import java_options
 
@@ -28,10 +29,10 @@ def main() -> int:
         with _alone(ROOT):
             arguments.run(arguments)
     except SetupError as error:
-        complain(f"varve: {error}")
+        complain(f"Set-up stopped. {error}")
         return 1
     except KeyboardInterrupt:
-        complain("varve: interrupted; run it again and it goes on where it stopped.")
+        complain("Interrupted: run it again and it goes on where it stopped.")
         return 130
     return 0
 
@@ -45,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     lock = verbs.add_parser("lock", help="write the lock files and the jars' sums anew")
     lock.add_argument("--upgrade", action="store_true", help="to the newest versions allowed")
     lock.set_defaults(run=_lock)
+    packing = verbs.add_parser("pack", help="fill dist/ with what a cluster gets")
+    packing.set_defaults(run=_pack)
     check = verbs.add_parser("preflight", help="whether this machine can run Varve")
     check.set_defaults(run=_preflight)
     return parser
@@ -76,6 +79,10 @@ def _lock(arguments: argparse.Namespace) -> None:
     write_locks(ROOT, environment.python, dict(os.environ), upgrade=arguments.upgrade)
     write_jar_sums(ROOT, find_java(os.environ), _ivy(environment))
     say("Run `make setup-dev` to install what changed.")
+
+
+def _pack(_: argparse.Namespace) -> None:
+    pack(Environment(ROOT), dict(os.environ), ROOT / "dist")
 
 
 def _ivy(environment: Environment) -> Ivy:

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from varve.setup.console import SetupError, say
@@ -84,24 +84,16 @@ class Environment:
                 count = f"{len(missing)} package{'s' * (len(missing) > 1)}"
                 size = download_size(self.root / lock)
                 say(f"Installing {count} of {lock} with {installer.name}{size} ...")
-                installer.install(self._part(lock, missing))
+                # Only those: the installer looks at, and tells of, nothing that is there already.
+                part = self.scratch / lock
+                part.write_text(lock_part(self.root / lock, missing))
+                installer.install(part)
         if not self._checkout_installed():
             say("Installing the varve command ...")
             installer.install_checkout(self.root)
             self._write_state(project=_digest(self.root))
         shutil.rmtree(self.scratch)
         self._write_state(under_way=False)
-
-    def _part(self, lock: str, names: list[str]) -> Path:
-        """A file of the same name in the scratch folder with the entries of `names` alone.
-
-        So the installer looks at, and tells of, nothing that is there already.
-        """
-        entries = re.split(r"^(?=[A-Za-z0-9])", (self.root / lock).read_text(), flags=re.MULTILINE)
-        wanted = [e for e in entries if normalised(re.split(r"[\[=]", e)[0]) in names]
-        part = self.scratch / lock
-        part.write_text("".join(wanted))
-        return part
 
     def _make(self, installer: Installer) -> None:
         fault = self._fault()
@@ -178,6 +170,12 @@ def pinned(lock: Path) -> dict[str, str]:
     """Normalised name → version of every requirement in a lock file."""
     found = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", lock.read_text(), re.MULTILINE)
     return {normalised(name): version for name, version in found}
+
+
+def lock_part(lock: Path, names: Collection[str]) -> str:
+    """The entries of `names` (normalised) of a lock file, as the text of one."""
+    entries = re.split(r"^(?=[A-Za-z0-9])", lock.read_text(), flags=re.MULTILINE)
+    return "".join(entry for entry in entries if normalised(re.split(r"[\[=]", entry)[0]) in names)
 
 
 def download_size(lock: Path) -> str:

@@ -89,6 +89,18 @@ class Installer:
             f"{self.name} could not install the checkout itself",
         )
 
+    def install_into(self, target: Path, lock: Path, wheel: Path) -> None:
+        """Modules of `lock` and of the wheel file `wheel` into the folder `target`; no commands."""
+        command = [*self._command(), "--quiet", "--no-deps", "--target", str(target)]
+        self._run(
+            [*command, "--require-hashes", "--only-binary", ":all:", "-r", str(lock)],
+            f"{self.name} could not install {lock.name}",
+        )
+        scripts = target / "bin"  # they name this machine's Python
+        shutil.rmtree(scripts, ignore_errors=True)
+        self._run([*command, str(wheel)], f"{self.name} could not install {wheel.name}")
+        shutil.rmtree(scripts)
+
     def _command(self) -> list[str]:
         if self._uv:
             return [self._uv, "pip", "install", "--python", str(self._python)]
