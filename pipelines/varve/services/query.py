@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import signal
 import socket
@@ -12,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psutil
 import uvicorn
 from deltalake.exceptions import DeltaError
 
@@ -24,6 +22,7 @@ from varve.model.clock import SystemClock
 from varve.model.errors import NeedsOperator
 from varve.promql.kernels import warm_up
 from varve.promql.limits import Limits
+from varve.services.ports import require_free
 from varve.services.status import ComponentStatus, State
 from varve.settings import Settings
 from varve.storage.store import Store
@@ -201,25 +200,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
-        except OSError as err:
-            raise NeedsOperator(_refused(host, port, err)) from err
+        except OSError:
+            require_free(host, port, "query.port")  # says what is wrong
+            raise
         yield listener
-
-
-def _refused(host: str, port: int, err: OSError) -> str:
-    if err.errno == errno.EADDRINUSE:
-        return f"port {port} is taken{_holder(port)}: set query.port (VARVE_QUERY__PORT) to another"
-    return f"cannot listen on {host}:{port}: {err.strerror}; correct query.host and query.port"
-
-
-def _holder(port: int) -> str:
-    try:
-        connections = psutil.net_connections("tcp")
-    except psutil.AccessDenied:
-        return ""
-    for connection in connections:
-        if connection.status != psutil.CONN_LISTEN or connection.pid is None:
-            continue
-        if connection.laddr and connection.laddr.port == port:
-            return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
-    return ""

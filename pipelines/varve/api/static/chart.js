@@ -1,8 +1,8 @@
 // The line chart and its legend.
 
-import { axisNumber, clock, seriesName, shortNumber, splitCommon } from "./format.js";
+import { axisNumbers, axisTimes, clock, seriesName, shortNumber, splitCommon } from "./format.js";
 
-const HEIGHT = 380;
+const HEIGHT = 360;
 const COLOURS = 10;
 const LEGEND_ROWS = 50;
 
@@ -24,11 +24,13 @@ export class Chart {
     const points = Math.round((times.end - times.start) / times.step) + 1;
     const xs = Array.from({ length: points }, (_, i) => times.start + i * times.step);
     const { common, rest } = splitCommon(matrix.map((series) => series.metric));
+    const keys = new Set(rest.flatMap(Object.keys));
+    const only = keys.size === 1 ? [...keys][0] : null; // its values are names enough
     this.times = times;
-    this.common = common;
+    this.head = legendHead(matrix.length, common, only);
     this.series = matrix.map((series, i) => ({
       name: names[i],
-      label: seriesName(rest[i]) === "{}" ? names[i] : seriesName(rest[i]),
+      label: only ? (rest[i][only] ?? `no ${only}`) : legendName(rest[i], names[i]),
       values: column(series.values ?? [], times, points),
     }));
     this.data = [xs, ...this.series.map((series) => series.values)];
@@ -66,7 +68,7 @@ export class Chart {
     return {
       width: this.plot.clientWidth,
       height: HEIGHT,
-      padding: [12, 16, 0, 0],
+      padding: [12, 26, 0, 0],
       legend: { show: false },
       focus: { alpha: 0.25 },
       cursor: {
@@ -79,12 +81,8 @@ export class Chart {
         y: { range: (_, low, high) => bounds(low, high) },
       },
       axes: [
-        { ...axis, space: 80 },
-        {
-          ...axis,
-          size: 64,
-          values: (_, splits) => splits.map((v) => axisNumber(v, Math.abs(splits[1] - splits[0]) || 1)),
-        },
+        { ...axis, space: 90, size: 46, values: (_, marks, __, ___, apart) => axisTimes(marks, apart) },
+        { ...axis, size: 64, values: (_, marks) => axisNumbers(marks) },
       ],
       series: [
         {},
@@ -136,9 +134,7 @@ export class Chart {
   #buildLegend() {
     this.legendShape = this.data;
     const head = element("div", "legend-head");
-    const shared = seriesName(this.common);
-    const many = `${this.series.length} series`;
-    head.append(element("span", "shared", shared === "{}" ? many : `${many} of ${shared}`), element("span", "when"));
+    head.append(element("span", "shared", this.head), element("span", "when"));
     const shown = this.all ? this.series : this.series.slice(0, LEGEND_ROWS);
     const rows = shown.map((series, i) => this.#row(series, i));
     this.legend.replaceChildren(head, ...rows);
@@ -189,6 +185,16 @@ export class Chart {
       this.drawn.setSize({ width: this.plot.clientWidth, height: HEIGHT });
     }
   }
+}
+
+function legendHead(count, common, only) {
+  const shared = seriesName(common);
+  return `${count} series${shared === "{}" ? "" : ` of ${shared}`}${only ? ` by ${only}` : ""}`;
+}
+
+function legendName(rest, whole) {
+  const name = seriesName(rest);
+  return name === "{}" ? (whole === "{}" ? "value" : whole) : name;
 }
 
 const DASHES = [undefined, [7, 3], [2, 3]];

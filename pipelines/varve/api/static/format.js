@@ -13,14 +13,34 @@ export function shortNumber(value) {
   return trim((value / unit).toPrecision(4)) + prefix;
 }
 
-export function axisNumber(value, increment) {
-  if (value === 0) return "0";
-  const size = Math.abs(value);
-  if (size >= 1e16 || size < 1e-10) return value.toExponential(1);
+// The marks of an axis, all in the unit that suits the largest.
+export function axisNumbers(marks) {
+  const largest = Math.max(...marks.map(Math.abs));
+  if (largest >= 1e16 || (largest < 1e-9 && largest > 0)) return marks.map((mark) => mark.toExponential(1));
   const [unit, prefix] =
-    size >= 1 && size < 1000 ? [1, ""] : (PREFIXES.find(([unit]) => size >= unit) ?? PREFIXES.at(-1));
-  const digits = Math.max(0, Math.min(6, Math.ceil(-Math.log10(increment / unit) - 1e-9)));
-  return (value / unit).toFixed(digits) + prefix;
+    largest >= 1 && largest < 10000 ? [1, ""] : (PREFIXES.find(([unit]) => largest >= unit) ?? [1, ""]);
+  const apart = Math.abs(marks[1] - marks[0]) / unit || 1;
+  const digits = Math.max(0, Math.min(6, Math.ceil(-Math.log10(apart) - 1e-9)));
+  return marks.map((mark) => (mark === 0 ? "0" : (mark / unit).toFixed(digits) + prefix));
+}
+
+// The marks of a time axis, seconds apart by `apart`; the day is said where it begins.
+export function axisTimes(marks, apart) {
+  let before = "";
+  return marks.map((mark) => {
+    const date = new Date(mark * 1000);
+    const day = date.toLocaleDateString([], { day: "numeric", month: "short" });
+    if (apart >= 86400) return day;
+    const time = date.toLocaleTimeString([], {
+      hour12: false,
+      hour: "2-digit",
+      minute: "2-digit",
+      ...(apart < 60 ? { second: "2-digit" } : {}),
+    });
+    const first = day !== before;
+    before = day;
+    return first ? `${time}\n${day}` : time;
+  });
 }
 
 export function clock(seconds, withDate) {

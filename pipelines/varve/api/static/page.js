@@ -35,6 +35,7 @@ function start() {
   fillSelect($("step"), STEPS, (value) => change({ step: value }));
   fillSelect($("refresh"), Object.keys(REFRESHES), (value) => change({ refresh: value }));
   $("end").onchange = () => change({ end: $("end").value ? String(new Date($("end").value).getTime() / 1000) : "" });
+  $("pick").onclick = () => change({ end: String(Math.floor(Date.now() / 1000)) });
   $("now").onclick = () => change({ end: "" });
   $("ask").onsubmit = (event) => {
     event.preventDefault();
@@ -90,7 +91,8 @@ function showState() {
   $("step").value = state.step;
   $("refresh").value = state.refresh;
   $("end").value = state.end === "" ? "" : local(Number(state.end));
-  $("now").hidden = state.end === "";
+  $("now").hidden = $("end").hidden = state.end === "";
+  $("pick").hidden = state.end !== "";
   const graph = state.tab === "graph";
   $("graph").hidden = !graph;
   $("table").hidden = graph;
@@ -164,8 +166,9 @@ function showNothing(text) {
 
 function showError(error) {
   $("error").hidden = !error;
-  $("error").textContent = error ? error.message : "";
+  $("error").textContent = error ? error.message.replace('invalid parameter "query": ', "") : "";
   $("expression").ariaInvalid = String(Boolean(error));
+  $("answer").classList.toggle("outdated", Boolean(error));
   editor.unmark();
   if (error?.position) editor.mark(error.position);
   window.varve.error = error ? error.message : null;
