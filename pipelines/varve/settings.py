@@ -21,10 +21,12 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from varve.model.errors import NeedsOperator
+from varve.model.resources import conf_dir
 
 ENV_PREFIX = "VARVE_"
 # Read before the tree exists: where the file is.
@@ -76,7 +78,7 @@ class Kafka(Section):
     port: int = Field(9092, ge=1, le=65535)
     """Port of the broker that `varve up` starts. 9092 as everywhere."""
     controller_port: int = Field(9093, ge=1, le=65535)
-    """Controller port of that broker."""
+    """Controller port of that broker. 9093, next to it."""
     partitions: int = Field(4, ge=1, le=10_000)
     """Partitions of a topic that Varve creates. 4: two cores and room to double."""
     retention_s: int = Field(7_200, gt=0)
@@ -84,10 +86,18 @@ class Kafka(Section):
     retention_bytes: int = Field(1_000_000_000, gt=0)
     """Bytes it keeps, all topics together. 1 GB: a laptop's disk."""
     heap_mb: int = Field(512, ge=128)
-    """Its Java heap in MiB."""
+    """Its Java heap in MiB. 512: room for one machine's load, the rest is disk cache."""
     topics: Topics = Topics()
     options: dict[str, Secret] = {}
-    """Further options of Kafka clients by Kafka's names (security.protocol, ...)."""
+    """Further options of Kafka clients by Kafka's names (security.protocol, ...); in a variable of
+    the environment with underscores for dots."""
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _dotted(cls, options: object) -> object:
+        if not isinstance(options, dict):
+            return options
+        return {str(name).replace("_", "."): value for name, value in options.items()}
 
     def servers(self) -> str:
         """Where Kafka is: what is set, else the broker that `varve up` starts."""
@@ -118,14 +128,16 @@ class Ingest(Section):
     max_messages_per_batch: int = Field(20_000, gt=0)
     """Kafka messages one batch takes at most. Bounds its memory: about 1,000 samples each."""
     max_message_bytes: int = Field(8 * 2**20, gt=0)
-    """Bytes of one message; longer ones are refused. 8 MiB: eight times what Kafka takes unasked."""
+    """Bytes of one message; longer ones are refused. 8 MiB: eight times what Kafka takes
+    unasked."""
     max_future_s: int = Field(600, ge=0)
     """Seconds a sample's timestamp may be ahead of the broker's clock. 10 min: a wrong clock is
     seen as one, a slightly fast one is not."""
     late_after_s: int = Field(7_200, gt=0)
-    """Samples older than this go to files of their own, so that recent files stay narrow. 2 h."""
+    """Seconds after which a sample is late: late ones go to files of their own, so that recent
+    files stay narrow. 2 h: longer than most outages of a producer."""
     complete_every_s: float = Field(2.0, gt=0)
-    """Seconds between notes of how far input is complete."""
+    """Seconds between notes of how far input is complete. 2, as often as batches are stored."""
     on_expired_offsets: str = Field("stop", pattern="^(stop|count)$")
     """stop: when Kafka has dropped offsets not yet stored, stop and say so. count: go on, and note
     the gap in the commit."""
@@ -133,23 +145,29 @@ class Ingest(Section):
 
 class Rollup(Section):
     trigger_s: float = Field(5.0, gt=0)
-    """Seconds between looks at the table below."""
+    """Seconds between looks at the table below. 5: a minute is closed well before the next ends."""
     grace_s: float = Field(10.0, ge=0)
     """Seconds a window stays open after everything produced before its end is stored. 10: samples
     of clients that batch arrive before their window closes, later ones are repairs."""
     repair_every_s: float = Field(60.0, ge=0)
-    """Seconds for which late samples are gathered before their windows are repaired."""
+    """Seconds for which late samples are gathered before their windows are repaired. 60: a
+    straggler that comes in pieces costs one repair."""
     repair_keys: int = Field(100_000, gt=0)
-    """Windows that, once touched, are repaired without waiting for repair_every_s."""
+    """Windows that, once touched, are repaired without waiting for repair_every_s. 100,000: a
+    backfill need not wait."""
 
 
 class Retention(Section):
     samples_days: float = Field(15, ge=0.01)
     """Days raw samples are kept. Samples older than four fifths of it are refused."""
     rollup_1m_days: float = Field(30, gt=0)
+    """Days 1-minute rollups are kept. Longer than samples, so that they can take their place."""
     rollup_5m_days: float = Field(90, gt=0)
+    """Days 5-minute rollups are kept. A quarter of a year on one chart."""
     rollup_1h_days: float = Field(395, gt=0)
+    """Days hourly rollups are kept. 13 months: this month against the same one last year."""
     rollup_1d_days: float = Field(395, gt=0)
+    """Days daily rollups are kept. 13 months, as the hourly ones."""
 
     @model_validator(mode="after")
     def _each_tier_outlives_the_one_below(self) -> Retention:
@@ -166,11 +184,12 @@ class Query(Section):
     host: str = "127.0.0.1"
     """Address the query service listens on. Loopback: it has no authentication."""
     port: int = Field(9690, ge=1, le=65535)
+    """Port it listens on. 9690: free on machines that run Prometheus (9090)."""
     lookback_s: int = Field(300, gt=0)
     """Seconds an instant selector looks back. 300 as in Prometheus: dashboards moved here keep
     their answers."""
     poll_ms: int = Field(250, ge=10)
-    """Milliseconds between looks at the tables' logs."""
+    """Milliseconds between looks at the tables' logs. 250: a small part of an answer's age."""
     max_points: int = Field(11_000, gt=0)
     """Points of one series in a range query. 11,000 as in Prometheus."""
     max_samples: int = Field(50_000_000, gt=0)
@@ -178,14 +197,14 @@ class Query(Section):
     timeout_s: float = Field(120, gt=0)
     """Seconds one query may take. 120 as in Prometheus."""
     cache_mb: int = Field(512, ge=16)
-    """MiB of decoded files kept in memory."""
+    """MiB of decoded files kept in memory. 512: a small part of a laptop's memory."""
 
 
 class Collector(Section):
     enabled: bool = True
     """Whether `varve up` measures this machine."""
     interval_s: float = Field(5.0, gt=0)
-    """Seconds between measurements."""
+    """Seconds between measurements. 5: a spike of ten seconds shows."""
     instance: str = ""
     """Label instance of its series. Empty: this machine's name."""
 
@@ -194,20 +213,22 @@ class Demo(Section):
     days: float = Field(8, gt=0)
     """Days of generated history. 8: a week for a baseline and a day to compare."""
     interval_s: int = Field(60, gt=0)
-    """Seconds between its samples."""
+    """Seconds between its samples. 60: a million samples in all."""
     seed: int = 1
     """Equal seeds and end times give equal values."""
 
 
 class Supervision(Section):
     attempts: int = Field(5, ge=0)
-    """Restarts of a component in a row before `varve up` gives up."""
+    """Restarts of a component in a row before `varve up` gives up. 5: half a minute of trying."""
     backoff_s: float = Field(1.0, gt=0)
-    """Seconds before the first restart; each further one waits twice as long."""
+    """Seconds before the first restart; each further one waits twice as long. 1: most causes
+    pass."""
     healthy_after_s: float = Field(60, gt=0)
-    """Seconds a component must run for its restarts to be forgotten."""
+    """Seconds a component must be ready for its restarts to be forgotten. 60: past its start."""
     log_bytes: int = Field(10_000_000, gt=0)
-    """Bytes of a component's log before it is rotated; three older ones are kept."""
+    """Bytes of a component's log before it is rotated; three older ones are kept. 10 MB can still
+    be opened in an editor."""
 
 
 class Settings(Section):
@@ -242,31 +263,37 @@ def load(
 ) -> tuple[Settings, dict[str, str]]:
     """The settings, and for every key that is not a default ("kafka.port") where it came from.
 
-    overrides: options of the command line by dotted key. file: by default that of VARVE_CONFIG.
+    overrides: options of the command line by dotted key. file: by default that of VARVE_CONFIG,
+    else the checkout's conf/varve.toml.
     Raises NeedsOperator for a missing file, bad TOML, an unknown key (naming the nearest) or a
     value out of bounds.
     """
     env = os.environ if env is None else env
     origins: dict[str, str] = {}
     tree: dict[str, Any] = {}
-    if file is None and env.get(CONFIG_ENV):
-        file = Path(env[CONFIG_ENV])
+    if file is None:
+        file = Path(env[CONFIG_ENV]) if env.get(CONFIG_ENV) else _default_file()
     if file is not None:
         tree = _read(file)
         origins |= dict.fromkeys(_keys(tree), str(file))
     for name, value in sorted(env.items()):
         if name.startswith(ENV_PREFIX) and name != CONFIG_ENV:
             key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
-            _put(tree, key, value)
+            _put(tree, key, value, name)
             origins[key] = name
     for key, value in (overrides or {}).items():
         if value is not None:
-            _put(tree, key, value)
+            _put(tree, key, value, "command line")
             origins[key] = "command line"
     try:
         return Settings.model_validate(tree), origins
     except ValidationError as err:
         raise NeedsOperator("\n".join(_explain(e, origins) for e in err.errors())) from err
+
+
+def _default_file() -> Path | None:
+    file = conf_dir() / "varve.toml"
+    return file if file.is_file() else None
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -278,10 +305,12 @@ def _read(file: Path) -> dict[str, Any]:
         raise NeedsOperator(f"{file} is not valid TOML: {err}") from err
 
 
-def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
     *sections, last = key.split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise NeedsOperator(f"{origin}: {section} is a section of settings, not a value")
     tree[last] = value
 
 

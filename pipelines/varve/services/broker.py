@@ -156,7 +156,7 @@ def cluster_id(config: BrokerConfig) -> str:
 
 def answers(bootstrap_servers: str, *, cluster: str | None = None, timeout_s: float = 1.0) -> bool:
     """Whether a broker, of that cluster if one is given, answers there within timeout_s seconds."""
-    if not any(_accepts(server) for server in bootstrap_servers.split(",")):
+    if not reachable(bootstrap_servers):
         return False
     try:
         admin = KafkaAdminClient(
@@ -171,6 +171,11 @@ def answers(bootstrap_servers: str, *, cluster: str | None = None, timeout_s: fl
         return False
     finally:
         admin.close()
+
+
+def reachable(bootstrap_servers: str) -> bool:
+    """Whether one of them accepts a connection within a second each."""
+    return any(_accepts(server) for server in bootstrap_servers.split(","))
 
 
 class Broker:

@@ -1,0 +1,49 @@
+"""`varve reset`: delete what a home holds."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from varve.model.errors import NeedsOperator
+from varve.services.home import Home
+from varve.settings import Settings
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = """\
+Deletes the data of a home: tables, the broker's messages, logs. Software, settings and
+tables kept elsewhere (storage.root) stay. Refuses while a `varve up` has the home.
+"""
+    parser.epilog = """\
+examples:
+  varve reset                      shows what there is, and asks
+  varve reset --home /data/varve --yes
+"""
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    home = Home.at(settings.home)
+    if not home.path.is_dir() or not home.size_bytes():
+        print(f"nothing to delete in {home.path}")
+        return 0
+    with home.held():
+        sizes = home.size_bytes()
+        print(f"in {home.path}:")
+        for name, size in sizes.items():
+            print(f"  {name:<20} {size / 2**20:>10,.1f} MiB")
+        if settings.storage.root:
+            print(f"  the tables in {settings.storage.root} stay")
+        if not args.yes and not _agreed():
+            print("nothing was deleted")
+            return 1
+        home.delete_data()
+        print(f"deleted {sum(sizes.values()) / 2**20:,.1f} MiB")
+    return 0
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        raise NeedsOperator("nobody is there to ask: say --yes to delete all this")
+    return input("Delete all of it? [y/N] ").strip().lower() in {"y", "yes"}

@@ -1,0 +1,113 @@
+"""The settings as text: what is in force and why, and the commented file to start from."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from varve.settings import Settings
+
+DEFAULT = "default"
+_HIDDEN = "***"
+_HEADER = """\
+# Settings of Varve: every one there is, commented out at its default.
+#
+# A checkout reads this file; an installed Varve reads the one named by --config or VARVE_CONFIG.
+# A variable VARVE_SECTION__KEY (VARVE_KAFKA__PORT=9192) beats the file, an option of the command
+# line beats both. `varve config` prints what is in force and where it came from.
+#
+# Written by `varve config --template`.
+"""
+
+
+class Line(NamedTuple):
+    """One setting in force. value: as in TOML, secrets hidden. origin: default, a file, a variable,
+    or the command line.
+    """
+
+    key: str
+    value: str
+    origin: str
+
+
+class Setting(NamedTuple):
+    """One setting there is, by dotted key."""
+
+    key: str
+    field: FieldInfo
+
+
+def settings_there_are(tree: type[BaseModel] = Settings, prefix: str = "") -> Iterator[Setting]:
+    """Every leaf; those of a section before those of its sub-sections, as TOML wants them."""
+    sections = {}
+    for name, field in tree.model_fields.items():
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            sections[name] = nested
+        else:
+            yield Setting(prefix + name, field)
+    for name, nested in sections.items():
+        yield from settings_there_are(nested, f"{prefix}{name}.")
+
+
+def in_force(settings: Settings, origins: Mapping[str, str]) -> list[Line]:
+    """Every setting; an option of a table (kafka.options) has its own origin."""
+    lines = []
+    for key, _ in settings_there_are():
+        value = _at(settings, key)
+        within = {k: o for k, o in origins.items() if k == key or k.startswith(f"{key}.")}
+        lines.append(Line(key, _toml(value), ", ".join(sorted(set(within.values()))) or DEFAULT))
+    return lines
+
+
+def template() -> str:
+    """The text of conf/varve.toml."""
+    parts, section = [_HEADER], ""
+    for key, field in settings_there_are():
+        here, _, name = key.rpartition(".")
+        if here != section:
+            section = here
+            parts.append(f"[{section}]\n")
+        says = " ".join((field.description or "").split())
+        if bounds := _bounds(field):
+            says += f" ({bounds})"
+        comment = textwrap.fill(says, 98, initial_indent="# ", subsequent_indent="# ")
+        default = field.get_default(call_default_factory=True)
+        parts.append(f"{comment}\n#{name} = {_toml(default)}\n")
+    return "\n".join(parts)
+
+
+def _bounds(field: FieldInfo) -> str:
+    said = {
+        type(bound): getattr(bound, type(bound).__name__.lower())
+        for bound in field.metadata
+        if isinstance(bound, Ge | Gt | Le | Lt)
+    }
+    if Ge in said and Le in said:
+        return f"{said[Ge]:,} to {said[Le]:,}"
+    words = {Ge: "at least", Gt: "over", Le: "at most", Lt: "under"}
+    return ", ".join(f"{words[kind]} {limit:,}" for kind, limit in said.items())
+
+
+def _at(settings: Settings, key: str) -> Any:
+    value: Any = settings
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return json.dumps(_HIDDEN)
+    if isinstance(value, dict):
+        inner = ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    return json.dumps(str(value), ensure_ascii=False)

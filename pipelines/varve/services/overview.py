@@ -1,0 +1,131 @@
+"""What `varve status` tells: components, lag, progress, refusals, as far as each can be known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from varve.model.clock import Clock, SystemClock
+from varve.model.errors import VarveError
+from varve.services import broker
+from varve.services.home import Home
+from varve.services.progress import Lag, Progress, lags, progress
+from varve.services.status import Record, read_status
+from varve.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentView:
+    """state: as it said itself, or dead if its process is gone without saying so. up_ms: how long
+    the process has run; None if it does not. note: what it says of itself, for a person.
+    """
+
+    name: str
+    state: str
+    pid: int | None
+    up_ms: int | None
+    restarts: int
+    note: str
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """lag and progress are None where they cannot be known; then the reason is beside them."""
+
+    home: str
+    components: tuple[ComponentView, ...]
+    lag: tuple[Lag, ...] | None
+    lag_unknown: str
+    progress: Progress | None
+    progress_unknown: str
+
+    def lag_by_query(self) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        for lag in self.lag or ():
+            counts[lag.query] += lag.messages
+        return dict(counts)
+
+    def as_json(self) -> dict[str, Any]:
+        partitions = [
+            {
+                "query": lag.query,
+                "topic": lag.partition.topic,
+                "partition": lag.partition.number,
+                "end": lag.end,
+                "stored": lag.stored,
+                "messages": lag.messages,
+            }
+            for lag in self.lag or ()
+        ]
+        return {
+            "home": self.home,
+            "components": [asdict(c) for c in self.components],
+            "lag": partitions if self.lag is not None else None,
+            "lag_unknown": self.lag_unknown or None,
+            "progress": asdict(self.progress) if self.progress else None,
+            "progress_unknown": self.progress_unknown or None,
+        }
+
+
+def overview(settings: Settings, clock: Clock | None = None) -> Overview:
+    """Takes a second or two; never raises for what is merely not running."""
+    home = Home.at(settings.home)
+    settings = settings.model_copy(update={"home": home.path})
+    done, done_unknown = _progress(settings)
+    lag, lag_unknown = _lag(settings) if done else (None, "there are no tables yet")
+    now_ms = (clock or SystemClock()).now_ms()
+    views = _components(read_status(home.path), now_ms)
+    return Overview(str(home.path), views, lag, lag_unknown, done, done_unknown)
+
+
+def _components(records: Mapping[str, Record], now_ms: int) -> tuple[ComponentView, ...]:
+    supervised = records["up"].detail.get("components") or {} if "up" in records else {}
+    order = ["up", *supervised, *(name for name in records if name not in supervised)]
+    views = []
+    for name in dict.fromkeys(order):
+        if name not in records:
+            continue
+        record = records[name]
+        alive = record.alive()
+        over = record.state in ("stopped", "failed")
+        views.append(
+            ComponentView(
+                name,
+                record.state if alive or over else "dead",
+                record.pid if alive else None,
+                now_ms - record.started_ms if alive else None,
+                int(supervised.get(name, {}).get("restarts", 0)),
+                _note(record),
+                record.detail,
+            )
+        )
+    return tuple(views)
+
+
+def _note(record: Record) -> str:
+    said = record.detail.get("error") or record.detail.get("waiting") or record.detail.get("url")
+    if record.component == "collector":
+        lost = record.detail.get("lost", 0)
+        said = f"{record.detail.get('series', 0)} series" + (f", {lost:,} lost" if lost else "")
+    return str(said or "")
+
+
+def _progress(settings: Settings) -> tuple[Progress | None, str]:
+    try:
+        return progress(settings), ""
+    except (VarveError, OSError) as err:
+        return None, str(err)
+
+
+def _lag(settings: Settings) -> tuple[tuple[Lag, ...] | None, str]:
+    servers = settings.kafka.servers()
+    # The client would try for half a minute.
+    if not broker.reachable(servers):
+        return None, f"no Kafka at {servers}"
+    try:
+        return tuple(lags(settings)), ""
+    except VarveError as err:
+        return None, str(err)
