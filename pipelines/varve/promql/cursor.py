@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from varve.promql.ast import Span
+from varve.promql.ast import Expr, Span, ValueType
 from varve.promql.errors import BadQueryError
 from varve.promql.lexer import END, ERROR, describe, tokenize
 
@@ -32,15 +32,19 @@ def _line_and_column(query: str, start: int) -> str:
 
 
 class Cursor:
-    """The token to be read next: kind, and text on demand."""
+    """The token to be read next: kind, and text on demand.
 
-    __slots__ = ("_at", "_nesting", "_tokens", "kind")
+    typed is the expression that was given a type last, and that type.
+    """
+
+    __slots__ = ("_at", "_nesting", "_tokens", "kind", "typed")
 
     def __init__(self, query: str) -> None:
         self._tokens = tokenize(query)
         self._at = 0
         self._nesting = 0
         self.kind = self._tokens.kinds[0]
+        self.typed: tuple[Expr, ValueType] | None = None
 
     @property
     def text(self) -> str:

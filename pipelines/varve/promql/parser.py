@@ -135,11 +135,11 @@ def _expression(c: Cursor, least: int = 1) -> Expr:
     left = _operand(c)
     left_type: ValueType | None = None
     while (binding := _BINDING.get(c.kind, 0)) >= least:
-        op = c.kind
+        op, left_type = c.kind, left_type or _type(c, left)
         c.advance()
         return_bool, matching = _matching(c) if c.kind in _MATCHING_WORDS else (False, None)
         right = _expression(c, binding if op == "^" else binding + 1)
-        left_type, right_type = left_type or expr_type(left), expr_type(right)
+        right_type = _type(c, right)
         if left_type is right_type is ValueType.VECTOR:
             matching = _between_vectors(op, matching)
         elif matching is not None and not _is_misplaced(matching):
@@ -148,8 +148,15 @@ def _expression(c: Cursor, least: int = 1) -> Expr:
             left_type = ValueType.VECTOR
         span = Span(left.span.start, right.span.end)
         left = Binary(op, left, right, return_bool, matching, span)
+        c.typed = left, left_type
     c.ascend()
     return left
+
+
+def _type(c: Cursor, expr: Expr) -> ValueType:
+    """expr_type, but in constant time for what has just been read, however large."""
+    typed = c.typed
+    return typed[1] if typed is not None and typed[0] is expr else expr_type(expr)
 
 
 def _between_vectors(op: str, matching: VectorMatching | None) -> VectorMatching:
@@ -228,7 +235,9 @@ def _sign(c: Cursor) -> Expr:
     if isinstance(expr, NumberLiteral):
         value = durations.signed(op, expr.value)
         return NumberLiteral(value, span, expr.is_duration)
-    return Unary("-" if op == "-" else "+", expr, span)
+    found = Unary("-" if op == "-" else "+", expr, span)
+    c.typed = found, _type(c, expr)
+    return found
 
 
 def _string(c: Cursor) -> Expr:
@@ -242,7 +251,9 @@ def _parentheses(c: Cursor) -> Expr:
     c.advance()
     expr = _expression(c)
     _expect(c, ")")
-    return Paren(expr, Span(start, c.read_to))
+    found = Paren(expr, Span(start, c.read_to))
+    c.typed = found, _type(c, expr)
+    return found
 
 
 def _name(c: Cursor) -> Expr:

@@ -55,11 +55,14 @@ def _fits(expr: Expr) -> bool:
 
 def _chain(expr: Binary, level: int) -> str:
     """The left side, the operator and the right side on lines of their own, level by level."""
-    spine: list[Binary] = []
-    left: Expr = expr
-    while isinstance(left, Binary) and not _fits(left):
-        spine.append(left)
-        left = left.lhs
+    spine = [expr]
+    while isinstance(spine[-1].lhs, Binary):
+        spine.append(spine[-1].lhs)
+    # Each operator takes two characters at least, so that only the innermost can fit.
+    first = max(0, len(spine) - LINE_WIDTH // 2)
+    split = next((i for i in range(first, len(spine)) if _fits(spine[i])), len(spine))
+    left = spine[split] if split < len(spine) else spine[-1].lhs
+    del spine[split:]
     lines = [_layout(left, level + len(spine))]
     for depth in range(len(spine) - 1, -1, -1):
         lines.append(_indent(level + depth) + operator_text(spine[depth]))

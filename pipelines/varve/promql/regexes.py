@@ -6,6 +6,9 @@ from functools import lru_cache
 
 import re2
 
+CACHED = 128
+"""Patterns kept compiled. Each may take some MB, and anyone may send them."""
+
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _OPTIONS.dot_nl = True
@@ -24,7 +27,7 @@ _GO_TEXTS = {
 }
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=CACHED)
 def compile_anchored(pattern: str) -> re2._Regexp:
     """`pattern` compiled; use its fullmatch(). ValueError with upstream's text if malformed."""
     try:
@@ -43,7 +46,7 @@ def _go_text(error: Exception, pattern: str) -> str:
     return f"{_GO_TEXTS.get(kind, kind)}: `{argument or pattern}`"
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=CACHED)
 def matches_empty(pattern: str) -> bool:
     """Whether `pattern` matches the empty string. ValueError as compile_anchored."""
     return compile_anchored(pattern).fullmatch("") is not None

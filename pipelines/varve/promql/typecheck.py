@@ -39,7 +39,7 @@ DOCUMENTED = {
 }
 """What users know the types as."""
 
-_TYPE_OF_NODE = {
+_TYPE_OF_NODE: dict[type, ValueType] = {
     NumberLiteral: ValueType.SCALAR,
     StringLiteral: ValueType.STRING,
     VectorSelector: ValueType.VECTOR,
@@ -53,20 +53,18 @@ _OPERANDS = (ValueType.SCALAR, ValueType.VECTOR)
 def expr_type(expr: Expr) -> ValueType:
     """The type of `expr`'s value. Takes time in proportion to its operators, not to its size."""
     in_binary = False
-    while True:
-        if isinstance(expr, Binary):
-            if expr.matching is not None or expr_type(expr.rhs) is not ValueType.SCALAR:
-                return ValueType.VECTOR
-            in_binary, expr = True, expr.lhs
-        elif isinstance(expr, Paren | Unary):
-            expr = expr.expr
-        else:
-            found = (
-                FUNCTIONS[expr.func].returns
-                if isinstance(expr, Call)
-                else _TYPE_OF_NODE[type(expr)]
-            )
-            return ValueType.VECTOR if in_binary and found is not ValueType.SCALAR else found
+    while (found := _TYPE_OF_NODE.get(type(expr))) is None:
+        match expr:
+            case Call():
+                found = FUNCTIONS[expr.func].returns
+                break
+            case Binary():
+                if expr.matching is not None or expr_type(expr.rhs) is not ValueType.SCALAR:
+                    return ValueType.VECTOR
+                in_binary, expr = True, expr.lhs
+            case Paren() | Unary():
+                expr = expr.expr
+    return ValueType.VECTOR if in_binary and found is not ValueType.SCALAR else found
 
 
 def check(c: Cursor, expr: Expr) -> ValueType:
@@ -204,7 +202,8 @@ def _check_operator(c: Cursor, expr: Binary, *, scalars: bool) -> None:
     elif scalars and expr.op in COMPARISONS and not expr.return_bool:
         text = "comparisons between scalars must use BOOL modifier"
     elif matching is not None and matching.on:
-        twice = next((label for label in matching.labels if label in matching.include), None)
+        included = set(matching.include)
+        twice = next((label for label in matching.labels if label in included), None)
         if twice is not None:
             text = f"label {quote(twice)} must not occur in ON and GROUP clause at once"
     if text:
