@@ -75,6 +75,7 @@ def write_file(store: Store, table: str, rows: pa.Table) -> NewFile:
     if rows.schema.names != schema.names():
         raise ValueError(f"columns {rows.schema.names} are not those of {table}: {schema.names()}")
     path = f"part-{uuid.uuid4().hex}.parquet"
+    texts = [c.name for c in schema.columns if pa.types.is_string(c.arrow_type)]
     integers = {c.name for c in schema.columns if pa.types.is_integer(c.arrow_type)}
     with store.filesystem(table).open_output_stream(path) as out:
         pq.write_table(
@@ -83,7 +84,9 @@ def write_file(store: Store, table: str, rows: pa.Table) -> NewFile:
             row_group_size=ROW_GROUP,
             compression="zstd",
             compression_level=1,
-            use_dictionary=[c.name for c in schema.columns if c.name not in integers],
+            # Measured values repeat too little for a dictionary: without, 1.5 times as fast and
+            # 7 % smaller (tests/benchmarks/bench_storage.py).
+            use_dictionary=texts,
             column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
             # The row groups' bounds are what lets a reader skip them.
             write_statistics=sorted(STATISTICS & set(schema.names())),
