@@ -7,18 +7,19 @@ these 28 bytes a sample and no labels.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
 import pyarrow as pa
 
-from varve.ingest.block import Block, Reject
-from varve.ingest.json_format import check_names
+from varve.ingest.block import EMPTY, Block, concatenate, refused
+from varve.ingest.names import check_names
 from varve.ingest.reasons import Reason
 from varve.model.errors import BadRecord
 from varve.model.identity import SeriesDefinition, define
 from varve.model.resources import schemas_dir
-from varve.model.staleness import from_column
+from varve.model.staleness import STALE_NAN
 
 # First bytes of an IPC stream: the continuation marker of its first message.
 MAGIC = b"\xff\xff\xff\xff"
@@ -30,8 +31,8 @@ _TYPES = {
     "string": pa.string(),
     "map<string, string>": pa.map_(pa.string(), pa.string()),
 }
-# What a broken stream raises, measured by fuzzing.
-_BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError)
+# What a broken stream raises, measured by fuzzing; MemoryError for a length that is none.
+_BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, MemoryError)
 
 
 @cache
@@ -42,33 +43,50 @@ def wire_schema(part: str) -> pa.Schema:
 
 
 def read(message: bytes) -> Block:
-    """Never raises for bad input: what cannot be stored is in `rejects`."""
+    """Samples, with definitions if there are any. Never raises for bad input: what cannot be
+    stored is in `rejects`. Columns point into the message where they can.
+    """
+    source = pa.BufferReader(message)
     try:
-        source = pa.BufferReader(message)
-        samples = _stream(source, "samples")
-        definitions = _definitions(source) if source.tell() < len(message) else []
+        blocks = [_block(batch) for batch in _batches(source, "samples")]
+        defined = _definitions(source) if source.tell() < len(message) else ()
     except BadRecord as bad:
-        reject = Reject(Reason(bad.reason), bad.detail, 1, message)
-        return Block(*_columns(wire_schema("samples").empty_table()), rejects=[reject])
-    return Block(*_columns(samples), definitions=definitions)
+        return refused(Reason(bad.reason), bad.detail, message)
+    samples = blocks[0] if len(blocks) == 1 else concatenate(blocks)
+    if not defined:
+        return samples
+    return Block(
+        samples.series_ids, samples.checks, samples.ts, samples.values, definitions=defined
+    )
 
 
-def write(samples: pa.Table, definitions: list[SeriesDefinition] | None = None) -> bytes:
+def read_definitions(message: bytes) -> Block:
+    """A message that is one stream of definitions. Never raises for bad input, like `read`."""
+    source = pa.BufferReader(message)
+    try:
+        defined = _definitions(source)
+    except BadRecord as bad:
+        return refused(Reason(bad.reason), bad.detail, message)
+    if source.tell() < len(message):
+        return refused(Reason.MALFORMED, "bytes behind the definitions", message)
+    return Block(EMPTY.series_ids, EMPTY.checks, EMPTY.ts, EMPTY.values, definitions=defined)
+
+
+def write(samples: pa.Table, definitions: Iterable[SeriesDefinition] = ()) -> bytes:
     """A message of `samples` (columns of the wire schema) and the definitions given."""
+    defined = list(definitions)
     sink = pa.BufferOutputStream()
     _put(sink, samples)
-    if definitions:
-        columns = [
-            [d.metric for d in definitions],
-            [list(d.tags) for d in definitions],
-            [d.type for d in definitions],
-            [d.unit for d in definitions],
-            [d.help for d in definitions],
-        ]
-        schema = wire_schema("definitions")
-        arrays = [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
-        _put(sink, pa.Table.from_arrays(arrays, schema=schema))
-    return bytes(sink.getvalue())
+    if defined:
+        _put(sink, _definition_table(defined))
+    return sink.getvalue().to_pybytes()
+
+
+def write_definitions(definitions: Iterable[SeriesDefinition]) -> bytes:
+    """A message of nothing but definitions."""
+    sink = pa.BufferOutputStream()
+    _put(sink, _definition_table(list(definitions)))
+    return sink.getvalue().to_pybytes()
 
 
 def _put(sink: pa.NativeFile, table: pa.Table) -> None:
@@ -76,45 +94,78 @@ def _put(sink: pa.NativeFile, table: pa.Table) -> None:
         writer.write_table(table)
 
 
-def _stream(source: pa.BufferReader, part: str) -> pa.Table:
+def _definition_table(defined: list[SeriesDefinition]) -> pa.Table:
+    columns = [
+        [d.metric for d in defined],
+        [list(d.tags) for d in defined],
+        [d.type for d in defined],
+        [d.unit for d in defined],
+        [d.help for d in defined],
+    ]
+    schema = wire_schema("definitions")
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _batches(source: pa.BufferReader, part: str) -> list[pa.RecordBatch]:
+    """The batches of the next stream of a message, safe to read. Raises BadRecord."""
+    wanted = wire_schema(part)
     try:
-        table = pa.ipc.open_stream(source).read_all()
-        names, types = table.schema.names, table.schema.types
-        table.validate(full=part == "definitions")
+        stream = pa.ipc.open_stream(source)
+        schema = stream.schema
+        matches = schema.names == wanted.names and schema.types == wanted.types
+        batches = list(stream) if matches else []
+        for batch in batches:
+            # A length that lies would be read past the message's end.
+            batch.validate(full=part == "definitions")
     except _BROKEN as err:
         raise BadRecord(Reason.MALFORMED, f"not an Arrow stream: {type(err).__name__}") from err
-    wanted = wire_schema(part)
-    if names != wanted.names or types != wanted.types:
+    if not matches:
         raise BadRecord(Reason.MALFORMED, f"columns of {part} are not {wanted.names} as specified")
-    for field in wanted:
-        if not field.nullable and table.column(field.name).null_count:
+    for number, field in enumerate(wanted):
+        if not field.nullable and any(batch.column(number).null_count for batch in batches):
             raise BadRecord(Reason.MALFORMED, f"{part}: {field.name} is null")
-    return table
+    return batches
 
 
 def _definitions(source: pa.BufferReader) -> list[SeriesDefinition]:
     defined = []
-    for row in _stream(source, "definitions").to_pylist():
-        tags = dict(row["tags"])
-        if None in tags.values():
-            raise BadRecord(Reason.MALFORMED, "definitions: a tag has no value")
-        check_names(row["metric"], tags)
-        defined.append(
-            define(
-                row["metric"],
-                tags,
-                metric_type=row["type"] or "unknown",
-                unit=row["unit"] or "",
-                help_text=row["help"] or "",
+    for batch in _batches(source, "definitions"):
+        for row in batch.to_pylist():
+            tags = dict(row["tags"])
+            if None in tags.values():
+                raise BadRecord(Reason.MALFORMED, "definitions: a tag has no value")
+            if len(tags) < len(row["tags"]):
+                raise BadRecord(Reason.MALFORMED, "definitions: a tag comes twice")
+            check_names(row["metric"], tags)
+            defined.append(
+                define(
+                    row["metric"],
+                    tags,
+                    metric_type=row["type"] or "unknown",
+                    unit=row["unit"] or "",
+                    help_text=row["help"] or "",
+                )
             )
-        )
     return defined
 
 
-def _columns(samples: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    return (
-        samples.column("series_id").to_numpy(),
-        samples.column("check").to_numpy(),
-        samples.column("ts").to_numpy(),
-        from_column(samples.column("value")),
+def _block(batch: pa.RecordBatch) -> Block:
+    values = _column(batch, 3, np.float64)
+    if batch.column(3).null_count:
+        values = values.copy()
+        values[batch.column(3).is_null().to_numpy(zero_copy_only=False)] = STALE_NAN
+    return Block(
+        _column(batch, 0, np.int64),
+        _column(batch, 1, np.int32),
+        _column(batch, 2, np.int64),
+        values,
     )
+
+
+def _column(batch: pa.RecordBatch, number: int, kind: type[np.generic]) -> np.ndarray:
+    column = batch.column(number)
+    if not len(column):
+        return np.empty(0, kind)
+    # Not to_numpy, which takes as long as all of the message's samples together.
+    return np.frombuffer(column.buffers()[1], kind, len(column), column.offset * kind().itemsize)

@@ -61,14 +61,14 @@ class BatchCommitter:
         ranges: Mapping[Partition, OffsetRange],
         outcomes: Sequence[Outcome],
     ) -> dict[str, Any]:
-        """Commits a batch that read `ranges`; returns its accounting.
+        """Commits a batch that read `ranges`; returns its accounting, without its files.
 
         Raises Conflict if another driver has read one of the ranges: nothing was written.
         """
         with self._lock:
             self._samples.refresh()
             last = self._samples.position(batch_number(self.query))
-            number = 0 if last is None else last + 1
+            number = self._next_number(last)
             steps = {batch_number(self.query): Step(last, number)}
             starts = self._starts.copy()
             gaps = {}
@@ -91,16 +91,23 @@ class BatchCommitter:
             reached = self._completeness.reached({p: s.offset for p, s in starts.items()})
             if reached is not None:
                 steps |= self._complete_step(reached)
-            metadata = _accounting(self.query, number, ranges, outcomes, gaps)
+            accounting = _accounting(self.query, number, ranges, outcomes, gaps)
             commit(
                 self._samples,
                 [f for o in outcomes for f in o.files],
                 transactions=steps,
-                metadata=metadata,
+                metadata=accounting | {"quarantine": [asdict(f) for f in refused]},
             )
             self._starts = starts
             self._commit_rejects(number, refused)
-            return metadata
+            return accounting
+
+    def _next_number(self, last: int | None) -> int:
+        """Above those of samples and of quarantine: either may have been restored without the
+        other.
+        """
+        settled = self._quarantine.position(rejects(self.query))
+        return 1 + max(-1 if n is None else n for n in (last, settled))
 
     def _positions(self) -> dict[Partition, int]:
         return {partition: start.offset for partition, start in self._starts.items()}
@@ -122,8 +129,8 @@ class BatchCommitter:
     def _finish_last_batch(self) -> None:
         """Commits the rejects of a batch whose driver died between the two commits."""
         name = rejects(self.query)
-        owed = self._samples.position(name)
-        if owed is None or self._quarantine.position(name) == owed:
+        owed, settled = self._samples.position(name), self._quarantine.position(name)
+        if owed is None or (settled is not None and settled >= owed):
             return
         for version in reversed(list_versions(self._store, "samples")):
             (entry,) = entries(self._store, "samples", version - 1, version)
@@ -158,5 +165,4 @@ def _accounting(
         "stored": sum(o.stored for o in outcomes),
         "merged": sum(o.merged for o in outcomes),
         "rejected": dict(rejected),
-        "quarantine": [asdict(f) for o in outcomes for f in o.quarantine],
     }

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
-from varve.ingest.block import Block, Reject
+from varve.ingest.block import EMPTY, Block, Reject
+from varve.ingest.names import check_names
 from varve.ingest.reasons import Reason
 from varve.model.errors import BadRecord
 from varve.model.identity import SeriesDefinition, define
@@ -22,6 +26,10 @@ from varve.model.staleness import NORMAL_NAN, STALE_NAN
 MILLISECONDS_FROM = 1e11
 # From here on they can only be finer than ms.
 TOO_FINE_FROM = 1e14
+# Bad objects of a message that get a quarantine row of their own; those beyond share one a reason.
+OWN_ROWS = 10
+# Bad objects after which the rest of a message is not looked at: bounds the time it takes.
+TAKEN_APART = 10_000
 # Distinct (metric, tags) texts whose identity is kept; a full cache is emptied.
 CACHED_IDENTITIES = 500_000
 
@@ -31,9 +39,18 @@ _SPECIAL = {
     "Inf": math.inf,
     "-Inf": -math.inf,
 }
+# Source: RFC 3339, section 5.6; fromisoformat alone takes more than that.
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+# Strings as a whole, so that nothing in them counts; each pattern is linear, whatever the bytes.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
+_BLANK = b" \t\r\n"
+_BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-class _Record(msgspec.Struct, forbid_unknown_fields=True):
+T = TypeVar("T")
+
+
+class _Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     metric: str
     value: float | str | None
     timestamp: float | str
@@ -43,10 +60,19 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
     help: str = ""
 
 
+class _Definition(msgspec.Struct, forbid_unknown_fields=True):
+    metric: str
+    tags: dict[str, str] = {}
+    type: str = "unknown"
+    unit: str = ""
+    help: str = ""
+
+
 _array = msgspec.json.Decoder(list[_Record])
 _single = msgspec.json.Decoder(_Record)
-_parts = msgspec.json.Decoder(list[msgspec.Raw])
 _tags = msgspec.json.Decoder(dict[str, str])
+_definition = msgspec.json.Decoder(_Definition)
+_any = msgspec.json.Decoder(msgspec.Raw)
 
 
 class JsonReader:
@@ -56,96 +82,70 @@ class JsonReader:
         self._identities: dict[tuple[str, bytes], SeriesDefinition] = {}
 
     def read(self, message: bytes) -> Block:
-        """Never raises for bad input: what cannot be stored is in `rejects`."""
+        """Samples. Never raises for bad input: what cannot be stored is in `rejects`."""
         try:
             return self._block(_records(message))
-        except (msgspec.MsgspecError, UnicodeDecodeError, BadRecord, RecursionError):
+        except (*_BROKEN, BadRecord):
             return self._piecewise(message)
 
+    def read_definitions(self, message: bytes) -> Block:
+        """Definitions: objects like those of samples, without value and timestamp. Never raises."""
+        defined, rejects = _each(message, _define)
+        return Block(EMPTY.series_ids, EMPTY.checks, EMPTY.ts, EMPTY.values, (), defined, rejects)
+
     def _piecewise(self, message: bytes) -> Block:
-        try:
-            parts = _split(message)
-        except BadRecord as bad:
-            reject = Reject(Reason(bad.reason), bad.detail, 1, message)
-            return self._block([], [reject])
-        records, rejects = [], []
-        for part in parts:
-            try:
-                record = _one(part)
-                self._block([record])
-                records.append(record)
-            except BadRecord as bad:
-                rejects.append(Reject(Reason(bad.reason), bad.detail, 1, part))
-        return self._block(records, rejects)
+        rows, rejects = _each(message, self._row)
+        if not rows:
+            return Block(EMPTY.series_ids, EMPTY.checks, EMPTY.ts, EMPTY.values, rejects=rejects)
+        owners, ts, values = zip(*rows, strict=True)
+        return _columns(owners, np.array(ts, np.int64), np.array(values, np.float64), rejects)
 
-    def _block(self, records: list[_Record], rejects: list[Reject] | None = None) -> Block:
+    def _row(self, part: bytes) -> tuple[SeriesDefinition, int, float]:
+        record = _parse(_single, part)
+        return self._owner(record), timestamp_ms(record.timestamp), number(record.value)
+
+    def _block(self, records: list[_Record]) -> Block:
         """Raises BadRecord if one of the records is bad."""
-        known, used = self._identities, {}
-        ids, checks, ts, values = [], [], [], []
-        for record in records:
-            key = (record.metric, bytes(record.tags))
-            series = known.get(key)
-            if series is None:
-                series = self._define(record, key)
-            used[series.series_id] = series
-            ids.append(series.series_id)
-            checks.append(series.check)
-            stamp = record.timestamp
-            if isinstance(stamp, float) and MILLISECONDS_FROM <= stamp < TOO_FINE_FROM:
-                ts.append(int(stamp))
-            else:
-                ts.append(timestamp_ms(stamp))
-            value = record.value
-            values.append(value if isinstance(value, float) else number(value))
-        column = np.array(values, dtype=np.float64)
-        column[column == 0.0] = 0.0  # -0.0 becomes 0.0; adding 0.0 would spoil stale markers
-        return Block(
-            np.array(ids, dtype=np.int64),
-            np.array(checks, dtype=np.int32),
-            np.array(ts, dtype=np.int64),
-            column,
-            list(used.values()),
-            rejects or [],
-        )
+        known = self._identities
+        owners = [
+            known.get((r.metric, bytes(r.tags))) if r.type == "unknown" else None for r in records
+        ]
+        if None in owners:
+            owners = [o or self._owner(r) for o, r in zip(owners, records, strict=True)]
+        stamps = [r.timestamp for r in records]
+        values = [r.value for r in records]
+        if {*map(type, stamps)} == {float}:
+            ts = _milliseconds(np.array(stamps, np.float64))
+        else:
+            ts = np.array([timestamp_ms(s) for s in stamps], np.int64)
+        if {*map(type, values)} != {float}:
+            values = [number(v) for v in values]
+        return _columns(owners, ts, np.array(values, np.float64))
 
-    def _define(self, record: _Record, key: tuple[str, bytes]) -> SeriesDefinition:
-        try:
-            tags = _tags.decode(record.tags)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as err:
-            raise BadRecord(Reason.MALFORMED, f"tags: {err}") from err
-        check_names(record.metric, tags)
-        series = define(
-            record.metric, tags, metric_type=record.type, unit=record.unit, help_text=record.help
-        )
+    def _owner(self, record: _Record) -> SeriesDefinition:
+        key = record.metric, bytes(record.tags)
+        known = self._identities.get(key)
+        # Type, unit and help may be said once for many samples: what says most is remembered.
+        if known is not None and (record.type == "unknown" or known.type != "unknown"):
+            return known
+        series = _series(record, _parse(_tags, key[1], "tags: "))
         if len(self._identities) >= CACHED_IDENTITIES:
             self._identities.clear()
         self._identities[key] = series
         return series
 
 
-def check_names(metric: str, tags: dict[str, str]) -> None:
-    """Raises BadRecord(INVALID_LABEL): any non-empty UTF-8 is a name, but __name__ is no label."""
-    if not metric:
-        raise BadRecord(Reason.INVALID_LABEL, "the metric has no name")
-    if "__name__" in tags:
-        raise BadRecord(Reason.INVALID_LABEL, "__name__ as a tag: put the name in `metric`")
-    if "" in tags:
-        raise BadRecord(Reason.INVALID_LABEL, "a tag has an empty name")
-
-
 def timestamp_ms(stamp: float | str) -> int:
     """ms since the epoch from s, ms (>= 1e11) or RFC 3339. Raises BadRecord."""
     if isinstance(stamp, str):
+        problem = f"timestamp: {stamp!r} is not RFC 3339 with a time zone"
+        if not _RFC_3339.fullmatch(stamp):
+            raise BadRecord(Reason.MALFORMED, problem)
         try:
-            moment = dt.datetime.fromisoformat(stamp)
+            return round(dt.datetime.fromisoformat(stamp).timestamp() * 1000)
         except ValueError as err:
-            raise BadRecord(Reason.MALFORMED, f"timestamp: {stamp!r} is not RFC 3339") from err
-        if moment.tzinfo is None:
-            raise BadRecord(Reason.MALFORMED, f"timestamp: {stamp!r} has no time zone")
-        return round(moment.timestamp() * 1000)
-    if abs(stamp) >= TOO_FINE_FROM:
-        raise BadRecord(Reason.MALFORMED, f"timestamp: {stamp:.0f} looks like µs; send s or ms")
-    return int(stamp) if abs(stamp) >= MILLISECONDS_FROM else round(stamp * 1000)
+            raise BadRecord(Reason.MALFORMED, f"{problem}: {err}") from err
+    return int(_milliseconds(np.array([stamp], np.float64))[0])
 
 
 def number(value: float | str | None) -> float:
@@ -156,37 +156,124 @@ def number(value: float | str | None) -> float:
         if value not in _SPECIAL:
             raise BadRecord(Reason.MALFORMED, f"value: {value!r} is not a number")
         return _SPECIAL[value]
-    return float(value)
+    return value
+
+
+def _milliseconds(stamps: np.ndarray) -> np.ndarray:
+    """From s or ms, float64. Raises BadRecord for what can be neither."""
+    size = np.abs(stamps)
+    if size.max(initial=0) >= TOO_FINE_FROM:
+        wrong = stamps[size >= TOO_FINE_FROM][0]
+        raise BadRecord(Reason.MALFORMED, f"timestamp: {wrong:.0f} looks like µs; send s or ms")
+    return np.where(size >= MILLISECONDS_FROM, np.trunc(stamps), np.rint(stamps * 1000)).astype(
+        np.int64
+    )
+
+
+def _columns(
+    owners: Any, ts: np.ndarray, values: np.ndarray, rejects: list[Reject] | None = None
+) -> Block:
+    return Block(
+        np.array([o.series_id for o in owners], np.int64),
+        np.array([o.check for o in owners], np.int32),
+        ts,
+        values,
+        owners,
+        rejects=rejects or (),
+    )
+
+
+def _series(record: _Record | _Definition, tags: dict[str, str]) -> SeriesDefinition:
+    check_names(record.metric, tags)
+    return define(
+        record.metric, tags, metric_type=record.type, unit=record.unit, help_text=record.help
+    )
+
+
+def _define(part: bytes) -> SeriesDefinition:
+    record = _parse(_definition, part)
+    return _series(record, record.tags)
 
 
 def _records(message: bytes) -> list[_Record]:
-    start = message[:64].lstrip()[:1]
-    if start == b"[":
+    if message.lstrip(_BLANK).startswith(b"["):
         return _array.decode(message)
-    if b"\n" not in message.strip():
-        return [_single.decode(message)]
-    return _single.decode_lines(message)
+    records = _single.decode_lines(message)
+    if not records:
+        raise BadRecord(Reason.MALFORMED, "the message is blank")
+    return records
 
 
-def _one(part: bytes) -> _Record:
+def _parse(decoder: msgspec.json.Decoder[T], part: bytes, where: str = "") -> T:
     try:
-        return _single.decode(part)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
-        raise BadRecord(Reason.MALFORMED, str(err)) from err
+        return decoder.decode(part)
+    except _BROKEN as err:
+        raise BadRecord(Reason.MALFORMED, f"{where}{err}") from err
 
 
-def _split(message: bytes) -> list[bytes]:
-    """The objects of a message as they were written. Raises BadRecord if it has none."""
-    if not message.strip():
-        raise BadRecord(Reason.MALFORMED, "the message is empty")
-    if message.lstrip()[:1] == b"[":
+def _each(message: bytes, read: Callable[[bytes], T]) -> tuple[list[T], list[Reject]]:
+    """What `read` makes of each object of a message, and what it refuses."""
+    if not message.strip(_BLANK):
+        return [], [Reject(Reason.MALFORMED, "the message is blank", 1, message)]
+    good: list[T] = []
+    rejects: list[Reject] = []
+    beyond: dict[Reason, tuple[str, list[bytes]]] = {}
+    bad_ones = 0
+    for part, rest in _parts(message):
+        if bad_ones == TAKEN_APART:
+            detail = f"{bad_ones} objects of the message are bad: the rest was not read"
+            rejects.append(Reject(Reason.MALFORMED, detail, 1, rest))
+            break
         try:
-            return [bytes(part) for part in _parts.decode(message)]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
-            raise BadRecord(Reason.MALFORMED, str(err)) from err
+            good.append(read(part))
+        except BadRecord as bad:
+            bad_ones += 1
+            if bad_ones <= OWN_ROWS:
+                rejects.append(Reject(Reason(bad.reason), bad.detail, 1, part))
+            else:
+                beyond.setdefault(Reason(bad.reason), (bad.detail, []))[1].append(part)
+    for reason, (detail, parts) in beyond.items():
+        text = f"{len(parts)} objects of the message; the first: {detail}"
+        rejects.append(Reject(reason, text, len(parts), b"[" + b",".join(parts) + b"]"))
+    return good, rejects
+
+
+def _parts(message: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The objects of a message as they were written, each with all that begins with it."""
+    whole = message.strip(_BLANK)
+    if whole.startswith(b"["):
+        yield from _elements(whole)
+        return
     try:
-        msgspec.json.decode(message, type=msgspec.Raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        lines = [line for line in message.splitlines() if line.strip()]
-        return lines if len(lines) > 1 else [message]
-    return [message]
+        _any.decode(whole)
+    except _BROKEN:
+        start = 0
+        for line in whole.splitlines(keepends=True):
+            if stripped := line.strip(_BLANK):
+                yield stripped, whole[start:]
+            start += len(line)
+    else:
+        yield whole, whole
+
+
+def _elements(array: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Elements of an array that need not be valid JSON, or even end."""
+    depth, start = 0, 1
+    for token in _TOKEN.finditer(array):
+        match token[0]:
+            case b"[" | b"{":
+                depth += 1
+            case b"," if depth == 1:
+                yield array[start : token.start()].strip(_BLANK), array[start:]
+                start = token.end()
+            case b"]" | b"}":
+                depth -= 1
+                if depth == 0:
+                    last = array[start : token.start()].strip(_BLANK)
+                    if last or start > 1:
+                        yield last, array[start:]
+                    start = token.end()
+                    break
+    rest = array[start:].strip(_BLANK)
+    if rest or depth:
+        yield rest, rest

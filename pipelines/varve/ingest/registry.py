@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from varve.ingest.known import CONTESTED, KNOWN, KnownSeries
+from varve.ingest.reasons import Reason
 from varve.model.errors import Conflict, TemporaryError
 from varve.model.identity import SeriesDefinition
 from varve.model.schema import table_schema
@@ -19,6 +20,11 @@ from varve.storage.table import Table
 TRANSACTION = "registry"
 _ATTEMPTS = 20
 
+Key = tuple[int, int]
+"""(series_id, check) of a series."""
+Registration = tuple[SeriesDefinition, int]
+"""A definition and the time of its earliest sample, ms."""
+
 
 class Registry:
     """Registers series; several drivers may do so at once. Not safe to share by threads."""
@@ -28,25 +34,24 @@ class Registry:
         self._table = Table(store, "series")
         self.known = KnownSeries(store)
 
-    def register(
-        self, definitions: Sequence[tuple[SeriesDefinition, int]]
-    ) -> frozenset[tuple[int, int]]:
+    def register(self, definitions: Sequence[Registration]) -> Mapping[Key, Reason]:
         """Makes the definitions durable; each comes with the time of its earliest sample, ms.
 
-        Returns the (series_id, check) refused because another series has the id. Raises
-        TemporaryError if rivals registered first in every attempt.
+        Returns the (series_id, check) refused, and why. Raises TemporaryError if rivals
+        registered first in every attempt.
         """
         for _ in range(_ATTEMPTS):
+            self.known.advance()
             self._table.refresh()
-            self.known.advance(self._table.version)
+            if self._table.version > self.known.version:
+                continue
             position = self._table.position(TRANSACTION)
             fresh, refused = self._sort_out(definitions)
             if not fresh:
                 return refused
-            rows = _rows(fresh)
             step = Step(position, 0 if position is None else position + 1)
             try:
-                added = write_file(self._store, "series", rows)
+                added = write_file(self._store, "series", _rows(fresh))
                 commit(self._table, [added], transactions={TRANSACTION: step})
             except Conflict:
                 continue
@@ -54,33 +59,40 @@ class Registry:
             return refused
         raise TemporaryError(f"{_ATTEMPTS} attempts to register series met a rival's commit")
 
+    def knows_any(self, keys: Sequence[Key]) -> bool:
+        """Whether one of the series has been registered by now."""
+        if not keys:
+            return False
+        ids, checks = np.array(keys, np.int64).T
+        return bool((self.known.status(ids, checks.astype(np.int32)) == KNOWN).any())
+
     def _sort_out(
-        self, definitions: Sequence[tuple[SeriesDefinition, int]]
-    ) -> tuple[list[tuple[SeriesDefinition, int]], frozenset[tuple[int, int]]]:
+        self, definitions: Sequence[Registration]
+    ) -> tuple[list[Registration], dict[Key, Reason]]:
         """What to add, by id, and what is refused. Of two new series with one id the one with
         the lesser check is registered, whatever the order they came in.
         """
-        first: dict[tuple[int, int], tuple[SeriesDefinition, int]] = {}
+        first: dict[Key, Registration] = {}
         for definition, ts in definitions:
             key = definition.series_id, definition.check
             if key not in first or ts < first[key][1]:
                 first[key] = definition, ts
         keys = sorted(first)
-        status = self.known.status(
-            np.array([k[0] for k in keys], dtype=np.int64),
-            np.array([k[1] for k in keys], dtype=np.int32),
-        )
-        fresh, refused, last = [], set(), None
-        for key, known in zip(keys, status.tolist(), strict=True):
-            if known == CONTESTED or (known != KNOWN and key[0] == last):
-                refused.add(key)
+        ids = np.array([k[0] for k in keys], np.int64)
+        checks = np.array([k[1] for k in keys], np.int32)
+        fresh: list[Registration] = []
+        refused: dict[Key, Reason] = {}
+        taken = None
+        for key, known in zip(keys, self.known.status(ids, checks).tolist(), strict=True):
+            if known == CONTESTED or (known != KNOWN and key[0] == taken):
+                refused[key] = Reason.ID_COLLISION
             elif known != KNOWN:
                 fresh.append(first[key])
-                last = key[0]
-        return fresh, frozenset(refused)
+                taken = key[0]
+        return fresh, refused
 
 
-def _rows(definitions: Sequence[tuple[SeriesDefinition, int]]) -> pa.Table:
+def _rows(definitions: Sequence[Registration]) -> pa.Table:
     rows = [
         {
             "series_id": d.series_id,

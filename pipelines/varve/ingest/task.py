@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -28,13 +28,36 @@ from varve.model.staleness import to_column
 from varve.storage.files import NewFile, write_file
 from varve.storage.store import Store
 
+Key = tuple[int, int]
+"""(series_id, check) of a series."""
+
+# A task writes what it holds whenever it holds this much: bounds its memory, at about 150 MB.
+HELD_SAMPLES = 2_000_000
+HELD_REJECT_BYTES = 32 * 2**20
+# Series without a definition that a task names to the driver, who may know them from another task.
+NAMED_UNDEFINED = 10_000
+
+# Verdict on a sample: its reason, or that it is stored.
+_STORED = 0
+_NUMBERS = {reason: n for n, reason in enumerate(Reason, _STORED + 1)}
+_REASONS = {n: reason for reason, n in _NUMBERS.items()}
+_NEVER = np.iinfo(np.int64).max
+_DETAILS = {
+    Reason.TOO_OLD: "before {oldest_ms}: raw samples so old expire before they surely are in the"
+    " rollups",
+    Reason.TOO_FAR_IN_FUTURE: "after {newest_ms}: check the producer's clock",
+    Reason.ID_COLLISION: "another series has this id: change a label to tell them apart",
+    Reason.UNKNOWN_SERIES: "no definition of the series has come",
+}
+
 
 @dataclass(frozen=True)
 class TaskPlan:
     """What a task needs to know; pickled to it.
 
     Samples are stored if oldest_ms <= ts <= newest_ms; those with ts < late_ms go to a file of
-    their own. refused: (series_id, check) that must not be stored.
+    their own. definition_topics: topics whose messages define series and hold no samples.
+    refused: series that must not be stored, and why.
     """
 
     store: Store
@@ -45,7 +68,8 @@ class TaskPlan:
     late_ms: int
     max_message_bytes: int
     series_version: int
-    refused: frozenset[tuple[int, int]] = frozenset()
+    definition_topics: frozenset[str] = frozenset()
+    refused: Mapping[Key, Reason] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +96,10 @@ class Outcome:
     quarantine: list[NewFile] = field(default_factory=list)
     definitions: list[tuple[SeriesDefinition, int]] = field(default_factory=list)
     """Of series the task did not know, each with the time of its earliest sample."""
+    undefined: list[Key] = field(default_factory=list)
+    """Series of which it has samples but no definition; the first NAMED_UNDEFINED."""
+    partitions: list[tuple[str, int]] = field(default_factory=list)
+    """Topic and number of those it read."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -85,40 +113,190 @@ class Outcome:
             (SeriesDefinition(**(d | {"tags": tuple(map(tuple, d["tags"]))})), first)
             for d, first in tree["definitions"]
         ]
+        tree["undefined"] = [tuple(key) for key in tree["undefined"]]
+        tree["partitions"] = [tuple(p) for p in tree["partitions"]]
         return cls(**tree)
 
 
 def run_task(messages: Iterable[Message], plan: TaskPlan) -> Iterator[Outcome]:
     """One outcome, or none if there were no messages."""
-    decoder = Decoder(plan.max_message_bytes)
-    read, blocks = [], []
+    task = _Task(plan)
     for message in messages:
-        read.append(message)
-        blocks.append(decoder.decode(message.value))
-    if not read:
-        return
-    outcome = Outcome(messages=len(read))
-    refused = [(read[i], r) for i, block in enumerate(blocks) for r in block.rejects]
-    samples = concatenate(blocks)
-    origin = np.repeat(np.arange(len(blocks)), [len(b) for b in blocks])
-    defined = {(d.series_id, d.check): d for block in blocks for d in block.definitions}
-
-    keep, reasons = _judge(samples, defined, plan, outcome)
-    for reason, chosen in reasons.items():
-        for index, value in _by_message(samples, origin, chosen, defined):
-            refused.append((read[index], Reject(reason, _detail(reason, plan), *value)))
-    outcome.received = len(samples) + sum(r.samples for b in blocks for r in b.rejects)
-    counts: Counter[str] = Counter()
-    for _, reject in refused:
-        counts[reject.reason.value] += reject.samples
-    outcome.rejected = dict(counts)
-    if refused:
-        outcome.quarantine.append(_write_quarantine(refused, plan))
-    _store(samples if keep is None else samples.take(keep), plan, outcome)
-    yield outcome
+        task.take(message)
+    if task.outcome.messages:
+        yield task.finish()
 
 
-# One per table and worker process: tasks of one process run one after another.
+class _Task:
+    """Samples held so far, and the outcome of those written."""
+
+    def __init__(self, plan: TaskPlan) -> None:
+        self.outcome = Outcome()
+        self._plan = plan
+        self._known = _known_series(plan)
+        self._partitions: set[tuple[str, int]] = set()
+        self._brought: dict[Key, SeriesDefinition] = {}
+        self._new: dict[Key, tuple[SeriesDefinition, int]] = {}
+        self._undefined: dict[Key, None] = {}
+        self._rejected: Counter[Reason] = Counter()
+        self._start()
+
+    def _start(self) -> None:
+        self._origins: list[Message] = []
+        self._blocks: list[Block] = []
+        self._rejects: list[tuple[Message, Reject]] = []
+        self._samples = self._reject_bytes = 0
+
+    def take(self, message: Message) -> None:
+        self.outcome.messages += 1
+        self._partitions.add((message.topic, message.partition))
+        only_defines = message.topic in self._plan.definition_topics
+        decode = _decoder.definitions if only_defines else _decoder.samples
+        block = decode(message.value, self._plan.max_message_bytes)
+        if block.definitions:
+            brought = {(d.series_id, d.check): d for d in block.definitions}
+            self._brought |= brought
+            if only_defines:
+                self._announce(brought, message.ts)
+        for reject in block.rejects:
+            self._reject(message, reject)
+        if len(block):
+            self._blocks.append(block)
+            self._origins.append(message)
+            self._samples += len(block)
+        if self._samples >= HELD_SAMPLES or self._reject_bytes >= HELD_REJECT_BYTES:
+            self._write()
+
+    def finish(self) -> Outcome:
+        self._write()
+        outcome = self.outcome
+        outcome.rejected = {reason.value: n for reason, n in self._rejected.items()}
+        outcome.received = outcome.stored + outcome.merged + self._rejected.total()
+        outcome.definitions = list(self._new.values())
+        outcome.undefined = list(self._undefined)
+        outcome.partitions = sorted(self._partitions)
+        return outcome
+
+    def _announce(self, brought: Mapping[Key, SeriesDefinition], ts: int) -> None:
+        """Series defined ahead of their samples, as of ts."""
+        ids, checks = np.array(list(brought), np.int64).T
+        status = self._known.status(ids, checks.astype(np.int32))
+        for key, known in zip(brought, status.tolist(), strict=True):
+            if known == UNKNOWN and key not in self._plan.refused:
+                self._new.setdefault(key, (brought[key], ts))
+
+    def _reject(self, message: Message, reject: Reject) -> None:
+        self._rejects.append((message, reject))
+        self._rejected[reject.reason] += reject.samples
+        self._reject_bytes += len(reject.value)
+
+    def _write(self) -> None:
+        """Stores what is held, and forgets it."""
+        samples = concatenate(self._blocks)
+        groups = copies.group(samples.series_ids, samples.checks)
+        verdicts = self._judge(samples, groups)
+        if verdicts is not None:
+            self._reject_samples(samples, verdicts)
+            samples = samples.take(verdicts == _STORED)
+            groups = copies.group(samples.series_ids, samples.checks)
+        self._store(samples, groups)
+        if self._rejects:
+            self.outcome.quarantine.append(_write_quarantine(self._rejects, self._plan))
+        self._start()
+
+    def _judge(self, samples: Block, groups: copies.Groups) -> npt.NDArray[np.uint8] | None:
+        """For each sample _STORED or the number of its reason; None: all stored."""
+        if not len(samples):
+            return None
+        early, late = samples.ts < self._plan.oldest_ms, samples.ts > self._plan.newest_ms
+        in_time = ~(early | late)
+        of_series = self._judge_series(samples, groups, in_time)
+        if in_time.all() and not of_series.any():
+            return None
+        verdicts = of_series[groups.codes]
+        verdicts[early] = _NUMBERS[Reason.TOO_OLD]
+        verdicts[late] = _NUMBERS[Reason.TOO_FAR_IN_FUTURE]
+        return verdicts
+
+    def _judge_series(
+        self, samples: Block, groups: copies.Groups, in_time: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.uint8]:
+        """The same for each series. Notes those that are new: of one that has a definition and a
+        sample in time, that the driver must register it.
+        """
+        ids, checks = samples.series_ids[groups.first], samples.checks[groups.first]
+        status = self._known.status(ids, checks)
+        verdicts = np.zeros(len(ids), np.uint8)
+        verdicts[status == CONTESTED] = _NUMBERS[Reason.ID_COLLISION]
+        unknown = np.flatnonzero(status == UNKNOWN)
+        if not len(unknown):
+            return verdicts
+        seen = np.full(len(ids), _NEVER)
+        np.minimum.at(seen, groups.codes[in_time], samples.ts[in_time])
+        blocks = np.searchsorted(
+            np.cumsum([len(b) for b in self._blocks]), groups.first[unknown], side="right"
+        )
+        starts = np.cumsum([0, *(len(b) for b in self._blocks)])
+        for code, number in zip(unknown.tolist(), blocks.tolist(), strict=True):
+            key = int(ids[code]), int(checks[code])
+            owners = self._blocks[number].owners
+            owner = owners[int(groups.first[code] - starts[number])] if owners else None
+            definition = owner or self._brought.get(key)
+            if key in self._plan.refused:
+                verdicts[code] = _NUMBERS[self._plan.refused[key]]
+            elif definition is None:
+                verdicts[code] = _NUMBERS[Reason.UNKNOWN_SERIES]
+                if len(self._undefined) < NAMED_UNDEFINED:
+                    self._undefined[key] = None
+            elif seen[code] != _NEVER:
+                self._brought[key] = definition
+                first = self._new.get(key, (definition, _NEVER))[1]
+                self._new[key] = definition, min(first, int(seen[code]))
+        return verdicts
+
+    def _reject_samples(self, samples: Block, verdicts: npt.NDArray[np.uint8]) -> None:
+        """Each message's refused samples as a message that can be sent again, by reason."""
+        ends = np.cumsum([len(b) for b in self._blocks])
+        for number in np.unique(verdicts[verdicts != _STORED]).tolist():
+            reason = _REASONS[number]
+            detail = _DETAILS[reason].format(**vars(self._plan))
+            at = np.flatnonzero(verdicts == number)
+            origins = np.searchsorted(ends, at, side="right")
+            cuts = np.flatnonzero(np.diff(origins)) + 1
+            for origin, part in zip(origins[[0, *cuts]].tolist(), np.split(at, cuts), strict=True):
+                value = self._message(origin, samples.take(part))
+                self._reject(self._origins[origin], Reject(reason, detail, len(part), value))
+
+    def _message(self, origin: int, samples: Block) -> bytes:
+        keys = dict.fromkeys(zip(samples.series_ids.tolist(), samples.checks.tolist(), strict=True))
+        owned = {(d.series_id, d.check): d for d in self._blocks[origin].owners}
+        definitions = [
+            d for key in keys if (d := owned.get(key) or self._brought.get(key)) is not None
+        ]
+        columns = [samples.series_ids, samples.checks, samples.ts, to_column(samples.values)]
+        table = pa.Table.from_arrays(
+            [pa.array(c) for c in columns], schema=arrow_format.wire_schema("samples")
+        )
+        return arrow_format.write(table, definitions)
+
+    def _store(self, samples: Block, groups: copies.Groups) -> None:
+        chosen = copies.order(samples.series_ids, samples.ts, samples.values, groups)
+        self.outcome.merged += len(samples) - len(chosen)
+        self.outcome.stored += len(chosen)
+        late = samples.ts[chosen] < self._plan.late_ms
+        parts = [chosen] if not late.any() else [chosen[~late], chosen[late]]
+        for part in parts:
+            if len(part):
+                rows = {
+                    "series_id": samples.series_ids[part],
+                    "ts": samples.ts[part],
+                    "value": to_column(samples.values[part]),
+                }
+                self.outcome.files.append(write_file(self._plan.store, "samples", pa.table(rows)))
+
+
+# Tasks of one worker process run one after another: they share what takes long to find out.
+_decoder = Decoder()
 _known: dict[tuple[object, ...], KnownSeries] = {}
 
 
@@ -130,82 +308,7 @@ def _known_series(plan: TaskPlan) -> KnownSeries:
     return _known[key]
 
 
-def _judge(
-    samples: Block,
-    defined: dict[tuple[int, int], SeriesDefinition],
-    plan: TaskPlan,
-    outcome: Outcome,
-) -> tuple[npt.NDArray[np.bool_] | None, dict[Reason, npt.NDArray[np.bool_]]]:
-    """Which samples to store (None: all), and which to refuse, by reason, each under one only."""
-    reasons: dict[Reason, npt.NDArray[np.bool_]] = {}
-    if not len(samples):
-        return None, reasons
-    ids, checks = samples.series_ids, samples.checks
-    open_ = np.ones(len(samples), dtype=bool)
-
-    def refuse(reason: Reason, mask: npt.NDArray[np.bool_]) -> None:
-        mask &= open_
-        if mask.any():
-            reasons[reason] = mask
-            np.logical_and(open_, ~mask, out=open_)
-
-    refuse(Reason.TOO_OLD, samples.ts < plan.oldest_ms)
-    refuse(Reason.TOO_FAR_IN_FUTURE, samples.ts > plan.newest_ms)
-    status = _known_series(plan).status(ids, checks)
-    refuse(Reason.ID_COLLISION, status == CONTESTED)
-    new = np.flatnonzero(open_ & (status == UNKNOWN))
-    if len(new):
-        undefined = np.zeros(len(samples), dtype=bool)
-        contested = np.zeros(len(samples), dtype=bool)
-        pairs, first = np.unique(
-            np.stack([ids[new], checks[new].astype(np.int64)]), axis=1, return_inverse=True
-        )
-        for k, key in enumerate(map(tuple, pairs.T.tolist())):
-            of_series = new[first.ravel() == k] if pairs.shape[1] > 1 else new
-            if key in plan.refused:
-                contested[of_series] = True
-            elif key in defined:
-                outcome.definitions.append((defined[key], int(samples.ts[of_series].min())))
-            else:
-                undefined[of_series] = True
-        refuse(Reason.ID_COLLISION, contested)
-        refuse(Reason.UNKNOWN_SERIES, undefined)
-    return (open_ if reasons else None), reasons
-
-
-def _detail(reason: Reason, plan: TaskPlan) -> str:
-    match reason:
-        case Reason.TOO_OLD:
-            return f"before {plan.oldest_ms}: its raw samples expire before it is surely rolled up"
-        case Reason.TOO_FAR_IN_FUTURE:
-            return f"after {plan.newest_ms}: check the producer's clock"
-        case Reason.ID_COLLISION:
-            return "another series has this id: change a label to tell them apart"
-        case _:
-            return "no definition of the series has come"
-
-
-def _by_message(
-    samples: Block,
-    origin: npt.NDArray[np.intp],
-    chosen: npt.NDArray[np.bool_],
-    defined: dict[tuple[int, int], SeriesDefinition],
-) -> Iterator[tuple[int, tuple[int, bytes]]]:
-    """For each message with chosen samples: its index, their number, and them as a message."""
-    at = np.flatnonzero(chosen)
-    starts = np.flatnonzero(np.diff(origin[at], prepend=-1))
-    for part in np.split(at, starts[1:]):
-        block = samples.take(part)
-        keys = dict.fromkeys(zip(block.series_ids.tolist(), block.checks.tolist(), strict=True))
-        known = [defined[k] for k in keys if k in defined]
-        columns = [block.series_ids, block.checks, block.ts, to_column(block.values)]
-        table = pa.Table.from_arrays(
-            [pa.array(c) for c in columns], schema=arrow_format.wire_schema("samples")
-        )
-        yield int(origin[part[0]]), (len(part), arrow_format.write(table, known))
-
-
-def _write_quarantine(refused: list[tuple[Message, Reject]], plan: TaskPlan) -> NewFile:
+def _write_quarantine(rejects: list[tuple[Message, Reject]], plan: TaskPlan) -> NewFile:
     rows = [
         {
             "query": plan.query,
@@ -219,25 +322,7 @@ def _write_quarantine(refused: list[tuple[Message, Reject]], plan: TaskPlan) -> 
             "value": reject.value,
             "rejected_at": plan.now_ms,
         }
-        for message, reject in refused
+        for message, reject in rejects
     ]
     table = pa.Table.from_pylist(rows, schema=table_schema("quarantine").arrow)
     return write_file(plan.store, "quarantine", table)
-
-
-def _store(samples: Block, plan: TaskPlan, outcome: Outcome) -> None:
-    chosen = copies.order(samples.series_ids, samples.ts, samples.values)
-    outcome.merged = len(samples) - len(chosen)
-    outcome.stored = len(chosen)
-    late = samples.ts[chosen] < plan.late_ms
-    parts = [chosen] if not late.any() else [chosen[~late], chosen[late]]
-    for part in parts:
-        if len(part):
-            table = pa.table(
-                {
-                    "series_id": samples.series_ids[part],
-                    "ts": samples.ts[part],
-                    "value": to_column(samples.values[part]),
-                }
-            )
-            outcome.files.append(write_file(plan.store, "samples", table))

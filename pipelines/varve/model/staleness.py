@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from numba import njit
 
 STALE_BITS: Final = 0x7FF0000000000002
 """Bits of the stale marker, as Prometheus' value.StaleNaN."""
@@ -19,7 +20,10 @@ STALE_BITS: Final = 0x7FF0000000000002
 STALE_NAN: Final = float(np.array([STALE_BITS], dtype=np.uint64).view(np.float64)[0])
 """The stale marker. A copy through Python keeps its bits; arithmetic does not."""
 
-NORMAL_NAN: Final = float(np.array([0x7FF8000000000001], dtype=np.uint64).view(np.float64)[0])
+NORMAL_BITS: Final = 0x7FF8000000000001
+"""Bits of the one NaN that is stored."""
+
+NORMAL_NAN: Final = float(np.array([NORMAL_BITS], dtype=np.uint64).view(np.float64)[0])
 """An ordinary NaN."""
 
 
@@ -28,15 +32,21 @@ def is_stale(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     return values.view(np.uint64) == np.uint64(STALE_BITS)
 
 
-def from_column(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    """A table's value column as an array: NULL becomes the stale marker, any NaN one NaN,
-    and -0.0 becomes 0.0, so that equal samples have equal bits.
+def canonicalise(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Changes values in place so that equal samples have equal bits: one NaN beside the stale
+    marker, and 0.0 for -0.0. Returns them.
     """
+    _canonicalise(values.view(np.uint64))
+    return values
+
+
+def from_column(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """A table's value column as an array of its own, canonical; NULL becomes the stale marker."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     missing = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
-    values = column.fill_null(0.0).to_numpy(zero_copy_only=False).astype(np.float64) + 0.0
-    values[np.isnan(values)] = NORMAL_NAN
+    filled = column if missing is None else column.fill_null(0.0)
+    values = canonicalise(np.array(filled.to_numpy(zero_copy_only=False), np.float64))
     if missing is not None:
         values[missing] = STALE_NAN
     return values
@@ -46,3 +56,14 @@ def to_column(values: npt.NDArray[np.float64]) -> pa.Array:
     """The reverse: the stale marker becomes NULL."""
     stale = is_stale(values)
     return pa.array(values, mask=stale) if stale.any() else pa.array(values)
+
+
+@njit(cache=True)
+def _canonicalise(bits: npt.NDArray[np.uint64]) -> None:
+    sign = np.uint64(1 << 63)
+    for i in range(len(bits)):
+        magnitude = bits[i] & ~sign
+        if magnitude == 0:
+            bits[i] = 0
+        elif magnitude > np.uint64(0x7FF0000000000000) and bits[i] != np.uint64(STALE_BITS):
+            bits[i] = np.uint64(NORMAL_BITS)

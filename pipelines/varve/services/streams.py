@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from pyspark.sql import SparkSession
 
+from varve.client.options import client_options
 from varve.ingest.kafka import Topics
 from varve.model.errors import BadRequest
 from varve.model.window import DAY_MS
+from varve.services.signals import stop_requested
 from varve.services.status import ComponentStatus
 from varve.settings import Settings
 from varve.spark.ingest import IngestPlan, IngestQuery
@@ -26,16 +25,13 @@ Query = IngestQuery | RollupQuery
 Start = Callable[[SparkSession], Query]
 
 
-def kafka_options(settings: Settings) -> dict[str, Any]:
-    """Options of kafka-python's clients from the settings."""
-    options = {k.replace(".", "_"): v for k, v in settings.kafka.client_options().items()}
-    return {"bootstrap_servers": settings.kafka.servers(), **options}
-
-
-def ingest_plans(settings: Settings, only: Sequence[str] | None = None) -> list[IngestPlan]:
+def ingest_plans(
+    settings: Settings, only: Sequence[str] | None = None, *, available_now: bool = False
+) -> list[IngestPlan]:
     """The ingest queries: a storm on the topic of one does not delay the other.
 
-    only: their names, all by default. Raises BadRequest for a name that is none.
+    only: their names, all by default. available_now: they end by themselves once everything is
+    stored that Kafka had when they started. Raises BadRequest for a name that is none.
     """
     topics = settings.ingest_queries()
     for name in only or ():
@@ -48,7 +44,8 @@ def ingest_plans(settings: Settings, only: Sequence[str] | None = None) -> list[
             query=query,
             topics=(topic,),
             store=store,
-            kafka=kafka_options(settings),
+            brokers=settings.kafka.servers(),
+            kafka=settings.kafka.client_options(),
             raw_retention_ms=int(settings.retention.samples_days * DAY_MS),
             trigger_s=ingest.trigger_s,
             max_messages_per_batch=ingest.max_messages_per_batch,
@@ -57,6 +54,7 @@ def ingest_plans(settings: Settings, only: Sequence[str] | None = None) -> list[
             late_after_ms=ingest.late_after_s * 1000,
             complete_every_s=ingest.complete_every_s,
             on_expired_offsets=ingest.on_expired_offsets,
+            available_now=available_now,
         )
         for query, topic in topics.items()
         if not only or query in only
@@ -102,11 +100,10 @@ def run_queries(
 ) -> int:
     """Runs queries until SIGTERM or SIGINT, then ends each after its batch under way; 0.
 
-    Raises what ends a query by itself, after the others are ended.
+    Ends by itself when all of them have, having stored what was available. Raises what ends a
+    query otherwise, after the others are ended.
     """
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = stop_requested()
     queries: list[Query] = []
     try:
         # One by one: those already running are stopped if a later one cannot start.
@@ -116,6 +113,8 @@ def run_queries(
         while not stopping.wait(_CHECK_S):
             for query in queries:
                 query.raise_failure()
+            if all(isinstance(query, IngestQuery) and query.done for query in queries):
+                break
     finally:
         for query in queries:
             query.stop()
@@ -129,7 +128,8 @@ def run(settings: Settings) -> int:
     status.update(state="starting")
     plans = ingest_plans(settings)
     # Says what is missing before Spark, which takes seconds and says it in a stack trace, starts.
-    Topics(plans[0].kafka, [topic for plan in plans for topic in plan.topics]).close()
+    topics = [topic for plan in plans for topic in plan.topics]
+    Topics({"bootstrap_servers": plans[0].brokers} | client_options(plans[0].kafka), topics).close()
     scratch = settings.home.absolute() / "spark"
     scratch.mkdir(parents=True, exist_ok=True)
     spark = session(

@@ -12,22 +12,24 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.functions import col, lit, unix_millis
 from pyspark.sql.streaming.query import StreamingQuery
 
+from varve.client.options import client_options
 from varve.ingest.batch import BatchCommitter
 from varve.ingest.kafka import Topics
 from varve.ingest.position import OffsetRange, Partition, Start, starts
 from varve.ingest.registry import Registry
 from varve.ingest.task import Message, Outcome, TaskPlan, run_task
 from varve.model.clock import Clock, SystemClock
-from varve.model.errors import NeedsOperator, VarveError
+from varve.model.errors import NeedsOperator, TemporaryError
 from varve.storage.store import Store
 from varve.storage.table import Table
 
@@ -40,14 +42,17 @@ _COLUMNS = ("topic", "partition", "offset", "timestamp_ms", "value")
 class IngestPlan:
     """One ingest query: its name ("bulk", "critical"), topics and bounds.
 
-    kafka: options of kafka-python's clients, bootstrap_servers among them.
+    brokers: host:port, comma separated. kafka: further options of Kafka's clients by its names.
+    definition_topics: those of the topics that hold definitions of series and no samples.
     """
 
     query: str
     topics: tuple[str, ...]
     store: Store
-    kafka: Mapping[str, Any]
+    brokers: str
     raw_retention_ms: int
+    kafka: Mapping[str, str] = field(default_factory=dict)
+    definition_topics: frozenset[str] = frozenset()
     trigger_s: float = 2.0
     max_messages_per_batch: int = 20_000
     max_message_bytes: int = 8 * 2**20
@@ -55,43 +60,63 @@ class IngestPlan:
     late_after_ms: int = 7_200_000
     complete_every_s: float = 2.0
     on_expired_offsets: str = "stop"
+    available_now: bool = False
+    """End by itself once everything is stored that Kafka had at the start."""
     on_batch: Callable[[Mapping[str, Any]], None] | None = None
     """Called with the accounting of every committed batch, seconds taken included."""
 
 
 class IngestQuery:
-    """A running query. It ends by itself only with an error, which `await_end` raises."""
+    """A running query. It ends by itself with an error, which `raise_failure` raises, or when it
+    is to store only what is available now.
+    """
 
     def __init__(self, spark: SparkSession, plan: IngestPlan, clock: Clock | None = None) -> None:
         """Starts it. Raises NeedsOperator where going on would lose samples."""
         self._plan = plan
         self._clock = clock or SystemClock()
         self._registry = Registry(plan.store)
-        self._topics = Topics(plan.kafka, plan.topics)
+        self._topics = _topics(plan)
         self._partitions = {(p.topic, p.number): p for p in self._topics.partitions()}
         begin = self._begin()
         self._committer = BatchCommitter(plan.store, plan.query, begin)
         self._initial = {p: s.offset for p, s in begin.items()}
         self._scratch = tempfile.TemporaryDirectory(prefix=f"varve-{plan.query}-")
         self._stopping = threading.Event()
+        self._at_work = threading.Lock()
         self._failure: BaseException | None = None
         self.stream = self._start(spark)
-        self._noter = threading.Thread(target=self._note_completeness, daemon=True)
+        self._noter = threading.Thread(
+            target=self._note_completeness, name=f"completeness of {plan.query}", daemon=True
+        )
         self._noter.start()
+
+    @property
+    def name(self) -> str:
+        return f"ingest-{self._plan.query}"
 
     def stop(self) -> None:
         """Ends after the batch that is running."""
         self._stopping.set()
         self._noter.join()
+        # Spark's stop interrupts a batch, which would have to be read again at the next start.
+        with self._at_work:
+            pass
         self.stream.stop()
         self._topics.close()
         self._scratch.cleanup()
 
+    @property
+    def done(self) -> bool:
+        """Whether all is stored that was available at the start, and no more was asked for."""
+        return self._plan.available_now and not self.stream.isActive
+
     def raise_failure(self) -> None:
         """Raises what has ended the query, if anything has."""
+        # A batch says why before Spark does, and more clearly.
+        error = self.stream.exception()
         if self._failure is not None:
             raise self._failure
-        error = self.stream.exception()
         if error is not None:
             raise error
 
@@ -115,31 +140,49 @@ class IngestQuery:
             offsets.setdefault(partition.topic, {})[str(partition.number)] = offset
         source = (
             spark.readStream.format("kafka")
-            .options(**_spark_options(plan.kafka))
+            .option("kafka.bootstrap.servers", plan.brokers)
+            .options(**{f"kafka.{name}": value for name, value in plan.kafka.items()})
             .option("subscribe", ",".join(plan.topics))
             .option("startingOffsets", json.dumps(offsets))
             .option("maxOffsetsPerTrigger", plan.max_messages_per_batch)
             .option("failOnDataLoss", "true")
             .load()
-            .selectExpr(
-                "topic", "partition", "offset", "unix_millis(timestamp) timestamp_ms", "value"
+            .select(
+                "topic",
+                "partition",
+                "offset",
+                unix_millis("timestamp").alias("timestamp_ms"),
+                "value",
             )
         )
-        return (
-            source.writeStream.queryName(f"ingest-{plan.query}")
+        writer = (
+            source.writeStream.queryName(self.name)
             .option("checkpointLocation", f"file://{self._scratch.name}/checkpoint")
-            .trigger(processingTime=f"{int(plan.trigger_s * 1000)} milliseconds")
             .foreachBatch(self._batch)
-            .start()
         )
+        if plan.available_now:
+            return writer.trigger(availableNow=True).start()
+        return writer.trigger(processingTime=f"{int(plan.trigger_s * 1000)} milliseconds").start()
 
     def _batch(self, messages: DataFrame, number: int) -> None:
+        # Spark takes a batch that returns for done; it is read again at the next start.
+        with self._at_work:
+            if self._stopping.is_set() or self._failure is not None:
+                return
+            try:
+                self._store(messages, number)
+            except BaseException as err:
+                self._failure = err
+                raise
+
+    def _store(self, messages: DataFrame, number: int) -> None:
         begun, cpu = time.monotonic(), time.process_time()
         ranges = self._ranges(number)
-        outcomes = self._run(messages, self._task_plan())
+        outcomes = self._run(messages)
         accounting = self._committer.commit(ranges, outcomes)
         accounting["seconds"] = round(time.monotonic() - begun, 3)
         accounting["driver_cpu_s"] = round(time.process_time() - cpu, 3)
+        log.info("batch %s", json.dumps(accounting))
         if self._plan.on_batch:
             self._plan.on_batch(accounting)
 
@@ -154,25 +197,29 @@ class IngestQuery:
             late_ms=now_ms - plan.late_after_ms,
             max_message_bytes=plan.max_message_bytes,
             series_version=self._registry.known.version,
+            definition_topics=plan.definition_topics,
         )
 
-    def _run(self, messages: DataFrame, task_plan: TaskPlan) -> list[Outcome]:
-        """Runs the tasks and registers the series they found; runs them once more, without
-        those that were refused, if any was.
+    def _run(self, messages: DataFrame) -> list[Outcome]:
+        """Runs the tasks and registers the series they found. Tasks with samples of a series that
+        was refused, or that another task has defined, run once more.
         """
-        outcomes = _distribute(messages, task_plan)
+        registry = self._registry
+        # Series that other queries have registered since.
+        registry.known.advance()
+        plan = self._task_plan()
+        outcomes = _distribute(messages, plan)
         found = [d for outcome in outcomes for d in outcome.definitions]
-        refused = self._registry.register(found) if found else frozenset()
-        if refused:
-            outcomes = _distribute(
-                messages,
-                replace(
-                    task_plan,
-                    refused=refused,
-                    series_version=self._registry.known.version,
-                ),
-            )
-        return outcomes
+        refused = registry.register(found) if found else {}
+        again = _partitions_to_repeat(outcomes, refused, registry)
+        if not again:
+            return outcomes
+        plan = replace(plan, refused=refused, series_version=registry.known.version)
+        kept = [o for o in outcomes if again.isdisjoint(o.partitions)]
+        chosen = lit(False)
+        for topic, number in sorted(again):
+            chosen |= (col("topic") == topic) & (col("partition") == number)
+        return kept + _distribute(messages.where(chosen), plan)
 
     def _ranges(self, number: int) -> dict[Partition, OffsetRange]:
         """What batch `number` reads, from Spark's offset log: written before the batch runs."""
@@ -203,16 +250,47 @@ class IngestQuery:
         }
 
     def _note_completeness(self) -> None:
-        topics = Topics(self._plan.kafka, self._plan.topics)
+        topics: Topics | None = None
         try:
             while not self._stopping.wait(self._plan.complete_every_s):
                 now_ms = self._clock.now_ms()
-                self._committer.note(now_ms, topics.latest(topics.partitions()))
-        except VarveError as err:
-            log.exception("completeness of %s is no longer noted", self._plan.query)
+                try:
+                    if topics is None:
+                        topics = _topics(self._plan)
+                    ends = topics.latest(topics.partitions())
+                except TemporaryError as err:
+                    # Completeness stands still, which is true. The stream decides how long the
+                    # brokers may be away.
+                    log.warning("%s: how far input is complete is unknown: %s", self.name, err)
+                    continue
+                self._committer.note(now_ms, ends)
+        except BaseException as err:  # noqa: BLE001  # the main thread raises it
             self._failure = err
         finally:
-            topics.close()
+            if topics is not None:
+                topics.close()
+
+
+def _topics(plan: IngestPlan) -> Topics:
+    return Topics({"bootstrap_servers": plan.brokers} | client_options(plan.kafka), plan.topics)
+
+
+def _partitions_to_repeat(
+    outcomes: Sequence[Outcome], refused: Collection[tuple[int, int]], registry: Registry
+) -> set[tuple[str, int]]:
+    """Topic and number of those whose tasks cannot stay as they are."""
+    again: set[tuple[str, int]] = set()
+    for outcome in outcomes:
+        holds_refused = any((d.series_id, d.check) in refused for d, _ in outcome.definitions)
+        if holds_refused or registry.knows_any(outcome.undefined):
+            again.update(outcome.partitions)
+    # A partition is read again as a whole, whatever tasks had parts of it.
+    grown = True
+    while grown:
+        touched = [o.partitions for o in outcomes if not again.isdisjoint(o.partitions)]
+        grown = not again.issuperset(p for partitions in touched for p in partitions)
+        again.update(p for partitions in touched for p in partitions)
+    return again
 
 
 def _distribute(messages: DataFrame, plan: TaskPlan) -> list[Outcome]:
@@ -229,8 +307,3 @@ def _messages(batches: Iterable[pa.RecordBatch]) -> Iterator[Message]:
         columns: Sequence[Sequence[Any]] = [batch.column(c).to_pylist() for c in _COLUMNS]
         for row in zip(*columns, strict=True):
             yield Message(*row)
-
-
-def _spark_options(kafka: Mapping[str, Any]) -> dict[str, str]:
-    """kafka-python's option names as the Java client's, which Spark wants behind `kafka.`."""
-    return {f"kafka.{name.replace('_', '.')}": str(value) for name, value in kafka.items()}
