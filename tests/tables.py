@@ -10,8 +10,6 @@ from varve.model.clock import ManualClock
 from varve.model.identity import SeriesDefinition
 from varve.model.schema import table_schema
 from varve.model.window import TIERS
-from varve.rollups.task import run_task
-from varve.rollups.tier import TierPlan, TierWorker
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
 from varve.storage.store import Store
@@ -73,6 +71,9 @@ class WrittenTables:
 
     def roll_up(self) -> None:
         """Closes and repairs all that is due, in every tier."""
+        from varve.rollups.task import run_task
+        from varve.rollups.tier import TierPlan, TierWorker
+
         for tier in TIERS:
             plan = TierPlan(
                 self.store, tier, (QUERY,), grace_ms=0, repair_every_ms=0, repair_keys=1
