@@ -20,13 +20,15 @@ def count_falls(values: F64, begin: int, end: int) -> int:
 
 
 @inline
-def lost_in(values: F64, low: int, high: int) -> float:
-    """Sum of the values before each fall within [low, high): what resets took away."""
-    lost = 0.0
+def with_resets(growth: float, values: F64, low: int, high: int) -> float:
+    """`growth` and what resets took away: the values before each fall within [low, high).
+
+    They are added one by one, as upstream does, since sums of large ones round.
+    """
     for i in range(low + 1, high):
         if values[i] < values[i - 1]:
-            lost += values[i - 1]
-    return lost
+            growth += values[i - 1]
+    return growth
 
 
 @inline
@@ -57,7 +59,7 @@ def rate_row(
         first = values[first_index]
         growth = values[last_index] - first
         if resets:
-            growth += lost_in(values, first_index, last_index + 1)
+            growth = with_resets(growth, values, first_index, last_index + 1)
         multiplier = factor[step]
         if is_counter and growth > 0.0 and first >= 0.0:
             # A counter is not extended below zero.

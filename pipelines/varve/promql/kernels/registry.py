@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,6 +24,30 @@ _MODULES = (
 _registry: list[tuple[Any, str]] = []
 
 
+class _Cache(FunctionCache):
+    """Compiled code on disk, for as long as no source that it may be made from changes.
+
+    Numba looks at a kernel's own file alone, and would keep what is inlined from another.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)  # type: ignore[no-untyped-call]
+        stamp = _fingerprint(function.__code__.co_filename)
+        self._cache_file = IndexDataCacheFile(  # type: ignore[no-untyped-call]
+            self._cache_path, self._impl.filename_base, stamp
+        )
+
+
+@lru_cache
+def _fingerprint(file: str) -> str:
+    """Of all sources of this package and of `file`."""
+    sources = sorted({*Path(__file__).parent.glob("*.py"), Path(file)})
+    digest = hashlib.blake2b(digest_size=16)
+    for source in sources:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
 def kernel(signature: str) -> Callable[[F], F]:
     """Compile a function for `signature`, at `warm_up` or when first called.
 
@@ -29,7 +57,8 @@ def kernel(signature: str) -> Callable[[F], F]:
     """
 
     def decorate(function: F) -> F:
-        dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
+        dispatcher._cache = _Cache(function)  # noqa: SLF001 - as its enable_caching() does
         _registry.append((dispatcher, signature))
         return cast(F, dispatcher)
 
@@ -38,9 +67,7 @@ def kernel(signature: str) -> Callable[[F], F]:
 
 def inline(function: F) -> F:
     """A helper compiled into the kernels that call it."""
-    return cast(
-        F, numba.njit(cache=True, nogil=True, error_model="numpy", inline="never")(function)
-    )
+    return cast(F, numba.njit(nogil=True, error_model="numpy")(function))
 
 
 def warm_up() -> int:
