@@ -2,13 +2,16 @@
 
 By default 43,000 commits, a day of one every 2 s, of files that exist in name only, with a follower
 beside. Prints what a commit and a refresh cost in each tenth of the way, and at the end what
-opening and selecting cost. Exits with 1 if a target is missed: commit p99 under 0.1 s in every tenth, opening under 1 s, select under 5 ms.
+opening and selecting cost. Exits with 1 if a target is missed: commit p99 under 0.1 s in every
+tenth, opening under 1 s, select under 5 ms. Wall time, so on a machine that does nothing else; the
+CPU time of a commit, checkpoints apart, is given for one that does.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+import threading
 import time
 
 import numpy as np
@@ -41,23 +44,32 @@ def main(commits: int, root: str) -> int:
     create_tables(store, ("samples",))
     table, follower = Table(store, "samples"), Follower(store, "samples")
     schema, tenth, missed = fingerprint(table_schema("samples")), max(commits // 10, 1), False
-    commit_s, refresh_s = [], []
+    commit_s, cpu_s, refresh_s = [], [], []
     for i in range(commits):
         step = {"bulk:topic:0": Step(i or None, i + 1)}
+        cpu = time.thread_time()
         took, _ = timed(lambda i=i, step=step: commit(table, [file(i, schema)], transactions=step))
         commit_s.append(took)
-        if i % 10 == 0:
-            refresh_s.append(timed(follower.refresh)[0] / (10 if i else 1))
+        cpu_s.append(time.thread_time() - cpu)
+        if i % 10 < 2:
+            took, _ = timed(follower.refresh)
+            # The first reads nine commits, the second one.
+            if i % 10 == 1:
+                refresh_s.append(took)
         if (i + 1) % tenth == 0:
             p50, p99, top = 1_000 * np.quantile(commit_s, [0.5, 0.99, 1])
             seen = 1_000 * np.quantile(refresh_s, [0.5, 0.99])
             print(  # noqa: T201
-                f"{i + 1:7} commits: ms a commit p50 {p50:.2f} p99 {p99:.1f} max {top:.0f};"
+                f"{i + 1:7} commits: ms a commit p50 {p50:.2f} p99 {p99:.1f} max {top:.0f},"
+                f" CPU p50 {1_000 * np.median(cpu_s):.2f};"
                 f" followed p50 {seen[0]:.2f} p99 {seen[1]:.2f}",
                 flush=True,
             )
             missed |= p99 > 100
-            commit_s, refresh_s = [], []
+            commit_s, cpu_s, refresh_s = [], [], []
+    for thread in threading.enumerate():
+        if thread.name == "checkpoint":
+            thread.join()
     positions_s, _ = timed(Table, store, "samples")
     open_s, opened = timed(Follower, store, "samples")
     bounds = Bounds(1_000 * commits, 1_000 * commits + 3_600_000, np.array([1, 2, 3]))

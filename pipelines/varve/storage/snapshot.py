@@ -136,11 +136,12 @@ class Snapshot:
         """The snapshot after `fresh`, whose live files are `files`, in that order: what the
         entries leave alone is not computed again.
         """
-        kept = self.bounds
-        touched = {path for entry in fresh for path in entry.removes}
-        touched |= {f.path for entry in fresh for f in (*entry.adds, *entry.rewritten)}
-        if changed := [f.path in touched for f in self.files]:
-            kept = kept.keep(~np.array(changed))
+        kept, gone = self.bounds, {path for entry in fresh for path in entry.removes}
+        added = [f.path for entry in fresh for f in (*entry.adds, *entry.rewritten)]
+        # The usual case, in which no file went and none was named again, is decided by counting.
+        if gone or len(files) != len(self.files) + len(added):
+            gone.update(added)
+            kept = kept.keep(np.fromiter((f.path not in gone for f in self.files), np.bool_))
         now = tuple(files.values())
         new = FileBounds.of(now[len(kept.first_ms) :], self.time_column)
         after = Snapshot(self.store, self.table, fresh[-1].version, now)
