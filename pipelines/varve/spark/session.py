@@ -26,6 +26,8 @@ def session(name: str, conf: Mapping[str, str] | None = None) -> SparkSession:
     settings = {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": "4",
+        # Workers are forked from a process that has imported what they need.
+        "spark.python.daemon.module": "varve.spark.daemon",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",
         "spark.sql.execution.arrow.maxBytesPerBatch": str(_ARROW_BATCH_BYTES),
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
