@@ -11,8 +11,13 @@ const EXAMPLES = [
   { name: "CPU by mode", expr: 'sum by (mode) (rate(node_cpu_seconds_total{mode!="idle"}[1m]))', range: "5m" },
   { name: "Memory available", expr: "node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes", range: "5m" },
   { name: "Network in", expr: "sum by (device) (rate(node_network_receive_bytes_total[1m]))", range: "5m" },
-  { name: "Shop requests, 1 day", expr: 'sum by (instance) (rate(shop_requests_total{job="demo-shop"}[5m]))', range: "1d" },
-  { name: "Shop requests, 8 days", expr: 'sum by (route) (rate(shop_requests_total{job="demo-shop"}[1h]))', range: "8d" },
+  { name: "Shop requests, 1 day", expr: "sum by (route) (rate(shop_requests_total[5m]))", range: "1d" },
+  { name: "Shop requests, 8 days", expr: "sum by (route) (rate(shop_requests_total[1h]))", range: "8d" },
+  {
+    name: "Shop latency p95, 8 days",
+    expr: "histogram_quantile(0.95, sum by (instance, le) (rate(shop_request_duration_seconds_bucket[1h])))",
+    range: "8d",
+  },
 ];
 const RETRY_MS = 1000;
 
