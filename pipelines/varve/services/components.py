@@ -24,6 +24,9 @@ QUERY = "query"
 COLLECTOR = "collector"
 HISTORY = "demo-history"
 
+# Long enough for a busy old laptop: what is merely slow must not be started over.
+_READY_S = 600
+
 
 def broker_config(settings: Settings, home: Home) -> BrokerConfig:
     kafka = settings.kafka
@@ -64,7 +67,7 @@ def service(
         name,
         _serve(name, home, config),
         _says_ready(home, name),
-        ready_deadline_s=180,
+        ready_deadline_s=_READY_S,
         stop_s=stop_s,
         ends=name == HISTORY,
         environment=environment,

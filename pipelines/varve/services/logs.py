@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
 import time
@@ -10,6 +11,8 @@ from collections import deque
 from pathlib import Path
 
 _FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)-5s %(name)s %(message)s"
+_REMEMBERED = 60
+_ERROR = re.compile(r"\b\w*(Error|Exception|ERROR|FATAL)\b")
 KEPT = 3
 """Older files of a log: NAME.log.1 is the youngest."""
 
@@ -59,7 +62,7 @@ class RotatingLog:
         self.path = folder / f"{component}.log"
         self._limit = limit_bytes
         self._file = self.path.open("ab")
-        self._last: deque[bytes] = deque(maxlen=40)
+        self._last: deque[bytes] = deque(maxlen=_REMEMBERED)
         self._lock = threading.Lock()
 
     def write(self, line: bytes) -> None:
@@ -72,10 +75,16 @@ class RotatingLog:
             self._last.append(line)
 
     def last_lines(self, count: int) -> list[str]:
-        """The last lines this object wrote, at most 40."""
+        """The last lines this object wrote, at most 60."""
         with self._lock:
             lines = [line.decode(errors="replace").rstrip() for line in self._last]
         return [line for line in lines if line][-count:]
+
+    def last_error(self) -> str:
+        """The last of those lines that names an error, else the last that is none of a stack."""
+        lines = [line for line in self.last_lines(_REMEMBERED) if not line[0].isspace()]
+        errors = [line for line in lines if _ERROR.search(line)]
+        return (errors or lines or [""])[-1]
 
     def close(self) -> None:
         self._file.close()

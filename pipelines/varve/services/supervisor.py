@@ -212,9 +212,8 @@ class Supervisor:
                 f"{name} {what}, {running.failures} times in a row; its last words"
                 f" ({running.log.path}):\n{words or '  (none)'}"
             )
-        said = [line for line in running.log.last_lines(_LAST_LINES) if not line[0].isspace()]
-        why = f" ({said[-1]})" if said else ""  # not a line of a stack
-        self._say(f"{name} {what}{why}; starting it again in {delay:g} s")
+        why = running.log.last_error()
+        self._say(f"{name} {what}{f' ({why})' if why else ''}; starting it again in {delay:g} s")
         running.restart_at = time.monotonic() + delay
 
     def _reap(self, running: _Running) -> None:

@@ -32,7 +32,7 @@ WARM_UP_S = 30.0
 
 _POLL_S = 0.1
 _MEASURE_S = 1.0
-_PROGRESS_S = 5.0
+_PROGRESS_S = 10.0
 _DRAIN_S = 60.0
 _KAFKA_DEADLINE_S = 15.0
 
@@ -134,7 +134,7 @@ class _Up:
         self._start(self._service(QUERY, self._environment))
         if self._options.demo:
             self._start(self._service(HISTORY, self._environment))
-            self._wait_for_history()
+            self._wait_for(HISTORY)
         if self._settings.collector.enabled:
             self._start(self._service(COLLECTOR, self._environment))
             self._wait_for(COLLECTOR)
@@ -181,19 +181,26 @@ class _Up:
             ComponentStatus(self._home.path, KAFKA, pid=pid).update(state="ready")
 
     def _wait_for(self, name: str) -> None:
-        while not self._supervisor.is_up(name):
-            self._step()
-
-    def _wait_for_history(self) -> None:
         said = time.monotonic()
-        while not self._supervisor.is_up(HISTORY):
+        while not self._supervisor.is_up(name):
             self._step()
             if time.monotonic() - said > _PROGRESS_S:
                 said = time.monotonic()
-                record = read_status(self._home.path).get(HISTORY)
-                if record is not None and "of" in record.detail:
-                    sent, whole = record.detail["samples"], record.detail["of"]
-                    self._say(f"demo-history: {sent:,} of {whole:,} samples sent")
+                self._say_progress()
+
+    def _say_progress(self) -> None:
+        """A line on whatever is not up yet."""
+        statuses = read_status(self._home.path)
+        waiting = []
+        for name, health in self._supervisor.health().items():
+            if health.state not in ("starting", "waiting"):
+                continue
+            detail = statuses[name].detail if name in statuses else {}
+            sent = f" ({detail['samples']:,} of {detail['of']:,} samples)" if "of" in detail else ""
+            waiting.append(name + sent)
+        if waiting:
+            elapsed = time.monotonic() - self._begun
+            self._say(f"{elapsed:4.0f} s: still starting {', '.join(waiting)}")
 
     # Running
 
@@ -236,7 +243,7 @@ class _Up:
             self._supervisor.stop(COLLECTOR)
             streaming = STREAMS in health and health[STREAMS].state == "ready"
             unstored = self._drain() if streaming else None
-            found = self._summary(health, unstored) if streaming and self._bounded else []
+            found = self._summary(health, unstored) if self._bounded else []
         except BaseException:
             self._supervisor.kill_all()
             raise

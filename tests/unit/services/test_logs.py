@@ -34,6 +34,18 @@ def test_last_lines_leave_empty_ones_out(tmp_path):
     log.close()
 
 
+def test_the_last_error_is_the_last_line_that_names_one(tmp_path):
+    log = RotatingLog(tmp_path, "part", 1_000)
+    assert log.last_error() == ""
+    log.write(b"all is well\n")
+    log.write(b"\tat java.base/sun.nio.ch.Net.bind0(Native Method)\n")
+    assert log.last_error() == "all is well"
+    for line in (b"KeyError: 'a'\n", b"OSError: no space\n", b"Thread State: RUNNABLE\n"):
+        log.write(line)
+    assert log.last_error() == "OSError: no space"
+    log.close()
+
+
 def _record(name, message, created):
     record = logging.LogRecord(name, logging.ERROR, "", 0, message, (), None)
     record.created = created
