@@ -21,10 +21,9 @@ from varve.promql.kernels.aggregate import aggregate_matrix, aggregate_rows, qua
 from varve.promql.kernels.codes import AGGREGATIONS, LOOKBACK, RANGE_FUNCTIONS
 from varve.promql.labels import Grouping, members_of
 from varve.promql.literals import quote
-from varve.promql.plan.durations import offset_ms
 from varve.promql.plan.nodes import Aggregation, FusedAggregation, InstantSelect, Text
 from varve.promql.ranging import KEEPS_NAME, check_smoothing, non_counters
-from varve.promql.selecting import fetch_window, selector_times
+from varve.promql.selecting import select_windows
 from varve.promql.storage import Samples, Selection
 from varve.promql.values import Bools, Matrix, Objects, Scalar, Steps
 from varve.promql.windowing import kernel_parameters, windows_of
@@ -59,14 +58,14 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
     source, plain = node.source, node.plain
     parameters: list[Scalar] = []
     if isinstance(source, InstantSelect):
-        selector = source.selector
-        times = selector_times(ev, selector.at, offset_ms(selector.offset, ev.query), steps)
-        selection = fetch_window(ev, selector, times, ev.lookback_ms)
+        selection, times = select_windows(
+            ev, source.selector, steps, ev.lookback_ms, function=plain.op, into_groups=True
+        )
         labels, samples = selection.labels, selection.samples
         function, range_ms, drops = LOOKBACK, ev.lookback_ms, False
     else:
         parameters = [ev.scalar(parameter, steps) for parameter in source.parameters]
-        windows = windows_of(ev, source.source, steps, source.func)
+        windows = windows_of(ev, source.source, steps, source.func, into_groups=True)
         labels, samples, times = windows.series.labels, windows.series.samples, windows.times
         selection = Selection(labels, samples)
         function, range_ms = RANGE_FUNCTIONS[source.func], windows.range_ms

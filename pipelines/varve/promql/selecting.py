@@ -20,6 +20,9 @@ from varve.promql.values import Int64s, Matrix, RangeVector, Steps
 
 NO_PARAMETER = np.zeros(0)
 
+_GROUPED_VALUES_PER_SAMPLE = 4
+"""Values that go into groups at once take time but no memory: so many count as one."""
+
 
 def selector_times(ev: Evaluation, at: At | None, offset: int, steps: Steps) -> Int64s:
     """Where each step looks to: the step itself or the time of @, less the offset."""
@@ -34,40 +37,47 @@ def at_ms(ev: Evaluation, at: At) -> int:
     return ev.query.end if at.at == "end" else at.at
 
 
-def fetch(
-    ev: Evaluation, selector: Selector, start_ms: int, end_ms: int, hints: SelectHints
-) -> Selection:
-    """The series of a selector with their samples in (start_ms, end_ms], within the limits."""
-    series, count = ev.storage.count(selector.matchers, start_ms, end_ms)
+def select_windows(
+    ev: Evaluation,
+    selector: Selector,
+    steps: Steps,
+    range_ms: int,
+    *,
+    function: str = "",
+    before_ms: int = 0,
+    after_ms: int = 0,
+    into_groups: bool = False,
+) -> tuple[Selection, Int64s]:
+    """The series of a selector with what their windows need, and where the windows end.
+
+    A window is (time - range_ms, time] for each step's time; before_ms and after_ms widen what is
+    selected. into_groups: the values of the series are not kept. LimitError before anything is
+    selected or allocated if there would be too much.
+    """
+    offset = offset_ms(selector.offset, ev.query)
+    first, last = steps.start, steps.end
+    if selector.at is not None:
+        first = last = at_ms(ev, selector.at)
+    start, end = first - offset - range_ms - before_ms, last - offset + after_ms
+    series, count = ev.storage.count(selector.matchers, start, end)
     ev.budget.check_series(series)
     ev.budget.check_values(count)
+    values = series * steps.count
+    ev.budget.check_values(values // _GROUPED_VALUES_PER_SAMPLE if into_groups else values)
     ev.series_selected += series
-    selection = ev.storage.select(selector.matchers, start_ms, end_ms, hints)
+    hints = SelectHints(function, range_ms, steps.step)
+    selection = ev.storage.select(selector.matchers, start, end, hints)
     samples = selection.samples
     if selector.stats_only and samples.histograms is not None:
-        samples = replace(samples, histograms=_with_detected_resets(samples, start_ms, end_ms))
-        return replace(selection, samples=samples)
-    return selection
+        histograms = _with_detected_resets(samples, start, end)
+        selection = replace(selection, samples=replace(samples, histograms=histograms))
+    return selection, selector_times(ev, selector.at, offset, steps)
 
 
 def instant_select(ev: Evaluation, node: InstantSelect, steps: Steps) -> Matrix:
     """The last sample of each series within the lookback, unless it is a stale marker."""
-    selector = node.selector
-    times = selector_times(ev, selector.at, offset_ms(selector.offset, ev.query), steps)
-    selection = fetch_window(ev, selector, times, ev.lookback_ms)
+    selection, times = select_windows(ev, node.selector, steps, ev.lookback_ms)
     return lookback(ev, selection, times, node, LOOKBACK)
-
-
-def fetch_window(
-    ev: Evaluation,
-    selector: Selector,
-    times: Int64s,
-    range_ms: int,
-    hints: SelectHints | None = None,
-) -> Selection:
-    """What windows of range_ms that end at `times` need."""
-    start, end = int(times[0]) - range_ms, int(times[-1])
-    return fetch(ev, selector, start, end, hints or SelectHints(range_ms=range_ms))
 
 
 def lookback(
@@ -123,10 +133,8 @@ def _last_histograms(
 
 def range_select(ev: Evaluation, node: RangeSelect, steps: Steps) -> RangeVector:
     """The samples of a range selector as they are; for the answer to an instant query."""
-    selector = node.selector
     range_ms = length_ms(node.range, ev.query)
-    times = selector_times(ev, selector.at, offset_ms(selector.offset, ev.query), steps)
-    selection = fetch_window(ev, selector, times, range_ms)
+    selection, times = select_windows(ev, node.selector, steps, range_ms)
     samples = selection.samples
     begins, ends = np.empty_like(samples.begins), np.empty_like(samples.ends)
     end = int(times[0])

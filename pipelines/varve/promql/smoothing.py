@@ -26,10 +26,9 @@ from varve.promql.histograms import (
     subtract,
 )
 from varve.promql.mixed import changes, in_order, resets
-from varve.promql.plan.durations import offset_ms
 from varve.promql.plan.nodes import InstantSelect, RangeCall, RangeSelect
-from varve.promql.selecting import fetch, selector_times
-from varve.promql.storage import Samples, SelectHints
+from varve.promql.selecting import select_windows
+from varve.promql.storage import Samples
 from varve.promql.values import Matrix, RangeVector, Steps
 from varve.promql.windowing import Points, points_of, windows_of
 
@@ -56,7 +55,9 @@ def extended_rows(ev: Evaluation, node: RangeCall, steps: Steps) -> Matrix:
         raise QueryError("anchored and smoothed apply to selectors")
     smoothed = source.selector.smoothed
     reach = ev.lookback_ms
-    windows = windows_of(ev, source, steps, node.func, reach, reach if smoothed else 0)
+    windows = windows_of(
+        ev, source, steps, node.func, before_ms=reach, after_ms=reach if smoothed else 0
+    )
     count = windows.series.samples.series
     ev.budget.check_values(count * steps.count)
     values = np.zeros((count, steps.count))
@@ -299,13 +300,9 @@ def _interpolated(
 
 def smoothed_instant(ev: Evaluation, node: InstantSelect, steps: Steps) -> Matrix:
     """A smoothed instant selector: each series interpolated at each step."""
-    selector = node.selector
-    times = selector_times(ev, selector.at, offset_ms(selector.offset, ev.query), steps)
     reach = ev.lookback_ms
-    hints = SelectHints(step_ms=steps.step)
-    selection = fetch(ev, selector, int(times[0]) - reach, int(times[-1]) + reach, hints)
+    selection, times = select_windows(ev, node.selector, steps, reach, after_ms=reach)
     count = selection.samples.series
-    ev.budget.check_values(count * steps.count)
     series = RangeVector(selection.labels, selection.samples, np.zeros(count, dtype=np.bool_))
     values = np.zeros((count, steps.count))
     present = np.zeros((count, steps.count), dtype=np.bool_)
@@ -331,7 +328,7 @@ def extended_samples(ev: Evaluation, node: RangeSelect, steps: Steps) -> RangeVe
     """The samples of an anchored or smoothed range selector, with those made at its ends."""
     smoothed = node.selector.smoothed
     reach = ev.lookback_ms
-    windows = windows_of(ev, node, steps, "", reach, reach if smoothed else 0)
+    windows = windows_of(ev, node, steps, "", before_ms=reach, after_ms=reach if smoothed else 0)
     end = int(windows.times[0])
     start = end - windows.range_ms
     ts: list[int] = []

@@ -12,9 +12,8 @@ from varve.promql.histograms import FloatHistogram
 from varve.promql.labels import METRIC_NAME
 from varve.promql.plan.durations import length_ms, offset_ms
 from varve.promql.plan.nodes import RangeSelect, SubquerySelect
-from varve.promql.selecting import fetch, selector_times, subquery
+from varve.promql.selecting import select_windows, selector_times, subquery
 from varve.promql.staleness import is_stale
-from varve.promql.storage import SelectHints
 from varve.promql.values import Float64s, Int64s, RangeVector, Scalar, Steps
 
 _NO_PARAMETER = np.zeros(0)
@@ -69,22 +68,30 @@ def windows_of(
     source: RangeSelect | SubquerySelect,
     steps: Steps,
     function: str,
+    *,
     before_ms: int = 0,
     after_ms: int = 0,
+    into_groups: bool = False,
 ) -> Windows:
     """The samples under a range function, and its windows.
 
-    before_ms, after_ms: how much further samples are needed, of selectors alone.
+    before_ms, after_ms: how much further samples are needed, of selectors alone. into_groups as
+    in select_windows.
     """
     range_ms = length_ms(source.range, ev.query)
     if isinstance(source, SubquerySelect):
         times = selector_times(ev, source.at, offset_ms(source.offset, ev.query), steps)
         return Windows(subquery(ev, source, steps), times, range_ms, steps)
-    selector = source.selector
-    times = selector_times(ev, selector.at, offset_ms(selector.offset, ev.query), steps)
-    hints = SelectHints(function, range_ms, steps.step)
-    start = int(times[0]) - range_ms - before_ms
-    selection = fetch(ev, selector, start, int(times[-1]) + after_ms, hints)
+    selection, times = select_windows(
+        ev,
+        source.selector,
+        steps,
+        range_ms,
+        function=function,
+        before_ms=before_ms,
+        after_ms=after_ms,
+        into_groups=into_groups,
+    )
     no_drop = np.zeros(selection.samples.series, dtype=np.bool_)
     series = RangeVector(selection.labels, selection.samples, no_drop)
     return Windows(series, times, range_ms, steps)

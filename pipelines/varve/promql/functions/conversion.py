@@ -11,10 +11,9 @@ import numpy as np
 from varve.promql.context import Evaluation
 from varve.promql.kernels.codes import TIMESTAMP
 from varve.promql.labels import LabelTable
-from varve.promql.plan.durations import offset_ms
 from varve.promql.plan.nodes import FunctionCall, InstantSelect, Invariant, Node
 from varve.promql.ranging import absent_labels
-from varve.promql.selecting import fetch_window, last_indices, lookback, selector_times
+from varve.promql.selecting import last_indices, lookback, select_windows
 from varve.promql.values import Matrix, Scalar, Steps
 
 
@@ -69,9 +68,7 @@ def _timestamp(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     """When each sample was taken; of an expression the time of the step."""
     source = _unwrapped(node.args[0])
     if isinstance(source, InstantSelect) and not source.selector.smoothed:
-        selector = source.selector
-        times = selector_times(ev, selector.at, offset_ms(selector.offset, ev.query), steps)
-        selection = fetch_window(ev, selector, times, ev.lookback_ms)
+        selection, times = select_windows(ev, source.selector, steps, ev.lookback_ms)
         matrix = lookback(ev, selection, times, source, TIMESTAMP)
         return matrix.with_values(matrix.values)
     matrix = ev.matrix(node.args[0], steps)
@@ -84,9 +81,7 @@ def _start_timestamp(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix
     source = _unwrapped(node.args[0])
     if not isinstance(source, InstantSelect) or source.selector.smoothed:
         return Matrix.empty(steps.count)
-    selector = source.selector
-    times = selector_times(ev, selector.at, offset_ms(selector.offset, ev.query), steps)
-    selection = fetch_window(ev, selector, times, ev.lookback_ms)
+    selection, times = select_windows(ev, source.selector, steps, ev.lookback_ms)
     matrix = lookback(ev, selection, times, source, TIMESTAMP)
     values = np.zeros_like(matrix.values)
     start_ts = selection.samples.start_ts

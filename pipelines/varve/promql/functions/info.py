@@ -11,22 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from varve.promql.ast import At, Matcher, MatchOp
+from varve.promql.ast import Matcher, MatchOp
 from varve.promql.context import Evaluation
 from varve.promql.errors import QueryError
 from varve.promql.kernels.codes import TIMESTAMP
 from varve.promql.labels import METRIC_NAME, Labels, LabelTable, shown
 from varve.promql.matching import value_test
-from varve.promql.plan.durations import offset_ms
 from varve.promql.plan.nodes import (
     FunctionCall,
+    FusedAggregation,
     InstantSelect,
     Invariant,
     Node,
     RangeSelect,
     Selector,
 )
-from varve.promql.selecting import fetch_window, lookback, selector_times
+from varve.promql.selecting import lookback, select_windows
 from varve.promql.values import DUPLICATE_LABELS, Matrix, Steps
 
 TARGET_INFO = "target_info"
@@ -98,10 +98,8 @@ def _info_series(
     described = [row for row in range(base.series) if row not in ignored]
     if not any(base.labels.get(row, name) for row in described for name in IDENTIFYING):
         return LabelTable.empty_sets(0), None
-    offset, at = _first_modifiers(ev, source)
-    times = selector_times(ev, at, offset, steps)
-    selection = fetch_window(ev, Selector(wanted.matchers), times, ev.lookback_ms)
-    node = InstantSelect(Selector(wanted.matchers))
+    node = InstantSelect(_looking_where(source, wanted.matchers))
+    selection, times = select_windows(ev, node.selector, steps, ev.lookback_ms)
     matrix = lookback(ev, selection, times, node, TIMESTAMP)
     known = {name: {base.labels.get(row, name) for row in described} - {""} for name in IDENTIFYING}
     wanted_rows = np.array(
@@ -119,15 +117,16 @@ def _info_series(
     return matrix.labels, matrix
 
 
-def _first_modifiers(ev: Evaluation, source: Node) -> tuple[int, At | None]:
-    """Offset and @ of the first selector: info series are looked up where it looks."""
+def _looking_where(source: Node, matchers: tuple[Matcher, ...]) -> Selector:
+    """A selector with the offset and @ of the first one in `source`."""
     stack = [source]
     while stack:
         node = stack.pop()
         if isinstance(node, InstantSelect | RangeSelect):
-            return offset_ms(node.selector.offset, ev.query), node.selector.at
-        stack.extend(reversed(node.children()))
-    return 0, None
+            return Selector(matchers, node.selector.offset, node.selector.at)
+        below = (node.source,) if isinstance(node, FusedAggregation) else node.children()
+        stack.extend(reversed(below))
+    return Selector(matchers)
 
 
 class _Enrichment:
