@@ -1,18 +1,23 @@
 """The aggregate of a window, and its laws.
 
-`lift` makes rows of samples, `merge` makes rows of rows. Both read their input sorted by
-(series_id, time) with one entry per key, so their result does not depend on the order of arrival.
+`lift` makes rows of samples, `merge` makes rows of rows (varve.rollups.kernel). Both read their
+input sorted by (series_id, time) with one entry per key, so their result does not depend on the
+order of arrival.
 
 1. merge is associative on adjacent windows up to rounding of sum and m2: the rows of a tier are
    always computed along the one tree samples -> 1m -> 5m -> 1h -> 1d, and so are bit-identical.
 2. A window without samples has no row; a row with count 0 holds staleness markers only.
 3. count, nan_count, min, max, first, previous, last, resets, changes, stale_ts and the sketch are
-   exact. sum + sum_error is within 1e-12 of the sum of |value|, m2 within 1e-12 of itself.
+   exact. sum + sum_error is within 1e-12 of the sum of |value|, m2 within 1e-12 of itself (plus
+   what underflows, below 1e-300).
 4. Growth of a counter over adjacent windows a, b: last(b) - first(a) + reset_correction(a merge b):
    a drop between the last of a and the first of b is in the merged correction.
 
 NaN is a value of count, first, last and changes (NaN equals NaN there), of no drop, and not of sum,
-min, max, m2 and the sketch unless all are NaN. An infinity makes sum infinite or NaN, and m2 NaN.
+min, max, m2 and the sketch; min and max are NaN if all values are. With an infinity the sum is
+infinite, or NaN with both, and m2 is NaN. A sum of finite values beyond the greatest double is
+infinite while min and max are not: sum_error is then the sum times 2^-64, so that neither averages
+nor wider sums are lost. m2 beyond the greatest double is infinite.
 """
 
 from __future__ import annotations
@@ -30,11 +35,13 @@ Floats = npt.NDArray[np.float64]
 
 NEVER = np.iinfo(np.int64).min
 """In place of a time there is none of."""
+WIDE = 2.0**-64
+"""Factor under which sums beyond the greatest double are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of a rollup table as columns of one length, sorted by (series_id, window_end).
+    """Rows of a rollup table as columns of one length.
 
     The columns are those of schemas/tables/rollup.sql. Where a row has no such value the column
     holds 0 (times: NEVER); which those are follows from count, nan_count and stale_ts. The sketch
@@ -90,13 +97,13 @@ def to_table(rows: Rows, revision: int) -> pa.Table:
 
 
 def from_table(table: pa.Table) -> Rows:
-    """The reverse of `to_table`, less the revision; sorted by (series_id, window_end)."""
+    """The reverse of `to_table`, less the revision, in the table's order."""
     table = table.combine_chunks()
     columns = {}
     for name in COLUMNS:
         column = table.column(name)
         blank = NEVER if name.endswith("_ts") else 0
-        columns[name] = column.fill_null(blank).to_numpy()
+        columns[name] = (column.fill_null(blank) if column.null_count else column).to_numpy()
     sketch = table.column("sketch")
     sketch = sketch.chunk(0) if sketch.num_chunks else pa.array([], sketch.type)
     lengths = np.diff(sketch.offsets.to_numpy())
@@ -109,22 +116,27 @@ def from_table(table: pa.Table) -> Rows:
     )
 
 
-def latest(table: pa.Table) -> pa.Table:
-    """Rows of a rollup table sorted by (series_id, window_end), the greatest revision of each."""
-    ids = table.column("series_id").to_numpy()
-    ends = table.column("window_end").to_numpy()
-    revisions = table.column("revision").to_numpy()
-    order = np.lexsort((revisions, ends, ids))
-    last = np.ones(len(order), dtype=bool)
-    last[:-1] = (ids[order][1:] != ids[order][:-1]) | (ends[order][1:] != ends[order][:-1])
-    return table.take(pa.array(order[last]))
+def total(rows: Rows) -> Floats:
+    """Sums, rounded once; infinite beyond the greatest double. Shape (len(rows),)."""
+    return np.where(np.isfinite(rows.sum), rows.sum + rows.sum_error, rows.sum)
+
+
+def mean(rows: Rows) -> Floats:
+    """Mean of the values that are not NaN, finite even where the sum is not; NaN if there is none.
+
+    Shape (len(rows),).
+    """
+    numbers = (rows.count - rows.nan_count).astype(np.float64)
+    wide = np.isinf(rows.sum) & np.isfinite(rows.min) & np.isfinite(rows.max)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(wide, rows.sum_error / numbers / WIDE, total(rows) / numbers)
 
 
 def _absent(rows: Rows) -> dict[str, npt.NDArray[np.bool_]]:
     """Columns that can be NULL, and in which rows they are."""
     empty, single = rows.count == 0, rows.count < 2
     no_number = rows.count == rows.nan_count
-    return {
+    found = {
         "min": empty,
         "max": empty,
         "base": no_number,
@@ -136,3 +148,4 @@ def _absent(rows: Rows) -> dict[str, npt.NDArray[np.bool_]]:
         "last_value": empty,
         "stale_ts": rows.stale_ts == NEVER,
     }
+    return {name: mask for name, mask in found.items() if mask.any()}

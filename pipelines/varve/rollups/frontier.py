@@ -1,4 +1,4 @@
-"""How far a tier is: the end of its last closed window, and the source version it has seen."""
+"""The positions of a tier, all in its own table, and how far its source lets it go."""
 
 from __future__ import annotations
 
@@ -9,19 +9,35 @@ from varve.storage.table import Table
 
 
 def frontier_id(tier: str) -> str:
-    """Transaction on the tier's table: end of its last closed window, ms, inclusive."""
+    """End of the tier's last closed window, ms, inclusive."""
     return f"frontier:{tier}"
 
 
 def source_id(tier: str) -> str:
-    """Transaction on the tier's table: version of the table below up to which everything
-    that touches a closed window is repaired.
+    """Version of the table below up to which everything that touches a closed window is repaired:
+    that table's log is needed from there on.
     """
     return f"source:{tier}"
 
 
+def turn_id(tier: str) -> str:
+    """Number of the tier's last commit, from 0. Every commit of it moves this one, so of rivals
+    only one wins, and the others notice even what moved nothing else.
+    """
+    return f"turn:{tier}"
+
+
+def repairs_id(tier: str) -> str:
+    """Number of the last commit that had something to note in the table repairs: on the tier's
+    table that it has to be noted, on repairs that it is.
+    """
+    return f"repairs:{tier}"
+
+
 def expired_id() -> str:
-    """Transaction on samples: raw samples up to this time, ms, may have been deleted."""
+    """On samples: raw samples up to this time, ms, may have been deleted. On a rollup table: rows
+    up to this time were never made, as the samples had gone before their windows were closed.
+    """
     return "expired:default"
 
 

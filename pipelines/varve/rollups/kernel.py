@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from varve.model.staleness import STALE_BITS
-from varve.rollups.algebra import NEVER, Floats, Ints, Rows
+from varve.rollups.algebra import NEVER, WIDE, Floats, Ints, Rows
+from varve.rollups.compiled import compiled
+from varve.rollups.order import newest, samples
 from varve.rollups.sketch import key_of
 
 _STALE = np.int64(STALE_BITS)
-# Sketch entries up to which insertion beats a sort of the window.
+# Sketch entries up to which insertion beats merging.
 _SHORT = 24
+# Beyond it the square of the distance to the next double is infinite.
+_HUGE = 1e300
 
 
 def lift(series_ids: Ints, ts: Ints, values: Floats, width_ms: int) -> Rows:
@@ -28,28 +31,24 @@ def lift(series_ids: Ints, ts: Ints, values: Floats, width_ms: int) -> Rows:
     return Rows(*_lift(series_ids, ts, values, starts, width_ms))
 
 
-def merge(rows: Rows, width_ms: int) -> Rows:
-    """Rows of width_ms from rows of a narrower tier whose width divides it."""
-    starts = _starts(rows.series_id, rows.window_end, width_ms)
+def merge(rows: Rows, order: Ints, width_ms: int) -> Rows:
+    """Rows of width_ms from rows of a narrower tier whose width divides it.
+
+    order: indices of the rows to merge, which sort them by (series_id, window_end), unique.
+    """
+    starts = _starts(rows.series_id[order], rows.window_end[order], width_ms)
     columns = [getattr(rows, name) for name in Rows.__slots__]
-    return Rows(*_merge(*columns, starts, width_ms))  # type: ignore[call-arg]
+    return Rows(*_merge(*columns, order, starts, width_ms))  # type: ignore[call-arg]
 
 
-@numba.njit(cache=True)
-def among(ids, ends, keys):
-    """Which (id, end) are in keys, int64 of shape (n, 2); both sorted. Shape of ids, bool."""
-    found = np.zeros(len(ids), np.bool_)
-    k = 0
-    for i in range(len(ids)):
-        while k < len(keys) and (
-            keys[k, 0] < ids[i] or (keys[k, 0] == ids[i] and keys[k, 1] < ends[i])
-        ):
-            k += 1
-        found[i] = k < len(keys) and keys[k, 0] == ids[i] and keys[k, 1] == ends[i]
-    return found
+def warm_up() -> None:
+    """Compiles what a task needs, or loads it from disk: many seconds once, then under one."""
+    ids, ts, values = samples(np.zeros(2, np.int64), np.array([2, 1]), np.ones(2))
+    rows = lift(ids, ts, values, 1)
+    merge(rows, newest(rows.series_id, rows.window_end, np.zeros(2, np.int64)), 2)
 
 
-@numba.njit(cache=True)
+@compiled
 def _starts(ids, times, width):
     """Index of the first entry of each window, and the number of entries at the end."""
     n = len(ids)
@@ -66,58 +65,77 @@ def _starts(ids, times, width):
     return starts[: found + 1].copy()
 
 
-@numba.njit(cache=True)
+@compiled
 def _add(total, error, value):
     """Neumaier: total + error grows by value. An infinite total has no error."""
     new = total + value
-    if math.isinf(new):
+    if not math.isfinite(new):
         return new, 0.0
     if abs(total) >= abs(value):
         return new, error + ((total - new) + value)
     return new, error + ((value - new) + total)
 
 
-@numba.njit(cache=True)
+@compiled
+def _widened(total, error):
+    """The columns sum and sum_error of a total that was taken of values times WIDE."""
+    whole = total / WIDE
+    if math.isinf(whole):
+        return whole, total + error
+    return whole, error / WIDE
+
+
+@compiled
+def _infinite(low, high):
+    """Sum of values of which one at least is infinite."""
+    if low == -math.inf:
+        return math.nan if high == math.inf else -math.inf
+    return math.inf
+
+
+@compiled
 def _shifted(m2, count, total, error, base, to):
     """Sum of (v - to)^2 from the sum of (v - base)^2: m2 + 2 d S + n d^2, d = base - to and
     S the sum of (v - base), which cancels and so is taken in twice the precision.
     """
     d = base - to
-    if d == 0.0 or count == 0:
+    if d == 0.0:
         return m2
+    if abs(base) > _HUGE or abs(to) > _HUGE or math.isinf(m2):
+        return math.inf
     n = float(count)
     product = n * base
-    # Dekker's split: high and low half of base; n is small enough to need none.
+    # Dekker's split of both into halves whose products are exact.
     c = 134217729.0 * base
     high = c - (c - base)
-    if not math.isfinite(high):
-        high = base
     low = base - high
     c = 134217729.0 * n
     n_high = c - (c - n)
     n_low = n - n_high
     rest = ((n_high * high - product) + n_high * low + n_low * high) + n_low * low
     deviation = (total - product) + (error - rest)
-    return m2 + d * (2.0 * deviation + n * d)
+    shifted = m2 + d * (2.0 * deviation + n * d)
+    if math.isnan(shifted):
+        return math.inf
+    # base is one of the values, so no less is possible: rounding must not make it so.
+    return max(shifted, d * d)
 
 
-@numba.njit(cache=True)
+@compiled
 def _sorted_entries(keys, counts, first, end):
     """Sorts the entries [first, end) by key in place, adds up equal keys; returns the new end."""
     size = end - first
-    if size > _SHORT:
-        order = np.argsort(keys[first:end], kind="mergesort")
-        keys[first:end] = keys[first:end][order]
-        counts[first:end] = counts[first:end][order]
-    else:
+    if size == 0:
+        return end
+    if size <= _SHORT:
         for i in range(first + 1, end):
             key, count, j = keys[i], counts[i], i - 1
             while j >= first and keys[j] > key:
                 keys[j + 1], counts[j + 1] = keys[j], counts[j]
                 j -= 1
             keys[j + 1], counts[j + 1] = key, count
-    if size == 0:
-        return end
+    else:
+        _merge_sort(keys[first:end], counts[first:end])
     last = first
     for i in range(first + 1, end):
         if keys[i] == keys[last]:
@@ -128,8 +146,29 @@ def _sorted_entries(keys, counts, first, end):
     return last + 1
 
 
-@numba.njit(cache=True)
-def _lift(ids, ts, values, starts, width):
+@compiled
+def _merge_sort(keys, counts):
+    """Sorts both by key in place."""
+    n, width = len(keys), 1
+    other_keys, other_counts = np.empty_like(keys), np.empty_like(counts)
+    while width < n:
+        for begin in range(0, n, 2 * width):
+            middle, end = min(begin + width, n), min(begin + 2 * width, n)
+            i, j = begin, middle
+            for out in range(begin, end):
+                if i < middle and (j >= end or keys[i] <= keys[j]):
+                    other_keys[out], other_counts[out] = keys[i], counts[i]
+                    i += 1
+                else:
+                    other_keys[out], other_counts[out] = keys[j], counts[j]
+                    j += 1
+        keys[:] = other_keys
+        counts[:] = other_counts
+        width *= 2
+
+
+@compiled
+def _lift(ids, ts, values, starts, width):  # noqa: PLR0912
     rows = len(starts) - 1
     bits = values.view(np.int64)
     series_id, window_end = np.empty(rows, np.int64), np.empty(rows, np.int64)
@@ -150,7 +189,8 @@ def _lift(ids, ts, values, starts, width):
         begin = end
         series_id[r] = ids[starts[r]]
         window_end[r] = -(-ts[starts[r]] // width) * width
-        s, e, squares, zero = 0.0, 0.0, 0.0, 0.0
+        s, e, zero, number = 0.0, 0.0, 0.0, 0.0
+        squares, lost = 0.0, 0.0
         low, high = math.inf, -math.inf
         n, nans = 0, 0
         for i in range(starts[r], starts[r + 1]):
@@ -173,18 +213,39 @@ def _lift(ids, ts, values, starts, width):
             if math.isnan(v):
                 nans += 1
                 continue
+            s, e = _add(s, e, v)
+            low, high = min(low, v), max(high, v)
             if n - nans == 1:
                 zero = v
-            s, e = _add(s, e, v)
-            squares += (v - zero) * (v - zero)
-            low, high = min(low, v), max(high, v)
-            keys[end], counts[end] = key_of(v), 1
-            end += 1
+            elif v == number:
+                counts[end - 1] += 1
+            if n - nans == 1 or v != number:
+                keys[end], counts[end] = key_of(v), 1
+                end += 1
+            number = v
+            # Kahan: a window of 60,000 samples would lose five digits.
+            d = v - zero
+            term = d * d - lost
+            grown = squares + term
+            lost = (grown - squares) - term
+            squares = grown
         count[r], nan_count[r] = n, nans
-        total[r], error[r], m2[r], base[r] = s, e, squares, zero
-        least[r], greatest[r] = low, high
         if n == nans:
             least[r] = greatest[r] = math.nan if n else 0.0
+            sketch_starts[r + 1] = end
+            continue
+        if math.isinf(low) or math.isinf(high):
+            s, e, squares = _infinite(low, high), 0.0, math.nan
+        elif not math.isfinite(s):
+            s, e = 0.0, 0.0
+            for i in range(starts[r], starts[r + 1]):
+                if not math.isnan(values[i]):
+                    s, e = _add(s, e, values[i] * WIDE)
+            s, e = _widened(s, e)
+        if math.isnan(squares) and math.isfinite(low) and math.isfinite(high):
+            squares = math.inf
+        total[r], error[r], m2[r], base[r] = s, e, squares, zero
+        least[r], greatest[r] = low, high
         end = _sorted_entries(keys, counts, begin, end)
         sketch_starts[r + 1] = end
     return (
@@ -194,11 +255,11 @@ def _lift(ids, ts, values, starts, width):
     )  # fmt: skip
 
 
-@numba.njit(cache=True)
-def _merge(
+@compiled
+def _merge(  # noqa: PLR0912
     ids, ends, n_in, nan_in, sum_in, error_in, min_in, max_in, m2_in, base_in,
     first_ts_in, first_in, previous_ts_in, previous_in, last_ts_in, last_in, correction_in,
-    resets_in, changes_in, stale_ts_in, starts_in, keys_in, counts_in, starts, width,
+    resets_in, changes_in, stale_ts_in, starts_in, keys_in, counts_in, order, starts, width,
 ):  # fmt: skip
     rows = len(starts) - 1
     series_id, window_end = np.empty(rows, np.int64), np.empty(rows, np.int64)
@@ -217,12 +278,14 @@ def _merge(
     end = 0
     for r in range(rows):
         begin = end
-        series_id[r] = ids[starts[r]]
-        window_end[r] = -(-ends[starts[r]] // width) * width
+        series_id[r] = ids[order[starts[r]]]
+        window_end[r] = -(-ends[order[starts[r]]] // width) * width
         s, e, squares, zero = 0.0, 0.0, 0.0, 0.0
         low, high = math.inf, -math.inf
         n, numbers = 0, 0
-        for i in range(starts[r], starts[r + 1]):
+        wide = False
+        for place in range(starts[r], starts[r + 1]):
+            i = order[place]
             stale_ts[r] = max(stale_ts[r], stale_ts_in[i])
             if n_in[i] == 0:
                 continue
@@ -250,20 +313,34 @@ def _merge(
                 continue
             if numbers == 0:
                 zero = base_in[i]
-            squares += _shifted(m2_in[i], m, sum_in[i], error_in[i], base_in[i], zero)
-            s, e = _add(s, e, sum_in[i])
-            if not math.isinf(s):
-                e += error_in[i]
             low, high = min(low, min_in[i]), max(high, max_in[i])
+            squares += _shifted(m2_in[i], m, sum_in[i], error_in[i], base_in[i], zero)
+            wide |= math.isinf(sum_in[i])
+            s, e = _add(s, e, sum_in[i])
+            e += error_in[i]
             numbers += m
             for k in range(starts_in[i], starts_in[i + 1]):
                 keys[end], counts[end] = keys_in[k], counts_in[k]
                 end += 1
         count[r] = n
-        total[r], error[r], m2[r], base[r] = s, e, squares, zero
-        least[r], greatest[r] = low, high
         if numbers == 0:
             least[r] = greatest[r] = math.nan if n else 0.0
+            sketch_starts[r + 1] = end
+            continue
+        if math.isinf(low) or math.isinf(high):
+            s, e, squares = _infinite(low, high), 0.0, math.nan
+        elif wide or not math.isfinite(s):
+            s, e = 0.0, 0.0
+            for place in range(starts[r], starts[r + 1]):
+                i = order[place]
+                if math.isinf(sum_in[i]):
+                    s, e = _add(s, e, error_in[i])
+                else:
+                    s, e = _add(s, e, sum_in[i] * WIDE)
+                    e += error_in[i] * WIDE
+            s, e = _widened(s, e)
+        total[r], error[r], m2[r], base[r] = s, e, squares, zero
+        least[r], greatest[r] = low, high
         end = _sorted_entries(keys, counts, begin, end)
         sketch_starts[r + 1] = end
     return (

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from varve.model import copies
 from varve.model.staleness import from_column
 from varve.model.window import Tier, Window
-from varve.rollups import algebra, kernel
-from varve.rollups.algebra import Rows
+from varve.rollups import algebra, kernel, order, ranges
+from varve.rollups.algebra import Ints, Rows
 from varve.storage.files import NewFile, write_file
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Bounds, Snapshot
@@ -25,7 +24,8 @@ class RollupTask:
     """Windows of `tier` within `range` (whole windows), from the source at version `revision`.
 
     keys: None for every window of the range; else series_id and window_end of those wanted,
-    int64, shape (n, 2).
+    int64, shape (n, 2), sorted, unique, besides all windows within `whole`.
+    series: least and greatest series_id, both inclusive; None for all.
     """
 
     store: Store
@@ -33,7 +33,9 @@ class RollupTask:
     range: Window
     revision: int
     files: tuple[LiveFile, ...]
-    keys: npt.NDArray[np.int64] | None = None
+    keys: Ints | None = None
+    whole: tuple[Window, ...] = ()
+    series: tuple[int, int] | None = None
 
 
 def run_task(task: RollupTask) -> NewFile | None:
@@ -47,49 +49,55 @@ def run_task(task: RollupTask) -> NewFile | None:
 def compute(task: RollupTask) -> pa.Table:
     """The rows of the task, sorted by (series_id, window_end)."""
     source = Snapshot(task.store, task.tier.source, task.revision, task.files)
-    ids = None if task.keys is None else np.unique(task.keys[:, 0])
-    bounds = Bounds(task.range.start_ms, task.range.end_ms, ids)
-    aggregate = _lifted if task.tier.source == "samples" else _merged
-    rows = aggregate(source, bounds, task.tier)
+    keyed = task.keys is not None and not task.whole
+    ids = np.unique(task.keys[:, 0]) if task.keys is not None and keyed else None
+    read = source.scan(Bounds(task.range.start_ms, task.range.end_ms, ids))
+    rows = rolled_up(read, task.tier, task.series)
     table = algebra.to_table(rows, task.revision)
     if task.keys is not None:
-        wanted = kernel.among(rows.series_id, rows.window_end, task.keys)
+        wanted = order.among(rows.series_id, rows.window_end, task.keys)
+        wanted |= ranges.within(rows.window_end, task.whole)
         table = table.filter(pa.array(wanted))
     return table
 
 
-def touched(
-    source: Snapshot, files: Sequence[LiveFile], tier: Tier, until_ms: int
-) -> npt.NDArray[np.int64]:
+def rolled_up(rows: pa.Table, tier: Tier, series: tuple[int, int] | None = None) -> Rows:
+    """The tier's windows of rows of the table below, which may be in any order, with copies and
+    old revisions; sorted by (series_id, window_end).
+    """
+    if series is not None:
+        rows = rows.filter(_between(rows.column("series_id").to_numpy(), *series))
+    if tier.source == "samples":
+        columns = (
+            rows.column("series_id").to_numpy(),
+            rows.column("ts").to_numpy(),
+            from_column(rows.column("value")),
+        )
+        return kernel.lift(*order.samples(*columns), tier.width_ms)
+    below = algebra.from_table(rows)
+    chosen = order.newest(below.series_id, below.window_end, rows.column("revision").to_numpy())
+    return kernel.merge(below, chosen, tier.width_ms)
+
+
+def touched(source: Snapshot, files: Sequence[LiveFile], tier: Tier, until_ms: int) -> Ints:
     """Keys (series_id, window_end) of the tier's windows up to until_ms that rows of the files
-    fall in; int64, shape (n, 2), sorted, unique.
+    fall in; shape (n, 2), sorted, unique.
     """
     late = [f for f in files if f.minimum[source.time_column] <= until_ms]
     if not late:
-        return np.empty((0, 2), dtype=np.int64)
+        return NO_KEYS
     rows = source.scan(Bounds(end_ms=until_ms), ["series_id", source.time_column], late)
     ids = rows.column("series_id").to_numpy()
     ends = -(-rows.column(source.time_column).to_numpy() // tier.width_ms) * tier.width_ms
-    return unique_keys(np.stack([ids, ends], axis=1))
+    # Most repeat their neighbour: files are sorted.
+    first = np.ones(len(ids), dtype=bool)
+    first[1:] = (ids[1:] != ids[:-1]) | (ends[1:] != ends[:-1])
+    return order.unique_keys(np.stack([ids[first], ends[first]], axis=1))
 
 
-def unique_keys(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Sorted by (series_id, window_end), each once."""
-    order = np.lexsort((keys[:, 1], keys[:, 0]))
-    keys = keys[order]
-    first = np.ones(len(keys), dtype=bool)
-    first[1:] = (keys[1:] != keys[:-1]).any(axis=1)
-    return keys[first]
+NO_KEYS: Ints = np.empty((0, 2), dtype=np.int64)
 
 
-def _lifted(source: Snapshot, bounds: Bounds, tier: Tier) -> Rows:
-    table = source.scan(bounds)
-    ids, ts = table.column("series_id").to_numpy(), table.column("ts").to_numpy()
-    values = from_column(table.column("value"))
-    chosen = copies.order(ids, ts, values)
-    return kernel.lift(ids[chosen], ts[chosen], values[chosen], tier.width_ms)
-
-
-def _merged(source: Snapshot, bounds: Bounds, tier: Tier) -> Rows:
-    rows = algebra.from_table(algebra.latest(source.scan(bounds)))
-    return kernel.merge(rows, tier.width_ms)
+def _between(ids: Ints, low: int, high: int) -> pa.Array:
+    inside: npt.NDArray[np.bool_] = (ids >= low) & (ids <= high)
+    return pa.array(inside)

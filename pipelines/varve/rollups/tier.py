@@ -3,37 +3,50 @@
 A tier is a function of the table below it. Its two positions are in its own table: `frontier:`,
 up to which its windows are closed, and `source:`, the version below up to which every late row is
 repaired. Both move in the commit of the rows they stand for, so a crash loses nothing: what is
-pending is derived again from the log between `source:` and now. docs/adr/0008.
+pending is derived again from the logs. docs/adr/0008.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from varve.model.clock import Clock
-from varve.model.window import Tier, Window, floor_to
-from varve.rollups.frontier import expired_id, frontier_id, reachable, source_id
-from varve.rollups.task import RollupTask, touched, unique_keys
+from varve.model.window import Tier, Window, window_end
+from varve.rollups import split
+from varve.rollups.frontier import (
+    expired_id,
+    frontier_id,
+    reachable,
+    repairs_id,
+    source_id,
+    turn_id,
+)
+from varve.rollups.late import (
+    NOTHING,
+    SETTLED_KEY,
+    VERSION_KEY,
+    Late,
+    find,
+    first_start,
+    settled_since,
+)
+from varve.rollups.pending import Pending
+from varve.rollups.repairs import REPAIRS_KEY, RepairNotes, rows_of
+from varve.rollups.split import Part
+from varve.rollups.task import NO_KEYS, RollupTask
 from varve.storage.commit import Step, commit
 from varve.storage.files import NewFile
-from varve.storage.log import LogEntry, entries
 from varve.storage.snapshot import Bounds, Follower, Snapshot
 from varve.storage.store import Store
-from varve.storage.table import Table
 
-# Source rows of one task: a second or two of work, tens of MB.
-ROWS_PER_TASK = 2_000_000
 # Tasks of one commit: a backlog is worked off in steps, each of which is kept.
 TASKS_PER_STEP = 8
 # With nothing to write, `source:` moves after this many versions, so that the log can expire.
 VERSIONS_PER_MARK = 1_000
-
-_NO_KEYS = np.empty((0, 2), dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +54,8 @@ class TierPlan:
     """How a tier is run. queries: the input queries whose completeness bounds the first tier.
 
     grace_ms: how long a window stays open after its input is complete. Late windows are gathered
-    until repair_every_ms have passed or there are repair_keys.
+    until repair_every_ms have passed or there are repair_keys; then the tier spends at most
+    repair_share of its time on them. at_once: tasks that can run side by side.
     """
 
     store: Store
@@ -50,6 +64,8 @@ class TierPlan:
     grace_ms: int
     repair_every_ms: int
     repair_keys: int
+    repair_share: float = 0.25
+    at_once: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,212 +74,266 @@ class Work:
 
     tasks: tuple[RollupTask, ...]
     steps: dict[str, Step]
-    closed: Window | None
-    repaired: npt.NDArray[np.int64] = field(default_factory=lambda: _NO_KEYS)
-    refused: npt.NDArray[np.int64] = field(default_factory=lambda: _NO_KEYS)
+    version: int
+    """Of the table below, that the tasks read."""
+    closed: Window | None = None
+    settled: tuple[Window, ...] = ()
+    """Ranges of closed windows that then lack nothing of that version."""
+    repaired: Late = NOTHING
+    refused: Late = NOTHING
+    notes: tuple[dict[str, Any], ...] = ()
+    begun_ms: int = 0
+    ends_sweep: bool = False
     more: bool = False
-    """There is more to close at once."""
+    """There is more to do at once."""
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What a worker knows besides the tables, all of it derived from them. turn: of the commit it
+    is true after.
+    """
+
+    turn: int | None
+    pending: Pending
+    spent_ms: int = 0
+    """On the sweep under way."""
+    rests_from_ms: int = 0
+    rests_for_ms: int = 0
+    catching_up: bool = False
 
 
 class TierWorker:
     """Plans and commits the work of one tier. Not safe to share by threads."""
 
     def __init__(self, plan: TierPlan, clock: Clock) -> None:
+        """Raises NeedsOperator if a table is missing."""
         self._plan = plan
         self._clock = clock
         self._source = Follower(plan.store, plan.tier.source)
-        self._target = Table(plan.store, plan.tier.table)
-        self._repairs = Table(plan.store, "repairs")
+        self._target = Follower(plan.store, plan.tier.table)
+        self._notes = RepairNotes(plan.store, plan.tier)
+        self._memory: _Memory | None = None
         self.recover()
 
     def recover(self) -> None:
-        """Forgets what is in memory; the next plan derives it from the tables."""
-        self._seen: int | None = None
-        self._pending = _NO_KEYS
-        self._pending_since = 0
+        """Forgets what is in memory, for the next plan to derive from the tables, and completes
+        what a driver that died has left undone.
+        """
+        self._memory = None
+        self._target.refresh()
+        self._notes.finish(self._target.table)
 
     def plan(self) -> Work | None:
         """What there is to do now; None if nothing."""
-        tier, now_ms = self._plan.tier, self._clock.now_ms()
-        source = self._source.refresh()
+        now_ms = self._clock.now_ms()
+        # In this order: then no commit of the tier was computed from a newer version than we see.
         self._target.refresh()
+        source = self._source.refresh()
+        tier = self._plan.tier
         frontier = self._target.position(frontier_id(tier.name))
         end = reachable(tier, self._source.table, self._plan.queries, self._plan.grace_ms)
-        if end is None:
-            return None
-        start = _first_start(source, tier) if frontier is None else frontier
-        if start is None:
-            return None
-        self._look(source, frontier, now_ms)
-        tasks, closed, more = self._close(source, Window(start, end) if end > start else None)
-        refused, repaired = _NO_KEYS, _NO_KEYS
-        if self._due(now_ms):
-            refused, repaired = self._split_expired(self._pending)
-            tasks = [*tasks, *self._repair(source, repaired)]
-        settled = not len(self._pending) or bool(len(repaired) or len(refused))
-        marked = self._target.position(source_id(tier.name))
-        version = source.version if settled else marked
-        overdue = settled and source.version - (marked or 0) >= VERSIONS_PER_MARK
-        if closed is None and not len(repaired) and not len(refused) and not overdue:
-            return None
-        steps = {}
-        if closed is not None:
-            steps[frontier_id(tier.name)] = Step(frontier, closed.end_ms)
-        if version is not None:
-            steps[source_id(tier.name)] = Step(marked, version)
-        return Work(tuple(tasks), steps, closed, repaired, refused, more)
+        if frontier is None:
+            begin = first_start(source, tier)
+            if begin is None or end is None or end <= begin:
+                return None
+            self._memory = _Memory(self._turn(), Pending(tier, source.version))
+            return self._close(source, Window(begin, end), now_ms)
+        memory = self._gather(source, frontier, now_ms)
+        open_ = Window(frontier, end) if end is not None and end > frontier else None
+        due = self._due(memory, now_ms)
+        # While closing falls behind, repairs have every other turn.
+        if open_ is not None and not (due and memory.catching_up):
+            return self._close(source, open_, now_ms)
+        if due:
+            return self._repair(source, memory, now_ms, more=open_ is not None)
+        return self._mark(source, memory)
 
     def commit(self, work: Work, files: Sequence[NewFile]) -> dict[str, Any]:
         """Commits the rows of a work and moves the tier's positions; returns its accounting.
 
         Raises Conflict if another driver has moved the tier: `recover`, then plan again.
         """
+        memory, tier = self._memory, self._plan.tier
+        if memory is None:
+            raise ValueError(
+                "a work is committed by the worker that planned it, before it recovers"
+            )
         metadata = {
-            "tier": self._plan.tier.name,
+            "tier": tier.name,
+            VERSION_KEY: work.version,
             "rows": sum(f.rows for f in files),
-            "closed": [work.closed.start_ms, work.closed.end_ms] if work.closed else None,
-            "repaired": len(work.repaired),
-            "refused": len(work.refused),
+            "files": len(files),
+            "closed": _pair(work.closed) if work.closed else None,
+            SETTLED_KEY: [_pair(w) for w in work.settled],
+            "repaired": len(work.repaired.keys),
+            "refused": len(work.refused.keys),
+            REPAIRS_KEY: list(work.notes),
         }
-        commit(self._target, files, transactions=work.steps, metadata=metadata)
-        if len(work.repaired) or len(work.refused):
-            self._pending = _NO_KEYS
+        commit(self._target.table, files, transactions=work.steps, metadata=metadata)
+        memory.turn = work.steps[turn_id(tier.name)].new
+        memory.catching_up = work.closed is not None and work.more
+        is_repair = bool(work.repaired)
+        for window in work.settled:
+            memory.pending.settle(window, sweep=is_repair)
+        now_ms = self._clock.now_ms()
+        if is_repair:
+            memory.spent_ms += max(now_ms - work.begun_ms, 0)
+        if work.ends_sweep:
+            memory.pending.end_sweep(now_ms)
+            rest = memory.spent_ms * (1 / self._plan.repair_share - 1)
+            memory.rests_from_ms, memory.rests_for_ms, memory.spent_ms = now_ms, int(rest), 0
+        if work.notes:
+            self._notes.write(memory.turn, work.notes)
         return metadata
 
-    def _look(self, source: Snapshot, frontier: int | None, now_ms: int) -> None:
-        """Adds the closed windows that new files touch to the pending ones."""
-        tier = self._plan.tier
-        if frontier is None:
-            self._seen = source.version
-            return
-        first_look = self._seen is None
-        if self._seen is None:
-            self._seen = self._target.position(source_id(tier.name)) or -1
-        log = list(entries(self._plan.store, tier.source, self._seen, source.version))
-        self._seen = source.version
-        if first_look:
-            keys = self._unrepaired(source, log, frontier)
+    def _gather(self, source: Snapshot, frontier: int, now_ms: int) -> _Memory:
+        """What is pending, with what has come since the last look."""
+        plan, tier = self._plan, self._plan.tier
+        memory = self._memory
+        if memory is None or memory.turn != self._turn():
+            # After a start, or a rival was here: what it left open may be what we took for settled.
+            marked = self._target.position(source_id(tier.name))
+            marked = -1 if marked is None else marked
+            settled = settled_since(plan.store, tier, self._target.table.version, marked)
+            late = find(plan.store, tier, source, marked, frontier, settled)
+            memory = self._memory = _Memory(self._turn(), Pending(tier, source.version))
         else:
-            files = [f for entry in log for f in entry.adds]
-            keys = touched(source, files, tier, frontier)
-        if not len(keys):
-            return
-        if not len(self._pending):
-            self._pending_since = now_ms
-        self._pending = unique_keys(np.concatenate([self._pending, keys]))
+            late = find(plan.store, tier, source, memory.pending.seen, frontier)
+        memory.pending.gather(
+            late,
+            source.version,
+            frontier,
+            now_ms,
+            lambda window: split.rows_within(self._target.refresh(), window),
+        )
+        return memory
 
-    def _unrepaired(
-        self, source: Snapshot, log: Sequence[LogEntry], frontier: int
-    ) -> npt.NDArray[np.int64]:
-        """After a start: windows touched by a version that their row does not include yet."""
-        found, versions = [], []
-        for entry in log:
-            keys = touched(source, entry.adds, self._plan.tier, frontier)
-            found.append(keys)
-            versions.append(np.full(len(keys), entry.version))
-        if not any(len(keys) for keys in found):
-            return _NO_KEYS
-        keys, version = np.concatenate(found), np.concatenate(versions)
-        revision = self._revisions(keys)
-        return unique_keys(keys[revision < version])
-
-    def _revisions(self, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Greatest revision there is of each window; -1 where there is no row."""
-        target = Follower(self._plan.store, self._plan.tier.table).snapshot
-        bounds = Bounds(keys[:, 1].min() - 1, keys[:, 1].max(), np.unique(keys[:, 0]))
-        rows = target.scan(bounds, ["series_id", "window_end", "revision"])
-        greatest: dict[tuple[int, int], int] = {}
-        columns = [rows.column(c).to_pylist() for c in rows.schema.names]
-        for series, end, revision in zip(*columns, strict=True):
-            key = (series, end)
-            greatest[key] = max(revision, greatest.get(key, -1))
-        return np.array([greatest.get((s, e), -1) for s, e in keys.tolist()], dtype=np.int64)
-
-    def _due(self, now_ms: int) -> bool:
-        if not len(self._pending):
+    def _due(self, memory: _Memory, now_ms: int) -> bool:
+        pending, plan = memory.pending, self._plan
+        if pending.target is not None:
+            return True
+        # A clock that was set back ends the rest.
+        if pending.since_ms is None or 0 <= now_ms - memory.rests_from_ms < memory.rests_for_ms:
             return False
-        waited = now_ms - self._pending_since
-        return waited >= self._plan.repair_every_ms or len(self._pending) >= self._plan.repair_keys
+        waited = now_ms - pending.since_ms
+        return waited >= plan.repair_every_ms or len(pending) >= plan.repair_keys
 
-    def _split_expired(
-        self, keys: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Windows whose samples may be gone, which keep their old row, and the others."""
-        if self._plan.tier.source != "samples":
-            return _NO_KEYS, keys
+    def _close(self, source: Snapshot, open_: Window, now_ms: int) -> Work:
+        """The next windows to close, up to TASKS_PER_STEP tasks of them."""
+        tier, memory = self._plan.tier, self._memory
+        steps = self._turn_step()
+        begin, refused = self._first_exact(open_), NOTHING
+        if begin > open_.start_ms:
+            refused = Late(NO_KEYS, (Window(open_.start_ms, begin),))
+            held = self._target.position(expired_id())
+            steps[expired_id()] = Step(held, begin if held is None else max(held, begin))
+        tasks: list[RollupTask] = []
+        reached = begin
+        if begin < open_.end_ms:
+            for part in split.by_time(source, Window(begin, open_.end_ms), tier):
+                if len(tasks) >= TASKS_PER_STEP:
+                    break
+                tasks += self._tasks(source, part)
+                reached = part.window.end_ms
+        closed = Window(open_.start_ms, reached)
+        frontier = self._target.position(frontier_id(tier.name))
+        steps[frontier_id(tier.name)] = Step(frontier, reached)
+        if memory is not None and not len(memory.pending):
+            steps |= self._source_step(source.version)
+        work = Work(tuple(tasks), steps, source.version, closed, (closed,), refused=refused)
+        return self._noted(work, now_ms, more=reached < open_.end_ms)
+
+    def _repair(self, source: Snapshot, memory: _Memory, now_ms: int, *, more: bool) -> Work:
+        """The next piece of a sweep, up to TASKS_PER_STEP tasks."""
+        pending, tier = memory.pending, self._plan.tier
+        pending.begin_sweep()
         expired = self._source.position(expired_id())
-        gone = np.zeros(len(keys), dtype=bool)
-        if expired is not None:
-            gone = keys[:, 1] - self._plan.tier.width_ms < expired
-        return keys[gone], keys[~gone]
+        gone = None if expired is None else pending.before(expired)
+        if gone is not None:
+            # Nothing else is done in this step: what is left is seen in the next.
+            work = Work((), self._turn_step(), source.version, None, (gone,), NOTHING)
+            return self._noted(replace(work, refused=pending.inside(gone)), now_ms, more=True)
+        ahead = pending.ahead()
+        tasks: list[RollupTask] = []
+        settled: tuple[Window, ...] = ()
+        repaired = NOTHING
+        finished = True
+        if ahead is not None:
+            reached = ahead.start_ms
+            for part in split.by_time(source, ahead, tier):
+                if len(tasks) >= TASKS_PER_STEP:
+                    finished = False
+                    break
+                tasks += self._tasks(source, part, pending.inside(part.window))
+                reached = part.window.end_ms
+            settled = (Window(ahead.start_ms, reached),)
+            repaired = pending.inside(settled[0])
+        steps = self._turn_step()
+        if finished and pending.target is not None:
+            done = pending.all_inside(settled)
+            steps |= self._source_step(source.version if done else pending.target)
+        work = Work(
+            tuple(tasks), steps, source.version, None, settled, repaired, ends_sweep=finished
+        )
+        return self._noted(work, now_ms, more=more or not finished)
 
-    def _close(
-        self, source: Snapshot, window: Window | None
-    ) -> tuple[list[RollupTask], Window | None, bool]:
-        if window is None:
-            return [], None, False
-        ranges = _split(source, window, self._plan.tier)
-        kept = ranges[:TASKS_PER_STEP]
-        closed = Window(window.start_ms, kept[-1].end_ms)
-        return self._tasks(source, kept), closed, len(kept) < len(ranges)
+    def _mark(self, source: Snapshot, memory: _Memory) -> Work | None:
+        """Moves `source:` now and then when there is nothing else to do."""
+        marked = self._target.position(source_id(self._plan.tier.name)) or 0
+        if len(memory.pending) or source.version - marked < VERSIONS_PER_MARK:
+            return None
+        return Work((), self._turn_step() | self._source_step(source.version), source.version)
 
-    def _repair(self, source: Snapshot, keys: npt.NDArray[np.int64]) -> list[RollupTask]:
-        if not len(keys):
+    def _tasks(self, source: Snapshot, part: Part, late: Late | None = None) -> list[RollupTask]:
+        """late: the windows wanted; None for all of the part."""
+        plan, window = self._plan, part.window
+        if late is not None:
+            if not late:
+                return []
+            times = late.ranges(plan.tier.width_ms)
+            window = Window(times[0].start_ms, times[-1].end_ms)
+        ids = None if late is None or late.whole else np.unique(late.keys[:, 0])
+        files = tuple(source.select(Bounds(window.start_ms, window.end_ms, ids)))
+        if not files:
             return []
-        width = self._plan.tier.width_ms
-        whole = Window(int(keys[:, 1].min()) - width, int(keys[:, 1].max()))
-        tasks = []
-        for part in _split(source, whole, self._plan.tier):
-            inside = keys[(keys[:, 1] > part.start_ms) & (keys[:, 1] <= part.end_ms)]
-            if len(inside):
-                tight = Window(int(inside[:, 1].min()) - width, int(inside[:, 1].max()))
-                tasks += self._tasks(source, [tight], inside)
-        return tasks
+        task = RollupTask(plan.store, plan.tier, window, source.version, files)
+        if late is not None:
+            return [replace(task, keys=late.keys, whole=late.whole)]
+        cuts = split.by_series(source, files, part.rows, plan.at_once)
+        return [replace(task, series=cut) for cut in cuts]
 
-    def _tasks(
-        self,
-        source: Snapshot,
-        ranges: Sequence[Window],
-        keys: npt.NDArray[np.int64] | None = None,
-    ) -> list[RollupTask]:
-        ids = None if keys is None else np.unique(keys[:, 0])
-        tasks = []
-        for part in ranges:
-            files = tuple(source.select(Bounds(part.start_ms, part.end_ms, ids)))
-            if files:
-                tasks.append(
-                    RollupTask(self._plan.store, self._plan.tier, part, source.version, files, keys)
-                )
-        return tasks
+    def _noted(self, work: Work, now_ms: int, *, more: bool) -> Work:
+        """With the rows for the table repairs."""
+        tier = self._plan.tier
+        notes = [
+            *rows_of(tier, work.repaired, "repaired", work.version, now_ms),
+            *rows_of(tier, work.refused, "refused", work.version, now_ms),
+        ]
+        steps = work.steps
+        if notes:
+            held = self._target.position(repairs_id(tier.name))
+            steps |= {repairs_id(tier.name): Step(held, steps[turn_id(tier.name)].new)}
+        return replace(work, steps=steps, notes=tuple(notes), begun_ms=now_ms, more=more)
+
+    def _first_exact(self, open_: Window) -> int:
+        """Start of the first window to close whose samples are certainly all there."""
+        expired = self._source.position(expired_id())
+        if expired is None or expired <= open_.start_ms:
+            return open_.start_ms
+        return min(window_end(expired, self._plan.tier.width_ms), open_.end_ms)
+
+    def _turn(self) -> int | None:
+        return self._target.position(turn_id(self._plan.tier.name))
+
+    def _turn_step(self) -> dict[str, Step]:
+        turn = self._turn()
+        return {turn_id(self._plan.tier.name): Step(turn, 0 if turn is None else turn + 1)}
+
+    def _source_step(self, version: int) -> dict[str, Step]:
+        name = source_id(self._plan.tier.name)
+        return {name: Step(self._target.position(name), version)}
 
 
-def _first_start(source: Snapshot, tier: Tier) -> int | None:
-    """Start of the first window that holds a row; None for an empty source."""
-    times = [f.minimum[source.time_column] for f in source.files]
-    return floor_to(min(times) - 1, tier.width_ms) if times else None
-
-
-def _split(source: Snapshot, whole: Window, tier: Tier) -> list[Window]:
-    """Cuts a range of whole windows into parts of about ROWS_PER_TASK source rows each.
-
-    A file's rows are taken to be spread evenly over its time range.
-    """
-    files = source.select(Bounds(whole.start_ms, whole.end_ms))
-    if not files:
-        return [whole]
-    low = np.array([f.minimum[source.time_column] for f in files], dtype=np.float64)
-    high = np.array([f.maximum[source.time_column] for f in files], dtype=np.float64)
-    rows = np.array([f.rows for f in files], dtype=np.float64)
-    windows = (whole.end_ms - whole.start_ms) // tier.width_ms
-    cuts = whole.start_ms + tier.width_ms * np.unique(
-        np.linspace(0, windows, min(int(windows), 500) + 1).round().astype(np.int64)
-    )
-    shares = np.clip((cuts[:, None] - low) / np.maximum(high - low, 1), 0, 1)
-    cumulative = shares @ rows
-    parts, begin = [], 0
-    for i in range(1, len(cuts)):
-        is_last = i == len(cuts) - 1
-        if is_last or cumulative[i + 1] - cumulative[begin] > ROWS_PER_TASK:
-            parts.append(Window(int(cuts[begin]), int(cuts[i])))
-            begin = i
-    return parts
+def _pair(window: Window) -> list[int]:
+    return [window.start_ms, window.end_ms]

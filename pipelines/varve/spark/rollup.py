@@ -22,6 +22,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import Conflict
 from varve.model.window import TIERS
+from varve.rollups import kernel
 from varve.rollups.task import RollupTask, run_task
 from varve.rollups.tier import TierPlan, TierWorker
 from varve.storage.files import NewFile
@@ -48,7 +49,8 @@ class RollupQuery:
     """A running query over all tiers, the finest first."""
 
     def __init__(self, spark: SparkSession, plan: RollupPlan, clock: Clock | None = None) -> None:
-        """Starts it; the tables must exist."""
+        """Starts it; the tables must exist. Takes long the first time: kernels are compiled."""
+        kernel.warm_up()
         self._spark = spark
         self._plan = plan
         self._workers = [
@@ -61,6 +63,7 @@ class RollupQuery:
                     # Above the first tier the repairs come gathered already.
                     repair_every_ms=plan.repair_every_ms if tier.source == "samples" else 0,
                     repair_keys=plan.repair_keys,
+                    at_once=spark.sparkContext.defaultParallelism,
                 ),
                 clock or SystemClock(),
             )
@@ -96,9 +99,10 @@ class RollupQuery:
         )
 
     def _batch(self, _wake: DataFrame, _number: int) -> None:
-        for worker in self._workers:
-            while not self._stopping and self._step(worker):
-                pass
+        # In turns, so that the backlog of one tier does not hold up the others.
+        busy = True
+        while busy and not self._stopping:
+            busy = any([self._step(worker) for worker in self._workers])
 
     def _step(self, worker: TierWorker) -> bool:
         """One commit of a tier; whether there is more to do at once."""

@@ -1,0 +1,113 @@
+"""How complete each tier is, read from the tables alone: for status, answers and alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from varve.model.window import TIERS, Tier, Window, floor_to, window_end
+from varve.rollups import ranges
+from varve.rollups.frontier import expired_id, frontier_id, source_id
+from varve.rollups.late import find, settled_since
+from varve.storage.snapshot import Follower, Snapshot
+from varve.storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class TierState:
+    """A tier as of one version of its table and a later one of each table below.
+
+    Rows up to frontier_ms are equal to a recomputation from the samples, less those in `pending`.
+    """
+
+    tier: Tier
+    version: int
+    """Of the tier's table."""
+    frontier_ms: int | None
+    """End of the last closed window; None if none has been closed."""
+    pending: tuple[Window, ...]
+    """Ranges up to the frontier where late rows wait for their repair, here or in a tier below."""
+    late_windows: int
+    """Windows of one series each to repair in this tier; whole ranges not counted."""
+    repaired_to: int | None
+    """Version of the table below up to which all late rows are repaired."""
+    unmade_until_ms: int | None
+    """Windows up to here have no rows where they were closed only after their samples expired."""
+
+    def complete_until(self, start_ms: int, end_ms: int) -> int:
+        """Greatest time t such that (start_ms, t] is complete; at least start_ms, at most end_ms.
+
+        In particular for "now": the frontier, or the start of the first pending range before it.
+        """
+        if self.frontier_ms is None:
+            return start_ms
+        gaps = (w.start_ms for w in self.pending if w.end_ms > start_ms)
+        return max(min(end_ms, self.frontier_ms, *gaps), start_ms)
+
+
+class CompletenessReader:
+    """Follows all tiers; a refresh costs the log entries since the last one, and reading the keys
+    of late files. Not safe to share by threads.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """Raises NeedsOperator if a table is missing."""
+        self._store = store
+        self._samples = Follower(store, "samples")
+        self._tables = {tier.name: Follower(store, tier.table) for tier in TIERS}
+
+    @property
+    def positions(self) -> Mapping[str, int]:
+        """Those of samples: `complete:` of each query among them."""
+        return self._samples.table.positions()
+
+    def refresh(self) -> list[TierState]:
+        """Of each tier, the finest first, as of now."""
+        return self.refresh_with_snapshots()[0]
+
+    def refresh_with_snapshots(self) -> tuple[list[TierState], dict[str, Snapshot]]:
+        """Also the snapshots they are of, by table; each table's is newer than those above it."""
+        for tier in reversed(TIERS):
+            self._tables[tier.name].refresh()
+        self._samples.refresh()
+        states: list[TierState] = []
+        source = self._samples
+        below: tuple[Window, ...] = ()
+        for tier in TIERS:
+            state = self._state(tier, source, below)
+            states.append(state)
+            source, below = self._tables[tier.name], state.pending
+        snapshots = [self._samples.snapshot, *(f.snapshot for f in self._tables.values())]
+        return states, {s.table: s for s in snapshots}
+
+    def _state(self, tier: Tier, source: Follower, below: tuple[Window, ...]) -> TierState:
+        target = self._tables[tier.name]
+        frontier = target.position(frontier_id(tier.name))
+        marked = target.position(source_id(tier.name))
+        pending: list[Window] = []
+        late_windows = 0
+        if frontier is not None:
+            after = -1 if marked is None else marked
+            settled = settled_since(self._store, tier, target.table.version, after)
+            late = find(self._store, tier, source.snapshot, after, frontier, settled)
+            widened = [
+                Window(floor_to(w.start_ms, tier.width_ms), window_end(w.end_ms, tier.width_ms))
+                for w in below
+            ]
+            pending = ranges.union([*late.ranges(tier.width_ms), *widened])
+            first = min((w.start_ms for w in pending), default=frontier)
+            expired = source.position(expired_id())
+            if expired is not None:
+                # Windows that start before it keep their row.
+                first = max(first, window_end(expired, tier.width_ms))
+            pending = ranges.clip(pending, Window(first, frontier)) if first < frontier else []
+            late_windows = int(ranges.within(late.keys[:, 1], pending).sum())
+        return TierState(
+            tier,
+            target.table.version,
+            frontier,
+            tuple(pending),
+            late_windows,
+            marked,
+            target.position(expired_id()),
+        )

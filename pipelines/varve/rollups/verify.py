@@ -1,0 +1,192 @@
+"""Recomputes rows from raw samples, by the tree, and compares every bit with what is stored.
+
+A row is checked against the newest samples: unless late ones wait for their repair, which is known
+(varve.rollups.completeness) and left out, it must equal what they give now as it equals what the
+version it names gave. So a repair that was forgotten shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from varve.model.window import DAY_MS, HOUR_MS, TIERS, Tier, Window, floor_to, window_end
+from varve.rollups import algebra, kernel, order, ranges, split
+from varve.rollups.algebra import Ints, Rows
+from varve.rollups.completeness import CompletenessReader, TierState
+from varve.rollups.frontier import expired_id
+from varve.rollups.task import rolled_up
+from varve.storage.snapshot import Bounds, Snapshot
+from varve.storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """stored, computed: None where there is no such row."""
+
+    tier: str
+    series_id: int
+    window_end: int
+    column: str
+    stored: Any
+    computed: Any
+
+
+@dataclass(slots=True)
+class Report:
+    """rows: compared, by tier. left_out: ranges not compared as late samples wait, by tier."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, tuple[Window, ...]] = field(default_factory=dict)
+    differences: list[Difference] = field(default_factory=list)
+
+
+def verify(store: Store, window: Window, tiers: Sequence[Tier] = TIERS) -> Report:
+    """Compares the closed windows of `tiers` that lie within `window` and start after the mark up
+    to which samples may have expired.
+
+    Reads the samples of the range once, an hour at a time. Raises NeedsOperator if a table is
+    missing.
+    """
+    reader = CompletenessReader(store)
+    states, snapshots = reader.refresh_with_snapshots()
+    by_name = {state.tier.name: state for state in states}
+    report = Report(rows=dict.fromkeys((t.name for t in tiers), 0))
+    marks = [state.unmade_until_ms for state in states]
+    marks.append(reader.positions.get(expired_id()))
+    begin_ms = max([window.start_ms, *(m for m in marks if m is not None)])
+    allowed = {t.name: _allowed(by_name[t.name], begin_ms, window.end_ms) for t in tiers}
+    for tier in tiers:
+        inside = ranges.clip(by_name[tier.name].pending, window)
+        report.left_out[tier.name] = tuple(inside)
+    for tier, span, computed in _computed(snapshots["samples"], window):
+        if tier.name in allowed:
+            _compare(tier, span, computed, snapshots[tier.table], allowed[tier.name], report)
+    return report
+
+
+def _allowed(state: TierState, begin_ms: int, end_ms: int) -> list[Window]:
+    """Ranges of whole windows to compare."""
+    if state.frontier_ms is None:
+        return []
+    width = state.tier.width_ms
+    start = window_end(begin_ms, width)
+    end = floor_to(min(end_ms, state.frontier_ms), width)
+    return ranges.subtract([Window(start, end)], state.pending) if start < end else []
+
+
+def _computed(samples: Snapshot, window: Window) -> Iterator[tuple[Tier, Window, Rows]]:
+    """Rows of each tier, range by range, of the range of its windows that end there."""
+    first = floor_to(window.start_ms, DAY_MS)
+    for day in range(first, window.end_ms, DAY_MS):
+        whole = Window(day, day + DAY_MS)
+        files = samples.select(Bounds(whole.start_ms, whole.end_ms))
+        rows = split.rows_within(samples, whole)
+        series = split.by_series(samples, files, rows / 24, 1) if files else [None]
+        hours: list[Rows] = []
+        for start in range(day, day + DAY_MS, HOUR_MS):
+            span = Window(start, start + HOUR_MS)
+            if span.start_ms >= window.end_ms or span.end_ms <= window.start_ms:
+                continue
+            parts = [_hour(samples, span, piece) for piece in series]
+            for k, tier in enumerate(TIERS[:3]):
+                yield tier, span, _concatenated([part[k] for part in parts])
+            hours.append(_concatenated([part[2] for part in parts]))
+        everything = _concatenated(hours)
+        chosen = np.lexsort((everything.window_end, everything.series_id))
+        yield TIERS[3], whole, kernel.merge(everything, chosen, DAY_MS)
+
+
+def _hour(samples: Snapshot, span: Window, series: tuple[int, int] | None) -> list[Rows]:
+    rows = [rolled_up(samples.scan(Bounds(span.start_ms, span.end_ms)), TIERS[0], series)]
+    for tier in TIERS[1:3]:
+        rows.append(kernel.merge(rows[-1], np.arange(len(rows[-1])), tier.width_ms))
+    return rows
+
+
+def _concatenated(parts: Sequence[Rows]) -> Rows:
+    """Rows one part after the other."""
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in Rows.__slots__
+        if name != "sketch_starts"
+    }
+    lengths = np.concatenate([np.diff(part.sketch_starts) for part in parts])
+    return Rows(**columns, sketch_starts=np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def _compare(
+    tier: Tier,
+    span: Window,
+    computed: Rows,
+    target: Snapshot,
+    allowed: Sequence[Window],
+    report: Report,
+) -> None:
+    table = target.scan(Bounds(span.start_ms, span.end_ms))
+    stored = algebra.from_table(table)
+    newest = order.newest(stored.series_id, stored.window_end, table.column("revision").to_numpy())
+    newest = newest[ranges.within(stored.window_end[newest], allowed)]
+    wanted = np.flatnonzero(ranges.within(computed.window_end, allowed))
+    wanted = wanted[np.lexsort((computed.window_end[wanted], computed.series_id[wanted]))]
+    here, there = _keys(stored, newest), _keys(computed, wanted)
+    missing, extra = _absent(there, here), _absent(here, there)
+    for series, end in there[missing].tolist():
+        report.differences.append(Difference(tier.name, series, end, "row", None, "a row"))
+    for series, end in here[extra].tolist():
+        report.differences.append(Difference(tier.name, series, end, "row", "a row", None))
+    pairs = newest[~extra], wanted[~missing]
+    report.rows[tier.name] += len(pairs[0])
+    for column, differs in _differing(stored, computed, *pairs).items():
+        for at in np.flatnonzero(differs):
+            i, j = int(pairs[0][at]), int(pairs[1][at])
+            report.differences.append(
+                Difference(
+                    tier.name,
+                    int(stored.series_id[i]),
+                    int(stored.window_end[i]),
+                    column,
+                    _value(stored, column, i),
+                    _value(computed, column, j),
+                )
+            )
+
+
+def _absent(keys: Ints, others: Ints) -> npt.NDArray[np.bool_]:
+    """Which of `others` are not among `keys`."""
+    found: npt.NDArray[np.bool_] = order.among(others[:, 0].copy(), others[:, 1].copy(), keys)
+    return ~found
+
+
+def _keys(rows: Rows, chosen: Ints) -> Ints:
+    return np.stack([rows.series_id[chosen], rows.window_end[chosen]], axis=1)
+
+
+def _differing(left: Rows, right: Rows, i: Ints, j: Ints) -> Mapping[str, npt.NDArray[np.bool_]]:
+    """Where rows i of left and j of right differ in a bit, by column."""
+    found = {}
+    for name in algebra.COLUMNS:
+        a, b = getattr(left, name)[i], getattr(right, name)[j]
+        if a.dtype == np.float64:
+            a, b = a.view(np.int64), b.view(np.int64)
+        found[name] = a != b
+    found["sketch"] = np.fromiter(
+        (
+            _value(left, "sketch", a) != _value(right, "sketch", b)
+            for a, b in zip(i, j, strict=True)
+        ),
+        np.bool_,
+        len(i),
+    )
+    return found
+
+
+def _value(rows: Rows, column: str, at: int) -> Any:
+    if column != "sketch":
+        return getattr(rows, column)[at].item()
+    entries = slice(int(rows.sketch_starts[at]), int(rows.sketch_starts[at + 1]))
+    return (rows.sketch_keys[entries].tobytes(), rows.sketch_counts[entries].tobytes())
