@@ -1,8 +1,8 @@
 """A writer that is killed again and again: `python commit_crash.py ROOT KILLS`.
 
-Every child stores [position, position + 10) of the table until SIGKILL hits it, wherever it is: while
-it writes a file, before, in or after the commit, or in a checkpoint. Children are forked, for a
-new interpreter takes longer to start than it lives.
+Every child stores [position, position + 10) of the table until SIGKILL hits it, wherever it is:
+while it writes a file, before, in or after the commit, or in a checkpoint. Children are forked,
+for a new interpreter takes longer to start than they live.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from varve.model.errors import NeedsOperator
 from varve.model.schema import TABLES
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
+from varve.storage.log import list_checkpoints
 from varve.storage.snapshot import Bounds, snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
@@ -221,6 +222,21 @@ def test_tables_created_by_two_at_once_are_one_table(place, rivals):
     assert rivals.both("create", place) == ["created", "created"]
 
     assert [Table(place, name).version for name in TABLES] == [0] * len(TABLES)
+
+
+def test_a_checkpoint_is_left_and_opened(place, monkeypatch):
+    monkeypatch.setattr("varve.storage.table.CHECKPOINT_INTERVAL", 10)
+    create_tables(place, (TABLE,))
+    table = Table(place, TABLE)
+    (path,) = append(table, 0, 1)
+    while table.version < 10:
+        commit(table, [], transactions={"a": Step(table.position("a"), table.version)})
+
+    deadline = time.monotonic() + 60
+    while list_checkpoints(place, TABLE) != [9]:
+        assert time.monotonic() < deadline
+    assert Table(place, TABLE).positions() == {"setup": 1, "a": 9}
+    assert [f.path for f in snapshot(place, TABLE).files] == [path]
 
 
 def test_this_s3_refuses_to_overwrite_and_another_is_refused(bucket, monkeypatch):

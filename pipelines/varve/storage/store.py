@@ -7,6 +7,7 @@ rivals create a file, and what it or `sync` returned from survives a loss of pow
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ from obstore.store import from_url
 
 from varve.model.errors import NeedsOperator
 
+# What os.link says where there are no hard links.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
 # Requests under way at once when many small files are read from an object store.
 _REQUESTS = 16
 # Options that only delta-rs knows; the client of the log refuses what it does not know.
@@ -240,6 +243,13 @@ def _link(folder: Path, path: str, body: bytes) -> bool:
             os.link(temporary, target)
         except FileExistsError:
             return False
+        except OSError as err:
+            if err.errno not in _NO_LINKS:
+                raise
+            raise NeedsOperator(
+                f"{folder}: this file system has no hard links, so commits could overwrite each"
+                " other; set storage.root to a folder of another (ext4, XFS, APFS, ...)"
+            ) from err
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import threading
 import time
@@ -243,3 +244,13 @@ def test_a_file_is_created_whole_and_once(tmp_path):
     assert store.read("samples", "x") == b"first"
     assert {p.name for p in Path(store.uri("samples")).iterdir()} == {"_delta_log", "x"}
     assert list(store.read_many("samples", ["x", "y"])) == [b"first", None]
+
+
+def test_a_file_system_without_hard_links_is_refused_with_advice(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+
+    with pytest.raises(NeedsOperator, match="no hard links"):
+        create_tables(Store(str(tmp_path)))
