@@ -19,6 +19,8 @@ from varve.promql.storage import Bools, Float64s, Int64s, Samples, SelectHints, 
 _COUNT_EXACTLY_FROM = 20_000_000
 """Up to here all samples of the series are counted, whatever the range: that takes no search."""
 
+_NEVER = 1 << 62
+
 Point = tuple[int, float | FloatHistogram, int]
 """Time in ms, value, start timestamp in ms or 0."""
 
@@ -132,11 +134,8 @@ class MemoryStorage:
     def label_values(
         self, name: str, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
     ) -> list[str]:
-        column = self.series(matchers, start_ms, end_ms).columns.get(name)
-        if column is None:
-            return []
-        values = column.interned.values
-        return sorted(values[code] for code in np.unique(column.codes).tolist() if code)
+        table = self.series(matchers, start_ms, end_ms)
+        return list(table.derived(("values", name), lambda: _distinct(table, name)))
 
     def series(
         self, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
@@ -149,14 +148,36 @@ class MemoryStorage:
             table = self._labels.take(rows)
         else:
             rows, table = np.arange(self._labels.size), self._labels
-        low, high = self._bounds(rows, start_ms - 1, end_ms)
-        return table.select(high > low)
+        first, last = self._first_and_last()
+        return table.select((last[rows] >= start_ms) & (first[rows] <= end_ms))
+
+    def _first_and_last(self) -> tuple[Int64s, Int64s]:
+        """Times of every series' first and last sample; of one without samples, none can match."""
+        samples = self._samples
+
+        def make() -> tuple[Int64s, Int64s]:
+            first = np.full(samples.series, _NEVER, dtype=np.int64)
+            last = np.full(samples.series, -_NEVER, dtype=np.int64)
+            some = samples.ends > samples.begins
+            first[some] = samples.ts[samples.begins[some]]
+            last[some] = samples.ts[samples.ends[some] - 1]
+            return first, last
+
+        return self._labels.derived("first and last", make)
 
     def _bounds(self, rows: Int64s, start_ms: int, end_ms: int) -> tuple[Int64s, Int64s]:
         samples = self._samples.take(rows)
         low, high = np.empty_like(samples.begins), np.empty_like(samples.begins)
         window_bounds(samples.ts, samples.begins, samples.ends, start_ms, end_ms, low, high)
         return low, high
+
+
+def _distinct(table: LabelTable, name: str) -> list[str]:
+    column = table.columns.get(name)
+    if column is None:
+        return []
+    values = column.interned.values
+    return sorted(values[code] for code in np.unique(column.codes).tolist() if code)
 
 
 def _as_stored(points: Sequence[Point]) -> Sequence[Point]:
