@@ -45,9 +45,8 @@ def test_an_error_is_one_line_on_stderr(capsys, monkeypatch):
 
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "varve config: " + (
-        "VARVE_KAFKA__PROT: there is no setting kafka.prot; did you mean kafka.port?\n"
-    )
+    assert err.startswith("varve config: VARVE_KAFKA__PROT: there is no setting kafka.prot; ")
+    assert err.count("\n") == 1
 
 
 def test_config_prints_values_and_origins(capsys):
