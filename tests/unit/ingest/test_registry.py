@@ -1,0 +1,170 @@
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.unit.ingest.messages import NOW_MS
+from varve.ingest import known as known_module
+from varve.ingest import registry as registry_module
+from varve.ingest.known import CONTESTED, KNOWN, UNKNOWN, KnownSeries
+from varve.ingest.reasons import Reason
+from varve.ingest.registry import TRANSACTION, Registry
+from varve.model.errors import Conflict, TemporaryError
+from varve.model.identity import define
+from varve.storage.commit import Step, commit
+from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.table import Table
+
+
+def host(n):
+    return define("up", {"host": str(n)}, metric_type="gauge", help_text="Whether it answers.")
+
+
+def rival_of(series, n=1):
+    """Another series with the same id."""
+    return replace(host(10_000 + n), series_id=series.series_id)
+
+
+def key(series):
+    return series.series_id, series.check
+
+
+def status(known, *series):
+    ids = np.array([s.series_id for s in series], np.int64)
+    return known.status(ids, np.array([s.check for s in series], np.int32)).tolist()
+
+
+def rows(store):
+    return snapshot(store, "series").scan(Bounds()).to_pylist()
+
+
+def test_a_definition_is_durable_with_the_time_of_its_earliest_sample(store):
+    refused = Registry(store).register([(host(1), NOW_MS), (host(1), NOW_MS - 5)])
+
+    assert refused == {}
+    (row,) = rows(store)
+    assert (row["series_id"], row["check"]) == key(host(1))
+    assert (row["metric"], row["tags"], row["type"]) == ("up", [("host", "1")], "gauge")
+    assert (row["first_seen"], row["help"]) == (NOW_MS - 5, "Whether it answers.")
+
+
+def test_registering_again_changes_nothing(store):
+    registry = Registry(store)
+    registry.register([(host(1), NOW_MS)])
+    version = Table(store, "series").version
+
+    assert registry.register([(host(1), NOW_MS + 1)]) == {}
+    assert Registry(store).register([(host(1), NOW_MS + 1)]) == {}
+    assert Table(store, "series").version == version
+
+
+def test_a_series_whose_id_is_taken_is_refused_and_the_others_are_registered(store):
+    registry = Registry(store)
+    registry.register([(host(1), NOW_MS)])
+
+    refused = registry.register([(rival_of(host(1)), NOW_MS), (host(2), NOW_MS)])
+
+    assert refused == {key(rival_of(host(1))): Reason.ID_COLLISION}
+    assert {r["series_id"] for r in rows(store)} == {host(1).series_id, host(2).series_id}
+
+
+def test_of_new_series_with_one_id_the_same_one_wins_in_any_order(store):
+    contenders = [host(1), rival_of(host(1)), rival_of(host(1), 2)]
+    winner = min(contenders, key=key)
+    random.Random(3).shuffle(contenders)
+
+    refused = Registry(store).register([(s, NOW_MS) for s in contenders])
+
+    assert set(refused) == {key(s) for s in contenders} - {key(winner)}
+    assert [(r["series_id"], r["check"]) for r in rows(store)] == [key(winner)]
+
+
+def test_drivers_see_what_each_other_has_registered(store):
+    bulk, critical = Registry(store), Registry(store)
+    bulk.register([(host(1), NOW_MS)])
+
+    refused = critical.register([(rival_of(host(1)), NOW_MS), (host(1), NOW_MS)])
+
+    assert set(refused) == {key(rival_of(host(1)))}
+    assert len(rows(store)) == 1
+
+
+def test_a_rival_that_registers_in_between_is_taken_into_account(store, monkeypatch):
+    registry, rival = Registry(store), Registry(store)
+    raced = []
+
+    def commit_after_a_rival(table, adds, **options):
+        if not raced:
+            raced.append(True)
+            with monkeypatch.context() as patch:
+                patch.setattr(registry_module, "commit", commit)
+                rival.register([(rival_of(host(1)), NOW_MS)])
+        return commit(table, adds, **options)
+
+    monkeypatch.setattr(registry_module, "commit", commit_after_a_rival)
+    refused = registry.register([(host(1), NOW_MS), (host(2), NOW_MS)])
+
+    assert refused == {key(host(1)): Reason.ID_COLLISION}
+    assert {(r["series_id"], r["check"]) for r in rows(store)} == {
+        key(rival_of(host(1))),
+        key(host(2)),
+    }
+
+
+def test_a_registry_that_never_wins_says_so(store, monkeypatch):
+    def refuse(*args, **options):
+        raise Conflict("somebody was faster")
+
+    monkeypatch.setattr(registry_module, "commit", refuse)
+
+    with pytest.raises(TemporaryError, match="rival"):
+        Registry(store).register([(host(1), NOW_MS)])
+
+
+def test_membership_is_of_id_and_check(store):
+    registry = Registry(store)
+    registry.register([(host(1), NOW_MS)])
+
+    known = status(registry.known, host(1), host(2), rival_of(host(1)))
+
+    assert known == [KNOWN, UNKNOWN, CONTESTED]
+    assert registry.knows_any([key(host(2)), key(host(1))])
+    assert not registry.knows_any([key(host(2))])
+    assert not registry.knows_any([])
+
+
+def test_known_series_follow_the_log(store):
+    known, registry = KnownSeries(store), Registry(store)
+    registry.register([(host(n), NOW_MS) for n in range(5)])
+    assert status(known, host(0)) == [UNKNOWN]
+
+    known.advance(registry.known.version)
+
+    assert status(known, *(host(n) for n in range(5))) == [KNOWN] * 5
+    assert len(known) == 5
+
+
+def test_new_series_are_merged_into_the_others_when_they_are_many(store, monkeypatch):
+    monkeypatch.setattr(known_module, "_MERGE_FROM", 20)
+    registry = Registry(store)
+    for start in range(0, 200, 10):
+        registry.register([(host(n), NOW_MS) for n in range(start, start + 10)])
+
+        assert len(registry.known) == start + 10
+        assert status(registry.known, *(host(n) for n in range(start + 10))) == [KNOWN] * (
+            start + 10
+        )
+        assert status(registry.known, host(start + 10)) == [UNKNOWN]
+    assert status(KnownSeries(store), *(host(n) for n in range(200))) == [KNOWN] * 200
+
+
+def test_the_transaction_of_the_registry_moves_with_every_commit(store):
+    registry = Registry(store)
+    registry.register([(host(1), NOW_MS)])
+    registry.register([(host(2), NOW_MS)])
+
+    table = Table(store, "series")
+    assert table.position(TRANSACTION) == 1
+    with pytest.raises(Conflict):
+        commit(table, [], transactions={TRANSACTION: Step(0, 1)})

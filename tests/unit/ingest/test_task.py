@@ -1,0 +1,223 @@
+from dataclasses import replace
+
+from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
+from varve.ingest import arrow_format, task
+from varve.ingest.reasons import Reason
+from varve.ingest.registry import Registry
+from varve.ingest.task import Message, Outcome, TaskPlan, run_task
+from varve.model.identity import define
+from varve.storage.commit import Step, commit
+from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.table import Table
+
+HOUR_MS = 3_600_000
+ATTIC, CELLAR = define("temperature", {"room": "attic"}), define("temperature", {"room": "cellar"})
+
+
+def plan(store, **changes):
+    options = {
+        "query": "bulk",
+        "now_ms": NOW_MS,
+        "oldest_ms": NOW_MS - 24 * HOUR_MS,
+        "newest_ms": NOW_MS + HOUR_MS,
+        "late_ms": NOW_MS - 2 * HOUR_MS,
+        "max_message_bytes": 1_000_000,
+        "series_version": Table(store, "series").version,
+        "definition_topics": frozenset({"definitions"}),
+    }
+    return TaskPlan(store=store, **options | changes)
+
+
+def run(store, *values, topic="samples", **changes):
+    messages = [Message(topic, 0, 10 + n, NOW_MS, value) for n, value in enumerate(values)]
+    (outcome,) = run_task(messages, plan(store, **changes))
+    assert outcome.received == outcome.stored + outcome.merged + sum(outcome.rejected.values())
+    return outcome
+
+
+def rows(store, table, files):
+    """What is in the files, once they are committed."""
+    handle = Table(store, table)
+    position = handle.position("test")
+    commit(handle, files, transactions={"test": Step(position, (position or 0) + 1)})
+    new = {f.path for f in files}
+    view = snapshot(store, table)
+    return view.scan(Bounds(), files=[f for f in view.files if f.path in new]).to_pylist()
+
+
+def test_no_messages_are_no_outcome(store):
+    assert list(run_task([], plan(store))) == []
+
+
+def test_samples_are_stored_sorted_and_their_series_named(store):
+    outcome = run(
+        store, as_arrow([(CELLAR, NOW_MS + 1, 1.0), (ATTIC, NOW_MS, 2.0), (CELLAR, NOW_MS, None)])
+    )
+
+    stored = rows(store, "samples", outcome.files)
+    keys = [(r["series_id"], r["ts"]) for r in stored]
+    assert keys == sorted(keys)
+    assert {(r["series_id"], r["ts"], r["value"]) for r in stored} == {
+        (CELLAR.series_id, NOW_MS + 1, 1.0),
+        (CELLAR.series_id, NOW_MS, None),
+        (ATTIC.series_id, NOW_MS, 2.0),
+    }
+    assert dict(outcome.definitions) == {CELLAR: NOW_MS, ATTIC: NOW_MS}
+    assert outcome.partitions == [("samples", 0)]
+
+
+def test_copies_are_merged_and_counted(store):
+    outcome = run(store, as_json(record(), record(value=5.0)), as_json(record(value=3.0)))
+
+    assert (outcome.received, outcome.stored, outcome.merged) == (3, 1, 2)
+    assert [r["value"] for r in rows(store, "samples", outcome.files)] == [5.0]
+
+
+def test_late_samples_go_to_a_file_of_their_own(store):
+    outcome = run(
+        store, as_json(record(), record(NOW_MS - 3 * HOUR_MS), record(NOW_MS - 4 * HOUR_MS))
+    )
+
+    assert [f.rows for f in outcome.files] == [1, 2]
+    assert outcome.files[1].maximum["ts"] < NOW_MS - 2 * HOUR_MS <= outcome.files[0].minimum["ts"]
+
+
+def test_samples_too_old_or_in_the_future_wait_as_messages_with_their_definitions(store):
+    times = {"old": NOW_MS - 25 * HOUR_MS, "now": NOW_MS, "new": NOW_MS + 2 * HOUR_MS}
+
+    outcome = run(store, as_json(*(record(ts, host=name) for name, ts in times.items())))
+
+    assert outcome.rejected == {"too_old": 1, "too_far_in_future": 1}
+    quarantined = {r["reason"]: r for r in rows(store, "quarantine", outcome.quarantine)}
+    old = arrow_format.read(quarantined["too_old"]["value"])
+    assert old.ts.tolist() == [times["old"]]
+    assert [d.tags for d in old.definitions] == [(("host", "old"),)]
+    assert str(NOW_MS - 24 * HOUR_MS) in quarantined["too_old"]["detail"]
+    assert [d.tags for d, _ in outcome.definitions] == [(("host", "now"),)]
+
+
+def test_the_earliest_and_the_latest_time_allowed_are_stored(store):
+    outcome = run(store, as_json(record(NOW_MS - 24 * HOUR_MS), record(NOW_MS + HOUR_MS)))
+
+    assert (outcome.stored, outcome.rejected) == (2, {})
+
+
+def test_arrow_samples_without_a_definition_are_named_to_the_driver(store):
+    outcome = run(
+        store,
+        as_arrow([(ATTIC, NOW_MS, 1.0), (ATTIC, NOW_MS + 1, 2.0)], defined=False),
+        as_json(record()),
+    )
+
+    assert outcome.rejected == {"unknown_series": 2}
+    assert outcome.undefined == [(ATTIC.series_id, ATTIC.check)]
+    (row,) = rows(store, "quarantine", outcome.quarantine)
+    assert (row["offset"], row["samples"]) == (10, 2)
+
+
+def test_a_definition_of_an_earlier_message_counts(store):
+    outcome = run(
+        store,
+        as_arrow([(ATTIC, NOW_MS, 1.0)]),
+        as_arrow([(ATTIC, NOW_MS - 1, 2.0)], defined=False),
+    )
+
+    assert (outcome.stored, outcome.rejected) == (2, {})
+    assert outcome.definitions == [(ATTIC, NOW_MS - 1)]
+
+
+def test_samples_of_registered_series_need_no_definition(store):
+    Registry(store).register([(ATTIC, NOW_MS)])
+
+    outcome = run(store, as_arrow([(ATTIC, NOW_MS, 1.0)], defined=False))
+
+    assert (outcome.stored, outcome.definitions) == (1, [])
+
+
+def test_messages_of_definitions_announce_series_the_registry_does_not_have(store):
+    Registry(store).register([(ATTIC, NOW_MS)])
+
+    outcome = run(
+        store,
+        arrow_format.write_definitions([ATTIC, CELLAR]),
+        b'{"metric":"pressure"}\n{"metric":""}',
+        topic="definitions",
+    )
+
+    assert outcome.definitions == [(CELLAR, NOW_MS), (define("pressure", {}), NOW_MS)]
+    assert (outcome.received, outcome.rejected) == (1, {"invalid_label": 1})
+
+
+def test_of_two_series_with_one_id_the_second_is_quarantined(store):
+    rival = replace(CELLAR, series_id=ATTIC.series_id)
+    Registry(store).register([(ATTIC, NOW_MS)])
+
+    outcome = run(store, as_arrow([(rival, NOW_MS, 1.0), (ATTIC, NOW_MS, 2.0)], defined=False))
+
+    assert (outcome.stored, outcome.rejected) == (1, {"id_collision": 1})
+    assert [r["value"] for r in rows(store, "samples", outcome.files)] == [2.0]
+
+
+def test_a_series_the_driver_has_refused_is_quarantined_for_its_reason(store):
+    outcome = run(
+        store,
+        as_arrow([(ATTIC, NOW_MS, 1.0), (CELLAR, NOW_MS, 2.0)]),
+        refused={(ATTIC.series_id, ATTIC.check): Reason.ID_COLLISION},
+    )
+
+    assert (outcome.stored, outcome.rejected) == (1, {"id_collision": 1})
+    assert [d for d, _ in outcome.definitions] == [CELLAR]
+
+
+def test_messages_that_cannot_be_read_are_kept_with_where_they_were(store):
+    outcome = run(store, None, b"\x00\x00\x00\x00\x01x", b"x" * 1_000_001, b"{")
+
+    quarantined = rows(store, "quarantine", outcome.quarantine)
+    assert [(r["offset"], r["reason"], r["value"]) for r in quarantined] == [
+        (10, "malformed", b""),
+        (11, "malformed", b"\x00\x00\x00\x00\x01x"),
+        (12, "message_too_large", b"x" * 1_000_001),
+        (13, "malformed", b"{"),
+    ]
+    assert {
+        (r["query"], r["topic"], r["partition"], r["ts"], r["rejected_at"]) for r in quarantined
+    } == {("bulk", "samples", 0, NOW_MS, NOW_MS)}
+    assert "registry" in quarantined[1]["detail"]
+
+
+def test_what_is_held_is_written_before_it_grows_without_bound(store, monkeypatch):
+    monkeypatch.setattr(task, "HELD_SAMPLES", 10)
+    monkeypatch.setattr(task, "HELD_REJECT_BYTES", 100)
+    good = [as_json(*(record(NOW_MS + n * 4 + k) for k in range(4))) for n in range(10)]
+
+    outcome = run(store, *good, *[b"x" * 60] * 4)
+
+    assert [f.rows for f in outcome.files] == [12, 12, 12, 4]
+    assert [f.rows for f in outcome.quarantine] == [2, 2]
+    assert (outcome.stored, outcome.rejected) == (40, {"malformed": 4})
+
+
+def test_an_outcome_survives_the_way_to_the_driver(store):
+    outcome = run(
+        store,
+        as_arrow([(ATTIC, NOW_MS, 1.0)]),
+        as_arrow([(CELLAR, NOW_MS, 1.0)], defined=False),
+        b"x",
+    )
+
+    assert Outcome.from_json(outcome.to_json()) == outcome
+
+
+def test_no_sample_is_stored_twice_by_a_task_that_runs_again(store):
+    message = as_json(record(), record(value=2.0, host="b"))
+
+    first, second = run(store, message), run(store, message)
+
+    assert {f.path for f in first.files}.isdisjoint(f.path for f in second.files)
+    assert first.stored == second.stored
+
+
+def test_zero_has_one_form(store):
+    outcome = run(store, as_json(record(value=-0.0)), as_arrow([(ATTIC, NOW_MS, -0.0)]))
+
+    assert [str(r["value"]) for r in rows(store, "samples", outcome.files)] == ["0.0", "0.0"]
