@@ -1,0 +1,212 @@
+import threading
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from varve.promql import errors
+from varve.promql.cursor import ParseError
+from varve.promql.engine import Engine, Options
+from varve.promql.explain import explain
+from varve.promql.labels import LabelTable
+from varve.promql.limits import Budget, Limits
+from varve.promql.memory import MemoryStorage
+from varve.promql.staleness import STALE_NAN
+
+
+def labels(name, **rest):
+    return tuple(sorted({"__name__": name, **rest}.items()))
+
+
+def storage_of(**series):
+    return MemoryStorage.of(
+        {labels(name): [(t, v, 0) for t, v in points] for name, points in series.items()}
+    )
+
+
+def many_series(count):
+    rows = [{"__name__": "m", "i": str(i)} for i in range(count)]
+    ts = np.arange(count, dtype=np.int64)
+    return MemoryStorage.from_columns(LabelTable.of(rows), np.arange(count + 1), ts, np.ones(count))
+
+
+def vector(result):
+    names = result.value.labels.labels()
+    return {names[row]: float(result.value.values[row, 0]) for row in result.order.tolist()}
+
+
+def test_an_instant_selector_looks_back_five_minutes_to_but_not_with_its_start():
+    engine = Engine(storage_of(a=[(0, 1.0)]))
+
+    assert vector(engine.instant("a", 299_999)) == {labels("a"): 1.0}
+    assert vector(engine.instant("a", 300_000)) == {}
+
+
+def test_a_stale_marker_ends_a_series_at_once():
+    engine = Engine(storage_of(a=[(0, 1.0), (1000, STALE_NAN), (2000, 3.0)]))
+
+    assert vector(engine.instant("a", 1500)) == {}
+    assert vector(engine.instant("count_over_time(a[1m])", 2500)) == {(): 2.0}
+
+
+def test_a_window_excludes_its_start():
+    engine = Engine(storage_of(a=[(0, 1.0), (60_000, 2.0)]))
+
+    assert vector(engine.instant("count_over_time(a[1m])", 60_000)) == {(): 1.0}
+
+
+def test_the_result_of_a_range_query_is_sorted_and_has_no_empty_series():
+    engine = Engine(storage_of(b=[(0, 1.0)], a=[(0, 1.0)], c=[(10**9, 1.0)]))
+
+    result = engine.range('{__name__=~".+"}', 0, 60_000, 30_000)
+
+    names = result.value.labels.labels()
+    assert [names[row] for row in result.order.tolist()] == [labels("a"), labels("b")]
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ("sum(", ParseError),
+        ("label_replace(a, '', 'x', 'y', 'z')", errors.QueryError),
+        ("a + on () {__name__=~'a|b'}", errors.QueryError),
+    ],
+)
+def test_a_query_that_cannot_be_answered_raises(query, error):
+    engine = Engine(storage_of(a=[(0, 1.0)], b=[(0, 1.0)]))
+
+    with pytest.raises(error):
+        engine.instant(query, 0)
+
+
+def test_a_range_query_of_a_range_vector_is_bad_data():
+    with pytest.raises(errors.BadQueryError, match='invalid expression type "range vector"'):
+        Engine(MemoryStorage.empty()).range("a[5m]", 0, 10, 10)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        'count_over_time({__name__=~".+"}[30d:1s])',
+        'sum(sum_over_time({__name__=~".+"}[30d:1s]))',
+        'max_over_time(rate({__name__=~".+"}[5m])[30d:1s])',
+        "sum_over_time(vector(1)[100y:1ms])",
+    ],
+)
+def test_a_bomb_is_refused_by_the_name_of_its_limit_before_memory_is_touched(bomb):
+    engine = Engine(many_series(2000))
+    engine.instant("count(m)", 0)
+    tracemalloc.start()
+
+    with pytest.raises(errors.LimitError, match="max_samples"):
+        engine.instant(bomb, 10**12)
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+def test_a_selector_of_too_many_series_is_refused():
+    engine = Engine(many_series(20), Options(limits=Limits(max_series=10)))
+
+    with pytest.raises(errors.LimitError, match="max_series"):
+        engine.instant("m", 0)
+
+
+def test_too_many_steps_are_bad_data():
+    with pytest.raises(errors.BadQueryError, match="max_steps"):
+        Engine(MemoryStorage.empty()).range("1", 0, 11_000_000, 1000)
+
+
+def test_a_cancelled_query_stops():
+    cancelled = threading.Event()
+    cancelled.set()
+
+    with pytest.raises(errors.QueryCanceledError):
+        Engine(storage_of(a=[(0, 1.0)])).instant("a + a", 0, cancelled=cancelled)
+
+
+def test_a_query_past_its_deadline_stops():
+    now = [0.0]
+    budget = Budget(Limits(timeout_s=10.0), monotonic=lambda: now[0])
+    budget.check_running()
+
+    now[0] = 10.5
+
+    with pytest.raises(errors.QueryTimeoutError):
+        budget.check_running()
+
+
+def test_a_chain_of_thousands_of_operators_is_evaluated():
+    engine = Engine(storage_of(a=[(0, 1.0)]))
+
+    assert vector(engine.instant("a" + " + 1" * 5000, 0)) == {(): 5001.0}
+    assert vector(engine.instant(" or ".join(["a"] * 2000), 0)) == {labels("a"): 1.0}
+
+
+def test_ten_thousand_parentheses_are_an_error_not_a_crash():
+    with pytest.raises(ParseError):
+        Engine(MemoryStorage.empty()).instant("(" * 10_000 + "1" + ")" * 10_000, 0)
+
+
+def test_equal_subtrees_are_evaluated_once():
+    engine = Engine(storage_of(a_total=[(0, 1.0), (60_000, 2.0)]))
+
+    once = engine.instant("rate(a_total[5m])", 60_000).stats.samples_touched
+    twice = engine.instant("rate(a_total[5m]) / rate(a_total[5m])", 60_000).stats.samples_touched
+
+    assert once == twice > 0
+
+
+def test_a_part_that_does_not_depend_on_the_step_is_evaluated_once():
+    engine = Engine(storage_of(a=[(0, 1.0)]))
+
+    result = engine.range("a @ 0", 0, 600_000, 60_000)
+
+    assert result.stats.samples_touched == 1
+    assert result.value.values.tolist() == [[1.0] * 11]
+
+
+def test_a_plan_tells_what_is_fused_and_what_was_read():
+    engine = Engine(storage_of(a_total=[(0, 1.0), (60_000, 2.0)]))
+
+    text = explain(engine, "sum(rate(a_total[5m])) + 1", 60_000, 60_000, 0, run=True)
+
+    assert text.splitlines() == [
+        "operator +",
+        "  fused sum by () of rate  actual: 1 series, 2 samples",
+        '    select {__name__="a_total"} range 5m  estimated: 1 series, 2 samples',
+        "  number 1",
+    ]
+
+
+def test_warnings_point_at_the_argument_that_caused_them():
+    engine = Engine(storage_of(a=[(0, 1.0)]))
+
+    result = engine.instant("quantile(\n  2, a)", 0)
+
+    assert result.warnings == [
+        "PromQL warning: quantile value should be between 0 and 1, got 2 (2:3)"
+    ]
+
+
+def test_queries_from_many_threads_do_not_disturb_each_other():
+    engine = Engine(storage_of(a=[(t, float(t)) for t in range(0, 100_000, 1000)]))
+    wrong = []
+
+    def ask(offset):
+        for _ in range(20):
+            found = vector(engine.instant(f"a offset {offset}s", 90_000))
+            if found != {labels("a"): 90_000.0 - offset * 1000}:
+                wrong.append(found)
+
+    threads = [threading.Thread(target=ask, args=(offset,)) for offset in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 60
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+    assert not wrong
+    assert not any(thread.is_alive() for thread in threads)
