@@ -23,7 +23,7 @@ endef
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Start here
 
@@ -70,3 +70,6 @@ lock: setup-dev ## Write lock files and jar sums anew from pyproject.toml and co
 clean: ## Remove the environment and everything built; data in .varve stays (varve reset)
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find pipelines jobs tests -name __pycache__ -prune -exec rm -rf {} +
+
+# What measures or torments (bench-..., conformance, chaos-...) goes here, under a line
+# "##@ Measure it"; a target with "## text" shows in `make help`.

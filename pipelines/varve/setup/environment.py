@@ -99,23 +99,33 @@ class Environment:
         fault = self._fault()
         if fault is None:
             return
-        if self.folder.exists():
+        if (self.folder / "bin").exists():
             if "root" not in self._state():
                 raise SetupError(
                     f"{self.folder} {fault} and `make setup` did not make it:"
                     " move it away and run again."
                 )
             say(f"The environment in .venv {fault}: making it anew.")
-            shutil.rmtree(self.folder)
+            self._empty()
         say(f"Making the environment .venv with {installer.name} ...")
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
         self._write_state(root=str(self.root), under_way=True)
-        self.scratch.mkdir()
+        self.scratch.mkdir(exist_ok=True)
         installer.create()
+
+    def _empty(self) -> None:
+        """Removes all but share/: its jars are judged by their sums, wherever they come from."""
+        for path in self.folder.iterdir():
+            if path.name == "share":
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def _fault(self) -> str | None:
         """Why the environment cannot be used, as the rest of a sentence on it; None if it can."""
-        if not self.folder.exists():
+        if not (self.folder / "bin").exists():
             return "is not there"
         if self._state().get("root", str(self.root)) != str(self.root):
             return "was made for another folder"

@@ -137,6 +137,9 @@ def test_a_package_with_another_hash_is_not_installed(checkout, wheels, installe
 def test_a_moved_checkout_gets_its_environment_anew(checkout, installer, wheels):
     locks = [BUILD_LOCK, RUN_LOCK]
     Environment(checkout).bring_up(locks, installer)
+    jar = checkout / ".venv" / "share" / "varve" / "jars" / "spark" / "a.jar"
+    jar.parent.mkdir(parents=True)
+    jar.touch()
     moved = Environment(checkout.rename(checkout.parent / "elsewhere"))
     assert not moved.complete(locks)
 
@@ -144,6 +147,9 @@ def test_a_moved_checkout_gets_its_environment_anew(checkout, installer, wheels)
     moved.bring_up(locks, Installer(moved.folder, moved.scratch, env))
 
     assert moved.complete(locks)
+    assert (moved.folder / jar.relative_to(checkout / ".venv")).exists(), (
+        "jars need no new download"
+    )
     command = moved.folder / "bin" / "varve"
     assert subprocess.check_output([command], text=True) == "one\n"
 
@@ -167,6 +173,18 @@ def test_an_environment_of_the_users_own_that_works_is_completed(checkout, insta
 
     assert environment.complete([BUILD_LOCK, RUN_LOCK])
     assert (environment.folder / "precious").read_text() == "mine"
+
+
+def test_jars_brought_from_another_machine_may_be_there_before_the_environment(checkout, installer):
+    jar = checkout / ".venv" / "share" / "varve" / "jars" / "spark" / "a.jar"
+    jar.parent.mkdir(parents=True)
+    jar.touch()
+    environment = Environment(checkout)
+
+    environment.bring_up([BUILD_LOCK, RUN_LOCK], installer)
+
+    assert environment.complete([BUILD_LOCK, RUN_LOCK])
+    assert jar.exists()
 
 
 def test_what_an_interrupted_installation_left_incomplete_is_installed_again(checkout, installer):
