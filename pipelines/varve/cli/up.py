@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import Any
 
 from varve.services import up
@@ -48,4 +49,10 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     options = up.UpOptions(args.for_s, args.demo, args.config)
-    return up.run(settings, args.origins, options, lambda text: print(text, flush=True))
+    return up.run(settings, args.origins, options, _say)
+
+
+def _say(text: str) -> None:
+    # The terminal may have been closed: that asks for an orderly end, not for a crash.
+    with contextlib.suppress(OSError):
+        print(text, flush=True)

@@ -14,15 +14,21 @@ from kafka.errors import TopicAlreadyExistsError
 _SEGMENTS = 8
 _LEAST_SEGMENT = 2**20
 _GREATEST_SEGMENT = 64 * 2**20
+# What Kafka adds to a message in a batch of its own, generously.
+_BATCH_OVERHEAD = 4_096
 
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
-    """A topic that should be. share: of the bytes all topics may take together, 0 to 1."""
+    """A topic that should be. share: of the bytes all topics may take together, 0 to 1.
+
+    message_bytes: of the longest message it must take; Kafka refuses one longer than a segment.
+    """
 
     name: str
     partitions: int
     share: float = 0.0
+    message_bytes: int = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ def ensure_topics(
                 ConfigResource(
                     ConfigResourceType.TOPIC,
                     plan.name,
-                    configs=retention(bounds, plan.share, partitions[plan.name]),
+                    configs=retention(bounds, plan, partitions[plan.name]),
                 )
                 for plan in wanted
             ]
@@ -70,14 +76,16 @@ def ensure_topics(
     return [plan.name for plan in missing]
 
 
-def retention(bounds: Bounds, share: float, partitions: int) -> Mapping[str, str]:
-    """Settings of a topic whose partitions together stay within its share.
+def retention(bounds: Bounds, plan: TopicPlan, partitions: int) -> Mapping[str, str]:
+    """Settings of a topic whose partitions together stay within its share, as far as its longest
+    message allows it.
 
     Kafka deletes whole segments and never the one being written, so a partition takes up to
     retention.bytes and one segment more: together they are the partition's part.
     """
-    part = int(bounds.retention_bytes * share / partitions)
-    segment = min(max(part // _SEGMENTS, _LEAST_SEGMENT), _GREATEST_SEGMENT)
+    part = int(bounds.retention_bytes * plan.share / partitions)
+    least = max(_LEAST_SEGMENT, plan.message_bytes + _BATCH_OVERHEAD)
+    segment = max(min(part // _SEGMENTS, _GREATEST_SEGMENT), least)
     return {
         "retention.ms": str(bounds.retention_ms),
         "retention.bytes": str(max(part - segment, segment)),

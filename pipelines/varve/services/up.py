@@ -102,8 +102,8 @@ class _Up:
         self._probe = FreshnessProbe(range_query(self._url.rstrip("/"), selector))
 
     def run(self) -> int:
-        signal.signal(signal.SIGTERM, self._asked_to_stop)
-        signal.signal(signal.SIGINT, self._asked_to_stop)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._asked_to_stop)
         self._say(f"Varve starts in {self._home.path}; logs are in {self._home.logs}")
         self._status.update(state="starting", detail={"url": self._url})
         try:

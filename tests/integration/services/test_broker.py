@@ -53,7 +53,7 @@ def test_topic_ids_and_messages_survive_an_orderly_stop_and_a_kill(tmp_path):
 
 
 def test_a_message_of_ten_megabytes_passes(kafka_broker, admin):
-    ensure_topics(admin, [TopicPlan("large", 1, 1.0)], bounds=BOUNDS)
+    ensure_topics(admin, [TopicPlan("large", 4, 0.1, 2**24)], bounds=BOUNDS)
     producer = KafkaProducer(
         bootstrap_servers=kafka_broker.bootstrap_servers, max_request_size=2**24
     )
@@ -61,7 +61,8 @@ def test_a_message_of_ten_megabytes_passes(kafka_broker, admin):
     producer.close()
 
     consumer = KafkaConsumer(bootstrap_servers=kafka_broker.bootstrap_servers)
-    assert consumer.end_offsets([TopicPartition("large", 0)])[TopicPartition("large", 0)] == 1
+    ends = consumer.end_offsets([TopicPartition("large", p) for p in range(4)])
+    assert sum(ends.values()) == 1
     consumer.close()
 
 
