@@ -26,6 +26,6 @@ def test_a_writer_killed_forty_times_stores_every_offset_once(tmp_path):
     )
 
     end = Table(store, "samples").position("bulk:t:0")
-    assert end is not None
+    assert end >= 40 * 10
     stored = snapshot(store, "samples").scan(Bounds(), ["ts"]).column("ts").to_pylist()
     assert sorted(stored) == list(range(end))
