@@ -111,9 +111,12 @@ def _batches(source: pa.BufferReader, part: str) -> list[pa.RecordBatch]:
     """The batches of the next stream of a message, safe to read. Raises BadRecord."""
     wanted = wire_schema(part)
     try:
-        stream = pa.ipc.open_stream(source)
+        stream = pa.RecordBatchStreamReader(source)
         schema = stream.schema
-        matches = schema.names == wanted.names and schema.types == wanted.types
+        # Whether a column may be NULL, and metadata, are up to the producer.
+        matches = schema.equals(wanted) or (
+            schema.names == wanted.names and schema.types == wanted.types
+        )
         batches = list(stream) if matches else []
         for batch in batches:
             # A length that lies would be read past the message's end.
@@ -122,15 +125,22 @@ def _batches(source: pa.BufferReader, part: str) -> list[pa.RecordBatch]:
         raise BadRecord(Reason.MALFORMED, f"not an Arrow stream: {type(err).__name__}") from err
     if not matches:
         raise BadRecord(Reason.MALFORMED, f"columns of {part} are not {wanted.names} as specified")
-    for number, field in enumerate(wanted):
-        if not field.nullable and any(batch.column(number).null_count for batch in batches):
-            raise BadRecord(Reason.MALFORMED, f"{part}: {field.name} is null")
     return batches
+
+
+def _require(part: str, batch: pa.RecordBatch) -> list[pa.Array]:
+    """The columns of a batch. Raises BadRecord if one is NULL somewhere that must not be."""
+    columns = batch.columns
+    for field, column in zip(wire_schema(part), columns, strict=True):
+        if column.null_count and not field.nullable:
+            raise BadRecord(Reason.MALFORMED, f"{part}: {field.name} is null")
+    return columns
 
 
 def _definitions(source: pa.BufferReader) -> list[SeriesDefinition]:
     defined = []
     for batch in _batches(source, "definitions"):
+        _require("definitions", batch)
         for row in batch.to_pylist():
             tags = dict(row["tags"])
             if None in tags.values():
@@ -151,20 +161,17 @@ def _definitions(source: pa.BufferReader) -> list[SeriesDefinition]:
 
 
 def _block(batch: pa.RecordBatch) -> Block:
-    values = _column(batch, 3, np.float64)
-    if batch.column(3).null_count:
-        values = values.copy()
-        values[batch.column(3).is_null().to_numpy(zero_copy_only=False)] = STALE_NAN
+    ids, checks, ts, values = _require("samples", batch)
+    numbers = _numbers(values, np.float64)
+    if values.null_count:
+        numbers = numbers.copy()
+        numbers[values.is_null().to_numpy(zero_copy_only=False)] = STALE_NAN
     return Block(
-        _column(batch, 0, np.int64),
-        _column(batch, 1, np.int32),
-        _column(batch, 2, np.int64),
-        values,
+        _numbers(ids, np.int64), _numbers(checks, np.int32), _numbers(ts, np.int64), numbers
     )
 
 
-def _column(batch: pa.RecordBatch, number: int, kind: type[np.generic]) -> np.ndarray:
-    column = batch.column(number)
+def _numbers(column: pa.Array, kind: type[np.generic]) -> np.ndarray:
     if not len(column):
         return np.empty(0, kind)
     # Not to_numpy, which takes as long as all of the message's samples together.

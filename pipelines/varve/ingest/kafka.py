@@ -18,7 +18,7 @@ class Topics:
     def __init__(self, options: Mapping[str, Any], topics: Sequence[str]) -> None:
         """options: of kafka-python's clients, bootstrap_servers among them.
 
-        Raises TemporaryError if no broker answers, NeedsOperator if a topic does not exist.
+        Raises TemporaryError if no broker answers.
         """
         self._topics = tuple(topics)
         try:
@@ -26,16 +26,15 @@ class Topics:
             self._consumer = KafkaConsumer(**options)
         except KafkaError as err:
             raise TemporaryError(f"Kafka at {options.get('bootstrap_servers')}: {err}") from err
-        self.partitions()
+
+    def existing(self) -> list[str]:
+        """Those of the topics that the brokers have."""
+        return [t["name"] for t in self._describe() if not t["error_code"]]
 
     def partitions(self) -> list[Partition]:
-        """Every partition there is now."""
+        """Every partition there is now. Raises NeedsOperator if a topic does not exist."""
         found = []
-        try:
-            described = self._admin.describe_topics(list(self._topics))
-        except KafkaError as err:
-            raise TemporaryError(f"Kafka: describing {', '.join(self._topics)}: {err}") from err
-        for topic in described:
+        for topic in self._describe():
             if topic["error_code"]:
                 raise NeedsOperator(
                     f"Kafka has no topic {topic['name']}, or it may not be described: create it,"
@@ -54,6 +53,12 @@ class Topics:
     def latest(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """End of each partition, exclusive."""
         return self._offsets(partitions, self._consumer.end_offsets)
+
+    def _describe(self) -> list[dict[str, Any]]:
+        try:
+            return list(self._admin.describe_topics(list(self._topics)))
+        except KafkaError as err:
+            raise TemporaryError(f"Kafka: describing {', '.join(self._topics)}: {err}") from err
 
     def _offsets(self, partitions: Sequence[Partition], ask: Any) -> dict[Partition, int]:
         keys = {TopicPartition(p.topic, p.number): p for p in partitions}

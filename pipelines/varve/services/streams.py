@@ -38,11 +38,13 @@ def ingest_plans(
         if name not in topics:
             raise BadRequest(f"there is no ingest query {name}: there are {', '.join(topics)}")
     store = Store(settings.storage_root(), settings.storage_options())
-    ingest = settings.ingest
+    ingest, definitions = settings.ingest, settings.kafka.topics.series
     return [
         IngestPlan(
             query=query,
-            topics=(topic,),
+            # The registry is one: definitions read by the bulk query serve every other.
+            topics=(topic, definitions) if query == "bulk" else (topic,),
+            definition_topics=frozenset({definitions}) if query == "bulk" else frozenset(),
             store=store,
             brokers=settings.kafka.servers(),
             kafka=settings.kafka.client_options(),
@@ -71,6 +73,19 @@ def rollup_plan(settings: Settings) -> RollupPlan:
         repair_every_ms=int(settings.rollup.repair_every_s * 1000),
         repair_keys=settings.rollup.repair_keys,
     )
+
+
+def require_topics(plans: Sequence[IngestPlan]) -> None:
+    """Raises TemporaryError without Kafka, NeedsOperator without a topic of samples."""
+    for plan in plans:
+        client = {"bootstrap_servers": plan.brokers} | client_options(plan.kafka)
+        topics = Topics(
+            client, [name for name in plan.topics if name not in plan.definition_topics]
+        )
+        try:
+            topics.partitions()
+        finally:
+            topics.close()
 
 
 def start_ingest(plan: IngestPlan) -> Start:
@@ -128,8 +143,7 @@ def run(settings: Settings) -> int:
     status.update(state="starting")
     plans = ingest_plans(settings)
     # Says what is missing before Spark, which takes seconds and says it in a stack trace, starts.
-    topics = [topic for plan in plans for topic in plan.topics]
-    Topics({"bootstrap_servers": plans[0].brokers} | client_options(plans[0].kafka), topics).close()
+    require_topics(plans)
     scratch = settings.home.absolute() / "spark"
     scratch.mkdir(parents=True, exist_ok=True)
     spark = session(

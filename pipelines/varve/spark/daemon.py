@@ -12,4 +12,4 @@ import varve.rollups.task  # noqa: F401
 if __name__ == "__main__":
     from pyspark.daemon import manager
 
-    manager()
+    manager()  # type: ignore[no-untyped-call]

@@ -76,7 +76,8 @@ class IngestQuery:
         self._plan = plan
         self._clock = clock or SystemClock()
         self._registry = Registry(plan.store)
-        self._topics = _topics(plan)
+        self._names = self._find_topics()
+        self._topics = Topics(_client(plan), self._names)
         self._partitions = {(p.topic, p.number): p for p in self._topics.partitions()}
         begin = self._begin()
         self._committer = BatchCommitter(plan.store, plan.query, begin)
@@ -120,6 +121,17 @@ class IngestQuery:
         if error is not None:
             raise error
 
+    def _find_topics(self) -> tuple[str, ...]:
+        """The plan's topics; of those that hold definitions the ones there are."""
+        topics = Topics(_client(self._plan), self._plan.topics)
+        try:
+            missing = self._plan.definition_topics - set(topics.existing())
+        finally:
+            topics.close()
+        for name in missing:
+            log.warning("no topic %s: definitions come with samples only until a restart", name)
+        return tuple(name for name in self._plan.topics if name not in missing)
+
     def _begin(self) -> dict[Partition, Start]:
         partitions = list(self._partitions.values())
         earliest, latest = self._topics.earliest(partitions), self._topics.latest(partitions)
@@ -142,7 +154,7 @@ class IngestQuery:
             spark.readStream.format("kafka")
             .option("kafka.bootstrap.servers", plan.brokers)
             .options(**{f"kafka.{name}": value for name, value in plan.kafka.items()})
-            .option("subscribe", ",".join(plan.topics))
+            .option("subscribe", ",".join(self._names))
             .option("startingOffsets", json.dumps(offsets))
             .option("maxOffsetsPerTrigger", plan.max_messages_per_batch)
             .option("failOnDataLoss", "true")
@@ -256,7 +268,7 @@ class IngestQuery:
                 now_ms = self._clock.now_ms()
                 try:
                     if topics is None:
-                        topics = _topics(self._plan)
+                        topics = Topics(_client(self._plan), self._names)
                     ends = topics.latest(topics.partitions())
                 except TemporaryError as err:
                     # Completeness stands still, which is true. The stream decides how long the
@@ -271,8 +283,8 @@ class IngestQuery:
                 topics.close()
 
 
-def _topics(plan: IngestPlan) -> Topics:
-    return Topics({"bootstrap_servers": plan.brokers} | client_options(plan.kafka), plan.topics)
+def _client(plan: IngestPlan) -> dict[str, Any]:
+    return {"bootstrap_servers": plan.brokers} | client_options(plan.kafka)
 
 
 def _partitions_to_repeat(
