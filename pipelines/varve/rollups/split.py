@@ -54,18 +54,31 @@ def by_series(
     """Ranges of series_id, both ends inclusive, for so many rows of one time range; [None] where
     one task is enough. at_once: tasks that can run side by side.
 
-    The ids of the largest file stand for them all.
+    The ids of the largest files stand for them all. Files that were cut near the same place are
+    cut there again, so that each is read once.
     """
     pieces = max(-(-int(rows) // ROWS_PER_TASK), min(at_once, int(rows) // LEAST_ROWS))
     if pieces < 2:
         return [None]
-    largest = max(files, key=lambda f: f.rows)
-    ids = np.sort(source.scan(Bounds(), ["series_id"], [largest]).column("series_id").to_numpy())
+    largest = sorted(files, key=lambda f: f.rows)[-2 * pieces :]
+    ids = np.sort(source.scan(Bounds(), ["series_id"], largest).column("series_id").to_numpy())
     cuts = np.unique(ids[np.linspace(0, len(ids), pieces + 1)[1:-1].astype(np.int64)])
+    starts_of_files = np.unique([f.minimum["series_id"] for f in files])
+    near = starts_of_files[np.abs(starts_of_files[:, None] - cuts).argmin(axis=0)]
+    off = np.abs(np.searchsorted(ids, near) - np.searchsorted(ids, cuts))
+    cuts = np.unique(np.where(off < len(ids) // (8 * pieces), near, cuts))
     lowest, highest = np.iinfo(np.int64).min, np.iinfo(np.int64).max
     starts = [int(lowest), *cuts.tolist()]
     ends = [*(cuts - 1).tolist(), int(highest)]
     return list(zip(starts, ends, strict=True))
+
+
+def overlapping(files: Sequence[LiveFile], series: tuple[int, int]) -> tuple[LiveFile, ...]:
+    """Files that can hold one of a range of series."""
+    low, high = series
+    return tuple(
+        f for f in files if f.minimum["series_id"] <= high and f.maximum["series_id"] >= low
+    )
 
 
 def rows_within(source: Snapshot, window: Window) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from varve.storage.files import NewFile, write_file
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Bounds, Snapshot
 from varve.storage.store import Store
+
+# Rows of the files of a task up to which they are read whole: some hundred MB.
+ROWS_UNFILTERED = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,13 @@ def run_task(task: RollupTask) -> NewFile | None:
 def compute(task: RollupTask) -> pa.Table:
     """The rows of the task, sorted by (series_id, window_end)."""
     source = Snapshot(task.store, task.tier.source, task.revision, task.files)
-    keyed = task.keys is not None and not task.whole
-    ids = np.unique(task.keys[:, 0]) if task.keys is not None and keyed else None
-    read = source.scan(Bounds(task.range.start_ms, task.range.end_ms, ids))
-    rows = rolled_up(read, task.tier, task.series)
+    bounds = Bounds(task.range.start_ms, task.range.end_ms)
+    if task.keys is not None and not task.whole:
+        bounds = replace(bounds, series_ids=np.unique(task.keys[:, 0]))
+    # To filter while reading costs more than the reading of files that are wanted almost whole.
+    few = sum(f.rows for f in task.files) <= ROWS_UNFILTERED
+    read = source.scan(Bounds() if few and task.keys is None else bounds)
+    rows = rolled_up(read, task.tier, task.range, task.series)
     table = algebra.to_table(rows, task.revision)
     if task.keys is not None:
         wanted = order.among(rows.series_id, rows.window_end, task.keys)
@@ -61,21 +67,25 @@ def compute(task: RollupTask) -> pa.Table:
     return table
 
 
-def rolled_up(rows: pa.Table, tier: Tier, series: tuple[int, int] | None = None) -> Rows:
-    """The tier's windows of rows of the table below, which may be in any order, with copies and
-    old revisions; sorted by (series_id, window_end).
+def rolled_up(
+    rows: pa.Table, tier: Tier, window: Window, series: tuple[int, int] | None = None
+) -> Rows:
+    """The tier's windows within `window`, and a range of series, of rows of the table below, which
+    may be in any order, with copies and old revisions; sorted by (series_id, window_end).
     """
-    if series is not None:
-        rows = rows.filter(_between(rows.column("series_id").to_numpy(), *series))
     if tier.source == "samples":
-        columns = (
-            rows.column("series_id").to_numpy(),
-            rows.column("ts").to_numpy(),
-            from_column(rows.column("value")),
-        )
-        return kernel.lift(*order.samples(*columns), tier.width_ms)
+        ids, ts = rows.column("series_id").to_numpy(), rows.column("ts").to_numpy()
+        values = from_column(rows.column("value"))
+        wanted = _within(ids, ts, window, series)
+        if not wanted.all():
+            ids, ts, values = ids[wanted], ts[wanted], values[wanted]
+        return kernel.lift(*order.samples(ids, ts, values), tier.width_ms)
     below = algebra.from_table(rows)
-    chosen = order.newest(below.series_id, below.window_end, rows.column("revision").to_numpy())
+    ids, ends = below.series_id, below.window_end
+    chosen = order.newest(ids, ends, rows.column("revision").to_numpy())
+    wanted = _within(ids, ends, window, series)
+    if not wanted.all():
+        chosen = chosen[wanted[chosen]]
     return kernel.merge(below, chosen, tier.width_ms)
 
 
@@ -98,6 +108,10 @@ def touched(source: Snapshot, files: Sequence[LiveFile], tier: Tier, until_ms: i
 NO_KEYS: Ints = np.empty((0, 2), dtype=np.int64)
 
 
-def _between(ids: Ints, low: int, high: int) -> pa.Array:
-    inside: npt.NDArray[np.bool_] = (ids >= low) & (ids <= high)
-    return pa.array(inside)
+def _within(
+    ids: Ints, times: Ints, window: Window, series: tuple[int, int] | None
+) -> npt.NDArray[np.bool_]:
+    inside: npt.NDArray[np.bool_] = (times > window.start_ms) & (times <= window.end_ms)
+    if series is not None:
+        inside &= (ids >= series[0]) & (ids <= series[1])
+    return inside

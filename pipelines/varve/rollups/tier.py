@@ -301,7 +301,10 @@ class TierWorker:
         if late is not None:
             return [replace(task, keys=late.keys, whole=late.whole)]
         cuts = split.by_series(source, files, part.rows, plan.at_once)
-        return [replace(task, series=cut) for cut in cuts]
+        return [
+            task if cut is None else replace(task, series=cut, files=split.overlapping(files, cut))
+            for cut in cuts
+        ]
 
     def _noted(self, work: Work, now_ms: int, *, more: bool) -> Work:
         """With the rows for the table repairs."""

@@ -102,7 +102,7 @@ def _computed(samples: Snapshot, window: Window) -> Iterator[tuple[Tier, Window,
 
 
 def _hour(samples: Snapshot, span: Window, series: tuple[int, int] | None) -> list[Rows]:
-    rows = [rolled_up(samples.scan(Bounds(span.start_ms, span.end_ms)), TIERS[0], series)]
+    rows = [rolled_up(samples.scan(Bounds(span.start_ms, span.end_ms)), TIERS[0], span, series)]
     for tier in TIERS[1:3]:
         rows.append(kernel.merge(rows[-1], np.arange(len(rows[-1])), tier.width_ms))
     return rows

@@ -7,7 +7,6 @@ nothing and every start uses a fresh one.
 from __future__ import annotations
 
 import logging
-import pickle
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -102,7 +101,9 @@ class RollupQuery:
         # In turns, so that the backlog of one tier does not hold up the others.
         busy = True
         while busy and not self._stopping:
-            busy = any([self._step(worker) for worker in self._workers])
+            busy = False
+            for worker in self._workers:
+                busy |= self._step(worker)
 
     def _step(self, worker: TierWorker) -> bool:
         """One commit of a tier; whether there is more to do at once."""
@@ -124,18 +125,25 @@ class RollupQuery:
     def _distribute(self, tasks: Sequence[RollupTask]) -> list[NewFile]:
         if not tasks:
             return []
-        rows = [(pickle.dumps(task),) for task in tasks]
-        frame = self._spark.createDataFrame(rows, "task binary").repartition(len(rows))
-        return [NewFile.from_json(r.file) for r in frame.mapInArrow(_run, "file string").collect()]
+        # A partition each: repartition() would put two into one now and then.
+        numbers = self._spark.range(0, len(tasks), 1, len(tasks))
+        written = numbers.mapInArrow(_runner(tasks), "file string").collect()
+        return [NewFile.from_json(row.file) for row in written]
 
 
-def _run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        for task in batch.column("task").to_pylist():
-            # Written by our own driver a moment ago.
-            written = run_task(pickle.loads(task))  # noqa: S301
-            if written is not None:
-                yield pa.record_batch({"file": [written.to_json()]})
+def _runner(
+    tasks: Sequence[RollupTask],
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """For mapInArrow: numbers of tasks in, files out."""
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch.column("id").to_pylist():
+                written = run_task(tasks[number])
+                if written is not None:
+                    yield pa.record_batch({"file": [written.to_json()]})
+
+    return run
 
 
 class _WakeSource(DataSource):

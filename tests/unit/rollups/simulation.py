@@ -43,9 +43,9 @@ class Simulation:
         self._every, self._keys = repair_every_ms, repair_keys
         self.workers = {tier.name: self.worker(tier) for tier in TIERS}
 
-    def worker(self, tier: Tier) -> TierWorker:
+    def worker(self, tier: Tier, grace_ms: int = 10_000) -> TierWorker:
         every = self._every if tier.source == "samples" else 0
-        plan = TierPlan(self.store, tier, ("bulk",), 10_000, every, self._keys)
+        plan = TierPlan(self.store, tier, ("bulk",), grace_ms, every, self._keys)
         return TierWorker(plan, self.clock)
 
     def put(self, samples: Iterable[Sample]) -> None:

@@ -7,10 +7,18 @@ import random
 import pytest
 
 from tests.unit.rollups import naive
-from tests.unit.rollups.simulation import START, Simulation, random_samples
+from tests.unit.rollups.simulation import START, Simulation, files_of, random_samples
 from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS, TIERS
 
 NAMES = [tier.name for tier in TIERS]
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    """A few samples are a backlog: several tasks, several commits, several ranges of series."""
+    monkeypatch.setattr("varve.rollups.split.ROWS_PER_TASK", 20)
+    monkeypatch.setattr("varve.rollups.split.LEAST_ROWS", 5)
+    monkeypatch.setattr("varve.rollups.tier.TASKS_PER_STEP", 2)
 
 
 def run(simulation: Simulation, rng: random.Random, steps: int) -> None:
@@ -51,12 +59,12 @@ def check(simulation: Simulation) -> None:
         assert report.rows[tier.name] == len(closed), tier.name
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_rows_are_exact_after_any_course_of_events(tmp_path, seed):
     rng = random.Random(seed)
     simulation = Simulation(tmp_path)
 
-    run(simulation, rng, 100)
+    run(simulation, rng, 80)
     simulation.settle()
 
     check(simulation)
@@ -66,7 +74,7 @@ def test_rows_are_exact_after_any_course_of_events(tmp_path, seed):
 def test_two_courses_over_the_same_samples_end_in_the_same_bits(tmp_path, seed):
     rng = random.Random(1_000 + seed)
     left, right = Simulation(tmp_path / "left"), Simulation(tmp_path / "right")
-    run(left, rng, 80)
+    run(left, rng, 50)
     shuffled = rng.sample(left.samples, len(left.samples))
     while shuffled:
         size = rng.randint(1, 20)
@@ -176,6 +184,48 @@ def test_a_tier_stopped_for_longer_than_its_sources_log_rebuilds_exactly(tmp_pat
         simulation.expire_log(name)
     for tier in TIERS:
         simulation.workers[tier.name] = simulation.worker(tier)
+
+    simulation.settle()
+
+    check(simulation)
+
+
+def test_a_rival_that_closed_from_an_older_version_is_noticed(tmp_path):
+    simulation = Simulation(tmp_path)
+    simulation.put([(1, START + 1_000, 1.0)])
+    simulation.advance(2 * MINUTE_MS)
+    simulation.step("1m")
+    patient = simulation.worker(TIERS[0], grace_ms=HOUR_MS)
+    patient.plan()
+    simulation.advance(3 * MINUTE_MS)
+    older = simulation.workers["1m"].plan()
+    simulation.put([(1, START + 3 * MINUTE_MS, 1.0)])
+    assert patient.plan() is None
+    simulation.workers["1m"].commit(older, files_of(older))
+    simulation.workers["1m"] = patient
+
+    for _ in range(2):
+        simulation.clock.advance(2 * MINUTE_MS)
+        simulation.step("1m")
+
+    assert simulation.pending() == []
+    assert simulation.verify().differences == []
+
+
+def test_what_comes_behind_a_sweep_survives_a_crash_at_its_end(tmp_path):
+    simulation = Simulation(tmp_path, repair_every_ms=0)
+    simulation.put([(1, START + 5_000 * k, 1.0) for k in range(720)])
+    simulation.advance(2 * HOUR_MS)
+    simulation.settle()
+    simulation.put([(1, START + 5_000 * k + 1, 2.0) for k in range(720)])
+    first = simulation.step("1m")
+    assert first.more
+    simulation.put([(1, START + 7, 3.0)])
+    for _ in range(1_000):
+        if (work := simulation.step("1m")).ends_sweep:
+            break
+    assert work.ends_sweep
+    simulation.workers["1m"] = simulation.worker(TIERS[0])
 
     simulation.settle()
 

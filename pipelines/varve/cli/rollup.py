@@ -1,0 +1,124 @@
+"""`varve rollup`: how complete the tiers are, and whether they are what the samples say."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import time
+
+from varve.model.errors import BadRequest
+from varve.model.window import TIERS, Window, tier_named
+from varve.rollups.completeness import CompletenessReader, TierState
+from varve.rollups.verify import verify
+from varve.settings import Settings
+from varve.storage.store import Store
+
+# Differences printed; the exit status speaks of all.
+_MOST = 20
+_UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    commands.add_parser(
+        "status",
+        help="how far each tier is and where late samples wait for their repair",
+        description="Reads the tables alone: nothing has to run.",
+    )
+    check = commands.add_parser(
+        "verify",
+        help="recompute rows from raw samples and print what differs",
+        description="""\
+Recomputes the windows of a range from the raw samples and compares every bit with the rows
+stored. Windows whose late samples wait for their repair are left out and counted. Exit status 1
+if anything differs.""",
+    )
+    check.add_argument("--from", dest="start", metavar="TIME", required=True)
+    check.add_argument("--to", dest="end", metavar="TIME", default="0s", help="default: now")
+    check.add_argument(
+        "--tier", choices=[t.name for t in TIERS], action="append", help="default: all"
+    )
+    check.epilog = "TIME: 2026-11-22T09:00:00Z (no offset: UTC), or how long ago: 90s, 15m, 6h, 2d"
+    parser.epilog = "examples:\n  varve rollup status\n  varve rollup verify --from 6h --tier 1m\n"
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    store = Store(settings.storage_root(), settings.storage_options())
+    now_ms = time.time_ns() // 1_000_000
+    return _verify(args, store, now_ms) if args.action == "verify" else _status(store, now_ms)
+
+
+def _status(store: Store, now_ms: int) -> int:
+    reader = CompletenessReader(store)
+    states = reader.refresh()
+    for name, at_ms in sorted(reader.positions.items()):
+        if name.startswith("complete:"):
+            query = name.removeprefix("complete:")
+            print(f"input {query:<8}  complete until {_time(at_ms)}  {_ago(now_ms - at_ms)} ago")
+    for state in states:
+        print(_line(state, now_ms))
+        for window in state.pending[:_MOST]:
+            print(f"         pending  {_time(window.start_ms)} to {_time(window.end_ms)}")
+        if len(state.pending) > _MOST:
+            print(f"         and {len(state.pending) - _MOST} more ranges")
+    return 0
+
+
+def _line(state: TierState, now_ms: int) -> str:
+    if state.frontier_ms is None:
+        return f"tier {state.tier.name:<3}  nothing closed yet"
+    behind = _ago(now_ms - state.frontier_ms)
+    text = f"tier {state.tier.name:<3}  closed until {_time(state.frontier_ms)}  {behind} ago"
+    if state.pending:
+        text += f"  {state.late_windows} late windows in {len(state.pending)} ranges"
+    return text
+
+
+def _verify(args: argparse.Namespace, store: Store, now_ms: int) -> int:
+    start, end = _moment(args.start, now_ms), _moment(args.end, now_ms)
+    if start >= end:
+        raise BadRequest(f"--from {args.start} is not before --to {args.end}")
+    tiers = [tier_named(name) for name in args.tier] if args.tier else TIERS
+    report = verify(store, Window(start, end), tiers)
+    for tier in tiers:
+        wrong = sum(d.tier == tier.name for d in report.differences)
+        left_out = sum(w.end_ms - w.start_ms for w in report.left_out[tier.name])
+        print(
+            f"tier {tier.name:<3}  {report.rows[tier.name]} rows compared, {wrong} differences"
+            + (f", {_ago(left_out)} left out: late samples wait for repair" if left_out else "")
+        )
+    for found in report.differences[:_MOST]:
+        print(
+            f"  {found.tier} series {found.series_id} window_end {found.window_end}"
+            f" {found.column}: stored {found.stored!r}, from raw {found.computed!r}"
+        )
+    if len(report.differences) > _MOST:
+        print(f"  and {len(report.differences) - _MOST} more")
+    return 1 if report.differences else 0
+
+
+def _moment(text: str, now_ms: int) -> int:
+    if text[-1:] in _UNITS and text[:-1].replace(".", "", 1).isdigit():
+        return now_ms - int(float(text[:-1]) * _UNITS[text[-1]])
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise BadRequest(
+            f"{text!r} is no time: write 2026-11-22T09:00:00Z, or 6h for six hours ago"
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=dt.UTC)
+    return int(moment.timestamp() * 1000)
+
+
+def _time(at_ms: int) -> str:
+    moment = dt.datetime.fromtimestamp(at_ms / 1000, tz=dt.UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _ago(ms: int) -> str:
+    seconds = ms // 1000
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if abs(seconds) >= 2 * size:
+            return f"{seconds / size:.1f}{unit}"
+    return f"{seconds}s"
