@@ -96,7 +96,7 @@ def _held_by(path: Path, descriptor: int) -> str:
 
 
 def _command() -> str:
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return " ".join(["varve", *sys.argv[1:]])
 
 
 def _size(path: Path) -> int:

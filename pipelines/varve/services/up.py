@@ -96,6 +96,7 @@ class _Up:
         self._begun = time.monotonic()
         self._stopping = False
         self._measured_at = 0.0
+        self._kafka_shown = ""
         host = f"[{settings.query.host}]" if ":" in settings.query.host else settings.query.host
         self._url = f"http://{host}:{settings.query.port}/"
         selector = f'node_time_seconds{{job="node",instance="{instance_name(settings)}"}}'
@@ -177,7 +178,16 @@ class _Up:
         self._supervisor.start(component)
 
     def _started(self, component: Component, pid: int) -> None:
-        if component.name == KAFKA:  # not ours, so it does not say it itself
+        # Until it speaks for itself; and nobody takes the word of the process before it.
+        ComponentStatus(self._home.path, component.name, pid=pid).update(state="starting")
+
+    def _show_kafka(self, health: Mapping[str, Health]) -> None:
+        """Says in its place how the broker is."""
+        if KAFKA not in health or health[KAFKA].state == self._kafka_shown:
+            return
+        self._kafka_shown = health[KAFKA].state
+        if self._kafka_shown == "ready":
+            pid = health[KAFKA].pid
             ComponentStatus(self._home.path, KAFKA, pid=pid).update(state="ready")
 
     def _wait_for(self, name: str) -> None:
@@ -219,6 +229,7 @@ class _Up:
             self._measured_at = time.monotonic()
             rss = self._supervisor.measure()
             health = self._supervisor.health()
+            self._show_kafka(health)
             self._status.update(
                 detail={
                     "components": {
