@@ -1,6 +1,13 @@
-"""Any bytes to samples or a reason: finds the format of a message by its first bytes."""
+"""Any bytes to samples or a reason: expands what is compressed, then finds the format of a message
+by its first bytes.
+"""
 
 from __future__ import annotations
+
+import io
+import zlib
+
+import zstandard
 
 from varve.ingest import arrow_format
 from varve.ingest.block import Block, refused
@@ -10,28 +17,37 @@ from varve.model.errors import BadRecord
 
 # A Confluent schema registry frame: this byte, then the schema's number in four.
 _CONFLUENT = b"\x00"
+_GZIP_HEADER = 16 + zlib.MAX_WBITS
+# What a zstd frame may ask for as its window: the most any level below --ultra uses.
+_ZSTD_WINDOW = 8 * 2**20
 
 
 class Decoder:
-    """Decodes messages; remembers identities it has computed. Not safe to share by threads."""
+    """Decodes messages; remembers identities it has computed. Not safe to share by threads.
+
+    encoding: the message's header content-encoding, gzip or zstd; None: not compressed. max_bytes:
+    longest message taken, after expansion too.
+    """
 
     def __init__(self) -> None:
         self._json = JsonReader()
 
-    def samples(self, message: bytes | None, max_bytes: int) -> Block:
+    def samples(self, message: bytes | None, max_bytes: int, encoding: str | None = None) -> Block:
         """A message of samples. Never raises: what cannot be stored is in `rejects`."""
         try:
-            body = _body(message, max_bytes)
+            body = _body(message, max_bytes, encoding)
         except BadRecord as bad:
             return refused(Reason(bad.reason), bad.detail, message or b"")
         if body.startswith(arrow_format.MAGIC):
             return arrow_format.read(body)
         return self._json.read(body)
 
-    def definitions(self, message: bytes | None, max_bytes: int) -> Block:
+    def definitions(
+        self, message: bytes | None, max_bytes: int, encoding: str | None = None
+    ) -> Block:
         """A message of nothing but definitions of series. Never raises, like `samples`."""
         try:
-            body = _body(message, max_bytes)
+            body = _body(message, max_bytes, encoding)
         except BadRecord as bad:
             return refused(Reason(bad.reason), bad.detail, message or b"")
         if body.startswith(arrow_format.MAGIC):
@@ -39,14 +55,52 @@ class Decoder:
         return self._json.read_definitions(body)
 
 
-def _body(message: bytes | None, max_bytes: int) -> bytes:
+def _body(message: bytes | None, max_bytes: int, encoding: str | None) -> bytes:
     """Raises BadRecord for what is of no format."""
     if not message:
         raise BadRecord(Reason.MALFORMED, "the message is empty")
     if len(message) > max_bytes:
         text = f"{len(message)} bytes, over the {max_bytes} allowed"
         raise BadRecord(Reason.MESSAGE_TOO_LARGE, text)
-    if message.startswith(_CONFLUENT):
+    body = message if encoding is None else _expand(message, max_bytes, encoding)
+    if body.startswith(_CONFLUENT):
         text = "framed for a schema registry; send plain JSON or Arrow IPC"
         raise BadRecord(Reason.MALFORMED, text)
-    return message
+    return body
+
+
+def _expand(message: bytes, max_bytes: int, encoding: str) -> bytes:
+    """No more than max_bytes + 1 are ever expanded. Raises BadRecord."""
+    try:
+        match encoding.lower():
+            case "gzip":
+                body = _gunzip(message, max_bytes + 1)
+            case "zstd":
+                expander = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+                source = io.BytesIO(message)
+                with expander.stream_reader(source, read_across_frames=True) as stream:
+                    body = stream.read(max_bytes + 1)
+            case _:
+                text = f"content-encoding {encoding!r} is not gzip or zstd"
+                raise BadRecord(Reason.MALFORMED, text)
+    except (zlib.error, zstandard.ZstdError, EOFError) as err:
+        raise BadRecord(Reason.MALFORMED, f"not {encoding}: {err}") from err
+    if len(body) > max_bytes:
+        text = f"more than the {max_bytes} bytes allowed, once expanded"
+        raise BadRecord(Reason.MESSAGE_TOO_LARGE, text)
+    if not body:
+        raise BadRecord(Reason.MALFORMED, "the message is empty, once expanded")
+    return body
+
+
+def _gunzip(message: bytes, max_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    left, rest = max_bytes, message
+    while rest and left:
+        expander = zlib.decompressobj(_GZIP_HEADER)
+        part = expander.decompress(rest, left)
+        if not expander.eof and len(part) < left:
+            raise EOFError("it ends too early")
+        parts.append(part)
+        left, rest = left - len(part), expander.unused_data
+    return b"".join(parts)

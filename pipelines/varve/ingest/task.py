@@ -74,13 +74,14 @@ class TaskPlan:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One Kafka message. ts: ms since the epoch."""
+    """One Kafka message. ts: ms since the epoch. encoding: its header content-encoding."""
 
     topic: str
     partition: int
     offset: int
     ts: int
     value: bytes | None
+    encoding: str | None = None
 
 
 @dataclass
@@ -152,7 +153,7 @@ class _Task:
         self._partitions.add((message.topic, message.partition))
         only_defines = message.topic in self._plan.definition_topics
         decode = _decoder.definitions if only_defines else _decoder.samples
-        block = decode(message.value, self._plan.max_message_bytes)
+        block = decode(message.value, self._plan.max_message_bytes, message.encoding)
         if block.definitions:
             brought = {(d.series_id, d.check): d for d in block.definitions}
             self._brought |= brought

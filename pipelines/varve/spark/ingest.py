@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.functions import col, lit, unix_millis
+from pyspark.sql.functions import col, expr, lit, unix_millis
 from pyspark.sql.streaming.query import StreamingQuery
 
 from varve.client.options import client_options
@@ -35,7 +35,8 @@ from varve.storage.table import Table
 
 log = logging.getLogger(__name__)
 
-_COLUMNS = ("topic", "partition", "offset", "timestamp_ms", "value")
+_COLUMNS = ("topic", "partition", "offset", "timestamp_ms", "value", "encoding")
+_ENCODING = "string(filter(headers, h -> lower(h.key) = 'content-encoding')[0].value) AS encoding"
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ class IngestQuery:
             .option("startingOffsets", json.dumps(offsets))
             .option("maxOffsetsPerTrigger", plan.max_messages_per_batch)
             .option("failOnDataLoss", "true")
+            .option("includeHeaders", "true")
             .load()
             .select(
                 "topic",
@@ -165,6 +167,7 @@ class IngestQuery:
                 "offset",
                 unix_millis("timestamp").alias("timestamp_ms"),
                 "value",
+                expr(_ENCODING),
             )
         )
         writer = (
