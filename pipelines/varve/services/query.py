@@ -17,6 +17,7 @@ from deltalake.exceptions import DeltaError
 from varve.api.app import Service, create_app
 from varve.api.evaluation import Options
 from varve.api.tables import Tables
+from varve.api.telemetry import Telemetry
 from varve.api.view import View
 from varve.model.clock import SystemClock
 from varve.model.errors import NeedsOperator
@@ -41,14 +42,20 @@ class TableFollower:
     """Opens the tables once they exist and polls them, in a thread of its own."""
 
     def __init__(
-        self, store: Store, queries: tuple[str, ...], cache_bytes: int, poll_s: float
+        self,
+        store: Store,
+        queries: tuple[str, ...],
+        cache_bytes: int,
+        poll_s: float,
+        telemetry: Telemetry,
     ) -> None:
         self._store = store
         self._queries = queries
         self._cache_bytes = cache_bytes
         self._poll_s = poll_s
+        self._telemetry = telemetry
         self._tables: Tables | None = None
-        self._why = "starting"
+        self._why = "loading compiled code"
         self._seen_at = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
@@ -92,6 +99,7 @@ class TableFollower:
     def _open(self) -> None:
         try:
             self._tables = Tables(self._store, self._queries, self._cache_bytes)
+            self._seen_at = time.monotonic()
         except (NeedsOperator, OSError, DeltaError) as err:
             # Started before the first ingest: the tables are about to be created.
             self._why = str(err)
@@ -103,6 +111,7 @@ class TableFollower:
             self._seen_at = time.monotonic()
         except (OSError, DeltaError) as err:
             self._why = str(err)
+            self._telemetry.poll_failures.inc()
             log.warning("cannot look at the tables: %s", err)
             self._stop.wait(_RETRY_S)
         if tables.caught_up:
@@ -121,13 +130,15 @@ def run(settings: Settings) -> int:
         status.update(state="starting", detail={"url": url})
         store = Store(settings.storage_root(), settings.storage_options())
         queries = tuple(settings.ingest_queries())
-        follower = TableFollower(store, queries, query.cache_mb << 20, query.poll_ms / 1000)
+        telemetry = Telemetry()
+        follower = TableFollower(
+            store, queries, query.cache_mb << 20, query.poll_ms / 1000, telemetry
+        )
         limits = Limits(
             max_samples=query.max_samples, max_steps=query.max_points, timeout_s=query.timeout_s
         )
-        service = Service(
-            Options(limits, query.lookback_s * 1000), SystemClock(), follower.view, follower.state
-        )
+        options = Options(limits, query.lookback_s * 1000)
+        service = Service(options, SystemClock(), follower.view, follower.state, telemetry)
         follower.start()
         try:
             asyncio.run(_serve(service, listener, follower, status))
