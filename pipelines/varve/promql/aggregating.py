@@ -5,6 +5,7 @@ Source: Prometheus, promql/engine.go, aggregation and aggregationCountValues.
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import numpy as np
@@ -141,11 +142,16 @@ def _dropped(matrix: Matrix, grouping: Grouping) -> Bools:
 
 
 def _note_quantiles(ev: Evaluation, node: Aggregation, quantiles: Scalar) -> None:
+    wrong = []
     if np.isnan(quantiles).any():
-        ev.annotations.add(notes.invalid_quantile(float("nan"), node.param_span))
-    for extreme in (float(np.fmax.reduce(quantiles)), float(np.fmin.reduce(quantiles))):
-        if extreme < 0 or extreme > 1:
-            ev.annotations.add(notes.invalid_quantile(extreme, node.param_span))
+        wrong.append(math.nan)
+        quantiles = quantiles[np.isinf(quantiles)]
+    if (quantiles > 1).any():
+        wrong.append(float(quantiles.max()))
+    if (quantiles < 0).any():
+        wrong.append(float(quantiles.min()))
+    for quantile in wrong:
+        ev.annotations.add(notes.invalid_quantile(quantile, node.param_span))
 
 
 def _with_histograms(

@@ -26,7 +26,7 @@ _LEAST_INT64: Final = -9223372036854775808.0
 
 def _limits(parameter: Scalar) -> Int64s | None:
     """k at each step; None if it is under 1 everywhere. QueryError if it is no integer's value."""
-    if not (np.fmax.reduce(parameter) >= 1):
+    if (parameter < 1).all():
         return None
     if np.isnan(parameter).any():
         raise QueryError("Parameter value is NaN")

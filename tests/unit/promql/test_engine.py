@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from tests.unit.promql.asking import labels, storage_of, vector
 from varve.promql import errors
 from varve.promql.cursor import ParseError
 from varve.promql.engine import Engine, Options
@@ -15,25 +16,10 @@ from varve.promql.memory import MemoryStorage
 from varve.promql.staleness import STALE_NAN
 
 
-def labels(name, **rest):
-    return tuple(sorted({"__name__": name, **rest}.items()))
-
-
-def storage_of(**series):
-    return MemoryStorage.of(
-        {labels(name): [(t, v, 0) for t, v in points] for name, points in series.items()}
-    )
-
-
 def many_series(count):
     rows = [{"__name__": "m", "i": str(i)} for i in range(count)]
     ts = np.arange(count, dtype=np.int64)
     return MemoryStorage.from_columns(LabelTable.of(rows), np.arange(count + 1), ts, np.ones(count))
-
-
-def vector(result):
-    names = result.value.labels.labels()
-    return {names[row]: float(result.value.values[row, 0]) for row in result.order.tolist()}
 
 
 def test_an_instant_selector_looks_back_five_minutes_to_but_not_with_its_start():

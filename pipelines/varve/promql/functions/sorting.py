@@ -18,8 +18,8 @@ from varve.promql.values import Int64s, Matrix, Steps
 def _by_value(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     """Floats alone, NaN last either way."""
     matrix = ev.matrix(node.args[0], steps)
-    if ev.is_range_query:
-        ev.annotations.add(notes.sort_in_range_query(node.arg_spans[0]))
+    if steps.count > 1:
+        ev.annotations.add(notes.sort_in_range_query(node.span))
     matrix = Matrix(matrix.labels, matrix.values, matrix.floats(), matrix.drop_name)
     if matrix.steps != 1:
         return matrix
@@ -32,8 +32,8 @@ def _by_value(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
 def _by_label(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     """By labels in natural order, then by all labels."""
     matrix = ev.matrix(node.args[0], steps)
-    if ev.is_range_query:
-        ev.annotations.add(notes.sort_in_range_query(node.arg_spans[0]))
+    if steps.count > 1:
+        ev.annotations.add(notes.sort_in_range_query(node.span))
     if matrix.steps != 1:
         return matrix
     matrix = matrix.select(matrix.present[:, 0])
