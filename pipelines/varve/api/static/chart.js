@@ -157,7 +157,7 @@ export class Chart {
     row.title = "Click: only this one or all. With Ctrl: on or off.";
     row.setAttribute("aria-pressed", String(!this.hidden.has(series.name)));
     const swatch = element("span", "swatch");
-    swatch.style.background = colour(i);
+    swatch.style.background = `var(--series-${i % COLOURS})`;
     row.append(swatch, element("span", "name", series.label), element("span", "value"));
     row.onclick = (event) => this.#toggle(series.name, event.ctrlKey || event.metaKey);
     row.onmouseenter = () => this.drawn.setSeries(i + 1, { focus: true });

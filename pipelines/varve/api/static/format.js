@@ -7,7 +7,7 @@ export function shortNumber(value) {
   if (!Number.isFinite(value)) return Number.isNaN(value) ? "NaN" : value > 0 ? "+Inf" : "-Inf";
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1 && size < 10000) return trim(value.toPrecision(4));
+  if (size >= 0.001 && size < 10000) return trim(value.toPrecision(4));
   const [unit, prefix] = PREFIXES.find(([unit]) => size >= unit) ?? PREFIXES.at(-1);
   if (size >= 1e16 || size < 1e-10) return value.toExponential(2);
   return trim((value / unit).toPrecision(4)) + prefix;
@@ -18,7 +18,7 @@ export function axisNumbers(marks) {
   const largest = Math.max(...marks.map(Math.abs));
   if (largest >= 1e16 || (largest < 1e-9 && largest > 0)) return marks.map((mark) => mark.toExponential(1));
   const [unit, prefix] =
-    largest >= 1 && largest < 10000 ? [1, ""] : (PREFIXES.find(([unit]) => largest >= unit) ?? [1, ""]);
+    largest >= 0.01 && largest < 10000 ? [1, ""] : (PREFIXES.find(([unit]) => largest >= unit) ?? [1, ""]);
   const apart = Math.abs(marks[1] - marks[0]) / unit || 1;
   const digits = Math.max(0, Math.min(6, Math.ceil(-Math.log10(apart) - 1e-9)));
   return marks.map((mark) => (mark === 0 ? "0" : (mark / unit).toFixed(digits) + prefix));
