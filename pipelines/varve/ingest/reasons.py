@@ -20,3 +20,11 @@ class Reason(enum.StrEnum):
     """Older than four fifths of the raw retention: it might not be rolled up exactly."""
     TOO_FAR_IN_FUTURE = "too_far_in_future"
     """Ahead of the clock by more than ingest.max_future_s."""
+    LABEL_LIMIT = "label_limit"
+    """A new series has too many labels, or too long ones: conf/limits.toml."""
+    CARDINALITY_LIMIT = "cardinality_limit"
+    """A new series of a metric that has as many as it may, or beyond the total."""
+
+
+LIMITS = frozenset({Reason.LABEL_LIMIT, Reason.CARDINALITY_LIMIT})
+"""Reasons that come in storms: counted, with examples, instead of kept whole."""

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from varve.ingest.known import CONTESTED, KNOWN, KnownSeries
+from varve.ingest.limits import Limits
 from varve.ingest.reasons import Reason
 from varve.model.errors import Conflict, TemporaryError
 from varve.model.identity import SeriesDefinition
 from varve.model.schema import table_schema
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
+from varve.storage.log import LiveFile
+from varve.storage.snapshot import Bounds, Snapshot, live_files
 from varve.storage.store import Store
 from varve.storage.table import Table
 
 TRANSACTION = "registry"
 _ATTEMPTS = 20
+_NO_LIMITS = Limits()
 
 Key = tuple[int, int]
 """(series_id, check) of a series."""
@@ -31,22 +36,32 @@ class Registry:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._table = Table(store, "series")
+        self._table = Table(store, "series", files=True)
         self.known = KnownSeries(store)
+        self.series_of: Counter[str] = Counter()
+        """Series by metric, as of the last look at the table."""
+        self._count(live_files(self._table))
 
-    def register(self, definitions: Sequence[Registration]) -> Mapping[Key, Reason]:
+    def full(self, limits: Limits) -> frozenset[str]:
+        """Metrics that can have no new series."""
+        if self.series_of.total() >= limits.series:
+            return frozenset(self.series_of)
+        return frozenset(m for m, n in self.series_of.items() if n >= limits.of(m).series)
+
+    def register(
+        self, definitions: Sequence[Registration], limits: Limits = _NO_LIMITS
+    ) -> Mapping[Key, Reason]:
         """Makes the definitions durable; each comes with the time of its earliest sample, ms.
 
         Returns the (series_id, check) refused, and why. Raises TemporaryError if rivals
         registered first in every attempt.
         """
         for _ in range(_ATTEMPTS):
-            self.known.advance()
-            self._table.refresh()
+            self._look()
             if self._table.version > self.known.version:
                 continue
             position = self._table.position(TRANSACTION)
-            fresh, refused = self._sort_out(definitions)
+            fresh, refused = self._sort_out(definitions, limits)
             if not fresh:
                 return refused
             step = Step(position, 0 if position is None else position + 1)
@@ -55,6 +70,7 @@ class Registry:
                 commit(self._table, [added], transactions={TRANSACTION: step})
             except Conflict:
                 continue
+            self.series_of.update(d.metric for d, _ in fresh)
             self.known.advance(self._table.version)
             return refused
         raise TemporaryError(f"{_ATTEMPTS} attempts to register series met a rival's commit")
@@ -66,12 +82,30 @@ class Registry:
         ids, checks = np.array(keys, np.int64).T
         return bool((self.known.status(ids, checks.astype(np.int32)) == KNOWN).any())
 
+    def _look(self) -> None:
+        """Learns what others have registered."""
+        self.known.advance()
+        fresh = self._table.refresh()
+        if fresh is None:
+            self.series_of.clear()
+            self._count(live_files(self._table))
+        else:
+            self._count([file for entry in fresh for file in entry.adds])
+
+    def _count(self, files: Sequence[LiveFile]) -> None:
+        for file in files:
+            snapshot = Snapshot(self._store, "series", self._table.version, (file,))
+            metrics = snapshot.scan(Bounds(), ["metric"]).column("metric")
+            for count in metrics.value_counts().to_pylist():
+                self.series_of[count["values"]] += count["counts"]
+
     def _sort_out(
-        self, definitions: Sequence[Registration]
+        self, definitions: Sequence[Registration], limits: Limits
     ) -> tuple[list[Registration], dict[Key, Reason]]:
         """What to add, by id, and what is refused. Of two new series with one id the one with
         the lesser check is registered, whatever the order they came in.
         """
+        counts, total = self.series_of.copy(), self.series_of.total()
         first: dict[Key, Registration] = {}
         for definition, ts in definitions:
             key = definition.series_id, definition.check
@@ -87,6 +121,12 @@ class Registry:
             if known == CONTESTED or (known != KNOWN and key[0] == taken):
                 refused[key] = Reason.ID_COLLISION
             elif known != KNOWN:
+                metric = first[key][0].metric
+                if counts[metric] >= limits.of(metric).series or total >= limits.series:
+                    refused[key] = Reason.CARDINALITY_LIMIT
+                    continue
+                counts[metric] += 1
+                total += 1
                 fresh.append(first[key])
                 taken = key[0]
         return fresh, refused

@@ -19,8 +19,9 @@ import pyarrow as pa
 from varve.ingest import arrow_format
 from varve.ingest.block import Block, Reject, concatenate
 from varve.ingest.decode import Decoder
-from varve.ingest.known import CONTESTED, UNKNOWN, KnownSeries
-from varve.ingest.reasons import Reason
+from varve.ingest.known import CONTESTED, KNOWN, UNKNOWN, KnownSeries
+from varve.ingest.limits import Limits
+from varve.ingest.reasons import LIMITS, Reason
 from varve.model import copies
 from varve.model.identity import SeriesDefinition
 from varve.model.schema import table_schema
@@ -34,6 +35,8 @@ Key = tuple[int, int]
 # A task writes what it holds whenever it holds this much: bounds its memory, at about 150 MB.
 HELD_SAMPLES = 2_000_000
 HELD_REJECT_BYTES = 32 * 2**20
+# Samples beyond a limit that are kept of each partition and reason.
+EXAMPLES = 100
 # Series without a definition that a task names to the driver, who may know them from another task.
 NAMED_UNDEFINED = 10_000
 
@@ -48,6 +51,8 @@ _DETAILS = {
     Reason.TOO_FAR_IN_FUTURE: "after {newest_ms}: check the producer's clock",
     Reason.ID_COLLISION: "another series has this id: change a label to tell them apart",
     Reason.UNKNOWN_SERIES: "no definition of the series has come",
+    Reason.LABEL_LIMIT: "new series with more or longer labels than limits.toml allows",
+    Reason.CARDINALITY_LIMIT: "new series beyond the number that limits.toml allows",
 }
 
 
@@ -57,7 +62,7 @@ class TaskPlan:
 
     Samples are stored if oldest_ms <= ts <= newest_ms; those with ts < late_ms go to a file of
     their own. definition_topics: topics whose messages define series and hold no samples.
-    refused: series that must not be stored, and why.
+    refused: series that must not be stored, and why. full: metrics that can have no new series.
     """
 
     store: Store
@@ -70,6 +75,8 @@ class TaskPlan:
     series_version: int
     definition_topics: frozenset[str] = frozenset()
     refused: Mapping[Key, Reason] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    full: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +145,7 @@ class _Task:
         self._partitions: set[tuple[str, int]] = set()
         self._brought: dict[Key, SeriesDefinition] = {}
         self._new: dict[Key, tuple[SeriesDefinition, int]] = {}
+        self._named: Counter[str] = Counter()
         self._undefined: dict[Key, None] = {}
         self._rejected: Counter[Reason] = Counter()
         self._start()
@@ -158,7 +166,7 @@ class _Task:
             brought = {(d.series_id, d.check): d for d in block.definitions}
             self._brought |= brought
             if only_defines:
-                self._announce(brought, message.ts)
+                self._announce(brought, message)
         for reject in block.rejects:
             self._reject(message, reject)
         if len(block):
@@ -178,13 +186,24 @@ class _Task:
         outcome.partitions = sorted(self._partitions)
         return outcome
 
-    def _announce(self, brought: Mapping[Key, SeriesDefinition], ts: int) -> None:
-        """Series defined ahead of their samples, as of ts."""
+    def _announce(self, brought: Mapping[Key, SeriesDefinition], message: Message) -> None:
+        """Series defined ahead of their samples, as of the message's time."""
         ids, checks = np.array(list(brought), np.int64).T
         status = self._known.status(ids, checks.astype(np.int32))
-        for key, known in zip(brought, status.tolist(), strict=True):
-            if known == UNKNOWN and key not in self._plan.refused:
-                self._new.setdefault(key, (brought[key], ts))
+        refused: dict[Reason, list[SeriesDefinition]] = {}
+        for (key, definition), known in zip(brought.items(), status.tolist(), strict=True):
+            if known == KNOWN:
+                continue
+            reason = self._refusal(key, definition) if known == UNKNOWN else Reason.ID_COLLISION
+            if reason is None:
+                self._new.setdefault(key, (definition, message.ts))
+            else:
+                refused.setdefault(reason, []).append(definition)
+        for reason, definitions in refused.items():
+            kept = definitions[:EXAMPLES] if reason in LIMITS else definitions
+            value = arrow_format.write_definitions(kept)
+            detail = _DETAILS[reason].format(**vars(self._plan))
+            self._reject(message, Reject(reason, detail, len(definitions), value))
 
     def _reject(self, message: Message, reject: Reject) -> None:
         self._rejects.append((message, reject))
@@ -243,17 +262,34 @@ class _Task:
             owners = self._blocks[number].owners
             owner = owners[int(groups.first[code] - starts[number])] if owners else None
             definition = owner or self._brought.get(key)
-            if key in self._plan.refused:
-                verdicts[code] = _NUMBERS[self._plan.refused[key]]
-            elif definition is None:
+            if definition is None:
                 verdicts[code] = _NUMBERS[Reason.UNKNOWN_SERIES]
                 if len(self._undefined) < NAMED_UNDEFINED:
                     self._undefined[key] = None
+            elif (refusal := self._refusal(key, definition)) is not None:
+                verdicts[code] = _NUMBERS[refusal]
             elif seen[code] != _NEVER:
                 self._brought[key] = definition
                 first = self._new.get(key, (definition, _NEVER))[1]
                 self._new[key] = definition, min(first, int(seen[code]))
         return verdicts
+
+    def _refusal(self, key: Key, definition: SeriesDefinition) -> Reason | None:
+        """Why a new series must not be registered."""
+        plan = self._plan
+        if key in plan.refused:
+            return plan.refused[key]
+        limits = plan.limits.of(definition.metric)
+        if limits.exceeded_by(definition) is not None:
+            return Reason.LABEL_LIMIT
+        if key in self._new:
+            return None
+        # The registry decides; what it would surely refuse is not even named to it.
+        named = self._named[definition.metric]
+        if definition.metric in plan.full or named >= min(limits.series, plan.limits.series):
+            return Reason.CARDINALITY_LIMIT
+        self._named[definition.metric] += 1
+        return None
 
     def _reject_samples(self, samples: Block, verdicts: npt.NDArray[np.uint8]) -> None:
         """Each message's refused samples as a message that can be sent again, by reason."""
@@ -263,10 +299,28 @@ class _Task:
             detail = _DETAILS[reason].format(**vars(self._plan))
             at = np.flatnonzero(verdicts == number)
             origins = np.searchsorted(ends, at, side="right")
+            if reason in LIMITS:
+                self._reject_storm(reason, samples, at, origins)
+                continue
             cuts = np.flatnonzero(np.diff(origins)) + 1
             for origin, part in zip(origins[[0, *cuts]].tolist(), np.split(at, cuts), strict=True):
                 value = self._message(origin, samples.take(part))
                 self._reject(self._origins[origin], Reject(reason, detail, len(part), value))
+
+    def _reject_storm(
+        self, reason: Reason, samples: Block, at: npt.NDArray[np.intp], origins: Any
+    ) -> None:
+        """One row for each partition: the number, the offsets, and some of the samples."""
+        by_partition: dict[tuple[str, int], list[int]] = {}
+        for place, origin in enumerate(origins.tolist()):
+            message = self._origins[origin]
+            by_partition.setdefault((message.topic, message.partition), []).append(place)
+        for places in by_partition.values():
+            first, last = self._origins[origins[places[0]]], self._origins[origins[places[-1]]]
+            same = [p for p in places if origins[p] == origins[places[0]]][:EXAMPLES]
+            example = self._message(int(origins[places[0]]), samples.take(at[same]))
+            detail = f"{_DETAILS[reason]}; offsets {first.offset} to {last.offset}"
+            self._reject(first, Reject(reason, detail, len(places), example))
 
     def _message(self, origin: int, samples: Block) -> bytes:
         keys = dict.fromkeys(zip(samples.series_ids.tolist(), samples.checks.tolist(), strict=True))

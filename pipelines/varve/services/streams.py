@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 from varve.client.options import client_options
 from varve.ingest.kafka import Topics
 from varve.model.errors import BadRequest
+from varve.model.resources import conf_dir
 from varve.model.window import DAY_MS
 from varve.services.signals import stop_requested
 from varve.services.status import ComponentStatus
@@ -56,6 +57,7 @@ def ingest_plans(
             late_after_ms=ingest.late_after_s * 1000,
             complete_every_s=ingest.complete_every_s,
             on_expired_offsets=ingest.on_expired_offsets,
+            limits_files=(settings.home / "limits.toml", conf_dir() / "limits.toml"),
             available_now=available_now,
         )
         for query, topic in topics.items()

@@ -25,6 +25,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from varve.client.options import client_options
 from varve.ingest.batch import BatchCommitter
 from varve.ingest.kafka import Topics
+from varve.ingest.limits import LimitsFile
 from varve.ingest.position import OffsetRange, Partition, Start, starts
 from varve.ingest.registry import Registry
 from varve.ingest.task import Message, Outcome, TaskPlan, run_task
@@ -61,6 +62,8 @@ class IngestPlan:
     late_after_ms: int = 7_200_000
     complete_every_s: float = 2.0
     on_expired_offsets: str = "stop"
+    limits_files: tuple[Path, ...] = ()
+    """The first of them that exists says what metrics may cost; read again when it changes."""
     available_now: bool = False
     """End by itself once everything is stored that Kafka had at the start."""
     on_batch: Callable[[Mapping[str, Any]], None] | None = None
@@ -77,6 +80,7 @@ class IngestQuery:
         self._plan = plan
         self._clock = clock or SystemClock()
         self._registry = Registry(plan.store)
+        self._limits = LimitsFile(plan.limits_files)
         self._names = self._find_topics()
         self._topics = Topics(_client(plan), self._names)
         self._partitions = {(p.topic, p.number): p for p in self._topics.partitions()}
@@ -202,7 +206,7 @@ class IngestQuery:
             self._plan.on_batch(accounting)
 
     def _task_plan(self) -> TaskPlan:
-        plan, now_ms = self._plan, self._clock.now_ms()
+        plan, now_ms, limits = self._plan, self._clock.now_ms(), self._limits.current()
         return TaskPlan(
             store=plan.store,
             query=plan.query,
@@ -213,6 +217,8 @@ class IngestQuery:
             max_message_bytes=plan.max_message_bytes,
             series_version=self._registry.known.version,
             definition_topics=plan.definition_topics,
+            limits=limits,
+            full=self._registry.full(limits),
         )
 
     def _run(self, messages: DataFrame) -> list[Outcome]:
@@ -225,7 +231,7 @@ class IngestQuery:
         plan = self._task_plan()
         outcomes = _distribute(messages, plan)
         found = [d for outcome in outcomes for d in outcome.definitions]
-        refused = registry.register(found) if found else {}
+        refused = registry.register(found, plan.limits) if found else {}
         again = _partitions_to_repeat(outcomes, refused, registry)
         if not again:
             return outcomes

@@ -1,0 +1,142 @@
+"""What one metric, and all of them, may cost: conf/limits.toml, read again when it changes.
+
+Limits are on series that are new: those that are known keep flowing. Labels are judged by the task
+that meets a new series, numbers by the registry, in one commit with the registration: so a number
+is never exceeded, by however many drivers and tasks.
+"""
+
+from __future__ import annotations
+
+import logging
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from varve.model.errors import NeedsOperator
+from varve.model.identity import SeriesDefinition
+
+log = logging.getLogger(__name__)
+
+_UNLIMITED = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class MetricLimits:
+    """Of one metric. series: of the metric. labels: of a series. name_bytes and value_bytes: of
+    each name and value, UTF-8.
+    """
+
+    series: int = _UNLIMITED
+    labels: int = _UNLIMITED
+    name_bytes: int = _UNLIMITED
+    value_bytes: int = _UNLIMITED
+
+    def exceeded_by(self, definition: SeriesDefinition) -> str | None:
+        """Which limit on labels a series exceeds, for a person; None if none."""
+        if len(definition.tags) > self.labels:
+            return f"{len(definition.tags)} labels, over the {self.labels} allowed"
+        for name in (definition.metric, *(name for name, _ in definition.tags)):
+            if _longer(name, self.name_bytes):
+                return f"the name {name[:60]!r}... is over the {self.name_bytes} bytes allowed"
+        for name, value in definition.tags:
+            if _longer(value, self.value_bytes):
+                return f"the value of {name!r} is over the {self.value_bytes} bytes allowed"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """series: of all metrics together. metrics: by name, where they are not the default's."""
+
+    series: int = _UNLIMITED
+    default: MetricLimits = MetricLimits()
+    metrics: Mapping[str, MetricLimits] = field(default_factory=dict)
+
+    def of(self, metric: str) -> MetricLimits:
+        return self.metrics.get(metric, self.default)
+
+
+class LimitsFile:
+    """The limits in force. Not safe to share between threads."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """The first of the paths that exists is read; without any there are no limits.
+
+        Raises NeedsOperator if it is not well-formed.
+        """
+        self._paths = tuple(paths)
+        self._seen = self._state()
+        self._limits = _load(self._seen)
+
+    def current(self) -> Limits:
+        """Those of the file as it is now. A file that has become malformed changes nothing."""
+        state = self._state()
+        if state != self._seen:
+            self._seen = state
+            try:
+                self._limits = _load(state)
+                log.info("limits: %s is in force", state[0] if state else "none")
+            except NeedsOperator as err:
+                log.error("limits stay as they were: %s", err)  # noqa: TRY400 - it says it all
+        return self._limits
+
+    def _state(self) -> tuple[Path, int, int] | None:
+        for path in self._paths:
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue
+            return path, status.st_mtime_ns, status.st_size
+        return None
+
+
+def parse(text: str, origin: str) -> Limits:
+    """Raises NeedsOperator with what is wrong and where."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as err:
+        raise NeedsOperator(f"{origin} is not valid TOML: {err}") from err
+    _require_names(tree, ("total", "default", "metric"), origin)
+    total = tree.get("total", {})
+    _require_names(total, ("series",), f"{origin}: total")
+    default = _metric(MetricLimits(), tree.get("default", {}), f"{origin}: default")
+    metrics = {
+        name: _metric(default, section, f"{origin}: metric.{name}")
+        for name, section in tree.get("metric", {}).items()
+    }
+    return Limits(_bound(total.get("series", _UNLIMITED), f"{origin}: total"), default, metrics)
+
+
+def _load(state: tuple[Path, int, int] | None) -> Limits:
+    if state is None:
+        return Limits()
+    try:
+        text = state[0].read_text()
+    except (OSError, UnicodeDecodeError) as err:
+        raise NeedsOperator(f"cannot read the limits in {state[0]}: {err}") from err
+    return parse(text, str(state[0]))
+
+
+def _metric(base: MetricLimits, section: Any, where: str) -> MetricLimits:
+    _require_names(section, [f.name for f in fields(MetricLimits)], where)
+    return replace(base, **{name: _bound(value, where) for name, value in section.items()})
+
+
+def _require_names(section: Any, names: Sequence[str], where: str) -> None:
+    if not isinstance(section, dict):
+        raise NeedsOperator(f"{where}: a section is wanted, with {', '.join(names)}")
+    if unknown := section.keys() - set(names):
+        raise NeedsOperator(f"{where}: there is no {min(unknown)}; there are {', '.join(names)}")
+
+
+def _bound(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise NeedsOperator(f"{where}: {value!r} is not a whole number from 0 on")
+    return value
+
+
+def _longer(text: str, size: int) -> bool:
+    # A character is at most 4 bytes: most texts need not be encoded to be told short enough.
+    return 4 * len(text) > size and len(text.encode()) > size

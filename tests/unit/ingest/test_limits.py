@@ -1,0 +1,173 @@
+import os
+
+import pytest
+
+from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
+from tests.unit.ingest.test_task import ATTIC, CELLAR, rows, run
+from varve.ingest import arrow_format, task
+from varve.ingest.limits import Limits, LimitsFile, MetricLimits, parse
+from varve.ingest.reasons import Reason
+from varve.ingest.registry import Registry
+from varve.model.errors import NeedsOperator
+from varve.model.identity import define
+from varve.model.resources import conf_dir
+
+
+def hosts(count, metric="up"):
+    return [(define(metric, {"host": str(n)}), NOW_MS) for n in range(count)]
+
+
+def test_the_file_that_ships_is_well_formed():
+    limits = LimitsFile([conf_dir() / "limits.toml"]).current()
+
+    assert limits.series > limits.default.series > 0
+
+
+def test_a_metric_has_the_limits_of_its_section_and_else_the_default():
+    limits = parse(
+        '[total]\nseries = 9\n[default]\nseries = 5\nlabels = 2\n[metric."a b"]\nseries = 7', "f"
+    )
+
+    assert limits.series == 9
+    assert limits.of("other") == MetricLimits(series=5, labels=2)
+    assert limits.of("a b") == MetricLimits(series=7, labels=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[", "not valid TOML"),
+        ("[totl]", "there is no totl"),
+        ("[default]\nserie = 1", "default: there is no serie"),
+        ("[metric.up]\nlabels = -1", "metric.up: -1 is not"),
+        ("[metric.up]\nlabels = true", "not a whole number"),
+        ("default = 3", "a section is wanted"),
+    ],
+)
+def test_a_malformed_file_is_refused_with_the_place(text, complaint):
+    with pytest.raises(NeedsOperator, match=complaint):
+        parse(text, "limits.toml")
+
+
+def test_a_change_is_in_force_at_once_and_a_mistake_changes_nothing(tmp_path, caplog):
+    ours, shipped = tmp_path / "ours.toml", tmp_path / "shipped.toml"
+    shipped.write_text("[total]\nseries = 1")
+    file = LimitsFile([ours, shipped])
+    assert file.current().series == 1
+
+    ours.write_text("[total]\nseries = 22")
+    assert file.current().series == 22
+    ours.write_text("[total]\nseries = none")
+    assert file.current().series == 22
+    assert "limits stay as they were" in caplog.text
+    ours.write_text("[total]\nseries = 3")
+    os.utime(ours, ns=(1, 1))
+    assert file.current().series == 3
+    ours.unlink()
+    assert file.current().series == 1
+
+
+def test_without_a_file_there_are_no_limits(tmp_path):
+    assert LimitsFile([tmp_path / "none.toml"]).current() == Limits()
+
+
+@pytest.mark.parametrize(
+    ("limits", "allowed"),
+    [
+        (MetricLimits(labels=2), True),
+        (MetricLimits(labels=1), False),
+        (MetricLimits(name_bytes=4), True),
+        (MetricLimits(name_bytes=3), False),
+        (MetricLimits(value_bytes=6), True),
+        (MetricLimits(value_bytes=5), False),
+    ],
+)
+def test_labels_and_the_lengths_of_names_and_values_in_bytes_are_limited(limits, allowed):
+    definition = define("cpu", {"host": "ö" * 3, "core": "1"})
+
+    assert (limits.exceeded_by(definition) is None) == allowed
+
+
+def test_new_series_beyond_the_limit_of_a_metric_are_refused_and_counted_exactly(store):
+    limits = Limits(default=MetricLimits(series=3), metrics={"free": MetricLimits()})
+    registry = Registry(store)
+
+    refused = registry.register(hosts(5) + hosts(9, "free"), limits)
+    again = registry.register(hosts(5), limits)
+
+    assert set(refused.values()) == {Reason.CARDINALITY_LIMIT}
+    assert set(again) == set(refused)
+    assert registry.series_of == {"up": 3, "free": 9}
+    assert registry.full(limits) == {"up"}
+
+
+def test_the_total_is_a_limit_of_all_metrics_together(store):
+    limits = Limits(series=4)
+    registry = Registry(store)
+
+    refused = registry.register(hosts(3) + hosts(3, "down"), limits)
+
+    assert len(refused) == 2
+    assert registry.full(limits) == {"up", "down"} & set(registry.series_of)
+
+
+def test_drivers_count_what_each_other_has_registered(store):
+    limits = Limits(default=MetricLimits(series=4))
+    bulk, critical = Registry(store), Registry(store)
+    bulk.register(hosts(3), limits)
+
+    refused = critical.register(hosts(6), limits)
+
+    assert len(refused) == 2
+    assert Registry(store).series_of == {"up": 4}
+
+
+def test_known_series_keep_flowing_and_new_ones_leave_a_count_and_examples(store, monkeypatch):
+    monkeypatch.setattr(task, "EXAMPLES", 2)
+    Registry(store).register([(ATTIC, NOW_MS)])
+    storm = [
+        as_json(*(record(metric="temperature", n=str(n)) for n in range(k, k + 5))) for k in (0, 5)
+    ]
+
+    outcome = run(store, as_arrow([(ATTIC, NOW_MS, 1.0)]), *storm, full=frozenset({"temperature"}))
+
+    assert (outcome.stored, outcome.rejected) == (1, {"cardinality_limit": 10})
+    assert outcome.definitions == []
+    (row,) = rows(store, "quarantine", outcome.quarantine)
+    assert (row["samples"], row["offset"]) == (10, 11)
+    assert "offsets 11 to 12" in row["detail"]
+    assert len(arrow_format.read(row["value"])) == 2
+
+
+def test_a_task_names_no_more_new_series_than_a_metric_may_have(store):
+    messages = [as_json(*(record(host=f"{k}-{n}") for n in range(10))) for k in range(3)]
+
+    outcome = run(store, *messages, limits=Limits(default=MetricLimits(series=12)))
+
+    assert len(outcome.definitions) == 12
+    assert outcome.rejected == {"cardinality_limit": 18}
+
+
+def test_a_new_series_with_too_many_labels_is_refused_and_a_known_one_is_stored(store):
+    Registry(store).register([(CELLAR, NOW_MS)])
+
+    outcome = run(
+        store,
+        as_arrow([(ATTIC, NOW_MS, 1.0), (CELLAR, NOW_MS, 2.0)]),
+        limits=Limits(default=MetricLimits(labels=0)),
+    )
+
+    assert (outcome.stored, outcome.rejected) == (1, {"label_limit": 1})
+
+
+def test_definitions_beyond_a_limit_are_refused_too(store):
+    outcome = run(
+        store,
+        arrow_format.write_definitions([ATTIC, CELLAR]),
+        topic="definitions",
+        limits=Limits(default=MetricLimits(labels=0)),
+    )
+
+    assert (outcome.definitions, outcome.rejected) == ([], {"label_limit": 2})
+    (row,) = rows(store, "quarantine", outcome.quarantine)
+    assert list(arrow_format.read_definitions(row["value"]).definitions) == [ATTIC, CELLAR]
