@@ -29,8 +29,11 @@ TABLES = ("samples", "series", "quarantine")
 class Ingesting:
     """A home, two topics, and the process that reads them into tables."""
 
-    def __init__(self, broker: str, home: Path, *, deadline_s: float = 240) -> None:
+    def __init__(
+        self, broker: str, home: Path, *, deadline_s: float = 240, samples_per_message: int = 10
+    ) -> None:
         self.home, self.deadline_s = home, deadline_s
+        self.samples_per_message = samples_per_message
         self.store = Store(str(home / "tables"))
         create_tables(self.store, TABLES)
         self.topic = f"bulk-{uuid.uuid4().hex[:8]}"
@@ -59,8 +62,12 @@ class Ingesting:
         return [self.topic, critical, f"{self.topic}-series"]
 
     def start(self, point: str = "none", number: int = 0) -> None:
+        self.process = self.spawn(point, number)
+
+    def spawn(self, point: str = "none", number: int = 0) -> subprocess.Popen[bytes]:
+        """A driver that is not followed further: a rival of the one that `start` began."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("driver.py")), point, str(number)],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -70,7 +77,7 @@ class Ingesting:
             )
 
     def send(self, messages: int, *, bad: bool = True) -> None:
-        """Ten samples a message; every seventh message is garbage if `bad`."""
+        """Every seventh message is garbage if `bad`."""
         for n in range(messages):
             partition = n % 2
             if bad and n % 7 == 3:
@@ -84,10 +91,10 @@ class Ingesting:
                     "timestamp": self.started_ms + seq // 10,
                     "tags": {"source": f"producer-{partition}", "lane": str(seq // 100)},
                 }
-                for seq in range(self.sent, self.sent + 10)
+                for seq in range(self.sent, self.sent + self.samples_per_message)
             ]
             self.producer.send(self.topic, json.dumps(samples).encode(), partition=partition)
-            self.sent += 10
+            self.sent += self.samples_per_message
         self.producer.flush()
 
     def send_until(self, condition: Callable[[], bool]) -> None:
@@ -97,6 +104,15 @@ class Ingesting:
             self.send(7)
             self._require(deadline)
             time.sleep(0.02)
+
+    def send_until_killed(self) -> None:
+        """Goes on sending until the process has killed itself."""
+        deadline = time.monotonic() + self.deadline_s
+        while not self.died():
+            self.send(7)
+            self._require(deadline)
+            time.sleep(0.02)
+        assert self.await_end() == -signal.SIGKILL, self.log.read_text()[-5_000:]
 
     def rows(self) -> int:
         return sum(f.rows for f in Table(self.store, "samples").live_files().values())

@@ -44,8 +44,7 @@ def test_a_process_killed_at_any_point_of_a_batch_loses_and_doubles_nothing(inge
     for number in (1, 3):
         ingesting.send(21)
         ingesting.start(point, number)
-        ingesting.send_until(ingesting.died)
-        assert ingesting.await_end() == -9
+        ingesting.send_until_killed()
 
     ingesting.start()
     ingesting.await_all()

@@ -1,0 +1,263 @@
+"""Kafka to the table samples, everything on: registry, copies, limits, accounting, commits.
+
+    python tests/benchmarks/bench_ingest.py --data DIR [--format arrow|json] [--runs 5]
+
+DIR holds the dataset of 10,000 series (dataset.py --out DIR --end now). It is sent to a broker of
+its own once; then every run stores all of it into new tables. JVM, Python workers and kernels are
+warm; the clock runs from the beginning of the first batch to the end of the last. CPU is that of
+all processes but the broker's, which is shown apart; memory is their proportional set size (PSS).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from kafka import KafkaAdminClient, KafkaProducer
+
+from varve.ingest import arrow_format
+from varve.model.identity import SeriesDefinition, define
+from varve.services.broker import Broker
+from varve.services.topics import TopicPlan, ensure_topics
+from varve.spark.ingest import IngestPlan, IngestQuery
+from varve.spark.session import local_conf, session
+from varve.storage.store import Store
+from varve.storage.table import Table, create_tables
+
+PARTITIONS = 4
+MESSAGE_SAMPLES = 1_000
+DAY_MS = 86_400_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--format", choices=["arrow", "json"], default="arrow")
+    parser.add_argument("--samples", type=int, default=0, help="only so many; 0: all")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=20_000, help="messages a batch")
+    parser.add_argument("--scratch", type=Path, help="folder for broker and tables")
+    args = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="bench-ingest-", dir=args.scratch))
+    broker = Broker(folder / "kafka", heap_mb=1024)
+    broker.start()
+    try:
+        bench = Bench(broker, folder, args.batch)
+        sent, size = bench.load(args.data, args.format, args.samples)
+        say(f"{sent:,} samples in Kafka as {args.format}, {size / sent:.1f} B each")
+        bench.run("warm-up", sent)
+        runs = [bench.run(str(n), sent) for n in range(args.runs)]
+        for name in ("M samples/s", "M samples/CPU s", "bytes/sample", "broker CPU s", "peak MiB"):
+            values = [run[name] for run in runs]
+            say(
+                f"{name:16} median {statistics.median(values):8.3f}"
+                f"  ({min(values):.3f} to {max(values):.3f})"
+            )
+        bench.stop()
+    finally:
+        broker.stop()
+        shutil.rmtree(folder)
+
+
+class Bench:
+    def __init__(self, broker: Broker, folder: Path, batch: int) -> None:
+        self.broker, self.folder, self.batch = broker, folder, batch
+        self.topic = "bench"
+        admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
+        ensure_topics(admin, [TopicPlan(self.topic, PARTITIONS)])
+        admin.close()
+        children = psutil.Process().children()
+        self.broker_process = next(p for p in children if p.name() == "java")
+        self.spark = session("bench", local_conf("local[2]", 1024, folder / "spark"))
+        self.spark.sparkContext.setLogLevel("ERROR")
+
+    def load(self, data: Path, form: str, limit: int) -> tuple[int, int]:
+        """Samples and bytes sent."""
+        producer = KafkaProducer(
+            bootstrap_servers=self.broker.bootstrap_servers,
+            linger_ms=20,
+            batch_size=2**20,
+            max_request_size=2**24,
+            compression_type=None if form == "arrow" else "zstd",
+        )
+        definitions = definitions_of(data / "series.parquet")
+        encode = as_arrow if form == "arrow" else as_json
+        sent = size = 0
+        for partition, message in messages(data / "samples.parquet", encode, definitions, limit):
+            producer.send(self.topic, message[0], partition=partition)
+            sent, size = sent + message[1], size + len(message[0])
+        producer.flush()
+        producer.close()
+        return sent, size
+
+    def run(self, name: str, samples: int) -> dict[str, float]:
+        store = Store(str(self.folder / f"tables-{name}"))
+        create_tables(store, ("samples", "series", "quarantine"))
+        marks: list[tuple[float, float, float]] = []
+        plan = IngestPlan(
+            query="bulk",
+            topics=(self.topic,),
+            store=store,
+            brokers=self.broker.bootstrap_servers,
+            raw_retention_ms=15 * DAY_MS,
+            max_messages_per_batch=self.batch,
+            late_after_ms=DAY_MS,
+            available_now=True,
+            on_batch=lambda _: marks.append(self.now()),
+        )
+        memory = PeakMemory(self.broker_process.pid)
+        query = Timed(self.spark, plan, lambda: marks.append(self.now()))
+        while not query.done:
+            query.raise_failure()
+            time.sleep(0.01)
+        query.raise_failure()
+        query.stop()
+        (start, cpu, broker_cpu), (end, cpu_end, broker_cpu_end) = marks[0], marks[-1]
+        files = list(Table(store, "samples").live_files().values())
+        stored = sum(f.rows for f in files)
+        assert stored == samples, (stored, samples)
+        figures = {
+            "M samples/s": samples / (end - start) / 1e6,
+            "M samples/CPU s": samples / (cpu_end - cpu) / 1e6,
+            "bytes/sample": sum(f.size for f in files) / samples,
+            "broker CPU s": broker_cpu_end - broker_cpu,
+            "peak MiB": memory.stop() / 2**20,
+        }
+        say(f"{name}: " + ", ".join(f"{v:.3f} {k}" for k, v in figures.items()))
+        shutil.rmtree(store.root)
+        return figures
+
+    def now(self) -> tuple[float, float, float]:
+        """Monotonic seconds; CPU seconds of all processes but the broker; of the broker."""
+        ours = sum(cpu_s(p) for p in ours_of(self.broker_process.pid))
+        return time.monotonic(), ours, cpu_s(self.broker_process)
+
+    def stop(self) -> None:
+        self.spark.stop()
+
+
+class Timed(IngestQuery):
+    def __init__(self, spark: Any, plan: IngestPlan, on_begin: Any) -> None:
+        self._on_begin = on_begin
+        super().__init__(spark, plan)
+
+    def _store(self, messages: Any, number: int) -> None:
+        if self._on_begin is not None:
+            self._on_begin()
+            self._on_begin = None
+        super()._store(messages, number)
+
+
+class PeakMemory:
+    """Greatest PSS of all processes but the broker, bytes, looked at every half second."""
+
+    def __init__(self, broker_pid: int) -> None:
+        self._broker_pid = broker_pid
+        self._peak = 0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> int:
+        self._stopping.set()
+        self._thread.join()
+        return self._peak
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(0.5):
+            total = 0
+            for process in ours_of(self._broker_pid):
+                try:
+                    total += process.memory_full_info().pss
+                except psutil.NoSuchProcess:
+                    continue
+            self._peak = max(self._peak, total)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+def ours_of(broker_pid: int) -> list[psutil.Process]:
+    me = psutil.Process()
+    return [me, *(p for p in me.children(recursive=True) if p.pid != broker_pid)]
+
+
+def cpu_s(process: psutil.Process) -> float:
+    try:
+        return float(sum(process.cpu_times()[:4]))
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def definitions_of(path: Path) -> dict[int, SeriesDefinition]:
+    rows = pq.read_table(path).to_pylist()
+    return {
+        r["series_id"]: define(r["metric"], dict(r["tags"]), metric_type=r["type"]) for r in rows
+    }
+
+
+def messages(
+    path: Path, encode: Any, definitions: dict[int, SeriesDefinition], limit: int
+) -> Iterator[tuple[int, tuple[bytes, int]]]:
+    """Partition, and message with its number of samples, in the order of arrival."""
+    told: set[int] = set()
+    seen = 0
+    for group in pq.ParquetFile(path).iter_batches(batch_size=400_000):
+        if limit and seen >= limit:
+            return
+        batch = group.slice(0, min(len(group), limit - seen)) if limit else group
+        seen += len(batch)
+        ids = batch.column("series_id").to_numpy()
+        for partition in range(PARTITIONS):
+            part = batch.take(pa.array(np.flatnonzero(ids % PARTITIONS == partition)))
+            for start in range(0, len(part), MESSAGE_SAMPLES):
+                piece = part.slice(start, MESSAGE_SAMPLES)
+                yield partition, (encode(piece, definitions, told), len(piece))
+
+
+def as_arrow(
+    piece: pa.RecordBatch, definitions: dict[int, SeriesDefinition], told: set[int]
+) -> bytes:
+    ids = piece.column("series_id").to_pylist()
+    new = [definitions[i] for i in dict.fromkeys(ids) if i not in told]
+    told.update(ids)
+    checks = pa.array([definitions[i].check for i in ids], pa.int32())
+    columns = [piece.column(0), checks, piece.column(1), piece.column(2)]
+    return arrow_format.write(
+        pa.Table.from_arrays(columns, schema=arrow_format.wire_schema("samples")), new
+    )
+
+
+def as_json(
+    piece: pa.RecordBatch, definitions: dict[int, SeriesDefinition], told: set[int]
+) -> bytes:
+    heads = {
+        i: json.dumps({"metric": d.metric, "tags": dict(d.tags)}, separators=(",", ":"))[:-1]
+        for i in set(piece.column("series_id").to_pylist())
+        for d in [definitions[i]]
+    }
+    rows = zip(*(piece.column(n).to_pylist() for n in range(3)), strict=True)
+    return (
+        b"["
+        + ",".join(
+            f'{heads[i]},"timestamp":{ts},"value":{value!r}}}' for i, ts, value in rows
+        ).encode()
+        + b"]"
+    )
+
+
+if __name__ == "__main__":
+    main()
