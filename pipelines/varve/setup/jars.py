@@ -72,15 +72,23 @@ def install_jars(root: Path, venv: Path, java: Callable[[], Java], ivy: "Ivy") -
         target = jars_folder(venv) / kind
         if not differences(target, expected):
             continue
-        say(f"Fetching {len(expected)} jars for {kind} ...")
+        say(f"Fetching for {kind}: {_noted(root, kind, len(expected))} ...")
         staging = jars_folder(venv) / ".fetching"
-        fetched = _fetch_verified(kind, expected, root, staging, java(), ivy)
-        if target.exists():
-            shutil.rmtree(target)
-        fetched.rename(target)
-        shutil.rmtree(staging)
+        try:
+            fetched = _fetch_verified(kind, expected, root, staging, java(), ivy)
+            if target.exists():
+                shutil.rmtree(target)
+            fetched.rename(target)
+        finally:  # it may hold a proxy's password
+            shutil.rmtree(staging, ignore_errors=True)
         changed = True
     return changed
+
+
+def _noted(root: Path, kind: str, count: int) -> str:
+    """How many jars and megabytes, as `write_sums` noted it."""
+    noted = re.search(rf"^# {kind}: (.+)$", (root / SUMS).read_text(), re.MULTILINE)
+    return noted[1] if noted else f"{count} jars"
 
 
 def _fetch_verified(
@@ -95,7 +103,6 @@ def _fetch_verified(
         if not wrong:
             return fetched
         say(f"Not as in {SUMS}: {', '.join(wrong)}")
-    shutil.rmtree(staging)
     raise SetupError(
         f"the jars for {kind} are not those of {SUMS} ({', '.join(wrong)}): ask who runs the"
         " repository or mirror they come from; nothing of them was installed."

@@ -38,6 +38,7 @@ shared = sysconfig.get_config_var("Py_ENABLE_SHARED")
 print(json.dumps({
     "executable": sys._base_executable,
     "library": sysconfig.get_path("stdlib"),
+    "platlibdir": sys.platlibdir,
     "shared": sysconfig.get_config_var("INSTSONAME") if shared else "",
     "shared_folder": sysconfig.get_config_var("LIBDIR"),
     "platform": sysconfig.get_platform(),
@@ -115,6 +116,8 @@ def _stage(
     shutil.copy2(Path(facts["executable"]).resolve(), stage / "bin" / "python3.11")
     ignored = shutil.ignore_patterns(*_LEFT_OUT, "config-3.11*")
     shutil.copytree(facts["library"], library, ignore=ignored)
+    if facts["platlibdir"] != "lib":  # Fedora's and its kin's looks for itself in lib64
+        (stage / facts["platlibdir"]).symlink_to("lib")
     python = stage / "bin" / "python"
     if facts["shared"]:
         shutil.copy2(Path(facts["shared_folder"]) / facts["shared"], stage / "lib")

@@ -125,6 +125,8 @@ def test_a_repository_without_the_jars_is_an_error_that_says_what_to_check(check
     with pytest.raises(SetupError, match="HTTPS_PROXY"):
         install(checkout, env, ivy(env, tmp_path / "nothing"))
 
+    assert not (jars_folder(checkout / ".venv") / ".fetching").exists()
+
 
 class _Proxy(BaseHTTPRequestHandler):
     """Serves a folder as any host's, to who has the password."""
