@@ -290,6 +290,20 @@ def test_before_the_tables_are_open_it_is_alive_but_not_ready(tables):
     assert refused.json()["errorType"] == "unavailable"
 
 
+def test_a_defect_is_an_internal_error_in_json(tables, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("broken")
+
+    app = app_over(tables)
+    monkeypatch.setattr("varve.promql.engine.Engine.instant", broken)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        response = client.get("/api/v1/query", params={"query": "up"})
+
+    assert response.status_code == 500
+    assert response.json()["errorType"] == "internal"
+    assert "RuntimeError: broken" in response.json()["error"]
+
+
 def test_its_own_metrics_count_what_it_answered(client):
     client.get("/api/v1/query", params={"query": "sum("})
 

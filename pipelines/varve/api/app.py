@@ -82,7 +82,7 @@ def create_app(service: Service) -> Starlette:
         Route("/graph", _to_page),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, exception_handlers={Exception: _internal})
 
 
 class _Api:
@@ -101,11 +101,14 @@ class _Api:
         """A handler that runs `work` in a thread and turns what it raises into an answer."""
 
         async def handle(request: Request) -> Response:
-            start = time.monotonic()
-            response = await self._respond(request, work)
-            telemetry = self._service.telemetry
-            telemetry.requests.labels(route, response.status_code).inc()
-            telemetry.seconds.labels(route).observe(time.monotonic() - start)
+            start, status = time.monotonic(), 500
+            try:
+                response = await self._respond(request, work)
+                status = response.status_code
+            finally:
+                telemetry = self._service.telemetry
+                telemetry.requests.labels(route, status).inc()
+                telemetry.seconds.labels(route).observe(time.monotonic() - start)
             return response
 
         return handle
@@ -196,6 +199,11 @@ def _parse(_: View, given: Parameters, __: threading.Event) -> Answer:
 
 def _build_info(_: View, __: Parameters, ___: threading.Event) -> Answer:
     return Answer(catalogue.build_info())
+
+
+async def _internal(request: Request, err: Exception) -> Response:
+    """A defect of ours: the answer names it, and Starlette raises it again for the log."""
+    return failure(request, "internal", f"{type(err).__name__}: {err}; see the log of query")
 
 
 async def _healthy(_: Request) -> Response:
