@@ -25,9 +25,11 @@ from pyspark.sql.streaming.query import StreamingQuery
 from varve.client.options import client_options
 from varve.ingest.batch import BatchCommitter
 from varve.ingest.kafka import Topics
-from varve.ingest.limits import LimitsFile
+from varve.ingest.limits import Limits, LimitsFile
 from varve.ingest.position import OffsetRange, Partition, Start, starts
+from varve.ingest.reasons import Reason
 from varve.ingest.registry import Registry
+from varve.ingest.replay import Selection, awaited, replay
 from varve.ingest.task import Message, Outcome, TaskPlan, run_task
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import NeedsOperator, TemporaryError
@@ -81,6 +83,8 @@ class IngestQuery:
         self._clock = clock or SystemClock()
         self._registry = Registry(plan.store)
         self._limits = LimitsFile(plan.limits_files)
+        self._awaited = set(awaited(plan.store, plan.query))
+        self._looked_at = -1
         self._names = self._find_topics()
         self._topics = Topics(_client(plan), self._names)
         self._partitions = {(p.topic, p.number): p for p in self._topics.partitions()}
@@ -199,27 +203,27 @@ class IngestQuery:
         ranges = self._ranges(number)
         outcomes = self._run(messages)
         accounting = self._committer.commit(ranges, outcomes)
+        self._replay_awaited(outcomes)
         accounting["seconds"] = round(time.monotonic() - begun, 3)
         accounting["driver_cpu_s"] = round(time.process_time() - cpu, 3)
         log.info("batch %s", json.dumps(accounting))
         if self._plan.on_batch:
             self._plan.on_batch(accounting)
 
-    def _task_plan(self) -> TaskPlan:
-        plan, now_ms, limits = self._plan, self._clock.now_ms(), self._limits.current()
-        return TaskPlan(
-            store=plan.store,
-            query=plan.query,
-            now_ms=now_ms,
-            oldest_ms=now_ms - plan.raw_retention_ms * 4 // 5,
-            newest_ms=now_ms + plan.max_future_ms,
-            late_ms=now_ms - plan.late_after_ms,
-            max_message_bytes=plan.max_message_bytes,
-            series_version=self._registry.known.version,
-            definition_topics=plan.definition_topics,
-            limits=limits,
-            full=self._registry.full(limits),
-        )
+    def _replay_awaited(self, outcomes: Sequence[Outcome]) -> None:
+        """Stores quarantined samples whose definition has come."""
+        self._awaited.update(key for outcome in outcomes for key in outcome.undefined)
+        known = self._registry.known
+        if not self._awaited or known.version == self._looked_at:
+            return
+        self._looked_at = known.version
+        if not self._registry.knows_any(sorted(self._awaited)):
+            return
+        plan = task_plan(self._plan, self._registry, self._clock.now_ms(), self._limits.current())
+        selection = Selection(frozenset({Reason.UNKNOWN_SERIES}))
+        counts = replay(self._plan.store, selection, plan, self._registry)
+        log.info("replay of %s %s", Reason.UNKNOWN_SERIES.value, json.dumps(counts))
+        self._awaited = {k for k in self._awaited if not self._registry.knows_any([k])}
 
     def _run(self, messages: DataFrame) -> list[Outcome]:
         """Runs the tasks and registers the series they found. Tasks with samples of a series that
@@ -228,7 +232,7 @@ class IngestQuery:
         registry = self._registry
         # Series that other queries have registered since.
         registry.known.advance()
-        plan = self._task_plan()
+        plan = task_plan(self._plan, registry, self._clock.now_ms(), self._limits.current())
         outcomes = _distribute(messages, plan)
         found = [d for outcome in outcomes for d in outcome.definitions]
         refused = registry.register(found, plan.limits) if found else {}
@@ -290,6 +294,23 @@ class IngestQuery:
         finally:
             if topics is not None:
                 topics.close()
+
+
+def task_plan(plan: IngestPlan, registry: Registry, now_ms: int, limits: Limits) -> TaskPlan:
+    """What the tasks of a batch that begins at now_ms go by."""
+    return TaskPlan(
+        store=plan.store,
+        query=plan.query,
+        now_ms=now_ms,
+        oldest_ms=now_ms - plan.raw_retention_ms * 4 // 5,
+        newest_ms=now_ms + plan.max_future_ms,
+        late_ms=now_ms - plan.late_after_ms,
+        max_message_bytes=plan.max_message_bytes,
+        series_version=registry.known.version,
+        definition_topics=plan.definition_topics,
+        limits=limits,
+        full=registry.full(limits),
+    )
 
 
 def _client(plan: IngestPlan) -> dict[str, Any]:

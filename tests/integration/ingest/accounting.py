@@ -89,7 +89,10 @@ class Ingesting:
                     "metric": "produced",
                     "value": float(seq),
                     "timestamp": self.started_ms + seq // 10,
-                    "tags": {"source": f"producer-{partition}", "lane": str(seq // 100)},
+                    "tags": {
+                        "source": f"producer-{partition}",
+                        "lane": f"{seq % 10}-{seq // 1000}",
+                    },
                 }
                 for seq in range(self.sent, self.sent + self.samples_per_message)
             ]

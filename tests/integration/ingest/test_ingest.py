@@ -1,5 +1,6 @@
 """Kafka to tables on a real broker and a real Spark: bad input, definitions, rivals."""
 
+import gzip
 import json
 import time
 import uuid
@@ -227,6 +228,43 @@ def test_samples_without_a_definition_wait_in_quarantine_as_a_message(line):
     assert (row["reason"], row["samples"]) == ("unknown_series", 2)
     block = arrow_format.read(row["value"])
     assert (block.ts.tolist(), block.values.tolist()) == ([now, now + 1], [1.0, 2.0])
+
+
+def test_samples_are_stored_when_their_definition_comes_later(line):
+    now = SystemClock().now_ms()
+    series = define("temperature", {"room": "hall"})
+    query = line.start()
+    line.send(arrow(series, [now, now + 1], [1.0, 2.0], defined=False))
+    await_that(lambda: len(line.rows("quarantine")) == 1)
+
+    line.send(
+        json.dumps({"metric": "temperature", "tags": {"room": "hall"}}).encode(),
+        topic=line.definitions,
+    )
+
+    await_that(lambda: sorted(r["ts"] for r in line.rows("samples")) == [now, now + 1])
+    await_that(lambda: line.rows("quarantine") == [])
+    query.raise_failure()
+
+
+def test_compressed_messages_and_limits_that_change_while_the_query_runs(line, tmp_path):
+    now, limits = SystemClock().now_ms(), tmp_path / "limits.toml"
+    query = line.start(limits_files=(limits,))
+    body = json.dumps([sample(now, host=str(n)) for n in range(3)]).encode()
+    line.producer.send(
+        line.topic, gzip.compress(body), headers=[("Content-Encoding", b"gzip")], partition=0
+    ).get(timeout=DEADLINE_S)
+    await_that(lambda: len(line.rows("samples")) == 3)
+
+    limits.write_text("[default]\nseries = 4")
+    line.send(json.dumps([sample(now + 1, float(n), host=str(n)) for n in range(6)]).encode())
+    await_that(lambda: len(line.rows("quarantine")) == 1)
+
+    assert len(line.rows("samples")) == 7
+    assert len(line.rows("series")) == 4
+    (row,) = line.rows("quarantine")
+    assert (row["reason"], row["samples"]) == ("cardinality_limit", 2)
+    query.raise_failure()
 
 
 def test_of_two_drivers_on_one_query_one_stops_and_nothing_is_lost_or_doubled(line):
