@@ -75,7 +75,7 @@ def seconds(ms: int) -> bytes:
 def floats(values: npt.NDArray[np.float64]) -> list[bytes]:
     """Each value as Go's strconv prints it: shortest, an exponent below 1e-6 and from 1e21 on."""
     buffer, ends = np.empty(len(values) * 26, np.uint8), np.empty(len(values), np.int64)
-    write_floats(buffer, np.ascontiguousarray(values), ends)
+    write_floats(buffer, np.ascontiguousarray(values, dtype=np.float64), ends)
     text = buffer.tobytes()
     begins = [0, *ends[:-1].tolist()]
     return [text[begin:end] for begin, end in zip(begins, ends.tolist(), strict=True)]

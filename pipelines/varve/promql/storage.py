@@ -48,7 +48,8 @@ class Samples:
     histograms, where not None, holds a FloatHistogram or None for each sample, and
     has_histograms[i] tells whether series i has any; the values beside them mean nothing but
     for the stale marker. start_ts, where not None, holds the start timestamp of each sample,
-    0 if unknown. All columns are C-contiguous and must not be changed.
+    0 if unknown. All columns are C-contiguous and of exactly the types below; they are never
+    changed and may be read-only.
     """
 
     ts: Int64s

@@ -71,3 +71,7 @@ def test_floats_look_as_prometheus_writes_them(value, text):
 )
 def test_times_are_seconds_with_three_decimals_or_none(ms, text):
     assert seconds(ms) == text
+
+
+def test_whole_numbers_are_written_as_floats():
+    assert floats(np.array([3, -2])) == [b"3", b"-2"]

@@ -154,9 +154,9 @@ def aggregate_matrix(
 
 
 @kernel(
-    "int64(int64, int64, int64[::1], float64[::1], int64[::1], int64[::1], boolean[::1],"
-    " int64[::1], int64[::1], int64, float64[::1], float64[::1], int64[::1], float64[:,::1],"
-    " boolean[:,::1])"
+    "int64(int64, int64, const int64[::1], const float64[::1], const int64[::1],"
+    " const int64[::1], const boolean[::1], int64[::1], int64[::1], int64, float64[::1],"
+    " float64[::1], int64[::1], float64[:,::1], boolean[:,::1])"
 )
 def aggregate_rows(
     op: int,

@@ -44,8 +44,8 @@ def _value(buffer: U8, at: int, value: float, bits: int) -> int:
 
 
 @kernel(
-    "int64(uint8[::1], int64, uint8[::1], int64[::1], int64[::1], int64[::1], float64[:,::1],"
-    " boolean[:,::1], boolean)"
+    "int64(uint8[::1], int64, const uint8[::1], int64[::1], int64[::1], int64[::1],"
+    " float64[:,::1], boolean[:,::1], boolean)"
 )
 def write_matrix(
     buffer: U8,
@@ -101,8 +101,8 @@ def write_matrix(
 
 
 @kernel(
-    "int64(uint8[::1], int64, uint8[::1], int64[::1], int64[::1], int64[::1], int64[::1],"
-    " int64[::1], float64[::1])"
+    "int64(uint8[::1], int64, const uint8[::1], int64[::1], int64[::1], const int64[::1],"
+    " const int64[::1], const int64[::1], const float64[::1])"
 )
 def write_samples(
     buffer: U8,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +22,10 @@ _MODULES = (
     "varve.promql.kernels.json",
 )
 
+_CONST = re.compile(r"const (\w+)\[::1\]")
+
 _registry: list[tuple[Any, str]] = []
+_warm: set[Any] = set()
 
 
 class _Cache(FunctionCache):
@@ -53,8 +57,10 @@ def kernel(signature: str) -> Callable[[F], F]:
 
     The compiled code holds no interpreter lock and is cached on disk, beside the module or,
     where that is not writable, in the user's cache directory (NUMBA_CACHE_DIR overrides both).
-    Division by zero gives Inf or NaN, as IEEE 754 has it.
+    Division by zero gives Inf or NaN, as IEEE 754 has it. `const float64[::1]` in a signature is
+    an array that may be read-only.
     """
+    signature = _CONST.sub(r"Array(\1, 1, 'C', readonly=True)", signature)
 
     def decorate(function: F) -> F:
         dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
@@ -73,10 +79,14 @@ def inline(function: F) -> F:
 def warm_up() -> int:
     """Load or compile every kernel; returns how many there are.
 
-    Takes under a second from a warm cache, a minute or so when it has to compile.
+    Takes under a second from a warm cache, a minute or so when it has to compile. From then on
+    a kernel that is called with other types than its signature's raises TypeError.
     """
     for module in _MODULES:
         importlib.import_module(module)
     for dispatcher, signature in _registry:
-        dispatcher.compile(signature)
+        if dispatcher not in _warm:
+            dispatcher.compile(signature)
+            dispatcher.disable_compile()
+            _warm.add(dispatcher)
     return len(_registry)

@@ -222,8 +222,9 @@ def scratch_length(begins: I64, ends: I64) -> int:
 
 
 @kernel(
-    "int64(int64, int64[::1], float64[::1], int64[::1], int64[::1], boolean[::1], int64[::1],"
-    " int64[::1], int64, float64[::1], float64[::1], float64[:,::1], boolean[:,::1])"
+    "int64(int64, const int64[::1], const float64[::1], const int64[::1], const int64[::1],"
+    " const boolean[::1], int64[::1], int64[::1], int64, float64[::1], float64[::1],"
+    " float64[:,::1], boolean[:,::1])"
 )
 def rows(
     function: int,
@@ -283,7 +284,10 @@ def rows(
     return touched
 
 
-@kernel("void(int64[::1], int64[::1], int64[::1], int64, int64, int64[::1], int64[::1])")
+@kernel(
+    "void(const int64[::1], const int64[::1], const int64[::1], int64, int64, int64[::1],"
+    " int64[::1])"
+)
 def window_bounds(
     ts: I64, begins: I64, ends: I64, start: int, end: int, low: I64, high: I64
 ) -> None:
