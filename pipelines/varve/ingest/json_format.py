@@ -107,11 +107,13 @@ class JsonReader:
     def _block(self, records: list[_Record]) -> Block:
         """Raises BadRecord if one of the records is bad."""
         known = self._identities
-        owners = [
-            known.get((r.metric, bytes(r.tags))) if r.type == "unknown" else None for r in records
-        ]
-        if None in owners:
-            owners = [o or self._owner(r) for o, r in zip(owners, records, strict=True)]
+        try:
+            owners = [
+                known[r.metric, bytes(r.tags)] if r.type == "unknown" else self._owner(r)
+                for r in records
+            ]
+        except KeyError:
+            owners = [self._owner(r) for r in records]
         stamps = [r.timestamp for r in records]
         values = [r.value for r in records]
         if {*map(type, stamps)} == {float}:
