@@ -307,9 +307,11 @@ def detects_reset(current: FloatHistogram, previous: FloatHistogram) -> bool:
         return _fell(current.positive, previous.positive)
     if current.schema > previous.schema or current.zero_threshold < previous.zero_threshold:
         return True
-    if wider_threshold(previous, current.zero_threshold) != current.zero_threshold:
-        return True
-    previous = with_zero_threshold(previous, current.zero_threshold).to_schema(current.schema)
+    if current.zero_threshold > previous.zero_threshold:
+        if wider_threshold(previous, current.zero_threshold) != current.zero_threshold:
+            return True
+        previous = with_zero_threshold(previous, current.zero_threshold)
+    previous = previous.to_schema(current.schema)
     return (
         current.zero_count < previous.zero_count
         or _fell(current.positive, previous.positive)
