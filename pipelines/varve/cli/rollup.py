@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import time
+from pathlib import Path
 
 from varve.model.errors import BadRequest
 from varve.model.window import TIERS, Window, tier_named
@@ -20,7 +21,7 @@ _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    commands.add_parser(
+    status = commands.add_parser(
         "status",
         help="how far each tier is and where late samples wait for their repair",
         description="Reads the tables alone: nothing has to run.",
@@ -38,6 +39,16 @@ if anything differs.""",
     check.add_argument(
         "--tier", choices=[t.name for t in TIERS], action="append", help="default: all"
     )
+    for command in (status, check):
+        # Also where one writes them.
+        for option, metavar in (("--home", "DIR"), ("--config", "FILE")):
+            command.add_argument(
+                option,
+                type=Path,
+                metavar=metavar,
+                default=argparse.SUPPRESS,
+                help=argparse.SUPPRESS,
+            )
     check.epilog = "TIME: 2026-11-22T09:00:00Z (no offset: UTC), or how long ago: 90s, 15m, 6h, 2d"
     parser.epilog = "examples:\n  varve rollup status\n  varve rollup verify --from 6h --tier 1m\n"
 

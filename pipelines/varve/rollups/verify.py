@@ -63,7 +63,11 @@ def verify(store: Store, window: Window, tiers: Sequence[Tier] = TIERS) -> Repor
     for tier in tiers:
         inside = ranges.clip(by_name[tier.name].pending, window)
         report.left_out[tier.name] = tuple(inside)
-    for tier, span, computed in _computed(snapshots["samples"], window):
+    samples = snapshots["samples"]
+    if not samples.files:
+        return report
+    first, last = int(samples.bounds.first_ms.min()) - 1, int(samples.bounds.last_ms.max())
+    for tier, span, computed in _computed(samples, ranges.clip([window], Window(first, last))):
         if tier.name in allowed:
             _compare(tier, span, computed, snapshots[tier.table], allowed[tier.name], report)
     return report
@@ -79,10 +83,12 @@ def _allowed(state: TierState, begin_ms: int, end_ms: int) -> list[Window]:
     return ranges.subtract([Window(start, end)], state.pending) if start < end else []
 
 
-def _computed(samples: Snapshot, window: Window) -> Iterator[tuple[Tier, Window, Rows]]:
+def _computed(samples: Snapshot, inside: Sequence[Window]) -> Iterator[tuple[Tier, Window, Rows]]:
     """Rows of each tier, range by range, of the range of its windows that end there."""
-    first = floor_to(window.start_ms, DAY_MS)
-    for day in range(first, window.end_ms, DAY_MS):
+    if not inside:
+        return
+    (window,) = inside
+    for day in range(floor_to(window.start_ms, DAY_MS), window.end_ms, DAY_MS):
         whole = Window(day, day + DAY_MS)
         files = samples.select(Bounds(whole.start_ms, whole.end_ms))
         rows = split.rows_within(samples, whole)

@@ -232,6 +232,23 @@ def test_what_comes_behind_a_sweep_survives_a_crash_at_its_end(tmp_path):
     check(simulation)
 
 
+def test_a_late_sample_is_found_after_a_crash_though_its_window_closed_since_the_mark(tmp_path):
+    simulation = Simulation(tmp_path)
+    simulation.put([(1, START + 1_000, 1.0)])
+    simulation.advance(2 * MINUTE_MS)
+    simulation.step("1m")
+    simulation.put([(1, START + 2_000, 1.0)])  # waits: `source:` stays here
+    simulation.step("1m")
+    simulation.advance(2 * MINUTE_MS)
+    simulation.step("1m")
+    simulation.put([(1, START + 2 * MINUTE_MS, 1.0)])
+    simulation.workers["1m"] = simulation.worker(TIERS[0])
+
+    simulation.settle()
+
+    check(simulation)
+
+
 def test_a_stalled_input_holds_the_frontier_and_its_return_moves_it(tmp_path):
     simulation = Simulation(tmp_path)
     simulation.put([(1, START + 1_000, 1.0)])

@@ -1,0 +1,65 @@
+"""`varve rollup`: status and verify over tables that no process serves."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.rollups.simulation import START, Simulation
+from varve.cli.main import main
+from varve.model.window import MINUTE_MS
+from varve.storage.commit import Step, commit
+from varve.storage.files import write_file
+from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.table import Table
+
+
+@pytest.fixture
+def simulation(tmp_path):
+    made = Simulation(tmp_path / "tables")
+    made.put([(1, START + 10_000 * k, float(k)) for k in range(60)])
+    made.advance(11 * MINUTE_MS)
+    made.settle()
+    return made
+
+
+def rollup(simulation, *arguments):
+    home = str(simulation.store.root).removesuffix("/tables")
+    return main(["rollup", *arguments, "--home", home])
+
+
+def test_status_names_what_is_complete_and_where_repairs_are_pending(simulation, capsys):
+    simulation.put([(1, START + 5, 1.0)])
+
+    assert rollup(simulation, "status") == 0
+
+    shown = capsys.readouterr().out
+    assert "input bulk" in shown
+    assert "tier 1m" in shown
+    assert "1 late windows in 1 ranges" in shown
+
+
+def test_verify_finds_no_difference_in_what_the_job_wrote(simulation, capsys):
+    assert rollup(simulation, "verify", "--from", "2020-01-01", "--to", "2030-01-01") == 0
+
+    assert "tier 1m   11 rows compared, 0 differences" in capsys.readouterr().out
+
+
+def test_verify_prints_a_changed_row_and_fails(simulation, capsys):
+    table = Table(simulation.store, "rollup_1m")
+    rows = snapshot(simulation.store, "rollup_1m").scan(Bounds()).sort_by("window_end").slice(3, 1)
+    wrong = rows.set_column(
+        rows.schema.get_field_index("sum"), "sum", [[rows["sum"][0].as_py() + 1]]
+    ).set_column(rows.schema.get_field_index("revision"), "revision", [[10**6]])
+    file = write_file(simulation.store, "rollup_1m", wrong)
+    commit(table, [file], transactions={"sabotage": Step(None, 1)})
+
+    assert rollup(simulation, "verify", "--from", "2020-01-01", "--to", "2030-01-01") == 1
+
+    shown = capsys.readouterr().out
+    assert f"1m series 1 window_end {rows['window_end'][0]} sum: stored" in shown
+
+
+def test_a_range_that_is_none_is_refused(simulation, capsys):
+    assert rollup(simulation, "verify", "--from", "1h", "--to", "2h") == 1
+    assert rollup(simulation, "verify", "--from", "yesterday") == 1
+    assert "write 2026-11-22T09:00:00Z" in capsys.readouterr().err
