@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pyspark.sql import SparkSession
-
 from varve.client.options import client_options
 from varve.ingest.kafka import Topics
 from varve.model.errors import BadRequest
@@ -16,7 +14,7 @@ from varve.services.status import ComponentStatus
 from varve.settings import Settings
 from varve.spark.ingest import IngestPlan, IngestQuery
 from varve.spark.rollup import RollupPlan, RollupQuery
-from varve.spark.session import local_conf, session
+from varve.spark.session import SparkSession, local_conf, session
 from varve.storage.store import Store
 from varve.storage.table import create_tables
 
@@ -124,7 +122,7 @@ def run_queries(
     queries: list[Query] = []
     try:
         # One by one: those already running are stopped if a later one cannot start.
-        queries.extend(start(spark) for start in starts)
+        queries.extend(start(spark) for start in starts if not stopping.is_set())
         if on_ready:
             on_ready(queries)
         while not stopping.wait(_CHECK_S):

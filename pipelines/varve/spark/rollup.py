@@ -1,7 +1,8 @@
 """The rollups as one Structured Streaming query, whose source only wakes it.
 
 Everything a batch does is planned from the tables (varve.rollups.tier); the checkpoint means
-nothing and every start uses a fresh one.
+nothing and every start uses a fresh one. The source is Spark's own clock: one written in Python
+lives in a worker process that must start within ten seconds, which a busy machine does not manage.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
 from pyspark.sql.streaming.query import StreamingQuery
 
 from varve.model.clock import Clock, SystemClock
@@ -70,7 +70,6 @@ class RollupQuery:
         ]
         self._stopping = False
         self._scratch = tempfile.TemporaryDirectory(prefix="varve-rollup-")
-        spark.dataSource.register(_WakeSource)
         self.stream = self._start()
 
     def stop(self) -> None:
@@ -87,8 +86,10 @@ class RollupQuery:
 
     def _start(self) -> StreamingQuery:
         return (
-            self._spark.readStream.format("varve_wake")
-            .option("seconds", self._plan.trigger_s)
+            # A row a second, so that there is one at every trigger.
+            self._spark.readStream.format("rate")
+            .option("rowsPerSecond", 1)
+            .option("numPartitions", 1)
             .load()
             .writeStream.queryName("rollup")
             .option("checkpointLocation", f"file://{self._scratch.name}/checkpoint")
@@ -144,35 +145,3 @@ def _runner(
                     yield pa.record_batch({"file": [written.to_json()]})
 
     return run
-
-
-class _WakeSource(DataSource):
-    """A row each time the clock has ticked."""
-
-    @classmethod
-    def name(cls) -> str:
-        return "varve_wake"
-
-    def schema(self) -> str:
-        return "tick bigint"
-
-    def streamReader(self, schema: Any) -> DataSourceStreamReader:  # noqa: ARG002, N802
-        return _WakeReader(float(self.options["seconds"]))
-
-
-class _WakeReader(DataSourceStreamReader):
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
-    def initialOffset(self) -> dict[str, int]:  # noqa: N802
-        return {"tick": 0}
-
-    def latestOffset(self) -> dict[str, int]:  # noqa: N802
-        return {"tick": int(time.time() / self._seconds)}
-
-    def partitions(self, start: dict[str, int], end: dict[str, int]) -> Sequence[InputPartition]:
-        del start
-        return [InputPartition(end["tick"])]
-
-    def read(self, partition: InputPartition) -> Iterator[tuple[int]]:
-        yield (partition.value,)

@@ -15,6 +15,10 @@ from varve.model.resources import jars_dir
 _ARROW_BATCH_BYTES = 64 * 2**20
 
 
+# Services name the type of what they pass on, and may not import Spark themselves.
+__all__ = ["SparkSession", "local_conf", "session"]
+
+
 def session(name: str, conf: Mapping[str, str] | None = None) -> SparkSession:
     """The running session or a new one; `conf` goes before what is set here.
 
