@@ -2,8 +2,8 @@ CREATE TABLE repairs (
   tier STRING NOT NULL COMMENT 'Tier whose windows were touched: 1m, 5m, 1h or 1d.',
   start_ms BIGINT NOT NULL COMMENT 'Start of the range of windows, exclusive. Milliseconds since the Unix epoch, UTC.',
   end_ms BIGINT NOT NULL COMMENT 'End of the range of windows, inclusive. Milliseconds since the Unix epoch, UTC.',
-  status STRING NOT NULL COMMENT 'repaired, or refused where the samples have expired and the old rows stay.',
-  windows BIGINT NOT NULL COMMENT 'Windows of one series each, touched by late samples. At least 1.',
+  status STRING NOT NULL COMMENT 'repaired, or refused where the samples have expired: old rows stay, and missing ones are never made.',
+  windows BIGINT NOT NULL COMMENT 'Windows of one series each, touched by late samples; 0 where all of the range were suspect.',
   revision BIGINT NOT NULL COMMENT 'Version of the table below that the repaired rows were computed from.',
   noted_at BIGINT NOT NULL COMMENT 'When. Milliseconds since the Unix epoch, UTC.'
 ) USING DELTA
