@@ -150,7 +150,7 @@ def _wins(challenger: float, bits: int, holder: float, holder_bits: int) -> bool
     return challenger > holder
 
 
-@kernel("boolean(int64[::1], int64[::1])")
+@kernel("boolean(const int64[::1], const int64[::1])")
 def strictly_sorted(ids: I64, ts: I64) -> bool:
     for i in range(1, len(ids)):
         if ids[i] < ids[i - 1] or (ids[i] == ids[i - 1] and ts[i] <= ts[i - 1]):
@@ -176,7 +176,8 @@ def drop_copies(ids: I64, ts: I64, values: F64) -> int:
 
 
 @kernel(
-    "int64(int64[::1], int64[::1], float64[::1], int64[::1], int64[::1], float64[::1],"
+    "int64(const int64[::1], const int64[::1], const float64[::1],"
+    " const int64[::1], const int64[::1], const float64[::1],"
     " int64[::1], int64[::1], float64[::1])"
 )
 def merge_sorted(
@@ -222,7 +223,10 @@ def _first_not_below(column: I64, begin: int, end: int, value: int) -> int:
     return begin
 
 
-@kernel("boolean(int64[::1], int64[::1], int64[::1], int64, int64, int64[::1], int64[::1])")
+@kernel(
+    "boolean(const int64[::1], const int64[::1], const int64[::1], int64, int64,"
+    " int64[::1], int64[::1])"
+)
 def locate(ids: I64, ts: I64, wanted: I64, start_ms: int, end_ms: int, low: I64, high: I64) -> bool:
     """Rows low[i]:high[i] of series wanted[i] (ascending) in (start_ms, end_ms]; any at all?"""
     found = False
@@ -250,7 +254,8 @@ def locate(ids: I64, ts: I64, wanted: I64, start_ms: int, end_ms: int, low: I64,
 
 
 @kernel(
-    "void(int64[::1], float64[::1], int64[::1], int64[::1], int64[::1], float64[::1], int64[::1])"
+    "void(const int64[::1], const float64[::1], const int64[::1], const int64[::1],"
+    " int64[::1], float64[::1], int64[::1])"
 )
 def copy_spans(
     ts: I64, values: F64, low: I64, high: I64, ts_out: I64, values_out: F64, filled: I64
@@ -266,7 +271,7 @@ def copy_spans(
         filled[i] = at
 
 
-@kernel("void(int64[::1], float64[::1], int64[::1], int64[::1])")
+@kernel("void(int64[::1], float64[::1], const int64[::1], int64[::1])")
 def settle(ts: I64, values: F64, begins: I64, ends: I64) -> None:
     """Sorts each series' rows by time, in place, and drops copies, moving its end."""
     bits = values.view(np.int64)
@@ -294,7 +299,7 @@ def settle(ts: I64, values: F64, begins: I64, ends: I64) -> None:
         ends[i] = kept
 
 
-@kernel("void(int64[::1], int64[::1], int64[::1], boolean[::1])")
+@kernel("void(const int64[::1], const int64[::1], const int64[::1], boolean[::1])")
 def mark_stale(bits: I64, begins: I64, ends: I64, stale: Bools) -> None:
     """Whether each series has a stale marker among its rows."""
     for i in range(len(begins)):
