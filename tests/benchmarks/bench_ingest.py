@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -59,7 +59,7 @@ def main() -> None:
         say(f"{sent:,} samples in Kafka as {args.format}, {size / sent:.1f} B each")
         bench.run("warm-up", sent)
         runs = [bench.run(str(n), sent) for n in range(args.runs)]
-        for name in ("M samples/s", "M samples/CPU s", "bytes/sample", "broker CPU s", "peak MiB"):
+        for name in runs[0]:
             values = [run[name] for run in runs]
             say(
                 f"{name:16} median {statistics.median(values):8.3f}"
@@ -69,6 +69,15 @@ def main() -> None:
     finally:
         broker.stop()
         shutil.rmtree(folder)
+
+
+class Mark(NamedTuple):
+    """A moment, and the CPU seconds used by then."""
+
+    at_s: float
+    jvm_s: float
+    python_s: float
+    broker_s: float
 
 
 class Bench:
@@ -105,7 +114,7 @@ class Bench:
     def run(self, name: str, samples: int) -> dict[str, float]:
         store = Store(str(self.folder / f"tables-{name}"))
         create_tables(store, ("samples", "series", "quarantine"))
-        marks: list[tuple[float, float, float]] = []
+        marks: list[Mark] = []
         plan = IngestPlan(
             query="bulk",
             topics=(self.topic,),
@@ -124,25 +133,32 @@ class Bench:
             time.sleep(0.01)
         query.raise_failure()
         query.stop()
-        (start, cpu, broker_cpu), (end, cpu_end, broker_cpu_end) = marks[0], marks[-1]
+        start, end = marks[0], marks[-1]
+        jvm, python = end.jvm_s - start.jvm_s, end.python_s - start.python_s
         files = list(Table(store, "samples").live_files().values())
         stored = sum(f.rows for f in files)
         assert stored == samples, (stored, samples)
         figures = {
-            "M samples/s": samples / (end - start) / 1e6,
-            "M samples/CPU s": samples / (cpu_end - cpu) / 1e6,
+            "M samples/s": samples / (end.at_s - start.at_s) / 1e6,
+            "M samples/CPU s": samples / (jvm + python) / 1e6,
             "bytes/sample": sum(f.size for f in files) / samples,
-            "broker CPU s": broker_cpu_end - broker_cpu,
+            "JVM CPU s": jvm,
+            "Python CPU s": python,
+            "broker CPU s": end.broker_s - start.broker_s,
             "peak MiB": memory.stop() / 2**20,
         }
         say(f"{name}: " + ", ".join(f"{v:.3f} {k}" for k, v in figures.items()))
         shutil.rmtree(store.root)
         return figures
 
-    def now(self) -> tuple[float, float, float]:
-        """Monotonic seconds; CPU seconds of all processes but the broker; of the broker."""
-        ours = sum(cpu_s(p) for p in ours_of(self.broker_process.pid))
-        return time.monotonic(), ours, cpu_s(self.broker_process)
+    def now(self) -> Mark:
+        ours = ours_of(self.broker_process.pid)
+        return Mark(
+            time.monotonic(),
+            sum(cpu_s(p) for p in ours if p.name() == "java"),
+            sum(cpu_s(p) for p in ours if p.name() != "java"),
+            cpu_s(self.broker_process),
+        )
 
     def stop(self) -> None:
         self.spark.stop()
