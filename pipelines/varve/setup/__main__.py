@@ -64,6 +64,8 @@ def _install(arguments: argparse.Namespace) -> None:
     environment = Environment(ROOT)
     locks = [BUILD_LOCK, DEV_LOCK if arguments.dev else RUN_LOCK]
     if environment.complete(locks) and not _jars_wrong(environment):
+        if not environment.kernels_compiled():
+            environment.compile_kernels()
         say(f"Set-up is complete ({time.monotonic() - started:.1f} s).")
         return
     say("Checking this machine ...")
@@ -71,6 +73,8 @@ def _install(arguments: argparse.Namespace) -> None:
     env = dict(os.environ)
     environment.bring_up(locks, Installer(environment.folder, environment.scratch, env))
     install_jars(ROOT, environment.folder, lambda: find_java(env), _ivy(environment))
+    if not environment.kernels_compiled():
+        environment.compile_kernels()
     say(f"Set-up took {time.monotonic() - started:.0f} s.")
 
 
