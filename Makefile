@@ -71,5 +71,37 @@ clean: ## Remove the environment and everything built; data in .varve stays (var
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find pipelines jobs tests -name __pycache__ -prune -exec rm -rf {} +
 
-# What measures or torments (bench-..., conformance, chaos-...) goes here, under a line
-# "##@ Measure it"; a target with "## text" shows in `make help`.
+##@ Measure it
+
+# The dataset of every performance claim, its generator kept beside the checkout.
+SHARED ?= ../shared
+DATA := build/bench
+TOOL = PYTHONPATH=pipelines:. $(PY) tests/benchmarks
+
+$(DATA)/samples.parquet:
+	@test -f $(SHARED)/bench/dataset.py || { echo \
+	  'varve: the benchmark dataset is made by $(SHARED)/bench/dataset.py, which is not there: name its folder with SHARED=...' >&2; exit 1; }
+	$(PY) $(SHARED)/bench/dataset.py --out $(DATA) --end now
+
+.PHONY: bench-ingest bench-rollup bench-promql bench-log bench-storage
+bench-ingest: setup-dev $(DATA)/samples.parquet ## Kafka to samples, samples a CPU second; ARGS="--format json"
+	$(TOOL)/bench_ingest.py --data $(DATA) $(ARGS)
+bench-rollup: setup-dev $(DATA)/samples.parquet ## Samples to all tiers, samples a CPU second
+	$(TOOL)/bench_rollup.py --data $(DATA) $(ARGS)
+bench-promql: setup-dev $(DATA)/samples.parquet ## Queries from memory, beside the peers' figures
+	$(TOOL)/bench_promql.py --data $(DATA) --shared $(SHARED) $(ARGS)
+bench-log: setup-dev ## What a commit costs as the log grows to 43,000
+	$(TOOL)/bench_log.py $(ARGS)
+bench-storage: setup-dev ## Writing files, by encoding
+	$(TOOL)/bench_storage.py $(ARGS)
+
+.PHONY: conformance
+conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scripts
+	PYTHONPATH=pipelines $(PY) $(SHARED)/promqltest/run.py --adapter varve.promql.conformance:Adapter \
+	  $(SHARED)/promqltest/testdata $(SHARED)/promqltest/compliance.test $(ARGS)
+
+.PHONY: chaos-ingest chaos-rollup
+chaos-ingest: setup-dev ## Ingest killed at every point, every sample counted; ARGS="--seed N"
+	$(TOOL)/chaos_ingest.py $(ARGS)
+chaos-rollup: setup-dev ## Rollups killed at every point, every row recomputed
+	$(TOOL)/chaos_rollup.py $(ARGS)
