@@ -53,6 +53,10 @@ check: setup-dev ## Lint, format, types, import layers
 test: setup-dev ## The whole suite; ARGS="tests/unit -k name" for a part
 	$(PY) -m pytest $(ARGS)
 
+.PHONY: test-slow
+test-slow: setup-dev ## What takes minutes: a whole cluster from dist/, ingest killed at every point
+	$(PY) -m pytest -m slow $(ARGS)
+
 .PHONY: format
 format: setup-dev ## Format the code, fix what ruff can fix
 	$(PY) -m ruff format .

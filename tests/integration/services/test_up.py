@@ -14,7 +14,7 @@ import pytest
 
 from varve.services.broker import free_port
 
-pytestmark = [pytest.mark.kafka, pytest.mark.spark, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.spark]
 
 DEADLINE_S = 480
 
