@@ -30,7 +30,6 @@ from varve.promql.memory import MemoryStorage
 from varve.promql.parser import parse
 from varve.promql.values import QueryResult
 
-END_MS = 1_795_338_000_000
 WARM_UPS = 5
 
 
@@ -40,17 +39,21 @@ def main() -> int:
     count = warm_up()
     print(f"{count} kernels ready in {time.perf_counter() - started:.2f} s")
     print(f"fixed loop {fixed_loop():.1f} ms (CPU)")
-    storage = load(args.data)
+    storage, end_ms = load(args.data)
     engine = Engine(storage)
     peers = peer_figures(args.shared / "bench" / "PEERS.md")
+    sizes = peer_sizes(args.shared / "bench" / "PEERS.md")
     queries = json.loads((args.shared / "bench" / "queries.json").read_text())
     print(
         f"{'query':20}{'p50':>9}{'p99':>9}{'CPU':>9}{'eval':>9}{'encode':>9}{'peer':>9}{'ratio':>7}"
     )
     ratios = []
-    over = []
+    over, wrong = [], []
     for query in queries:
-        figures = measure(lambda query=query: run(engine, storage, query), args.runs)
+        size = answer_size(run(engine, storage, query, end_ms)[0])
+        if size != sizes[query["name"]]:
+            wrong.append(f"{query['name']}: {size} where the peers have {sizes[query['name']]}")
+        figures = measure(lambda query=query: run(engine, storage, query, end_ms), args.runs)
         peer = peers[query["name"]]
         ratio = figures["cpu"] / peer
         ratios.append(ratio)
@@ -61,7 +64,8 @@ def main() -> int:
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
     print(f"geometric mean of CPU time to the better peer's p50: {mean:.3f}")
     print(f"over the better peer: {', '.join(over) or 'none'}")
-    return 0
+    print("answers of another size (series, points): " + ("; ".join(wrong) or "none"))
+    return 1 if wrong else 0
 
 
 def arguments() -> argparse.Namespace:
@@ -84,7 +88,8 @@ def fixed_loop() -> float:
     return best
 
 
-def load(folder: Path) -> MemoryStorage:
+def load(folder: Path) -> tuple[MemoryStorage, int]:
+    """The samples, and the end of the data, exclusive, in ms: queries end there."""
     started = time.perf_counter()
     series = pq.read_table(folder / "series.parquet").to_pylist()
     samples = pq.read_table(folder / "samples.parquet")
@@ -103,27 +108,36 @@ def load(folder: Path) -> MemoryStorage:
     print(
         f"{len(ids):,} samples of {len(series):,} series in {time.perf_counter() - started:.1f} s"
     )
-    return storage
+    return storage, int(samples["ts"].to_numpy().max()) + 1
 
 
-def run(engine: Engine, storage: MemoryStorage, query: dict) -> tuple[bytes, float]:
+def run(engine: Engine, storage: MemoryStorage, query: dict, end_ms: int) -> tuple[bytes, float]:
     """The answer, and the CPU time at which its values were known."""
-    start = END_MS - query["span"] * 1000
+    start = end_ms - query["span"] * 1000
     if query["kind"] == "label_values":
-        values = storage.label_values(query["expr"], [], start, END_MS)
+        values = storage.label_values(query["expr"], [], start, end_ms)
         known = time.thread_time()
         return encode.envelope(json.dumps(values).encode()), known
     if query["kind"] == "series":
-        table = storage.series([parse(query["expr"]).matchers], start, END_MS)
+        table = storage.series([parse(query["expr"]).matchers], start, end_ms)
         known = time.thread_time()
         return encode.envelope(encode.label_sets(table)), known
     result: QueryResult
     if query["kind"] == "instant":
-        result = engine.instant(query["expr"], END_MS)
+        result = engine.instant(query["expr"], end_ms)
     else:
-        result = engine.range(query["expr"], start, END_MS, query["step"] * 1000)
+        result = engine.range(query["expr"], start, end_ms, query["step"] * 1000)
     known = time.thread_time()
     return encode.to_json(result), known
+
+
+def answer_size(answer: bytes) -> tuple[int, int]:
+    """Series (or values) and points of an answer."""
+    data = json.loads(answer)["data"]
+    if isinstance(data, list):
+        return len(data), 0
+    rows = data["result"]
+    return len(rows), sum(len(row.get("values", "1")) for row in rows)
 
 
 def measure(call, runs: int) -> dict[str, float]:
@@ -152,6 +166,14 @@ def peer_figures(path: Path) -> dict[str, float]:
         r"^\| (\w+) \| ([\d.]+) \| [\d.]+ \| ([\d.]+) \| [\d.]+ \|", path.read_text(), re.MULTILINE
     )
     return {name: min(float(one), float(other)) for name, one, other in rows}
+
+
+def peer_sizes(path: Path) -> dict[str, tuple[int, int]]:
+    """Series and points of each answer, the same from both."""
+    rows = re.findall(
+        r"^\| (\w+) \|(?: [\d.]+ \|){4} (\d+), (\d+) \|", path.read_text(), re.MULTILINE
+    )
+    return {name: (int(series), int(points)) for name, series, points in rows}
 
 
 if __name__ == "__main__":
