@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from varve.model.staleness import NORMAL_NAN, STALE_BITS, STALE_NAN
 from varve.promql.kernels.registry import inline, kernel
 from varve.promql.kernels.types import F64, I64, Bools
-from varve.promql.staleness import NORMAL_NAN, STALE_BITS, STALE_NAN
 from varve.promql.storage import Samples
 
 BYTES_PER_SAMPLE = 24

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from varve.model.staleness import STALE_NAN, is_stale
 from varve.promql.ast import Matcher
 from varve.promql.histograms import FloatHistogram
 from varve.promql.kernels.windows import window_bounds
 from varve.promql.labels import Labels, LabelTable
 from varve.promql.matching import LabelIndex
 from varve.promql.reset_hints import stored
-from varve.promql.staleness import STALE_NAN, is_stale
 from varve.promql.storage import Bools, Float64s, Int64s, Samples, SelectHints, Selection
 
 _COUNT_EXACTLY_FROM = 20_000_000

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from varve.model.staleness import is_stale
 from varve.promql.context import Evaluation
 from varve.promql.histograms import FloatHistogram
 from varve.promql.labels import METRIC_NAME
 from varve.promql.plan.durations import length_ms, offset_ms
 from varve.promql.plan.nodes import RangeSelect, SubquerySelect
 from varve.promql.selecting import select_windows, selector_times, subquery
-from varve.promql.staleness import is_stale
 from varve.promql.values import Float64s, Int64s, RangeVector, Scalar, Steps
 
 _NO_PARAMETER = np.zeros(0)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from varve.api.blocks import Block, block_of, gather, merge
-from varve.promql.staleness import is_stale
+from varve.model.staleness import is_stale
 
 values = st.sampled_from([None, math.nan, -math.inf, -1.0, 0.0, 1.0, 2.5, math.inf])
 samples = st.tuples(st.integers(-3, 3), st.integers(0, 12), values)

@@ -12,12 +12,12 @@ import pytest
 
 from tests.unit.promql.naive import STALE, Failure, Naive
 from tests.unit.promql.random_queries import ALL, SPAN_MS, Generator, random_data, seeded
+from varve.model.staleness import STALE_NAN
 from varve.promql.ast import Subquery
 from varve.promql.engine import Engine
 from varve.promql.errors import QueryError
 from varve.promql.memory import MemoryStorage
 from varve.promql.parser import parse
-from varve.promql.staleness import STALE_NAN
 from varve.promql.tree import walk
 
 QUERIES = int(os.environ.get("VARVE_DIFFERENTIAL_QUERIES", "3000"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.unit.promql.asking import labels, storage_of, vector
+from varve.model.staleness import STALE_NAN
 from varve.promql import errors
 from varve.promql.cursor import ParseError
 from varve.promql.engine import Engine, Options
@@ -13,7 +14,6 @@ from varve.promql.explain import explain
 from varve.promql.labels import LabelTable
 from varve.promql.limits import Budget, Limits
 from varve.promql.memory import MemoryStorage
-from varve.promql.staleness import STALE_NAN
 
 
 def many_series(count):

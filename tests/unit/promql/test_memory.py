@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from varve.model.staleness import STALE_NAN
 from varve.promql.ast import Matcher, MatchOp
 from varve.promql.labels import LabelTable
 from varve.promql.memory import MemoryStorage
-from varve.promql.staleness import STALE_NAN
 from varve.promql.storage import SelectHints
 
 
