@@ -104,7 +104,9 @@ conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scri
 	PYTHONPATH=pipelines $(PY) $(SHARED)/promqltest/run.py --adapter varve.promql.conformance:Adapter \
 	  $(SHARED)/promqltest/testdata $(SHARED)/promqltest/compliance.test $(ARGS)
 
-.PHONY: chaos-ingest chaos-rollup
+.PHONY: fuzz-ingest chaos-ingest chaos-rollup
+fuzz-ingest: setup-dev ## Damaged messages: any bytes are samples or a reason; ARGS="--minutes 10"
+	$(TOOL)/fuzz_ingest.py $(ARGS)
 chaos-ingest: setup-dev ## Ingest killed at every point, every sample counted; ARGS="--seed N"
 	$(TOOL)/chaos_ingest.py $(ARGS)
 chaos-rollup: setup-dev ## Rollups killed at every point, every row recomputed

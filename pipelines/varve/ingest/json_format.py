@@ -215,16 +215,17 @@ def _parse(decoder: msgspec.json.Decoder[T], part: bytes, where: str = "") -> T:
 
 def _each(message: bytes, read: Callable[[bytes], T]) -> tuple[list[T], list[Reject]]:
     """What `read` makes of each object of a message, and what it refuses."""
-    if not message.strip(_BLANK):
+    whole = message.strip(_BLANK)
+    if not whole:
         return [], [Reject(Reason.MALFORMED, "the message is blank", 1, message)]
     good: list[T] = []
     rejects: list[Reject] = []
     beyond: dict[Reason, tuple[str, list[bytes]]] = {}
     bad_ones = 0
-    for part, rest in _parts(message):
+    for part, start in _parts(whole):
         if bad_ones == TAKEN_APART:
             detail = f"{bad_ones} objects of the message are bad: the rest was not read"
-            rejects.append(Reject(Reason.MALFORMED, detail, 1, rest))
+            rejects.append(Reject(Reason.MALFORMED, detail, 1, whole[start:]))
             break
         try:
             good.append(read(part))
@@ -240,9 +241,8 @@ def _each(message: bytes, read: Callable[[bytes], T]) -> tuple[list[T], list[Rej
     return good, rejects
 
 
-def _parts(message: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The objects of a message as they were written, each with all that begins with it."""
-    whole = message.strip(_BLANK)
+def _parts(whole: bytes) -> Iterator[tuple[bytes, int]]:
+    """The objects of a stripped message as they were written, each with where it begins."""
     if whole.startswith(b"["):
         yield from _elements(whole)
         return
@@ -252,13 +252,13 @@ def _parts(message: bytes) -> Iterator[tuple[bytes, bytes]]:
         start = 0
         for line in whole.splitlines(keepends=True):
             if stripped := line.strip(_BLANK):
-                yield stripped, whole[start:]
+                yield stripped, start
             start += len(line)
     else:
-        yield whole, whole
+        yield whole, 0
 
 
-def _elements(array: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _elements(array: bytes) -> Iterator[tuple[bytes, int]]:
     """Elements of an array that need not be valid JSON, or even end."""
     depth, start = 0, 1
     for token in _TOKEN.finditer(array):
@@ -266,16 +266,16 @@ def _elements(array: bytes) -> Iterator[tuple[bytes, bytes]]:
             case b"[" | b"{":
                 depth += 1
             case b"," if depth == 1:
-                yield array[start : token.start()].strip(_BLANK), array[start:]
+                yield array[start : token.start()].strip(_BLANK), start
                 start = token.end()
             case b"]" | b"}":
                 depth -= 1
                 if depth == 0:
                     last = array[start : token.start()].strip(_BLANK)
                     if last or start > 1:
-                        yield last, array[start:]
+                        yield last, start
                     start = token.end()
                     break
     rest = array[start:].strip(_BLANK)
     if rest or depth:
-        yield rest, rest
+        yield rest, start
