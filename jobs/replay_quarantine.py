@@ -34,7 +34,7 @@ def main() -> int:
     settings, _ = load(args.config)
     selection = Selection(frozenset(map(Reason, args.reason)), args.since, args.until)
     for plan in ingest_plans(settings, args.query):
-        registry, now_ms = Registry(plan.store), SystemClock().now_ms()
+        registry, now_ms = Registry(plan.store, plan.scratch), SystemClock().now_ms()
         limits = LimitsFile(plan.limits_files).current()
         counts = replay(plan.store, selection, task_plan(plan, registry, now_ms, limits), registry)
         print(json.dumps({"query": plan.query, **counts}))

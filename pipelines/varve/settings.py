@@ -141,6 +141,10 @@ class Ingest(Section):
     on_expired_offsets: str = Field("stop", pattern="^(stop|count)$")
     """stop: when Kafka has dropped offsets not yet stored, stop and say so. count: go on, and note
     the gap in the commit."""
+    scratch: str = ""
+    """Folder on every machine for its index of known series, 12 bytes each, which all processes
+    there share. Empty: _known beside tables on local disk, else varve-<user> in the temporary
+    folder."""
 
 
 class Rollup(Section):

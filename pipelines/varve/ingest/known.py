@@ -1,72 +1,53 @@
-"""The series that have a definition: sorted (series_id, check), for membership of whole blocks.
+"""The series that have a definition, for membership of whole blocks: 12 bytes each, once a machine.
 
-12 bytes a series. A task keeps one per worker process and follows the log of the table series.
+Processes follow the log of the table series by files that they share: varve.ingest.runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from varve.storage.log import LiveFile
+from varve.ingest.runs import (
+    CONTESTED,
+    KNOWN,
+    UNKNOWN,
+    Checks,
+    Ids,
+    Run,
+    RunFolder,
+    status_in,
+)
+from varve.model.errors import NeedsOperator
+from varve.storage.log import LiveFile, entries, file_name
 from varve.storage.snapshot import Bounds, Snapshot, live_files
 from varve.storage.store import Store
 from varve.storage.table import Table
 
-UNKNOWN, KNOWN, CONTESTED = 0, 1, 2
+__all__ = ["CONTESTED", "KNOWN", "UNKNOWN", "KnownSeries"]
 
-Ids = npt.NDArray[np.int64]
-Checks = npt.NDArray[np.int32]
-
-# New series are gathered apart until they are this part of all, and at least so many: adding some
-# to 10 M takes as long as adding them to a few, nearly always.
-_MERGE_SHARE = 8
-_MERGE_FROM = 65_536
-
-
-class _Sorted:
-    """Identities sorted by series_id, each id once."""
-
-    def __init__(self, ids: Ids, checks: Checks) -> None:
-        self.ids, self.checks = ids, checks
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def with_(self, ids: Ids, checks: Checks) -> _Sorted:
-        """And those of `ids`, sorted and each once, that are not in it."""
-        at = np.searchsorted(self.ids, ids)
-        fresh = np.ones(len(ids), np.bool_)
-        if len(self.ids):
-            fresh = self.ids[np.minimum(at, len(self.ids) - 1)] != ids
-        at = at[fresh]
-        return _Sorted(
-            np.insert(self.ids, at, ids[fresh]), np.insert(self.checks, at, checks[fresh])
-        )
-
-    def mark(self, ids: Ids, checks: Checks, status: npt.NDArray[np.int8]) -> None:
-        """Sets the status of those it has."""
-        if not len(self.ids):
-            return
-        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        same = np.flatnonzero(self.ids[at] == ids)
-        status[same] = np.where(self.checks[at[same]] == checks[same], KNOWN, CONTESTED)
+# Series read from the table at once: bounds the memory of a build, at about 100 MB.
+_PART = 2_000_000
 
 
 class KnownSeries:
     """Members of the table series as of `version`. One id has one check: the first registered."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, scratch: str = "") -> None:
+        """scratch: as in RunFolder."""
         self._table = Table(store, "series")
-        self._all = _Sorted(np.empty(0, np.int64), np.empty(0, np.int32))
-        self._recent = self._all
-        self.version = self._table.version
-        self._read(live_files(self._table))
+        self._folder = RunFolder(store, scratch)
+        self._runs: tuple[Run, ...] = ()
+        self._verified = False
+        self.version = -1
+        self._follow()
 
     def __len__(self) -> int:
-        return len(self._all) + len(self._recent)
+        return sum(map(len, self._runs))
 
     def advance(self, version: int | None = None) -> None:
         """Reads the log up to `version` at least, by default the newest; does nothing if it has
@@ -74,32 +55,82 @@ class KnownSeries:
         """
         if version is not None and version <= self.version:
             return
-        fresh = self._table.refresh()
-        if fresh is None:
-            # The log between has expired; what is known already is passed over.
-            added = live_files(self._table)
-        else:
-            added = [f for entry in fresh for f in (*entry.adds, *entry.rewritten)]
-        self.version = self._table.version
-        self._read(added)
+        self._table.refresh()
+        if self._table.version > self.version:
+            self._follow()
 
     def status(self, ids: Ids, checks: Checks) -> npt.NDArray[np.int8]:
         """KNOWN, UNKNOWN, or CONTESTED where the id belongs to a series with another check."""
-        status = np.full(len(ids), UNKNOWN, np.int8)
-        self._all.mark(ids, checks, status)
-        self._recent.mark(ids, checks, status)
-        return status
+        return status_in(self._runs, ids, checks)
 
-    def _read(self, files: Sequence[LiveFile]) -> None:
-        if not files:
-            return
-        snapshot = Snapshot(self._table.store, "series", self._table.version, tuple(files))
-        rows = snapshot.scan(Bounds(), ["series_id", "check"])
-        # Every row of an id has the same check: a contested one is never registered.
-        ids, first = np.unique(rows.column("series_id").to_numpy(), return_index=True)
-        checks = rows.column("check").to_numpy()[first]
-        unknown = self.status(ids, checks) == UNKNOWN
-        self._recent = self._recent.with_(ids[unknown], checks[unknown])
-        if len(self._recent) > max(_MERGE_FROM, len(self._all) // _MERGE_SHARE):
-            self._all = self._all.with_(self._recent.ids, self._recent.checks)
-            self._recent = _Sorted(self._recent.ids[:0], self._recent.checks[:0])
+    def _follow(self) -> None:
+        """Moves to the table's version; beyond it, if others of the machine are."""
+        with self._folder.locked():
+            runs = self._folder.open(self._runs)
+            if runs and not self._verified and not self._of_this_table(runs[-1]):
+                # The table was put back to an earlier state, or made anew.
+                self._folder.clear()
+                runs = ()
+            end = runs[-1].last if runs else -1
+            # Commits without new series are read by every process, and then by the next run.
+            if end < self._table.version:
+                parts = self._unknown(runs, self._added(end))
+                first = next(parts, None)
+                if first is not None:
+                    version = self._table.version
+                    runs = self._folder.add(
+                        runs,
+                        itertools.chain([first], parts),
+                        version,
+                        self._fingerprint(version),
+                    )
+        self._runs, self._verified = runs, True
+        self.version = max(end, self._table.version)
+
+    def _of_this_table(self, run: Run) -> bool:
+        try:
+            return run.last <= self._table.version and self._fingerprint(run.last) == (
+                run.fingerprint
+            )
+        except FileNotFoundError:
+            return False  # the log is not kept that long: nobody knows
+
+    def _fingerprint(self, version: int) -> bytes:
+        body = self._table.store.read("series", file_name(version))
+        return hashlib.blake2b(body, digest_size=16).hexdigest().encode()
+
+    def _added(self, after: int) -> Sequence[LiveFile]:
+        """Files that may hold series registered after a version; -1: all."""
+        if after >= 0:
+            try:
+                log = entries(self._table.store, "series", after, self._table.version)
+                # What was rewritten was there before.
+                return [file for entry in log for file in entry.adds]
+            except NeedsOperator:
+                pass  # the log between has expired; what is known already is passed over
+        return live_files(self._table)
+
+    def _unknown(
+        self, runs: Sequence[Run], files: Sequence[LiveFile]
+    ) -> Iterator[tuple[Ids, Checks]]:
+        """Series of the files that no run has, in parts sorted by id."""
+        for some in _in_parts(files):
+            snapshot = Snapshot(self._table.store, "series", self._table.version, tuple(some))
+            rows = snapshot.scan(Bounds(), ["series_id", "check"])
+            # Every row of an id has the same check: a contested one is never registered.
+            ids, first = np.unique(rows.column("series_id").to_numpy(), return_index=True)
+            checks = rows.column("check").to_numpy()[first]
+            fresh = status_in(runs, ids, checks) == UNKNOWN
+            if fresh.any():
+                yield ids[fresh], checks[fresh]
+
+
+def _in_parts(files: Sequence[LiveFile]) -> Iterator[list[LiveFile]]:
+    part: list[LiveFile] = []
+    for file in files:
+        part.append(file)
+        if sum(f.rows for f in part) >= _PART:
+            yield part
+            part = []
+    if part:
+        yield part

@@ -34,10 +34,11 @@ Registration = tuple[SeriesDefinition, int]
 class Registry:
     """Registers series; several drivers may do so at once. Not safe to share by threads."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, scratch: str = "") -> None:
+        """scratch: as in RunFolder."""
         self._store = store
         self._table = Table(store, "series", files=True)
-        self.known = KnownSeries(store)
+        self.known = KnownSeries(store, scratch)
         self.series_of: Counter[str] = Counter()
         """Series by metric, as of the last look at the table."""
         self._count(live_files(self._table))

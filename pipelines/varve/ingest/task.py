@@ -77,6 +77,8 @@ class TaskPlan:
     refused: Mapping[Key, Reason] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     full: frozenset[str] = frozenset()
+    scratch: str = ""
+    """Where the machine keeps its files of known series: as in RunFolder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,9 +358,9 @@ _known: dict[tuple[object, ...], KnownSeries] = {}
 
 
 def _known_series(plan: TaskPlan) -> KnownSeries:
-    key = (plan.store.root, *sorted(plan.store.options.items()))
+    key = (plan.store.root, plan.scratch, *sorted(plan.store.options.items()))
     if key not in _known:
-        _known[key] = KnownSeries(plan.store)
+        _known[key] = KnownSeries(plan.store, plan.scratch)
     _known[key].advance(plan.series_version)
     return _known[key]
 

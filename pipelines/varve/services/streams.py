@@ -56,6 +56,7 @@ def ingest_plans(
             complete_every_s=ingest.complete_every_s,
             on_expired_offsets=ingest.on_expired_offsets,
             limits_files=(settings.home / "limits.toml", conf_dir() / "limits.toml"),
+            scratch=ingest.scratch,
             available_now=available_now,
         )
         for query, topic in topics.items()

@@ -80,8 +80,10 @@ class IngestQuery:
     def __init__(self, spark: SparkSession, plan: IngestPlan, clock: Clock | None = None) -> None:
         """Starts it. Raises NeedsOperator where going on would lose samples."""
         self._plan = plan
+    scratch: str = ""
+    """Folder on every machine for its index of known series: as in varve.ingest.runs."""
         self._clock = clock or SystemClock()
-        self._registry = Registry(plan.store)
+        self._registry = Registry(plan.store, plan.scratch)
         self._limits = LimitsFile(plan.limits_files)
         self._awaited = set(awaited(plan.store, plan.query))
         self._looked_at = -1
@@ -338,6 +340,7 @@ def _partitions_to_repeat(
 def _distribute(messages: DataFrame, plan: TaskPlan) -> list[Outcome]:
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for outcome in run_task(_messages(batches), plan):
+        scratch=plan.scratch,
             yield pa.record_batch({"outcome": [outcome.to_json()]})
 
     rows = messages.select(*_COLUMNS).mapInArrow(run, "outcome string").collect()

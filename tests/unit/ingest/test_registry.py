@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from tests.unit.ingest.messages import NOW_MS
-from varve.ingest import known as known_module
 from varve.ingest import registry as registry_module
 from varve.ingest.known import CONTESTED, KNOWN, UNKNOWN, KnownSeries
 from varve.ingest.reasons import Reason
@@ -143,20 +142,6 @@ def test_known_series_follow_the_log(store):
 
     assert status(known, *(host(n) for n in range(5))) == [KNOWN] * 5
     assert len(known) == 5
-
-
-def test_new_series_are_merged_into_the_others_when_they_are_many(store, monkeypatch):
-    monkeypatch.setattr(known_module, "_MERGE_FROM", 20)
-    registry = Registry(store)
-    for start in range(0, 200, 10):
-        registry.register([(host(n), NOW_MS) for n in range(start, start + 10)])
-
-        assert len(registry.known) == start + 10
-        assert status(registry.known, *(host(n) for n in range(start + 10))) == [KNOWN] * (
-            start + 10
-        )
-        assert status(registry.known, host(start + 10)) == [UNKNOWN]
-    assert status(KnownSeries(store), *(host(n) for n in range(200))) == [KNOWN] * 200
 
 
 def test_the_transaction_of_the_registry_moves_with_every_commit(store):
