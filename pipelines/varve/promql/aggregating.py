@@ -72,7 +72,7 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
         function, range_ms = RANGE_FUNCTIONS[source.func], windows.range_ms
         drops = source.func not in KEEPS_NAME
         if source.func == "double_exponential_smoothing":
-            check_smoothing(parameters, samples.series)
+            check_smoothing(parameters, windows)
     if id(source) in ev.shared or not _only_floats(ev, node, selection, parameters):
         return aggregation(ev, plain, steps)
     grouping = labels.group(plain.grouping, without=plain.without)
@@ -166,10 +166,6 @@ def _with_histograms(
         members = order[indptr[group] : indptr[group + 1]]
         for step in np.flatnonzero(is_histogram[members].any(axis=0)):
             rows = members[matrix.present[members, step]]
-            if not is_histogram[rows, step].all():
-                ev.annotations.add(notes.mixed_floats_histograms_aggregation(node.expr_span))
-                present[group, step] = False
-                continue
             column = cast(Objects, matrix.histograms)[rows, step]
             names = [matrix.metric(int(row)) for row in rows]
             result = _combined(ev, node, column.tolist(), names)
@@ -179,20 +175,35 @@ def _with_histograms(
 
 
 def _combined(
-    ev: Evaluation, node: Aggregation, histograms: list[FloatHistogram], names: list[str]
+    ev: Evaluation, node: Aggregation, samples: list[FloatHistogram | None], names: list[str]
 ) -> FloatHistogram | None:
-    total: HistogramSum | HistogramMean
-    total = (HistogramSum if node.op == "sum" else HistogramMean)(histograms[0])
-    for histogram, name in zip(histograms[1:], names[1:], strict=True):
-        try:
-            total.add(histogram)
-        except IncompatibleSchemasError:
-            ev.annotations.add(notes.mixed_exponential_custom(name, node.expr_span))
-            return None
-    if hints_collide(histograms):
-        ev.annotations.add(notes.hints_collide("aggregation", node.expr_span))
-    if total.reconciled:
+    """The sum or mean of samples in their order, at least one a histogram; None is a float.
+
+    Nothing if there are floats, too, or if the histograms' kinds differ. Which of this is told
+    depends on what comes first: after a float histograms are not added up, and after a difference
+    of kinds nothing is looked at.
+    """
+    make = HistogramSum if node.op == "sum" else HistogramMean
+    total: HistogramSum | HistogramMean | None = None if samples[0] is None else make(samples[0])
+    has_float, incompatible = samples[0] is None, False
+    for sample, name in zip(samples[1:], names[1:], strict=True):
+        if sample is None:
+            has_float = True
+        elif total is not None:
+            try:
+                total.add(sample)
+            except IncompatibleSchemasError:
+                ev.annotations.add(notes.mixed_exponential_custom(name, node.expr_span))
+                incompatible = True
+                break
+    if total is not None and total.reconciled:
         ev.annotations.add(notes.bounds_reconciled("aggregation", node.expr_span))
+    if has_float:
+        ev.annotations.add(notes.mixed_floats_histograms_aggregation(node.expr_span))
+    if has_float or incompatible or total is None:
+        return None
+    if hints_collide([sample for sample in samples if sample is not None]):
+        ev.annotations.add(notes.hints_collide("aggregation", node.expr_span))
     return total.result()
 
 

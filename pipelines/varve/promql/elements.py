@@ -72,11 +72,11 @@ def _of_histograms(
     except IncompatibleSchemasError:
         ev.annotations.add(notes.incompatible_buckets(node.op, node.span))
         return None
-    if combined.reconciled:
-        ev.annotations.add(notes.bounds_reconciled(operation, node.span))
     if combined.hints_collide:
         ev.annotations.add(notes.hints_collide(operation, node.span))
         return None
+    if combined.reconciled:
+        ev.annotations.add(notes.bounds_reconciled(operation, node.span))
     result = combined.histogram
     return (result if node.op == "+" else result.with_hint("gauge")), True
 

@@ -133,20 +133,25 @@ def _histogram_growth(
     histograms = points.histograms
     ts, starts = points.histogram_ts.tolist(), points.histogram_start_ts.tolist()
     before, last = histograms[0], histograms[-1]
+    inner = histograms[1:-1] if is_counter else ()
+    at_ends = is_counter and "gauge" in (before.hint, last.hint)
     if is_counter:
-        if any(histogram.hint == "gauge" for histogram in histograms):
-            annotations.add(notes.not_counter(metric, span))
         second = histograms[1]
         if is_reset(starts[0], ts[0], starts[1], ts[1]) or detects_reset(second, before):
             # What was before the reset does not matter, nor does its layout.
             before = FloatHistogram(schema=second.schema, custom_values=second.custom_values)
-    elif before.hint != "gauge" or last.hint != "gauge":
-        annotations.add(notes.not_gauge(metric, span))
-    relevant = [before, last, *(histograms[1:-1] if is_counter else ())]
-    if len({histogram.is_custom for histogram in relevant}) > 1:
+    mixed_ends = last.is_custom != before.is_custom
+    mixed = any(histogram.is_custom != before.is_custom for histogram in inner)
+    gauges = at_ends or any(histogram.hint == "gauge" for histogram in inner)
+    # Upstream looks at the ends first, and forgets what it found there if kinds differ between.
+    if at_ends if mixed_ends else gauges and not mixed:
+        annotations.add(notes.not_counter(metric, span))
+    if mixed_ends or mixed:
         annotations.add(notes.mixed_exponential_custom(metric, span))
         return None
-    schema = min(histogram.schema for histogram in relevant)
+    if not is_counter and (before.hint != "gauge" or last.hint != "gauge"):
+        annotations.add(notes.not_gauge(metric, span))
+    schema = min(histogram.schema for histogram in (before, last, *inner))
     total = last if last.is_custom else last.to_schema(schema)
     combined = subtract(total, before)
     if combined.reconciled:

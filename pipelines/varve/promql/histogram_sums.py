@@ -67,6 +67,10 @@ class HistogramSum:
         self.total = self.total.scaled(factor)
         self.compensation = self.compensation.scaled(factor)
 
+    def divide(self, divisor: float) -> None:
+        self.total = self.total.divided(divisor)
+        self.compensation = self.compensation.divided(divisor)
+
     def result(self, divisor: float = 1.0) -> FloatHistogram:
         """The sum, or with a divisor the mean."""
         total, c = self.total, self.compensation
@@ -104,7 +108,7 @@ class HistogramMean:
                 self._sum = attempt
                 return
             self._incremental = True
-            self._sum.scale(1 / (self._count - 1))
+            self._sum.divide(self._count - 1)
         self._sum.scale((self._count - 1) / self._count)
         self._sum.add(other.divided(self._count))
 

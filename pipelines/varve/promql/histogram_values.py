@@ -52,7 +52,7 @@ def quantile(q: float, h: FloatHistogram) -> Quantile:
         lower = 0.0
     elif h.is_custom and upper == math.inf:
         return Quantile(lower)
-    elif lower < 0 < upper:
+    elif not h.is_custom and lower < 0 < upper:
         lower, upper = _natural_zero_bounds(h, lower, upper)
     count = min(count, h.count)
     if count < rank:

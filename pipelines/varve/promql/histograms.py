@@ -63,16 +63,16 @@ class FloatHistogram:
         return self if hint == self.hint else replace(self, hint=hint)
 
     def equals(self, other: FloatHistogram) -> bool:
-        """Whether all is the same but the hint. Like floats, a NaN equals nothing."""
+        """Whether all is the same but the hint. Data is compared, not numbers: NaN equals NaN."""
         return (
             self.schema == other.schema
-            and self.count == other.count
-            and self.sum == other.sum
+            and _same(self.count, other.count)
+            and _same(self.sum, other.sum)
             and self.zero_threshold == other.zero_threshold
-            and self.zero_count == other.zero_count
+            and _same(self.zero_count, other.zero_count)
             and self.custom_values == other.custom_values
-            and _populated(self.positive) == _populated(other.positive)
-            and _populated(self.negative) == _populated(other.negative)
+            and _same_buckets(self.positive, other.positive)
+            and _same_buckets(self.negative, other.negative)
         )
 
     def scaled(self, factor: float) -> FloatHistogram:
@@ -323,8 +323,12 @@ def _fell(current: Buckets, previous: Buckets) -> bool:
     return any(n != 0 and current.get(i, 0.0) < n for i, n in previous.items())
 
 
-def _populated(buckets: Buckets) -> dict[int, float]:
-    return {i: n for i, n in buckets.items() if n != 0}
+def _same(a: float, b: float) -> bool:
+    return a == b or (math.isnan(a) and math.isnan(b))
+
+
+def _same_buckets(a: Buckets, b: Buckets) -> bool:
+    return all(_same(a.get(i, 0.0), b.get(i, 0.0)) for i in a.keys() | b.keys())
 
 
 def _merged(a: Buckets, b: Buckets, sign: int) -> dict[int, float]:

@@ -5,6 +5,7 @@ Source: Prometheus, promql/engine.go (eval of Call) and functions.go.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from varve.promql import annotations as notes
 from varve.promql.ast import MatchOp
 from varve.promql.context import Evaluation
 from varve.promql.errors import QueryError
+from varve.promql.go_text import format_g
 from varve.promql.kernels.codes import RANGE_FUNCTIONS
 from varve.promql.kernels.windows import rows
 from varve.promql.labels import METRIC_NAME, LabelTable
@@ -21,7 +23,7 @@ from varve.promql.mixed import mixed_rows
 from varve.promql.plan.nodes import RangeCall, RangeSelect, Selector
 from varve.promql.smoothing import check_extension, extended_rows
 from varve.promql.values import Matrix, Scalar, Steps
-from varve.promql.windowing import Windows, kernel_parameters, windows_of
+from varve.promql.windowing import Windows, kernel_parameters, points_of, windows_of
 
 KEEPS_NAME = frozenset({"last_over_time", "first_over_time"})
 """They act like an offset: the result is a sample of the series."""
@@ -46,7 +48,7 @@ def range_call(ev: Evaluation, node: RangeCall, steps: Steps) -> Matrix:
     if node.func == "absent_over_time":
         return _absent(node, matrix, steps)
     if windows is not None and node.func == "double_exponential_smoothing":
-        check_smoothing(parameters, matrix.series)
+        check_smoothing(parameters, windows)
     return matrix
 
 
@@ -129,17 +131,24 @@ def non_counters(labels: LabelTable, *, by_type: bool) -> list[int]:
     return labels.derived(("non counters", by_type), make)
 
 
-def check_smoothing(factors: Sequence[Scalar], series: int) -> None:
-    """QueryError if a factor is outside (0, 1) while there are series."""
-    if series == 0:
+def check_smoothing(factors: Sequence[Scalar], windows: Windows) -> None:
+    """QueryError if a factor is outside (0, 1) at a step where a series has a sample."""
+    wrong = np.logical_or.reduce([(factor <= 0) | (factor >= 1) for factor in factors])
+    if not wrong.any():
         return
+    for row in range(windows.series.samples.series):
+        points = points_of(windows.series, row)
+        for step in np.flatnonzero(wrong).tolist():
+            end = int(windows.times[step])
+            if len(points.within(end - windows.range_ms, end)):
+                _fail_on_factors([float(factor[step]) for factor in factors])
+
+
+def _fail_on_factors(factors: Sequence[float]) -> None:
     for name, factor in zip(("smoothing", "trend"), factors, strict=True):
-        wrong = factor[(factor <= 0) | (factor >= 1)]
-        if len(wrong):
-            short = name[0]
-            raise QueryError(
-                f"invalid {name} factor. Expected: 0 < {short}f < 1, got: {wrong[0]:f}"
-            )
+        if factor <= 0 or factor >= 1:
+            shown = f"{factor:f}" if math.isfinite(factor) else format_g(factor)
+            raise QueryError(f"invalid {name} factor. Expected: 0 < {name[0]}f < 1, got: {shown}")
 
 
 def absent_labels(source: object) -> LabelTable:

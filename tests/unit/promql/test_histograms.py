@@ -260,3 +260,9 @@ def test_text():
     )
 
     assert text(h) == "{count:6, sum:1e+06, [-1,-0.5):2, [-0.1,0.1]:1, (1,2]:3}"
+
+
+def test_a_custom_bucket_around_zero_is_as_wide_as_its_bounds():
+    h = FloatHistogram(CUSTOM_BUCKETS, 4, 0, positive={1: 4}, custom_values=(-1.0, 1.0))
+
+    assert quantile(0.25, h).value == -0.5
