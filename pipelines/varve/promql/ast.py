@@ -96,15 +96,24 @@ Duration = NumberLiteral | DurationExpr
 
 @dataclass(frozen=True, slots=True)
 class VectorSelector:
-    """`name{matchers} offset d @ t`. name, where written before the braces, is also a matcher."""
+    """`name{matchers} offset d @ t`. name, where written before the braces, is also a matcher.
+
+    Matchers are in the order written, which matters to absent() alone and to no comparison: the
+    printed text sorts them.
+    """
 
     name: str
-    matchers: tuple[Matcher, ...]
+    matchers: tuple[Matcher, ...] = field(compare=False)
     offset: Duration | None = None
     at: At | None = None
     anchored: bool = False
     smoothed: bool = False
     span: Span = field(default=NOWHERE, compare=False)
+    _matched: tuple[tuple[str, str, str], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        matched = [(m.name, m.op.value, m.value) for m in self.matchers]
+        object.__setattr__(self, "_matched", tuple(sorted(matched)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def _extremes(ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: Scal
     if limits is None or matrix.series == 0:
         return Matrix.empty(matrix.steps)
     present = matrix.floats()
-    if (matrix.present & ~present).any():
+    if (matrix.present & ~present)[:, limits >= 1].any():
         ev.annotations.add(notes.histogram_ignored(node.op, node.span))
     ids = matrix.labels.group(node.grouping, without=node.without).ids
     keys = -matrix.values if node.op == "topk" else matrix.values
@@ -59,7 +59,7 @@ def _extremes(ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: Scal
         chosen = chosen[_rank_in_group(ids[chosen]) < limits[step]]
         kept[chosen, step] = True
     if matrix.steps == 1:
-        first = _first_places(ids, present[:, 0])
+        first = _first_places(ids, matrix.present[:, 0])
         chosen = chosen[np.argsort(first[ids[chosen]], kind="stable")]
         return _kept(matrix, kept).take(chosen)
     return _kept(matrix, kept)
@@ -99,7 +99,7 @@ def _limit_ratio(ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: S
     """About a share of the series, chosen by the hash of their labels; negative, the others."""
     if np.isnan(parameter).any():
         raise QueryError("Ratio value is NaN")
-    if (parameter == 0).all() or matrix.series == 0:
+    if (parameter == 0).all():
         return Matrix.empty(matrix.steps)
     if parameter.max() > 1:
         note = notes.invalid_ratio(float(parameter.max()), 1.0, node.param_span)
@@ -107,6 +107,8 @@ def _limit_ratio(ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: S
     if parameter.min() < -1:
         note = notes.invalid_ratio(float(parameter.min()), -1.0, node.param_span)
         ev.annotations.add(note)
+    if matrix.series == 0:
+        return Matrix.empty(matrix.steps)
     ratio = np.clip(parameter, -1.0, 1.0)
     share = (label_hashes(matrix.labels).astype(np.float64) / float(2**64 - 1))[:, None]
     chosen = np.where(ratio >= 0, share < ratio, share >= 1.0 + ratio)

@@ -78,6 +78,7 @@ class _Join:
         # For the "one" side missing, and the "many" side missing.
         self.fill_one, self.fill_many = (fills[0], fills[1]) if self.swapped else fills[::-1]
         self.steps = left.steps
+        self.labels: list[Labels] = []
         self.rows: dict[Labels, int] = {}
         self.found: list[tuple[int, int, Sample]] = []
 
@@ -86,7 +87,7 @@ class _Join:
             if step % 64 == 0:
                 self.ev.budget.check_running()
             self._step(step)
-        labels = LabelTable.of([dict(row) for row in self.rows])
+        labels = LabelTable.of([dict(row) for row in self.labels])
         values = np.zeros((labels.size, self.steps))
         present = np.zeros((labels.size, self.steps), dtype=np.bool_)
         histograms = np.full((labels.size, self.steps), None, dtype=object)
@@ -166,8 +167,15 @@ class _Join:
                 )
             matched.setdefault(group, set()).add(labels)
         if keep or self.node.return_bool:
-            row = self.rows.setdefault(labels, len(self.rows))
-            self.found.append((row, step, value))
+            self.found.append((self._row(labels), step, value))
+
+    def _row(self, labels: Labels) -> int:
+        """The row of a result. At one step each has its own: equal ones may yet be aggregated."""
+        row = self.rows.get(labels)
+        if row is None or self.steps == 1:
+            row = self.rows[labels] = len(self.labels)
+            self.labels.append(labels)
+        return row
 
     def _match_labels(self, labels: Labels) -> Labels:
         """The labels that are matched on."""

@@ -39,6 +39,15 @@ _CONTROL = {
     "\\": "\\\\",
 }
 _ESCAPED = {text[1].encode(): char.encode() for char, text in _CONTROL.items()}
+_SPECIAL = re.compile(r"[+-]?inf(?:inity)?|nan", re.IGNORECASE | re.ASCII)
+_DIGITS = r"[0-9]+(?:_[0-9]+)*"
+_DECIMAL = re.compile(
+    rf"[+-]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?"
+)
+_HEX_DIGITS = "[0-9a-fA-F]+(?:_[0-9a-fA-F]+)*"
+_HEXADECIMAL = re.compile(
+    rf"[+-]?0[xX]_?(?:{_HEX_DIGITS}(?:\.(?:{_HEX_DIGITS})?)?|\.{_HEX_DIGITS})[pP][+-]?{_DIGITS}"
+)
 _INFINITY_OR_NAN = re.compile(r"[+-]?(?:inf|infinity|nan)", re.IGNORECASE)
 
 
@@ -103,6 +112,28 @@ def parse_number(text: str) -> float:
     if math.isnan(value):
         return math.nan  # the one object, so that trees with it are equal
     if math.isinf(value) and not _INFINITY_OR_NAN.fullmatch(text):
+        raise ValueError(f"strconv.ParseFloat: parsing {quote(text)}: value out of range")
+    return value
+
+
+def parse_float(text: str) -> float:
+    """A number as strconv.ParseFloat reads it, so as in the label `le`.
+
+    ValueError if it is none or too large for a float. Unlike in `parse_number` 017 is 17, and
+    hexadecimal digits need an exponent.
+    """
+    if _SPECIAL.fullmatch(text):
+        return float(text)
+    if _DECIMAL.fullmatch(text):
+        value = float(text.replace("_", ""))
+    elif _HEXADECIMAL.fullmatch(text):
+        try:
+            value = float.fromhex(text.replace("_", ""))
+        except OverflowError:
+            value = math.inf
+    else:
+        raise ValueError(f"strconv.ParseFloat: parsing {quote(text)}: invalid syntax")
+    if math.isinf(value):
         raise ValueError(f"strconv.ParseFloat: parsing {quote(text)}: value out of range")
     return value
 

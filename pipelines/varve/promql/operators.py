@@ -39,6 +39,20 @@ COMPARISONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
 """Keep or drop a sample; with `bool` give 1 or 0."""
 
 
+def greatest(left: Any, right: Any) -> Any:
+    """The greater, as Go's math.Max: NaN beats numbers, +Inf beats NaN, 0 is above -0."""
+    with np.errstate(invalid="ignore"):
+        found = np.maximum(left, right)
+    zeros = (left == 0) & (right == 0)
+    found = np.where(zeros & ~(np.signbit(left) & np.signbit(right)), 0.0, found)
+    return np.where((left == np.inf) | (right == np.inf), np.inf, found)
+
+
+def least(left: Any, right: Any) -> Any:
+    """The lesser, as Go's math.Min: NaN beats numbers, -Inf beats NaN, -0 is below 0."""
+    return -greatest(np.negative(left), np.negative(right))
+
+
 def scalar_operation(op: str, left: float, right: float) -> float:
     """`left op right` for two scalars; a comparison gives 1 or 0."""
     return float(scalar_operations(op, np.float64(left), np.float64(right)))

@@ -24,7 +24,7 @@ from varve.promql.lexer import (
     WORD_OPERATORS,
 )
 from varve.promql.literals import quote, unquote
-from varve.promql.printer import METRIC_LABEL, matcher_text
+from varve.promql.printer import METRIC_LABEL
 from varve.promql.regexes import compile_anchored
 from varve.promql.signatures import AGGREGATES
 
@@ -66,8 +66,6 @@ def _matchers(c: Cursor) -> tuple[Matcher, ...]:
         if not c.accept(",") and c.kind != "}":
             raise c.unexpected("label matching", '"," or "}"')
     c.advance()
-    if len(matchers) > 1:
-        matchers.sort(key=matcher_text)  # their order means nothing, and printing sorts them
     return tuple(matchers)
 
 

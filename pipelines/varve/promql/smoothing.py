@@ -162,11 +162,12 @@ class _Extended:
             inner = values[
                 first + (ts[first] <= self.start_ms) : last + 1 - (ts[last] >= self.end_ms)
             ]
-            before = left
+            before, correction = left, 0.0
             for value in [*inner, right]:
                 if value < before:
-                    growth += before
+                    correction += before
                 before = value
+            growth += correction
         return growth / self._seconds() if self.function == "rate" else growth
 
     def _seconds(self) -> float:

@@ -141,9 +141,11 @@ def _check_call(c: Cursor, call: Call) -> ValueType:
         which = f"at least {bounds[0]}" if count < bounds[0] else f"at most {bounds[1]}"
         raise c.error(f"expected {which} {at}", call.span)
     context = f"call to function {quote(call.func)}"
+    is_info = call.func == "info" and count > 1
+    if is_info:
+        _check_info_labels(c, call, call.args[1])
     for place, arg in enumerate(call.args):
-        if call.func == "info" and place == 1:
-            _check_info_labels(c, call, arg)
+        if is_info and place == 1:
             continue
         wanted = signature.args[min(place, len(signature.args) - 1)]
         _expect_type(c, arg, wanted, context)

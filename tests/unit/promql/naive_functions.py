@@ -257,12 +257,18 @@ def clamp(ev, expr, t, q):
     if high < low:
         return []
 
-    def one(v):
-        if math.isnan(v) or math.isnan(low) or math.isnan(high):
-            return math.nan
-        return max(low, min(high, v))
+    return [Sample(s.labels, greater(low, lesser(high, s.value)), True) for s in vector]
 
-    return [Sample(s.labels, one(s.value), True) for s in vector]
+
+def greater(a, b):
+    """Go's math.Max: an infinity that settles it beats NaN."""
+    if math.inf in (a, b):
+        return math.inf
+    return math.nan if math.isnan(a) or math.isnan(b) else max(a, b)
+
+
+def lesser(a, b):
+    return -greater(-a, -b)
 
 
 def rounded(ev, expr, t, q):
@@ -453,8 +459,8 @@ FUNCTIONS = {
     "sort_by_label_desc": lambda ev, e, t, q: ev.eval(e.args[0], t, q),
     "histogram_quantile": histogram_quantile,
     "histogram_fraction": histogram_fraction,
-    "max_of": lambda ev, e, t, q: both(ev, e, t, q, max),
-    "min_of": lambda ev, e, t, q: both(ev, e, t, q, min),
+    "max_of": lambda ev, e, t, q: both(ev, e, t, q, greater),
+    "min_of": lambda ev, e, t, q: both(ev, e, t, q, lesser),
     "start": lambda ev, e, t, q: q.start / 1000,
     "end": lambda ev, e, t, q: q.end / 1000,
     "step": lambda ev, e, t, q: q.step / 1000,
@@ -464,4 +470,4 @@ FUNCTIONS = {
 
 def both(ev, expr, t, q, choose):
     a, b = (ev.eval(arg, t, q) for arg in expr.args)
-    return math.nan if math.isnan(a) or math.isnan(b) else choose(a, b)
+    return choose(a, b)

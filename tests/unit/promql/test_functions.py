@@ -103,8 +103,8 @@ def test_the_values_of(engine, query, at_s, expected):
 @pytest.mark.parametrize(
     ("query", "order"),
     [
-        ("sort(s)", "cadbe"),
-        ("sort_desc(s)", "dacbe"),
+        ("sort(s)", "cadeb"),
+        ("sort_desc(s)", "daceb"),
         ("topk(4, s)", "dacb"),
         ("bottomk(4, s)", "cadb"),
         ("sort_by_label(s, 'i')", "abcde"),
@@ -201,3 +201,63 @@ def test_sorting_a_range_is_noted(engine):
 
     text = "sort is ineffective for range queries since results are always ordered by labels"
     assert result.warnings == [f"PromQL warning: {text} (1:5)"]
+
+
+@pytest.mark.parametrize(
+    ("query", "value"),
+    [
+        ("clamp_max(vector(NaN), -Inf)", -INF),
+        ("clamp_min(vector(NaN), Inf)", INF),
+        ("clamp(vector(NaN), 0, 1)", NAN),
+        ("vector(max_of(NaN, Inf))", INF),
+        ("vector(min_of(-Inf, NaN))", -INF),
+        ("vector(max_of(-0, 0))", 0.0),
+        ("vector(min_of(0, -0))", -0.0),
+    ],
+)
+def test_extremes_are_those_of_go(engine, query, value):
+    assert same(vector(engine.instant(query, 0))[()], value)
+
+
+@pytest.mark.parametrize(
+    ("selector", "stated"),
+    [
+        ('nope{a="1", b="2"}', {"a": "1", "b": "2"}),
+        ('nope{a="1", a="1"}', {}),
+        ('nope{a="1", a!="2"}', {}),
+        ('nope{a!="2", a="1"}', {"a": "1"}),
+        ('nope{a=~"1", b=""}', {}),
+        ('{__name__="nope", a="1"}', {"a": "1"}),
+    ],
+)
+def test_absence_states_what_comes_first_and_alone(engine, selector, stated):
+    expected = {tuple(stated.items()): 1.0}
+
+    assert vector(engine.instant(f"absent({selector})", 0)) == expected
+    assert vector(engine.instant(f"absent_over_time({selector}[1m])", 0)) == expected
+
+
+def test_bounds_of_buckets_are_read_as_go_reads_floats():
+    bounds = {"017": 2.0, "1_000": 4.0, "0x1p10": 6.0, "+Inf": 8.0}
+    bad = {"0x10": 1.0, "1e999": 1.0, " 1": 1.0, "+nan": 1.0}
+    buckets = {labels("b_bucket", le=bound): [count] for bound, count in (bounds | bad).items()}
+    engine = engine_of(buckets)
+
+    result = engine.instant("histogram_quantile(0.25, b_bucket)", 0)
+
+    assert vector(result) == {(): 17.0}
+    assert sorted(text.split('"')[3] for text in result.warnings) == sorted(bad)
+
+
+def test_a_factor_is_wrong_only_where_there_is_something_to_smooth(engine):
+    query = "double_exponential_smoothing(gap[10s], 0.5, scalar(vector(2)))"
+
+    assert vector(engine.instant(query, 25_000)) == {}
+    with pytest.raises(QueryError, match="invalid trend factor. Expected: 0 < tf < 1, got: 2.0000"):
+        engine.instant(query, 30_000)
+
+
+def test_what_is_noted_of_a_subquery_is_at_the_start(engine):
+    infos = engine.instant("sum(rate(m[1m:10s]))", 30_000).infos
+
+    assert [text.rsplit(" ", 1)[1] for text in infos] == ["(1:1)"]

@@ -518,3 +518,10 @@ def test_a_long_flat_query_is_parsed_at_once(query):
 
     assert len(query) > 90_000
     assert time.perf_counter() - start < 5  # 0.1 to 0.7 s on two busy cores
+
+
+def test_matchers_stay_in_their_order_which_makes_no_difference_to_equality():
+    tree = parse('{b!="2", a="1"}')
+
+    assert [matcher.name for matcher in tree.matchers] == ["b", "a"]
+    assert tree == parse('{a="1", b!="2"}') != parse('{a="1"}')

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from varve.promql.context import Evaluation
+from varve.promql.operators import greatest, least
 from varve.promql.plan.nodes import FunctionCall
 from varve.promql.values import Float64s, Matrix, Scalar, Steps
 
@@ -37,7 +38,7 @@ def _clamped(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
         low = ev.scalar(node.args[1], steps)
     else:
         high = ev.scalar(node.args[1], steps)
-    values = np.maximum(low, np.minimum(high, matrix.values))
+    values = greatest(low, least(high, matrix.values))
     return matrix.with_values(values, matrix.floats() & ~(high < low))
 
 
@@ -52,9 +53,9 @@ def _round(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
 
 
 def _of_two(ev: Evaluation, node: FunctionCall, steps: Steps) -> Scalar:
-    choose = np.maximum if node.func == "max_of" else np.minimum
+    choose = greatest if node.func == "max_of" else least
     left, right = ev.scalar(node.args[0], steps), ev.scalar(node.args[1], steps)
-    return choose(left, right)
+    return cast(Scalar, choose(left, right))
 
 
 _ELEMENTWISE: dict[str, Elementwise] = {

@@ -40,43 +40,59 @@ def _is_leap(year: Days) -> npt.NDArray[np.bool_]:
     return (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
 
 
+_LEAST_SECOND = -9_223_372_028_741_760_000
+"""Go's calendar begins here. What is before, NaN too, is 2**64 s later in it."""
+
+
+def _days_and_seconds(seconds: Days) -> tuple[Days, Days]:
+    """(days since 1970-01-01, seconds of the day)."""
+    days, rest = np.divmod(seconds, 86_400)
+    for index in np.argwhere(seconds < _LEAST_SECOND):
+        place = tuple(index)
+        days[place], rest[place] = divmod(int(seconds[place]) + 2**64, 86_400)
+    return days, rest
+
+
 _LENGTHS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 _BEFORE = np.cumsum(_LENGTHS) - _LENGTHS
 
 
-def _days_in_month(seconds: Days) -> Days:
-    year, month, _ = _civil(seconds // 86_400)
+def _days_in_month(days: Days) -> Days:
+    year, month, _ = _civil(days)
     return _LENGTHS[month] + ((month == 2) & _is_leap(year))
 
 
-def _day_of_year(seconds: Days) -> Days:
-    year, month, day = _civil(seconds // 86_400)
+def _day_of_year(days: Days) -> Days:
+    year, month, day = _civil(days)
     return _BEFORE[month] + day + ((month > 2) & _is_leap(year))
 
 
-_PARTS: dict[str, Callable[[Days], Days]] = {
-    "year": lambda seconds: _civil(seconds // 86_400)[0],
-    "month": lambda seconds: _civil(seconds // 86_400)[1],
-    "day_of_month": lambda seconds: _civil(seconds // 86_400)[2],
-    "day_of_week": lambda seconds: (seconds // 86_400 + 4) % 7,
-    "day_of_year": _day_of_year,
-    "days_in_month": _days_in_month,
-    "hour": lambda seconds: seconds // 3_600 % 24,
-    "minute": lambda seconds: seconds // 60 % 60,
+Part = Callable[[Days, Days], Days]
+
+_PARTS: dict[str, Part] = {
+    "year": lambda days, _: _civil(days)[0],
+    "month": lambda days, _: _civil(days)[1],
+    "day_of_month": lambda days, _: _civil(days)[2],
+    "day_of_week": lambda days, _: (days + 4) % 7,
+    "day_of_year": lambda days, _: _day_of_year(days),
+    "days_in_month": lambda days, _: _days_in_month(days),
+    "hour": lambda _, seconds: seconds // 3_600,
+    "minute": lambda _, seconds: seconds // 60 % 60,
 }
 
 
-def _part(part: Callable[[Days], Days], ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
+def _part(part: Part, ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     if not node.args:
         # Whole seconds, cut towards zero as the samples are.
         seconds = np.trunc(steps.times / 1000).astype(np.int64)
-        values = part(seconds).astype(np.float64).reshape(1, -1)
+        values = part(*_days_and_seconds(seconds)).astype(np.float64).reshape(1, -1)
         present = np.ones((1, steps.count), dtype=np.bool_)
         return Matrix(LabelTable.empty_sets(), values, present, np.zeros(1, dtype=np.bool_))
     matrix = ev.matrix(node.args[0], steps)
     with np.errstate(invalid="ignore"):
         seconds = np.trunc(matrix.values).astype(np.int64)
-    return matrix.with_values(part(seconds).astype(np.float64), matrix.floats())
+    values = part(*_days_and_seconds(seconds)).astype(np.float64)
+    return matrix.with_values(values, matrix.floats())
 
 
 FUNCTIONS: dict[str, Callable[[Evaluation, FunctionCall, Steps], Any]] = {

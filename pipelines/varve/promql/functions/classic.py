@@ -21,7 +21,7 @@ from varve.promql.histogram_values import fraction, quantile
 from varve.promql.histograms import FloatHistogram
 from varve.promql.kernels.buckets import bucket_fractions, bucket_quantiles
 from varve.promql.labels import BUCKET_LABEL, LabelTable, concatenate, joint_numbers
-from varve.promql.literals import parse_number
+from varve.promql.literals import parse_float
 from varve.promql.plan.nodes import FunctionCall, Text
 from varve.promql.values import Bools, Float64s, Int64s, Matrix, Scalar, Steps
 
@@ -69,7 +69,7 @@ def layout(table: LabelTable) -> Layout:
 
 def _bound(text: str) -> float | None:
     try:
-        return parse_number(text)
+        return parse_float(text)
     except ValueError:
         return None
 

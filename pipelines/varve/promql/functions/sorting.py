@@ -25,8 +25,12 @@ def _by_value(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
         return matrix
     matrix = matrix.select(matrix.present[:, 0])
     values = matrix.values[:, 0]
-    keys = -values if node.func == "sort_desc" else values
-    return matrix.take(np.lexsort((keys, np.isnan(values))).astype(np.int64))
+    is_nan = np.isnan(values)
+    keys = np.where(is_nan, 0.0, -values if node.func == "sort_desc" else values)
+    # Upstream's sort puts each NaN it meets before the others.
+    places = np.arange(matrix.series)
+    places = np.where(is_nan, -places, places)
+    return matrix.take(np.lexsort((places, keys, is_nan)).astype(np.int64))
 
 
 def _by_label(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:

@@ -281,11 +281,13 @@ def _call_node(call: ast.Call, args: list[Node]) -> Node:
     for i, arg in enumerate(args):
         source = arg.expr if isinstance(arg, nodes.Invariant) else arg
         if isinstance(source, nodes.RangeSelect | nodes.SubquerySelect):
+            # Upstream knows no position of a subquery that is evaluated.
+            is_subquery = i == 0 and isinstance(source, nodes.SubquerySelect)
             return nodes.RangeCall(
                 call.func,
                 source,
                 (*args[:i], *args[i + 1 :]),
-                spans[0],
+                ast.NOWHERE if is_subquery else spans[0],
                 span=call.span,
             )
     return nodes.FunctionCall(

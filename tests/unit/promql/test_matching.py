@@ -1,0 +1,178 @@
+"""Vector matching against its specification, pair by pair."""
+
+import re
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.promql.asking import engine_of, vector
+from varve.promql.errors import QueryError
+
+values = st.sampled_from(["", "1", "2"])
+label_sets = st.fixed_dictionaries({"x": values, "y": values, "z": values})
+sides = st.lists(label_sets, max_size=4, unique_by=lambda found: tuple(sorted(found.items())))
+names = st.lists(st.sampled_from("xyz"), max_size=2, unique=True)
+groups = st.sampled_from(["", "group_left", "group_right"])
+fills = st.sampled_from(["", "fill", "fill_left", "fill_right"])
+
+DUPLICATE = "found duplicate series for the match group {} on the {} hand-side of the operation: "
+ONE_TO_ONE = (
+    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
+)
+GROUPED = "multiple matches for labels: grouping labels must ensure unique matches"
+
+
+class Refused(Exception):
+    """What the specification calls an error, by its text."""
+
+
+def engine_with(left, right):
+    series = {}
+    for name, side, base in (("a", left, 10.0), ("b", right, 1.0)):
+        for i, found in enumerate(side):
+            key = {"__name__": name} | {k: v for k, v in found.items() if v}
+            series[tuple(sorted(key.items()))] = [base * (i + 1)]
+    return engine_of(series)
+
+
+def matched(found, labels, *, on):
+    """The labels that are matched on."""
+    return tuple(sorted((k, v) for k, v in found.items() if v and (k in labels) == on))
+
+
+def specified(left, right, labels, *, on, group="", include=(), fill_left=None, fill_right=None):
+    """The sums of the pairs: {labels: value}. Raises Refused."""
+    many = [(found, 10.0 * (i + 1)) for i, found in enumerate(left)]
+    one = [(found, 1.0 * (i + 1)) for i, found in enumerate(right)]
+    fill_one, fill_many = fill_right, fill_left
+    if group == "group_right":
+        many, one, fill_one, fill_many = one, many, fill_left, fill_right
+    if not (many and one) and (not (many or one) or fill_left is fill_right is None):
+        return {}
+    partners = {}
+    for found, value in one:
+        key = matched(found, labels, on=on)
+        if key in partners:
+            raise Refused("found duplicate series")
+        partners[key] = found, value
+    keyed = [(matched(found, labels, on=on), found, value) for found, value in many]
+    if fill_one is not None:
+        filled = {key: (dict(key), fill_one) for key, _, _ in keyed if key not in partners}
+    else:
+        filled = {}
+    pairs, seen = {}, set()
+    for key, found, value in keyed:
+        if key not in partners and key not in filled:
+            continue
+        other, addend = partners.get(key) or filled[key]
+        result = shown(found if group else dict(key), other, include)
+        if not group and key in seen:
+            raise Refused(ONE_TO_ONE)
+        if group and result in pairs:
+            raise Refused(GROUPED)
+        seen.add(key)
+        pairs[result] = value + addend
+    for key, (other, addend) in partners.items():
+        if fill_many is not None and key not in seen:
+            pairs[shown(dict(key), other, include)] = fill_many + addend
+    return pairs
+
+
+def shown(found, other, include):
+    """The labels of a result: those included come from the other side, or go."""
+    result = found | {name: other.get(name, "") for name in include}
+    return tuple(sorted((k, v) for k, v in result.items() if v))
+
+
+@settings(deadline=None, max_examples=400)
+@given(sides, sides, names, st.booleans(), groups, st.sampled_from(["", "x", "z"]), fills)
+def test_pairs_are_those_of_the_specification(left, right, labels, on, group, include, fill):
+    if include in labels and on:
+        include = ""
+    query = f"a + {'on' if on else 'ignoring'}({','.join(labels)})"
+    query += f" {group}({include})" if group else ""
+    query += f" {fill}(100)" if fill else ""
+    query += " b"
+    given_fills = {
+        "fill_left": 100.0 if fill in ("fill", "fill_left") else None,
+        "fill_right": 100.0 if fill in ("fill", "fill_right") else None,
+    }
+    included = (include,) if group and include else ()
+    try:
+        expected = specified(
+            left, right, labels, on=on, group=group, include=included, **given_fills
+        )
+    except Refused as refused:
+        expected = str(refused)
+
+    try:
+        found = vector(engine_with(left, right).instant(query, 0))
+    except QueryError as error:
+        found = str(error)
+
+    if isinstance(expected, str):
+        assert isinstance(found, str), (query, expected, found)
+        assert found.startswith(expected), query
+    else:
+        assert found == expected, query
+
+
+@settings(deadline=None, max_examples=200)
+@given(sides, sides, names, st.booleans())
+def test_set_operators_keep_series_by_their_match(left, right, labels, on):
+    engine = engine_with(left, right)
+    modifier = f"{'on' if on else 'ignoring'}({','.join(labels)})"
+
+    def series(name, found):
+        return tuple(sorted({"__name__": name, **{k: v for k, v in found.items() if v}}.items()))
+
+    def keys(side):
+        return {matched(found, labels, on=on) for found in side}
+
+    both = {series("a", f) for f in left if matched(f, labels, on=on) in keys(right)}
+    added = {series("b", f) for f in right if matched(f, labels, on=on) not in keys(left)}
+    mine = {series("a", f) for f in left}
+
+    assert vector(engine.instant(f"a and {modifier} b", 0)).keys() == both
+    assert vector(engine.instant(f"a unless {modifier} b", 0)).keys() == mine - both
+    assert vector(engine.instant(f"a or {modifier} b", 0)).keys() == mine | added
+
+
+def test_duplicates_are_shown_with_their_group_and_side():
+    engine = engine_with([{"x": "1"}], [{"x": "1", "y": "1"}, {"x": "1", "y": "2"}])
+    listed = '[{__name__="b", x="1", y="2"}, {__name__="b", x="1", y="1"}]'
+
+    for query, side in (("a + on(x) b", "right"), ("b + on(x) group_right a", "left")):
+        try:
+            engine.instant(query, 0)
+        except QueryError as error:
+            text = str(error)
+        assert text == (
+            DUPLICATE.format('{x="1"}', side)
+            + listed
+            + ";many-to-many matching not allowed: matching labels must be unique on one side"
+        )
+
+
+def test_equal_results_of_one_step_may_still_be_aggregated():
+    engine = engine_of({(("__name__", name),): [1.0] for name in ("a", "b")})
+    query = '{__name__=~"a|b"} + on(__name__) {__name__=~"a|b"}'
+
+    assert vector(engine.instant(f"sum({query})", 0)) == {(): 4.0}
+    try:
+        found = vector(engine.instant(query, 0))
+    except QueryError as error:
+        found = str(error)
+    assert found == "vector cannot contain metrics with the same labelset"
+
+
+def test_comparisons_keep_the_left_value_whichever_side_is_many():
+    engine = engine_with([{"x": "1"}], [{"x": "1", "y": "1"}, {"x": "1", "y": "2"}])
+
+    kept = vector(engine.instant("a > on(x) group_right b", 0))
+    judged = vector(engine.instant("a < bool on(x) group_right b", 0))
+
+    assert set(kept.values()) == {10.0}
+    assert set(judged.values()) == {0.0}
+    assert all(re.match("[xy]", name) for key in judged for name, _ in key), "names go with bool"
+    assert len(kept) == len(judged) == 2
