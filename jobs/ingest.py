@@ -9,10 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from varve.services.logs import configure_logging
-from varve.services.streams import ingest_plans, run_queries, start_ingest
+from varve.services.instruments import Instruments
+from varve.services.logs import configure_for
+from varve.services.streams import ingest_plans, run_job, start_ingest
 from varve.settings import load
-from varve.spark.session import session
 
 
 def main() -> int:
@@ -23,10 +23,13 @@ def main() -> int:
         "--available-now", action="store_true", help="store what Kafka has, then end"
     )
     args = parser.parse_args()
-    configure_logging()
     settings, _ = load(args.config)
-    plans = ingest_plans(settings, args.query, available_now=args.available_now)
-    return run_queries(session("varve-ingest"), [start_ingest(plan) for plan in plans])
+    configure_for(settings)
+    instruments = Instruments()
+    plans = instruments.on_ingest(
+        ingest_plans(settings, args.query, available_now=args.available_now)
+    )
+    return run_job("varve-ingest", settings, [start_ingest(plan) for plan in plans], instruments)
 
 
 if __name__ == "__main__":

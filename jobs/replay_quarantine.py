@@ -16,7 +16,7 @@ from varve.ingest.reasons import Reason
 from varve.ingest.registry import Registry
 from varve.ingest.replay import Selection, replay
 from varve.model.clock import SystemClock
-from varve.services.logs import configure_logging
+from varve.services.logs import configure_for
 from varve.services.streams import ingest_plans
 from varve.settings import load
 from varve.spark.ingest import task_plan
@@ -30,8 +30,8 @@ def main() -> int:
     parser.add_argument("--since", type=_ms, default=-1, help="refused after this time, RFC 3339")
     parser.add_argument("--until", type=_ms, default=(1 << 63) - 1, help="and up to this one")
     args = parser.parse_args()
-    configure_logging()
     settings, _ = load(args.config)
+    configure_for(settings)
     selection = Selection(frozenset(map(Reason, args.reason)), args.since, args.until)
     for plan in ingest_plans(settings, args.query):
         registry, now_ms = Registry(plan.store, plan.scratch), SystemClock().now_ms()

@@ -9,9 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from varve.services.streams import rollup_plan, run_queries, start_rollup
+from varve.services.instruments import Instruments
+from varve.services.logs import configure_for
+from varve.services.streams import rollup_plan, run_job, start_rollup
 from varve.settings import load
-from varve.spark.session import session
 
 
 def main() -> int:
@@ -19,7 +20,10 @@ def main() -> int:
     parser.add_argument("--config", type=Path, help="settings (TOML)")
     args = parser.parse_args()
     settings, _ = load(args.config)
-    return run_queries(session("varve-rollup"), [start_rollup(rollup_plan(settings))])
+    configure_for(settings)
+    instruments = Instruments()
+    plan = instruments.on_rollup(rollup_plan(settings))
+    return run_job("varve-rollup", settings, [start_rollup(plan)], instruments)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 import itertools
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -29,6 +30,8 @@ from varve.model.errors import NeedsOperator
 from varve.model.resources import conf_dir
 
 ENV_PREFIX = "VARVE_"
+_SECRET = re.compile(r"password|passwd|secret|token|jaas|credential|key", re.IGNORECASE)
+_QUOTED = re.compile(r"""password\s*=\s*["']([^"']+)["']""")
 # Read before the tree exists: where the file is.
 CONFIG_ENV = "VARVE_CONFIG"
 
@@ -138,13 +141,13 @@ class Ingest(Section):
     files stay narrow. 2 h: longer than most outages of a producer."""
     complete_every_s: float = Field(2.0, gt=0)
     """Seconds between notes of how far input is complete. 2, as often as batches are stored."""
-    on_expired_offsets: str = Field("stop", pattern="^(stop|count)$")
-    """stop: when Kafka has dropped offsets not yet stored, stop and say so. count: go on, and note
-    the gap in the commit."""
     scratch: str = ""
     """Folder on every machine for its index of known series, 12 bytes each, which all processes
     there share. Empty: _known beside tables on local disk, else varve-<user> in the temporary
     folder."""
+    on_expired_offsets: str = Field("stop", pattern="^(stop|count)$")
+    """stop: when Kafka has dropped offsets not yet stored, stop and say so. count: go on, and note
+    the gap in the commit."""
 
 
 class Rollup(Section):
@@ -235,6 +238,27 @@ class Supervision(Section):
     be opened in an editor."""
 
 
+class Telemetry(Section):
+    host: str = "127.0.0.1"
+    """Address that streams, jobs and `varve up` serve /metrics on. Loopback: it has no
+    authentication. The query service serves its own on query.port."""
+    port: int = Field(9691, ge=0, le=65535)
+    """Port of the streams, and of each job. 9691, next to the query service. 0: any that is free;
+    the log and the status file name it."""
+    up_port: int = Field(9692, ge=0, le=65535)
+    """Port of `varve up` itself: whether its components run. 0: any that is free."""
+    collected: bool = True
+    """Whether the collector sends these metrics through Kafka into Varve, as any others."""
+
+
+class Logs(Section):
+    format: Literal["text", "json"] = "text"
+    """text: lines for people. json: one object a line, with ts, level, logger, message and what
+    belongs to it."""
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """What is logged: this and worse. INFO: a line a batch."""
+
+
 class Settings(Section):
     home: Path = Path(".varve")
     """Folder of everything `varve up` keeps: tables, broker, logs."""
@@ -248,6 +272,8 @@ class Settings(Section):
     collector: Collector = Collector()
     demo: Demo = Demo()
     supervision: Supervision = Supervision()
+    telemetry: Telemetry = Telemetry()
+    logs: Logs = Logs()
 
     def ingest_queries(self) -> dict[str, str]:
         """Name and topic of each ingest query."""
@@ -258,6 +284,15 @@ class Settings(Section):
 
     def storage_options(self) -> dict[str, str]:
         return {k: v.get_secret_value() for k, v in self.storage.options.items()}
+
+    def secrets(self) -> tuple[str, ...]:
+        """Values that no log may show: passwords, keys, tokens, by the names of their options."""
+        options = {**self.kafka.client_options(), **self.storage_options()}
+        found = {v for k, v in options.items() if _SECRET.search(k)}
+        # A password is also known by itself, apart from the line that gives it to Kafka.
+        found |= {word for text in found for word in _QUOTED.findall(text)}
+        # Shorter ones would take words out of every line, and are no secrets.
+        return tuple(sorted((v for v in found if len(v) > 3), key=len, reverse=True))
 
 
 def load(

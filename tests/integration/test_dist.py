@@ -155,7 +155,7 @@ def test_ingest_and_rollup_run_by_spark_submit_from_an_empty_directory(submit_ho
     config.write_text(
         f'[kafka]\nbootstrap_servers = "{kafka_broker.bootstrap_servers}"\n'
         '[kafka.topics]\nraw = "dist-raw"\ncritical = "dist-critical"\n'
-        f'[storage]\nroot = "{tables}"\n'
+        f'[storage]\nroot = "{tables}"\n[telemetry]\nport = 0\n'
     )
 
     with submitted(submit_host, "ingest.py", "--config", "varve.toml", "--available-now") as ingest:

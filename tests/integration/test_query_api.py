@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 
@@ -310,8 +311,17 @@ def test_its_own_metrics_count_what_it_answered(client):
     text = client.get("/metrics").text
 
     assert 'varve_query_requests_total{route="query",status="400"}' in text
-    assert f"varve_query_complete_until_seconds {NOW_MS / 1000:.6g}"[:40] in text
+    complete = re.search(r"^varve_query_complete_timestamp_seconds (\S+)$", text, re.MULTILINE)
+    assert float(complete[1]) == NOW_MS / 1000
     assert "varve_query_series 6.0" in text
+
+
+def test_its_metrics_have_units_for_who_asks_for_openmetrics(client):
+    page = client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+
+    assert page.headers["content-type"].startswith("application/openmetrics-text")
+    assert "# UNIT varve_query_request_duration_seconds seconds" in page.text
+    assert page.text.endswith("# EOF\n")
 
 
 def test_the_page_asks_nobody_but_this_service(client):

@@ -6,6 +6,7 @@ Work runs in threads; the event loop only waits. Nothing is written.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -23,12 +24,13 @@ from varve.api import catalogue
 from varve.api.answers import failure, success
 from varve.api.evaluation import Answer, Options, format_query, instant, parse_query, range_
 from varve.api.parameters import Parameters, parameters
-from varve.api.telemetry import Telemetry
 from varve.api.view import View
 from varve.model.clock import Clock
 from varve.model.errors import BadRequest
 from varve.promql.cursor import ParseError
 from varve.promql.errors import QueryError
+from varve.telemetry.metrics import QueryMetrics
+from varve.telemetry.registry import Telemetry
 
 STATIC = Path(__file__).parent / "static"
 # How soon a query notices that nobody waits for its answer any more.
@@ -56,7 +58,7 @@ class Service:
     clock: Clock
     view: Callable[[], View | None]
     state: Callable[[], str]
-    telemetry: Telemetry = field(default_factory=Telemetry)
+    metrics: QueryMetrics = field(default_factory=lambda: QueryMetrics(Telemetry()))
     threads: int = 4
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -106,9 +108,9 @@ class _Api:
                 response = await self._respond(request, work)
                 status = response.status_code
             finally:
-                telemetry = self._service.telemetry
-                telemetry.requests.labels(route, status).inc()
-                telemetry.seconds.labels(route).observe(time.monotonic() - start)
+                metrics = self._service.metrics
+                metrics.requests.labels(route, status).inc()
+                metrics.seconds.labels(route).observe(time.monotonic() - start)
             return response
 
         return handle
@@ -127,16 +129,17 @@ class _Api:
             return PlainTextResponse(f"Varve is not ready: {state}\n", 503)
         return PlainTextResponse("Varve is ready.\n")
 
-    async def metrics(self, _: Request) -> Response:
-        telemetry, view = self._service.telemetry, self._service.view()
+    async def metrics(self, request: Request) -> Response:
+        metrics, view = self._service.metrics, self._service.view()
         if view is not None:
-            telemetry.series.set(view.index.size)
-            telemetry.cached_bytes.set(view.cached_bytes)
-            telemetry.complete_until.set((view.provenance.complete_until_ms or 0) / 1000)
+            metrics.series.set(view.index.size)
+            metrics.cached_bytes.set(view.cached_bytes)
+            complete_ms = view.provenance.complete_until_ms
+            metrics.complete.set(math.nan if complete_ms is None else complete_ms / 1000)
             for table, version in view.provenance.versions.items():
-                telemetry.version.labels(table).set(version)
-        text = telemetry.exposition()
-        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+                metrics.version.labels(table).set(version)
+        text, content_type = metrics.telemetry.page(request.headers.get("accept", ""))
+        return Response(text, headers={"Content-Type": content_type})
 
     async def _respond(self, request: Request, work: Work) -> Response:
         view = self._service.view()
@@ -173,7 +176,7 @@ class _Api:
             return failure(request, "bad_data", text, position=span)
         except QueryError as err:
             return failure(request, err.error_type, str(err))
-        self._service.telemetry.samples.inc(answer.samples)
+        self._service.metrics.samples.inc(answer.samples)
         return success(request, answer.data, view.provenance, answer.warnings, answer.infos)
 
 

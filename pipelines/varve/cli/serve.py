@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-from varve.services.logs import configure_logging
+from varve.services.logs import configure_for
 from varve.settings import Settings
 
 # Service, module with `run(settings) -> exit status`, one line.
@@ -33,6 +33,6 @@ example:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    configure_logging()
+    configure_for(settings)
     module = next(module for name, module, _ in SERVICES if name == args.service)
     return int(importlib.import_module(module).run(settings))

@@ -11,12 +11,13 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
-from varve.client import Sample, SeriesDefinition, define
-from varve.model.identity import MetricType
+from varve.client import Sample
+from varve.collectors.readings import Family, Reading, Target
+from varve.collectors.readings import counter as _counter
+from varve.collectors.readings import gauge as _gauge
 
 JOB = "node"
 
@@ -50,53 +51,27 @@ _OTHER_MOUNTS = re.compile(
 _OTHER_DISKS = re.compile(r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
 
 
-class Family(NamedTuple):
-    """A metric: every series of it shares these."""
-
-    metric: str
-    type: MetricType
-    unit: str
-    help: str
-
-
-class Reading(NamedTuple):
-    family: Family
-    labels: dict[str, str]
-    value: float
-
-
 Source = Callable[[], Iterator[Reading]]
 
 
 class HostCollector:
-    """Reads the machine. Remembers which series there were, to mark those that end."""
+    """Reads the machine."""
 
     def __init__(self, instance: str, sources: dict[str, Source] | None = None) -> None:
         """sources: by node_exporter's collector names; those of this machine by default."""
-        self._labels = {"job": JOB, "instance": instance}
+        self._target = Target(JOB, instance)
         self._sources = SOURCES if sources is None else sources
-        self._definitions: dict[tuple[str, ...], SeriesDefinition] = {}
-        self._living: dict[int, SeriesDefinition] = {}
 
     def scrape(self, ts_ms: int) -> list[Sample]:
         """One sample of every series, all at ts_ms, and a marker for each that is gone.
 
         A source that fails says so in node_scrape_collector_success, and its series end.
         """
-        readings = [*self._read(), Reading(_UP, {}, 1.0)]
-        # Only the last scrape's are kept: interfaces of containers come and go without end.
-        self._definitions = {_key(r): self._define(r) for r in readings}
-        samples = [Sample(self._definitions[_key(r)], ts_ms, r.value) for r in readings]
-        living = {s.series.series_id: s.series for s in samples}
-        ended = [Sample(s, ts_ms, None) for i, s in self._living.items() if i not in living]
-        self._living = living
-        return samples + ended
+        return self._target.samples([*self._read(), Reading(_UP, {}, 1.0)], ts_ms)
 
     def end(self, ts_ms: int) -> list[Sample]:
         """A staleness marker for every living series: nobody measures from here on."""
-        markers = [Sample(series, ts_ms, None) for series in self._living.values()]
-        self._living = {}
-        return markers
+        return self._target.end(ts_ms)
 
     def _read(self) -> Iterator[Reading]:
         for name, source in self._sources.items():
@@ -109,27 +84,6 @@ class HostCollector:
             labels = {"collector": name}
             yield Reading(_DURATION, labels, time.perf_counter() - began)
             yield Reading(_SUCCESS, labels, success)
-
-    def _define(self, reading: Reading) -> SeriesDefinition:
-        known = self._definitions.get(_key(reading))
-        if known is not None:
-            return known
-        metric, kind, unit, text = reading.family
-        return define(
-            metric, reading.labels | self._labels, metric_type=kind, unit=unit, help_text=text
-        )
-
-
-def _key(reading: Reading) -> tuple[str, ...]:
-    return reading.family.metric, *reading.labels.values()
-
-
-def _gauge(metric: str, unit: str, text: str) -> Family:
-    return Family(metric, "gauge", unit, text)
-
-
-def _counter(metric: str, unit: str, text: str) -> Family:
-    return Family(metric, "counter", unit, text)
 
 
 _UP = _gauge("up", "", "1 while the target can be measured.")
@@ -313,11 +267,6 @@ def _uname() -> Iterator[Reading]:
     }
     yield Reading(_UNAME, labels, 1.0)
 
-
-LOST = _counter(
-    "varve_collector_samples_lost_total", "", "Samples of this collector that never reached Kafka."
-)
-"""For a source of whoever sends: a loss is seen where the data is."""
 
 SOURCES: dict[str, Source] = {
     "cpu": _cpu,

@@ -102,6 +102,11 @@ class BatchCommitter:
             self._commit_rejects(number, refused)
             return accounting
 
+    def state(self) -> tuple[dict[Partition, int], int | None]:
+        """Next offset to read of each partition, and up to when input is complete (ms)."""
+        with self._lock:
+            return self._positions(), self._samples.position(complete(self.query))
+
     def _next_number(self, last: int | None) -> int:
         """Above those of samples and of quarantine: either may have been restored without the
         other.
@@ -161,8 +166,11 @@ def _accounting(
         "offsets": {f"{p.topic}-{p.number}": [r.start, r.end] for p, r in ranges.items()},
         "gaps": {f"{p.topic}-{p.number}": [r.start, r.end] for p, r in gaps.items()},
         "messages": sum(o.messages for o in outcomes),
+        "bytes": sum(o.bytes for o in outcomes),
         "in": sum(o.received for o in outcomes),
         "stored": sum(o.stored for o in outcomes),
         "merged": sum(o.merged for o in outcomes),
         "rejected": dict(rejected),
+        "files": sum(len(o.files) + len(o.quarantine) for o in outcomes),
+        "written_bytes": sum(f.size for o in outcomes for f in (*o.files, *o.quarantine)),
     }

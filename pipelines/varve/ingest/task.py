@@ -95,9 +95,12 @@ class Message:
 
 @dataclass
 class Outcome:
-    """What a task did. received = stored + merged + the sum of rejected."""
+    """What a task did. received = stored + merged + the sum of rejected. bytes: of the messages'
+    values.
+    """
 
     messages: int = 0
+    bytes: int = 0
     received: int = 0
     stored: int = 0
     merged: int = 0
@@ -160,6 +163,7 @@ class _Task:
 
     def take(self, message: Message) -> None:
         self.outcome.messages += 1
+        self.outcome.bytes += len(message.value or b"")
         self._partitions.add((message.topic, message.partition))
         only_defines = message.topic in self._plan.definition_topics
         decode = _decoder.definitions if only_defines else _decoder.samples

@@ -88,6 +88,17 @@ class Work:
     """There is more to do at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class TierState:
+    """How far a tier is. frontier_ms: None before its first commit. pending: windows touched by
+    late rows and not repaired. behind: versions of the table below since `source:`.
+    """
+
+    frontier_ms: int | None
+    pending: int
+    behind: int
+
+
 @dataclass(slots=True)
 class _Memory:
     """What a worker knows besides the tables, all of it derived from them. turn: of the commit it
@@ -115,6 +126,10 @@ class TierWorker:
         self._notes = RepairNotes(plan.store, plan.tier)
         self._memory: _Memory | None = None
         self.recover()
+
+    @property
+    def tier(self) -> Tier:
+        return self._plan.tier
 
     def recover(self) -> None:
         """Forgets what is in memory, for the next plan to derive from the tables, and completes
@@ -149,6 +164,16 @@ class TierWorker:
             return self._repair(source, memory, now_ms, more=open_ is not None)
         return self._mark(source, memory)
 
+    def state(self) -> TierState:
+        """As of the last plan or commit."""
+        name, seen = self._plan.tier.name, self._source.snapshot.version
+        marked = self._target.position(source_id(name))
+        return TierState(
+            self._target.position(frontier_id(name)),
+            len(self._memory.pending) if self._memory else 0,
+            seen - (-1 if marked is None else marked),
+        )
+
     def commit(self, work: Work, files: Sequence[NewFile]) -> dict[str, Any]:
         """Commits the rows of a work and moves the tier's positions; returns its accounting.
 
@@ -164,6 +189,7 @@ class TierWorker:
             VERSION_KEY: work.version,
             "rows": sum(f.rows for f in files),
             "files": len(files),
+            "written_bytes": sum(f.size for f in files),
             "closed": _pair(work.closed) if work.closed else None,
             SETTLED_KEY: [_pair(w) for w in work.settled],
             "repaired": len(work.repaired.keys),

@@ -1,33 +1,111 @@
-"""Logs of the components: one format for all, files that do not grow without end."""
+"""Logs of the components: one format for all, files that do not grow without end.
+
+What belongs to a line besides its words goes along as `extra={"fields": {...}}`: after the words in
+text, as keys of their own in JSON.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Collection
 from pathlib import Path
+from typing import Literal
+
+from varve.settings import Settings
 
 _FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)-5s %(name)s %(message)s"
+_TIME = "%Y-%m-%dT%H:%M:%S"
+_HIDDEN = "***"
 _REMEMBERED = 60
 _ERROR = re.compile(r"\b\w*(Error|Exception|ERROR|FATAL)\b")
 KEPT = 3
 """Older files of a log: NAME.log.1 is the youngest."""
 
 
-def configure_logging(level: int = logging.INFO) -> None:
-    """This process's log to standard error, which `varve up` writes to the component's file."""
-    formatter = logging.Formatter(_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
+LogFormat = Literal["text", "json"]
+
+
+def configure_logging(
+    level: int = logging.INFO, form: LogFormat = "text", secrets: Collection[str] = ()
+) -> None:
+    """This process's log to standard error, which `varve up` writes to the component's file.
+
+    secrets: texts that a line shows as ***, whoever wrote it.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
+    handler.setFormatter(_Json(secrets) if form == "json" else _Text(secrets))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     for chatty in ("kafka", "py4j", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     handler.addFilter(Sparing("kafka"))
+
+
+def configure_for(settings: Settings) -> None:
+    """The same, as the settings say."""
+    logs = settings.logs
+    level = logging.getLevelNamesMapping()[logs.level]
+    configure_logging(level, logs.format, settings.secrets())
+
+
+class _Text(logging.Formatter):
+    """A line for people; a stack trace follows in lines of its own."""
+
+    converter = staticmethod(time.gmtime)
+
+    def __init__(self, secrets: Collection[str]) -> None:
+        super().__init__(_FORMAT, _TIME)
+        self._secrets = _spellings(secrets)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        line = super().formatMessage(record)
+        fields = getattr(record, "fields", None)
+        return line if fields is None else f"{line} {json.dumps(fields, default=str)}"
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _without(self._secrets, super().format(record))
+
+
+class _Json(logging.Formatter):
+    """One object a line: ts, level, logger, message, the fields, and exception if there is one.
+
+    Fields never replace the first four.
+    """
+
+    converter = staticmethod(time.gmtime)
+
+    def __init__(self, secrets: Collection[str]) -> None:
+        super().__init__(datefmt=_TIME)
+        self._secrets = _spellings(secrets)
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "ts": f"{self.formatTime(record, _TIME)}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line = {**getattr(record, "fields", {}), **line}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return _without(self._secrets, json.dumps(line, default=str))
+
+
+def _spellings(secrets: Collection[str]) -> tuple[str, ...]:
+    """As they are, and as they look within JSON."""
+    return tuple(dict.fromkeys(s for secret in secrets for s in (secret, json.dumps(secret)[1:-1])))
+
+
+def _without(secrets: Collection[str], line: str) -> str:
+    for secret in secrets:
+        line = line.replace(secret, _HIDDEN)
+    return line
 
 
 class Sparing(logging.Filter):

@@ -17,7 +17,6 @@ from deltalake.exceptions import DeltaError
 from varve.api.app import Service, create_app
 from varve.api.evaluation import Options
 from varve.api.tables import Tables
-from varve.api.telemetry import Telemetry
 from varve.api.view import View
 from varve.model.clock import SystemClock
 from varve.model.errors import NeedsOperator
@@ -27,6 +26,8 @@ from varve.services.ports import require_free
 from varve.services.status import ComponentStatus, State
 from varve.settings import Settings
 from varve.storage.store import Store
+from varve.telemetry.metrics import QueryMetrics
+from varve.telemetry.registry import Telemetry
 
 COMPONENT = "query"
 
@@ -47,13 +48,13 @@ class TableFollower:
         queries: tuple[str, ...],
         cache_bytes: int,
         poll_s: float,
-        telemetry: Telemetry,
+        metrics: QueryMetrics,
     ) -> None:
         self._store = store
         self._queries = queries
         self._cache_bytes = cache_bytes
         self._poll_s = poll_s
-        self._telemetry = telemetry
+        self._metrics = metrics
         self._tables: Tables | None = None
         self._why = "loading compiled code"
         self._seen_at = time.monotonic()
@@ -111,7 +112,7 @@ class TableFollower:
             self._seen_at = time.monotonic()
         except (OSError, DeltaError) as err:
             self._why = str(err)
-            self._telemetry.poll_failures.inc()
+            self._metrics.poll_failures.inc()
             log.warning("cannot look at the tables: %s", err)
             self._stop.wait(_RETRY_S)
         if tables.caught_up:
@@ -127,18 +128,18 @@ def run(settings: Settings) -> int:
     status = ComponentStatus(settings.home, COMPONENT)
     with _listening(query.host, query.port) as listener:
         url = f"http://{query.host}:{query.port}"
-        status.update(state="starting", detail={"url": url})
+        status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
         store = Store(settings.storage_root(), settings.storage_options())
         queries = tuple(settings.ingest_queries())
-        telemetry = Telemetry()
+        metrics = QueryMetrics(Telemetry())
         follower = TableFollower(
-            store, queries, query.cache_mb << 20, query.poll_ms / 1000, telemetry
+            store, queries, query.cache_mb << 20, query.poll_ms / 1000, metrics
         )
         limits = Limits(
             max_samples=query.max_samples, max_steps=query.max_points, timeout_s=query.timeout_s
         )
         options = Options(limits, query.lookback_s * 1000)
-        service = Service(options, SystemClock(), follower.view, follower.state, telemetry)
+        service = Service(options, SystemClock(), follower.view, follower.state, metrics)
         follower.start()
         try:
             asyncio.run(_serve(service, listener, follower, status))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from varve.client.options import client_options
@@ -9,14 +10,18 @@ from varve.ingest.kafka import Topics
 from varve.model.errors import BadRequest
 from varve.model.resources import conf_dir
 from varve.model.window import DAY_MS
+from varve.services.instruments import Instruments
 from varve.services.signals import stop_requested
 from varve.services.status import ComponentStatus
 from varve.settings import Settings
 from varve.spark.ingest import IngestPlan, IngestQuery
+from varve.spark.listener import StreamListener
 from varve.spark.rollup import RollupPlan, RollupQuery
 from varve.spark.session import SparkSession, local_conf, session
 from varve.storage.store import Store
 from varve.storage.table import create_tables
+
+log = logging.getLogger(__name__)
 
 _CHECK_S = 0.5
 
@@ -113,6 +118,7 @@ def run_queries(
     spark: SparkSession,
     starts: Sequence[Start],
     on_ready: Callable[[Sequence[Query]], None] | None = None,
+    listener: StreamListener | None = None,
 ) -> int:
     """Runs queries until SIGTERM or SIGINT, then ends each after its batch under way; 0.
 
@@ -121,6 +127,8 @@ def run_queries(
     """
     stopping = stop_requested()
     queries: list[Query] = []
+    if listener is not None:
+        spark.streams.addListener(listener)
     try:
         # One by one: those already running are stopped if a later one cannot start.
         queries.extend(start(spark) for start in starts if not stopping.is_set())
@@ -138,24 +146,40 @@ def run_queries(
     return 0
 
 
+def run_job(
+    name: str, settings: Settings, starts: Sequence[Start], instruments: Instruments
+) -> int:
+    """A main of spark-submit: the queries, and their metrics on a page. Raises NeedsOperator if
+    the page's port is taken, else as `run_queries`.
+    """
+    with instruments.shown(settings) as url:
+        log.info("metrics are at %s", url)
+        return run_queries(session(name), starts, listener=StreamListener(instruments.streams))
+
+
 def run(settings: Settings) -> int:
     """All queries in one JVM, until a signal ends them; 0. Raises what ends a query by itself."""
     status = ComponentStatus(settings.home, "streams")
     status.update(state="starting")
-    plans = ingest_plans(settings)
+    instruments = Instruments()
+    plans = instruments.on_ingest(ingest_plans(settings))
+    rollup = instruments.on_rollup(rollup_plan(settings))
     # Says what is missing before Spark, which takes seconds and says it in a stack trace, starts.
     require_topics(plans)
     scratch = settings.home.absolute() / "spark"
     scratch.mkdir(parents=True, exist_ok=True)
-    spark = session(
-        "varve", local_conf(settings.spark.master, settings.spark.driver_memory_mb, scratch)
-    )
-    result = run_queries(
-        spark,
-        [*(start_ingest(plan) for plan in plans), start_rollup(rollup_plan(settings))],
-        lambda queries: status.update(
-            state="ready", detail={"queries": [q.stream.name for q in queries]}
-        ),
-    )
+    conf = local_conf(settings.spark.master, settings.spark.driver_memory_mb, scratch)
+    if settings.logs.format == "json":
+        conf["spark.log.structuredLogging.enabled"] = "true"
+    with instruments.shown(settings) as url:
+        status.update(detail={"metrics": url})
+        result = run_queries(
+            session("varve", conf),
+            [*(start_ingest(plan) for plan in plans), start_rollup(rollup)],
+            lambda queries: status.update(
+                state="ready", detail={"queries": [q.stream.name for q in queries]}
+            ),
+            StreamListener(instruments.streams),
+        )
     status.update(state="stopped")
     return result

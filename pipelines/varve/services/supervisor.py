@@ -17,13 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from varve.model.errors import VarveError
 from varve.services import child
 from varve.services.logs import RotatingLog
+from varve.services.usage import family, usage_of
+from varve.telemetry.metrics import ComponentUse, Usage
 
 _LAST_LINES = 12
+_UNUSED = Usage(0.0, 0)
 
 
 class GaveUp(VarveError):
@@ -148,12 +149,22 @@ class Supervisor:
         """Bytes of resident memory of all components and their children now; shared pages count in
         each. Keeps the peak.
         """
-        total = 0
         for running in self._running.values():
-            if running.process is not None:
-                total += _rss(running.process.pid)
+            process = running.process
+            running.usage = usage_of([] if process is None else family(process.pid))
+        total = sum(running.usage.rss_bytes for running in self._running.values())
         self.peak_rss_bytes = max(self.peak_rss_bytes, total)
         return total
+
+    def used(self) -> dict[str, ComponentUse]:
+        """Of each component, as of the last `measure`. May be called from any thread."""
+        found = {}
+        for name, running in list(self._running.items()):
+            health = running.health()
+            found[name] = ComponentUse(
+                health.state in ("ready", "done"), health.restarts, running.usage
+            )
+        return found
 
     def _launch(self, running: _Running) -> None:
         component = running.component
@@ -241,6 +252,7 @@ class _Running:
     failures: int = 0
     restarts: int = 0
     done: bool = False
+    usage: Usage = _UNUSED
 
     def health(self) -> Health:
         if self.done:
@@ -254,18 +266,3 @@ class _Running:
 def _copy(process: subprocess.Popen[bytes], log: RotatingLog) -> None:
     for line in process.stdout or ():
         log.write(line)
-
-
-def _rss(pid: int) -> int:
-    try:
-        parent = psutil.Process(pid)
-        family = [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    total = 0
-    for process in family:
-        try:
-            total += int(process.memory_info().rss)
-        except psutil.NoSuchProcess:
-            continue
-    return total

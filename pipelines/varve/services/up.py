@@ -19,6 +19,7 @@ from varve.services.collector import instance_name
 from varve.services.components import COLLECTOR, HISTORY, KAFKA, QUERY, STREAMS
 from varve.services.freshness import FreshnessProbe, range_query
 from varve.services.home import Home
+from varve.services.metrics_page import serving
 from varve.services.ports import require_free
 from varve.services.progress import kafka_options, lags, progress
 from varve.services.status import ComponentStatus, Record, forget, read_status, replace_file
@@ -26,6 +27,8 @@ from varve.services.summary import FreshnessFigures, Summary, as_json, as_text, 
 from varve.services.supervisor import Component, Health, RestartPolicy, Supervisor
 from varve.services.topics import Bounds, ensure_topics
 from varve.settings import Settings
+from varve.telemetry.metrics import declare_components
+from varve.telemetry.registry import Telemetry
 
 WARM_UP_S = 30.0
 """Seconds after everything is ready in which freshness is not measured."""
@@ -72,6 +75,9 @@ def _require_free_ports(settings: Settings) -> None:
         require_free(broker.HOST, settings.kafka.port, "kafka.port")
         require_free(broker.HOST, settings.kafka.controller_port, "kafka.controller_port")
     require_free(settings.query.host, settings.query.port, "query.port")
+    telemetry = settings.telemetry
+    for port, setting in ((telemetry.port, "port"), (telemetry.up_port, "up_port")):
+        require_free(telemetry.host, port, f"telemetry.{setting}")
 
 
 class _Up:
@@ -103,6 +109,13 @@ class _Up:
         self._probe = FreshnessProbe(range_query(self._url.rstrip("/"), selector))
 
     def run(self) -> int:
+        telemetry, page = Telemetry(), self._settings.telemetry
+        declare_components(telemetry, self._supervisor.used)
+        with serving(telemetry, page.host, page.up_port, "telemetry.up_port") as url:
+            self._status.update(detail={"metrics": url})
+            return self._run()
+
+    def _run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._asked_to_stop)
         self._say(f"Varve starts in {self._home.path}; logs are in {self._home.logs}")

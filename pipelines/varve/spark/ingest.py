@@ -42,6 +42,18 @@ _COLUMNS = ("topic", "partition", "offset", "timestamp_ms", "value", "encoding")
 _ENCODING = "string(filter(headers, h -> lower(h.key) = 'content-encoding')[0].value) AS encoding"
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a query was at at_ms. ends: of the partitions in Kafka, exclusive. stored: next
+    offset to read, without those never read. complete_ms: everything produced by then is stored.
+    """
+
+    at_ms: int
+    ends: Mapping[Partition, int]
+    stored: Mapping[Partition, int]
+    complete_ms: int | None
+
+
 @dataclass(frozen=True)
 class IngestPlan:
     """One ingest query: its name ("bulk", "critical"), topics and bounds.
@@ -66,10 +78,16 @@ class IngestPlan:
     on_expired_offsets: str = "stop"
     limits_files: tuple[Path, ...] = ()
     """The first of them that exists says what metrics may cost; read again when it changes."""
+    scratch: str = ""
+    """Folder on every machine for its index of known series: as in varve.ingest.runs."""
     available_now: bool = False
     """End by itself once everything is stored that Kafka had at the start."""
     on_batch: Callable[[Mapping[str, Any]], None] | None = None
     """Called with the accounting of every committed batch, seconds taken included."""
+    on_look: Callable[[Reach], None] | None = None
+    """Called whenever the query has asked Kafka how far input goes."""
+    on_replay: Callable[[Mapping[str, int]], None] | None = None
+    """Called with the counts of every replay of quarantine."""
 
 
 class IngestQuery:
@@ -80,8 +98,6 @@ class IngestQuery:
     def __init__(self, spark: SparkSession, plan: IngestPlan, clock: Clock | None = None) -> None:
         """Starts it. Raises NeedsOperator where going on would lose samples."""
         self._plan = plan
-    scratch: str = ""
-    """Folder on every machine for its index of known series: as in varve.ingest.runs."""
         self._clock = clock or SystemClock()
         self._registry = Registry(plan.store, plan.scratch)
         self._limits = LimitsFile(plan.limits_files)
@@ -201,14 +217,19 @@ class IngestQuery:
                 raise
 
     def _store(self, messages: DataFrame, number: int) -> None:
-        begun, cpu = time.monotonic(), time.process_time()
+        begun, cpu = time.monotonic(), time.thread_time()
         ranges = self._ranges(number)
         outcomes = self._run(messages)
+        ran = time.monotonic()
         accounting = self._committer.commit(ranges, outcomes)
+        accounting["commit_s"] = round(time.monotonic() - ran, 4)
         self._replay_awaited(outcomes)
+        accounting["series"] = self._registry.series_of.total()
+        accounting["awaited"] = len(self._awaited)
         accounting["seconds"] = round(time.monotonic() - begun, 3)
-        accounting["driver_cpu_s"] = round(time.process_time() - cpu, 3)
-        log.info("batch %s", json.dumps(accounting))
+        # Of this thread: other queries of the process have theirs.
+        accounting["driver_cpu_s"] = round(time.thread_time() - cpu, 4)
+        log.info("batch", extra={"fields": accounting})
         if self._plan.on_batch:
             self._plan.on_batch(accounting)
 
@@ -224,7 +245,9 @@ class IngestQuery:
         plan = task_plan(self._plan, self._registry, self._clock.now_ms(), self._limits.current())
         selection = Selection(frozenset({Reason.UNKNOWN_SERIES}))
         counts = replay(self._plan.store, selection, plan, self._registry)
-        log.info("replay of %s %s", Reason.UNKNOWN_SERIES.value, json.dumps(counts))
+        log.info("replay of %s", Reason.UNKNOWN_SERIES.value, extra={"fields": counts})
+        if self._plan.on_replay:
+            self._plan.on_replay(counts)
         self._awaited = {k for k in self._awaited if not self._registry.knows_any([k])}
 
     def _run(self, messages: DataFrame) -> list[Outcome]:
@@ -291,6 +314,8 @@ class IngestQuery:
                     log.warning("%s: how far input is complete is unknown: %s", self.name, err)
                     continue
                 self._committer.note(now_ms, ends)
+                if self._plan.on_look:
+                    self._plan.on_look(Reach(now_ms, ends, *self._committer.state()))
         except BaseException as err:  # noqa: BLE001  # the main thread raises it
             self._failure = err
         finally:
@@ -312,6 +337,7 @@ def task_plan(plan: IngestPlan, registry: Registry, now_ms: int, limits: Limits)
         definition_topics=plan.definition_topics,
         limits=limits,
         full=registry.full(limits),
+        scratch=plan.scratch,
     )
 
 
@@ -340,7 +366,6 @@ def _partitions_to_repeat(
 def _distribute(messages: DataFrame, plan: TaskPlan) -> list[Outcome]:
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for outcome in run_task(_messages(batches), plan):
-        scratch=plan.scratch,
             yield pa.record_batch({"outcome": [outcome.to_json()]})
 
     rows = messages.select(*_COLUMNS).mapInArrow(run, "outcome string").collect()

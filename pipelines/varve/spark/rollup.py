@@ -23,7 +23,7 @@ from varve.model.errors import Conflict
 from varve.model.window import TIERS
 from varve.rollups import kernel
 from varve.rollups.task import RollupTask, run_task
-from varve.rollups.tier import TierPlan, TierWorker
+from varve.rollups.tier import TierPlan, TierState, TierWorker
 from varve.storage.files import NewFile
 from varve.storage.store import Store
 
@@ -42,6 +42,10 @@ class RollupPlan:
     repair_keys: int = 100_000
     on_commit: Callable[[Mapping[str, Any]], None] | None = None
     """Called with the accounting of every commit."""
+    on_look: Callable[[str, TierState], None] | None = None
+    """Called with a tier's name and state whenever it was looked at and after every commit."""
+    on_conflict: Callable[[str], None] | None = None
+    """Called with a tier's name when a rival has moved it."""
 
 
 class RollupQuery:
@@ -111,17 +115,28 @@ class RollupQuery:
         begun = time.monotonic()
         work = worker.plan()
         if work is None:
+            self._report(worker)
             return False
+        files = self._distribute(work.tasks)
+        ran = time.monotonic()
         try:
-            accounting = worker.commit(work, self._distribute(work.tasks))
+            accounting = worker.commit(work, files)
         except Conflict as err:
             log.warning("a rival rolls up the same tier: %s", err)
+            if self._plan.on_conflict:
+                self._plan.on_conflict(worker.tier.name)
             worker.recover()
             return True
-        accounting["seconds"] = round(time.monotonic() - begun, 3)
+        now = time.monotonic()
+        accounting["commit_s"], accounting["seconds"] = round(now - ran, 4), round(now - begun, 3)
         if self._plan.on_commit:
             self._plan.on_commit(accounting)
+        self._report(worker)
         return work.more
+
+    def _report(self, worker: TierWorker) -> None:
+        if self._plan.on_look:
+            self._plan.on_look(worker.tier.name, worker.state())
 
     def _distribute(self, tasks: Sequence[RollupTask]) -> list[NewFile]:
         if not tasks:

@@ -32,6 +32,8 @@ class Up:
             "VARVE_KAFKA__PORT": kafka,
             "VARVE_KAFKA__CONTROLLER_PORT": controller,
             "VARVE_QUERY__PORT": query,
+            "VARVE_TELEMETRY__PORT": "0",
+            "VARVE_TELEMETRY__UP_PORT": "0",
             "VARVE_COLLECTOR__INTERVAL_S": "1",
             "VARVE_ROLLUP__GRACE_S": "1",
             **environment,

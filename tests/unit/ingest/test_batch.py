@@ -66,10 +66,9 @@ def batch(store, *offsets):
 def test_positions_files_and_accounting_are_one_commit(store):
     driver = committer(store)
 
-    accounting = driver.commit(
-        {ONE: OffsetRange(0, 3)},
-        outcome(store, as_json(record(), record(), record(NOW_MS + 1)), b"x"),
-    )
+    values = (as_json(record(), record(), record(NOW_MS + 1)), b"x")
+
+    accounting = driver.commit({ONE: OffsetRange(0, 3)}, outcome(store, *values))
 
     table = Table(store, "samples")
     (entry,) = entries(store, "samples", table.version - 1, table.version)
@@ -82,10 +81,17 @@ def test_positions_files_and_accounting_are_one_commit(store):
         "offsets": {"samples-0": [0, 3]},
         "gaps": {},
         "messages": 2,
+        "bytes": sum(map(len, values)),
         "in": 4,
         "stored": 2,
         "merged": 1,
         "rejected": {"malformed": 1},
+        "files": 2,
+        "written_bytes": sum(
+            file.size
+            for name in ("samples", "quarantine")
+            for file in Table(store, name).live_files().values()
+        ),
     }
     assert quarantined(store) == [b"x"]
 

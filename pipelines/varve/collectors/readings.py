@@ -1,0 +1,71 @@
+"""Readings of a target as samples: definitions are kept, series that are gone are marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from varve.client import Sample, SeriesDefinition, define
+from varve.model.identity import MetricType
+
+
+class Family(NamedTuple):
+    """A metric: every series of it shares these."""
+
+    metric: str
+    type: MetricType
+    unit: str
+    help: str
+
+
+class Reading(NamedTuple):
+    family: Family
+    labels: Mapping[str, str]
+    value: float
+
+
+_Key = tuple[str, tuple[tuple[str, str], ...]]
+
+
+class Target:
+    """What is measured under one job and instance. Remembers which series there were."""
+
+    def __init__(self, job: str, instance: str) -> None:
+        self._labels = {"job": job, "instance": instance}
+        self._definitions: dict[_Key, SeriesDefinition] = {}
+        self._living: dict[int, SeriesDefinition] = {}
+
+    def samples(self, readings: Iterable[Reading], ts_ms: int) -> list[Sample]:
+        """One sample a reading, all at ts_ms, and a marker for each series that is gone."""
+        readings = list(readings)
+        # Only the last scrape's are kept: interfaces of containers come and go without end.
+        self._definitions = {_key(r): self._define(r) for r in readings}
+        samples = [Sample(self._definitions[_key(r)], ts_ms, r.value) for r in readings]
+        living = {s.series.series_id: s.series for s in samples}
+        ended = [Sample(s, ts_ms, None) for i, s in self._living.items() if i not in living]
+        self._living = living
+        return samples + ended
+
+    def end(self, ts_ms: int) -> list[Sample]:
+        """A staleness marker for every living series: nobody measures from here on."""
+        return self.samples((), ts_ms)
+
+    def _define(self, reading: Reading) -> SeriesDefinition:
+        known = self._definitions.get(_key(reading))
+        if known is not None:
+            return known
+        metric, kind, unit, text = reading.family
+        labels = {**reading.labels, **self._labels}
+        return define(metric, labels, metric_type=kind, unit=unit, help_text=text)
+
+
+def gauge(metric: str, unit: str, text: str) -> Family:
+    return Family(metric, "gauge", unit, text)
+
+
+def counter(metric: str, unit: str, text: str) -> Family:
+    return Family(metric, "counter", unit, text)
+
+
+def _key(reading: Reading) -> _Key:
+    return reading.family.metric, tuple(sorted(reading.labels.items()))

@@ -1,0 +1,170 @@
+"""Measures streams and jobs: what their queries report goes into metrics, and onto a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from varve.ingest.reasons import Reason
+from varve.model.window import TIERS
+from varve.rollups.tier import TierState
+from varve.services.metrics_page import serving
+from varve.services.table_sizes import TableSizes
+from varve.services.usage import spark_parts
+from varve.settings import Settings
+from varve.spark.ingest import IngestPlan, Reach
+from varve.spark.rollup import RollupPlan
+from varve.storage.store import Store
+from varve.telemetry.metrics import (
+    IngestMetrics,
+    RollupMetrics,
+    StreamMetrics,
+    TableMetrics,
+    declare_parts,
+)
+from varve.telemetry.registry import Telemetry
+
+INGEST_TABLES = ("samples", "series", "quarantine")
+ROLLUP_TABLES = (*(tier.table for tier in TIERS), "repairs")
+
+
+class Instruments:
+    """The metrics of one process of Spark's. Its methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self.telemetry = Telemetry()
+        self.streams = StreamMetrics(self.telemetry)
+        self._tables = TableMetrics(self.telemetry)
+        self._names: list[str] = []
+        declare_parts(self.telemetry, spark_parts)
+
+    def on_ingest(self, plans: Sequence[IngestPlan]) -> list[IngestPlan]:
+        """The plans, measured."""
+        metrics = IngestMetrics(self.telemetry)
+        for plan in plans:
+            _begin(metrics, plan.query)
+        self._names += INGEST_TABLES
+        return [self._measured(plan, metrics) for plan in plans]
+
+    def on_rollup(self, plan: RollupPlan) -> RollupPlan:
+        """The plan, measured."""
+        metrics = RollupMetrics(self.telemetry)
+        for tier in TIERS:
+            for work in ("close", "repair"):
+                metrics.rows.labels(tier.name, work)
+            metrics.refused.labels(tier.name)
+            metrics.conflicts.labels(tier.name)
+        self._names += ROLLUP_TABLES
+
+        def committed(accounting: Mapping[str, Any]) -> None:
+            with self.telemetry.together():
+                record_step(metrics, accounting)
+
+        return replace(
+            plan,
+            on_commit=committed,
+            on_look=lambda tier, state: record_state(metrics, tier, state),
+            on_conflict=lambda tier: metrics.conflicts.labels(tier).inc(),
+        )
+
+    @contextmanager
+    def shown(self, settings: Settings) -> Iterator[str]:
+        """The address of the page, served until the block ends. Raises NeedsOperator if the port
+        is taken.
+        """
+        store = Store(settings.storage_root(), settings.storage_options())
+        telemetry = settings.telemetry
+        sizes = TableSizes(store, self._names, self._tables)
+        with serving(self.telemetry, telemetry.host, telemetry.port, "telemetry.port") as url:
+            sizes.start()
+            try:
+                yield url
+            finally:
+                sizes.stop()
+
+    def _measured(self, plan: IngestPlan, metrics: IngestMetrics) -> IngestPlan:
+        def stored(accounting: Mapping[str, Any]) -> None:
+            with self.telemetry.together():
+                record_batch(metrics, accounting)
+
+        def replayed(counts: Mapping[str, int]) -> None:
+            with self.telemetry.together():
+                record_replay(metrics, plan.query, counts)
+
+        def looked(reach: Reach) -> None:
+            with self.telemetry.together():
+                record_reach(metrics, plan.query, reach)
+
+        return replace(plan, on_batch=stored, on_replay=replayed, on_look=looked)
+
+
+def record_batch(metrics: IngestMetrics, accounting: Mapping[str, Any]) -> None:
+    """A committed batch, by its accounting."""
+    query = accounting["query"]
+    metrics.samples.labels(query).inc(accounting["in"])
+    metrics.stored.labels(query).inc(accounting["stored"])
+    metrics.merged.labels(query).inc(accounting["merged"])
+    for reason, count in accounting["rejected"].items():
+        metrics.rejected.labels(query, reason).inc(count)
+    metrics.messages.labels(query).inc(accounting["messages"])
+    metrics.gaps.labels(query).inc(sum(b - a for a, b in accounting["gaps"].values()))
+    metrics.read_bytes.labels(query).inc(accounting["bytes"])
+    metrics.files.labels(query).inc(accounting["files"])
+    metrics.written_bytes.labels(query).inc(accounting["written_bytes"])
+    metrics.cpu.labels(query).inc(accounting["driver_cpu_s"])
+    metrics.batch.labels(query).observe(accounting["seconds"])
+    metrics.commit.labels(query).observe(accounting["commit_s"])
+    metrics.series.labels(query).set(accounting["series"])
+    metrics.awaited.labels(query).set(accounting["awaited"])
+
+
+def record_replay(metrics: IngestMetrics, query: str, counts: Mapping[str, int]) -> None:
+    for outcome in ("stored", "merged", "rejected"):
+        metrics.replayed.labels(query, outcome).inc(counts.get(outcome, 0))
+
+
+def record_reach(metrics: IngestMetrics, query: str, reach: Reach) -> None:
+    """How far a query is. Partitions that are gone keep their last value until a restart."""
+    waiting = 0
+    for partition, end in reach.ends.items():
+        unread = max(0, end - reach.stored.get(partition, 0))
+        metrics.lag.labels(query, partition.topic, str(partition.number)).set(unread)
+        waiting += unread
+    if reach.complete_ms is not None:
+        metrics.complete.labels(query).set(reach.complete_ms / 1000)
+        # Everything older is stored: what waits was produced since.
+        age_ms = max(0, reach.at_ms - reach.complete_ms) if waiting else 0
+        metrics.unread_age.labels(query).set(age_ms / 1000)
+
+
+def record_step(metrics: RollupMetrics, accounting: Mapping[str, Any]) -> None:
+    """A committed step of a tier, by its accounting."""
+    tier = accounting["tier"]
+    work = "repair" if accounting["closed"] is None else "close"
+    metrics.rows.labels(tier, work).inc(accounting["rows"])
+    metrics.refused.labels(tier).inc(accounting["refused"])
+    metrics.written_bytes.labels(tier).inc(accounting["written_bytes"])
+    metrics.step.labels(tier).observe(accounting["seconds"])
+    metrics.commit.labels(tier).observe(accounting["commit_s"])
+
+
+def record_state(metrics: RollupMetrics, tier: str, state: TierState) -> None:
+    if state.frontier_ms is not None:
+        metrics.frontier.labels(tier).set(state.frontier_ms / 1000)
+    metrics.pending.labels(tier).set(state.pending)
+    metrics.behind.labels(tier).set(state.behind)
+
+
+def _begin(metrics: IngestMetrics, query: str) -> None:
+    """Counters from 0 on: a first rejection is an increase."""
+    for counter in (
+        *(metrics.samples, metrics.stored, metrics.merged, metrics.messages, metrics.gaps),
+        *(metrics.read_bytes, metrics.files, metrics.written_bytes, metrics.cpu),
+    ):
+        counter.labels(query)
+    for reason in Reason:
+        metrics.rejected.labels(query, reason.value)
+    for outcome in ("stored", "merged", "rejected"):
+        metrics.replayed.labels(query, outcome)

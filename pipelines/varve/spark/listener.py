@@ -1,0 +1,53 @@
+"""What Spark tells of its streams: that they run, and what their triggers spend their time on."""
+
+from __future__ import annotations
+
+import logging
+
+from pyspark.sql.streaming.listener import (
+    QueryIdleEvent,
+    QueryProgressEvent,
+    QueryStartedEvent,
+    QueryTerminatedEvent,
+    StreamingQueryListener,
+)
+
+from varve.telemetry.metrics import StreamMetrics
+
+log = logging.getLogger(__name__)
+
+# Of a trigger's durations this is the sum of the others.
+_WHOLE = "triggerExecution"
+
+
+class StreamListener(StreamingQueryListener):
+    """Feeds the metrics of the session it is added to. Spark calls it in a thread of its own."""
+
+    def __init__(self, metrics: StreamMetrics) -> None:
+        super().__init__()
+        self._metrics = metrics
+        self._names: dict[str, str] = {}
+
+    def onQueryStarted(self, event: QueryStartedEvent) -> None:  # noqa: N802 - Spark's name
+        name = event.name or str(event.id)
+        self._names[str(event.runId)] = name
+        self._metrics.running.labels(name).set(1)
+
+    def onQueryProgress(self, event: QueryProgressEvent) -> None:  # noqa: N802
+        progress = event.progress
+        name = self._names.get(str(progress.runId), progress.name or str(progress.id))
+        self._metrics.triggers.labels(name).inc()
+        for phase, ms in progress.durationMs.items():
+            if phase != _WHOLE:
+                self._metrics.phase.labels(name, phase).inc(max(ms, 0) / 1000)
+
+    def onQueryIdle(self, event: QueryIdleEvent) -> None:  # noqa: N802
+        """Nothing was to do."""
+
+    def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:  # noqa: N802
+        name = self._names.pop(str(event.runId), str(event.id))
+        self._metrics.running.labels(name).set(0)
+        if event.exception is not None:
+            # The whole of it is raised where the query is watched; this is for who reads logs.
+            reason = event.errorClassOnException or event.exception.partition("\n")[0]
+            log.error("stream ended", extra={"fields": {"stream": name, "error": reason}})

@@ -1,0 +1,1 @@
+"""What Varve measures of itself."""

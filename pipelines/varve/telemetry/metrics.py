@@ -1,0 +1,362 @@
+"""Every metric of Varve's own, declared in one place: name, unit, labels, meaning.
+
+Names follow Prometheus' conventions: base units, the unit in the name, `_total` for what only
+grows, and times as Unix timestamps rather than ages, since an age stands still with what tells it.
+Labels have few values, known beforehand: nothing here grows with the data. docs/operations.md
+lists the metrics and what to alert on; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from varve.telemetry.registry import Declared, Telemetry
+
+_REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
+_BATCH_SECONDS = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120)
+_COMMIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class IngestMetrics:
+    """Of ingest queries. samples = stored + merged + the sum of rejected, on every page."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        counter, gauge = telemetry.counter, telemetry.gauge
+        self.samples = counter(
+            "varve_ingest_samples_total",
+            "Samples read from Kafka: each is stored, merged or rejected.",
+            *("query",),
+            unit="samples",
+        )
+        self.stored = counter(
+            "varve_ingest_stored_samples_total", "Samples stored.", "query", unit="samples"
+        )
+        self.merged = counter(
+            "varve_ingest_merged_samples_total",
+            "Copies of a sample of the same task, of which one was stored.",
+            *("query",),
+            unit="samples",
+        )
+        self.rejected = counter(
+            "varve_ingest_rejected_samples_total",
+            "Samples put into quarantine, by reason.",
+            *("query", "reason"),
+            unit="samples",
+        )
+        self.replayed = counter(
+            "varve_ingest_replayed_samples_total",
+            "Samples taken out of quarantine by the query itself, by what became of them.",
+            *("query", "outcome"),
+            unit="samples",
+        )
+        self.messages = counter(
+            "varve_ingest_messages_total", "Kafka messages read.", "query", unit="messages"
+        )
+        self.gaps = counter(
+            "varve_ingest_dropped_messages_total",
+            "Messages that Kafka had dropped before they were read.",
+            *("query",),
+            unit="messages",
+        )
+        self.read_bytes = counter(
+            "varve_ingest_read_bytes_total",
+            "Bytes of the messages read, as Kafka's values, before they are expanded.",
+            *("query",),
+            unit="bytes",
+        )
+        self.files = counter(
+            "varve_ingest_written_files_total",
+            "Files committed to samples and quarantine.",
+            *("query",),
+            unit="files",
+        )
+        self.written_bytes = counter(
+            "varve_ingest_written_bytes_total", "Bytes of those files.", "query", unit="bytes"
+        )
+        self.cpu = counter(
+            "varve_ingest_driver_cpu_seconds_total",
+            "CPU time of the driver's thread that runs the batches; tasks are apart.",
+            *("query",),
+            unit="seconds",
+        )
+        self.batch = telemetry.histogram(
+            "varve_ingest_batch_duration_seconds",
+            "Time from the start of a batch until it is stored.",
+            *("query",),
+            buckets=_BATCH_SECONDS,
+        )
+        self.commit = telemetry.histogram(
+            "varve_ingest_commit_duration_seconds",
+            "Time the commits of a batch take.",
+            *("query",),
+            buckets=_COMMIT_SECONDS,
+        )
+        self.series = gauge(
+            "varve_ingest_registered_series",
+            "Series in the registry, as the query last saw it.",
+            *("query",),
+            unit="series",
+        )
+        self.awaited = gauge(
+            "varve_ingest_undefined_series",
+            "Series with samples in quarantine that wait for their definition.",
+            *("query",),
+            unit="series",
+        )
+        self.lag = gauge(
+            "varve_ingest_lag_messages",
+            "Messages that Kafka has and the table has not.",
+            *("query", "topic", "partition"),
+            unit="messages",
+        )
+        self.unread_age = gauge(
+            "varve_ingest_unread_age_seconds",
+            "The oldest message not yet stored is at most this old; 0 if all are stored.",
+            *("query",),
+            unit="seconds",
+        )
+        self.complete = gauge(
+            "varve_ingest_complete_timestamp_seconds",
+            "Everything produced up to this Unix time is stored.",
+            *("query",),
+            unit="seconds",
+        )
+
+
+class RollupMetrics:
+    """Of the tiers."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        counter, gauge = telemetry.counter, telemetry.gauge
+        self.frontier = gauge(
+            "varve_rollup_frontier_timestamp_seconds",
+            "End of the tier's last closed window, Unix time.",
+            *("tier",),
+            unit="seconds",
+        )
+        self.pending = gauge(
+            "varve_rollup_pending_windows",
+            "Windows that late samples have touched and no repair has reached; a range in which"
+            " all are counts as one.",
+            *("tier",),
+            unit="windows",
+        )
+        self.behind = gauge(
+            "varve_rollup_source_lag_versions",
+            "Versions of the table below since the last that is known to be repaired in full; up to"
+            " 1,000 when nothing is late.",
+            *("tier",),
+            unit="versions",
+        )
+        self.rows = counter(
+            "varve_rollup_rows_total",
+            "Rows written, by what for: to close windows or to repair them.",
+            *("tier", "work"),
+            unit="rows",
+        )
+        self.refused = counter(
+            "varve_rollup_refused_windows_total",
+            "Late windows left as they were, because their samples have expired.",
+            *("tier",),
+            unit="windows",
+        )
+        self.written_bytes = counter(
+            "varve_rollup_written_bytes_total", "Bytes of files committed.", "tier", unit="bytes"
+        )
+        self.conflicts = counter(
+            "varve_rollup_conflicts_total",
+            "Steps thrown away because a rival had moved the tier.",
+            "tier",
+        )
+        self.step = telemetry.histogram(
+            "varve_rollup_step_duration_seconds",
+            "Time from planning a step of a tier until it is committed.",
+            *("tier",),
+            buckets=_BATCH_SECONDS,
+        )
+        self.commit = telemetry.histogram(
+            "varve_rollup_commit_duration_seconds",
+            "Time the commit of a step takes.",
+            *("tier",),
+            buckets=_COMMIT_SECONDS,
+        )
+
+
+class StreamMetrics:
+    """Of Structured Streaming itself, as its listener hears it."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.running = telemetry.gauge(
+            "varve_stream_running", "1 while Spark runs the stream, 0 after it has ended.", "stream"
+        )
+        self.phase = telemetry.counter(
+            "varve_stream_phase_seconds_total",
+            "Time Spark has spent in a phase of its triggers; addBatch is our work.",
+            *("stream", "phase"),
+            unit="seconds",
+        )
+        self.triggers = telemetry.counter(
+            "varve_stream_triggers_total", "Triggers that had something to do.", "stream"
+        )
+
+
+class TableMetrics:
+    """Of tables and their logs."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        gauge = telemetry.gauge
+        self.version = gauge("varve_table_version", "The newest version.", "table")
+        self.log = gauge(
+            "varve_table_log_versions",
+            "Versions since the last checkpoint: what opening the table must read.",
+            *("table",),
+            unit="versions",
+        )
+        self.files = gauge("varve_table_files", "Live files.", "table", unit="files")
+        self.rows = gauge("varve_table_rows", "Rows of live files.", "table", unit="rows")
+        self.size = gauge("varve_table_size_bytes", "Bytes of live files.", "table", unit="bytes")
+        self.failures = telemetry.counter(
+            "varve_table_look_failures_total",
+            "Looks at a log that failed; the other figures are as they were.",
+            "table",
+        )
+
+
+class QueryMetrics:
+    """Of the query service."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.telemetry = telemetry
+        counter, gauge = telemetry.counter, telemetry.gauge
+        self.requests = counter(
+            "varve_query_requests_total",
+            "Requests answered, by route and HTTP status.",
+            *("route", "status"),
+        )
+        self.seconds = telemetry.histogram(
+            "varve_query_request_duration_seconds",
+            "Time from a request's arrival to its answer, by route.",
+            *("route",),
+            buckets=_REQUEST_SECONDS,
+        )
+        self.samples = counter(
+            "varve_query_samples_total",
+            "Samples that evaluations have read, each once for every window that it was in.",
+            unit="samples",
+        )
+        self.series = gauge("varve_query_series", "Series in the label index.", unit="series")
+        self.cached_bytes = gauge(
+            "varve_query_cache_bytes", "Decoded samples held in memory.", unit="bytes"
+        )
+        self.version = gauge(
+            "varve_query_table_version", "Version of each table that queries read now.", "table"
+        )
+        self.complete = gauge(
+            "varve_query_complete_timestamp_seconds",
+            "Everything produced up to this Unix time can be queried; NaN while unknown.",
+            unit="seconds",
+        )
+        self.complete.set(math.nan)
+        self.poll_failures = counter(
+            "varve_query_poll_failures_total",
+            "Looks at the tables' logs that failed and were tried again.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """CPU time since their start, and memory, of some processes."""
+
+    cpu_s: float
+    rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentUse:
+    """ready: or done, being a task."""
+
+    ready: bool
+    restarts: int
+    usage: Usage
+
+
+def declare_parts(telemetry: Telemetry, read: Callable[[], Mapping[str, Usage]]) -> None:
+    """CPU and memory of the processes that a job consists of: by driver, jvm, workers."""
+    cpu = Declared(
+        "varve_process_cpu_seconds_total",
+        "counter",
+        ("part",),
+        "CPU time of the driver, the JVM and the Python workers.",
+    )
+    rss = Declared(
+        "varve_process_resident_memory_bytes",
+        "gauge",
+        ("part",),
+        "Their resident memory; pages that they share count in each.",
+    )
+
+    def families() -> Iterator[Metric]:
+        used = read()
+        seconds = CounterMetricFamily(cpu.name, cpu.help, labels=cpu.labels, unit="seconds")
+        memory = GaugeMetricFamily(rss.name, rss.help, labels=rss.labels, unit="bytes")
+        for part, usage in used.items():
+            seconds.add_metric([part], usage.cpu_s)
+            memory.add_metric([part], usage.rss_bytes)
+        yield from (seconds, memory)
+
+    telemetry.computed(cpu, rss, read=families)
+
+
+def declare_components(
+    telemetry: Telemetry, read: Callable[[], Mapping[str, ComponentUse]]
+) -> None:
+    """What `varve up` knows of its components."""
+    label = ("component",)
+    up = Declared("varve_component_up", "gauge", label, "1 while the component is ready, else 0.")
+    restarts = Declared(
+        "varve_component_restarts_total", "counter", label, "Times it was started again."
+    )
+    cpu = Declared(
+        "varve_component_cpu_seconds_total", "counter", label, "CPU time, children included."
+    )
+    rss = Declared(
+        "varve_component_resident_memory_bytes",
+        "gauge",
+        label,
+        "Resident memory, children included; pages that they share count in each.",
+    )
+
+    def families() -> Iterator[Metric]:
+        ready = GaugeMetricFamily(up.name, up.help, labels=label)
+        again = CounterMetricFamily(restarts.name, restarts.help, labels=label)
+        seconds = CounterMetricFamily(cpu.name, cpu.help, labels=label, unit="seconds")
+        memory = GaugeMetricFamily(rss.name, rss.help, labels=label, unit="bytes")
+        for name, component in read().items():
+            ready.add_metric([name], component.ready)
+            again.add_metric([name], component.restarts)
+            seconds.add_metric([name], component.usage.cpu_s)
+            memory.add_metric([name], component.usage.rss_bytes)
+        yield from (ready, again, seconds, memory)
+
+    telemetry.computed(up, restarts, cpu, rss, read=families)
+
+
+class CollectorMetrics:
+    """Of the collector."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.sent = telemetry.counter(
+            "varve_collector_samples_total", "Samples that Kafka has acknowledged.", unit="samples"
+        )
+        self.lost = telemetry.counter(
+            "varve_collector_samples_lost_total", "Samples that never reached Kafka."
+        )
+        self.waiting = telemetry.gauge(
+            "varve_collector_waiting_samples",
+            "Samples sent and not acknowledged yet.",
+            unit="samples",
+        )
