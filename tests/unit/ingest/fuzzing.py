@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import zstandard
@@ -41,6 +41,8 @@ _CLEAR = [
     # A stream without a batch, and one of two.
     as_arrow([], defined=False),
     b"\x00\x00\x00\x00\x01{}",
+    as_json(*(record(stamp) for stamp in ("2026-13-40T00:00:00Z", "today", NOW_MS * 1000, 1e308))),
+    as_json(record(value="many"), record(metric=""), record(__name__="m"), {"metric": "m"}),
 ]
 _BOMBS = [b" " * 20_000_000, b"[" + b"0," * 5_000_000, arrow_format.MAGIC + bytes(10_000_000)]
 TOKENS = [
@@ -55,12 +57,7 @@ def corpus() -> list[Message]:
     found: list[Message] = [(body, None) for body in _CLEAR]
     found += [(_compress(body, name), name) for body in _CLEAR for name in ENCODINGS]
     found += [(_compress(body, name), name) for body in _BOMBS for name in ENCODINGS]
-    two_batches = pa.BufferOutputStream()
-    batch = pa.ipc.open_stream(_CLEAR[8]).read_next_batch()
-    with pa.ipc.new_stream(two_batches, batch.schema) as writer:
-        for part in (batch.slice(0, 70), batch.slice(70)):
-            writer.write_batch(part)
-    found.append((two_batches.getvalue().to_pybytes(), None))
+    found += [(body, None) for body in _odd_streams()]
     return [*found, (b"", None), (_CLEAR[0], "br")]
 
 
@@ -139,6 +136,31 @@ def _damage(chance: random.Random, body: bytes, among: Sequence[Message]) -> byt
     return bytes(message)
 
 
+def _odd_streams() -> Iterator[bytes]:
+    """Arrow as the libraries can write it, and no producer of ours does."""
+    sound = pa.ipc.open_stream(_CLEAR[8]).read_next_batch()
+    yield _stream(sound.slice(0, 70), sound.slice(70), sound.slice(0, 0))
+    yield _stream(sound.slice(0, 0))
+    for place in range(3):
+        columns = sound.slice(0, 5).columns
+        columns[place] = pa.array([1, None, 2, 3, 4], columns[place].type)
+        yield _stream(pa.record_batch(columns, names=sound.schema.names))
+    schema = arrow_format.wire_schema("definitions")
+    for tags in ([("a", None)], [("a", "b"), ("a", "c")], [("", "b")]):
+        row = {"metric": "m", "tags": tags, "type": None, "unit": None, "help": None}
+        yield _stream(pa.RecordBatch.from_pylist([row], schema))
+    yield arrow_format.write_definitions(_SERIES) + b"behind"
+    yield arrow_format.write_definitions(_SERIES) * 2
+
+
+def _stream(*batches: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
 def _compress(body: bytes, encoding: str) -> bytes:
     if encoding == "gzip":
         return gzip.compress(body, 1, mtime=0)
@@ -158,4 +180,5 @@ def _expand(body: bytes, encoding: str) -> bytes | None:
 
 
 def _form(detail: str) -> str:
-    return re.sub(r"'[^']*'|\"[^\"]*\"|`[^`]*`|[-+]?\d[\w.+-]*", "_", detail)[:80]
+    """What was wrong, without what it was wrong with: the words before the first quotation."""
+    return re.split(r"['\"`$\\0-9]", detail)[0][:60]
