@@ -87,6 +87,10 @@ $(DATA)/samples.parquet:
 	  'varve: the benchmark dataset is made by $(SHARED)/bench/dataset.py, which is not there: name its folder with SHARED=...' >&2; exit 1; }
 	$(PY) $(SHARED)/bench/dataset.py --out $(DATA) --end now
 
+.PHONY: bench-client
+bench-client: setup-dev ## The Python client to Kafka, samples/s and CPU a sample, JSON and Arrow
+	$(TOOL)/bench_client.py $(ARGS)
+
 .PHONY: bench-ingest bench-rollup bench-promql bench-log bench-storage
 bench-ingest: setup-dev $(DATA)/samples.parquet ## Kafka to samples, samples a CPU second; ARGS="--format json"
 	$(TOOL)/bench_ingest.py --data $(DATA) $(ARGS)
@@ -103,6 +107,12 @@ bench-storage: setup-dev ## Writing files, by encoding
 conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scripts
 	PYTHONPATH=pipelines $(PY) $(SHARED)/promqltest/run.py --adapter varve.promql.conformance:Adapter \
 	  $(SHARED)/promqltest/testdata $(SHARED)/promqltest/compliance.test $(ARGS)
+
+.PHONY: diff-promql fuzz-promql
+diff-promql: setup-dev ## Random queries against an obvious evaluator; ARGS="--queries 100000 --seed N"
+	$(TOOL)/diff_promql.py $(ARGS)
+fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minutes 10 --seed N"
+	$(TOOL)/fuzz_promql.py --shared $(SHARED) $(ARGS)
 
 .PHONY: fuzz-ingest chaos-ingest chaos-rollup
 fuzz-ingest: setup-dev ## Damaged messages: any bytes are samples or a reason; ARGS="--minutes 10"

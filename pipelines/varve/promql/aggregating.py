@@ -11,8 +11,9 @@ from typing import cast
 import numpy as np
 
 from varve.promql import annotations as notes
+from varve.promql.blocks import by_blocks
 from varve.promql.choosing import CHOOSERS
-from varve.promql.context import Evaluation
+from varve.promql.context import Actual, Evaluation
 from varve.promql.errors import QueryError
 from varve.promql.go_text import format_f
 from varve.promql.histogram_sums import HistogramMean, HistogramSum, hints_collide
@@ -26,7 +27,7 @@ from varve.promql.plan.nodes import Aggregation, FusedAggregation, InstantSelect
 from varve.promql.ranging import KEEPS_NAME, check_smoothing, non_counters
 from varve.promql.selecting import select_windows
 from varve.promql.storage import Samples, Selection
-from varve.promql.values import Bools, Matrix, Objects, Scalar, Steps
+from varve.promql.values import Bools, Float64s, Int64s, Matrix, Objects, Scalar, Steps
 from varve.promql.windowing import kernel_parameters, windows_of
 
 _NEEDS_FLOATS = frozenset({"min", "max", "stddev", "stdvar", "quantile"})
@@ -58,6 +59,7 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
     """An aggregation of a selector or range function, groups alone leaving the kernel."""
     source, plain = node.source, node.plain
     parameters: list[Scalar] = []
+    before = ev.budget.held
     if isinstance(source, InstantSelect):
         selection, times = select_windows(
             ev, source.selector, steps, ev.lookback_ms, function=plain.op, into_groups=True
@@ -74,29 +76,37 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
         if source.func == "double_exponential_smoothing":
             check_smoothing(parameters, windows)
     if id(source) in ev.shared or not _only_floats(ev, node, selection, parameters):
+        ev.budget.held = before
         return aggregation(ev, plain, steps)
     grouping = labels.group(plain.grouping, without=plain.without)
     shape = (grouping.size, steps.count)
     ev.budget.check_values(shape[0] * shape[1])
     values, present = np.zeros(shape), np.empty(shape, dtype=np.bool_)
-    touched = aggregate_rows(
-        AGGREGATIONS[plain.op],
-        function,
-        samples.ts,
-        samples.values,
-        samples.begins,
-        samples.ends,
-        samples.has_stale,
-        times,
-        steps.times,
-        range_ms,
-        *kernel_parameters(parameters),
-        grouping.ids,
-        values,
-        present,
-    )
+    first, second = kernel_parameters(parameters)
+
+    def kernel(part: slice, block: Float64s, flags: Bools) -> int:
+        return aggregate_rows(
+            AGGREGATIONS[plain.op],
+            function,
+            samples.ts,
+            samples.values,
+            samples.begins,
+            samples.ends,
+            samples.has_stale,
+            times[part],
+            steps.times[part],
+            range_ms,
+            first[part],
+            second[part],
+            grouping.ids,
+            block,
+            flags,
+        )
+
+    span_ms = int(times[-1] - times[0]) if len(times) else 0
+    touched = by_blocks(ev.budget, samples, range_ms, span_ms, values, present, kernel)
     ev.budget.samples_touched += touched
-    ev.actual[id(node)] = (samples.series, touched)
+    ev.actual[id(node)] = Actual(samples.series, touched)
     return Matrix(grouping.table, values, present, np.full(grouping.size, drops))
 
 
@@ -214,29 +224,33 @@ def _count_values(ev: Evaluation, node: Aggregation, steps: Steps) -> Matrix:
         raise QueryError(f"invalid label name {quote(label)}")
     matrix = ev.matrix(node.expr, steps)
     rows, columns = np.nonzero(matrix.present)
-    codes: dict[str, int] = {}
-    cells = zip(rows.tolist(), columns.tolist(), strict=True)
-    code = np.array(
-        [codes.setdefault(_text(matrix, row, step), len(codes)) for row, step in cells],
-        dtype=np.int64,
-    )
     if not len(rows):
         return Matrix.empty(steps.count)
-    pairs, inverse = np.unique(rows * len(codes) + code, return_inverse=True)
-    texts = list(codes)
-    table = matrix.labels.take(pairs // len(codes))
-    table = table.with_label(label, [texts[i] for i in (pairs % len(codes)).tolist()])
+    texts, code = _texts(ev, matrix)
+    pairs, inverse = np.unique(rows * len(texts) + code, return_inverse=True)
+    table = matrix.labels.take(pairs // len(texts))
+    table = table.with_label(label, [texts[i] for i in (pairs % len(texts)).tolist()])
     names = node.grouping if node.without else tuple(sorted({*node.grouping, label}))
     grouping = table.group(names, without=node.without)
+    ev.budget.check_values(grouping.size * steps.count)
     counts = np.zeros((grouping.size, steps.count))
     np.add.at(counts, (grouping.ids[inverse.reshape(-1)], columns), 1.0)
     return Matrix(grouping.table, counts, counts > 0, np.zeros(grouping.size, dtype=np.bool_))
 
 
-def _text(matrix: Matrix, row: int, step: int) -> str:
-    if matrix.histograms is not None and matrix.histograms[row, step] is not None:
-        return histogram_text(matrix.histograms[row, step])
-    return format_f(float(matrix.values[row, step]))
+def _texts(ev: Evaluation, matrix: Matrix) -> tuple[list[str], Int64s]:
+    """Distinct values as texts, and which one each sample has, in the order of np.nonzero."""
+    codes: dict[str, int] = {}
+    distinct, inverse = np.unique(matrix.values[matrix.present].view(np.int64), return_inverse=True)
+    ev.budget.check_values(len(distinct))
+    numbers = distinct.view(np.float64).tolist()
+    number_codes = [codes.setdefault(format_f(number), len(codes)) for number in numbers]
+    code = np.array(number_codes, dtype=np.int64)[inverse.reshape(-1)]
+    if matrix.histograms is not None:
+        for i, histogram in enumerate(matrix.histograms[matrix.present]):
+            if histogram is not None:
+                code[i] = codes.setdefault(histogram_text(histogram), len(codes))
+    return list(codes), code
 
 
 def is_label_name(name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from varve.promql.ast import Cardinality, VectorMatching
-from varve.promql.context import Evaluation
+from varve.promql.context import Evaluation, size_of
 from varve.promql.elements import sample_operation
 from varve.promql.joins import join_by_step
 from varve.promql.labels import METADATA_LABELS, LabelTable, concatenate, joint_numbers
@@ -22,19 +22,31 @@ from varve.promql.operators import (
     float_operation,
     scalar_operations,
 )
-from varve.promql.plan.nodes import BinaryOperation, Negation
+from varve.promql.plan.nodes import BinaryOperation, Negation, Node
 from varve.promql.values import Bools, Int64s, Matrix, Scalar, Steps, Value
 
 
-def binary_operation(ev: Evaluation, node: BinaryOperation, steps: Steps) -> Value:
-    """An operator, and those to its left: chains may be thousands deep."""
+def chain_of(ev: Evaluation, node: BinaryOperation) -> list[BinaryOperation]:
+    """An operator after those to its left, which are evaluated with it: there may be thousands."""
     chain = [node]
     while isinstance(chain[-1].lhs, BinaryOperation) and id(chain[-1].lhs) not in ev.shared:
         chain.append(chain[-1].lhs)
-    left = ev.eval(chain[-1].lhs, steps)
-    for operation in reversed(chain):
+    return chain[::-1]
+
+
+def operands_of(chain: list[BinaryOperation]) -> list[Node]:
+    """What the operators of a chain are between, from left to right."""
+    return [chain[0].lhs, *(operation.rhs for operation in chain)]
+
+
+def binary_operation(ev: Evaluation, chain: list[BinaryOperation], steps: Steps) -> Value:
+    """The operators of a chain, one after the other."""
+    before = ev.budget.held
+    left = ev.eval(chain[0].lhs, steps)
+    for operation in chain:
         ev.budget.check_running()
         left = _apply(ev, operation, left, ev.eval(operation.rhs, steps))
+        ev.budget.held = before + size_of(left)
     return left
 
 

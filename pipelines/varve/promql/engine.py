@@ -5,8 +5,9 @@
     result = engine.range("sum(rate(x[5m]))", start_ms, end_ms, step_ms)
     body = encode.to_json(result)
 
-An engine may be used from many threads at once; a query runs on the caller's thread. Call
-kernels.warm_up() at start-up, or the first queries wait for compiled code to be loaded.
+An engine may be used from many threads at once. A query runs on the caller's thread, and parts of
+it on others if Options.workers lends them. Call kernels.warm_up() at start-up, or the first queries
+wait for compiled code to be loaded.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from varve.promql.plan.nodes import Plan
 from varve.promql.storage import Storage
 from varve.promql.typecheck import DOCUMENTED
 from varve.promql.values import Int64s, Matrix, QueryResult, RangeVector, Stats, Steps, Value
+from varve.promql.workers import Workers
 
 _NO_ROWS: Int64s = np.zeros(0, dtype=np.int64)
 
@@ -41,7 +43,8 @@ class Options:
 
     lookback_ms: how far back an instant selector looks. default_step_ms: the step of subqueries
     that state none. type_and_unit_labels: whether rate() judges counters by the label __type__
-    instead of by name. plans_kept: how many texts keep their plan.
+    instead of by name. plans_kept: how many texts keep their plan. workers: who lends idle cores to
+    independent parts of a query; None keeps all of it on the caller's thread.
     """
 
     lookback_ms: int = 300_000
@@ -49,6 +52,7 @@ class Options:
     type_and_unit_labels: bool = False
     limits: Limits = field(default_factory=Limits)
     plans_kept: int = 1024
+    workers: Workers | None = None
 
 
 class Engine:
@@ -90,7 +94,7 @@ class Engine:
         plan = self.plan(query)
         ev = self._evaluation(plan, QueryRange(at_ms, at_ms, 0), cancelled, lookback_ms)
         steps = Steps.instant(at_ms)
-        value = ev.eval(plan.root, steps)
+        value = self._evaluate(ev, plan, steps)
         return _instant_result(plan, ev, steps, value, started)
 
     def range(
@@ -119,7 +123,7 @@ class Engine:
         self.options.limits.check_steps(steps.count)
         query_range = QueryRange(start_ms, end_ms, step_ms)
         ev = self._evaluation(plan, query_range, cancelled, lookback_ms)
-        value = ev.eval(plan.root, steps)
+        value = self._evaluate(ev, plan, steps)
         return _range_result(plan, ev, steps, value, started)
 
     def evaluation(self, plan: Plan, query: QueryRange) -> Evaluation:
@@ -143,7 +147,14 @@ class Engine:
             options.default_step_ms,
             options.type_and_unit_labels,
             plan.shared,
+            options.workers,
         )
+
+    def _evaluate(self, ev: Evaluation, plan: Plan, steps: Steps) -> Value:
+        if ev.workers is None:
+            return ev.eval(plan.root, steps)
+        with ev.workers.busy():
+            return ev.eval(plan.root, steps)
 
 
 def _instant_result(

@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 
 from varve.promql.aggregating import aggregation, fused_aggregation
-from varve.promql.binary import binary_operation, negation
+from varve.promql.binary import binary_operation, chain_of, negation, operands_of
+from varve.promql.branches import ahead
 from varve.promql.context import Evaluation, Handler
 from varve.promql.functions.table import function_call
 from varve.promql.plan import nodes
@@ -60,6 +61,24 @@ def _invariant(ev: Evaluation, node: nodes.Invariant, steps: Steps) -> Value:
     return value
 
 
+def _function_call(ev: Evaluation, node: nodes.FunctionCall, steps: Steps) -> Value:
+    # The second argument of info() is not evaluated as it stands.
+    parts = node.args if node.func != "info" else ()
+    with ahead(ev, parts, steps):
+        return function_call(ev, node, steps)
+
+
+def _aggregation(ev: Evaluation, node: nodes.Aggregation, steps: Steps) -> Matrix:
+    with ahead(ev, node.children(), steps):
+        return aggregation(ev, node, steps)
+
+
+def _binary_operation(ev: Evaluation, node: nodes.BinaryOperation, steps: Steps) -> Value:
+    chain = chain_of(ev, node)
+    with ahead(ev, operands_of(chain), steps):
+        return binary_operation(ev, chain, steps)
+
+
 HANDLERS: Final[Mapping[type[Node], Handler]] = {
     nodes.Number: _number,
     nodes.Text: _text,
@@ -68,10 +87,10 @@ HANDLERS: Final[Mapping[type[Node], Handler]] = {
     nodes.RangeSelect: _range_select,
     nodes.SubquerySelect: subquery,
     nodes.RangeCall: range_call,
-    nodes.FunctionCall: function_call,
-    nodes.Aggregation: aggregation,
+    nodes.FunctionCall: _function_call,
+    nodes.Aggregation: _aggregation,
     nodes.FusedAggregation: fused_aggregation,
-    nodes.BinaryOperation: binary_operation,
+    nodes.BinaryOperation: _binary_operation,
     nodes.Negation: negation,
     nodes.Invariant: _invariant,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from varve.promql.ast import Matcher
 from varve.promql.context import Evaluation
@@ -11,10 +11,12 @@ from varve.promql.literals import format_duration, format_number, quote
 from varve.promql.plan import nodes
 from varve.promql.plan.durations import QueryRange, length_ms, offset_ms
 from varve.promql.plan.nodes import Node, Plan, Selector
-from varve.promql.selecting import at_ms
+from varve.promql.selecting import selected_span, subquery_steps
 from varve.promql.values import Steps
 
 _INDENT = "  "
+_DEEPEST = 40
+"""Levels that are indented; chains of operators go on below without."""
 
 
 def explain(
@@ -23,121 +25,130 @@ def explain(
     """The plan of a query, a line a node, inputs below and indented.
 
     step_ms 0 stands for an instant query at start_ms. Selectors tell how many series and samples
-    they are expected to select at most. With `run` the query is evaluated, and nodes that read
-    samples tell how many series and samples there were; windows that overlap count a sample
-    each. QueryError as Engine.range.
+    they select at most, as the storage estimates it. With `run` the query is evaluated, and what
+    reads samples tells how many series there were and how many samples it looked at: one for each
+    window that a sample is in. A node used more than once has a number, and is evaluated once.
+    QueryError as Engine.range.
     """
     plan = engine.plan(query)
     ev = engine.evaluation(plan, QueryRange(start_ms, end_ms, step_ms))
     steps = Steps.between(start_ms, end_ms, step_ms) if step_ms else Steps.instant(start_ms)
     if run:
         ev.eval(plan.root, steps)
-    lines: list[str] = []
-    _write(_Writer(plan, ev, steps, run=run), plan.root, 0, lines)
-    return "\n".join(lines)
+    return "\n".join(_lines(plan, ev, steps))
 
 
-class _Writer:
-    """Says in a line what a node does."""
-
-    def __init__(self, plan: Plan, ev: Evaluation, steps: Steps, *, run: bool) -> None:
-        self.plan = plan
-        self.ev = ev
-        self.steps = steps
-        self.run = run
-        self.numbers: dict[int, int] = {}
-
-    def line(self, node: Node) -> str:
-        text = self._describe(node)
-        if isinstance(node, nodes.InstantSelect):
-            text += self._estimate(node.selector, self.ev.lookback_ms)
-        elif isinstance(node, nodes.RangeSelect):
-            text += self._estimate(node.selector, length_ms(node.range, self.ev.query))
-        elif isinstance(node, nodes.FusedAggregation) and isinstance(
-            node.source, nodes.InstantSelect
-        ):
-            text += self._estimate(node.source.selector, self.ev.lookback_ms)
-        if self.run and id(node) in self.ev.actual:
-            series, samples = self.ev.actual[id(node)]
-            text += f"  actual: {series:,} series, {samples:,} samples"
-        return text
-
-    def _estimate(self, selector: Selector, range_ms: int) -> str:
-        start, end = self.steps.start, self.steps.end
-        if selector.at is not None:
-            start = end = at_ms(self.ev, selector.at)
-        offset = offset_ms(selector.offset, self.ev.query)
-        series, samples = self.ev.storage.count(
-            selector.matchers, start - offset - range_ms, end - offset
-        )
-        return f"  estimated: {series:,} series, {samples:,} samples"
-
-    def _describe(self, node: Node) -> str:
-        describe: Callable[[Node], str] | None = _DESCRIPTIONS.get(type(node))
-        return type(node).__name__ if describe is None else describe(node)
+def _lines(plan: Plan, ev: Evaluation, steps: Steps) -> Iterator[str]:
+    numbers: dict[int, int] = {}
+    stack = [(plan.root, steps, 0)]
+    while stack:
+        node, at, depth = stack.pop()
+        prefix = _INDENT * min(depth, _DEEPEST)
+        if id(node) in plan.shared and node.children():
+            if id(node) in numbers:
+                yield f"{prefix}the same as #{numbers[id(node)]}"
+                continue
+            numbers[id(node)] = len(numbers) + 1
+            prefix += f"#{numbers[id(node)]} "
+        yield prefix + _line(ev, node, at)
+        stack += reversed([(child, inner, depth + 1) for child, inner in _inputs(ev, node, at)])
 
 
-def _write(writer: _Writer, node: Node, depth: int, lines: list[str]) -> None:
-    prefix = _INDENT * depth
-    if id(node) in writer.plan.shared:
-        if id(node) in writer.numbers:
-            lines.append(f"{prefix}as #{writer.numbers[id(node)]}")
-            return
-        writer.numbers[id(node)] = len(writer.numbers) + 1
-        prefix += f"#{writer.numbers[id(node)]} "
-    lines.append(prefix + writer.line(node))
-    for child in node.children():
-        _write(writer, child, depth + 1, lines)
+def _inputs(ev: Evaluation, node: Node, steps: Steps) -> Iterator[tuple[Node, Steps]]:
+    """The nodes below, and the steps at which they are evaluated."""
+    if isinstance(node, nodes.SubquerySelect):
+        yield node.expr, subquery_steps(ev, node, steps)
+    elif isinstance(node, nodes.Invariant):
+        yield node.expr, Steps(steps.start, steps.step, 1)
+    else:
+        for child in node.children():
+            yield child, steps
 
 
-def selector_text(selector: Selector) -> str:
+def _line(ev: Evaluation, node: Node, steps: Steps) -> str:
+    facts = [_DESCRIPTIONS[type(node)](ev, node)]
+    match node:
+        case nodes.InstantSelect():
+            facts.append(_estimate(ev, node.selector, steps, ev.lookback_ms))
+        case nodes.RangeSelect():
+            facts.append(_estimate(ev, node.selector, steps, length_ms(node.range, ev.query)))
+        case nodes.FusedAggregation(source=nodes.InstantSelect() as source):
+            facts.append(_estimate(ev, source.selector, steps, ev.lookback_ms))
+        case nodes.SubquerySelect():
+            facts.append(f"{subquery_steps(ev, node, steps).count:,} steps")
+    if (actual := ev.actual.get(id(node))) is not None:
+        facts.append(f"actual: {_amount(actual.series, actual.samples)} in all windows")
+    return "  ".join(facts)
+
+
+def _estimate(ev: Evaluation, selector: Selector, steps: Steps, range_ms: int) -> str:
+    span = selected_span(ev, selector, steps, range_ms)
+    return f"estimated: {_amount(*ev.counted(selector.matchers, *span))}"
+
+
+def _amount(series: int, samples: int) -> str:
+    return f"{series:,} series, {samples:,} samples"
+
+
+def selector_text(ev: Evaluation, selector: Selector) -> str:
     """Matchers in braces, and the modifiers."""
     text = "{" + ", ".join(map(_matcher_text, selector.matchers)) + "}"
     if selector.at is not None:
-        text += f" @ {selector.at.at}"
+        at = selector.at.at
+        text += f" @ {format_number(at / 1000) if isinstance(at, int) else at + '()'}"
     if selector.offset is not None:
-        text += " offset"
-    flags = ("anchored", "smoothed", "stats_only")
-    return text + "".join(f" {flag}" for flag in flags if getattr(selector, flag))
+        text += f" offset {_ms_text(offset_ms(selector.offset, ev.query))}"
+    flags = {"anchored": "anchored", "smoothed": "smoothed", "stats_only": "without buckets"}
+    return text + "".join(f" {text}" for flag, text in flags.items() if getattr(selector, flag))
 
 
 def _matcher_text(matcher: Matcher) -> str:
     return f"{matcher.name}{matcher.op.value}{quote(matcher.value)}"
 
 
+def _ms_text(ms: int) -> str:
+    return ("-" if ms < 0 else "") + format_duration(abs(ms) / 1000)
+
+
 def _grouping(node: nodes.Aggregation) -> str:
-    kind = "without" if node.without else "by"
-    return f"{node.op} {kind} ({', '.join(node.grouping)})"
+    names = ", ".join(node.grouping)
+    if node.without:
+        return f"{node.op} without ({names})"
+    return f"{node.op} by ({names})" if names else f"{node.op} of all"
 
 
-def _duration(duration: object) -> str:
-    seconds = getattr(duration, "value", None)
-    return "expression" if seconds is None else format_duration(seconds)
-
-
-def _fused(node: nodes.FusedAggregation) -> str:
+def _fused(ev: Evaluation, node: nodes.FusedAggregation) -> str:
     source = node.source
     if isinstance(source, nodes.InstantSelect):
-        what = selector_text(source.selector)
+        inner = f"select {selector_text(ev, source.selector)}"
     else:
-        what = source.func
-    return f"fused {_grouping(node.plain)} of {what}"
+        inner = source.func
+    return f"in one pass: {_grouping(node.plain)}, {inner}"
+
+
+def _range_select(ev: Evaluation, node: nodes.RangeSelect) -> str:
+    window = _ms_text(length_ms(node.range, ev.query))
+    return f"select {selector_text(ev, node.selector)} windows of {window}"
+
+
+def _subquery(ev: Evaluation, node: nodes.SubquerySelect) -> str:
+    step = ev.default_step_ms if node.step is None else length_ms(node.step, ev.query)
+    window = _ms_text(length_ms(node.range, ev.query))
+    return f"subquery every {_ms_text(step)}, windows of {window}"
 
 
 _DESCRIPTIONS: dict[type[Node], Callable[..., str]] = {
-    nodes.Number: lambda node: f"number {format_number(node.value)}",
-    nodes.Text: lambda node: f"text {quote(node.value)}",
-    nodes.QueryContext: lambda node: f"{node.func}()",
-    nodes.InstantSelect: lambda node: f"select {selector_text(node.selector)}",
-    nodes.RangeSelect: lambda node: (
-        f"select {selector_text(node.selector)} range {_duration(node.range)}"
-    ),
-    nodes.SubquerySelect: lambda node: f"subquery range {_duration(node.range)}",
-    nodes.RangeCall: lambda node: f"{node.func} over windows",
-    nodes.FunctionCall: lambda node: f"{node.func}",
-    nodes.Aggregation: _grouping,
+    nodes.Number: lambda _ev, node: f"number {format_number(node.value)}",
+    nodes.Text: lambda _ev, node: f"text {quote(node.value)}",
+    nodes.QueryContext: lambda _ev, node: f"{node.func}()",
+    nodes.InstantSelect: lambda ev, node: f"select {selector_text(ev, node.selector)}",
+    nodes.RangeSelect: _range_select,
+    nodes.SubquerySelect: _subquery,
+    nodes.RangeCall: lambda _ev, node: node.func,
+    nodes.FunctionCall: lambda _ev, node: node.func,
+    nodes.Aggregation: lambda _ev, node: _grouping(node),
     nodes.FusedAggregation: _fused,
-    nodes.BinaryOperation: lambda node: f"operator {node.op}",
-    nodes.Negation: lambda _node: "negate",
-    nodes.Invariant: lambda _node: "once for all steps",
+    nodes.BinaryOperation: lambda _ev, node: f"operator {node.op}",
+    nodes.Negation: lambda _ev, _node: "negate",
+    nodes.Invariant: lambda _ev, _node: "once for all steps",
 }

@@ -9,11 +9,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from varve.promql import annotations as notes
 from varve.promql.ast import MatchOp
-from varve.promql.context import Evaluation
+from varve.promql.blocks import by_blocks
+from varve.promql.context import Actual, Evaluation
 from varve.promql.errors import QueryError
 from varve.promql.go_text import format_g
 from varve.promql.kernels.codes import RANGE_FUNCTIONS
@@ -22,7 +22,7 @@ from varve.promql.labels import METRIC_NAME, LabelTable
 from varve.promql.mixed import mixed_rows
 from varve.promql.plan.nodes import RangeCall, RangeSelect, Selector
 from varve.promql.smoothing import check_extension, extended_rows
-from varve.promql.values import Matrix, Scalar, Steps
+from varve.promql.values import Bools, Float64s, Matrix, Scalar, Steps
 from varve.promql.windowing import Windows, kernel_parameters, points_of, windows_of
 
 KEEPS_NAME = frozenset({"last_over_time", "first_over_time"})
@@ -58,23 +58,29 @@ def _rows(ev: Evaluation, node: RangeCall, windows: Windows, parameters: list[Sc
     ev.budget.check_values(shape[0] * shape[1])
     first, second = kernel_parameters(parameters)
     values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
-    touched = rows(
-        RANGE_FUNCTIONS[node.func],
-        samples.ts,
-        samples.values,
-        samples.begins,
-        samples.ends,
-        samples.has_stale,
-        windows.times,
-        windows.steps.times,
-        windows.range_ms,
-        first,
-        second,
-        values,
-        present,
+
+    def kernel(part: slice, block: Float64s, flags: Bools) -> int:
+        return rows(
+            RANGE_FUNCTIONS[node.func],
+            samples.ts,
+            samples.values,
+            samples.begins,
+            samples.ends,
+            samples.has_stale,
+            windows.times[part],
+            windows.steps.times[part],
+            windows.range_ms,
+            first[part],
+            second[part],
+            block,
+            flags,
+        )
+
+    touched = by_blocks(
+        ev.budget, samples, windows.range_ms, windows.span_ms, values, present, kernel
     )
     ev.budget.samples_touched += touched
-    ev.actual[id(node)] = (samples.series, touched)
+    ev.actual[id(node)] = Actual(samples.series, touched)
     drops = node.func not in KEEPS_NAME
     drop_name = windows.series.drop_name | drops
     matrix = Matrix(windows.series.labels, values, present, drop_name)
@@ -89,7 +95,7 @@ def note_quantiles(
     ev: Evaluation,
     node: RangeCall,
     quantiles: Scalar,
-    present: npt.NDArray[np.bool_],
+    present: Bools,
 ) -> None:
     """Warn of quantiles outside [0, 1] at steps that have a sample."""
     wrong = np.isnan(quantiles) | (quantiles < 0) | (quantiles > 1)

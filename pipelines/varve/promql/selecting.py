@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from varve.promql.ast import At
-from varve.promql.context import Evaluation
+from varve.promql.context import Actual, Evaluation
 from varve.promql.histograms import FloatHistogram, detects_reset
 from varve.promql.kernels.codes import LOOKBACK
 from varve.promql.kernels.windows import rows, window_bounds
@@ -19,6 +19,10 @@ from varve.promql.storage import Samples, SelectHints, Selection
 from varve.promql.values import Int64s, Matrix, RangeVector, Steps
 
 NO_PARAMETER = np.zeros(0)
+
+_LAST_MS = (1 << 63) - (1 << 52)
+"""No window reaches further from it than int64 does: ranges and offsets are under 2**44 ms, and
+not more than some hundreds add up, in subqueries of subqueries."""
 
 _GROUPED_VALUES_PER_SAMPLE = 4
 """Values that go into groups at once take time but no memory: so many count as one."""
@@ -32,9 +36,23 @@ def selector_times(ev: Evaluation, at: At | None, offset: int, steps: Steps) -> 
 
 
 def at_ms(ev: Evaluation, at: At) -> int:
+    """The time of @, moved from the ends of what is a time in int64, where ranges overflow."""
     if at.at == "start":
         return ev.query.start
-    return ev.query.end if at.at == "end" else at.at
+    if at.at == "end":
+        return ev.query.end
+    return max(-_LAST_MS, min(_LAST_MS, at.at))
+
+
+def selected_span(
+    ev: Evaluation, selector: Selector, steps: Steps, range_ms: int
+) -> tuple[int, int]:
+    """(start, end] of the samples that the windows of a selector see at `steps`."""
+    offset = offset_ms(selector.offset, ev.query)
+    first, last = steps.start, steps.end
+    if selector.at is not None:
+        first = last = at_ms(ev, selector.at)
+    return first - offset - range_ms, last - offset
 
 
 def select_windows(
@@ -51,17 +69,14 @@ def select_windows(
     """The series of a selector with what their windows need, and where the windows end.
 
     A window is (time - range_ms, time] for each step's time; before_ms and after_ms widen what is
-    selected. into_groups: the values of the series are not kept. LimitError before anything is
-    selected or allocated if there would be too much.
+    selected. into_groups: the values of the series are not kept. The samples count as held.
+    LimitError before anything is selected or allocated if there would be too much.
     """
-    offset = offset_ms(selector.offset, ev.query)
-    first, last = steps.start, steps.end
-    if selector.at is not None:
-        first = last = at_ms(ev, selector.at)
-    start, end = first - offset - range_ms - before_ms, last - offset + after_ms
-    series, count = ev.storage.count(selector.matchers, start, end)
+    start, end = selected_span(ev, selector, steps, range_ms)
+    start, end = start - before_ms, end + after_ms
+    series, count = ev.counted(selector.matchers, start, end)
     ev.budget.check_series(series)
-    ev.budget.check_values(count)
+    ev.budget.hold(count)
     values = series * steps.count
     ev.budget.check_values(values // _GROUPED_VALUES_PER_SAMPLE if into_groups else values)
     ev.series_selected += series
@@ -71,6 +86,7 @@ def select_windows(
     if selector.stats_only and samples.histograms is not None:
         histograms = _with_detected_resets(samples, start, end)
         selection = replace(selection, samples=replace(samples, histograms=histograms))
+    offset = offset_ms(selector.offset, ev.query)
     return selection, selector_times(ev, selector.at, offset, steps)
 
 
@@ -104,7 +120,7 @@ def lookback(
         present,
     )
     ev.budget.samples_touched += touched
-    ev.actual[id(node)] = (samples.series, touched)
+    ev.actual[id(node)] = Actual(samples.series, touched)
     histograms = None
     if samples.has_histograms is not None and samples.has_histograms.any():
         histograms = _last_histograms(samples, times, present)
@@ -149,17 +165,25 @@ def range_select(ev: Evaluation, node: RangeSelect, steps: Steps) -> RangeVector
 
 def subquery(ev: Evaluation, node: SubquerySelect, steps: Steps) -> RangeVector:
     """A vector evaluated at the multiples of the subquery's step in all windows, as samples."""
+    inner_steps = subquery_steps(ev, node, steps)
+    ev.budget.check_values(inner_steps.count)
+    if inner_steps.count == 0:
+        return samples_of(Matrix.empty(0), inner_steps)
+    before = ev.budget.held
+    inner = samples_of(ev.matrix(node.expr, inner_steps), inner_steps)
+    ev.budget.held = before
+    ev.budget.hold(len(inner.samples.ts))
+    ev.actual[id(node)] = Actual(inner.samples.series, len(inner.samples.ts))
+    return inner
+
+
+def subquery_steps(ev: Evaluation, node: SubquerySelect, steps: Steps) -> Steps:
+    """The multiples of the subquery's step in all of its windows."""
     range_ms = length_ms(node.range, ev.query)
     step = ev.default_step_ms if node.step is None else length_ms(node.step, ev.query)
     times = selector_times(ev, node.at, offset_ms(node.offset, ev.query), steps)
     first = ((int(times[0]) - range_ms) // step + 1) * step
-    inner_steps = Steps.between(first, int(times[-1]), step)
-    ev.budget.check_values(inner_steps.count)
-    if inner_steps.count == 0:
-        return samples_of(Matrix.empty(0), inner_steps)
-    inner = samples_of(ev.matrix(node.expr, inner_steps), inner_steps)
-    ev.actual[id(node)] = (inner.samples.series, len(inner.samples.ts))
-    return inner
+    return Steps.between(first, int(times[-1]), step)
 
 
 def samples_of(matrix: Matrix, steps: Steps) -> RangeVector:

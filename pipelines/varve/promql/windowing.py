@@ -28,6 +28,11 @@ class Windows:
     range_ms: int
     steps: Steps
 
+    @property
+    def span_ms(self) -> int:
+        """From the end of the first window to that of the last."""
+        return int(self.times[-1] - self.times[0]) if len(self.times) else 0
+
     def metric(self, row: int) -> str:
         return self.series.labels.get(row, METRIC_NAME)
 

@@ -72,8 +72,7 @@ def _timestamp(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
         matrix = lookback(ev, selection, times, source, TIMESTAMP)
         return matrix.with_values(matrix.values)
     matrix = ev.matrix(node.args[0], steps)
-    values = np.broadcast_to(steps.times / 1000, matrix.values.shape)
-    return matrix.with_values(np.ascontiguousarray(values))
+    return matrix.with_values(np.tile(steps.times / 1000, (matrix.series, 1)))
 
 
 def _start_timestamp(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:

@@ -171,11 +171,16 @@ class Plan:
 
     def nodes(self) -> Iterator[Node]:
         """Every node, each once, parents first."""
-        seen: set[int] = set()
-        stack = [self.root]
-        while stack:
-            node = stack.pop()
-            if id(node) not in seen:
-                seen.add(id(node))
-                yield node
-                stack.extend(node.children())
+        return walk(self.root)
+
+
+def walk(root: Node) -> Iterator[Node]:
+    """`root` and every node below, each once, parents first."""
+    seen: set[int] = set()
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            stack.extend(node.children())

@@ -1,0 +1,124 @@
+"""The engine against the oracle of naive.py, on random data and random queries.
+
+Everything follows from a seed: test_differential.py runs a few thousand queries with every test
+run, `make diff-promql` as many as it is told to.
+"""
+
+import math
+
+import numpy as np
+
+from tests.unit.promql.naive import STALE, Failure, Naive
+from tests.unit.promql.random_queries import SPAN_MS, Generator, random_data, seeded
+from varve.model.staleness import STALE_NAN
+from varve.promql.ast import Subquery
+from varve.promql.engine import Engine
+from varve.promql.errors import QueryError
+from varve.promql.memory import MemoryStorage
+from varve.promql.parser import parse
+from varve.promql.tree import walk
+
+QUERIES_PER_DATA_SET = 50
+
+
+def differences(seed, count, used, options=None):
+    """Runs `count` queries; yields a text for each whose answers differ, and counts into `used`."""
+    r = seeded(seed)
+    generator = Generator(r, used)
+    done = 0
+    while done < count:
+        data = random_data(r)
+        naive, engine = Naive(data), engine_over(data, options)
+        for _ in range(min(QUERIES_PER_DATA_SET, count - done)):
+            done += 1
+            start = r.randrange(-100_000, SPAN_MS)
+            step = r.choice((1_000, 15_000, 17_000, 12_345, 60_000, 240_000))
+            end = start + step * r.choice((0, 1, 2, 5, 5, 17))
+            query = generator.query()
+            if r.random() < 0.1:
+                unlike = compare(naive, engine, query, start, start, 0)
+            else:
+                unlike = compare(naive, engine, query, start, end, step)
+            if unlike is not None:
+                yield f"{query} from {start} to {end} step {step}: {unlike}"
+
+
+def engine_over(data, options=None):
+    return Engine(
+        MemoryStorage.of(
+            {
+                labels: [(t, STALE_NAN if v is STALE else v, 0) for t, v in points]
+                for labels, points in data.items()
+            }
+        ),
+        options,
+    )
+
+
+def compare(naive, engine, query, start, end, step):
+    """What is different between both answers, or None. step 0 is an instant query."""
+    expr = parse(query)
+    if step:
+        expected = outcome(lambda: naive.range(expr, start, end, step))
+        found = outcome(lambda: by_series(engine.range(query, start, end, step)))
+    else:
+        expected = outcome(lambda: at_once(naive.instant(expr, start), start))
+        found = outcome(lambda: by_series(engine.instant(query, start)))
+    if isinstance(found, str) and any(isinstance(node, Subquery) for node in walk(expr)):
+        # The engine fails if a subquery does at any of its steps, seen through a window or not.
+        return None
+    if isinstance(expected, str) or isinstance(found, str):
+        both = isinstance(expected, str) and isinstance(found, str)
+        return None if both else f"{expected}; {found}"
+    return difference(expected, found)
+
+
+def outcome(run):
+    try:
+        return run()
+    except (Failure, QueryError) as error:
+        return f"error: {error}"
+
+
+def at_once(value, t):
+    """{labels: {t: value}} of the oracle's instant query."""
+    if isinstance(value, float):
+        return {(): {t: value}}
+    return {sample.labels: {t: sample.value} for sample in value}
+
+
+def by_series(result):
+    """{labels: {t: value}} of an answer."""
+    times = result.times.tolist()
+    if isinstance(result.value, float):
+        return {(): {times[0]: result.value}}
+    matrix = result.value
+    labels = matrix.labels.labels()
+    return {
+        labels[row]: {
+            times[s]: float(matrix.values[row, s])
+            for s in np.flatnonzero(matrix.present[row]).tolist()
+        }
+        for row in result.order.tolist()
+    }
+
+
+def difference(expected, found):
+    """What is different, or None."""
+    if expected.keys() != found.keys():
+        return f"series {sorted(expected.keys() ^ found.keys())}"
+    for labels, points in expected.items():
+        if points.keys() != found[labels].keys():
+            return f"{labels} at {sorted(points.keys() ^ found[labels].keys())}"
+        for t, value in points.items():
+            if not close(value, found[labels][t]):
+                return f"{labels} at {t}: expected {value}, got {found[labels][t]}"
+    return None
+
+
+def close(a, b):
+    if math.isnan(a) or math.isnan(b):
+        return math.isnan(a) and math.isnan(b)
+    if math.isinf(a) or math.isinf(b):
+        return a == b
+    return abs(a - b) <= 1e-9 * max(1e-6, abs(a), abs(b))
