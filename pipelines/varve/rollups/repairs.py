@@ -66,7 +66,9 @@ class RepairNotes:
         Raises Conflict if somebody else has just done so.
         """
         self._table.refresh()
-        step = Step(self._table.position(self._id), number)
+        noted = self._table.position(self._id)
+        # The tier may have been put back to an earlier state than this table.
+        step = Step(noted, number if noted is None else max(noted, number))
         table = pa.Table.from_pylist(list(rows), schema=table_schema("repairs").arrow)
         file = write_file(self._store, "repairs", table)
         commit(self._table, [file], transactions={self._id: step})
@@ -74,8 +76,8 @@ class RepairNotes:
     def finish(self, target: Table) -> None:
         """Notes what a driver that died has left. Raises NeedsOperator if it cannot be known."""
         self._table.refresh()
-        owed = target.position(self._id)
-        if owed is None or self._table.position(self._id) == owed:
+        owed, noted = target.position(self._id), self._table.position(self._id)
+        if owed is None or (noted is not None and noted >= owed):
             return
         for version in range(target.version, -1, -1):
             (entry,) = entries(self._store, target.name, version - 1, version)

@@ -83,6 +83,8 @@ class TableSizes:
         self._every_s = every_s
         self._followed: dict[str, TableSize] = {}
         self._stop = threading.Event()
+        for name in self._names:
+            metrics.failures.labels(name)  # from 0 on: the first failure is an increase
         self._thread = threading.Thread(target=self._run, name="sizes of tables", daemon=True)
 
     def start(self) -> None:

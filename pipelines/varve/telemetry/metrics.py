@@ -349,6 +349,7 @@ class CollectorMetrics:
     """Of the collector."""
 
     def __init__(self, telemetry: Telemetry) -> None:
+        self.telemetry = telemetry
         self.sent = telemetry.counter(
             "varve_collector_samples_total", "Samples that Kafka has acknowledged.", unit="samples"
         )
