@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from varve.promql.ast import At
+from varve.promql.ast import At, Duration
 from varve.promql.context import Actual, Evaluation
 from varve.promql.histograms import FloatHistogram, detects_reset
 from varve.promql.kernels.codes import LOOKBACK
@@ -48,11 +48,18 @@ def selected_span(
     ev: Evaluation, selector: Selector, steps: Steps, range_ms: int
 ) -> tuple[int, int]:
     """(start, end] of the samples that the windows of a selector see at `steps`."""
-    offset = offset_ms(selector.offset, ev.query)
-    first, last = steps.start, steps.end
-    if selector.at is not None:
-        first = last = at_ms(ev, selector.at)
-    return first - offset - range_ms, last - offset
+    first, last = _first_and_last(ev, selector.at, selector.offset, steps)
+    return first - range_ms, last
+
+
+def _first_and_last(
+    ev: Evaluation, at: At | None, offset: Duration | None, steps: Steps
+) -> tuple[int, int]:
+    """Where the first and the last step look to."""
+    moved = offset_ms(offset, ev.query)
+    if at is not None:
+        return at_ms(ev, at) - moved, at_ms(ev, at) - moved
+    return steps.start - moved, steps.end - moved
 
 
 def select_windows(
@@ -181,9 +188,8 @@ def subquery_steps(ev: Evaluation, node: SubquerySelect, steps: Steps) -> Steps:
     """The multiples of the subquery's step in all of its windows."""
     range_ms = length_ms(node.range, ev.query)
     step = ev.default_step_ms if node.step is None else length_ms(node.step, ev.query)
-    times = selector_times(ev, node.at, offset_ms(node.offset, ev.query), steps)
-    first = ((int(times[0]) - range_ms) // step + 1) * step
-    return Steps.between(first, int(times[-1]), step)
+    first, last = _first_and_last(ev, node.at, node.offset, steps)
+    return Steps.between(((first - range_ms) // step + 1) * step, last, step)
 
 
 def samples_of(matrix: Matrix, steps: Steps) -> RangeVector:

@@ -15,6 +15,7 @@ from varve.promql.labels import LabelTable
 from varve.promql.limits import Budget, Limits
 from varve.promql.memory import MemoryStorage
 from varve.promql.storage import Samples
+from varve.promql.workers import Workers
 
 TEXTS = 300
 
@@ -53,6 +54,15 @@ def test_ten_thousand_levels_are_an_error_at_once(before, inside, after):
 
     assert refused.value.span.end <= 10_000 * len(before + after) + 1
     assert time.process_time() - began < 5
+
+
+def test_a_bomb_can_be_explained_and_is_refused():
+    engine = Engine(storage_of(a=[(0, 1.0)]), Options(workers=Workers(2, worthwhile=0)))
+    bomb = "sum_over_time(sum_over_time(a[99y:1ms])[99y:1ms]) + a"
+
+    assert "steps" in explain(engine, bomb, 0, 2**50, 2**45)
+    with pytest.raises(errors.LimitError, match="max_samples"):
+        engine.range(bomb, 0, 2**50, 2**45)
 
 
 def test_a_plan_thousands_of_operators_long_can_be_explained():
