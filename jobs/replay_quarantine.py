@@ -34,7 +34,8 @@ def main() -> int:
     configure_for(settings)
     selection = Selection(frozenset(map(Reason, args.reason)), args.since, args.until)
     for plan in ingest_plans(settings, args.query):
-        registry, now_ms = Registry(plan.store, plan.scratch), SystemClock().now_ms()
+        registry = Registry(plan.store, plan.scratch, plan.active_ms)
+        now_ms = SystemClock().now_ms()
         limits = LimitsFile(plan.limits_files).current()
         counts = replay(plan.store, selection, task_plan(plan, registry, now_ms, limits), registry)
         print(json.dumps({"query": plan.query, **counts}))

@@ -199,6 +199,9 @@ class Query(Section):
     """Milliseconds between looks at the tables' logs. 250: a small part of an answer's age."""
     max_points: int = Field(11_000, gt=0)
     """Points of one series in a range query. 11,000 as in Prometheus."""
+    active_hours: float = Field(24, ge=1)
+    """Hours, before the end of the last closed one, in which a series was seen if it counts against
+    the limits. 24: pods of yesterday make room, a nightly job keeps its place."""
     max_samples: int = Field(50_000_000, gt=0)
     """Samples one query may hold. 50 M as in Prometheus."""
     timeout_s: float = Field(120, gt=0)
@@ -234,6 +237,10 @@ class Supervision(Section):
     healthy_after_s: float = Field(60, gt=0)
     """Seconds a component must be ready for its restarts to be forgotten. 60: past its start."""
     log_bytes: int = Field(10_000_000, gt=0)
+    quarantine_days: float = Field(30, gt=0)
+    """Days refused records are kept, whether or not they wait for a replay. 30: time to notice, to
+    mend the cause and to replay."""
+
     """Bytes of a component's log before it is rotated; three older ones are kept. 10 MB can still
     be opened in an editor."""
 

@@ -7,6 +7,6 @@ CREATE TABLE series (
   unit STRING COMMENT 'Unit of the values in base units (seconds, bytes, ...); empty if unknown.',
   help STRING COMMENT 'One line on what the metric measures; empty if unknown.',
   first_seen BIGINT NOT NULL COMMENT 'Time of the earliest sample known at registration. Milliseconds since the Unix epoch, UTC.',
-  last_seen BIGINT NOT NULL COMMENT 'Last time the series was known to be alive, to the day: the greatest over its rows. Milliseconds since the Unix epoch, UTC.'
+  last_seen BIGINT NOT NULL COMMENT 'When the series was registered: the last time it was known to be alive by then. Later ones are in the rollups: the greatest window_end. Milliseconds since the Unix epoch, UTC.'
 ) USING DELTA
-COMMENT 'What each series_id stands for, append only; later rows of an id only move last_seen. Committed before the first sample of the series. One writer: jobs/ingest.py.'
+COMMENT 'What each series_id stands for, append only, a row a series. Committed before the first sample of the series. One writer: jobs/ingest.py.'

@@ -29,6 +29,9 @@ class OffsetRange:
     end: int
 
 
+REJECTS = "rejects:"
+
+
 def complete(query: str) -> str:
     """Transaction on samples: everything produced up to this time (ms, inclusive) is stored."""
     return f"complete:{query}"
@@ -43,7 +46,7 @@ def rejects(query: str) -> str:
     """Transaction on samples and on quarantine: the query's last batch that refused something.
     Where the two differ, the commit of that batch's rejects is still owed.
     """
-    return f"rejects:{query}"
+    return f"{REJECTS}{query}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,20 +8,24 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from varve.ingest.activity import Census, census
 from varve.ingest.known import CONTESTED, KNOWN, KnownSeries
 from varve.ingest.limits import Limits
 from varve.ingest.reasons import Reason
+from varve.model.clock import Clock, SystemClock
 from varve.model.errors import Conflict, TemporaryError
 from varve.model.identity import SeriesDefinition
 from varve.model.schema import table_schema
+from varve.model.window import HOUR_MS
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
 from varve.storage.log import LiveFile
-from varve.storage.snapshot import Bounds, Snapshot, live_files
+from varve.storage.snapshot import Bounds, Snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
 
 TRANSACTION = "registry"
+ACTIVE_MS = 24 * HOUR_MS
 _ATTEMPTS = 20
 _NO_LIMITS = Limits()
 
@@ -34,17 +38,33 @@ Registration = tuple[SeriesDefinition, int]
 class Registry:
     """Registers series; several drivers may do so at once. Not safe to share by threads."""
 
-    def __init__(self, store: Store, scratch: str = "") -> None:
-        """scratch: as in RunFolder."""
+    def __init__(
+        self,
+        store: Store,
+        scratch: str = "",
+        active_ms: int = ACTIVE_MS,
+        clock: Clock | None = None,
+    ) -> None:
+        """scratch: as in RunFolder. active_ms: as of varve.ingest.activity."""
         self._store = store
-        self._table = Table(store, "series", files=True)
+        self._active_ms = active_ms
+        self._clock = clock or SystemClock()
+        self._table = Table(store, "series")
         self.known = KnownSeries(store, scratch)
         self.series_of: Counter[str] = Counter()
-        """Series by metric, as of the last look at the table."""
-        self._count(live_files(self._table))
+        """Active series by metric, as of the last census, and those registered since."""
+        self._since: list[tuple[int, Counter[str]]] = []
+        self._counted = -1
+        self._offered: Census | None = None
+        self._adopt(census(store, active_ms))
+
+    def offer(self, counted: Census) -> None:
+        """A newer census, to be adopted at the next look. May be called from another thread."""
+        self._offered = counted
 
     def full(self, limits: Limits) -> frozenset[str]:
         """Metrics that can have no new series."""
+        self._adopt_offered()
         if self.series_of.total() >= limits.series:
             return frozenset(self.series_of)
         return frozenset(m for m, n in self.series_of.items() if n >= limits.of(m).series)
@@ -67,11 +87,11 @@ class Registry:
                 return refused
             step = Step(position, 0 if position is None else position + 1)
             try:
-                added = write_file(self._store, "series", _rows(fresh))
+                added = write_file(self._store, "series", _rows(fresh, self._clock.now_ms()))
                 commit(self._table, [added], transactions={TRANSACTION: step})
             except Conflict:
                 continue
-            self.series_of.update(d.metric for d, _ in fresh)
+            self._add(self._table.version, Counter(d.metric for d, _ in fresh))
             self.known.advance(self._table.version)
             return refused
         raise TemporaryError(f"{_ATTEMPTS} attempts to register series met a rival's commit")
@@ -84,21 +104,38 @@ class Registry:
         return bool((self.known.status(ids, checks.astype(np.int32)) == KNOWN).any())
 
     def _look(self) -> None:
-        """Learns what others have registered."""
+        """Learns what others have registered, and what has been counted."""
         self.known.advance()
         fresh = self._table.refresh()
         if fresh is None:
-            self.series_of.clear()
-            self._count(live_files(self._table))
-        else:
-            self._count([file for entry in fresh for file in entry.adds])
+            self._adopt(census(self._store, self._active_ms))
+            return
+        for entry in fresh:
+            self._add(entry.version, self._metrics(entry.adds))
+        self._adopt_offered()
 
-    def _count(self, files: Sequence[LiveFile]) -> None:
-        for file in files:
-            snapshot = Snapshot(self._store, "series", self._table.version, (file,))
-            metrics = snapshot.scan(Bounds(), ["metric"]).column("metric")
-            for count in metrics.value_counts().to_pylist():
-                self.series_of[count["values"]] += count["counts"]
+    def _adopt_offered(self) -> None:
+        if self._offered is not None:
+            counted, self._offered = self._offered, None
+            self._adopt(counted)
+
+    def _adopt(self, counted: Census) -> None:
+        self._counted = counted.version
+        self._since = [(v, metrics) for v, metrics in self._since if v > counted.version]
+        self.series_of = counted.active.copy()
+        for _, metrics in self._since:
+            self.series_of.update(metrics)
+
+    def _add(self, version: int, metrics: Counter[str]) -> None:
+        # A census may have been ahead of this handle.
+        if version > self._counted:
+            self._since.append((version, metrics))
+            self.series_of.update(metrics)
+
+    def _metrics(self, files: Sequence[LiveFile]) -> Counter[str]:
+        snapshot = Snapshot(self._store, "series", self._table.version, tuple(files))
+        column = snapshot.scan(Bounds(), ["metric"]).column("metric")
+        return Counter({c["values"]: c["counts"] for c in column.value_counts().to_pylist()})
 
     def _sort_out(
         self, definitions: Sequence[Registration], limits: Limits
@@ -133,19 +170,16 @@ class Registry:
         return fresh, refused
 
 
-def _rows(definitions: Sequence[Registration]) -> pa.Table:
-    rows = [
-        {
-            "series_id": d.series_id,
-            "check": d.check,
-            "metric": d.metric,
-            "tags": list(d.tags),
-            "type": d.type,
-            "unit": d.unit,
-            "help": d.help,
-            "first_seen": ts,
-            "last_seen": ts,
-        }
-        for d, ts in definitions
-    ]
-    return pa.Table.from_pylist(rows, schema=table_schema("series").arrow)
+def _rows(definitions: Sequence[Registration], now_ms: int) -> pa.Table:
+    columns = {
+        "series_id": [d.series_id for d, _ in definitions],
+        "check": [d.check for d, _ in definitions],
+        "metric": [d.metric for d, _ in definitions],
+        "tags": [d.tags for d, _ in definitions],
+        "type": [d.type for d, _ in definitions],
+        "unit": [d.unit for d, _ in definitions],
+        "help": [d.help for d, _ in definitions],
+        "first_seen": [ts for _, ts in definitions],
+        "last_seen": [now_ms] * len(definitions),
+    }
+    return pa.Table.from_pydict(columns, schema=table_schema("series").arrow)

@@ -31,6 +31,7 @@ from varve.storage.table import Table
 
 log = logging.getLogger(__name__)
 
+REPLAY = "replay:"
 _ATTEMPTS = 20
 
 
@@ -81,7 +82,7 @@ def awaited(store: Store, query: str) -> frozenset[Key]:
 
 def transaction(query: str) -> str:
     """On samples and on quarantine: number of the query's last replay."""
-    return f"replay:{query}"
+    return f"{REPLAY}{query}"
 
 
 class _Replay:
@@ -192,6 +193,7 @@ class _Replay:
             "merged": outcome.merged,
             "rejected": outcome.rejected,
             "taken": {"path": file.path, "size": file.size},
+            "refused": [asdict(new) for new in outcome.quarantine],
             "quarantine": [asdict(new) for new in adds],
         }
         step = Step(held, number)
@@ -203,9 +205,11 @@ class _Replay:
         step = Step(self._quarantine.position(self._name), number)
         taken = metadata["taken"]
         if taken["path"] not in self._quarantine.live_files():
-            # It was compacted meanwhile: its rows are taken again some day, and merge then.
+            # Compacted meanwhile: its rows are taken again some day, and merge then. Or expired:
+            # then what was refused again has no other place.
             log.warning("quarantine: %s is no longer live; its rows stay", taken["path"])
-            commit(self._quarantine, [], transactions={self._name: step})
+            again = [NewFile(**new) for new in metadata.get("refused", ())]
+            commit(self._quarantine, again, transactions={self._name: step})
             return
         rewrite(
             self._quarantine,

@@ -9,7 +9,7 @@ from varve.client.options import client_options
 from varve.ingest.kafka import Topics
 from varve.model.errors import BadRequest
 from varve.model.resources import conf_dir
-from varve.model.window import DAY_MS
+from varve.model.window import DAY_MS, HOUR_MS
 from varve.services.instruments import Instruments
 from varve.services.signals import stop_requested
 from varve.services.status import ComponentStatus
@@ -61,6 +61,8 @@ def ingest_plans(
             complete_every_s=ingest.complete_every_s,
             on_expired_offsets=ingest.on_expired_offsets,
             limits_files=(settings.home / "limits.toml", conf_dir() / "limits.toml"),
+            active_ms=int(ingest.active_hours * HOUR_MS),
+            quarantine_retention_ms=int(settings.retention.quarantine_days * DAY_MS),
             scratch=ingest.scratch,
             available_now=available_now,
         )

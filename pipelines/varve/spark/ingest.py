@@ -28,11 +28,14 @@ from varve.ingest.kafka import Topics
 from varve.ingest.limits import Limits, LimitsFile
 from varve.ingest.position import OffsetRange, Partition, Start, starts
 from varve.ingest.reasons import Reason
-from varve.ingest.registry import Registry
+from varve.ingest.registry import ACTIVE_MS, Registry
 from varve.ingest.replay import Selection, awaited, replay
 from varve.ingest.task import Message, Outcome, TaskPlan, run_task
+from varve.ingest.upkeep import EVERY_S as UPKEEP_S
+from varve.ingest.upkeep import Upkeep
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import NeedsOperator, TemporaryError
+from varve.model.window import DAY_MS
 from varve.storage.store import Store
 from varve.storage.table import Table
 
@@ -80,6 +83,9 @@ class IngestPlan:
     """The first of them that exists says what metrics may cost; read again when it changes."""
     scratch: str = ""
     """Folder on every machine for its index of known series: as in varve.ingest.runs."""
+    active_ms: int = ACTIVE_MS
+    """A series counts against the limits for so long after the last hour it was seen in."""
+    quarantine_retention_ms: int = 30 * DAY_MS
     available_now: bool = False
     """End by itself once everything is stored that Kafka had at the start."""
     on_batch: Callable[[Mapping[str, Any]], None] | None = None
@@ -99,7 +105,7 @@ class IngestQuery:
         """Starts it. Raises NeedsOperator where going on would lose samples."""
         self._plan = plan
         self._clock = clock or SystemClock()
-        self._registry = Registry(plan.store, plan.scratch)
+        self._registry = Registry(plan.store, plan.scratch, plan.active_ms, self._clock)
         self._limits = LimitsFile(plan.limits_files)
         self._awaited = set(awaited(plan.store, plan.query))
         self._looked_at = -1
@@ -120,6 +126,10 @@ class IngestQuery:
         self._noter.start()
 
     @property
+        self._keeper = threading.Thread(
+            target=self._keep_up, name=f"upkeep of {plan.query}", daemon=True
+        )
+        self._keeper.start()
     def name(self) -> str:
         return f"ingest-{self._plan.query}"
 
@@ -129,6 +139,7 @@ class IngestQuery:
         self._noter.join()
         # Spark's stop interrupts a batch, which would have to be read again at the next start.
         with self._at_work:
+        self._keeper.join()
             pass
         self.stream.stop()
         self._topics.close()
@@ -304,6 +315,16 @@ class IngestQuery:
         try:
             while not self._stopping.wait(self._plan.complete_every_s):
                 now_ms = self._clock.now_ms()
+    def _keep_up(self) -> None:
+        plan = self._plan
+        upkeep = Upkeep(plan.store, plan.active_ms, plan.quarantine_retention_ms, self._clock)
+        try:
+            while not self._stopping.is_set():
+                self._registry.offer(upkeep.run())
+                self._stopping.wait(UPKEEP_S)
+        except BaseException as err:  # noqa: BLE001  # the main thread raises it
+            self._failure = err
+
                 try:
                     if topics is None:
                         topics = Topics(_client(self._plan), self._names)
