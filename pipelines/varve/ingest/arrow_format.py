@@ -50,6 +50,7 @@ def read(message: bytes) -> Block:
     try:
         blocks = [_block(batch) for batch in _batches(source, "samples")]
         defined = _definitions(source) if source.tell() < len(message) else ()
+        _require_end(source, message)
     except BadRecord as bad:
         return refused(Reason(bad.reason), bad.detail, message)
     samples = blocks[0] if len(blocks) == 1 else concatenate(blocks)
@@ -65,10 +66,9 @@ def read_definitions(message: bytes) -> Block:
     source = pa.BufferReader(message)
     try:
         defined = _definitions(source)
+        _require_end(source, message)
     except BadRecord as bad:
         return refused(Reason(bad.reason), bad.detail, message)
-    if source.tell() < len(message):
-        return refused(Reason.MALFORMED, "bytes behind the definitions", message)
     return Block(EMPTY.series_ids, EMPTY.checks, EMPTY.ts, EMPTY.values, definitions=defined)
 
 
@@ -158,6 +158,12 @@ def _definitions(source: pa.BufferReader) -> list[SeriesDefinition]:
                 )
             )
     return defined
+
+
+def _require_end(source: pa.BufferReader, message: bytes) -> None:
+    """Raises BadRecord for what would be passed over: two messages in one, for example."""
+    if source.tell() < len(message):
+        raise BadRecord(Reason.MALFORMED, "bytes behind the definitions")
 
 
 def _block(batch: pa.RecordBatch) -> Block:

@@ -175,3 +175,13 @@ def test_a_damaged_stream_is_samples_or_a_reason(seed):
 
         assert len(block.series_ids) == len(block.checks) == len(block.ts) == len(block.values)
         assert len(block.rejects) <= 1
+
+
+def test_what_follows_the_definitions_is_not_passed_over():
+    message = as_arrow([(define("cpu", {}), NOW_MS, 1.0)])
+
+    block = arrow_format.read(message + message)
+
+    assert [(r.reason, r.detail) for r in block.rejects] == [
+        (Reason.MALFORMED, "bytes behind the definitions")
+    ]
