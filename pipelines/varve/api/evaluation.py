@@ -21,14 +21,19 @@ from varve.promql.parser import parse
 from varve.promql.pretty import pretty
 from varve.promql.tree_json import to_json
 from varve.promql.values import QueryResult
+from varve.promql.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Bounds of every query; a request may ask for a shorter time, never for more."""
+    """Bounds of every query; a request may ask for a shorter time, never for more.
+
+    workers: who lends idle cores to independent parts of a query; None: nobody.
+    """
 
     limits: Limits
     lookback_ms: int
+    workers: Workers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,9 @@ def _engine(view: View, given: Parameters, options: Options) -> Engine:
     if lookback_ms <= 0:
         raise invalid("lookback_delta", "lookback delta must be above zero")
     limits = replace(options.limits, timeout_s=timeout_s)
-    return Engine(view, engine.Options(lookback_ms=lookback_ms, limits=limits))
+    return Engine(
+        view, engine.Options(lookback_ms=lookback_ms, limits=limits, workers=options.workers)
+    )
 
 
 def _answer(result: QueryResult, most: int) -> Answer:

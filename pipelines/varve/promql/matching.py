@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -32,6 +33,7 @@ class LabelIndex:
 
     Rows of a value are found without a scan; a regex is tried once on each distinct value. The
     answers for the last `remembered` lists of matchers are kept, with the tables of their rows.
+    Safe to use from many threads.
     """
 
     def __init__(self, table: LabelTable, remembered: int = 1024) -> None:
@@ -40,19 +42,23 @@ class LabelIndex:
         self._accepted: dict[Matcher, Bools] = {}
         self._found: OrderedDict[tuple[Matcher, ...], tuple[Rows, LabelTable]] = OrderedDict()
         self._remembered = remembered
+        self._lock = threading.Lock()
 
     def find(self, matchers: Sequence[Matcher]) -> tuple[Rows, LabelTable]:
         """Rows that every matcher matches, ascending, and the table of them."""
         key = tuple(matchers)
-        found = self._found.get(key)
-        if found is None:
-            rows = self._rows(key)
-            found = rows, (self.table if len(rows) == self.table.size else self.table.take(rows))
-            self._found[key] = found
+        with self._lock:
+            found = self._found.get(key)
+            if found is not None:
+                self._found.move_to_end(key)
+                return found
+        rows = self._rows(key)
+        table = self.table if len(rows) == self.table.size else self.table.take(rows)
+        with self._lock:
+            # Whoever came first stays, so that equal selections share one table.
+            found = self._found.setdefault(key, (rows, table))
             if len(self._found) > self._remembered:
                 self._found.popitem(last=False)
-        else:
-            self._found.move_to_end(key)
         return found
 
     def _rows(self, matchers: tuple[Matcher, ...]) -> Rows:

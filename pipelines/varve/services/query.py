@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import threading
@@ -22,6 +23,7 @@ from varve.model.clock import SystemClock
 from varve.model.errors import NeedsOperator
 from varve.promql.kernels import warm_up
 from varve.promql.limits import Limits
+from varve.promql.workers import Workers
 from varve.services.ports import require_free
 from varve.services.status import ComponentStatus, State
 from varve.settings import Settings
@@ -138,7 +140,8 @@ def run(settings: Settings) -> int:
         limits = Limits(
             max_samples=query.max_samples, max_steps=query.max_points, timeout_s=query.timeout_s
         )
-        options = Options(limits, query.lookback_s * 1000)
+        workers = Workers(len(os.sched_getaffinity(0)))
+        options = Options(limits, query.lookback_s * 1000, workers)
         service = Service(options, SystemClock(), follower.view, follower.state, metrics)
         follower.start()
         try:
