@@ -20,6 +20,10 @@ _CONFLUENT = b"\x00"
 _GZIP_HEADER = 16 + zlib.MAX_WBITS
 # What a zstd frame may ask for as its window: the most any level below --ultra uses.
 _ZSTD_WINDOW = 8 * 2**20
+# Of a frame: the longest header. Of a skippable one: its magic numbers, without the last half byte.
+# Source: RFC 8878, sections 3.1.1 and 3.1.2.
+_ZSTD_HEADER = 18
+_ZSTD_SKIPPABLE = 0x184D2A5
 
 
 class Decoder:
@@ -80,6 +84,8 @@ def _expand(message: bytes, max_bytes: int, encoding: str) -> bytes:
                 source = io.BytesIO(message)
                 with expander.stream_reader(source, read_across_frames=True) as stream:
                     body = stream.read(max_bytes + 1)
+                if len(body) <= max_bytes:
+                    _require_whole_frames(message)
             case _:
                 text = f"content-encoding {encoding!r} is not gzip or zstd"
                 raise BadRecord(Reason.MALFORMED, text)
@@ -104,3 +110,28 @@ def _gunzip(message: bytes, max_bytes: int) -> bytes:
         parts.append(part)
         left, rest = left - len(part), expander.unused_data
     return b"".join(parts)
+
+
+def _require_whole_frames(message: bytes) -> None:
+    """Raises EOFError if the last zstd frame is cut: the library then gives what it has.
+
+    Source: RFC 8878, section 3.1.1.
+    """
+    at = 0
+    while at < len(message):
+        head = message[at : at + _ZSTD_HEADER]
+        if int.from_bytes(head[:4], "little") >> 4 == _ZSTD_SKIPPABLE:
+            at += 8 + int.from_bytes(head[4:8], "little")
+            continue
+        at += zstandard.frame_header_size(head)
+        last = False
+        while not last:
+            block = int.from_bytes(message[at : at + 3], "little")
+            last, run, size = bool(block & 1), block >> 1 & 3 == 1, block >> 3
+            at += 3 + (1 if run else size)
+            if at > len(message):
+                raise EOFError("it ends too early")
+        if zstandard.get_frame_parameters(head).has_checksum:
+            at += 4
+    if at > len(message):
+        raise EOFError("it ends too early")

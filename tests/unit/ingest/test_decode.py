@@ -1,4 +1,5 @@
 import gzip
+import random
 import tracemalloc
 
 import pytest
@@ -94,3 +95,29 @@ def test_definitions_may_be_json_or_arrow():
     for message in (arrow_format.write_definitions([SERIES]), b'{"metric":"cpu"}'):
         assert list(decoder.definitions(message, MAX_BYTES).definitions) == [SERIES]
     assert [r.reason for r in decoder.definitions(b"", MAX_BYTES).rejects] == [Reason.MALFORMED]
+
+
+@pytest.mark.parametrize("checksum", [False, True])
+def test_a_cut_body_is_refused_wherever_it_is_cut(checksum):
+    chance = random.Random(1)
+    lines = [as_json(record(host=chance.randbytes(20).hex())) + b"\n" for _ in range(60)]
+    compressor = zstandard.ZstdCompressor(write_checksum=checksum)
+    frames = [compressor.compress(b"".join(lines[n : n + 20])) for n in (0, 20, 40)]
+    skipped = b"\x5a\x2a\x4d\x18\x04\x00\x00\x00skip"
+    whole = frames[0] + skipped + frames[1] + frames[2]
+    # Between two frames nothing tells that there were more.
+    ends = {len(frames[0]), len(frames[0] + skipped), len(frames[0] + skipped + frames[1])}
+
+    assert len(read(whole, "zstd")) == 60
+    for cut in set(range(1, len(whole))) - ends:
+        block = read(whole[:cut], "zstd")
+        assert (len(block), [r.reason for r in block.rejects]) == (0, [Reason.MALFORMED])
+
+
+def test_a_zstd_stream_that_was_never_ended_is_refused():
+    stream = zstandard.ZstdCompressor().compressobj()
+    body = stream.compress(as_json(record()) + b"\n")
+    body += stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+
+    assert not len(read(body, "zstd"))
+    assert len(read(body + stream.flush(), "zstd")) == 1
