@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.ingest.fuzzing import ENCODINGS, check, corpus, mutate
-from tests.unit.ingest.messages import record
+from tests.unit.ingest.messages import NOW_MS, record
 from varve.ingest import arrow_format
 from varve.ingest.decode import Decoder
 
@@ -40,6 +40,45 @@ def test_any_json_in_place_of_a_field_is_samples_or_a_reason(tree, field):
     (block,) = [Decoder().samples(text.encode(), 10**6)]
 
     assert len(block) + len(block.rejects) == 2
+
+
+GOOD_OBJECTS = st.builds(
+    lambda late, value, tags: record(NOW_MS + late, value, **tags),
+    st.integers(0, 999),
+    st.floats(allow_nan=False, allow_infinity=False) | st.none() | st.integers(-(2**70), 2**70),
+    st.dictionaries(
+        st.text(min_size=1, max_size=3).filter(lambda t: t != "__name__"), st.text(max_size=5)
+    ),
+)
+BAD_OBJECTS = st.sampled_from(
+    [
+        {},
+        {"metric": "m"},
+        {"metric": 1, "value": 1, "timestamp": 1},
+        {"metric": "", "value": 1, "timestamp": 1},
+        {"a": {"b": [1, "]", "},{"]}},
+        7,
+        None,
+        "x",
+    ]
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(GOOD_OBJECTS | BAD_OBJECTS, min_size=1, max_size=40),
+    st.booleans(),
+    st.sampled_from(["", " ", "\n"]),
+)
+def test_every_object_of_a_message_is_a_sample_or_refused_once(objects, array, blank):
+    texts = [json.dumps(o, ensure_ascii=not blank) for o in objects]
+    body = "[" + f",{blank}".join(texts) + "]" if array else "\n".join(texts)
+
+    block = Decoder().samples(body.encode(), 10**7)
+
+    good = [o["timestamp"] for o in objects if isinstance(o, dict) and o.get("tags") is not None]
+    assert block.ts.tolist() == good
+    assert sum(r.samples for r in block.rejects) == len(objects) - len(block)
 
 
 def test_damaged_messages_are_samples_or_a_reason():
