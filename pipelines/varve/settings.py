@@ -199,6 +199,13 @@ class Query(Section):
     """Milliseconds between looks at the tables' logs. 250: a small part of an answer's age."""
     max_points: int = Field(11_000, gt=0)
     """Points of one series in a range query. 11,000 as in Prometheus."""
+    reject_bytes: int = Field(8 * 2**20, ge=0)
+    """Bytes of refused records that a batch keeps of one partition; the rest is a number and the
+    offsets to read again from Kafka. 8 MiB: as long as the longest message, and no storm of
+    writes."""
+    active_hours: float = Field(24, ge=1)
+    """Hours, before the end of the last closed one, in which a series was seen if it counts against
+    the limits. 24: pods of yesterday make room, a nightly job keeps its place."""
     active_hours: float = Field(24, ge=1)
     """Hours, before the end of the last closed one, in which a series was seen if it counts against
     the limits. 24: pods of yesterday make room, a nightly job keeps its place."""

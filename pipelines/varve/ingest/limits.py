@@ -24,14 +24,18 @@ _UNLIMITED = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class MetricLimits:
-    """Of one metric. series: of the metric. labels: of a series. name_bytes and value_bytes: of
-    each name and value, UTF-8.
+    """Of one metric. series: active ones of the metric. labels: of a series. name_bytes and
+    value_bytes: of each name and value, UTF-8. max_age_s: how many seconds before now a sample may
+    be; None: as many as retention allows, and never more. max_future_s: how many after; None: as
+    the settings say.
     """
 
     series: int = _UNLIMITED
     labels: int = _UNLIMITED
     name_bytes: int = _UNLIMITED
     value_bytes: int = _UNLIMITED
+    max_age_s: int | None = None
+    max_future_s: int | None = None
 
     def exceeded_by(self, definition: SeriesDefinition) -> str | None:
         """Which limit on labels a series exceeds, for a person; None if none."""

@@ -8,6 +8,7 @@ replay completes one that a crash has kept back. So each row is taken once.
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -91,7 +92,8 @@ class _Replay:
     ) -> None:
         self._store, self._selection, self._registry = store, selection, registry
         registry.known.advance()
-        self._plan = replace(plan, series_version=registry.known.version)
+        # What is refused again has no other place: all of it is kept.
+        self._plan = replace(plan, series_version=registry.known.version, reject_bytes=sys.maxsize)
         self._samples = Table(store, "samples")
         self._quarantine = Table(store, "quarantine", files=True)
         self._decoder = Decoder()

@@ -17,17 +17,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from varve.ingest import arrow_format
+from varve.ingest.ages import Ages, Ids, Members
 from varve.ingest.block import Block, Reject, concatenate
 from varve.ingest.decode import Decoder
 from varve.ingest.known import CONTESTED, KNOWN, UNKNOWN, KnownSeries
 from varve.ingest.limits import Limits
 from varve.ingest.reasons import LIMITS, Reason
+from varve.ingest.rejects import Message, Rejects
 from varve.model import copies
 from varve.model.identity import SeriesDefinition
-from varve.model.schema import table_schema
 from varve.model.staleness import to_column
 from varve.storage.files import NewFile, write_file
 from varve.storage.store import Store
+
+__all__ = ["Key", "Message", "Outcome", "TaskPlan", "run_task"]
 
 Key = tuple[int, int]
 """(series_id, check) of a series."""
@@ -46,9 +49,10 @@ _NUMBERS = {reason: n for n, reason in enumerate(Reason, _STORED + 1)}
 _REASONS = {n: reason for reason, n in _NUMBERS.items()}
 _NEVER = np.iinfo(np.int64).max
 _DETAILS = {
-    Reason.TOO_OLD: "before {oldest_ms}: raw samples so old expire before they surely are in the"
-    " rollups",
-    Reason.TOO_FAR_IN_FUTURE: "after {newest_ms}: check the producer's clock",
+    Reason.TOO_OLD: "before {oldest_ms}, from where on samples expire before they surely are in the"
+    " rollups, or older than limits.toml allows the metric",
+    Reason.TOO_FAR_IN_FUTURE: "after {newest_ms}, or further ahead than limits.toml allows the"
+    " metric: check the producer's clock",
     Reason.ID_COLLISION: "another series has this id: change a label to tell them apart",
     Reason.UNKNOWN_SERIES: "no definition of the series has come",
     Reason.LABEL_LIMIT: "new series with more or longer labels than limits.toml allows",
@@ -60,9 +64,10 @@ _DETAILS = {
 class TaskPlan:
     """What a task needs to know; pickled to it.
 
-    Samples are stored if oldest_ms <= ts <= newest_ms; those with ts < late_ms go to a file of
-    their own. definition_topics: topics whose messages define series and hold no samples.
-    refused: series that must not be stored, and why. full: metrics that can have no new series.
+    Samples are stored if oldest_ms <= ts <= newest_ms, unless limits say other of their metric;
+    those with ts < late_ms go to a file of their own. definition_topics: topics whose messages
+    define series and hold no samples. refused: series that must not be stored, and why. full:
+    metrics that can have no new series.
     """
 
     store: Store
@@ -79,18 +84,8 @@ class TaskPlan:
     full: frozenset[str] = frozenset()
     scratch: str = ""
     """Where the machine keeps its files of known series: as in RunFolder."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One Kafka message. ts: ms since the epoch. encoding: its header content-encoding."""
-
-    topic: str
-    partition: int
-    offset: int
-    ts: int
-    value: bytes | None
-    encoding: str | None = None
+    reject_bytes: int = 8 * 2**20
+    """Of rejects that are kept whole of a partition; the rest is counted."""
 
 
 @dataclass
@@ -153,13 +148,14 @@ class _Task:
         self._named: Counter[str] = Counter()
         self._undefined: dict[Key, None] = {}
         self._rejected: Counter[Reason] = Counter()
+        self._rejects = Rejects(plan.reject_bytes)
+        self._ages = Ages(plan.limits, plan.now_ms, plan.oldest_ms, plan.newest_ms)
         self._start()
 
     def _start(self) -> None:
         self._origins: list[Message] = []
         self._blocks: list[Block] = []
-        self._rejects: list[tuple[Message, Reject]] = []
-        self._samples = self._reject_bytes = 0
+        self._samples = 0
 
     def take(self, message: Message) -> None:
         self.outcome.messages += 1
@@ -179,11 +175,11 @@ class _Task:
             self._blocks.append(block)
             self._origins.append(message)
             self._samples += len(block)
-        if self._samples >= HELD_SAMPLES or self._reject_bytes >= HELD_REJECT_BYTES:
+        if self._samples >= HELD_SAMPLES or self._rejects.held_bytes >= HELD_REJECT_BYTES:
             self._write()
 
     def finish(self) -> Outcome:
-        self._write()
+        self._write(last=True)
         outcome = self.outcome
         outcome.rejected = {reason.value: n for reason, n in self._rejected.items()}
         outcome.received = outcome.stored + outcome.merged + self._rejected.total()
@@ -212,11 +208,10 @@ class _Task:
             self._reject(message, Reject(reason, detail, len(definitions), value))
 
     def _reject(self, message: Message, reject: Reject) -> None:
-        self._rejects.append((message, reject))
+        self._rejects.add(message, reject)
         self._rejected[reject.reason] += reject.samples
-        self._reject_bytes += len(reject.value)
 
-    def _write(self) -> None:
+    def _write(self, *, last: bool = False) -> None:
         """Stores what is held, and forgets it."""
         samples = concatenate(self._blocks)
         groups = copies.group(samples.series_ids, samples.checks)
@@ -226,15 +221,18 @@ class _Task:
             samples = samples.take(verdicts == _STORED)
             groups = copies.group(samples.series_ids, samples.checks)
         self._store(samples, groups)
-        if self._rejects:
-            self.outcome.quarantine.append(_write_quarantine(self._rejects, self._plan))
+        plan = self._plan
+        self.outcome.quarantine += self._rejects.write(
+            plan.store, plan.query, plan.now_ms, last=last
+        )
         self._start()
 
     def _judge(self, samples: Block, groups: copies.Groups) -> npt.NDArray[np.uint8] | None:
         """For each sample _STORED or the number of its reason; None: all stored."""
         if not len(samples):
             return None
-        early, late = samples.ts < self._plan.oldest_ms, samples.ts > self._plan.newest_ms
+        oldest, newest = self._time_bounds(samples, groups)
+        early, late = samples.ts < oldest, samples.ts > newest
         in_time = ~(early | late)
         of_series = self._judge_series(samples, groups, in_time)
         if in_time.all() and not of_series.any():
@@ -243,6 +241,35 @@ class _Task:
         verdicts[early] = _NUMBERS[Reason.TOO_OLD]
         verdicts[late] = _NUMBERS[Reason.TOO_FAR_IN_FUTURE]
         return verdicts
+
+    def _time_bounds(self, samples: Block, groups: copies.Groups) -> tuple[int | Ids, int | Ids]:
+        """Oldest and newest time of each sample, or of all."""
+
+        def metric_of(code: int) -> str | None:
+            at = int(groups.first[code])
+            number = int(np.searchsorted(ends, at, side="right"))
+            definition = self._definition(samples, at, number, ends)
+            return None if definition is None else definition.metric
+
+        ends = np.cumsum([len(b) for b in self._blocks])
+        plan = self._plan
+        bounds = self._ages.by_series(
+            samples.series_ids[groups.first],
+            lambda metric: _members_of(plan).of(metric, plan.series_version),
+            metric_of,
+        )
+        if bounds is None:
+            return self._ages.default
+        return bounds[0][groups.codes], bounds[1][groups.codes]
+
+    def _definition(
+        self, samples: Block, at: int, number: int, ends: npt.NDArray[np.intp]
+    ) -> SeriesDefinition | None:
+        """Of the series of the sample at a place, in block `number`, if it came with the batch."""
+        block = self._blocks[number]
+        if block.owners:
+            return block.owners[at - int(ends[number]) + len(block)]
+        return self._brought.get((int(samples.series_ids[at]), int(samples.checks[at])))
 
     def _judge_series(
         self, samples: Block, groups: copies.Groups, in_time: npt.NDArray[np.bool_]
@@ -259,15 +286,11 @@ class _Task:
             return verdicts
         seen = np.full(len(ids), _NEVER)
         np.minimum.at(seen, groups.codes[in_time], samples.ts[in_time])
-        blocks = np.searchsorted(
-            np.cumsum([len(b) for b in self._blocks]), groups.first[unknown], side="right"
-        )
-        starts = np.cumsum([0, *(len(b) for b in self._blocks)])
-        for code, number in zip(unknown.tolist(), blocks.tolist(), strict=True):
+        ends = np.cumsum([len(b) for b in self._blocks])
+        numbers = np.searchsorted(ends, groups.first[unknown], side="right")
+        for code, number in zip(unknown.tolist(), numbers.tolist(), strict=True):
             key = int(ids[code]), int(checks[code])
-            owners = self._blocks[number].owners
-            owner = owners[int(groups.first[code] - starts[number])] if owners else None
-            definition = owner or self._brought.get(key)
+            definition = self._definition(samples, int(groups.first[code]), number, ends)
             if definition is None:
                 verdicts[code] = _NUMBERS[Reason.UNKNOWN_SERIES]
                 if len(self._undefined) < NAMED_UNDEFINED:
@@ -310,8 +333,10 @@ class _Task:
                 continue
             cuts = np.flatnonzero(np.diff(origins)) + 1
             for origin, part in zip(origins[[0, *cuts]].tolist(), np.split(at, cuts), strict=True):
-                value = self._message(origin, samples.take(part))
-                self._reject(self._origins[origin], Reject(reason, detail, len(part), value))
+                message = self._origins[origin]
+                full = self._rejects.full(message)
+                value = b"" if full else self._message(origin, samples.take(part))
+                self._reject(message, Reject(reason, detail, len(part), value))
 
     def _reject_storm(
         self, reason: Reason, samples: Block, at: npt.NDArray[np.intp], origins: Any
@@ -369,21 +394,11 @@ def _known_series(plan: TaskPlan) -> KnownSeries:
     return _known[key]
 
 
-def _write_quarantine(rejects: list[tuple[Message, Reject]], plan: TaskPlan) -> NewFile:
-    rows = [
-        {
-            "query": plan.query,
-            "topic": message.topic,
-            "partition": message.partition,
-            "offset": message.offset,
-            "ts": message.ts,
-            "reason": reject.reason.value,
-            "detail": reject.detail[:500],
-            "samples": reject.samples,
-            "value": reject.value,
-            "rejected_at": plan.now_ms,
-        }
-        for message, reject in rejects
-    ]
-    table = pa.Table.from_pylist(rows, schema=table_schema("quarantine").arrow)
-    return write_file(plan.store, "quarantine", table)
+_members: dict[tuple[object, ...], Members] = {}
+
+
+def _members_of(plan: TaskPlan) -> Members:
+    key = (plan.store.root, *sorted(plan.store.options.items()))
+    if key not in _members:
+        _members[key] = Members(plan.store)
+    return _members[key]

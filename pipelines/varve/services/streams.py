@@ -61,6 +61,7 @@ def ingest_plans(
             complete_every_s=ingest.complete_every_s,
             on_expired_offsets=ingest.on_expired_offsets,
             limits_files=(settings.home / "limits.toml", conf_dir() / "limits.toml"),
+            reject_bytes=ingest.reject_bytes,
             active_ms=int(ingest.active_hours * HOUR_MS),
             quarantine_retention_ms=int(settings.retention.quarantine_days * DAY_MS),
             scratch=ingest.scratch,

@@ -42,6 +42,9 @@ from varve.storage.table import Table
 log = logging.getLogger(__name__)
 
 _COLUMNS = ("topic", "partition", "offset", "timestamp_ms", "value", "encoding")
+# Kafka's default of 1 MiB a fetch is a round trip to the broker for every 40 messages of Arrow.
+_FETCH = {"kafka.max.partition.fetch.bytes": str(8 * 2**20)}
+_MOST_AWAITED = 1_000_000
 _ENCODING = "string(filter(headers, h -> lower(h.key) = 'content-encoding')[0].value) AS encoding"
 
 
@@ -81,8 +84,8 @@ class IngestPlan:
     on_expired_offsets: str = "stop"
     limits_files: tuple[Path, ...] = ()
     """The first of them that exists says what metrics may cost; read again when it changes."""
-    scratch: str = ""
-    """Folder on every machine for its index of known series: as in varve.ingest.runs."""
+    reject_bytes: int = 8 * 2**20
+    """Of refused records that a batch keeps of one partition; the rest is counted."""
     active_ms: int = ACTIVE_MS
     """A series counts against the limits for so long after the last hour it was seen in."""
     quarantine_retention_ms: int = 30 * DAY_MS
@@ -246,7 +249,9 @@ class IngestQuery:
 
     def _replay_awaited(self, outcomes: Sequence[Outcome]) -> None:
         """Stores quarantined samples whose definition has come."""
-        self._awaited.update(key for outcome in outcomes for key in outcome.undefined)
+        # Beyond so many, definitions are waited for by jobs/replay_quarantine.py alone.
+        if len(self._awaited) < _MOST_AWAITED:
+            self._awaited.update(key for outcome in outcomes for key in outcome.undefined)
         known = self._registry.known
         if not self._awaited or known.version == self._looked_at:
             return
@@ -364,6 +369,7 @@ def task_plan(plan: IngestPlan, registry: Registry, now_ms: int, limits: Limits)
 
 def _client(plan: IngestPlan) -> dict[str, Any]:
     return {"bootstrap_servers": plan.brokers} | client_options(plan.kafka)
+        reject_bytes=plan.reject_bytes,
 
 
 def _partitions_to_repeat(

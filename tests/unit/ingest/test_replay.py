@@ -174,3 +174,15 @@ def test_what_a_rival_series_has_taken_the_id_of_is_not_stored(driver, store):
     driver.replay(Reason.TOO_OLD, oldest_ms=0)
 
     assert (driver.stored(), len(driver.quarantined())) == ([], 1)
+
+
+def test_what_is_refused_again_is_kept_whole_however_much_it_is(driver):
+    old = [as_json(record(NOW_MS - (30 + n) * HOUR_MS)) for n in range(9)]
+    driver.ingest(*old)
+
+    driver.replay(Reason.TOO_OLD, oldest_ms=NOW_MS - 30 * HOUR_MS, reject_bytes=1)
+
+    assert driver.stored() == [NOW_MS - 30 * HOUR_MS]
+    assert driver.quarantined() == [(n, "too_old", 1) for n in range(1, 9)]
+    driver.replay(Reason.TOO_OLD, oldest_ms=0)
+    assert len(driver.stored()) == 9

@@ -187,7 +187,7 @@ def test_messages_that_cannot_be_read_are_kept_with_where_they_were(store):
 
 def test_what_is_held_is_written_before_it_grows_without_bound(store, monkeypatch):
     monkeypatch.setattr(task, "HELD_SAMPLES", 10)
-    monkeypatch.setattr(task, "HELD_REJECT_BYTES", 100)
+    monkeypatch.setattr(task, "HELD_REJECT_BYTES", 500)
     good = [as_json(*(record(NOW_MS + n * 4 + k) for k in range(4))) for n in range(10)]
 
     outcome = run(store, *good, *[b"x" * 60] * 4)
@@ -221,3 +221,43 @@ def test_zero_has_one_form(store):
     outcome = run(store, as_json(record(value=-0.0)), as_arrow([(ATTIC, NOW_MS, -0.0)]))
 
     assert [str(r["value"]) for r in rows(store, "samples", outcome.files)] == ["0.0", "0.0"]
+
+
+def test_a_storm_of_rejects_keeps_so_many_bytes_of_a_partition_and_counts_the_rest(store):
+    garbage = [b"bad%03d" % n for n in range(100)]
+    undefined = [as_arrow([(ATTIC, NOW_MS + n, 1.0)], defined=False) for n in range(50)]
+
+    outcome = run(store, *garbage, *undefined, as_json(record()), reject_bytes=1_000)
+
+    assert (outcome.stored, outcome.rejected) == (1, {"malformed": 100, "unknown_series": 50})
+    quarantined = rows(store, "quarantine", outcome.quarantine)
+    assert sum(len(r["value"] or b"") for r in quarantined) < 1_000
+    counted = {r["reason"]: r for r in quarantined if r["value"] is None}
+    kept = len(quarantined) - len(counted)
+    assert quarantined[:kept] == [r for r in quarantined if r["value"] is not None]
+    malformed, unknown = counted["malformed"], counted["unknown_series"]
+    assert (malformed["offset"], malformed["samples"]) == (10 + kept, 100 - kept)
+    assert f"offsets {10 + kept} to 109, counted only" in malformed["detail"]
+    assert "offsets 110 to 159, counted only" in unknown["detail"]
+    assert (unknown["samples"], outcome.undefined) == (50, [(ATTIC.series_id, ATTIC.check)])
+
+
+def test_a_storm_on_one_partition_takes_nothing_from_another(store):
+    messages = [Message("samples", 0, n, NOW_MS, b"bad%03d" % n) for n in range(100)]
+    messages.append(Message("samples", 1, 7, NOW_MS, b"worse"))
+
+    (outcome,) = run_task(messages, plan(store, reject_bytes=500))
+
+    kept = {r["value"] for r in rows(store, "quarantine", outcome.quarantine)}
+    assert b"worse" in kept
+    assert outcome.rejected == {"malformed": 101}
+
+
+def test_a_reject_larger_than_what_is_kept_is_kept_if_it_is_the_first(store):
+    outcome = run(store, b"x" * 5_000, b"y" * 5_000, reject_bytes=1_000)
+
+    quarantined = rows(store, "quarantine", outcome.quarantine)
+    assert [(r["samples"], r["value"] and r["value"][:1]) for r in quarantined] == [
+        (1, b"x"),
+        (1, None),
+    ]
