@@ -1,13 +1,15 @@
 """Speed of the rollups.
 
-    python tests/benchmarks/bench_rollup.py --data DIR [--batch 2] [--rows 6000000]
+    python tests/benchmarks/bench_rollup.py --data DIR [--batch 2] [--rows 6000000] [--late 60000]
 
 DIR has the files that `python ../shared/bench/dataset.py --out DIR` writes; `make bench-rollup`
 makes them. Puts the samples into a table in the shape of a live one: a file for every --batch
 seconds of arrival, each its own commit with statistics, one sample in a thousand stored twice and
 one in 2,000 a staleness marker. Then closes all windows of all tiers as the job does, in this
 process, and prints M samples (rows of the tier below) a CPU second, by stage, and bytes a row.
-CPU seconds include the threads of Arrow. No Spark: its share is in the chaos test's figures.
+Then come --late samples, each to a series and time of its own by chance, in 30 commits, and their
+windows are repaired. CPU seconds include the threads of Arrow. No Spark: for that see bench_live.py
+and bench_pipeline.py.
 """
 
 # ruff: noqa: T201 - what it prints is its output
@@ -32,12 +34,12 @@ from varve.rollups import algebra, kernel, order, task
 from varve.rollups.tier import TierPlan, TierWorker
 from varve.storage import files
 from varve.storage.commit import Step, commit
-from varve.storage.snapshot import Snapshot, snapshot
+from varve.storage.snapshot import Bounds, snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 
 STAGES = {
-    "read": (Snapshot, "scan"),
+    "read": (task, "read"),
     "order": (order, "samples"),
     "newest": (order, "newest"),
     "lift": (kernel, "lift"),
@@ -53,6 +55,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--batch", type=float, default=2.0, help="seconds of arrival in a file")
     parser.add_argument("--rows", type=int, default=6_000_000, help="samples at most")
+    parser.add_argument("--late", type=int, default=60_000, help="late samples, to be repaired")
     args = parser.parse_args()
     kernel.warm_up()
     with tempfile.TemporaryDirectory(prefix="varve-bench-") as root:
@@ -62,13 +65,23 @@ def main() -> None:
         print(f"{stored:,} samples in {len(snapshot(store, 'samples').files)} files")
         print("tier  M rows below/CPU s  CPU s  rows  bytes/row  of which CPU s")
         for tier in TIERS:
-            spent, total, below = roll_up(store, tier)
+            spent, total, below, _ = roll_up(store, tier)
             made = snapshot(store, tier.table)
             rows, size = sum(f.rows for f in made.files), sum(f.size for f in made.files)
             shares = ", ".join(f"{k} {v:.2f}" for k, v in spent.items() if v > total / 100)
             print(
                 f"{tier.name:<4}  {below / total / 1e6:18.2f}  {total:5.2f}  {rows:,}"
                 f"  {size / max(rows, 1):.1f}  {shares}"
+            )
+        come_late(store, args.late)
+        print(f"{args.late:,} late samples in 30 commits")
+        print("tier  repaired windows  CPU ms each  CPU s  of which CPU s")
+        for tier in TIERS if args.late else ():
+            spent, total, _, repaired = roll_up(store, tier)
+            shares = ", ".join(f"{k} {v:.2f}" for k, v in spent.items() if v > total / 100)
+            print(
+                f"{tier.name:<4}  {repaired:16,}  {1000 * total / max(repaired, 1):11.4f}"
+                f"  {total:5.2f}  {shares}"
             )
 
 
@@ -99,18 +112,34 @@ def fill(store: Store, path: Path, batch_ms: int, most: int) -> int:
     return stored
 
 
-def roll_up(store: Store, tier) -> tuple[dict[str, float], float, int]:
-    """CPU seconds by stage and in all, and the rows of the table below."""
+def come_late(store: Store, count: int) -> None:
+    """Commits so many late samples, a millisecond beside ones that are there."""
+    rng = np.random.default_rng(2)
+    there = snapshot(store, "samples").scan(Bounds(), ["series_id", "ts"])
+    table = Table(store, "samples")
+    for chosen in np.array_split(rng.integers(0, there.num_rows, count), 30) if count else ():
+        ids, times = (there.column(c).to_numpy()[chosen] for c in ("series_id", "ts"))
+        ids, times, values = order.samples(ids, times + 1, rng.random(len(chosen)))
+        rows = pa.table({"series_id": ids, "ts": times, "value": values})
+        held = table.position("offset")
+        file = files.write_file(store, "samples", rows)
+        commit(table, [file], transactions={"offset": Step(held, held + len(ids))})
+
+
+def roll_up(store: Store, tier) -> tuple[dict[str, float], float, int, int]:
+    """CPU seconds by stage and in all, the rows of the table below, and the windows repaired."""
     below = sum(f.rows for f in snapshot(store, tier.source).files)
     plan = TierPlan(store, tier, ("bulk",), 0, 0, 1)
     spent: dict[str, float] = {}
+    repaired = 0
     begun = time.process_time()
     with timed(spent):
         worker = TierWorker(plan, ManualClock())
         while (work := worker.plan()) is not None:
             written = [task.run_task(part) for part in work.tasks]
             worker.commit(work, [file for file in written if file is not None])
-    return spent, time.process_time() - begun, below
+            repaired += len(work.repaired.keys)
+    return spent, time.process_time() - begun, below, repaired
 
 
 @contextmanager

@@ -58,6 +58,42 @@ def among(ids: Ints, ends: Ints, keys: Ints) -> Any:
 
 
 @compiled
+def within_keys(ids: Ints, times: Ints, width: int, keys: Ints) -> Any:
+    """Which rows fall in one of some windows of `width`. keys: series_id and window_end of those,
+    shape (n, 2), sorted. Shape of ids, bool.
+
+    Cheap where rows are sorted by (series_id, time) in long runs.
+    """
+    found = np.zeros(len(ids), np.bool_)
+    n = len(keys)
+    k, before = 0, np.int64(0)
+    for i in range(len(ids)):
+        series, end = ids[i], -(-times[i] // width) * width
+        if i and series == ids[i - 1] and end == before:
+            found[i] = found[i - 1]
+            continue
+        if i and (series < ids[i - 1] or (series == ids[i - 1] and end < before)):
+            k = 0
+        before = end
+        # The first key that is not less: first by doubling steps, then by halving them.
+        step = 1
+        while k + step <= n and _less(keys, k + step - 1, series, end):
+            k += step
+            step *= 2
+        while step > 1:
+            step //= 2
+            if k + step <= n and _less(keys, k + step - 1, series, end):
+                k += step
+        found[i] = k < n and keys[k, 0] == series and keys[k, 1] == end
+    return found
+
+
+@compiled
+def _less(keys: Ints, k: int, series: int, end: int) -> bool:
+    return keys[k, 0] < series or (keys[k, 0] == series and keys[k, 1] < end)
+
+
+@compiled
 def _merged(ids: Ints, times: Ints, payload: Any) -> Any:
     """The columns sorted by (id, time), stable."""
     n = len(ids)

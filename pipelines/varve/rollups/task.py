@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +14,11 @@ from varve.model.staleness import from_column
 from varve.model.window import Tier, Window
 from varve.rollups import algebra, kernel, order, ranges
 from varve.rollups.algebra import Ints, Rows
+from varve.rollups.reading import Mask, read
 from varve.storage.files import NewFile, write_file
 from varve.storage.log import LiveFile
-from varve.storage.snapshot import Bounds, Snapshot
+from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
-
-# Rows of the files of a task up to which they are read whole: some hundred MB.
-ROWS_UNFILTERED = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -52,19 +51,9 @@ def run_task(task: RollupTask) -> NewFile | None:
 def compute(task: RollupTask) -> pa.Table:
     """The rows of the task, sorted by (series_id, window_end)."""
     source = Snapshot(task.store, task.tier.source, task.revision, task.files)
-    bounds = Bounds(task.range.start_ms, task.range.end_ms)
-    if task.keys is not None and not task.whole:
-        bounds = replace(bounds, series_ids=np.unique(task.keys[:, 0]))
-    # To filter while reading costs more than the reading of files that are wanted almost whole.
-    few = sum(f.rows for f in task.files) <= ROWS_UNFILTERED
-    read = source.scan(Bounds() if few and task.keys is None else bounds)
-    rows = rolled_up(read, task.tier, task.range, task.series)
-    table = algebra.to_table(rows, task.revision)
-    if task.keys is not None:
-        wanted = order.among(rows.series_id, rows.window_end, task.keys)
-        wanted |= ranges.within(rows.window_end, task.whole)
-        table = table.filter(pa.array(wanted))
-    return table
+    wanted = None if task.keys is None else partial(_late, task.keys, task)
+    rows = read(source, task.files, task.range, series=task.series, wanted=wanted)
+    return algebra.to_table(rolled_up(rows, task.tier, task.range, task.series), task.revision)
 
 
 def rolled_up(
@@ -96,13 +85,21 @@ def touched(source: Snapshot, files: Sequence[LiveFile], tier: Tier, until_ms: i
     late = [f for f in files if f.minimum[source.time_column] <= until_ms]
     if not late:
         return NO_KEYS
-    rows = source.scan(Bounds(end_ms=until_ms), ["series_id", source.time_column], late)
+    time = source.time_column
+    before = Window(min(f.minimum[time] for f in late) - 1, until_ms)
+    rows = read(source, late, before, columns=["series_id", time])
     ids = rows.column("series_id").to_numpy()
-    ends = -(-rows.column(source.time_column).to_numpy() // tier.width_ms) * tier.width_ms
+    ends = -(-rows.column(time).to_numpy() // tier.width_ms) * tier.width_ms
     # Most repeat their neighbour: files are sorted.
     first = np.ones(len(ids), dtype=bool)
     first[1:] = (ids[1:] != ids[:-1]) | (ends[1:] != ends[:-1])
     return order.unique_keys(np.stack([ids[first], ends[first]], axis=1))
+
+
+def _late(keys: Ints, task: RollupTask, ids: Ints, times: Ints) -> Mask:
+    """Which rows fall in the windows that a repair wants."""
+    found: Mask = order.within_keys(ids, times, task.tier.width_ms, keys)
+    return found | ranges.within(times, task.whole) if task.whole else found
 
 
 NO_KEYS: Ints = np.empty((0, 2), dtype=np.int64)

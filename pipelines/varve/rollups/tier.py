@@ -8,7 +8,7 @@ pending is derived again from the logs. docs/adr/0008.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from varve.rollups.late import (
     first_start,
     settled_since,
 )
+from varve.rollups.pace import Pace
 from varve.rollups.pending import Pending
 from varve.rollups.repairs import REPAIRS_KEY, RepairNotes, rows_of
 from varve.rollups.split import Part
@@ -43,8 +44,9 @@ from varve.storage.files import NewFile
 from varve.storage.snapshot import Bounds, Follower, Snapshot
 from varve.storage.store import Store
 
-# Tasks of one commit: a backlog is worked off in steps, each of which is kept.
-TASKS_PER_STEP = 8
+# Tasks of one commit that closes, for each that can run side by side: a backlog is worked off in
+# steps, each of which is kept. A repair has one for each: closes wait for no more than that.
+WAVES_PER_STEP = 4
 # With nothing to write, `source:` moves after this many versions, so that the log can expire.
 VERSIONS_PER_MARK = 1_000
 
@@ -54,8 +56,8 @@ class TierPlan:
     """How a tier is run. queries: the input queries whose completeness bounds the first tier.
 
     grace_ms: how long a window stays open after its input is complete. Late windows are gathered
-    until repair_every_ms have passed or there are repair_keys; then the tier spends at most
-    repair_share of its time on them. at_once: tasks that can run side by side.
+    until repair_every_ms have passed or there are repair_keys. at_once: tasks that can run side by
+    side.
     """
 
     store: Store
@@ -64,7 +66,6 @@ class TierPlan:
     grace_ms: int
     repair_every_ms: int
     repair_keys: int
-    repair_share: float = 0.25
     at_once: int = 2
 
 
@@ -107,20 +108,16 @@ class _Memory:
 
     turn: int | None
     pending: Pending
-    spent_ms: int = 0
-    """On the sweep under way."""
-    rests_from_ms: int = 0
-    rests_for_ms: int = 0
-    catching_up: bool = False
 
 
 class TierWorker:
     """Plans and commits the work of one tier. Not safe to share by threads."""
 
-    def __init__(self, plan: TierPlan, clock: Clock) -> None:
-        """Raises NeedsOperator if a table is missing."""
+    def __init__(self, plan: TierPlan, clock: Clock, pace: Pace | None = None) -> None:
+        """pace: one for all tiers of a job. Raises NeedsOperator if a table is missing."""
         self._plan = plan
         self._clock = clock
+        self._pace = pace or Pace()
         self._source = Follower(plan.store, plan.tier.source)
         self._target = Follower(plan.store, plan.tier.table)
         self._notes = RepairNotes(plan.store, plan.tier)
@@ -140,29 +137,41 @@ class TierWorker:
         self._notes.finish(self._target.table)
 
     def plan(self) -> Work | None:
-        """What there is to do now; None if nothing."""
-        now_ms = self._clock.now_ms()
-        # In this order: then no commit of the tier was computed from a newer version than we see.
-        self._target.refresh()
-        source = self._source.refresh()
+        """What there is to do now; None if nothing. Closes go before repairs."""
+        return self.plan_close() or self.plan_repair()
+
+    def plan_close(self) -> Work | None:
+        """The next windows to close; None if none can be closed now."""
+        source, now_ms = self._look()
         tier = self._plan.tier
         frontier = self._target.position(frontier_id(tier.name))
         end = reachable(tier, self._source.table, self._plan.queries, self._plan.grace_ms)
+        begin = first_start(source, tier) if frontier is None else frontier
+        if begin is None or end is None or end <= begin:
+            return None
         if frontier is None:
-            begin = first_start(source, tier)
-            if begin is None or end is None or end <= begin:
-                return None
             self._memory = _Memory(self._turn(), Pending(tier, source.version))
-            return self._close(source, Window(begin, end), now_ms)
+        else:
+            self._gather(source, frontier, now_ms)
+        return self._close(source, Window(begin, end), now_ms)
+
+    def plan_repair(self) -> Work | None:
+        """The next piece of repairs; None if none is due."""
+        source, now_ms = self._look()
+        frontier = self._target.position(frontier_id(self._plan.tier.name))
+        if frontier is None:
+            return None
         memory = self._gather(source, frontier, now_ms)
-        open_ = Window(frontier, end) if end is not None and end > frontier else None
-        due = self._due(memory, now_ms)
-        # While closing falls behind, repairs have every other turn.
-        if open_ is not None and not (due and memory.catching_up):
-            return self._close(source, open_, now_ms)
-        if due:
-            return self._repair(source, memory, now_ms, more=open_ is not None)
+        if self._due(memory, now_ms):
+            return self._repair(source, memory, now_ms)
         return self._mark(source, memory)
+
+    def _look(self) -> tuple[Snapshot, int]:
+        """The newest snapshot of the table below, and the time."""
+        now_ms = self._clock.now_ms()
+        # In this order: then no commit of the tier was computed from a newer version than we see.
+        self._target.refresh()
+        return self._source.refresh(), now_ms
 
     def state(self) -> TierState:
         """As of the last plan or commit."""
@@ -198,17 +207,14 @@ class TierWorker:
         }
         commit(self._target.table, files, transactions=work.steps, metadata=metadata)
         memory.turn = work.steps[turn_id(tier.name)].new
-        memory.catching_up = work.closed is not None and work.more
         is_repair = bool(work.repaired)
         for window in work.settled:
             memory.pending.settle(window, sweep=is_repair)
         now_ms = self._clock.now_ms()
         if is_repair:
-            memory.spent_ms += max(now_ms - work.begun_ms, 0)
+            self._pace.worked(max(now_ms - work.begun_ms, 0), now_ms)
         if work.ends_sweep:
             memory.pending.end_sweep(now_ms)
-            rest = memory.spent_ms * (1 / self._plan.repair_share - 1)
-            memory.rests_from_ms, memory.rests_for_ms, memory.spent_ms = now_ms, int(rest), 0
         if work.notes:
             self._notes.write(memory.turn, work.notes)
         return metadata
@@ -239,14 +245,15 @@ class TierWorker:
         pending, plan = memory.pending, self._plan
         if pending.target is not None:
             return True
-        # A clock that was set back ends the rest.
-        if pending.since_ms is None or 0 <= now_ms - memory.rests_from_ms < memory.rests_for_ms:
+        if pending.since_ms is None:
+            return False
+        if plan.tier.source == "samples" and self._pace.rests(now_ms):
             return False
         waited = now_ms - pending.since_ms
         return waited >= plan.repair_every_ms or len(pending) >= plan.repair_keys
 
     def _close(self, source: Snapshot, open_: Window, now_ms: int) -> Work:
-        """The next windows to close, up to TASKS_PER_STEP tasks of them."""
+        """The next windows to close, up to WAVES_PER_STEP for each task at once."""
         tier, memory = self._plan.tier, self._memory
         steps = self._turn_step()
         begin, refused = self._first_exact(open_), NOTHING
@@ -257,10 +264,14 @@ class TierWorker:
         tasks: list[RollupTask] = []
         reached = begin
         if begin < open_.end_ms:
-            for part in split.by_time(source, Window(begin, open_.end_ms), tier):
-                if len(tasks) >= TASKS_PER_STEP:
+            at_once = self._plan.at_once
+            parts = split.by_time(source, Window(begin, open_.end_ms), tier, split.ROWS_PER_TASK)
+            # Parts of the time keep everybody busy; parts of a part would read its files again.
+            pieces = 1 if len(parts) >= at_once else at_once
+            for part in parts:
+                if len(tasks) >= WAVES_PER_STEP * at_once:
                     break
-                tasks += self._tasks(source, part)
+                tasks += self._tasks(source, part, pieces)
                 reached = part.window.end_ms
         closed = Window(open_.start_ms, reached)
         frontier = self._target.position(frontier_id(tier.name))
@@ -270,9 +281,9 @@ class TierWorker:
         work = Work(tuple(tasks), steps, source.version, closed, (closed,), refused=refused)
         return self._noted(work, now_ms, more=reached < open_.end_ms)
 
-    def _repair(self, source: Snapshot, memory: _Memory, now_ms: int, *, more: bool) -> Work:
-        """The next piece of a sweep, up to TASKS_PER_STEP tasks."""
-        pending, tier = memory.pending, self._plan.tier
+    def _repair(self, source: Snapshot, memory: _Memory, now_ms: int) -> Work:
+        """The next piece of a sweep, a task for each that can run at once."""
+        pending = memory.pending
         pending.begin_sweep()
         expired = self._source.position(expired_id())
         gone = None if expired is None else pending.before(expired)
@@ -287,11 +298,11 @@ class TierWorker:
         finished = True
         if ahead is not None:
             reached = ahead.start_ms
-            for part in split.by_time(source, ahead, tier):
-                if len(tasks) >= TASKS_PER_STEP:
+            for part in self._parts(source, ahead, pending):
+                if len(tasks) >= self._plan.at_once:
                     finished = False
                     break
-                tasks += self._tasks(source, part, pending.inside(part.window))
+                tasks += self._repairs(source, pending.inside(part.window))
                 reached = part.window.end_ms
             settled = (Window(ahead.start_ms, reached),)
             repaired = pending.inside(settled[0])
@@ -302,7 +313,7 @@ class TierWorker:
         work = Work(
             tuple(tasks), steps, source.version, None, settled, repaired, ends_sweep=finished
         )
-        return self._noted(work, now_ms, more=more or not finished)
+        return self._noted(work, now_ms, more=not finished)
 
     def _mark(self, source: Snapshot, memory: _Memory) -> Work | None:
         """Moves `source:` now and then when there is nothing else to do."""
@@ -311,26 +322,43 @@ class TierWorker:
             return None
         return Work((), self._turn_step() | self._source_step(source.version), source.version)
 
-    def _tasks(self, source: Snapshot, part: Part, late: Late | None = None) -> list[RollupTask]:
-        """late: the windows wanted; None for all of the part."""
-        plan, window = self._plan, part.window
-        if late is not None:
-            if not late:
-                return []
-            times = late.ranges(plan.tier.width_ms)
-            window = Window(times[0].start_ms, times[-1].end_ms)
-        ids = None if late is None or late.whole else np.unique(late.keys[:, 0])
+    def _parts(self, source: Snapshot, ahead: Window, pending: Pending) -> Iterator[Part]:
+        """Of a sweep: wide where windows are repaired one by one, which keeps few of the rows that
+        are read, and reads files that span days once.
+        """
+        tier = self._plan.tier
+        for part in split.by_time(source, ahead, tier, split.ROWS_TO_LOOK_THROUGH):
+            is_sparse = not pending.inside(part.window).whole
+            if is_sparse:
+                yield part
+            else:
+                yield from split.by_time(source, part.window, tier, split.ROWS_PER_TASK)
+
+    def _tasks(self, source: Snapshot, part: Part, pieces: int) -> list[RollupTask]:
+        """All windows of a part. pieces: into which it is cut if that pays."""
+        files = tuple(source.select(Bounds(part.window.start_ms, part.window.end_ms)))
+        if not files:
+            return []
+        plan = self._plan
+        task = RollupTask(plan.store, plan.tier, part.window, source.version, files)
+        return [
+            task if cut is None else replace(task, series=cut, files=split.overlapping(files, cut))
+            for cut in split.by_series(source, files, part.rows, pieces)
+        ]
+
+    def _repairs(self, source: Snapshot, late: Late) -> list[RollupTask]:
+        """Late windows: one task, or none."""
+        if not late:
+            return []
+        plan = self._plan
+        times = late.ranges(plan.tier.width_ms)
+        window = Window(times[0].start_ms, times[-1].end_ms)
+        ids = None if late.whole else np.unique(late.keys[:, 0])
         files = tuple(source.select(Bounds(window.start_ms, window.end_ms, ids)))
         if not files:
             return []
         task = RollupTask(plan.store, plan.tier, window, source.version, files)
-        if late is not None:
-            return [replace(task, keys=late.keys, whole=late.whole)]
-        cuts = split.by_series(source, files, part.rows, plan.at_once)
-        return [
-            task if cut is None else replace(task, series=cut, files=split.overlapping(files, cut))
-            for cut in cuts
-        ]
+        return [replace(task, keys=late.keys, whole=late.whole)]
 
     def _noted(self, work: Work, now_ms: int, *, more: bool) -> Work:
         """With the rows for the table repairs."""

@@ -19,6 +19,7 @@ from varve.rollups import algebra, kernel, order, ranges, split
 from varve.rollups.algebra import Ints, Rows
 from varve.rollups.completeness import CompletenessReader, TierState
 from varve.rollups.frontier import expired_id
+from varve.rollups.reading import read
 from varve.rollups.task import rolled_up
 from varve.storage.snapshot import Bounds, Snapshot
 from varve.storage.store import Store
@@ -49,8 +50,8 @@ def verify(store: Store, window: Window, tiers: Sequence[Tier] = TIERS) -> Repor
     """Compares the closed windows of `tiers` that lie within `window` and start after the mark up
     to which samples may have expired.
 
-    Reads the samples of the range once, an hour at a time. Raises NeedsOperator if a table is
-    missing.
+    Reads the samples of the range once, in parts of a size that memory holds. Raises NeedsOperator
+    if a table is missing.
     """
     reader = CompletenessReader(store)
     states, snapshots = reader.refresh_with_snapshots()
@@ -87,31 +88,33 @@ def _computed(samples: Snapshot, inside: Sequence[Window]) -> Iterator[tuple[Tie
     """Rows of each tier, range by range, of the range of its windows that end there."""
     if not inside:
         return
-    (window,) = inside
-    for day in range(floor_to(window.start_ms, DAY_MS), window.end_ms, DAY_MS):
+    start, end = inside[0].start_ms, inside[-1].end_ms
+    hourly = Window(floor_to(start, HOUR_MS), window_end(end, HOUR_MS))
+    for day in range(floor_to(start, DAY_MS), end, DAY_MS):
         whole = Window(day, day + DAY_MS)
-        files = samples.select(Bounds(whole.start_ms, whole.end_ms))
-        rows = split.rows_within(samples, whole)
-        series = split.by_series(samples, files, rows / 24, 1) if files else [None]
         hours: list[Rows] = []
-        for start in range(day, day + DAY_MS, HOUR_MS):
-            span = Window(start, start + HOUR_MS)
-            if span.start_ms >= window.end_ms or span.end_ms <= window.start_ms:
-                continue
-            parts = [_hour(samples, span, piece) for piece in series]
-            for k, tier in enumerate(TIERS[:3]):
-                yield tier, span, _concatenated([part[k] for part in parts])
-            hours.append(_concatenated([part[2] for part in parts]))
-        everything = _concatenated(hours)
-        chosen = np.lexsort((everything.window_end, everything.series_id))
-        yield TIERS[3], whole, kernel.merge(everything, chosen, DAY_MS)
+        for part in split.by_time(samples, whole, TIERS[2], split.ROWS_PER_TASK):
+            for span in ranges.clip([hourly], part.window):
+                rows = _rolled_up(samples, span, part.rows)
+                for tier, made in zip(TIERS, rows, strict=False):
+                    yield tier, span, made
+                hours.append(rows[-1])
+        if hours:
+            everything = _concatenated(hours)
+            chosen = np.lexsort((everything.window_end, everything.series_id))
+            yield TIERS[3], whole, kernel.merge(everything, chosen, DAY_MS)
 
 
-def _hour(samples: Snapshot, span: Window, series: tuple[int, int] | None) -> list[Rows]:
-    rows = [rolled_up(samples.scan(Bounds(span.start_ms, span.end_ms)), TIERS[0], span, series)]
-    for tier in TIERS[1:3]:
-        rows.append(kernel.merge(rows[-1], np.arange(len(rows[-1])), tier.width_ms))
-    return rows
+def _rolled_up(samples: Snapshot, span: Window, about: float) -> list[Rows]:
+    """Rows of all tiers but the last of about so many samples; span: whole hours."""
+    files = samples.select(Bounds(span.start_ms, span.end_ms))
+    found: list[list[Rows]] = []
+    for series in split.by_series(samples, files, about, 1) if files else [None]:
+        rows = [rolled_up(read(samples, files, span, series=series), TIERS[0], span, series)]
+        for tier in TIERS[1:3]:
+            rows.append(kernel.merge(rows[-1], np.arange(len(rows[-1])), tier.width_ms))
+        found.append(rows)
+    return [_concatenated(parts) for parts in zip(*found, strict=True)]
 
 
 def _concatenated(parts: Sequence[Rows]) -> Rows:
@@ -133,7 +136,7 @@ def _compare(
     allowed: Sequence[Window],
     report: Report,
 ) -> None:
-    table = target.scan(Bounds(span.start_ms, span.end_ms))
+    table = read(target, target.select(Bounds(span.start_ms, span.end_ms)), span)
     stored = algebra.from_table(table)
     newest = order.newest(stored.series_id, stored.window_end, table.column("revision").to_numpy())
     newest = newest[ranges.within(stored.window_end[newest], allowed)]
@@ -180,14 +183,22 @@ def _differing(left: Rows, right: Rows, i: Ints, j: Ints) -> Mapping[str, npt.ND
         if a.dtype == np.float64:
             a, b = a.view(np.int64), b.view(np.int64)
         found[name] = a != b
-    found["sketch"] = np.fromiter(
-        (
-            _value(left, "sketch", a) != _value(right, "sketch", b)
-            for a, b in zip(i, j, strict=True)
-        ),
-        np.bool_,
-        len(i),
-    )
+    found["sketch"] = _sketches_differ(left, right, i, j)
+    return found
+
+
+def _sketches_differ(left: Rows, right: Rows, i: Ints, j: Ints) -> npt.NDArray[np.bool_]:
+    lengths = np.diff(left.sketch_starts)[i]
+    found = lengths != np.diff(right.sketch_starts)[j]
+    same = np.flatnonzero(~found)
+    lengths = lengths[same]
+    # The entries of all these sketches, one after the other.
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    a = np.repeat(left.sketch_starts[i[same]], lengths) + within
+    b = np.repeat(right.sketch_starts[j[same]], lengths) + within
+    differs = left.sketch_keys[a] != right.sketch_keys[b]
+    differs |= left.sketch_counts[a] != right.sketch_counts[b]
+    found[np.repeat(same, lengths)[differs]] = True
     return found
 
 

@@ -18,7 +18,8 @@ def small_pieces(monkeypatch):
     """A few samples are a backlog: several tasks, several commits, several ranges of series."""
     monkeypatch.setattr("varve.rollups.split.ROWS_PER_TASK", 20)
     monkeypatch.setattr("varve.rollups.split.LEAST_ROWS", 5)
-    monkeypatch.setattr("varve.rollups.tier.TASKS_PER_STEP", 2)
+    monkeypatch.setattr("varve.rollups.split.ROWS_TO_LOOK_THROUGH", 40)
+    monkeypatch.setattr("varve.rollups.tier.WAVES_PER_STEP", 1)
 
 
 def run(simulation: Simulation, rng: random.Random, steps: int) -> None:
