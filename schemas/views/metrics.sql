@@ -13,6 +13,8 @@
 --                        the two neighbouring order statistics, each within 1.083 %
 -- first, last            value of the first and of the last sample
 -- nan_count              samples that are NaN
+-- sketch                 what p50, p95 and p99 come from: ARRAY of key and count by ascending key;
+--                        sketches of any windows and series merge by adding up counts
 -- series_id              identity of the series (table series)
 -- window_end_ms          window_end in ms since the Unix epoch; a condition on it skips files
 WITH definitions AS (
@@ -85,6 +87,7 @@ SELECT
   first_value AS first,
   last_value AS last,
   nan_count,
+  sketch,
   estimated.series_id,
   estimated.window_end AS window_end_ms
 FROM estimated

@@ -71,6 +71,8 @@ def test_a_view_has_equal_rows_in_both_engines(views, tables, view):
 
 
 def equal(left, right):
+    if isinstance(left, list) and right is not None:
+        return left == [entry.asDict() for entry in right]
     if isinstance(left, float) and isinstance(right, float):
         if math.isnan(left) or math.isnan(right):
             return math.isnan(left) and math.isnan(right)
