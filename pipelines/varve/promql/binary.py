@@ -141,7 +141,9 @@ def _join(
     present = many.present[many_rows] & one.present[one_rows]
     operands = (one_values, many_values) if one_left else (many_values, one_values)
     values, holds = float_operation(node.op, *operands)
-    drop_name = np.full(len(many_rows), node.return_bool)
+    drop_name = many.drop_name[many_rows] | node.return_bool
+    if node.op in ARITHMETIC:
+        drop_name[:] = False  # it is gone already
     if holds is not None:
         if node.return_bool:
             values = holds.astype(np.float64)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from varve.promql.go_text import format_f
 from varve.promql.histograms import Bucket, FloatHistogram
 from varve.promql.kernels.json import (
     POINT_BYTES,
@@ -52,7 +53,7 @@ def data(result: QueryResult) -> bytes:
         return b'{"resultType":"string","result":[' + stamp + b"," + text.encode() + b"]}"
     if isinstance(value, float):
         stamp = seconds(int(result.times[0]))
-        number = floats(np.array([value]))[0]
+        number = format_f(value).encode()  # not as points are: upstream never uses an exponent here
         return b'{"resultType":"scalar","result":[' + stamp + b',"' + number + b'"]}'
     head = b'{"resultType":"%s","result":[' % result.kind.encode()
     if isinstance(value, RangeVector):

@@ -78,8 +78,13 @@ class _Join:
         # For the "one" side missing, and the "many" side missing.
         self.fill_one, self.fill_many = (fills[0], fills[1]) if self.swapped else fills[::-1]
         self.steps = left.steps
+        # Of the results: arithmetic has taken the name away already.
+        self.drops = many.drop_name | node.return_bool
+        if node.op in ARITHMETIC:
+            self.drops = np.zeros_like(many.drop_name)
         self.labels: list[Labels] = []
-        self.rows: dict[Labels, int] = {}
+        self.drop_name: list[bool] = []
+        self.rows: dict[tuple[Labels, bool], int] = {}
         self.found: list[tuple[int, int, Sample]] = []
 
     def run(self) -> Matrix:
@@ -99,7 +104,7 @@ class _Join:
                 histograms[row, step] = sample
             else:
                 values[row, step] = sample
-        drop_name = np.full(labels.size, self.node.return_bool)
+        drop_name = np.array(self.drop_name, dtype=np.bool_)
         any_histogram = (histograms != None).any()  # noqa: E711 - elementwise
         return Matrix(labels, values, present, drop_name, histograms if any_histogram else None)
 
@@ -120,19 +125,19 @@ class _Join:
             labels = self.many.labels[row]
             if group in partners:
                 one_row, one_sample = partners[group]
-                self._pair(
-                    step, group, labels, sample, self.one.labels[one_row], one_sample, matched
-                )
+                partner, drop_name = self.one.labels[one_row], bool(self.drops[row])
+                self._pair(step, group, labels, sample, partner, one_sample, matched, drop_name)
             elif self.fill_one is not None:
-                filled = self._match_labels(labels)
-                self._pair(step, group, labels, sample, filled, self.fill_one, matched)
+                partner, drop_name = self._match_labels(labels), bool(self.drops[row])
+                self._pair(step, group, labels, sample, partner, self.fill_one, matched, drop_name)
         if self.fill_many is None:
             return
         for group, (row, sample) in partners.items():
             if group not in matched:
                 labels = self.one.labels[row]
                 filled = self._match_labels(labels)
-                self._pair(step, group, filled, self.fill_many, labels, sample, matched)
+                drop_name = self.node.return_bool
+                self._pair(step, group, filled, self.fill_many, labels, sample, matched, drop_name)
 
     def _pair(
         self,
@@ -143,6 +148,7 @@ class _Join:
         one_labels: Labels,
         one_sample: Sample,
         matched: dict[int, set[Labels]],
+        drop_name: bool,  # noqa: FBT001
     ) -> None:
         operands = (one_sample, many_sample) if self.swapped else (many_sample, one_sample)
         result = sample_operation(self.ev, self.node, *operands)
@@ -167,14 +173,16 @@ class _Join:
                 )
             matched.setdefault(group, set()).add(labels)
         if keep or self.node.return_bool:
-            self.found.append((self._row(labels), step, value))
+            self.found.append((self._row(labels, drop_name=drop_name), step, value))
 
-    def _row(self, labels: Labels) -> int:
+    def _row(self, labels: Labels, *, drop_name: bool) -> int:
         """The row of a result. At one step each has its own: equal ones may yet be aggregated."""
-        row = self.rows.get(labels)
+        key = labels, drop_name
+        row = self.rows.get(key)
         if row is None or self.steps == 1:
-            row = self.rows[labels] = len(self.labels)
+            row = self.rows[key] = len(self.labels)
             self.labels.append(labels)
+            self.drop_name.append(drop_name)
         return row
 
     def _match_labels(self, labels: Labels) -> Labels:

@@ -57,7 +57,8 @@ def test_a_range_selector_has_the_samples_as_they_are():
 def test_scalars_and_strings():
     engine = Engine(storage_of())
 
-    assert answer(engine.instant("1e21", 5)) == {"resultType": "scalar", "result": [0.005, "1e+21"]}
+    in_full = {"resultType": "scalar", "result": [0.005, "1000000000000000000000"]}
+    assert answer(engine.instant("1e21", 5)) == in_full
     assert answer(engine.instant('"a\\"b"', 0)) == {"resultType": "string", "result": [0, 'a"b']}
     assert answer(engine.range("1", 0, 1_000, 1_000))["result"] == [
         {"metric": {}, "values": [[0, "1"], [1, "1"]]}

@@ -176,3 +176,13 @@ def test_comparisons_keep_the_left_value_whichever_side_is_many():
     assert set(judged.values()) == {0.0}
     assert all(re.match("[xy]", name) for key in judged for name, _ in key), "names go with bool"
     assert len(kept) == len(judged) == 2
+
+
+def test_a_comparison_brings_no_dropped_name_back():
+    series = {(("__name__", name), ("x", "1")): [1.0, 2.0, 3.0] for name in ("a", "b")}
+    engine = engine_of(series)
+
+    for query in ("abs(a) >= on(x) group_left b", "abs(a) >= ignoring() fill(9) b", "-a < b"):
+        assert set(vector(engine.instant(query, 10_000))) == {(("x", "1"),)}, query
+    kept = vector(engine.instant("a == on(x) group_left abs(b)", 10_000))
+    assert set(kept) == {(("__name__", "a"), ("x", "1"))}
