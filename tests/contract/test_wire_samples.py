@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from referencing import Registry, Resource
 
-from varve.client.messages import Encoder, Sample
+from varve.client.messages import JsonEncoder, Sample
 from varve.ingest import arrow_format
 from varve.ingest.json_format import JsonReader
 from varve.model.identity import define
@@ -175,7 +175,7 @@ def test_arrow_columns_are_those_of_the_file_and_each_says_what_it_is():
 @settings(deadline=None)
 @given(texts.filter(bool), st.none() | st.floats())
 def test_what_our_client_sends_is_valid(metric, value):
-    (message,) = Encoder(1).messages([Sample(define(metric, {"a": metric}), 10**12, value)])
+    (message,) = JsonEncoder(1).messages([Sample(define(metric, {"a": metric}), 10**12, value)])
 
     for sample in json.loads(message.value):
         validator.validate(sample)

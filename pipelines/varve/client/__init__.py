@@ -1,14 +1,17 @@
-"""Send samples to Varve: a thin layer over a Kafka producer.
+"""Send samples to Varve over Kafka, and look at them in process (docs/client.md).
 
-from varve.client import Producer, Sample, define
+from varve.client import Producer
 
-requests = define("http_requests_total", {"job": "shop"}, metric_type="counter")
-with Producer("localhost:9092") as producer:
-    producer.put([Sample(requests, 1_700_000_000_000, 42.0)])
+with Producer("localhost:9092", tags={"job": "shop"}) as producer:
+    producer.gauge("queue_length", 12, {"queue": "mail"})
+    producer.counter("orders_total", tags={"shop": "berlin"})
+    producer.histogram("request_seconds", 0.21)
 """
 
+from varve.client.collector import MetricsCollector
 from varve.client.messages import Sample
-from varve.client.producer import Counts, Producer
+from varve.client.producer import Producer
+from varve.client.sender import Counts
 from varve.model.identity import SeriesDefinition, define
 
-__all__ = ["Counts", "Producer", "Sample", "SeriesDefinition", "define"]
+__all__ = ["Counts", "MetricsCollector", "Producer", "Sample", "SeriesDefinition", "define"]

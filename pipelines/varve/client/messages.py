@@ -1,4 +1,5 @@
-"""Samples as Kafka messages of JSON arrays, each series always in one partition.
+"""Samples as Kafka messages, each series always in one partition: what encoders have in common,
+and the one for JSON arrays.
 
 Source of the format: schemas/wire/sample.schema.json.
 """
@@ -7,9 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from varve.model.identity import SeriesDefinition
 
@@ -31,12 +32,29 @@ class Sample(NamedTuple):
 
 
 class Message(NamedTuple):
-    """key: the series_id of its first sample, 8 bytes big-endian. samples: how many it holds."""
+    """key: the series_id of its first sample, 8 bytes big-endian. samples: how many it holds;
+    none in a message for the topic of definitions, which has no partition of ours either.
 
-    partition: int
+    defines: what `Encoder.delivered` is to hear of once the broker has it.
+    """
+
+    partition: int | None
     key: bytes
     value: bytes
     samples: int
+    defines: Sequence[SeriesDefinition] = ()
+
+
+class Encoder(Protocol):
+    """Makes messages. Not to be shared between threads, except for `delivered`."""
+
+    def messages(self, samples: Iterable[Sample]) -> Iterator[Message]:
+        """Messages of the samples, in their order within each partition."""
+        ...
+
+    def delivered(self, message: Message) -> None:
+        """A message has reached the broker. May be called from any thread."""
+        ...
 
 
 @dataclass
@@ -49,8 +67,8 @@ class _Draft:
     described: set[str] = field(default_factory=set)
 
 
-class Encoder:
-    """Renders samples; remembers the text of each series. Not to be shared between threads."""
+class JsonEncoder:
+    """Renders samples as JSON; remembers the text of each series."""
 
     def __init__(self, partitions: int) -> None:
         self._partitions = partitions
@@ -81,6 +99,9 @@ class Encoder:
                 yield _message(partition, drafts.pop(partition))
         for partition, draft in drafts.items():
             yield _message(partition, draft)
+
+    def delivered(self, message: Message) -> None:
+        """Nothing to remember: every sample says what its series is."""
 
     def _render(self, series: SeriesDefinition) -> tuple[str, str]:
         """What every sample of the series starts with, and what the first of a message adds."""

@@ -13,6 +13,7 @@ from typing import Any
 from varve.model.errors import NeedsOperator
 
 _JAAS = "sasl.jaas.config"
+_ENDPOINT = "ssl.endpoint.identification.algorithm"
 _PLAIN_LOGINS = ("PlainLoginModule", "ScramLoginModule")
 _SAME_MEANING = {
     "security.protocol": "security_protocol",
@@ -28,6 +29,28 @@ _STORES = {
     "ssl.truststore.location": "ssl.truststore.type",
     "ssl.keystore.location": "ssl.keystore.type",
 }
+# What only Kafka's own clients know, those that Spark reads with: nothing here depends on them.
+_OF_SPARK = frozenset(
+    {
+        "check.crcs",
+        "client.rack",
+        "default.api.timeout.ms",
+        "fetch.max.bytes",
+        "fetch.max.wait.ms",
+        "fetch.min.bytes",
+        "group.id",
+        "heartbeat.interval.ms",
+        "isolation.level",
+        "max.partition.fetch.bytes",
+        "max.poll.interval.ms",
+        "max.poll.records",
+        "receive.buffer.bytes",
+        "send.buffer.bytes",
+        "session.timeout.ms",
+        "socket.connection.setup.timeout.max.ms",
+        "socket.connection.setup.timeout.ms",
+    }
+)
 _NUMBERS = {
     "request.timeout.ms": "request_timeout_ms",
     "connections.max.idle.ms": "connections_max_idle_ms",
@@ -39,10 +62,11 @@ _NUMBERS = {
 
 
 def client_options(options: Mapping[str, str]) -> dict[str, Any]:
-    """The arguments of a kafka-python client for Kafka's options.
+    """The arguments of a kafka-python client for Kafka's options; those that only tune how Spark
+    reads are left out.
 
-    Raises NeedsOperator for one that has no counterpart: leaving it out could mean sending in the
-    clear.
+    Raises NeedsOperator for any other that has no counterpart: leaving it out could mean sending
+    in the clear.
     """
     found: dict[str, Any] = {}
     for name, value in options.items():
@@ -53,12 +77,13 @@ def client_options(options: Mapping[str, str]) -> dict[str, Any]:
             found[_NUMBERS[name]] = int(value)
         elif name == _JAAS:
             found |= _login(value)
-        elif name == "ssl.endpoint.identification.algorithm":
+        elif name == _ENDPOINT:
             found["ssl_check_hostname"] = value != ""
-        elif name not in _STORES.values():
+        elif name not in _STORES.values() and name not in _OF_SPARK:
+            known = sorted([*_SAME_MEANING, *_NUMBERS, _JAAS, _ENDPOINT, *_OF_SPARK])
             raise NeedsOperator(
-                f"kafka.options: {name} is not one the Python client has; there are "
-                + ", ".join(sorted([*_SAME_MEANING, *_NUMBERS, _JAAS]))
+                f"kafka.options: {name} is not an option Varve can honour; there are "
+                + ", ".join(known)
             )
     return found
 

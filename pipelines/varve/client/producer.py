@@ -1,46 +1,52 @@
-"""Sends samples to Kafka: idempotent, acknowledged by all replicas, every loss counted."""
+"""The producer applications use: metrics by name, sent in batches, ended by stale markers."""
 
 from __future__ import annotations
 
+import atexit
+import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Literal, Self
 
-from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from varve.client.instruments import (
+    BUCKETS,
+    NEWEST_MS,
+    OLDEST_MS,
+    QUANTILES,
+    Counter,
+    Gauge,
+    Histogram,
+    Instrument,
+    Instruments,
+    Summary,
+    buckets,
+    finite,
+    number,
+    quantiles,
+    timestamp,
+)
+from varve.client.messages import MESSAGE_SAMPLES, Encoder, JsonEncoder, Sample
+from varve.client.sender import Counts, Sender, deadline_after
+from varve.model.clock import Clock, SystemClock
+from varve.model.errors import BadRequest
 
-from varve.client.messages import Encoder, Message, Sample
-from varve.client.options import client_options
-from varve.model.errors import TemporaryError
+Tags = Mapping[str, str] | None
 
-# A broker's limit may be lower; then the broker refuses and the loss is counted.
-_MAX_REQUEST_BYTES = 16 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Samples since the producer was made. accepted = acknowledged + lost + waiting."""
-
-    accepted: int
-    acknowledged: int
-    lost: int
-    """Refused for lack of room, refused by the broker, or not acknowledged in time."""
-    last_error: str
-    """Why the latest were lost; empty if none were."""
-
-    @property
-    def waiting(self) -> int:
-        return self.accepted - self.acknowledged - self.lost
+_CLOSED = "the producer is closed: make another one"
 
 
 class Producer:
-    """A producer of samples for one topic. May be shared between threads.
+    """Sends the metrics of an application. May be shared by threads; not by a fork of the process,
+    where every method raises BadRequest: make a producer in each process, after the fork.
 
-    What is not acknowledged yet waits in memory, up to buffer_bytes, and is sent again for
-    delivery_s seconds: a broker may be away that long without loss.
+    A gauge is sent whenever it is set. Counters, histograms and summaries are kept here and sent
+    every report_s seconds, as is the last value of a gauge that was not set meanwhile. With ts_ms
+    the caller keeps time: the sample is sent at once, stamped so, and not repeated.
+
+    Bad names, labels and values raise BadRequest before anything of the call is recorded. What
+    Kafka does not take is counted in `counts`, never raised by the methods that record.
     """
 
     def __init__(
@@ -48,50 +54,61 @@ class Producer:
         bootstrap_servers: str,
         topic: str = "raw-metrics",
         *,
+        tags: Tags = None,
+        format: Literal["json", "arrow"] = "json",  # noqa: A002  # what everybody calls it
+        definitions_topic: str = "",
         options: Mapping[str, str] | None = None,
         client_id: str = "varve-client",
-        linger_ms: int = 5,
+        linger_ms: int = 100,
+        report_s: float = 10.0,
+        block_s: float = 0.0,
         buffer_bytes: int = 32 * 2**20,
         delivery_s: float = 600.0,
         connect_s: float = 30.0,
+        stale_markers: bool = True,
+        clock: Clock | None = None,
     ) -> None:
-        """Blocks until the topic is known. Raises TemporaryError if it is not after connect_s.
+        """Blocks until the topic is known, trying for connect_s seconds.
 
-        options: by Kafka's names (security.protocol, ...); NeedsOperator for one unknown here.
+        tags: of every metric recorded here. format: of the messages. definitions_topic: where
+        definitions of series go with format arrow; empty: behind the samples. options: Kafka's, by
+        its own names (security.protocol, ...). linger_ms: milliseconds a sample waits for others
+        to share its message. block_s: seconds a call waits for room once buffer_bytes wait for
+        the brokers; 0: its samples are lost and counted; math.inf: until there is room.
+        delivery_s: seconds a message is tried; then it is lost. stale_markers: whether `close` ends
+        the series recorded here.
+
+        Raises TemporaryError if no broker answers or the topic is not there, NeedsOperator for a
+        refused login, an untrusted certificate, or an option unknown here.
         """
-        given: dict[str, Any] = {"client_id": client_id} | client_options(options or {})
-        self._topic = topic
-        self._buffer_bytes = buffer_bytes
-        self._changed = threading.Condition()
-        self._accepted = self._acknowledged = self._lost = self._waiting_bytes = 0
-        self._last_error = ""
-        self._closed = False
-        try:
-            self._kafka = KafkaProducer(
-                bootstrap_servers=bootstrap_servers,
-                acks="all",
-                enable_idempotence=True,
-                compression_type="zstd",
-                linger_ms=linger_ms,
-                batch_size=256 * 1024,
-                max_request_size=_MAX_REQUEST_BYTES,
-                max_block_ms=int(connect_s * 1000),
-                bootstrap_timeout_ms=int(connect_s * 1000),
-                delivery_timeout_ms=int(delivery_s * 1000),
-                allow_auto_create_topics=False,
-                **given,
-            )
-        except KafkaError as err:
-            raise TemporaryError(f"no Kafka at {bootstrap_servers}: {err}") from err
-        try:
-            partitions = self._kafka.partitions_for(topic)
-        except KafkaError as err:
-            self._kafka.close(0)
-            raise TemporaryError(
-                f"Kafka at {bootstrap_servers} does not say where topic {topic} is: {err}"
-            ) from err
-        self._encoder = Encoder(len(partitions))
+        if format not in ("json", "arrow"):
+            raise BadRequest(f"the format of messages is json or arrow, not {format!r}")
+        self._instruments = Instruments(tags)
+        self._clock = clock or SystemClock()
+        self._linger_s, self._report_s = linger_ms / 1000, report_s
+        self._block_s = block_s
+        self._stale_markers = stale_markers
+        self._pid = os.getpid()
+        self._lock = threading.Condition()
+        self._pending: list[Sample] = []
+        self._stopping = False
+        self._failure: BaseException | None = None
+        # Held while samples become messages, so that those of a series keep their order.
         self._encoding = threading.Lock()
+        self._sender = Sender(
+            bootstrap_servers,
+            topic,
+            definitions_topic if format == "arrow" else "",
+            options=options or {},
+            client_id=client_id,
+            buffer_bytes=buffer_bytes,
+            delivery_s=delivery_s,
+            connect_s=connect_s,
+        )
+        self._encoder = _encoder(format, self._sender.partitions, apart=bool(definitions_topic))
+        self._worker = threading.Thread(target=self._work, name="varve-producer", daemon=True)
+        self._worker.start()
+        atexit.register(self.close)
 
     def __enter__(self) -> Self:
         return self
@@ -104,78 +121,322 @@ class Producer:
     ) -> None:
         self.close()
 
-    def put(self, samples: Iterable[Sample], *, wait_s: float = 0.0) -> int:
-        """Takes samples for sending and returns how many it could not take, which are lost.
+    # Recording
 
-        Does not block, unless the buffer is full: then up to wait_s seconds for room.
+    def gauge(
+        self,
+        name: str,
+        value: float,
+        tags: Tags = None,
+        ts_ms: int | None = None,
+        *,
+        unit: str = "",
+        help_text: str = "",
+    ) -> None:
+        """A value that goes up and down. Of several in one millisecond the greatest is stored."""
+        value = number(name, value)
+        at_ms = self._moment(name, ts_ms)
+        with self._lock:
+            gauge, _ = self._instruments.find(Gauge, name, tags, (), unit, help_text)
+            gauge.value = value
+            gauge.fresh = True
+            gauge.own_time = ts_ms is not None
+            self._take(gauge.read(at_ms))
+        self._send_if_full()
+
+    def counter(
+        self,
+        name: str,
+        increment: float = 1.0,
+        tags: Tags = None,
+        ts_ms: int | None = None,
+        *,
+        unit: str = "",
+        help_text: str = "",
+    ) -> None:
+        """Adds to a total kept here, which starts at 0 and never falls; the total is sent.
+
+        The 0 is sent too, so that a rate sees the first increment.
         """
-        deadline = time.monotonic() + wait_s
-        refused = 0
-        with self._encoding:  # also keeps the order of a series between threads
-            for message in self._encoder.messages(samples):
-                refused += 0 if self._send(message, deadline) else message.samples
-        return refused
+        increment = finite(name, increment)
+        if increment < 0:
+            raise BadRequest(f"{name}: a counter does not fall; {increment:g} is for a gauge")
+        at_ms = self._moment(name, ts_ms)
+        with self._lock:
+            counter, new = self._instruments.find(Counter, name, tags, (), unit, help_text)
+            self._before_first(counter, at_ms, new=new, own_time=ts_ms is not None)
+            counter.total += increment
+            self._send_if_timed(counter, at_ms)
+        self._send_if_full()
+
+    def counter_total(
+        self,
+        name: str,
+        total: float,
+        tags: Tags = None,
+        ts_ms: int | None = None,
+        *,
+        unit: str = "",
+        help_text: str = "",
+    ) -> None:
+        """Sets the total of a counter that is kept elsewhere. A lower one than before is a reset,
+        as it is after a restart of what it counts.
+        """
+        total = finite(name, total)
+        if total < 0:
+            raise BadRequest(f"{name}: a counter's total is never below 0, not {total:g}")
+        at_ms = self._moment(name, ts_ms)
+        with self._lock:
+            counter, _ = self._instruments.find(Counter, name, tags, (), unit, help_text)
+            counter.own_time = ts_ms is not None
+            counter.total = total
+            self._send_if_timed(counter, at_ms)
+        self._send_if_full()
+
+    def histogram(
+        self,
+        name: str,
+        value: float,
+        tags: Tags = None,
+        ts_ms: int | None = None,
+        *,
+        buckets: Sequence[float] = BUCKETS,
+        unit: str = "",
+        help_text: str = "",
+    ) -> None:
+        """Observes a value: the series NAME_bucket (one for each upper bound, label le), NAME_sum
+        and NAME_count. buckets: upper bounds, inclusive; +Inf is always one more.
+        """
+        value = finite(name, value)
+        bounds = BUCKETS if buckets is BUCKETS else _buckets(name, buckets)
+        at_ms = self._moment(name, ts_ms)
+        with self._lock:
+            histogram, new = self._instruments.find(Histogram, name, tags, bounds, unit, help_text)
+            self._before_first(histogram, at_ms, new=new, own_time=ts_ms is not None)
+            histogram.observe(value)
+            self._send_if_timed(histogram, at_ms)
+        self._send_if_full()
+
+    def summary(
+        self,
+        name: str,
+        value: float,
+        tags: Tags = None,
+        ts_ms: int | None = None,
+        *,
+        quantiles: Sequence[float] = QUANTILES,
+        unit: str = "",
+        help_text: str = "",
+    ) -> None:
+        """Observes a value: the series NAME (one for each quantile, label quantile), NAME_sum and
+        NAME_count. Quantiles are of the last 8 to 10 minutes, within 1.083 %, NaN when nothing was
+        observed. They cannot be combined across producers; those of a histogram can.
+        """
+        value = finite(name, value)
+        wanted = QUANTILES if quantiles is QUANTILES else _quantiles(name, quantiles)
+        at_ms = self._moment(name, ts_ms)
+        with self._lock:
+            summary, _ = self._instruments.find(Summary, name, tags, wanted, unit, help_text)
+            summary.own_time = ts_ms is not None
+            summary.observe(value, at_ms)
+            self._send_if_timed(summary, at_ms)
+        self._send_if_full()
+
+    def end(self, name: str, tags: Tags = None) -> None:
+        """Ends a metric recorded here: its last state and stale markers are sent, and it is
+        forgotten. Does nothing if there is none.
+        """
+        self._require_usable()
+        with self._lock:
+            instrument = self._instruments.remove(name, tags)
+            if instrument is not None:
+                now_ms = self._clock.now_ms()
+                if not instrument.own_time:
+                    self._take(instrument.read(now_ms))
+                self._take(instrument.end(now_ms))
+
+    def put(self, samples: Iterable[Sample], *, wait_s: float | None = None) -> int:
+        """Takes samples for sending as they are and returns how many it could not take, which are
+        lost. The producer neither repeats nor ends their series.
+
+        Does not block, unless the buffer is full: then up to wait_s seconds for room (block_s by
+        default). Raises BadRequest, having taken none, for a timestamp that is not in ms.
+        """
+        self._require_usable()
+        taken = list(samples)
+        for series, ts_ms, _ in taken:
+            if not OLDEST_MS <= ts_ms < NEWEST_MS:
+                timestamp(series.metric, ts_ms)
+        self._sender.take(len(taken))
+        with self._encoding:
+            self._drain(self._block_s)  # what was recorded before goes before
+            return self._encode(taken, self._block_s if wait_s is None else wait_s)
+
+    # Sending
+
+    def report(self) -> None:
+        """Records the state of everything kept here as of now, without waiting for report_s."""
+        self._require_usable()
+        with self._lock:
+            self._report()
+        self._send_if_full()
 
     def flush(self, timeout_s: float = 30.0) -> bool:
-        """Blocks until nothing waits any more; False if something still does after timeout_s."""
-        deadline = time.monotonic() + timeout_s
-        with self._changed:
-            while self._waiting_bytes:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                self._changed.wait(left)
-        return True
+        """Sends everything recorded so far, a report included, and blocks until the brokers have
+        acknowledged it; False if some of it still waits after timeout_s.
+        """
+        self._require_usable()
+        return self._flush(timeout_s)
 
     def close(self, timeout_s: float = 10.0) -> Counts:
-        """Sends what waits, for up to timeout_s; what is left then is lost, and counted."""
-        self.flush(timeout_s)
-        self._kafka.close(1.0)
-        with self._changed:
-            self._closed = True
-            left = self._accepted - self._acknowledged - self._lost
-            if left:
-                self._lost += left
-                self._last_error = f"not acknowledged within {timeout_s:g} s of closing"
-        return self.counts()
+        """Sends a last report, stale markers and what waits, for up to timeout_s; what is left then
+        is lost, and counted. A second time it only returns the counts.
+        """
+        if os.getpid() != self._pid:
+            return self._sender.counts()
+        with self._lock:
+            if self._stopping:
+                return self._sender.counts()
+            self._report()
+            if self._stale_markers:
+                now_ms = self._clock.now_ms()
+                for instrument in self._instruments:
+                    self._take(instrument.end(now_ms))
+            self._stopping = True
+            self._lock.notify_all()
+        atexit.unregister(self.close)
+        deadline = deadline_after(timeout_s)
+        self._worker.join(min(timeout_s, threading.TIMEOUT_MAX))
+        self._flush_pending(deadline)
+        self._sender.close(max(0.0, deadline - time.monotonic()))
+        return self._sender.counts()
 
     def counts(self) -> Counts:
-        with self._changed:
-            return Counts(self._accepted, self._acknowledged, self._lost, self._last_error)
+        """Samples so far, those not sent yet included."""
+        return self._sender.counts()
 
-    def _send(self, message: Message, deadline: float) -> bool:
-        size = len(message.value)
-        with self._changed:
-            self._accepted += message.samples
-            while self._waiting_bytes and self._waiting_bytes + size > self._buffer_bytes:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    self._lost += message.samples
-                    self._last_error = (
-                        f"{self._waiting_bytes} bytes wait for the broker, no room for more"
-                    )
-                    return False
-                self._changed.wait(left)
-            self._waiting_bytes += size
-        try:
-            future = self._kafka.send(
-                self._topic, message.value, key=message.key, partition=message.partition
+    def _moment(self, name: str, ts_ms: int | None) -> int:
+        self._require_usable()
+        return self._clock.now_ms() if ts_ms is None else timestamp(name, ts_ms)
+
+    def _require_usable(self) -> None:
+        if self._stopping:
+            raise BadRequest(_CLOSED)
+        if os.getpid() != self._pid:
+            raise BadRequest(
+                f"this producer belongs to process {self._pid}, of which this one is a fork:"
+                " make a producer here"
             )
-        except KafkaError as err:
-            self._settle(message, err)
+        if self._failure is not None:
+            raise self._failure
+
+    def _before_first(
+        self, instrument: Instrument, at_ms: int, *, new: bool, own_time: bool
+    ) -> None:
+        """Before the first observation: a total that begins is a total of 0."""
+        instrument.own_time = own_time
+        if new and not own_time:
+            self._take(instrument.read(at_ms))
+
+    def _send_if_timed(self, instrument: Instrument, at_ms: int) -> None:
+        """After an observation: the report sends it, or with own timestamps nobody would."""
+        if instrument.own_time:
+            self._take(instrument.read(at_ms))
+
+    def _take(self, samples: Iterable[Sample]) -> None:
+        """Under the lock."""
+        before = len(self._pending)
+        self._pending += samples
+        self._sender.take(len(self._pending) - before)
+        if not before:
+            self._lock.notify_all()
+
+    def _report(self) -> None:
+        """Under the lock."""
+        now_ms = self._clock.now_ms()
+        for instrument in self._instruments:
+            if instrument.own_time:
+                continue
+            if isinstance(instrument, Gauge) and instrument.fresh:
+                instrument.fresh = False
+                continue
+            self._take(instrument.read(now_ms))
+
+    def _send_if_full(self) -> None:
+        """Whoever fills a message sends it: so recording is no faster than sending, in the end."""
+        if len(self._pending) >= MESSAGE_SAMPLES * self._sender.partitions:
+            with self._encoding:
+                self._drain(self._block_s)
+
+    def _drain(self, wait_s: float) -> None:
+        """Sends what is pending. Holding _encoding."""
+        with self._lock:
+            pending, self._pending = self._pending, []
+        self._encode(pending, wait_s)
+
+    def _encode(self, samples: list[Sample], wait_s: float) -> int:
+        """Sends samples that were taken; how many found no room. Holding _encoding."""
+        deadline = deadline_after(wait_s)
+        done = refused = 0
+        try:
+            for message in self._encoder.messages(samples):
+                done += message.samples
+                if not self._sender.send(message, self._encoder, deadline):
+                    refused += message.samples
+        except BaseException as err:
+            self._sender.drop(len(samples) - done, f"{type(err).__name__}: {err}")
+            raise
+        return refused
+
+    def _flush(self, timeout_s: float) -> bool:
+        with self._lock:
+            self._report()
+        deadline = deadline_after(timeout_s)
+        return self._flush_pending(deadline) and self._sender.flush(
+            max(0.0, deadline - time.monotonic())
+        )
+
+    def _flush_pending(self, deadline: float) -> bool:
+        left = max(0.0, deadline - time.monotonic())
+        if not self._encoding.acquire(timeout=min(left, threading.TIMEOUT_MAX)):
             return False
-        future.add_callback(lambda _: self._settle(message, None))
-        future.add_errback(lambda error: self._settle(message, error))
+        try:
+            self._drain(max(0.0, deadline - time.monotonic()))
+        finally:
+            self._encoding.release()
         return True
 
-    def _settle(self, message: Message, error: BaseException | None) -> None:
-        with self._changed:
-            if self._closed:  # counted as lost when it closed
-                return
-            self._waiting_bytes -= len(message.value)
-            if error is None:
-                self._acknowledged += message.samples
-            else:
-                self._lost += message.samples
-                self._last_error = f"{type(error).__name__}: {error}"
-            self._changed.notify_all()
+    def _work(self) -> None:
+        """Sends what has lingered, and reports."""
+        report_at = time.monotonic() + self._report_s
+        try:
+            while True:
+                with self._lock:
+                    left = max(0.0, report_at - time.monotonic())
+                    self._lock.wait_for(
+                        lambda: self._stopping or self._pending, min(left, threading.TIMEOUT_MAX)
+                    )
+                    if time.monotonic() >= report_at:
+                        self._report()
+                        report_at = time.monotonic() + self._report_s
+                    self._lock.wait_for(lambda: self._stopping, self._linger_s)
+                    if self._stopping:
+                        return
+                with self._encoding:
+                    self._drain(self._block_s)
+        except BaseException as err:
+            self._failure = err
+            raise
+
+
+# The arguments of these names hide the functions.
+_buckets, _quantiles = buckets, quantiles
+
+
+def _encoder(name: str, partitions: int, *, apart: bool) -> Encoder:
+    if name == "json":
+        return JsonEncoder(partitions)
+    # Takes a second to import, which a producer of JSON need not wait for.
+    from varve.client.arrow_messages import ArrowEncoder  # noqa: PLC0415
+
+    return ArrowEncoder(partitions, apart=apart)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from varve.client.messages import MESSAGE_BYTES, MESSAGE_SAMPLES, Encoder, Sample, partition_of
+from varve.client.messages import MESSAGE_BYTES, MESSAGE_SAMPLES, JsonEncoder, Sample, partition_of
 from varve.ingest.json_format import JsonReader
 from varve.model.identity import define
 from varve.model.resources import schemas_dir
@@ -34,7 +34,7 @@ def _same(sent: float | None, stored: float) -> bool:
 
 @given(st.lists(samples, max_size=30), st.integers(1, 5))
 def test_what_is_sent_is_what_ingest_reads(sent, partitions):
-    messages = list(Encoder(partitions).messages(sent))
+    messages = list(JsonEncoder(partitions).messages(sent))
 
     read = []
     for message in messages:
@@ -59,7 +59,7 @@ def test_every_sample_is_one_of_the_wire_schema(sent):
     schema = json.loads((schemas_dir() / "wire" / "sample.schema.json").read_text())
     validator = jsonschema.Draft202012Validator(schema)
 
-    for message in Encoder(3).messages(sent):
+    for message in JsonEncoder(3).messages(sent):
         for record in json.loads(message.value):
             validator.validate(record)
 
@@ -68,7 +68,7 @@ def test_every_sample_is_one_of_the_wire_schema(sent):
 def test_the_definition_is_said_once_a_message(one, two):
     sent = [Sample(s, t, 1.0) for t in range(3) for s in (one, two)]
 
-    for message in Encoder(1).messages(sent):
+    for message in JsonEncoder(1).messages(sent):
         described = [r for r in json.loads(message.value) if "help" in r]
         assert len(described) == len({(r["metric"], str(r["tags"])) for r in described})
         assert {r["metric"] for r in described} == {one.metric, two.metric}
@@ -76,7 +76,7 @@ def test_the_definition_is_said_once_a_message(one, two):
 
 @given(st.lists(samples, max_size=30), st.integers(1, 5))
 def test_a_series_stays_in_one_partition_and_the_key_is_its_id(sent, partitions):
-    for message in Encoder(partitions).messages(sent):
+    for message in JsonEncoder(partitions).messages(sent):
         first = JsonReader().read(message.value).series_ids[0]
         assert int.from_bytes(message.key, "big", signed=True) == first
         assert message.partition == partition_of(int(first), partitions)
@@ -87,7 +87,7 @@ def test_a_message_ends_before_it_grows_too_long(tag):
     one = define("long", {"tag": tag})
     sent = [Sample(one, t, 1.0) for t in range(2_500)]
 
-    messages = list(Encoder(1).messages(sent))
+    messages = list(JsonEncoder(1).messages(sent))
 
     assert sum(m.samples for m in messages) == 2_500
     assert all(m.samples <= MESSAGE_SAMPLES for m in messages)
@@ -97,4 +97,4 @@ def test_a_message_ends_before_it_grows_too_long(tag):
 def test_a_sample_longer_than_a_message_goes_alone():
     sent = [Sample(define("huge", {"tag": "x" * MESSAGE_BYTES}), t, 1.0) for t in range(2)]
 
-    assert [m.samples for m in Encoder(1).messages(sent)] == [1, 1]
+    assert [m.samples for m in JsonEncoder(1).messages(sent)] == [1, 1]

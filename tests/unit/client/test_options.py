@@ -43,3 +43,7 @@ def test_a_password_is_not_in_the_error():
         client_options({"sasl.jaas.config": 'PlainLoginModule required password="secret";'})
 
     assert "secret" not in str(caught.value)
+
+
+def test_what_tunes_sparks_clients_is_left_to_them():
+    assert client_options({"max.poll.records": "100", "group.id": "varve"}) == {}
