@@ -77,6 +77,7 @@ def create_app(service: Service) -> Starlette:
         Route("/api/v1/format_query", api.answer("format_query", _format), methods=_READ),
         Route("/api/v1/parse_query", api.answer("parse_query", _parse), methods=_READ),
         Route("/api/v1/status/buildinfo", api.answer("buildinfo", _build_info)),
+        Route("/api/v1/status/tsdb", api.answer("tsdb", _tsdb)),
         Route("/-/healthy", _healthy),
         Route("/-/ready", api.ready),
         Route("/metrics", api.metrics),
@@ -198,6 +199,10 @@ def _format(_: View, given: Parameters, __: threading.Event) -> Answer:
 
 def _parse(_: View, given: Parameters, __: threading.Event) -> Answer:
     return Answer(parse_query(given))
+
+
+def _tsdb(view: View, given: Parameters, _: threading.Event) -> Answer:
+    return Answer(catalogue.tsdb_status(view, given))
 
 
 def _build_info(_: View, __: Parameters, ___: threading.Event) -> Answer:

@@ -7,12 +7,15 @@ import re
 from typing import Any
 
 from varve import __version__
-from varve.api import parameters
+from varve.api import cardinality, parameters
 from varve.api.parameters import Parameters, invalid
 from varve.api.view import View
 from varve.model.errors import BadRequest
 
 TRUNCATED = "results truncated due to limit"
+
+# Of each list of the status, as in Prometheus.
+_STATUS_ROWS = 10
 
 _ESCAPED = re.compile(r"__|_([0-9a-fA-F]{1,6})_")
 
@@ -53,6 +56,23 @@ def metadata(view: View, given: Parameters) -> dict[str, list[dict[str, str]]]:
     return {
         name: [{"type": known[name].type, "unit": known[name].unit, "help": known[name].help}]
         for name in (chosen[:most] if most else chosen)
+    }
+
+
+def tsdb_status(view: View, given: Parameters) -> dict[str, Any]:
+    """Metrics, labels and pairs with most series, of all that were ever registered."""
+    found = cardinality.counts(view.index.labels, parameters.limit(given) or _STATUS_ROWS)
+    pieces, first_ms, last_ms = view.extent()
+    head = {"numSeries": found.series, "numLabelPairs": found.label_pairs, "chunkCount": pieces}
+    lists = {
+        "seriesCountByMetricName": found.series_of_metric,
+        "labelValueCountByLabelName": found.values_of_label,
+        "memoryInBytesByLabelName": found.bytes_of_label,
+        "seriesCountByLabelValuePair": found.series_of_pair,
+    }
+    return {"headStats": head | {"minTime": first_ms, "maxTime": last_ms}} | {
+        name: [{"name": entry, "value": number} for entry, number in ranked]
+        for name, ranked in lists.items()
     }
 
 

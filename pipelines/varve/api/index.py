@@ -66,6 +66,16 @@ class SeriesIndex:
     def size(self) -> int:
         return len(self._ids)
 
+    @property
+    def series_ids(self) -> Ids:
+        """Row i of `labels` is series_ids[i]."""
+        return self._ids
+
+    @property
+    def labels(self) -> LabelTable:
+        """Of all series, in no order."""
+        return self._finder.table
+
     def find(self, matchers: Sequence[Matcher]) -> Found:
         """Series that meet all matchers; the same object for the same matchers, while kept.
 

@@ -33,6 +33,13 @@ class FileTable:
         columns = np.array(bounds, dtype=np.int64).reshape(-1, 4).T
         self._min_id, self._max_id, self._min_ts, self._max_ts = columns
 
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def span_ms(self) -> tuple[int, int]:
+        """First and last time of a sample. ValueError without files."""
+        return int(self._min_ts.min()), int(self._max_ts.max())
+
     def overlapping(self, series_ids: I64, start_ms: int, end_ms: int) -> tuple[list[str], int]:
         """Files that can hold samples of the ids (ascending) in (start_ms, end_ms], their rows."""
         first = np.searchsorted(series_ids, self._min_id, side="left")
@@ -79,6 +86,19 @@ class View:
     """All other live files."""
     row_groups: RowGroups
     provenance: Provenance
+
+    def extent(self) -> tuple[int, int, int]:
+        """Pieces that samples lie in, in memory and on disk; their first and last time, ms; 0
+        where there are none.
+        """
+        held = [block for block in self.recent if block.rows]
+        first = [int(block.ts.min()) for block in held]
+        last = [int(block.ts.max()) for block in held]
+        if len(self.files):
+            low, high = self.files.span_ms()
+            first.append(low)
+            last.append(high)
+        return len(held) + len(self.files), min(first, default=0), max(last, default=0)
 
     @property
     def cached_bytes(self) -> int:

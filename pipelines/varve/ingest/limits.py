@@ -19,7 +19,7 @@ from varve.model.identity import SeriesDefinition
 
 log = logging.getLogger(__name__)
 
-_UNLIMITED = 1 << 62
+UNLIMITED = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class MetricLimits:
     the settings say.
     """
 
-    series: int = _UNLIMITED
-    labels: int = _UNLIMITED
-    name_bytes: int = _UNLIMITED
-    value_bytes: int = _UNLIMITED
+    series: int = UNLIMITED
+    labels: int = UNLIMITED
+    name_bytes: int = UNLIMITED
+    value_bytes: int = UNLIMITED
     max_age_s: int | None = None
     max_future_s: int | None = None
 
@@ -54,7 +54,7 @@ class MetricLimits:
 class Limits:
     """series: of all metrics together. metrics: by name, where they are not the default's."""
 
-    series: int = _UNLIMITED
+    series: int = UNLIMITED
     default: MetricLimits = MetricLimits()
     metrics: Mapping[str, MetricLimits] = field(default_factory=dict)
 
@@ -110,7 +110,7 @@ def parse(text: str, origin: str) -> Limits:
         name: _metric(default, section, f"{origin}: metric.{name}")
         for name, section in tree.get("metric", {}).items()
     }
-    return Limits(_bound(total.get("series", _UNLIMITED), f"{origin}: total"), default, metrics)
+    return Limits(_bound(total.get("series", UNLIMITED), f"{origin}: total"), default, metrics)
 
 
 def _load(state: tuple[Path, int, int] | None) -> Limits:

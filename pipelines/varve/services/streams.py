@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from varve.client.options import client_options
 from varve.ingest.kafka import Topics
@@ -60,7 +61,7 @@ def ingest_plans(
             late_after_ms=ingest.late_after_s * 1000,
             complete_every_s=ingest.complete_every_s,
             on_expired_offsets=ingest.on_expired_offsets,
-            limits_files=(settings.home / "limits.toml", conf_dir() / "limits.toml"),
+            limits_files=limits_files(settings),
             reject_bytes=ingest.reject_bytes,
             active_ms=int(ingest.active_hours * HOUR_MS),
             quarantine_retention_ms=int(settings.retention.quarantine_days * DAY_MS),
@@ -70,6 +71,11 @@ def ingest_plans(
         for query, topic in topics.items()
         if not only or query in only
     ]
+
+
+def limits_files(settings: Settings) -> tuple[Path, Path]:
+    """Where limits are looked for: the first that exists is in force."""
+    return settings.home / "limits.toml", conf_dir() / "limits.toml"
 
 
 def rollup_plan(settings: Settings) -> RollupPlan:
