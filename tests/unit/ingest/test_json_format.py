@@ -1,5 +1,6 @@
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -223,7 +224,7 @@ def test_what_says_most_of_a_series_is_remembered():
 
 
 def test_identities_forgotten_for_lack_of_room_are_computed_again(monkeypatch):
-    monkeypatch.setattr(json_format, "CACHED_IDENTITIES", 2)
+    monkeypatch.setattr(json_format, "CACHED_BYTES", 2_000)
     reader = JsonReader()
     message = as_json(*(record(host=str(n)) for n in range(5)))
 
@@ -246,3 +247,18 @@ def test_definitions_are_objects_without_value_and_timestamp():
         define("b", {}),
     ]
     assert [(r.reason, r.value) for r in block.rejects] == [(Reason.MALFORMED, b'{"tags":{}}')]
+
+
+def test_remembered_identities_take_bounded_memory_however_long_their_labels(monkeypatch):
+    monkeypatch.setattr(json_format, "CACHED_BYTES", 10 * 2**20)
+    reader = JsonReader()
+
+    tracemalloc.start()
+    for n in range(50):
+        block = reader.read(as_json(record(long=f"{n}" + "x" * 1_000_000)))
+        assert len(block) == 1
+    del block
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert held < 10 * 2**20
