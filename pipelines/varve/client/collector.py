@@ -93,9 +93,9 @@ class MetricsCollector:
         value = number(name, value)
         at_ms = self._clock.now_ms() if ts_ms is None else timestamp(name, ts_ms)
         with self._lock:
-            gauge, _ = self._instruments.find(Gauge, name, tags)
             if self._size == len(self._ts):
-                self._make_room()
+                self._make_room()  # before it is found: what has no sample is forgotten
+            gauge, _ = self._instruments.find(Gauge, name, tags)
             series = self._numbers.get(id(gauge))
             if series is None:
                 series = self._numbers[id(gauge)] = len(self._labels)

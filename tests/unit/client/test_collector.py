@@ -150,10 +150,9 @@ def test_memory_is_bounded_and_the_oldest_go_first(max_samples, stamps):
     # Series without samples are forgotten when room is made.
     assert len(collector._labels) <= max_samples
     kept = collector.query()
-    assert all(
-        [dict(t)["n"] for t in kept["tags"].to_pylist()][i] == str(int(v))
-        for i, v in enumerate(kept["value"].to_pylist())
-    )
+    assert [dict(t)["n"] for t in kept["tags"].to_pylist()] == [
+        str(int(v)) for v in kept["value"].to_pylist()
+    ]
 
 
 def test_a_hot_series_that_never_expires_does_not_slow_down_to_a_look_a_sample():
