@@ -1,14 +1,15 @@
 """Parses durations: in brackets, where they are arithmetic, and after offset.
 
 After offset, arithmetic needs parentheses: `foo offset 5m + 1` adds 1 to foo, and
-`foo offset (5m + 1)` has the offset 5m1s. (Upstream reads on after a parenthesis without a sign,
-so that there `foo offset (5m) + 1` has that offset too and `foo offset (5m) + bar` fails.)
+`foo offset (5m + 1)` has the offset 5m1s. What starts with a parenthesis, or with two signs, is
+read on, as upstream's grammar has it: `foo offset (5m) + 1` has that offset, too.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from varve.promql.ast import Duration, DurationExpr, NumberLiteral, Span
@@ -22,6 +23,7 @@ EXPECTED = "number, duration, step(), or range()"
 _T = TypeVar("_T")
 _BINDING = {"+": 1, "-": 1, "*": 2, "/": 2, "%": 2, "^": 3}
 _POWER = 3
+_SIGNS = ("+", "-")
 _OPERATIONS = {"step": "step", "range": "range", "min_of": "min", "max_of": "max"}
 
 
@@ -90,13 +92,16 @@ def written_as_duration(duration: Duration) -> Duration:
 
 def _offset(c: Cursor) -> Duration:
     sign, start = c.kind, c.start
-    if sign not in ("+", "-"):
+    if sign == "(" or (sign in _SIGNS and c.follower() in _SIGNS):
+        duration = expression(c)
+        if isinstance(duration, DurationExpr) and duration.op in _BINDING:
+            # Printed in parentheses, it is the same wherever it stands.
+            return replace(duration, wrapped=duration.wrapped or duration.lhs is not None)
+        return duration
+    if sign not in _SIGNS:
         return _operand(c)
-    c.descend()
     c.advance()
-    duration = _signed(c, sign, start, _offset(c))
-    c.ascend()
-    return duration
+    return _signed(c, sign, start, _operand(c))
 
 
 def expression(c: Cursor, least: int = 1) -> Duration:

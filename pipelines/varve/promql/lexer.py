@@ -6,9 +6,10 @@ byte offset that positions are given in.
 A token has a kind: the text itself for punctuation and operators, the lower-case word for
 keywords, and one of the names below for the rest. The last token is END or ERROR.
 
-What a character means depends on where it stands, hence three tables of tokens: plain text; in
-braces, where keywords are names; in brackets, where `:` separates and only durations are
-expected. Source: Prometheus 3, promql/parser/lex.go.
+What a character means depends on where it stands, hence four tables of tokens: plain text; in
+braces, where keywords are names; in brackets up to the first number, where only durations are
+expected; and behind that, where all is as in plain text but that `:` separates and words are
+those of durations. Source: Prometheus 3, promql/parser/lex.go.
 """
 
 from __future__ import annotations
@@ -63,33 +64,35 @@ _NUMBER = (
     r"|(?P<number>(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?(?![\w.]))"
 )
 _SECOND_COLON = "unexpected colon ':'"
+_NO_DURATION = "in duration expression"
 
 
-def _table(*tokens: str) -> re.Pattern[str]:
-    return re.compile(f"{_SKIP}(?:{'|'.join(tokens)}|(?P<end>\\Z))", re.ASCII)
+def _table(*tokens: str, skip: str = _SKIP) -> re.Pattern[str]:
+    return re.compile(f"{skip}(?:{'|'.join(tokens)}|(?P<end>\\Z))", re.ASCII)
 
 
-_PLAIN = _table(
-    r"(?P<word>[a-zA-Z_:][a-zA-Z0-9_:]*+)",
-    r"(?P<symbol>[(),*/%+\-^@]|==|!=|<=|>=|</|>/|[<>]|=(?!~))",
+_COMMON = (
     _NUMBER,
     f"(?P<string>{_STRING})",
     r"(?P<open>[\[{])",
     r"(?P<close>\])",
 )
+_SYMBOLS = r"[(),*/%+\-^@]|==|!=|<=|>=|</|>/|[<>]|=(?!~)"
+_DURATION_WORD = r"(?P<word>[sSrRmM][a-zA-Z_]*+)"
+_PLAIN = _table(r"(?P<word>[a-zA-Z_:][a-zA-Z0-9_:]*+)", f"(?P<symbol>{_SYMBOLS})", *_COMMON)
 _IN_BRACES = _table(
     r"(?P<name>[a-zA-Z_][a-zA-Z0-9_]*+)",
     r"(?P<symbol>=~|!~|!=|=|,)",
     f"(?P<string>{_STRING})",
     r"(?P<close>\})",
 )
-_IN_BRACKETS = _table(
-    r"(?P<symbol>[:(),*/%+\-^])",
-    _NUMBER,
-    r"(?P<word>[sSrRmM][a-zA-Z_]*+)",
-    r"(?P<close>\])",
+_DURATION = _table(  # without comments
+    r"(?P<symbol>[:(),*/%+\-^])", _NUMBER, _DURATION_WORD, r"(?P<close>\])", skip=r"[ \t\r\n]*+"
 )
+_IN_BRACKETS = _table(_DURATION_WORD, f"(?P<symbol>:|{_SYMBOLS})", *_COMMON)
 _SPACES = re.compile(_SKIP)
+_LETTER = re.compile("[a-zA-Z_]")
+_BLANKS = re.compile(r"[ \t\r\n]*+")
 _CALL = re.compile(r"[ \t\r\n]*\(")
 
 
@@ -147,6 +150,7 @@ class _Lexer:
         self._text = text
         self._table = _PLAIN
         self._parens = 0
+        self._in_brackets = False
         # Since the last left bracket.
         self._colons = 0
         self._durations = 0
@@ -159,7 +163,8 @@ class _Lexer:
         while True:
             match = self._table.match(text, end)
             if match is None:
-                start = _SPACES.match(text, end).end()  # type: ignore[union-attr]
+                skipped = _BLANKS if self._table is _DURATION else _SPACES
+                start = skipped.match(text, end).end()  # type: ignore[union-attr]
                 kind, end, fault = self._odd(start)
             else:
                 group: str = match.lastgroup  # type: ignore[assignment]
@@ -191,18 +196,22 @@ class _Lexer:
                 is_simple = "\\" not in text and text.isascii()
                 return STRING, "" if is_simple else _fault_in_string(text)
             case "open":
-                self._open(text)
-                return text, ""
+                return text, self._open(text)
             case "close":
                 return text, self._close()
             case "end":
                 return END, self._fault_at_end()
-        self._durations += 1
+        self._number()
         return group, ""
+
+    def _number(self) -> None:
+        self._durations += 1
+        if self._table is _DURATION:
+            self._table = _IN_BRACKETS
 
     def _word(self, word: str, end: int) -> tuple[str, str]:
         kind = KEYWORDS.get(word) or KEYWORDS.get(word.lower())
-        if self._table is _IN_BRACKETS:
+        if self._in_brackets:
             if kind not in DURATION_WORDS:
                 return "", self._no_duration(word[0])
             self._durations += 1
@@ -225,41 +234,51 @@ class _Lexer:
             if not self._durations:
                 return "unexpected colon before duration in duration expression"
             if self._colons > 1:
-                return _SECOND_COLON
+                is_first = self._table is _DURATION
+                return f"unexpected repeated colon {_NO_DURATION}" if is_first else _SECOND_COLON
         return ""
 
-    def _open(self, symbol: str) -> None:
-        self._table = _IN_BRACES if symbol == "{" else _IN_BRACKETS
+    def _open(self, symbol: str) -> str:
+        if symbol == "{":
+            self._table = _IN_BRACES
+            return ""
+        if self._in_brackets:
+            return "unexpected left bracket '['"
+        self._table, self._in_brackets = _DURATION, True
         self._colons = self._durations = 0
+        return ""
 
     def _close(self) -> str:
-        if self._table is _PLAIN:
+        if self._table is _IN_BRACES:
+            self._table = _IN_BRACKETS if self._in_brackets else _PLAIN
+            return ""
+        if not self._in_brackets:
             return "unexpected right bracket ']'"
-        self._table = _PLAIN
+        self._table, self._in_brackets = _PLAIN, False
         return ""
 
     def _fault_at_end(self) -> str:
         if self._table is _IN_BRACES:
             return "unexpected end of input inside braces"
-        if self._table is _IN_BRACKETS and not self._durations:
-            return "unexpected end of input in duration expression"
+        if self._table is _DURATION:
+            return f"unexpected end of input {_NO_DURATION}"
         if self._parens:
             return "unclosed left parenthesis"
-        return "unclosed left bracket" if self._table is _IN_BRACKETS else ""
+        return "unclosed left bracket" if self._in_brackets else ""
 
     def _odd(self, start: int) -> tuple[str, int, str]:
         """Kind, end and fault of the token at `start`, which no table has."""
         text, char = self._text, _char(self._text, start)
-        if char in "\"'`" and self._table is not _IN_BRACKETS:
+        if char in "\"'`" and self._table is not _DURATION:
             return STRING, start, _fault_in_string(text[start:])
         if self._table is _IN_BRACES:
             return "", start, self._fault_in_braces(start, char)
         if char in "0123456789" or (
             char == "." and text[start + 1 : start + 2] in set("0123456789")
         ):
-            self._durations += 1
+            self._number()
             return _odd_number(text, start)
-        if self._table is _IN_BRACKETS:
+        if self._table is _DURATION or (self._in_brackets and _LETTER.match(char)):
             return "", start, self._no_duration(char)
         if char in "=!":
             follower = _char(text, start + 1)
@@ -267,10 +286,8 @@ class _Lexer:
         return "", start, f"unexpected character: {quote(char, chr(39))}"
 
     def _no_duration(self, char: str) -> str:
-        if not self._durations:
-            return f"unexpected character in duration expression: {quote(char, chr(39))}"
-        if char == "[":
-            return "unexpected left bracket '['"
+        if self._table is _DURATION:
+            return f"unexpected character {_NO_DURATION}: {quote(char, chr(39))}"
         return f"unexpected character: {quote(char, chr(39))}, expected ':'"
 
     def _fault_in_braces(self, start: int, char: str) -> str:
@@ -353,10 +370,15 @@ def _odd_number(text: str, start: int) -> tuple[str, int, str]:
     match = _UNITS.match(text, end)
     if match and match.end() == (stop := _WORD_END.match(text, match.end()).end()):  # type: ignore[union-attr]
         return DURATION, stop, ""
-    shown = text[start : match.end() + 1 if match else end]
+    if match and not (digits := _DIGITS.match(text, match.end())):
+        end = match.end() + 1  # what follows the unit is read, too
+    elif match and digits:
+        end = digits.end()
+    shown = text[start:end]
     return "", start, f"bad number or duration syntax: {quote(shown)}"
 
 
+_DIGITS = re.compile("[0-9]+")
 _UNITS = re.compile(r"[smhdwy]s?(?:[0-9]+[smhdw]s?)*")
 _WORD_END = re.compile(r"\w*", re.ASCII)
 _DECIMALS, _HEXADECIMALS = "0123456789", "0123456789abcdefABCDEF"

@@ -39,7 +39,7 @@ between tokens.
     span        = ("+" | "-") span | literal (("+" | "-" | "*" | "/" | "%" | "^") span)*
     literal     = number | duration | ("step" | "range") "(" ")"
                 | ("min_of" | "max_of") "(" span "," span ")" | "(" span ")"
-    offset      = ("+" | "-")* literal
+    offset      = sign? literal | ("(" span ")" | sign sign span) (operator span)*
 
     number      = 1 1.5 .5 1e3 1_000 0x1F 017 inf nan
     duration    = a count and a unit for each of y w d h m s ms, largest first, as in 1h30m
@@ -79,6 +79,7 @@ from varve.promql.lexer import (
     DURATION,
     END,
     ERROR,
+    FILLS,
     FUNCTION_WORDS,
     METRIC_NAME,
     NAME,
@@ -192,7 +193,8 @@ def _matching(c: Cursor) -> tuple[bool, VectorMatching]:
             many_left = c.kind == "group_left"
             cardinality = Cardinality.MANY_TO_ONE if many_left else Cardinality.ONE_TO_MANY
             c.advance()
-            include = label_names(c) if c.kind == "(" else ()
+            if c.kind == "(" or not (c.kind in _PREFIX or c.kind in FILLS):
+                include = label_names(c)
     left = right = None
     if c.accept("fill"):
         left = right = _fill(c)

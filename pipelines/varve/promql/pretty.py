@@ -22,14 +22,16 @@ def pretty(expr: Expr) -> str:
     return _layout(expr, 0)
 
 
-def _layout(expr: Expr, level: int) -> str:
+def _layout(expr: Expr, level: int, *, followed: bool = False) -> str:
+    """followed: an operator may come on the line behind."""
     if isinstance(expr, Unary):
-        return f"{_indent(level)}{expr.op}{_layout(expr.expr, level).strip()}"
+        inner = _layout(expr.expr, level, followed=followed)
+        return f"{_indent(level)}{expr.op}{inner.strip()}"
     if _fits(expr):
-        return _indent(level) + to_text(expr)
+        return _indent(level) + to_text(expr, followed=followed)
     match expr:
         case Binary():
-            return _chain(expr, level)
+            return _chain(expr, level, followed=followed)
         case Aggregate():
             parts = [expr.expr] if expr.param is None else [expr.param, expr.expr]
             return _split(aggregate_head(expr), parts, level)
@@ -38,8 +40,8 @@ def _layout(expr: Expr, level: int) -> str:
         case Paren():
             return _split("", [expr.expr], level)
         case Subquery():
-            return _layout(expr.expr, level) + subquery_suffix(expr)
-    return _indent(level) + to_text(expr)
+            return _layout(expr.expr, level) + subquery_suffix(expr, followed=followed)
+    return _indent(level) + to_text(expr, followed=followed)
 
 
 def _indent(level: int) -> str:
@@ -53,7 +55,7 @@ def _fits(expr: Expr) -> bool:
     return len(to_text(expr).encode("utf-8", "surrogateescape")) <= LINE_WIDTH
 
 
-def _chain(expr: Binary, level: int) -> str:
+def _chain(expr: Binary, level: int, *, followed: bool) -> str:
     """The left side, the operator and the right side on lines of their own, level by level."""
     spine = [expr]
     while isinstance(spine[-1].lhs, Binary):
@@ -63,10 +65,11 @@ def _chain(expr: Binary, level: int) -> str:
     split = next((i for i in range(first, len(spine)) if _fits(spine[i])), len(spine))
     left = spine[split] if split < len(spine) else spine[-1].lhs
     del spine[split:]
-    lines = [_layout(left, level + len(spine))]
+    lines = [_layout(left, level + len(spine), followed=True)]
     for depth in range(len(spine) - 1, -1, -1):
         lines.append(_indent(level + depth) + operator_text(spine[depth]))
-        lines.append(_layout(spine[depth].rhs, level + depth + 1))
+        is_last = depth == 0 and not followed
+        lines.append(_layout(spine[depth].rhs, level + depth + 1, followed=not is_last))
     return "\n".join(lines)
 
 

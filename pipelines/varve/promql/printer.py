@@ -41,23 +41,24 @@ _INFINITY = NumberLiteral(math.inf)
 _DURATION_FUNCTIONS = {"step": "step", "range": "range", "min": "min_of", "max": "max_of"}
 
 
-def to_text(expr: Expr) -> str:
-    """`expr` on one line."""
+def to_text(expr: Expr, *, followed: bool = False) -> str:
+    """`expr` on one line. followed: an operator may come behind it."""
     parts: list[str] = []
-    _write(expr, parts)
+    _write(expr, parts, followed=followed)
     return "".join(parts)
 
 
-def _write(expr: Expr, out: list[str]) -> None:
+def _write(expr: Expr, out: list[str], *, followed: bool = False) -> None:
     match expr:
         case Binary():
-            _write_chain(expr, out)
+            _write_chain(expr, out, followed=followed)
         case VectorSelector():
             out.append(_bare_selector(expr) + at_text(expr.at))
-            out.append(_extension(expr) + offset_text(expr.offset))
+            out.append(_extension(expr) + offset_text(expr.offset, followed=followed))
         case MatrixSelector(selector=selector):
             out.append(f"{_bare_selector(selector)}[{duration_text(expr.range)}]")
-            out.append(_extension(selector) + at_text(selector.at) + offset_text(selector.offset))
+            out.append(_extension(selector) + at_text(selector.at))
+            out.append(offset_text(selector.offset, followed=followed))
         case Call():
             out.append(f"{expr.func}(")
             _write_list(expr.args, out)
@@ -69,10 +70,10 @@ def _write(expr: Expr, out: list[str]) -> None:
             _write_list((expr.expr,), out)
         case Unary():
             out.append(expr.op)
-            _write(expr.expr, out)
+            _write(expr.expr, out, followed=followed)
         case Subquery():
             _write(expr.expr, out)
-            out.append(subquery_suffix(expr))
+            out.append(subquery_suffix(expr, followed=followed))
         case NumberLiteral():
             out.append(_number(expr))
         case StringLiteral():
@@ -88,17 +89,17 @@ def _write_list(exprs: tuple[Expr, ...], out: list[str]) -> None:
     out.append(")")
 
 
-def _write_chain(expr: Binary, out: list[str]) -> None:
+def _write_chain(expr: Binary, out: list[str], *, followed: bool) -> None:
     chain = [expr]
     while isinstance(chain[-1].lhs, Binary):
         chain.append(chain[-1].lhs)
     if chain[-1].op == "^" and chain[-1].lhs == _INFINITY:
         out.append("Inf")  # +Inf ^ 2 would be +(Inf ^ 2)
     else:
-        _write(chain[-1].lhs, out)
+        _write(chain[-1].lhs, out, followed=True)
     for binary in reversed(chain):
         out.append(f" {operator_text(binary)} ")
-        _write(binary.rhs, out)
+        _write(binary.rhs, out, followed=followed or binary is not expr)
 
 
 def operator_text(expr: Binary) -> str:
@@ -178,15 +179,19 @@ def at_text(at: At | None) -> str:
     return f" @ {'-' if at.at < 0 else ''}{seconds}.{ms:03d}"
 
 
-def offset_text(offset: Duration | None) -> str:
-    return "" if offset is None else f" offset {duration_text(offset)}"
+def offset_text(offset: Duration | None, *, followed: bool = False) -> str:
+    """A sign keeps an operator behind from being taken into the parentheses' arithmetic."""
+    if offset is None:
+        return ""
+    text = duration_text(offset)
+    return f" offset {'+' if followed and text.startswith('(') else ''}{text}"
 
 
-def subquery_suffix(expr: Subquery) -> str:
+def subquery_suffix(expr: Subquery, *, followed: bool = False) -> str:
     """Brackets and modifiers."""
     step = "" if expr.step is None else duration_text(expr.step)
     brackets = f"[{duration_text(expr.range)}:{step}]"
-    return brackets + at_text(expr.at) + offset_text(expr.offset)
+    return brackets + at_text(expr.at) + offset_text(expr.offset, followed=followed)
 
 
 def duration_text(duration: Duration) -> str:

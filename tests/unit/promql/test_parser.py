@@ -24,6 +24,7 @@ from varve.promql.ast import (
 )
 from varve.promql.cursor import MAX_NESTING, ParseError
 from varve.promql.parser import parse
+from varve.promql.printer import to_text
 
 M5 = NumberLiteral(300.0, is_duration=True)
 STEP = DurationExpr("step", None, None)
@@ -136,7 +137,7 @@ def test_durations_in_brackets_are_arithmetic(query, duration):
             "foo offset -(step()) + 1",
             DurationExpr("-", None, DurationExpr("step", None, None, True)),
         ),
-        ("foo offset (5m) + 1", M5),
+        ("foo offset +(5m) + 1", M5),
     ],
 )
 def test_an_operator_after_an_offset_is_not_part_of_it(query, offset):
@@ -525,3 +526,78 @@ def test_matchers_stay_in_their_order_which_makes_no_difference_to_equality():
 
     assert [matcher.name for matcher in tree.matchers] == ["b", "a"]
     assert tree == parse('{a="1", b!="2"}') != parse('{a="1"}')
+
+
+@pytest.mark.parametrize(
+    ("query", "plain"),
+    [
+        ("foo offset (5m) + 1", "foo offset (5m + 1)"),
+        ("foo offset (5m) * 2 + 1", "foo offset (5m * 2 + 1)"),
+        ("foo offset --5m + 1", "foo offset (--5m + 1)"),
+        ("foo offset (5m) + 1 > bar", "foo offset (5m + 1) > bar"),
+        ("foo offset +(5m) + bar", "(foo offset 5m) + bar"),
+    ],
+)
+def test_a_parenthesis_after_offset_is_read_on_from(query, plain):
+    found, expected = parse(query), parse(plain)
+    if isinstance(expected, Binary) and isinstance(expected.lhs, Paren):
+        expected = Binary(expected.op, expected.lhs.expr, expected.rhs, matching=expected.matching)
+
+    assert found == expected
+    assert parse(to_text(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("query", "place", "message"),
+    [
+        (
+            "foo offset (5m) + bar",
+            "1:19",
+            'unexpected identifier "bar" in offset, expected number, duration, step(), or range()',
+        ),
+        ("foo[5m # all of it\n]", None, None),
+        ("foo[5m #", "1:9", "unclosed left bracket"),
+        ("foo[ # none\n5m]", "1:6", "unexpected character in duration expression: '#'"),
+        (
+            "foo[5m @ 3]",
+            "1:8",
+            'unexpected <op:@> in subquery or range, expected ":" or "]"',
+        ),
+        ("foo[5m{", "1:7", 'unexpected "{" in subquery or range, expected ":" or "]"'),
+        (
+            'foo[5m{a="b"}]',
+            "1:7",
+            'unexpected "{" in subquery or range, expected ":" or "]"',
+        ),
+        (
+            "foo[5m 'a']",
+            "1:8",
+            'unexpected string "\'a\'" in subquery or range, expected ":" or "]"',
+        ),
+        ("foo[5m == 3]", "1:8", 'unexpected <op:==> in subquery or range, expected ":" or "]"'),
+        ("foo[5m x]", "1:8", "unexpected character: 'x', expected ':'"),
+        ("foo[5m $]", "1:8", "unexpected character: '$'"),
+        ("foo[5m é]", "1:8", "unexpected character: 'é'"),
+        ("foo[1h30$]", "1:5", 'bad number or duration syntax: "1h30"'),
+        ("foo[1h30mx]", "1:5", 'bad number or duration syntax: "1h30mx"'),
+        (
+            "a + on(x) group_left",
+            "1:21",
+            'unexpected end of input in grouping opts, expected "("',
+        ),
+        ("a + on(x) group_left ,", "1:22", 'unexpected "," in grouping opts, expected "("'),
+        ("foo[5m:1m:1m]", "1:10", "unexpected colon ':'"),
+        ("foo[5m[", "1:7", "unexpected left bracket '['"),
+        ("foo[[", "1:5", "unexpected character in duration expression: '['"),
+        ("foo[5m+(", "1:9", "unclosed left parenthesis"),
+        ("foo[step()", "1:11", "unexpected end of input in duration expression"),
+        ("info(1, foo)", "1:9", "expected label selectors only, got vector selector instead"),
+    ],
+)
+def test_brackets_are_plain_text_behind_the_first_number(query, place, message):
+    if message is None:
+        assert parse(query) == parse("foo[5m]")
+        return
+    with pytest.raises(ParseError) as refusal:
+        parse(query)
+    assert str(refusal.value) == f"{place}: parse error: {message}"
