@@ -35,6 +35,8 @@ class Decoder:
 
     def __init__(self) -> None:
         self._json = JsonReader()
+        self.expanded_bytes = 0
+        """Size of the last message that was of a size allowed, once expanded."""
 
     def samples(self, message: bytes | None, max_bytes: int, encoding: str | None = None) -> Block:
         """A message of samples. Never raises: what cannot be stored is in `rejects`."""
@@ -42,6 +44,7 @@ class Decoder:
             body = _body(message, max_bytes, encoding)
         except BadRecord as bad:
             return refused(Reason(bad.reason), bad.detail, message or b"")
+        self.expanded_bytes = len(body)
         if body.startswith(arrow_format.MAGIC):
             return arrow_format.read(body)
         return self._json.read(body)
@@ -54,6 +57,7 @@ class Decoder:
             body = _body(message, max_bytes, encoding)
         except BadRecord as bad:
             return refused(Reason(bad.reason), bad.detail, message or b"")
+        self.expanded_bytes = len(body)
         if body.startswith(arrow_format.MAGIC):
             return arrow_format.read_definitions(body)
         return self._json.read_definitions(body)

@@ -35,8 +35,10 @@ __all__ = ["Key", "Message", "Outcome", "TaskPlan", "run_task"]
 Key = tuple[int, int]
 """(series_id, check) of a series."""
 
-# A task writes what it holds whenever it holds this much: bounds its memory, at about 150 MB.
+# A task writes what it holds whenever it holds this much: bounds its memory, at about 150 MB for
+# samples as producers send them, at a few times HELD_BYTES for whatever else comes.
 HELD_SAMPLES = 2_000_000
+HELD_BYTES = 256 * 2**20
 HELD_REJECT_BYTES = 32 * 2**20
 # Samples beyond a limit that are kept of each partition and reason.
 EXAMPLES = 100
@@ -155,7 +157,7 @@ class _Task:
     def _start(self) -> None:
         self._origins: list[Message] = []
         self._blocks: list[Block] = []
-        self._samples = 0
+        self._samples = self._bytes = 0
 
     def take(self, message: Message) -> None:
         self.outcome.messages += 1
@@ -175,7 +177,9 @@ class _Task:
             self._blocks.append(block)
             self._origins.append(message)
             self._samples += len(block)
-        if self._samples >= HELD_SAMPLES or self._rejects.held_bytes >= HELD_REJECT_BYTES:
+            self._bytes += _decoder.expanded_bytes
+        full = self._samples >= HELD_SAMPLES or self._bytes >= HELD_BYTES
+        if full or self._rejects.held_bytes >= HELD_REJECT_BYTES:
             self._write()
 
     def finish(self) -> Outcome:

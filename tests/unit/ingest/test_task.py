@@ -197,6 +197,15 @@ def test_what_is_held_is_written_before_it_grows_without_bound(store, monkeypatc
     assert (outcome.stored, outcome.rejected) == (40, {"malformed": 4})
 
 
+def test_few_samples_with_long_labels_are_written_before_they_take_much_memory(store, monkeypatch):
+    monkeypatch.setattr(task, "HELD_BYTES", 3_000)
+    long = [as_json(record(long="x" * 1_000 + str(n))) for n in range(8)]
+
+    outcome = run(store, *long)
+
+    assert [f.rows for f in outcome.files] == [3, 3, 2]
+
+
 def test_an_outcome_survives_the_way_to_the_driver(store):
     outcome = run(
         store,
