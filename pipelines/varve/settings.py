@@ -141,6 +141,13 @@ class Ingest(Section):
     files stay narrow. 2 h: longer than most outages of a producer."""
     complete_every_s: float = Field(2.0, gt=0)
     """Seconds between notes of how far input is complete. 2, as often as batches are stored."""
+    reject_bytes: int = Field(8 * 2**20, ge=0)
+    """Bytes of refused records that a batch keeps of one partition; the rest is a number and the
+    offsets to read again from Kafka. 8 MiB: as long as the longest message, and no storm of
+    writes."""
+    active_hours: float = Field(24, ge=1)
+    """Hours, before the end of the last closed one, in which a series was seen if it counts against
+    the limits. 24: pods of yesterday make room, a nightly job keeps its place."""
     scratch: str = ""
     """Folder on every machine for its index of known series, 12 bytes each, which all processes
     there share. Empty: _known beside tables on local disk, else varve-<user> in the temporary
@@ -176,6 +183,10 @@ class Retention(Section):
     rollup_1d_days: float = Field(395, gt=0)
     """Days daily rollups are kept. 13 months, as the hourly ones."""
 
+    quarantine_days: float = Field(30, gt=0)
+    """Days refused records are kept, whether or not they wait for a replay. 30: time to notice, to
+    mend the cause and to replay."""
+
     @model_validator(mode="after")
     def _each_tier_outlives_the_one_below(self) -> Retention:
         chain = ("samples", "rollup_1m", "rollup_5m", "rollup_1h")
@@ -199,16 +210,6 @@ class Query(Section):
     """Milliseconds between looks at the tables' logs. 250: a small part of an answer's age."""
     max_points: int = Field(11_000, gt=0)
     """Points of one series in a range query. 11,000 as in Prometheus."""
-    reject_bytes: int = Field(8 * 2**20, ge=0)
-    """Bytes of refused records that a batch keeps of one partition; the rest is a number and the
-    offsets to read again from Kafka. 8 MiB: as long as the longest message, and no storm of
-    writes."""
-    active_hours: float = Field(24, ge=1)
-    """Hours, before the end of the last closed one, in which a series was seen if it counts against
-    the limits. 24: pods of yesterday make room, a nightly job keeps its place."""
-    active_hours: float = Field(24, ge=1)
-    """Hours, before the end of the last closed one, in which a series was seen if it counts against
-    the limits. 24: pods of yesterday make room, a nightly job keeps its place."""
     max_samples: int = Field(50_000_000, gt=0)
     """Samples one query may hold. 50 M as in Prometheus."""
     timeout_s: float = Field(120, gt=0)
@@ -244,10 +245,6 @@ class Supervision(Section):
     healthy_after_s: float = Field(60, gt=0)
     """Seconds a component must be ready for its restarts to be forgotten. 60: past its start."""
     log_bytes: int = Field(10_000_000, gt=0)
-    quarantine_days: float = Field(30, gt=0)
-    """Days refused records are kept, whether or not they wait for a replay. 30: time to notice, to
-    mend the cause and to replay."""
-
     """Bytes of a component's log before it is rotated; three older ones are kept. 10 MB can still
     be opened in an editor."""
 

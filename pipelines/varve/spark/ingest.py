@@ -42,8 +42,6 @@ from varve.storage.table import Table
 log = logging.getLogger(__name__)
 
 _COLUMNS = ("topic", "partition", "offset", "timestamp_ms", "value", "encoding")
-# Kafka's default of 1 MiB a fetch is a round trip to the broker for every 40 messages of Arrow.
-_FETCH = {"kafka.max.partition.fetch.bytes": str(8 * 2**20)}
 _MOST_AWAITED = 1_000_000
 _ENCODING = "string(filter(headers, h -> lower(h.key) = 'content-encoding')[0].value) AS encoding"
 
@@ -89,6 +87,8 @@ class IngestPlan:
     active_ms: int = ACTIVE_MS
     """A series counts against the limits for so long after the last hour it was seen in."""
     quarantine_retention_ms: int = 30 * DAY_MS
+    scratch: str = ""
+    """Folder on every machine for its index of known series: as in varve.ingest.runs."""
     available_now: bool = False
     """End by itself once everything is stored that Kafka had at the start."""
     on_batch: Callable[[Mapping[str, Any]], None] | None = None
@@ -127,12 +127,12 @@ class IngestQuery:
             target=self._note_completeness, name=f"completeness of {plan.query}", daemon=True
         )
         self._noter.start()
-
-    @property
         self._keeper = threading.Thread(
             target=self._keep_up, name=f"upkeep of {plan.query}", daemon=True
         )
         self._keeper.start()
+
+    @property
     def name(self) -> str:
         return f"ingest-{self._plan.query}"
 
@@ -140,9 +140,9 @@ class IngestQuery:
         """Ends after the batch that is running."""
         self._stopping.set()
         self._noter.join()
+        self._keeper.join()
         # Spark's stop interrupts a batch, which would have to be read again at the next start.
         with self._at_work:
-        self._keeper.join()
             pass
         self.stream.stop()
         self._topics.close()
@@ -315,11 +315,6 @@ class IngestQuery:
             for partition, offset in offsets.items()
         }
 
-    def _note_completeness(self) -> None:
-        topics: Topics | None = None
-        try:
-            while not self._stopping.wait(self._plan.complete_every_s):
-                now_ms = self._clock.now_ms()
     def _keep_up(self) -> None:
         plan = self._plan
         upkeep = Upkeep(plan.store, plan.active_ms, plan.quarantine_retention_ms, self._clock)
@@ -330,6 +325,11 @@ class IngestQuery:
         except BaseException as err:  # noqa: BLE001  # the main thread raises it
             self._failure = err
 
+    def _note_completeness(self) -> None:
+        topics: Topics | None = None
+        try:
+            while not self._stopping.wait(self._plan.complete_every_s):
+                now_ms = self._clock.now_ms()
                 try:
                     if topics is None:
                         topics = Topics(_client(self._plan), self._names)
@@ -364,12 +364,12 @@ def task_plan(plan: IngestPlan, registry: Registry, now_ms: int, limits: Limits)
         limits=limits,
         full=registry.full(limits),
         scratch=plan.scratch,
+        reject_bytes=plan.reject_bytes,
     )
 
 
 def _client(plan: IngestPlan) -> dict[str, Any]:
     return {"bootstrap_servers": plan.brokers} | client_options(plan.kafka)
-        reject_bytes=plan.reject_bytes,
 
 
 def _partitions_to_repeat(
