@@ -58,6 +58,12 @@ Secret = Annotated[SecretStr, BeforeValidator(_resolve)]
 """Never shown. Written as it is, or as env:NAME or file:PATH."""
 
 
+def _quoted(text: str) -> str:
+    """As a login configuration of Java has it."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -90,10 +96,22 @@ class Kafka(Section):
     """Bytes it keeps, all topics together. 1 GB: a laptop's disk."""
     heap_mb: int = Field(512, ge=128)
     """Its Java heap in MiB. 512: room for one machine's load, the rest is disk cache."""
+    security_protocol: str = Field("", pattern="^(|PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$")
+    """How the brokers are spoken to: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL. Empty:
+    PLAINTEXT."""
+    sasl_mechanism: str = Field("", pattern="^(|PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$")
+    """How Varve proves who it is, with SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."""
+    username: str = ""
+    """Who it is."""
+    password: Secret = SecretStr("")
+    """Its password: as it is, or env:NAME, or file:PATH."""
+    ca_file: str = ""
+    """PEM file of the certificates that sign those of the brokers. Empty: those the system trusts
+    and Java brings."""
     topics: Topics = Topics()
     options: dict[str, Secret] = {}
-    """Further options of Kafka clients by Kafka's names (security.protocol, ...); in a variable of
-    the environment with underscores for dots."""
+    """Further options of Kafka clients by Kafka's names (ssl.keystore.location, ...); in a variable
+    of the environment with underscores for dots."""
 
     @field_validator("options", mode="before")
     @classmethod
@@ -106,9 +124,49 @@ class Kafka(Section):
         """Where Kafka is: what is set, else the broker that `varve up` starts."""
         return self.bootstrap_servers or f"127.0.0.1:{self.port}"
 
+    @model_validator(mode="after")
+    def _login_is_whole(self) -> Kafka:
+        twice = sorted(self._login().keys() & self.options.keys())
+        if twice:
+            raise ValueError(f"options has {', '.join(twice)}, which another setting says already")
+        protocol = self.security_protocol or self.client_options().get("security.protocol", "")
+        login = {"sasl_mechanism": self.sasl_mechanism, "username": self.username}
+        login["password"] = self.password.get_secret_value()
+        given = [name for name, value in login.items() if value]
+        if given and not protocol.startswith("SASL_"):
+            raise ValueError(
+                f"{given[0]} is of no use without security_protocol SASL_SSL or SASL_PLAINTEXT"
+            )
+        if self.security_protocol.startswith("SASL_") and not any(
+            name.startswith("sasl.") for name in self.options
+        ):
+            for name, value in login.items():
+                if not value:
+                    raise ValueError(f"{name} is missing: security_protocol is {protocol}")
+        if self.ca_file and not protocol.endswith("SSL"):
+            raise ValueError("ca_file is of no use without security_protocol SSL or SASL_SSL")
+        return self
+
     def client_options(self) -> dict[str, str]:
-        """Kafka's options in the clear, for a client's constructor and nothing else."""
-        return {k: v.get_secret_value() for k, v in self.options.items()}
+        """Options of Kafka clients by Kafka's names, in the clear: for a client's constructor and
+        nothing else.
+        """
+        return self._login() | {k: v.get_secret_value() for k, v in self.options.items()}
+
+    def _login(self) -> dict[str, str]:
+        """What the settings of names of their own are in Kafka's."""
+        found = {"security.protocol": self.security_protocol, "sasl.mechanism": self.sasl_mechanism}
+        if self.username:
+            module = "scram.Scram" if self.sasl_mechanism.startswith("SCRAM") else "plain.Plain"
+            user, password = map(_quoted, (self.username, self.password.get_secret_value()))
+            found["sasl.jaas.config"] = (
+                f"org.apache.kafka.common.security.{module}LoginModule required"
+                f" username={user} password={password};"
+            )
+        if self.ca_file:
+            path = str(Path(self.ca_file).expanduser().absolute())
+            found |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": path}
+        return {name: value for name, value in found.items() if value}
 
 
 class Storage(Section):
@@ -299,6 +357,7 @@ class Settings(Section):
     def secrets(self) -> tuple[str, ...]:
         """Values that no log may show: passwords, keys, tokens, by the names of their options."""
         options = {**self.kafka.client_options(), **self.storage_options()}
+        options["kafka.password"] = self.kafka.password.get_secret_value()
         found = {v for k, v in options.items() if _SECRET.search(k)}
         # A password is also known by itself, apart from the line that gives it to Kafka.
         found |= {word for text in found for word in _QUOTED.findall(text)}

@@ -1,5 +1,6 @@
 import pytest
 
+from varve.client.options import client_options
 from varve.model.errors import NeedsOperator
 from varve.settings import Settings, load
 
@@ -91,3 +92,65 @@ def test_kafkas_dots_are_underscores_in_the_environment():
 def test_without_a_broker_of_ones_own_kafka_is_on_loopback():
     assert Settings().kafka.servers() == "127.0.0.1:9092"
     assert load(env={"VARVE_KAFKA__BOOTSTRAP_SERVERS": "a:1,b:2"})[0].kafka.servers() == "a:1,b:2"
+
+
+LOGIN = {
+    "VARVE_KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
+    "VARVE_KAFKA__SASL_MECHANISM": "SCRAM-SHA-512",
+    "VARVE_KAFKA__USERNAME": "varve",
+    "VARVE_KAFKA__PASSWORD": 'hush "\\x',
+    "VARVE_KAFKA__CA_FILE": "/etc/ca.pem",
+}
+
+
+def test_a_login_becomes_kafkas_options():
+    settings, _ = load(env=LOGIN | {"VARVE_KAFKA__OPTIONS__CLIENT_ID": "me"})
+
+    assert settings.kafka.client_options() == {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required"
+        ' username="varve" password="hush \\"\\\\x";',
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": "/etc/ca.pem",
+        "client.id": "me",
+    }
+    assert client_options(settings.kafka.client_options())["sasl_plain_password"] == 'hush "\\x'
+    assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"PASSWORD": ""}, "password is missing"),
+        ({"USERNAME": ""}, "username is missing"),
+        ({"SASL_MECHANISM": ""}, "sasl_mechanism is missing"),
+        ({"SASL_MECHANISM": "GSSAPI"}, "kafka.sasl_mechanism"),
+        ({"SECURITY_PROTOCOL": "SSL"}, "sasl_mechanism is of no use without security_protocol"),
+        ({"SECURITY_PROTOCOL": "SASL_PLAINTEXT"}, "ca_file is of no use"),
+        ({"SECURITY_PROTOCOL": "TLS"}, "kafka.security_protocol"),
+        ({"OPTIONS__SASL_JAAS_CONFIG": "x"}, "options has sasl.jaas.config"),
+    ],
+)
+def test_a_login_that_cannot_work_is_refused_without_telling_it(changes, words):
+    env = LOGIN | {f"VARVE_KAFKA__{name}": value for name, value in changes.items()}
+
+    with pytest.raises(NeedsOperator) as caught:
+        load(env=env)
+
+    assert words in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_login_of_another_kind_may_be_given_by_kafkas_own_names():
+    env = {
+        "VARVE_KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
+        "VARVE_KAFKA__OPTIONS__SASL_MECHANISM": "PLAIN",
+        "VARVE_KAFKA__OPTIONS__SASL_JAAS_CONFIG": "x",
+    }
+
+    assert load(env=env)[0].kafka.client_options() == {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "PLAIN",
+        "sasl.jaas.config": "x",
+    }

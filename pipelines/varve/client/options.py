@@ -14,6 +14,7 @@ from varve.model.errors import NeedsOperator
 
 _JAAS = "sasl.jaas.config"
 _ENDPOINT = "ssl.endpoint.identification.algorithm"
+_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _PLAIN_LOGINS = ("PlainLoginModule", "ScramLoginModule")
 _SAME_MEANING = {
     "security.protocol": "security_protocol",
@@ -72,6 +73,11 @@ def client_options(options: Mapping[str, str]) -> dict[str, Any]:
     for name, value in options.items():
         if name in _SAME_MEANING:
             _require_pem(name, options)
+            if name == "security.protocol" and value not in _PROTOCOLS:
+                # The Python client would take it for PLAINTEXT.
+                raise NeedsOperator(
+                    f"kafka.options: {name} is one of {', '.join(_PROTOCOLS)}, not {value}"
+                )
             found[_SAME_MEANING[name]] = value
         elif name in _NUMBERS:
             found[_NUMBERS[name]] = int(value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -15,8 +17,8 @@ T = TypeVar("T")
 
 # The client keeps trying whatever the brokers say, and tells why in its log alone.
 _LOGGER = "kafka.net"
-_KEPT = 20
-# Parts of what it says when trying again is no use, and the settings that would be.
+_REASON = re.compile(r"Bootstrap connection to \S+ failed: (.*?)(?: \(backoff [\d.]+ secs\))?$")
+# What it says when trying again is no use, and the settings that would be.
 _REFUSED = {
     "SaslAuthenticationFailed": "kafka.username and kafka.password",
     "UnsupportedSaslMechanism": "kafka.sasl_mechanism",
@@ -24,6 +26,9 @@ _REFUSED = {
     "CERTIFICATE_VERIFY_FAILED": "kafka.ca_file",
     "WRONG_VERSION_NUMBER": "kafka.security_protocol",
 }
+# What it says when one side speaks TLS and the other does not, among other things.
+_HUNG_UP = ("disconnected", "reset by peer", "timed out")
+_FILES = ("ssl_cafile", "ssl_certfile")
 
 
 def connect(client: Callable[..., T], options: Mapping[str, Any]) -> T:
@@ -33,36 +38,41 @@ def connect(client: Callable[..., T], options: Mapping[str, Any]) -> T:
     refuse who we are, we do not trust them, or options cannot be; TemporaryError if none answers.
     """
     servers = options.get("bootstrap_servers")
+    for file in (options[name] for name in _FILES if options.get(name)):
+        if not os.access(file, os.R_OK):
+            raise NeedsOperator(
+                f"cannot read {file}, which Kafka's clients are to use: correct"
+                " kafka.ca_file (or kafka.options)"
+            )
     with _overheard() as said:
         try:
             return client(**options)
-        except (KafkaConfigurationError, AssertionError, OSError) as err:
-            # Before anything is sent: options that contradict each other, a file that is not there.
-            raise NeedsOperator(
-                f"Kafka's client for {servers}: {err}; correct kafka.options"
-            ) from err
+        except KafkaConfigurationError as err:
+            raise NeedsOperator(f"Kafka's client: {err}; correct kafka.options") from err
         except KafkaError as err:
-            words = [*said, str(err)]
+            reasons = [found[1] for text in said if (found := _REASON.match(text))]
             for mark, settings in _REFUSED.items():
-                for text in words:
-                    if mark in text:
+                for reason in (*reasons, str(err)):
+                    if mark in reason:
                         raise NeedsOperator(
-                            f"Kafka at {servers} cannot be used as it is set: {text}."
-                            f" Correct {settings} (or kafka.options)"
+                            f"Kafka at {servers} cannot be used as it is set: {reason}. Correct"
+                            f" {settings} (or kafka.options)"
                         ) from err
-            why = said[-1] if said else str(err)
-            raise TemporaryError(f"no Kafka at {servers}: {why}") from err
+            why = reasons[-1] if reasons else str(err)
+            hint = ""
+            if any(words in why for words in _HUNG_UP):
+                hint = "; if it speaks TLS or wants a login, correct kafka.security_protocol"
+            raise TemporaryError(f"no Kafka at {servers}: {why}{hint}") from err
 
 
 @contextmanager
 def _overheard() -> Iterator[list[str]]:
-    """The latest warnings of the client while it connects."""
+    """Warnings of the client while it connects."""
     said: list[str] = []
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             said.append(record.getMessage())
-            del said[:-_KEPT]
 
     listener = Listener(logging.WARNING)
     logger = logging.getLogger(_LOGGER)

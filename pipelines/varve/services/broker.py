@@ -14,7 +14,8 @@ import socket
 import subprocess
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -58,7 +59,8 @@ class BrokerConfig:
     """What a broker is started with.
 
     directory: its own folder, made if missing; it runs there, so any path will do. Retention
-    here is what topics without their own get: ms and bytes per partition.
+    here is what topics without their own get: ms and bytes per partition. extra: properties of
+    Kafka's that go before those here, to run one as companies do: with TLS, logins, rights.
     """
 
     directory: Path
@@ -66,6 +68,7 @@ class BrokerConfig:
     controller_port: int
     heap_mb: int = 512
     retention_ms: int = 7_200_000
+    extra: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def bootstrap_servers(self) -> str:
@@ -76,6 +79,10 @@ class BrokerConfig:
         return self.directory / "data"
 
     def properties(self) -> str:
+        """Of a property that comes twice the last counts."""
+        return self._ours() + "".join(f"{name}={value}\n" for name, value in self.extra.items())
+
+    def _ours(self) -> str:
         return f"""\
 # Written by Varve at every start; change the settings [kafka] instead.
 process.roles=broker,controller
@@ -117,7 +124,9 @@ def prepare(config: BrokerConfig) -> None:
     folder cannot be used.
     """
     config.directory.mkdir(parents=True, exist_ok=True)
-    (config.directory / "server.properties").write_text(config.properties())
+    properties = config.directory / "server.properties"
+    properties.touch(mode=0o600)  # it may hold passwords
+    properties.write_text(config.properties())
     (config.directory / "log4j2.properties").write_text(_LOGGING)
     if (config.data / "meta.properties").exists():
         return
@@ -192,9 +201,15 @@ class Broker:
         controller_port: int = 0,
         heap_mb: int = 256,
         retention_ms: int = 7_200_000,
+        extra: Mapping[str, str] | None = None,
     ) -> None:
         self.config = BrokerConfig(
-            directory, port or free_port(), controller_port or free_port(), heap_mb, retention_ms
+            directory,
+            port or free_port(),
+            controller_port or free_port(),
+            heap_mb,
+            retention_ms,
+            extra or {},
         )
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -104,7 +104,7 @@ def _at(settings: Settings, key: str) -> Any:
 
 def _toml(value: Any) -> str:
     if isinstance(value, SecretStr):
-        return json.dumps(_HIDDEN)
+        return json.dumps(_HIDDEN if value.get_secret_value() else "")
     if isinstance(value, dict):
         inner = ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items())
         return f"{{ {inner} }}" if inner else "{}"

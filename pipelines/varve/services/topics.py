@@ -8,7 +8,9 @@ from typing import Any
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import TopicAlreadyExistsError
+from kafka.errors import AuthorizationError, TopicAlreadyExistsError
+
+from varve.model.errors import NeedsOperator
 
 # Segments of a partition: only whole ones expire, so more of them follow the bound more closely.
 _SEGMENTS = 8
@@ -45,7 +47,8 @@ def ensure_topics(
     """Creates what is missing and returns its names; partitions of existing topics are left.
 
     bounds: set on every topic, new or old; None leaves that to whoever runs the cluster.
-    Blocks until each new topic has leaders. Raises KafkaError.
+    Blocks until each new topic has leaders. Raises KafkaError, and NeedsOperator if this user may
+    not create what is missing.
     """
     wanted = list(plans)
     there = set(admin.list_topics())
@@ -56,6 +59,12 @@ def ensure_topics(
             admin.create_topics({plan.name: options})
         except TopicAlreadyExistsError:  # somebody else was quicker
             continue
+        except AuthorizationError as err:
+            names = ", ".join(plan.name for plan in missing)
+            raise NeedsOperator(
+                f"Kafka lets this user see no topic {names}, nor create it: have them created, with"
+                " the right to describe and read them (docs/kafka.md)"
+            ) from err
     if missing:
         admin.wait_for_topics([plan.name for plan in missing])
     if bounds is not None:

@@ -13,7 +13,8 @@ from types import FrameType
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from varve.model.errors import NeedsOperator, VarveError
+from varve.ingest.connecting import connect
+from varve.model.errors import NeedsOperator, TemporaryError, VarveError
 from varve.services import broker, components
 from varve.services.collector import instance_name
 from varve.services.components import COLLECTOR, HISTORY, KAFKA, QUERY, STREAMS
@@ -168,12 +169,14 @@ class _Up:
             self._wait_for(KAFKA)
             bounds = Bounds(kafka.retention_s * 1000, kafka.retention_bytes)
         try:
-            admin = KafkaAdminClient(
-                **kafka_options(self._settings), bootstrap_timeout_ms=int(_KAFKA_DEADLINE_S * 1000)
+            admin = connect(
+                KafkaAdminClient,
+                kafka_options(self._settings)
+                | {"bootstrap_timeout_ms": int(_KAFKA_DEADLINE_S * 1000)},
             )
             made = ensure_topics(admin, components.topic_plans(self._settings), bounds=bounds)
             admin.close()
-        except KafkaError as err:
+        except (KafkaError, TemporaryError) as err:
             raise NeedsOperator(
                 f"Kafka at {kafka.servers()}: {err}; correct kafka.bootstrap_servers or"
                 " kafka.options, or leave them out and `varve up` starts a broker"

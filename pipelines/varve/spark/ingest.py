@@ -71,7 +71,7 @@ class IngestPlan:
     store: Store
     brokers: str
     raw_retention_ms: int
-    kafka: Mapping[str, str] = field(default_factory=dict)
+    kafka: Mapping[str, str] = field(default_factory=dict, repr=False)
     definition_topics: frozenset[str] = frozenset()
     trigger_s: float = 2.0
     max_messages_per_batch: int = 20_000
@@ -234,6 +234,8 @@ class IngestQuery:
         begun, cpu = time.monotonic(), time.thread_time()
         ranges = self._ranges(number)
         outcomes = self._run(messages)
+        # An id never comes back, so all that was read is of the topics it started with.
+        self._topics.require_same(ranges)
         ran = time.monotonic()
         accounting = self._committer.commit(ranges, outcomes)
         accounting["commit_s"] = round(time.monotonic() - ran, 4)

@@ -29,6 +29,7 @@ def test_kafkas_names_become_the_python_clients():
     ("options", "words"),
     [
         ({"security.protocoll": "SSL"}, "security.protocoll"),
+        ({"security.protocol": "SASL-SSL"}, "not SASL-SSL"),
         ({"ssl.truststore.location": "/etc/trust.jks"}, "PEM"),
         ({"sasl.jaas.config": "Krb5LoginModule required;"}, "PlainLoginModule"),
     ],
