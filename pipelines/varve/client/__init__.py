@@ -12,6 +12,17 @@ from varve.client.collector import MetricsCollector
 from varve.client.messages import Sample
 from varve.client.producer import Producer
 from varve.client.sender import Counts
+from varve.model.errors import BadRequest, NeedsOperator, TemporaryError
 from varve.model.identity import SeriesDefinition, define
 
-__all__ = ["Counts", "MetricsCollector", "Producer", "Sample", "SeriesDefinition", "define"]
+__all__ = [
+    "BadRequest",
+    "Counts",
+    "MetricsCollector",
+    "NeedsOperator",
+    "Producer",
+    "Sample",
+    "SeriesDefinition",
+    "TemporaryError",
+    "define",
+]

@@ -61,7 +61,8 @@ class Encoder(Protocol):
 class _Draft:
     """A message being filled."""
 
-    first: int = 0
+    first: int
+    """series_id of its first sample."""
     parts: list[str] = field(default_factory=list)
     size: int = 0
     described: set[str] = field(default_factory=set)
@@ -81,18 +82,22 @@ class JsonEncoder:
         """
         drafts: dict[int, _Draft] = {}
         for series, ts_ms, value in samples:
-            partition = partition_of(series.series_id, self._partitions)
-            draft = drafts.setdefault(partition, _Draft())
+            series_id = series.series_id
+            partition = partition_of(series_id, self._partitions)
+            draft = drafts.get(partition)
+            if draft is None:
+                draft = drafts[partition] = _Draft(series_id)
             start, description = self._render(series)
+            rest = f',"timestamp":{ts_ms},"value":{number(value)}}}'
+            size = len(start) + len(description) + len(rest)
+            if draft.parts and draft.size + size > MESSAGE_BYTES:
+                yield _message(partition, draft)
+                draft = drafts[partition] = _Draft(series_id)
             if start in draft.described:
                 description = ""
-            part = f'{start}{description},"timestamp":{ts_ms},"value":{number(value)}}}'
-            if draft.parts and draft.size + len(part) > MESSAGE_BYTES:
-                yield _message(partition, drafts.pop(partition))
-                draft = drafts.setdefault(partition, _Draft())
-            if not draft.parts:
-                draft.first = series.series_id
-            draft.described.add(start)
+            else:
+                draft.described.add(start)
+            part = start + description + rest
             draft.parts.append(part)
             draft.size += len(part) + 1
             if len(draft.parts) == MESSAGE_SAMPLES:

@@ -98,3 +98,14 @@ def test_a_sample_longer_than_a_message_goes_alone():
     sent = [Sample(define("huge", {"tag": "x" * MESSAGE_BYTES}), t, 1.0) for t in range(2)]
 
     assert [m.samples for m in JsonEncoder(1).messages(sent)] == [1, 1]
+
+
+def test_a_message_after_a_full_one_describes_its_series_again():
+    one = define("long", {"tag": "x" * 2_000}, metric_type="gauge")
+
+    messages = list(JsonEncoder(1).messages(Sample(one, 10**12 + t, 1.0) for t in range(1_000)))
+
+    assert len(messages) > 2
+    for message in messages:
+        records = json.loads(message.value)
+        assert ["type" in r for r in records] == [True] + [False] * (len(records) - 1)
