@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from tests.integration.api_service import DOTTED, NOW_MS, SHOP, app_over, fill, served, service_over
 from tests.tables import WrittenTables
 from varve.api.app import create_app
+from varve.api.unserved import EMPTY
 from varve.promql.limits import Limits
 
 NOW = NOW_MS / 1000
@@ -338,6 +339,58 @@ def test_what_is_nowhere_is_not_found(client):
     assert client.get("/static/../app.py").status_code == 404
 
 
+def test_statistics_come_when_asked_for(client):
+    query = {"query": "sum(shop_requests_total)"}
+    plain = data(client.get("/api/v1/query", params=query))
+    told = data(client.get("/api/v1/query", params={**query, "stats": "all"}))
+
+    assert plain == {key: told[key] for key in ("resultType", "result")}
+    assert told["stats"]["samples"]["totalQueryableSamples"] == 4
+    assert told["stats"]["samples"]["peakSamples"] > 0
+    assert told["stats"]["timings"]["evalTotalTime"] > 0
+
+
+def test_ten_infos_are_shown_and_the_others_counted(client):
+    names = " or ".join(
+        f'rate(label_replace(node_load1, "__name__", "m{i}", "", "")[1h:1m])' for i in range(12)
+    )
+    body = client.get("/api/v1/query", params={"query": names, "time": NOW - 3600}).json()
+
+    assert len(body["infos"]) == 11
+    assert body["infos"][-1] == "2 more info annotations omitted"
+
+
+@pytest.mark.parametrize("minutes", ["", "0", "-1"])
+def test_no_lookback_of_ones_own_is_the_default(client, minutes):
+    params = {"query": "node_load1", "time": NOW - 600 - 200, "lookback_delta": minutes}
+
+    assert len(data(client.get("/api/v1/query", params=params))["result"]) == 1
+
+
+def test_a_lookback_of_ones_own_is_obeyed_or_refused(client):
+    params = {"query": "node_load1", "time": NOW - 600 - 31}
+    short = data(client.get("/api/v1/query", params={**params, "lookback_delta": "20s"}))
+    wrong = client.get("/api/v1/query", params={**params, "lookback_delta": "x"}).json()
+
+    assert short["result"] == []
+    assert wrong["errorType"] == "bad_data"
+    assert wrong["error"].startswith('error parsing lookback delta duration: cannot parse "x"')
+
+
+@pytest.mark.parametrize("path", sorted(EMPTY))
+def test_what_there_is_none_of_is_empty_in_its_shape(client, path):
+    assert data(client.get(f"/api/v1/{path}")) == EMPTY[path]
+
+
+def test_there_are_no_exemplars_of_any_query_that_is_one(client):
+    times = {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00+01:00"}
+    good = client.post("/api/v1/query_exemplars", data={"query": "rate(a[5m])", **times})
+    bad = client.post("/api/v1/query_exemplars", data={"query": "rate(", **times})
+
+    assert data(good) == []
+    assert (bad.status_code, bad.json()["errorType"]) == (400, "bad_data")
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_promtool_is_a_client(tables):
     with served(service_over(tables)) as url:
@@ -346,10 +399,33 @@ def test_promtool_is_a_client(tables):
         span = ["--start", str(int(NOW) - 300), "--end", str(int(NOW)), "--step", "1m"]
         ranged = promtool("range", *span, url, "sum(rate(shop_requests_total[5m]))")
         labels = promtool("labels", url, "instance")
+        match = ["--match", 'shop_requests_total{route="/r0"}', "--match", "node_load1"]
+        series = promtool("series", *match, url)
+        refused = subprocess.run(
+            ["promtool", "query", "instant", url, "sum("],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
     assert instant.count("shop_requests_total{") == 4
     assert ranged.count(" @[") == 6
     assert labels.split() == ["h0", "h1", "h2", "h3"]
+    assert instant.splitlines()[0] == (
+        f'shop_requests_total{{instance="h0", job="demo-shop", route="/r0"}} => 86400 @[{int(NOW)}]'
+    )
+    head, first = ranged.splitlines()[:2]
+    assert head == "{} =>"
+    assert first.endswith(f" @[{int(NOW) - 300}]")
+    assert float(first.split()[0]) == pytest.approx(10)
+    assert sorted(line.split("{")[0] for line in series.splitlines()) == [
+        "node_load1",
+        "shop_requests_total",
+        "shop_requests_total",
+    ]
+    assert refused.returncode == 1
+    assert 'bad_data: invalid parameter "query": 1:5: parse error:' in refused.stderr
 
 
 def promtool(*arguments):

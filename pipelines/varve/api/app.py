@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from varve.api import catalogue
+from varve.api import catalogue, unserved
 from varve.api.answers import failure, success
 from varve.api.evaluation import Answer, Options, format_query, instant, parse_query, range_
 from varve.api.parameters import Parameters, parameters
@@ -78,6 +78,8 @@ def create_app(service: Service) -> Starlette:
         Route("/api/v1/parse_query", api.answer("parse_query", _parse), methods=_READ),
         Route("/api/v1/status/buildinfo", api.answer("buildinfo", _build_info)),
         Route("/api/v1/status/tsdb", api.answer("tsdb", _tsdb)),
+        Route("/api/v1/query_exemplars", api.answer("exemplars", _exemplars), methods=_READ),
+        *(Route(f"/api/v1/{path}", api.answer(path, _none_of(path))) for path in unserved.EMPTY),
         Route("/-/healthy", _healthy),
         Route("/-/ready", api.ready),
         Route("/metrics", api.metrics),
@@ -207,6 +209,17 @@ def _tsdb(view: View, given: Parameters, _: threading.Event) -> Answer:
 
 def _build_info(_: View, __: Parameters, ___: threading.Event) -> Answer:
     return Answer(catalogue.build_info())
+
+
+def _exemplars(_: View, given: Parameters, __: threading.Event) -> Answer:
+    return Answer(unserved.exemplars(given))
+
+
+def _none_of(path: str) -> Work:
+    def work(_: View, __: Parameters, ___: threading.Event) -> Answer:
+        return Answer(unserved.EMPTY[path])
+
+    return work
 
 
 async def _internal(request: Request, err: Exception) -> Response:

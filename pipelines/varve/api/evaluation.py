@@ -5,6 +5,7 @@ Source: Prometheus 3, web/api/v1/api.go (query, queryRange, formatQuery, parseQu
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +15,18 @@ from varve.api import parameters
 from varve.api.catalogue import TRUNCATED
 from varve.api.parameters import Parameters, invalid
 from varve.api.view import View
+from varve.model.errors import BadRequest
 from varve.promql import encode, engine
 from varve.promql.engine import Engine
 from varve.promql.limits import Limits
 from varve.promql.parser import parse
 from varve.promql.pretty import pretty
 from varve.promql.tree_json import to_json
-from varve.promql.values import QueryResult
+from varve.promql.values import QueryResult, Stats
 from varve.promql.workers import Workers
+
+MOST_NOTES = 10
+"""Warnings, and infos, in one answer, as in Prometheus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ def instant(
     most = parameters.limit(given)
     at_ms = parameters.time_ms(given, "time", now_ms)
     result = _engine(view, given, options).instant(given.get("query"), at_ms, cancelled=cancelled)
-    return _answer(result, most)
+    return _answer(result, most, given)
 
 
 def range_(view: View, given: Parameters, options: Options, cancelled: threading.Event) -> Answer:
@@ -73,7 +78,7 @@ def range_(view: View, given: Parameters, options: Options, cancelled: threading
     result = _engine(view, given, options).range(
         given.get("query"), start_ms, end_ms, step_ms, cancelled=cancelled
     )
-    return _answer(result, most)
+    return _answer(result, most, given)
 
 
 def format_query(given: Parameters) -> str:
@@ -93,19 +98,49 @@ def _engine(view: View, given: Parameters, options: Options) -> Engine:
         if seconds <= 0:
             raise invalid("timeout", f'"{asked}" is not above zero')
         timeout_s = seconds if timeout_s is None else min(seconds, timeout_s)
-    lookback_ms = parameters.duration_ms(given, "lookback_delta", options.lookback_ms)
-    if lookback_ms <= 0:
-        raise invalid("lookback_delta", "lookback delta must be above zero")
+    lookback_ms = _lookback_ms(given) or options.lookback_ms
     limits = replace(options.limits, timeout_s=timeout_s)
     return Engine(
         view, engine.Options(lookback_ms=lookback_ms, limits=limits, workers=options.workers)
     )
 
 
-def _answer(result: QueryResult, most: int) -> Answer:
+def _lookback_ms(given: Parameters) -> int:
+    """0 unless one above zero is given."""
+    text = given.get("lookback_delta")
+    try:
+        return max(0, parameters.parse_duration_ms(text)) if text else 0
+    except ValueError as err:
+        raise BadRequest(f"error parsing lookback delta duration: {err}") from err
+
+
+def _answer(result: QueryResult, most: int, given: Parameters) -> Answer:
     """most: series in the answer, 0 for all."""
-    warnings = list(result.warnings)
+    warnings = _shortened(result.warnings, "warning")
     if most and len(result.order) > most:
         result = replace(result, order=result.order[:most])
         warnings.append(TRUNCATED)
-    return Answer(encode.data(result), warnings, result.infos, result.stats.samples_touched)
+    data = encode.data(result)
+    if given.get("stats"):
+        data = data[:-1] + b',"stats":' + json.dumps(_statistics(result.stats)).encode() + b"}"
+    infos = _shortened(result.infos, "info")
+    return Answer(data, warnings, infos, result.stats.samples_touched)
+
+
+def _shortened(notes: Sequence[str], level: str) -> list[str]:
+    """The first ones, and how many more there are."""
+    shown = list(notes[:MOST_NOTES])
+    if len(notes) > MOST_NOTES:
+        shown.append(f"{len(notes) - MOST_NOTES} more {level} annotations omitted")
+    return shown
+
+
+def _statistics(stats: Stats) -> dict[str, Any]:
+    """What stats= asks for. There is no queue, and all else is part of one evaluation."""
+    seconds = dict.fromkeys(("evalTotalTime", "innerEvalTime", "execTotalTime"), stats.elapsed_s)
+    none = dict.fromkeys(("resultSortTime", "queryPreparationTime", "execQueueTime"), 0)
+    samples = {
+        "totalQueryableSamples": stats.samples_touched,
+        "peakSamples": stats.peak_samples,
+    }
+    return {"timings": seconds | none, "samples": samples}

@@ -202,5 +202,5 @@ def _result(
         steps.times,
         ev.annotations.rendered(plan.query, "warning"),
         ev.annotations.rendered(plan.query, "info"),
-        Stats(ev.budget.samples_touched, ev.series_selected, elapsed),
+        Stats(ev.budget.samples_touched, ev.series_selected, elapsed, ev.budget.peak),
     )

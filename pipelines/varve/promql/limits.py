@@ -33,11 +33,11 @@ class Limits:
     timeout_s: float | None = 120.0
 
     def check_steps(self, steps: int) -> None:
-        """BadQueryError if a range query has too many points."""
-        if self.max_steps is not None and steps > self.max_steps:
+        """BadQueryError if a range query has too many points; the one at its end is free."""
+        if self.max_steps is not None and steps - 1 > self.max_steps:
             raise BadQueryError(
-                f"exceeded maximum resolution of {self.max_steps:,} points per timeseries"
-                f" (max_steps). Try decreasing the query resolution (?step=XX)"
+                f"exceeded maximum resolution of {self.max_steps:,} points per timeseries."
+                " Try decreasing the query resolution (?step=XX). The limit is max_steps."
             )
 
 

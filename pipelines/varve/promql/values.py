@@ -196,11 +196,13 @@ class Stats:
 
     samples_touched: samples read, each once for every window that it is in. series_selected: by
     all selectors together. elapsed_s: seconds from text to values, encoding not counted.
+    peak_samples: samples and values in memory at once, as counted against max_samples.
     """
 
     samples_touched: int
     series_selected: int
     elapsed_s: float
+    peak_samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
