@@ -114,6 +114,16 @@ diff-promql: setup-dev ## Random queries against an obvious evaluator; ARGS="--q
 fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minutes 10 --seed N"
 	$(TOOL)/fuzz_promql.py --shared $(SHARED) $(ARGS)
 
+.PHONY: bench-series
+bench-series: setup-dev ## What 1 M and 10 M known series cost: start, memory, look-ups, churn, counting
+	$(TOOL)/bench_series.py $(ARGS)
+
+.PHONY: bench-backlog bench-storm
+bench-backlog: setup-dev ## Critical samples and memory while 50 M bulk samples wait
+	$(TOOL)/backlog.py $(ARGS)
+bench-storm: setup-dev ## A hundred times the samples, then a million new series: lag, memory, limits
+	$(TOOL)/storm.py $(ARGS)
+
 .PHONY: fuzz-ingest chaos-ingest chaos-rollup
 fuzz-ingest: setup-dev ## Damaged messages: any bytes are samples or a reason; ARGS="--minutes 10"
 	$(TOOL)/fuzz_ingest.py $(ARGS)

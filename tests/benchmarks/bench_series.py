@@ -21,7 +21,10 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
+from varve.api.cardinality import report as report_of
+from varve.ingest.activity import census
 from varve.ingest.known import KNOWN, KnownSeries
+from varve.ingest.limits import Limits
 from varve.ingest.registry import Registry
 from varve.ingest.runs import RunFolder
 from varve.model.identity import define
@@ -34,6 +37,7 @@ from varve.storage.table import Table, create_tables
 
 FILE_ROWS = 500_000
 METRICS = 200
+HOURS = 4
 NOW_MS = 1_800_000_000_000
 MIB = 2**20
 
@@ -63,6 +67,9 @@ def measure(store: Store, count: int) -> None:
     report("later start", later[0])
     say(f"  three at once          {sum(r['pss'] for r in later) / MIB:.0f} MiB PSS together")
     report("registry", apart(start_registry, store))
+    report(f"census of {HOURS} hours", apart(count_active, store))
+    if count <= 2_000_000:
+        report("varve cardinality", apart(tell, store))
     for size in (10_000, 1_000_000):
         cpu = apart(look_up, store, size)
         say(f"  look-ups, {size:>9,}    {cpu / size * 1e6:.3f} CPU s a million")
@@ -94,6 +101,16 @@ def start_registry(store: Store) -> dict[str, float]:
     return timed(lambda: kept.append(Registry(store)))
 
 
+def count_active(store: Store) -> dict[str, float]:
+    kept = []
+    figures = timed(lambda: kept.append(census(store, HOURS * HOUR_MS)))
+    assert kept[0].active.total() == kept[0].registered
+    return figures
+
+
+def tell(store: Store) -> dict[str, float]:
+    limits = {"active_ms": HOURS * HOUR_MS, "now_ms": NOW_MS, "top": 10, "metric": None}
+    return timed(lambda: report_of(store, Limits(), **limits))
 
 
 def look_up(store: Store, size: int) -> float:
@@ -153,9 +170,9 @@ def apart(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def fill(store: Store, count: int) -> None:
-    create_tables(store, ("series", "rollup_1h"))
+    create_tables(store, ("series", "quarantine", "rollup_1h"))
     rng = np.random.default_rng(1)
-    table = Table(store, "series")
+    table, everybody = Table(store, "series"), []
     schema = table_schema("series").arrow
     for number, begin in enumerate(range(0, count, FILE_ROWS)):
         rows = min(FILE_ROWS, count - begin)
@@ -163,25 +180,52 @@ def fill(store: Store, count: int) -> None:
         prefix = metric.astype(np.int64) * 20 - 2048
         ids = np.sort((prefix << 52) | rng.integers(0, 1 << 52, rows))
         metric = ((ids >> 52) + 2048) // 20
-        labels = [[f"pod-{begin + n}", f"node-{n % 500}", "a"] for n in range(rows)]
-        items = pa.array([value for row in labels for value in row])
-        keys = pa.array(["pod", "node", "cluster"] * rows)
+        pods = pa.array(np.char.add("pod-", np.arange(begin, begin + rows).astype(str)))
+        nodes = pa.array([f"node-{n}" for n in range(500)]).take(np.arange(rows) % 500)
+        items = pa.concat_arrays([pods, nodes, pa.repeat("a", rows)])
+        items = items.take(np.arange(3 * rows).reshape(3, rows).T.ravel())
+        keys = pa.DictionaryArray.from_arrays(
+            np.tile(np.arange(3, dtype=np.int32), rows), ["pod", "node", "cluster"]
+        ).cast(pa.string())
+        names = pa.array([f"metric_{n}" for n in range(METRICS)]).take(metric)
         columns = {
             "series_id": ids,
             "check": rng.integers(-(2**31), 2**31, rows).astype(np.int32),
-            "metric": pa.array([f"metric_{m}" for m in metric.tolist()]),
+            "metric": names,
             "tags": pa.MapArray.from_arrays(
                 np.arange(0, 3 * rows + 1, 3, dtype=np.int32), keys, items
             ),
-            "type": pa.array(["gauge"] * rows),
-            "unit": pa.array([""] * rows),
-            "help": pa.array([""] * rows),
+            "type": pa.repeat("gauge", rows),
+            "unit": pa.repeat("", rows),
+            "help": pa.repeat("", rows),
             "first_seen": np.full(rows, NOW_MS),
             "last_seen": np.full(rows, NOW_MS),
         }
         file = write_file(store, "series", pa.table(columns).cast(schema))
         held = table.position("registry")
         commit(table, [file], transactions={"registry": Step(held, number)})
+        everybody.append(ids)
+    close_hours(store, np.sort(np.concatenate(everybody)))
+
+
+def close_hours(store: Store, ids: np.ndarray) -> None:
+    """HOURS rows of rollup_1h for every series, all columns but the key zero."""
+    schema, table = table_schema("rollup_1h").arrow, Table(store, "rollup_1h")
+    for hour in range(1, HOURS + 1):
+        files = []
+        for part in np.array_split(ids, max(1, len(ids) // 1_000_000)):
+            columns = {
+                f.name: pa.nulls(len(part), f.type) if f.nullable else np.zeros(len(part), np.int64)
+                for f in schema
+            }
+            columns |= {
+                "series_id": part,
+                "window_end": np.full(len(part), NOW_MS + hour * HOUR_MS),
+            }
+            files.append(write_file(store, "rollup_1h", pa.table(columns).cast(schema)))
+        held = table.position("frontier:1h")
+        step = Step(held, NOW_MS + hour * HOUR_MS)
+        commit(table, files, transactions={"frontier:1h": step})
 
 
 def say(text: str) -> None:
