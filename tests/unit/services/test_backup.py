@@ -6,99 +6,49 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
+from tests.line import Line
 from tests.unit.ingest.messages import as_json, record
-from varve.ingest.batch import BatchCommitter
-from varve.ingest.position import OffsetRange, Partition, rejects, starts
-from varve.ingest.registry import Registry
-from varve.ingest.task import Message, TaskPlan, run_task
-from varve.model.clock import ManualClock
+from varve.ingest.position import rejects
 from varve.model.window import TIERS
-from varve.rollups.task import run_task as roll_up
-from varve.rollups.tier import TierPlan, TierWorker
 from varve.storage.log import entries
 from varve.storage.snapshot import Bounds, snapshot
 from varve.storage.store import Store
-from varve.storage.table import Table, create_tables
+from varve.storage.table import Table
 
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 MINUTE_MS = 60_000
 START_MS = 1_795_338_000_000
-PARTITION = Partition("raw-metrics", "id", 0)
 MESSAGES = 40
 
 
-def _message(number):
-    """A sample of now, a late one, a record that is refused; every tenth has a new series."""
+def _ingest(line):
+    """Message number n, whenever and by whomever it is read: a sample of now, a late one, a record
+    that is refused. Every tenth has a new series.
+    """
+    number = line.next
     ts = START_MS + number * MINUTE_MS
-    late = ts - 17 * MINUTE_MS
-    value = [
-        record(ts + 1, 1.0, series=str(number // 10)),
-        record(late, float(number), series="late"),
-        {"metric": "bad", "timestamp": ts},
-    ]
-    return Message("raw-metrics", 0, number, ts, as_json(value), None)
+    line.clock.at_ms = ts
+    now = record(ts - 1, 1.0, series=str(number // 10))
+    late = record(ts - 17 * MINUTE_MS, float(number), series="late")
+    line.ingest(as_json(now, late, {"metric": "bad", "timestamp": ts}))
 
 
-class Line:
-    """Ingest and rollups over some tables, without Spark between them."""
+def _finish(line):
+    while line.next < MESSAGES:
+        _ingest(line)
+    line.roll_up()
 
-    def __init__(self, root):
-        self.store = Store(str(root))
-        create_tables(self.store)
-        first, end = {PARTITION: 0}, {PARTITION: MESSAGES}
-        begin = starts(Table(self.store, "samples"), "bulk", first, end)
-        self.next = begin[PARTITION].offset
-        self.registry = Registry(self.store)
-        self.committer = BatchCommitter(self.store, "bulk", begin)
-        self.clock = ManualClock(START_MS)
-        self.workers = [
-            TierWorker(TierPlan(self.store, tier, ("bulk",), 0, 0, 1), self.clock) for tier in TIERS
-        ]
 
-    def ingest(self):
-        """The next message, a batch of its own."""
-        message = _message(self.next)
-        plan = TaskPlan(
-            self.store,
-            "bulk",
-            now_ms=message.ts,
-            oldest_ms=0,
-            newest_ms=message.ts + MINUTE_MS,
-            late_ms=0,
-            max_message_bytes=10_000,
-            series_version=self.registry.known.version,
-        )
-        outcomes = list(run_task([message], plan))
-        self.registry.register([d for o in outcomes for d in o.definitions])
-        self.committer.note(message.ts, {PARTITION: self.next + 1})
-        self.committer.commit({PARTITION: OffsetRange(self.next, self.next + 1)}, outcomes)
-        self.next += 1
+def _rows(line, table):
+    return snapshot(line.store, table).scan(Bounds())
 
-    def roll_up(self):
-        """All that is due."""
-        self.clock.advance(3_600_000)  # whatever rests between sweeps
-        for worker in self.workers:
-            while (work := worker.plan()) is not None:
-                worker.commit(work, [f for f in map(roll_up, work.tasks) if f is not None])
 
-    def finish(self):
-        while self.next < MESSAGES:
-            self.ingest()
-        self.roll_up()
-
-    def rows(self, table):
-        return snapshot(self.store, table).scan(Bounds())
-
-    def rolled_up(self, tier):
-        """The newest revision of each row."""
-        rows = {}
-        for row in self.rows(tier.table).sort_by("revision").to_pylist():
-            rows[row["series_id"], row["window_end"]] = (
-                row["count"],
-                row["sum"],
-                row["last_value"],
-            )
-        return rows
+def _rolled_up(line, tier):
+    """The newest revision of each row."""
+    return {
+        (row["series_id"], row["window_end"]): (row["count"], row["sum"], row["last_value"])
+        for row in _rows(line, tier.table).sort_by("revision").to_pylist()
+    }
 
 
 def _order():
@@ -115,16 +65,16 @@ def _copy(table, source, target):
 
 
 def test_a_copy_in_the_documented_order_goes_on_to_the_same_end(tmp_path):
-    line = Line(tmp_path / "tables")
+    line = Line(str(tmp_path / "tables"), START_MS)
     for number in range(20):
-        line.ingest()
+        _ingest(line)
         if number % 3 == 0:
             line.roll_up()
     for table in _order():
         _copy(table, tmp_path / "tables", tmp_path / "copy")
-        line.ingest()
+        _ingest(line)
         line.roll_up()
-    line.finish()
+    _finish(line)
     assert {tier.table for tier in TIERS} | {"samples", "series", "quarantine", "repairs"} == set(
         _order()
     )
@@ -143,14 +93,14 @@ def test_a_copy_in_the_documented_order_goes_on_to_the_same_end(tmp_path):
         ]
         assert max(read, default=0) <= Table(copy, below).version
 
-    restored = Line(tmp_path / "copy")
+    restored = Line(str(tmp_path / "copy"), START_MS)
     assert 20 < restored.next < MESSAGES
-    restored.finish()
+    _finish(restored)
 
-    assert sorted(restored.rows("samples").to_pylist(), key=str) == sorted(
-        line.rows("samples").to_pylist(), key=str
+    assert sorted(_rows(restored, "samples").to_pylist(), key=str) == sorted(
+        _rows(line, "samples").to_pylist(), key=str
     )
     for tier in TIERS:
-        assert restored.rolled_up(tier) == line.rolled_up(tier)
-    refused = {(r["partition"], r["offset"]) for r in restored.rows("quarantine").to_pylist()}
+        assert _rolled_up(restored, tier) == _rolled_up(line, tier)
+    refused = {(r["partition"], r["offset"]) for r in _rows(restored, "quarantine").to_pylist()}
     assert refused == {(0, number) for number in range(MESSAGES)}

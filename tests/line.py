@@ -1,0 +1,87 @@
+"""Ingest and rollups over some tables as jobs run them, one after the other and without Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from varve.ingest.batch import BatchCommitter
+from varve.ingest.limits import Limits
+from varve.ingest.position import OffsetRange, Partition, starts
+from varve.ingest.registry import Registry
+from varve.ingest.replay import Selection, replay
+from varve.ingest.task import Message, Outcome, TaskPlan, run_task
+from varve.model.clock import ManualClock
+from varve.model.window import TIERS
+from varve.rollups.task import run_task as roll_up
+from varve.rollups.tier import TierPlan, TierWorker
+from varve.storage.store import Store
+from varve.storage.table import Table, create_tables
+
+QUERY = "bulk"
+PARTITION = Partition("raw-metrics", "0b5ae0a8-6d3b-4c8e-9c0b-1f6f3c2d7a11", 0)
+DAY_MS = 86_400_000
+_FAR = 1 << 40
+
+
+class Line:
+    """One driver of each, begun from what the tables say."""
+
+    def __init__(self, root: str, now_ms: int, *, limits: Limits | None = None) -> None:
+        self.store = Store(root)
+        create_tables(self.store)
+        self.clock = ManualClock(now_ms)
+        self._limits = limits or Limits()
+        begin = starts(Table(self.store, "samples"), QUERY, {PARTITION: 0}, {PARTITION: _FAR})
+        self.next = begin[PARTITION].offset
+        """Offset of the next message to read."""
+        self._registry = Registry(self.store)
+        self._committer = BatchCommitter(self.store, QUERY, begin)
+        self._workers = [
+            TierWorker(TierPlan(self.store, tier, (QUERY,), 0, 0, 1), self.clock) for tier in TIERS
+        ]
+
+    def ingest(self, *values: bytes) -> dict[str, object]:
+        """A batch of messages that came now, complete up to now; its accounting."""
+        now_ms, begin = self.clock.now_ms(), self.next
+        messages = [
+            Message(PARTITION.topic, PARTITION.number, begin + n, now_ms, value, None)
+            for n, value in enumerate(values)
+        ]
+        outcomes = list(run_task(messages, self._plan()))
+        outcomes = self._registered(messages, outcomes)
+        self.next += len(values)
+        self._committer.note(now_ms, {PARTITION: self.next})
+        return self._committer.commit({PARTITION: OffsetRange(begin, self.next)}, outcomes)
+
+    def replay(self, selection: Selection) -> dict[str, int]:
+        """Quarantine once more; how many rows and samples went where."""
+        return dict(replay(self.store, selection, self._plan(), self._registry))
+
+    def roll_up(self) -> None:
+        """All that is due."""
+        self.clock.advance(3_600_000)  # whatever rests between sweeps
+        for worker in self._workers:
+            while (work := worker.plan()) is not None:
+                worker.commit(work, [f for f in map(roll_up, work.tasks) if f is not None])
+
+    def _plan(self, **changes: object) -> TaskPlan:
+        now_ms = self.clock.now_ms()
+        self._registry.known.advance()
+        return TaskPlan(
+            self.store,
+            QUERY,
+            now_ms=now_ms,
+            oldest_ms=now_ms - 12 * DAY_MS,
+            newest_ms=now_ms + 600_000,
+            late_ms=now_ms - 7_200_000,
+            max_message_bytes=100_000,
+            series_version=self._registry.known.version,
+            limits=self._limits,
+            full=self._registry.full(self._limits),
+            **changes,
+        )
+
+    def _registered(self, messages: Sequence[Message], outcomes: list[Outcome]) -> list[Outcome]:
+        found = [d for o in outcomes for d in o.definitions]
+        refused = self._registry.register(found, self._limits) if found else {}
+        return list(run_task(messages, self._plan(refused=refused))) if refused else outcomes
