@@ -88,7 +88,7 @@ def _group(ids: Ints, checks: npt.NDArray[np.int32], seed: np.uint64) -> tuple[C
         if code < 0:
             if found == len(first):
                 first = np.concatenate((first, np.empty(len(first), np.int64)))
-                slots = np.full(4 * len(slots), -1, np.int32)
+                slots = np.full(2 * len(slots), -1, np.int32)
                 mask = np.uint64(len(slots) - 1)
                 for known in range(found):
                     slot = _mix(np.uint64(ids[first[known]]), seed) & mask
@@ -131,7 +131,7 @@ def _order(place: Codes, codes: Codes, ts: Ints, bits: Ints) -> Ints:
             best = dealt[k]
             k += 1
             while k < end and ts[dealt[k]] == ts[best]:
-                if _rank(bits[dealt[k]]) > _rank(bits[best]):
+                if rank_of(bits[dealt[k]]) > rank_of(bits[best]):
                     best = dealt[k]
                 k += 1
             dealt[kept] = best
@@ -140,7 +140,8 @@ def _order(place: Codes, codes: Codes, ts: Ints, bits: Ints) -> Ints:
 
 
 @njit(cache=True)
-def _rank(bits: np.int64) -> np.int64:
+def rank_of(bits: np.int64) -> np.int64:
+    """The same of one value's bits, for kernels."""
     if bits == _STALE:
         return np.int64(_LEAST)
     if (bits & np.int64(0x7FFFFFFFFFFFFFFF)) > np.int64(0x7FF0000000000000):
@@ -154,5 +155,5 @@ def _rank(bits: np.int64) -> np.int64:
 def _ranks(bits: Ints) -> Ints:
     ranks = np.empty(len(bits), np.int64)
     for i in range(len(bits)):
-        ranks[i] = _rank(bits[i])
+        ranks[i] = rank_of(bits[i])
     return ranks

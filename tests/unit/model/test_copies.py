@@ -116,6 +116,15 @@ def test_many_series_are_told_apart():
     assert (ids[first[codes]] == ids).all()
 
 
+def test_a_million_series_at_once_take_room_for_a_million():
+    ids = np.arange(1_100_000, dtype=np.int64) * 0x5DEECE66D
+
+    codes, first = copies.group(ids)
+
+    assert (codes == np.arange(len(ids))).all()
+    assert (first == np.arange(len(ids))).all()
+
+
 def test_a_series_that_came_out_of_order_is_sorted():
     ts = np.array([5, 3, 4, 3, 1], np.int64)
 
