@@ -22,8 +22,10 @@ from varve.model.clock import Clock, SystemClock
 from varve.model.errors import Conflict
 from varve.model.window import TIERS
 from varve.rollups import kernel
+from varve.rollups.pace import Pace
 from varve.rollups.task import RollupTask, run_task
-from varve.rollups.tier import TierPlan, TierState, TierWorker
+from varve.rollups.tier import TierPlan, TierState, TierWorker, Work
+from varve.rollups.turns import Turns
 from varve.storage.files import NewFile
 from varve.storage.store import Store
 
@@ -56,6 +58,7 @@ class RollupQuery:
         kernel.warm_up()
         self._spark = spark
         self._plan = plan
+        pace = Pace()
         self._workers = [
             TierWorker(
                 TierPlan(
@@ -69,9 +72,11 @@ class RollupQuery:
                     at_once=spark.sparkContext.defaultParallelism,
                 ),
                 clock or SystemClock(),
+                pace,
             )
             for tier in TIERS
         ]
+        self._turns = Turns(self._workers)
         self._stopping = False
         self._scratch = tempfile.TemporaryDirectory(prefix="varve-rollup-")
         self.stream = self._start()
@@ -89,6 +94,16 @@ class RollupQuery:
             raise error
 
     def _start(self) -> StreamingQuery:
+        context = self._spark.sparkContext
+        # The stream's jobs inherit it: next to a backlog of rollups, tasks of ingest still get
+        # every other core that falls free.
+        context.setLocalProperty("spark.scheduler.pool", "rollup")
+        try:
+            return self._stream()
+        finally:
+            context.setLocalProperty("spark.scheduler.pool", "default")
+
+    def _stream(self) -> StreamingQuery:
         return (
             # A row a second, so that there is one at every trigger.
             self._spark.readStream.format("rate")
@@ -103,21 +118,18 @@ class RollupQuery:
         )
 
     def _batch(self, _wake: DataFrame, _number: int) -> None:
-        # In turns, so that the backlog of one tier does not hold up the others.
-        busy = True
-        while busy and not self._stopping:
-            busy = False
-            for worker in self._workers:
-                busy |= self._step(worker)
-
-    def _step(self, worker: TierWorker) -> bool:
-        """One commit of a tier; whether there is more to do at once."""
-        begun = time.monotonic()
-        work = worker.plan()
-        if work is None:
+        while not self._stopping:
+            turn = self._turns.next()
+            if turn is None:
+                break
+            self._do(*turn)
+        for worker in self._workers:
             self._report(worker)
-            return False
-        files = self._distribute(work.tasks)
+
+    def _do(self, worker: TierWorker, work: Work) -> None:
+        """One commit of a tier."""
+        begun = time.monotonic()
+        files, cpu_s = self._distribute(work.tasks)
         ran = time.monotonic()
         try:
             accounting = worker.commit(work, files)
@@ -126,25 +138,27 @@ class RollupQuery:
             if self._plan.on_conflict:
                 self._plan.on_conflict(worker.tier.name)
             worker.recover()
-            return True
+            return
         now = time.monotonic()
         accounting["commit_s"], accounting["seconds"] = round(now - ran, 4), round(now - begun, 3)
+        accounting["task_cpu_s"] = round(cpu_s, 4)
         if self._plan.on_commit:
             self._plan.on_commit(accounting)
         self._report(worker)
-        return work.more
 
     def _report(self, worker: TierWorker) -> None:
         if self._plan.on_look:
             self._plan.on_look(worker.tier.name, worker.state())
 
-    def _distribute(self, tasks: Sequence[RollupTask]) -> list[NewFile]:
+    def _distribute(self, tasks: Sequence[RollupTask]) -> tuple[list[NewFile], float]:
+        """The files they wrote, and the CPU seconds they took."""
         if not tasks:
-            return []
+            return [], 0.0
         # A partition each: repartition() would put two into one now and then.
         numbers = self._spark.range(0, len(tasks), 1, len(tasks))
-        written = numbers.mapInArrow(_runner(tasks), "file string").collect()
-        return [NewFile.from_json(row.file) for row in written]
+        ran = numbers.mapInArrow(_runner(tasks), "file string, cpu_s double").collect()
+        files = [NewFile.from_json(row.file) for row in ran if row.file is not None]
+        return files, sum(row.cpu_s for row in ran)
 
 
 def _runner(
@@ -155,8 +169,10 @@ def _runner(
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch.column("id").to_pylist():
+                begun = time.process_time()
                 written = run_task(tasks[number])
-                if written is not None:
-                    yield pa.record_batch({"file": [written.to_json()]})
+                text = None if written is None else written.to_json()
+                files = pa.array([text], pa.string())
+                yield pa.record_batch({"file": files, "cpu_s": [time.process_time() - begun]})
 
     return run

@@ -30,6 +30,8 @@ def session(name: str, conf: Mapping[str, str] | None = None) -> SparkSession:
     settings = {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": "4",
+        # Queries that share a session share its cores: see the pool of varve.spark.rollup.
+        "spark.scheduler.mode": "FAIR",
         # Workers are forked from a process that has imported what they need.
         "spark.python.daemon.module": "varve.spark.daemon",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",

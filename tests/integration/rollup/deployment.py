@@ -17,14 +17,16 @@ from kafka import KafkaAdminClient
 
 from varve.client.messages import Sample
 from varve.client.producer import Producer
+from varve.model.clock import SystemClock
 from varve.model.errors import NeedsOperator
 from varve.model.window import DAY_MS, TIERS, Window, floor_to
 from varve.rollups.completeness import CompletenessReader
 from varve.rollups.verify import Report, verify
 from varve.services.topics import TopicPlan, ensure_topics
+from varve.storage.log import entries
 from varve.storage.snapshot import Bounds, snapshot
 from varve.storage.store import Store
-from varve.storage.table import create_tables
+from varve.storage.table import Table, create_tables
 
 ROOT = Path(__file__).parents[3]
 
@@ -38,7 +40,7 @@ class Deployment:
         self.home, self.deadline_s = home, deadline_s
         self.store = Store(str(home / "tables"))
         create_tables(self.store)
-        topic = f"bulk-{uuid.uuid4().hex[:8]}"
+        self.topic = topic = f"bulk-{uuid.uuid4().hex[:8]}"
         admin = KafkaAdminClient(bootstrap_servers=broker)
         names = {"RAW": topic, "CRITICAL": f"{topic}-critical", "SERIES": f"{topic}-series"}
         ensure_topics(admin, [TopicPlan(name, 2) for name in names.values()])
@@ -62,11 +64,13 @@ class Deployment:
         self.log = home / "driver.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, point: str = "none", number: int = 0) -> None:
+    def start(self, point: str = "none", number: int = 0, **settings: str) -> None:
+        """settings: go before those of the deployment."""
+        given = {f"VARVE_{name}": value for name, value in settings.items()}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("driver.py")), point, str(number)],
-                env=self._environment,
+                env=self._environment | given,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -125,9 +129,34 @@ class Deployment:
         first = min(f.minimum["ts"] for f in files)
         return verify(self.store, Window(first - DAY_MS, now_ms + DAY_MS), TIERS)
 
+    def waits_ms(self) -> int:
+        """For how long the oldest late samples that are stored have waited for their repair."""
+        (first, *_), newest = self.states(), Table(self.store, "samples")
+        if not first.pending or first.frontier_ms is None:
+            return 0
+        for entry in entries(self.store, "samples", first.repaired_to or -1, newest.version):
+            if any(f.minimum["ts"] <= first.pending[-1].end_ms for f in entry.adds):
+                return SystemClock().now_ms() - entry.timestamp_ms
+        return 0
+
     def accounting(self) -> list[dict[str, Any]]:
-        path = self.home / "rollups.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        """Of the commits of the rollups."""
+        return self._lines("rollups.jsonl")
+
+    def batches(self) -> list[dict[str, Any]]:
+        """Accounting of the batches of ingest."""
+        return self._lines("batches.jsonl")
+
+    def looks(self) -> int:
+        """How often all tiers have been looked at."""
+        path = self.home / "looks.txt"
+        seen = path.read_text().splitlines() if path.exists() else []
+        return min(seen.count(tier.name) for tier in TIERS)
+
+    def _lines(self, name: str) -> list[dict[str, Any]]:
+        path = self.home / name
+        whole = path.read_text().split("\n")[:-1] if path.exists() else []
+        return [json.loads(line) for line in whole]
 
     def close(self) -> None:
         self.kill()

@@ -1,8 +1,11 @@
 """Ingest and rollups in one process, which can be made to kill itself.
 
 python driver.py POINT NUMBER: kills itself (SIGKILL, with the JVM) when POINT is passed the
-NUMBERth time; POINT "none" never. Settings come from VARVE_* in the environment. Appends the
-accounting of every rollup commit to rollups.jsonl in the home, a line each.
+NUMBERth time; POINT "none" never. POINT "rollups alone": without ingest, by a clock that is NUMBER
+ms ahead. POINT "rollups held": no rollup is committed before there is a file named go in the home,
+as if they were slow. Settings come from VARVE_* in the environment. Appends to files in the home,
+a line each: to rollups.jsonl the accounting of every rollup commit, to batches.jsonl that of every
+ingest batch, to looks.txt each tier's name whenever it was looked at.
 """
 
 from __future__ import annotations
@@ -11,8 +14,11 @@ import json
 import os
 import signal
 import sys
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from varve.model.clock import SystemClock
 from varve.rollups import repairs, tier
 from varve.services.logs import configure_logging
 from varve.services.streams import (
@@ -20,17 +26,30 @@ from varve.services.streams import (
     rollup_plan,
     run_queries,
     start_ingest,
-    start_rollup,
 )
 from varve.settings import load
+from varve.spark.rollup import RollupQuery
 from varve.spark.session import local_conf, session
+from varve.storage.table import create_tables
 
+ALONE = "rollups alone"
+HELD = "rollups held"
 POINTS = {
     "before the commit": (tier, "commit", True),
     "after the commit": (tier, "commit", False),
     "between the commits": (repairs.RepairNotes, "write", True),
     "after both commits": (repairs.RepairNotes, "write", False),
 }
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """The system's clock, ahead_ms in the future."""
+
+    ahead_ms: int
+
+    def now_ms(self) -> int:
+        return SystemClock().now_ms() + self.ahead_ms
 
 
 def arm(point: str, number: int) -> None:
@@ -51,6 +70,17 @@ def arm(point: str, number: int) -> None:
     setattr(owner, name, armed)
 
 
+def hold(gate: Path) -> None:
+    original = tier.commit
+
+    def held(*args, **kwargs):
+        while not gate.exists():
+            time.sleep(0.05)
+        return original(*args, **kwargs)
+
+    tier.commit = held
+
+
 def die() -> None:
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
@@ -58,20 +88,32 @@ def die() -> None:
 def main() -> int:
     point, number = sys.argv[1], int(sys.argv[2])
     configure_logging()
-    if point != "none":
+    if point in POINTS:
         arm(point, number)
     settings, _ = load()
+    if point == HELD:
+        hold(settings.home / "go")
     scratch = settings.home.absolute() / "spark"
     scratch.mkdir(parents=True, exist_ok=True)
     spark = session("varve-test", local_conf("local[2]", 768, scratch))
 
-    def note(accounting):
-        with (settings.home / "rollups.jsonl").open("a") as out:
-            out.write(json.dumps(accounting) + "\n")
+    def note(name):
+        def append(accounting):
+            with (settings.home / name).open("a") as out:
+                out.write(json.dumps(accounting) + "\n")
 
-    plan = replace(rollup_plan(settings), on_commit=note)
-    starts = [start_ingest(p) for p in ingest_plans(settings)]
-    return run_queries(spark, [*starts, start_rollup(plan)])
+        return append
+
+    def looked(name, _state):
+        with (settings.home / "looks.txt").open("a") as out:
+            out.write(name + "\n")
+
+    plan = replace(rollup_plan(settings), on_commit=note("rollups.jsonl"), on_look=looked)
+    create_tables(plan.store)
+    plans = [] if point == ALONE else ingest_plans(settings)
+    starts = [start_ingest(replace(p, on_batch=note("batches.jsonl"))) for p in plans]
+    clock = Ahead(number if point == ALONE else 0)
+    return run_queries(spark, [*starts, lambda spark: RollupQuery(spark, plan, clock)])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,79 @@
+"""Rollups beside ingest on real Kafka and Spark: neither waits for what it need not wait for."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.rollup.deployment import Deployment
+from tests.integration.rollup.driver import ALONE, HELD
+from varve.client.messages import Sample
+from varve.model.clock import SystemClock
+from varve.model.identity import define
+from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS, TIERS, window_end
+
+pytestmark = [pytest.mark.spark, pytest.mark.kafka]
+
+SERIES = define("m", {"lane": "1"}, metric_type="gauge")
+
+
+@pytest.fixture
+def deployment(kafka_broker, tmp_path):
+    running = Deployment(kafka_broker.bootstrap_servers, tmp_path / "a home")
+    yield running
+    running.close()
+
+
+def stored(deployment: Deployment) -> int:
+    return sum(batch["stored"] for batch in deployment.batches())
+
+
+def frontiers(deployment: Deployment) -> list[int | None]:
+    return [state.frontier_ms for state in deployment.states()]
+
+
+def test_rollups_fall_behind_without_holding_up_ingest_and_catch_up(deployment):
+    now_ms = SystemClock().now_ms()
+    deployment.start(HELD)
+    for round_ in range(5):
+        start = now_ms - (5 - round_) * HOUR_MS
+        deployment.send(Sample(SERIES, start + k * 10_000, float(k)) for k in range(300))
+        deployment.await_(lambda n=300 * (round_ + 1): stored(deployment) == n)
+    assert frontiers(deployment) == [None] * len(TIERS)
+
+    (deployment.home / "go").touch()
+    deployment.await_(lambda: deployment.complete(now_ms))
+    report = deployment.verify(now_ms)
+
+    assert report.differences == []
+    assert report.rows["1m"] >= 250
+
+
+def test_while_ingest_is_dead_frontiers_stand_still_and_repairs_go_on(deployment):
+    now_ms = SystemClock().now_ms()
+    late_ms = now_ms - 2 * DAY_MS
+    deployment.send([Sample(SERIES, late_ms, 1.0), Sample(SERIES, now_ms, 1.0)])
+    never = {"ROLLUP__REPAIR_EVERY_S": "3600"}
+    deployment.start(**never)
+    deployment.await_(lambda: deployment.complete(now_ms - MINUTE_MS))
+    deployment.send([Sample(SERIES, late_ms + 1, 2.0)])
+    deployment.await_(lambda: stored(deployment) == 3)
+    deployment.kill()
+    before, looks = frontiers(deployment), deployment.looks()
+
+    deployment.start(ALONE, 10 * MINUTE_MS)
+    deployment.await_(
+        lambda: (
+            deployment.looks() >= looks + 3
+            and not any(state.pending for state in deployment.states())
+        )
+    )
+
+    assert frontiers(deployment) == before
+    for tier in TIERS:
+        rows = [
+            (row["revision"], row["count"], row["max"])
+            for row in deployment.rows(tier.table)
+            if row["window_end"] == window_end(late_ms, tier.width_ms)
+        ]
+        assert max(rows)[1:] == (2, 2.0), tier.name
+        assert min(rows)[1:] == (1, 1.0), tier.name
