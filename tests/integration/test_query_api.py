@@ -419,7 +419,7 @@ def test_promtool_is_a_client(tables):
     assert head == "{} =>"
     assert first.endswith(f" @[{int(NOW) - 300}]")
     assert float(first.split()[0]) == pytest.approx(10)
-    assert sorted(line.split("{")[0] for line in series.splitlines()) == [
+    assert sorted(line.split('"')[1] for line in series.splitlines()) == [
         "node_load1",
         "shop_requests_total",
         "shop_requests_total",

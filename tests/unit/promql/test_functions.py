@@ -7,6 +7,7 @@ import pytest
 from tests.unit.promql.asking import engine_of, labels, vector
 from varve.promql.errors import QueryError
 from varve.promql.histograms import FloatHistogram
+from varve.promql.natural_order import is_before
 
 NAN, INF = math.nan, math.inf
 HISTOGRAM = FloatHistogram(count=1, sum=1, positive={0: 1})
@@ -261,3 +262,20 @@ def test_what_is_noted_of_a_subquery_is_at_the_start(engine):
     infos = engine.instant("sum(rate(m[1m:10s]))", 30_000).infos
 
     assert [text.rsplit(" ", 1)[1] for text in infos] == ["(1:1)"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("a2b", "a10b"),
+        ("a", "a1"),
+        ("2", "10"),
+        ("9223372036854775807", "9223372036854775808"),
+        ("18446744073709551616", "9223372036854775808"),  # too long for numbers, so texts
+        ("0" * 5000 + "1", "2"),
+        ("9" * 5000, "a"),
+    ],
+)
+def test_natural_order(first, second):
+    assert is_before(first, second)
+    assert not is_before(second, first)
