@@ -10,6 +10,7 @@ import yaml
 
 from tests.unit.promql.asking import vector
 from tests.unit.telemetry.test_metrics import DECLARED
+from varve.api.app import STATIC
 from varve.collectors.pages import PageTarget
 from varve.ingest.position import Partition
 from varve.model.resources import conf_dir
@@ -81,6 +82,7 @@ class Deployment:
             "seconds": 0.6,
             "commit_s": 0.02,
             "series": 500,
+            "active_series": 400,
             "awaited": 0,
         }
         self.lag = 5
@@ -280,6 +282,17 @@ def test_an_expression_asks_for_metrics_that_there_are(rule):
     asked = set(re.findall(r"\b(?:varve|process)_\w+|\bup\b", rule["expr"]))
     assert asked
     assert asked <= known | {"up", "process_open_fds", "process_max_fds"}
+
+
+def test_the_page_asks_about_varve_itself_by_metrics_that_there_are():
+    text = (STATIC / "page.js").read_text()
+    asked = re.findall(r'expr: "([^"]*varve_[^"]*)"', text)
+
+    assert len(asked) >= 7
+    for expression in asked:
+        parse(expression)
+    names = {re.sub("_bucket$", "", n) for n in re.findall(r"varve_\w+", " ".join(asked))}
+    assert names <= {metric.name for metric in DECLARED}
 
 
 def test_docs_have_every_alert_with_its_expression_and_what_to_do():

@@ -19,6 +19,24 @@ const EXAMPLES = [
     range: "8d",
   },
 ];
+// The metrics of docs/operations.md.
+const ITSELF = [
+  { name: "Samples stored", expr: "sum by (query) (rate(varve_ingest_stored_samples_total[1m]))", range: "5m" },
+  { name: "Seconds behind", expr: "time() - varve_ingest_complete_timestamp_seconds", range: "5m" },
+  {
+    name: "Batch time, p90",
+    expr: "histogram_quantile(0.9, sum by (query, le) (rate(varve_ingest_batch_duration_seconds_bucket[5m])))",
+    range: "5m",
+  },
+  { name: "Waiting in Kafka", expr: "sum by (query) (varve_ingest_lag_messages)", range: "5m" },
+  {
+    name: "Refused, by reason",
+    expr: "sum by (reason) (increase(varve_ingest_rejected_samples_total[5m])) > 0",
+    range: "1h",
+  },
+  { name: "CPU, by component", expr: "rate(varve_component_cpu_seconds_total[1m])", range: "5m" },
+  { name: "Memory, by component", expr: "varve_component_resident_memory_bytes", range: "5m" },
+];
 const RETRY_MS = 1000;
 
 const $ = (id) => document.getElementById(id);
@@ -46,17 +64,8 @@ function start() {
     event.preventDefault();
     run();
   };
-  for (const example of EXAMPLES) {
-    const chip = document.createElement("button");
-    chip.type = "button";
-    chip.textContent = example.name;
-    chip.title = example.expr;
-    chip.onclick = () => {
-      editor.text = example.expr;
-      change({ expr: example.expr, range: example.range, end: "", step: "auto", tab: "graph" });
-    };
-    $("examples").append(chip);
-  }
+  fillExamples($("examples"), EXAMPLES);
+  fillExamples($("itself"), ITSELF);
   $("theme").onclick = switchTheme;
   window.onpopstate = () => {
     state = readState(location.search);
@@ -211,6 +220,20 @@ function switchTheme() {
   root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
   localStorage.setItem("varve-theme", root.dataset.theme);
   chart.redraw();
+}
+
+function fillExamples(place, examples) {
+  for (const example of examples) {
+    const chip = document.createElement("button");
+    chip.type = "button";
+    chip.textContent = example.name;
+    chip.title = example.expr;
+    chip.onclick = () => {
+      editor.text = example.expr;
+      change({ expr: example.expr, range: example.range, end: "", step: "auto", tab: "graph" });
+    };
+    place.append(chip);
+  }
 }
 
 function fillChoice(place, values, choose) {
