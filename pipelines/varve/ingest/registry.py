@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -98,10 +98,16 @@ class Registry:
 
     def knows_any(self, keys: Sequence[Key]) -> bool:
         """Whether one of the series has been registered by now."""
+        return len(self.unknown_among(set(keys))) < len(set(keys))
+
+    def unknown_among(self, keys: Collection[Key]) -> set[Key]:
+        """Those of the series that have not been registered by now."""
         if not keys:
-            return False
-        ids, checks = np.array(keys, np.int64).T
-        return bool((self.known.status(ids, checks.astype(np.int32)) == KNOWN).any())
+            return set()
+        each = list(keys)
+        ids, checks = np.array(each, np.int64).T
+        status = self.known.status(ids, checks.astype(np.int32)).tolist()
+        return {key for key, known in zip(each, status, strict=True) if known != KNOWN}
 
     def _look(self) -> None:
         """Learns what others have registered, and what has been counted."""

@@ -29,8 +29,12 @@ class Upkeep:
         self._store, self._clock = store, clock
         self._active_ms, self._quarantine_ms = active_ms, quarantine_ms
 
-    def run(self) -> Census:
-        """Expires quarantine, and says which series are active."""
+    def count(self) -> Census:
+        """Which series are active."""
+        return census(self._store, self._active_ms)
+
+    def expire(self) -> None:
+        """Removes what is to be kept no longer, unless a rival is at it."""
         try:
             expired = expire_quarantine(self._store, self._clock.now_ms() - self._quarantine_ms)
         except Conflict as err:
@@ -42,7 +46,6 @@ class Upkeep:
                     expired.total(),
                     ", ".join(f"{n} {reason}" for reason, n in expired.most_common()),
                 )
-        return census(self._store, self._active_ms)
 
 
 def expire_quarantine(store: Store, before_ms: int) -> Counter[str]:

@@ -117,6 +117,7 @@ def record_batch(metrics: IngestMetrics, accounting: Mapping[str, Any]) -> None:
     metrics.batch.labels(query).observe(accounting["seconds"])
     metrics.commit.labels(query).observe(accounting["commit_s"])
     metrics.series.labels(query).set(accounting["series"])
+    metrics.active.labels(query).set(accounting["active_series"])
     metrics.awaited.labels(query).set(accounting["awaited"])
 
 

@@ -42,7 +42,9 @@ from varve.storage.table import Table
 log = logging.getLogger(__name__)
 
 _COLUMNS = ("topic", "partition", "offset", "timestamp_ms", "value", "encoding")
-_MOST_AWAITED = 1_000_000
+# Kafka's default of 1 MiB a fetch is a round trip to the broker for every 40 messages of Arrow.
+_FETCH = {"kafka.max.partition.fetch.bytes": str(8 * 2**20)}
+_MOST_AWAITED = 100_000
 _ENCODING = "string(filter(headers, h -> lower(h.key) = 'content-encoding')[0].value) AS encoding"
 
 
@@ -240,7 +242,8 @@ class IngestQuery:
         accounting = self._committer.commit(ranges, outcomes)
         accounting["commit_s"] = round(time.monotonic() - ran, 4)
         self._replay_awaited(outcomes)
-        accounting["series"] = self._registry.series_of.total()
+        accounting["series"] = len(self._registry.known)
+        accounting["active_series"] = self._registry.series_of.total()
         accounting["awaited"] = len(self._awaited)
         accounting["seconds"] = round(time.monotonic() - begun, 3)
         # Of this thread: other queries of the process have theirs.
@@ -258,7 +261,7 @@ class IngestQuery:
         if not self._awaited or known.version == self._looked_at:
             return
         self._looked_at = known.version
-        if not self._registry.knows_any(sorted(self._awaited)):
+        if len(self._registry.unknown_among(self._awaited)) == len(self._awaited):
             return
         plan = task_plan(self._plan, self._registry, self._clock.now_ms(), self._limits.current())
         selection = Selection(frozenset({Reason.UNKNOWN_SERIES}))
@@ -266,7 +269,7 @@ class IngestQuery:
         log.info("replay of %s", Reason.UNKNOWN_SERIES.value, extra={"fields": counts})
         if self._plan.on_replay:
             self._plan.on_replay(counts)
-        self._awaited = {k for k in self._awaited if not self._registry.knows_any([k])}
+        self._awaited = self._registry.unknown_among(self._awaited)
 
     def _run(self, messages: DataFrame) -> list[Outcome]:
         """Runs the tasks and registers the series they found. Tasks with samples of a series that
@@ -321,9 +324,10 @@ class IngestQuery:
         plan = self._plan
         upkeep = Upkeep(plan.store, plan.active_ms, plan.quarantine_retention_ms, self._clock)
         try:
-            while not self._stopping.is_set():
-                self._registry.offer(upkeep.run())
-                self._stopping.wait(UPKEEP_S)
+            upkeep.expire()
+            while not self._stopping.wait(UPKEEP_S):
+                self._registry.offer(upkeep.count())
+                upkeep.expire()
         except BaseException as err:  # noqa: BLE001  # the main thread raises it
             self._failure = err
 

@@ -101,6 +101,12 @@ class IngestMetrics:
             *("query",),
             unit="series",
         )
+        self.active = gauge(
+            "varve_ingest_active_series",
+            "Series that count against limits, as the query last counted.",
+            *("query",),
+            unit="series",
+        )
         self.awaited = gauge(
             "varve_ingest_undefined_series",
             "Series with samples in quarantine that wait for their definition.",

@@ -25,7 +25,7 @@ def test_whole_files_of_expired_rejects_go_and_are_counted(driver, store, caplog
     clock = ManualClock(NOW_MS + HOUR_MS + 1)
 
     with caplog.at_level("INFO"):
-        Upkeep(store, HOUR_MS, HOUR_MS, clock).run()
+        Upkeep(store, HOUR_MS, HOUR_MS, clock).expire()
 
     assert driver.quarantined() == [(3, "malformed", 1)]
     assert "3 expired samples removed (2 malformed, 1 too_old)" in caplog.text

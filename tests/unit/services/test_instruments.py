@@ -61,6 +61,7 @@ def committed(store, *values):
         "commit_s": 0.02,
         "driver_cpu_s": 0.1,
         "series": 2,
+        "active_series": 1,
         "awaited": 1,
     }
 
@@ -100,6 +101,7 @@ def test_of_a_batch_in_is_stored_and_merged_and_rejected(settings):
     assert page["varve_ingest_batch_duration_seconds_count", query] == 1
     assert page["varve_ingest_commit_duration_seconds_sum", query] == 0.02
     assert page["varve_ingest_registered_series", query] == 2
+    assert page["varve_ingest_active_series", query] == 1
 
 
 def test_lag_is_by_partition_and_what_waits_is_no_older_than_completeness(settings):
