@@ -126,7 +126,7 @@ def join(expr, left, right):  # noqa: C901 - the rules in the order they apply
         elif expr.return_bool:
             found.append(Sample(labels, float(COMPARISONS[expr.op](a, b)), True))
         elif COMPARISONS[expr.op](a, b):
-            found.append(Sample(labels, a))
+            found.append(Sample(labels, a, m.drop))
     return unique(found)
 
 

@@ -85,6 +85,20 @@ def accumulate_sum(row_out: F64, total: F64, c: F64, count: I64) -> None:
 
 
 @inline
+def accumulate_average(row_out: F64, total: F64, c: F64, count: I64) -> bool:
+    """`accumulate` of AGG_AVG for a row with a value at every step, if no sum overflows.
+
+    Returns whether it was done: never once a group runs on an incremental mean.
+    """
+    simple = True
+    for s in range(len(row_out)):
+        simple &= (count[s] >= 0) & (abs(total[s] + row_out[s]) < math.inf)
+    if simple:
+        accumulate_sum(row_out, total, c, count)
+    return simple
+
+
+@inline
 def add_to_average(v: float, total: F64, c: F64, mean: F64, count: I64, s: int) -> None:
     """The running sum, or from where it would overflow the running mean (count < 0)."""
     n = count[s]
@@ -221,9 +235,12 @@ def aggregate_rows(
             row_present,
         )
         g = groups[i]
-        if op == AGG_SUM and is_complete(function, has_stale[i], state):
-            accumulate_sum(row_out, out[g], c[g], count[g])
-            continue
+        if op in (AGG_SUM, AGG_AVG) and is_complete(function, has_stale[i], state):
+            if op == AGG_SUM:
+                accumulate_sum(row_out, out[g], c[g], count[g])
+                continue
+            if accumulate_average(row_out, out[g], c[g], count[g]):
+                continue
         accumulate(
             op,
             row_out,

@@ -37,12 +37,14 @@ def same_times(ts: I64, begin: int, end: int, state: I64) -> bool:
     before = state[BEGIN]
     if before < 0 or end - begin != state[END] - before:
         return False
+    # Unsigned indices: with signed ones, which may count from the end, no vectors are made.
+    these, those = ts[begin:end], ts[before : state[END]]
     i, n = 0, end - begin
     while i < n:
         stop = min(n, i + _BLOCK)
         difference = np.int64(0)
-        for k in range(i, stop):
-            difference |= ts[begin + k] ^ ts[before + k]
+        for k in range(np.uint64(i), np.uint64(stop)):
+            difference |= these[k] ^ those[k]
         if difference != 0:
             return False
         i = stop

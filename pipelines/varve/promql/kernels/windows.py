@@ -36,6 +36,18 @@ _STALE = np.int64(0x7FF0000000000002)
 
 
 @inline
+def is_complete(
+    function: int,
+    has_stale: bool,  # noqa: FBT001 - numba passes arguments by position
+    state: I64,
+) -> bool:
+    """Whether a row of the frame has a value at every step, told without looking."""
+    if function in (LOOKBACK, TIMESTAMP):
+        return not has_stale and state[LEAST] > 0
+    return is_extrapolated(function) and state[LEAST] > 1
+
+
+@inline
 def lookback_row(
     function: int,
     ts: I64,
@@ -45,11 +57,21 @@ def lookback_row(
     low: I64,
     high: I64,
     has_stale: bool,  # noqa: FBT001 - numba passes arguments by position
+    complete: bool,  # noqa: FBT001
     out: F64,
     present: Bools,
 ) -> int:
-    """The last sample of each window, absent if it is a stale marker; returns how many."""
+    """The last sample of each window, absent if it is a stale marker; returns how many.
+
+    complete: every window is known to have one that is none.
+    """
     found = 0
+    if complete:
+        for step in range(len(out)):
+            last = begin + high[step] - 1
+            out[step] = ts[last] / 1000.0 if function == TIMESTAMP else values[last]
+            present[step] = True
+        return len(out)
     for step in range(len(out)):
         last = begin + high[step] - 1
         if high[step] == low[step] or (has_stale and bits[last] == _STALE):
@@ -166,7 +188,10 @@ def row(
     if has_stale and not is_lookback:
         state[BEGIN] = -1
     if is_lookback:
-        return lookback_row(function, ts, values, bits, begin, low, high, has_stale, out, present)
+        complete = is_complete(function, has_stale, state)
+        return lookback_row(
+            function, ts, values, bits, begin, low, high, has_stale, complete, out, present
+        )
     if is_extrapolated(function):
         rate_row(
             function,
@@ -178,6 +203,7 @@ def row(
             frame[0],
             frame[1],
             frame[2],
+            is_complete(function, has_stale, state),
             out,
             present,
         )
@@ -199,18 +225,6 @@ def row(
             present,
         )
     return state[TOUCHED]
-
-
-@inline
-def is_complete(
-    function: int,
-    has_stale: bool,  # noqa: FBT001 - numba passes arguments by position
-    state: I64,
-) -> bool:
-    """Whether the row just made has a value at every step, told without looking."""
-    if function in (LOOKBACK, TIMESTAMP):
-        return not has_stale and state[LEAST] > 0
-    return is_extrapolated(function) and state[LEAST] > 1
 
 
 @inline
