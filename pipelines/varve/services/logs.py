@@ -97,6 +97,19 @@ class _Json(logging.Formatter):
         return _without(self._secrets, json.dumps(line, default=str))
 
 
+def _readable(line: str) -> str:
+    """What a line of JSON says in a few words; any other as it is."""
+    try:
+        record = json.loads(line)
+        words = f"{record['level']} {record.get('message') or record['msg']}"
+        exception = record.get("exception")
+    except (ValueError, KeyError, TypeError):
+        return line
+    if isinstance(exception, dict):  # Spark's
+        return f"{words}: {exception.get('class')}: {exception.get('msg')}"
+    return f"{words}: {exception.splitlines()[-1]}" if exception else words
+
+
 def _spellings(secrets: Collection[str]) -> tuple[str, ...]:
     """As they are, and as they look within JSON."""
     return tuple(dict.fromkeys(s for secret in secrets for s in (secret, json.dumps(secret)[1:-1])))
@@ -153,10 +166,10 @@ class RotatingLog:
             self._last.append(line)
 
     def last_lines(self, count: int) -> list[str]:
-        """The last lines this object wrote, at most 60."""
+        """The last lines this object wrote, at most 60, for a person."""
         with self._lock:
             lines = [line.decode(errors="replace").rstrip() for line in self._last]
-        return [line for line in lines if line][-count:]
+        return [_readable(line) for line in lines if line][-count:]
 
     def last_error(self) -> str:
         """The last of those lines that names an error, else the last that is none of a stack."""

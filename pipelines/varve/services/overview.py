@@ -106,7 +106,8 @@ def _components(records: Mapping[str, Record], now_ms: int) -> tuple[ComponentVi
 
 
 def _note(record: Record) -> str:
-    said = record.detail.get("error") or record.detail.get("waiting") or record.detail.get("url")
+    told = (record.detail.get(key) for key in ("error", "waiting", "url", "metrics"))
+    said = next((text for text in told if text), None)
     if record.component == "collector":
         lost = record.detail.get("lost", 0)
         said = f"{record.detail.get('series', 0)} series" + (f", {lost:,} lost" if lost else "")

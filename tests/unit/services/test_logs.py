@@ -147,3 +147,27 @@ def test_the_level_is_a_setting(capsys, restored):
     logging.getLogger("varve.x").error("loud")
 
     assert [line.split()[-1] for line in capsys.readouterr().err.splitlines()] == ["loud"]
+
+
+def test_of_a_log_of_json_the_last_words_are_for_people(tmp_path, capsys, restored):
+    configure_logging(form="json")
+    try:
+        json.loads("")
+    except ValueError:
+        logging.getLogger("varve.x").exception("cannot go on")
+    logging.getLogger("varve.x").info("batch", extra={"fields": {"in": 1}})
+    spark = {"level": "ERROR", "msg": "lost", "exception": {"class": "E", "msg": "gone"}}
+    log = RotatingLog(tmp_path, "part", 10_000)
+    for line in (*capsys.readouterr().err.splitlines(), "plain", json.dumps(spark), "{half"):
+        log.write(f"{line}\n".encode())
+
+    broken = "json.decoder.JSONDecodeError: Expecting value: line 1 column 1 (char 0)"
+    assert log.last_lines(5) == [
+        f"ERROR cannot go on: {broken}",
+        "INFO batch",
+        "plain",
+        "ERROR lost: E: gone",
+        "{half",
+    ]
+    assert log.last_error() == "ERROR lost: E: gone"
+    log.close()
