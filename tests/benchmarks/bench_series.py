@@ -3,7 +3,7 @@
 For each number of series: a table of so many, then the time and memory of the first process that
 starts on the machine and of one that comes later, membership checks a second, and what a batch
 costs of which 1 % of all series are new. Times are CPU seconds of the process that does the work,
-memory its private part (USS) and its share of what it maps (PSS).
+memory what is its own (anonymous) and with its share of what it maps (PSS).
 """
 
 from __future__ import annotations
@@ -62,10 +62,9 @@ def measure(store: Store, count: int) -> None:
     runs = list(RunFolder(store).path.glob("*.run"))
     size = sum(run.stat().st_size for run in runs)
     say(f"  files of known series  {size / count:.2f} bytes a series in {len(runs)} files")
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        later = pool.map(start, [store] * 3, chunksize=1)
-    report("later start", later[0])
-    say(f"  three at once          {sum(r['pss'] for r in later) / MIB:.0f} MiB PSS together")
+    report("later start", apart(start, store))
+    together = at_once(store, 3)
+    say(f"  three at once          {together / MIB:.0f} MiB PSS together")
     report("registry", apart(start_registry, store))
     report(f"census of {HOURS} hours", apart(count_active, store))
     if count <= 2_000_000:
@@ -79,7 +78,7 @@ def measure(store: Store, count: int) -> None:
 
 
 def report(name: str, figures: dict[str, float]) -> None:
-    memory = f"{figures['pss'] / MIB:.0f} MiB PSS, {figures['uss'] / MIB:.0f} USS"
+    memory = f"{figures['pss'] / MIB:.0f} MiB PSS, {figures['own'] / MIB:.0f} its own"
     peak = f"peak RSS {figures['peak'] / MIB:.0f} MiB"
     say(f"  {name:22} {figures['wall']:.2f} s, {figures['cpu']:.2f} CPU s, {memory}, {peak}")
 
@@ -94,6 +93,23 @@ def start(store: Store) -> dict[str, float]:
         np.sum([run.ids.sum() + run.checks.sum() for run in known._runs])
 
     return timed(work)
+
+
+def at_once(store: Store, processes: int) -> float:
+    """PSS of processes that all have opened what is known and looked through it."""
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, context.Pool(processes) as pool:
+        gate = manager.Barrier(processes)
+        return sum(pool.starmap(start_beside, [(store, gate)] * processes, chunksize=1))
+
+
+def start_beside(store: Store, gate: Any) -> float:
+    known = KnownSeries(store)
+    np.sum([run.ids.sum() + run.checks.sum() for run in known._runs])
+    gate.wait()
+    pss = psutil.Process().memory_full_info().pss
+    gate.wait()
+    return float(pss)
 
 
 def start_registry(store: Store) -> dict[str, float]:
@@ -159,8 +175,10 @@ def timed(work: Callable[[], Any]) -> dict[str, float]:
     wall, cpu = time.monotonic() - wall, time.process_time() - cpu
     memory = psutil.Process().memory_full_info()
     status = Path("/proc/self/status").read_text()
-    peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
-    return {"wall": wall, "cpu": cpu, "pss": memory.pss, "uss": memory.uss, "peak": peak}
+    peak, own = (
+        int(status.split(f"{name}:")[1].split()[0]) * 1024 for name in ("VmHWM", "RssAnon")
+    )
+    return {"wall": wall, "cpu": cpu, "pss": memory.pss, "own": own, "peak": peak}
 
 
 def apart(work: Callable[..., Any], *arguments: Any) -> Any:

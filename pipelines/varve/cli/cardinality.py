@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 
 from varve.api.cardinality import Report, report
+from varve.cli.table import table
 from varve.ingest.limits import UNLIMITED, LimitsFile
 from varve.model.clock import SystemClock
 from varve.model.errors import BadRequest
@@ -64,7 +65,7 @@ def _lines(seen: Report, metric: str | None) -> Iterator[str]:
         yield f"active: seen or registered after {since}"
     yield f"new: {seen.new_1h:,} in the last hour, {seen.new_24h:,} in the last day"
     yield ""
-    yield from _table(
+    yield from table(
         ("metric", "active", "of the limit", "new in 1 h", "in 24 h"),
         (
             (
@@ -78,14 +79,14 @@ def _lines(seen: Report, metric: str | None) -> Iterator[str]:
         ),
     )
     yield ""
-    yield from _table(
+    yield from table(
         ("label", "values", "for example"),
         ((u.label, f"{u.values:,}", ", ".join(map(_short, u.examples))) for u in seen.labels),
     )
     yield ""
     if seen.refused:
         refused = ((reason, f"{count:,}") for reason, count in seen.refused.items())
-        yield from _table(("limit, last 24 h", "samples refused"), refused)
+        yield from table(("limit, last 24 h", "samples refused"), refused)
     else:
         yield "no limit refused anything in the last 24 h"
 
@@ -99,11 +100,3 @@ def _share(used: int, limit: int) -> str:
 def _short(text: str) -> str:
     shown = json.dumps(text, ensure_ascii=False)
     return shown if len(shown) <= 40 else f"{shown[:38]}…"
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    everything = [head, *rows]
-    widths = [max(len(row[i]) for row in everything) for i in range(len(head))]
-    for row in everything:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
+from varve.cli.table import table
 from varve.model.clock import SystemClock
 from varve.services.overview import Overview, overview
 from varve.settings import Settings
@@ -45,7 +46,7 @@ def _lines(seen: Overview, now_ms: int) -> Iterator[str]:
             for c in seen.components
         ]
         yield ""
-        yield from _table(("component", "state", "pid", "up for", "restarts", ""), rows)
+        yield from table(("component", "state", "pid", "up for", "restarts", ""), rows)
     yield ""
     if seen.lag is None:
         yield f"lag           unknown: {seen.lag_unknown}"
@@ -62,21 +63,13 @@ def _lines(seen: Overview, now_ms: int) -> Iterator[str]:
         yield f"closed {tier:<6} {_time(at_ms, now_ms)}"
     yield ""
     stored = [(name, f"{count:,}") for name, count in progress.rows.items()]
-    yield from _table(("table", "rows"), stored)
+    yield from table(("table", "rows"), stored)
     yield ""
     if not progress.rejected:
         yield "nothing was refused"
         return
     refused = [(reason, f"{count:,}") for reason, count in progress.rejected.items()]
-    yield from _table(("refused", "samples"), refused)
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    everything = [head, *rows]
-    widths = [max(len(row[i]) for row in everything) for i in range(len(head))]
-    for row in everything:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()
+    yield from table(("refused", "samples"), refused)
 
 
 def _time(ms: int | None, now_ms: int) -> str:

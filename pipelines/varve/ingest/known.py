@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from varve.ingest.runs import (
     CONTESTED,
@@ -85,8 +84,6 @@ class KnownSeries:
                         version,
                         self._fingerprint(version),
                     )
-                    # What reading took would stay with the process for good.
-                    pa.default_memory_pool().release_unused()
         self._runs, self._verified = runs, True
         self.version = max(end, self._table.version)
 
