@@ -31,34 +31,34 @@ Offsets = npt.NDArray[np.int64]
 
 def to_json(result: QueryResult) -> bytes:
     """The body of a successful answer to /api/v1/query or query_range."""
-    return envelope(data(result), result.warnings, result.infos)
+    return data(result, *_around(result.warnings, result.infos))
 
 
 def envelope(body: bytes, warnings: Sequence[str] = (), infos: Sequence[str] = ()) -> bytes:
     """`body`, which is JSON, as the data of a successful answer."""
-    tail = b"".join(
-        b',"%s":%s' % (name, json.dumps(notes).encode())
-        for name, notes in ((b"warnings", list(warnings)), (b"infos", list(infos)))
-        if notes
-    )
-    return b'{"status":"success","data":' + body + tail + b"}"
+    before, after = _around(warnings, infos)
+    return before + body + after
 
 
-def data(result: QueryResult) -> bytes:
-    """`{"resultType": .., "result": ..}`."""
+def data(result: QueryResult, before: bytes = b"", after: bytes = b"") -> bytes:
+    """`{"resultType": .., "result": ..}`, with something around it.
+
+    A large answer is copied once only, which joining it to the rest would do again.
+    """
     value = result.value
+    head = before + b'{"resultType":"%s","result":[' % result.kind.encode()
+    tail = b"]}" + after
     if isinstance(value, str):
         stamp = seconds(int(result.times[0]))
         text = json.dumps(value.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
-        return b'{"resultType":"string","result":[' + stamp + b"," + text.encode() + b"]}"
+        return head + stamp + b"," + text.encode() + tail
     if isinstance(value, float):
         stamp = seconds(int(result.times[0]))
         number = format_f(value).encode()  # not as points are: upstream never uses an exponent here
-        return b'{"resultType":"scalar","result":[' + stamp + b',"' + number + b'"]}'
-    head = b'{"resultType":"%s","result":[' % result.kind.encode()
+        return head + stamp + b',"' + number + b'"' + tail
     if isinstance(value, RangeVector):
-        return head + _range_vector(result, value) + b"]}"
-    return head + _matrix(result, value) + b"]}"
+        return _range_vector(result, value, head, tail)
+    return _matrix(result, value, head, tail)
 
 
 def label_sets(table: LabelTable) -> bytes:
@@ -80,6 +80,16 @@ def floats(values: npt.NDArray[np.float64]) -> list[bytes]:
     text = buffer.tobytes()
     begins = [0, *ends[:-1].tolist()]
     return [text[begin:end] for begin, end in zip(begins, ends.tolist(), strict=True)]
+
+
+def _around(warnings: Sequence[str], infos: Sequence[str]) -> tuple[bytes, bytes]:
+    """What stands before and after the data of a successful answer."""
+    notes = b"".join(
+        b',"%s":%s' % (name, json.dumps(notes).encode())
+        for name, notes in ((b"warnings", list(warnings)), (b"infos", list(infos)))
+        if notes
+    )
+    return b'{"status":"success","data":', notes + b"}"
 
 
 def _label_texts(table: LabelTable) -> list[bytes]:
@@ -111,17 +121,29 @@ def _label_buffer(table: LabelTable) -> tuple[Bytes, Offsets]:
     return table.derived("json", make)
 
 
-def _matrix(result: QueryResult, matrix: Matrix) -> bytes:
-    if matrix.histograms is not None:
-        return _mixed_matrix(result, matrix)
-    labels, offsets = _label_buffer(matrix.labels)
-    rows = matrix.present.shape[0]
-    points = int(np.count_nonzero(matrix.present))
-    size = points * POINT_BYTES + rows * SERIES_BYTES + len(labels)
+def _room(head: bytes, points: int, series: int, labels: int, tail: bytes) -> Bytes:
+    """For an answer, `head` written already. Pages that nothing is written to take no memory."""
+    size = len(head) + points * POINT_BYTES + series * SERIES_BYTES + labels + len(tail)
     buffer = np.empty(size, np.uint8)
+    buffer[: len(head)] = np.frombuffer(head, np.uint8)
+    return buffer
+
+
+def _ended(buffer: Bytes, end: int, tail: bytes) -> bytes:
+    """What was written up to `end`, and `tail`."""
+    buffer[end : end + len(tail)] = np.frombuffer(tail, np.uint8)
+    return buffer[: end + len(tail)].tobytes()
+
+
+def _matrix(result: QueryResult, matrix: Matrix, head: bytes, tail: bytes) -> bytes:
+    if matrix.histograms is not None:
+        return head + _mixed_matrix(result, matrix) + tail
+    labels, offsets = _label_buffer(matrix.labels)
+    points = int(np.count_nonzero(matrix.present))
+    buffer = _room(head, points, matrix.present.shape[0], len(labels), tail)
     end = write_matrix(
         buffer,
-        0,
+        len(head),
         labels,
         offsets,
         result.order,
@@ -130,20 +152,19 @@ def _matrix(result: QueryResult, matrix: Matrix) -> bytes:
         np.ascontiguousarray(matrix.present),
         result.kind == "vector",
     )
-    return buffer[:end].tobytes()
+    return _ended(buffer, end, tail)
 
 
-def _range_vector(result: QueryResult, vector: RangeVector) -> bytes:
+def _range_vector(result: QueryResult, vector: RangeVector, head: bytes, tail: bytes) -> bytes:
     samples = vector.samples
     if samples.histograms is not None:
-        return _mixed_range_vector(result, vector)
+        return head + _mixed_range_vector(result, vector) + tail
     labels, offsets = _label_buffer(vector.labels)
     points = int((samples.ends - samples.begins).sum())
-    size = points * POINT_BYTES + samples.series * SERIES_BYTES + len(labels)
-    buffer = np.empty(size, np.uint8)
+    buffer = _room(head, points, samples.series, len(labels), tail)
     end = write_samples(
         buffer,
-        0,
+        len(head),
         labels,
         offsets,
         result.order,
@@ -152,7 +173,7 @@ def _range_vector(result: QueryResult, vector: RangeVector) -> bytes:
         samples.ts,
         samples.values,
     )
-    return buffer[:end].tobytes()
+    return _ended(buffer, end, tail)
 
 
 def _mixed_matrix(result: QueryResult, matrix: Matrix) -> bytes:
