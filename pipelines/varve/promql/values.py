@@ -136,12 +136,15 @@ class Matrix:
         )
 
     def merged(self) -> Matrix:
-        """Rows with the same labels made one. QueryError if two have a sample at one step."""
+        """Rows with the same labels made one. QueryError if two have a sample at one step.
+
+        One that loses its name at the end of the query is not the same as one that keeps it.
+        """
         if self.labels.is_unique():
             return self
-        ids = self.labels.identities()
-        count = int(ids.max()) + 1
-        firsts = np.unique(ids, return_index=True)[1]
+        ids = self.labels.identities() * 2 + self.drop_name
+        firsts, ids = np.unique(ids, return_index=True, return_inverse=True)[1:]
+        count = len(firsts)
         seen = np.zeros((count, self.steps), dtype=np.int64)
         np.add.at(seen, ids, self.present)
         if (seen > 1).any():

@@ -126,8 +126,8 @@ class Naive:
         series = {}
         for inner in range(first, end + 1, step):
             for s in self.eval(expr.expr, inner, q):
-                series.setdefault(s.labels, ([], s.drop))[0].append((inner, s.value))
-        found = [(labels, points, drop) for labels, (points, drop) in series.items()]
+                series.setdefault((s.labels, s.drop), []).append((inner, s.value))
+        found = [(labels, points, drop) for (labels, drop), points in series.items()]
         return found, end - range_ms, end
 
     def call(self, expr, t, q):

@@ -186,3 +186,15 @@ def test_a_comparison_brings_no_dropped_name_back():
         assert set(vector(engine.instant(query, 10_000))) == {(("x", "1"),)}, query
     kept = vector(engine.instant("a == on(x) group_left abs(b)", 10_000))
     assert set(kept) == {(("__name__", "a"), ("x", "1"))}
+
+
+def test_a_series_that_lost_its_name_is_another_one():
+    engine = engine_of({(("__name__", "a"), ("x", "1")): [1.0, 2.0, None, 5.0]})
+
+    result = engine.range("abs(a) > 1 and a < 5 or on(x) a", 0, 30_000, 10_000)
+
+    found = {
+        labels: result.value.values[row, result.value.present[row]].tolist()
+        for row, labels in enumerate(result.value.labels.labels())
+    }
+    assert found == {(("x", "1"),): [2.0, 2.0], (("__name__", "a"), ("x", "1")): [1.0, 5.0]}
