@@ -7,7 +7,7 @@ CREATE TABLE quarantine (
   reason STRING NOT NULL COMMENT 'Why: a member of varve.ingest.reasons.',
   detail STRING NOT NULL COMMENT 'What exactly was wrong, for a person.',
   samples BIGINT NOT NULL COMMENT 'Samples refused by this row; 1 for a message that cannot be read at all. At least 1.',
-  value BINARY COMMENT 'What was refused, as a message that can be sent again: the whole message, the refused part of it, or the refused samples as Arrow IPC. NULL for a limit beyond its examples.',
+  value BINARY COMMENT 'What was refused, as a message that can be sent again: the whole message, the refused part of it, or the refused samples as Arrow IPC. NULL where a count is all that is kept: for a limit beyond its examples, and beyond ingest.reject_bytes, with the offsets in detail.',
   rejected_at BIGINT NOT NULL COMMENT 'When it was refused. Milliseconds since the Unix epoch, UTC.'
 ) USING DELTA
 COMMENT 'What ingest could not store, with the reason. Append only. One writer: jobs/ingest.py.'

@@ -86,9 +86,10 @@ class RunFolder:
         """scratch: folder for those of all tables; by default `_known` beside tables on local
         disk, else varve-<user> in the machine's temporary folder.
 
-        Raises NeedsOperator if it belongs to another user.
+        Raises NeedsOperator in `locked` if a folder apart from the tables belongs to another user.
         """
         self._base = _base(store, scratch)
+        self._apart = bool(scratch) or not store.is_local
         self.path = self._base / _name(store)
 
     @contextlib.contextmanager
@@ -189,14 +190,18 @@ class RunFolder:
                 yield int(parts[0]), int(parts[1]), entry
 
     def _prepare(self) -> None:
-        if self.path.is_dir():
-            return
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._base.stat().st_uid != os.getuid():
+        new = not self.path.is_dir()
+        if new:
+            self._base.mkdir(mode=0o700 if self._apart else 0o777, parents=True, exist_ok=True)
+            self.path.mkdir(exist_ok=True)
+        # Whoever may write here decides what is known. Beside the tables that is their owner.
+        if self._apart and {self._base.stat().st_uid, self.path.stat().st_uid} != {os.getuid()}:
             raise NeedsOperator(
                 f"{self._base} belongs to another user, who could change what is known: set"
                 " ingest.scratch to a folder of this user"
             )
+        if not new:
+            return
         for other in self._base.iterdir():
             if other != self.path and _idle_s(other) > _ABANDONED_S:
                 shutil.rmtree(other, ignore_errors=True)

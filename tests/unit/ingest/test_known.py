@@ -1,5 +1,7 @@
 import multiprocessing
+import os
 import shutil
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -174,11 +176,26 @@ def test_files_that_were_merged_away_serve_those_who_map_them(store):
     assert status(early, (1, 1), (11, 11)) == [KNOWN, KNOWN]
 
 
-def test_a_folder_of_another_user_is_refused(store, monkeypatch):
+def test_a_folder_of_another_user_is_refused(store, tmp_path, monkeypatch):
+    KnownSeries(store, str(tmp_path / "scratch"))
     monkeypatch.setattr("os.getuid", lambda: 12_345)
 
     with pytest.raises(NeedsOperator, match="ingest.scratch"):
-        KnownSeries(store)
+        KnownSeries(store, str(tmp_path / "scratch"))
+
+
+def test_folders_that_nothing_has_used_for_long_are_removed(store, tmp_path):
+    scratch = tmp_path / "scratch"
+    for name, days in (("abandoned", 31), ("in use", 29)):
+        (scratch / "known" / name).mkdir(parents=True)
+        used = time.time() - days * 86_400
+        os.utime(scratch / "known" / name, (used, used))
+
+    KnownSeries(store, str(scratch))
+
+    assert not (scratch / "known" / "abandoned").exists()
+    assert (scratch / "known" / "in use").exists()
+    assert not (tmp_path / "tables" / "_known").exists()
 
 
 def test_many_processes_build_and_follow_at_once(store):

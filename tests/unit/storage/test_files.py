@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from varve.model.schema import TABLES, table_schema
-from varve.storage.files import NewFile, check, write_file
+from varve.storage.files import NewFile, check, fingerprint, write_file
 from varve.storage.store import Store
 
 ROWS = {
@@ -101,3 +102,14 @@ def test_no_rows_or_other_columns_are_refused(store):
         write_file(store, "samples", samples().slice(0, 0))
     with pytest.raises(ValueError, match="are not those of samples"):
         write_file(store, "samples", samples().select(["ts", "series_id", "value"]))
+
+
+def test_a_file_may_be_committed_by_a_release_that_words_a_comment_otherwise():
+    schema = table_schema("series")
+    reworded = replace(
+        schema, columns=tuple(replace(c, comment="In other words.") for c in schema.columns)
+    )
+    wider = replace(schema, columns=(*schema.columns, replace(schema.columns[0], name="more")))
+
+    assert fingerprint(reworded) == fingerprint(schema)
+    assert fingerprint(wider) != fingerprint(schema)
