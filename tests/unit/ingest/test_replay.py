@@ -186,3 +186,17 @@ def test_what_is_refused_again_is_kept_whole_however_much_it_is(driver):
     assert driver.quarantined() == [(n, "too_old", 1) for n in range(1, 9)]
     driver.replay(Reason.TOO_OLD, oldest_ms=0)
     assert len(driver.stored()) == 9
+
+
+def test_what_is_only_counted_stays_a_number_when_its_definition_comes(driver, store):
+    driver.ingest(
+        *(as_arrow([(ATTIC, NOW_MS + n, 1.0)], defined=False) for n in range(5)), reject_bytes=1
+    )
+    assert awaited(store, "bulk") == {(ATTIC.series_id, ATTIC.check)}
+    Registry(store).register([(ATTIC, NOW_MS)])
+
+    driver.replay(Reason.UNKNOWN_SERIES)
+
+    assert driver.stored() == [NOW_MS]
+    assert driver.quarantined() == [(1, "unknown_series", 4)]
+    assert awaited(store, "bulk") == frozenset()
