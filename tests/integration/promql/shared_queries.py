@@ -1,8 +1,9 @@
 """Random data and queries on which Prometheus 2.42 and 3 agree, so that either may be the oracle.
 
 What has changed between them is kept away from: windows and lookbacks have lost their left ends
-(no sample lies on a full second, no evaluation on a full half one but at .5), what a counter near
-zero is extrapolated to, moments of infinities, atan2 keeping the name, predict_linear with @.
+(samples lie at .377 of a second, evaluations at .5), what a counter near
+zero is extrapolated to, moments of infinities, atan2 keeping the name, predict_linear with @; and
+timestamp() of a selector with both @ and an offset, which it forgets.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ _CALENDAR = [
     "hour",
     "minute",
 ]
-_OPERATORS = ["+", "-", "*", "/", "%", "^", "==", "!=", "<", ">", "<=", ">=", "== bool", "< bool"]
+_OPERATORS = ["+", "-", "*", "/", "^", "==", "!=", "<", ">", "<=", ">=", "== bool", "< bool"]
 _GROUPINGS = ["", " by (job)", " by (instance)", " without (instance)", " by (job, zone)"]
 _MATCHINGS = [
     "",
@@ -240,6 +241,7 @@ class Queries:
             f"round({self._vector(depth)}, {low})",
             f"{bound}({self._vector(depth)}, {self._scalar()})",
             f"-{self._vector(depth)}",
+            f"({self._selector('g', 'w')} % {low})",  # of anything else a last digit may be all
         )
 
     def _aggregation(self, depth: int) -> str:
@@ -274,7 +276,7 @@ class Queries:
             f"histogram_quantile({q}, b_bucket)",
             f"histogram_quantile({q}, sum by (le) (rate(b_bucket[5m])))",
             f"absent({self._selector()}{self._modifiers()})",
-            f"timestamp({self._selector()}{self._modifiers()})",
+            f"timestamp({self._selector()} offset {self._duration()})",
             f"timestamp({self._vector(depth)})",
             f"vector({self._scalar()})",
             f"{self._pick('sort', 'sort_desc')}({self._vector(depth)})",
