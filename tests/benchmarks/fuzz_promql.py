@@ -41,7 +41,7 @@ def main() -> int:
     kinds: Counter[str] = Counter()
     wrong: list[tuple[str, str]] = []
     slowest, peak, number = 0.0, 0, 0
-    with ProcessPoolExecutor(args.processes, initializer=make_ready) as pool:
+    with ProcessPoolExecutor(args.processes, initializer=warm_up) as pool:
         while (left := ends - time.monotonic()) > 0:
             rounds = [
                 pool.submit(run_round, f"{args.seed}/{number + i}", seeds, min(ROUND_S, left))
@@ -61,15 +61,11 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def make_ready() -> None:
-    warm_up()
-    faulthandler.dump_traceback_later(240, repeat=True)  # should a kernel never return
-
-
 def run_round(
     seed: str, seeds: list[str], seconds: float
 ) -> tuple[Counter[str], list[tuple[str, str]], float, int]:
     """Kinds of outcomes, texts that went wrong, CPU of the slowest one, peak memory in bytes."""
+    faulthandler.dump_traceback_later(seconds + 120, exit=True)  # should a kernel never return
     r = seeded(seed)
     fuzzer = Fuzzer(r, seeds)
     kinds: Counter[str] = Counter()
@@ -87,6 +83,7 @@ def run_round(
             if time.monotonic() > ends:
                 break
         kinds.update(judge.kinds)
+    faulthandler.cancel_dump_traceback_later()
     return kinds, wrong, slowest, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 

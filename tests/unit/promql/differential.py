@@ -5,15 +5,18 @@ run, `make diff-promql` as many as it is told to.
 """
 
 import math
+import traceback
 
 import numpy as np
 
-from tests.unit.promql.naive import STALE, Failure, Naive
+from tests.unit.promql.naive import STALE, Failure, Naive, Unsure
+from tests.unit.promql.naive_histograms import Histogram
 from tests.unit.promql.random_queries import SPAN_MS, Generator, random_data, seeded
 from varve.model.staleness import STALE_NAN
 from varve.promql.ast import Subquery
 from varve.promql.engine import Engine
 from varve.promql.errors import QueryError
+from varve.promql.histograms import CUSTOM_BUCKETS, FloatHistogram
 from varve.promql.memory import MemoryStorage
 from varve.promql.parser import parse
 from varve.promql.tree import walk
@@ -46,17 +49,39 @@ def differences(seed, count, used, options=None):
 def engine_over(data, options=None):
     return Engine(
         MemoryStorage.of(
-            {
-                labels: [(t, STALE_NAN if v is STALE else v, 0) for t, v in points]
-                for labels, points in data.items()
-            }
+            {labels: [(t, stored(v), 0) for t, v in points] for labels, points in data.items()}
         ),
         options,
     )
 
 
+def stored(value):
+    """As the storage holds what the oracle's data has."""
+    if value is STALE:
+        return STALE_NAN
+    if not isinstance(value, Histogram):
+        return value
+    return FloatHistogram(
+        CUSTOM_BUCKETS if value.bounds else value.schema,
+        value.count,
+        value.sum,
+        0.0 if value.bounds else value.zero,
+        value.zero_count,
+        dict(value.positive),
+        dict(value.negative),
+        value.bounds or (),
+    )
+
+
 def compare(naive, engine, query, start, end, step):
     """What is different between both answers, or None. step 0 is an instant query."""
+    try:
+        return _compare(naive, engine, query, start, end, step)
+    except Unsure:
+        return None
+
+
+def _compare(naive, engine, query, start, end, step):
     expr = parse(query)
     if step:
         expected = outcome(lambda: naive.range(expr, start, end, step))
@@ -70,6 +95,9 @@ def compare(naive, engine, query, start, end, step):
     if isinstance(expected, str) or isinstance(found, str):
         both = isinstance(expected, str) and isinstance(found, str)
         return None if both else f"{expected}; {found}"
+    for side in (expected, found):
+        if "crash" in side:
+            return side["crash"]
     return difference(expected, found)
 
 
@@ -78,6 +106,10 @@ def outcome(run):
         return run()
     except (Failure, QueryError) as error:
         return f"error: {error}"
+    except Unsure:
+        raise
+    except Exception:  # noqa: BLE001 - of either side: neither may raise anything else
+        return {"crash": traceback.format_exc(limit=-3)}
 
 
 def at_once(value, t):
@@ -96,11 +128,16 @@ def by_series(result):
     labels = matrix.labels.labels()
     return {
         labels[row]: {
-            times[s]: float(matrix.values[row, s])
-            for s in np.flatnonzero(matrix.present[row]).tolist()
+            times[s]: sample(matrix, row, s) for s in np.flatnonzero(matrix.present[row]).tolist()
         }
         for row in result.order.tolist()
     }
+
+
+def sample(matrix, row, step):
+    if matrix.histograms is not None and matrix.histograms[row, step] is not None:
+        return matrix.histograms[row, step]
+    return float(matrix.values[row, step])
 
 
 def difference(expected, found):
@@ -117,8 +154,31 @@ def difference(expected, found):
 
 
 def close(a, b):
+    if isinstance(a, Histogram) or isinstance(b, FloatHistogram):
+        return alike(a, b)
     if math.isnan(a) or math.isnan(b):
         return math.isnan(a) and math.isnan(b)
     if math.isinf(a) or math.isinf(b):
         return a == b
     return abs(a - b) <= 1e-9 * max(1e-6, abs(a), abs(b))
+
+
+def alike(a, b):
+    """Whether the oracle's histogram and the engine's are the same."""
+    if not (isinstance(a, Histogram) and isinstance(b, FloatHistogram)):
+        return False
+    sides = ((dict(a.positive), b.positive), (dict(a.negative), b.negative))
+    return (
+        b.is_custom == (a.bounds is not None)
+        and (a.bounds or ()) == b.custom_values
+        and (b.is_custom or a.schema == b.schema)
+        and all(
+            close(x, y)
+            for x, y in ((a.count, b.count), (a.sum, b.sum), (a.zero_count, b.zero_count))
+        )
+        and all(
+            close(mine.get(i, 0.0), theirs.get(i, 0.0))
+            for mine, theirs in sides
+            for i in mine.keys() | theirs.keys()
+        )
+    )

@@ -14,15 +14,15 @@ import traceback
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.unit.promql.naive import STALE
+from tests.unit.promql.differential import stored
 from tests.unit.promql.random_queries import Generator, random_data
-from varve.model.staleness import STALE_NAN
 from varve.promql import encode
 from varve.promql.cursor import ParseError
 from varve.promql.engine import Engine, Options
 from varve.promql.errors import QueryError
 from varve.promql.explain import explain
 from varve.promql.histograms import FloatHistogram
+from varve.promql.kernels import warm_up
 from varve.promql.limits import Limits
 from varve.promql.memory import MemoryStorage
 from varve.promql.parser import parse
@@ -86,8 +86,7 @@ def corpus(shared):
 def storage(r):
     """Floats of every kind, classic and native histograms: a few thousand samples."""
     data = {
-        labels: [(t, STALE_NAN if v is STALE else v, 0) for t, v in points]
-        for labels, points in random_data(r).items()
+        labels: [(t, stored(v), 0) for t, v in points] for labels, points in random_data(r).items()
     }
     for i in range(4):
         data[("__name__", "h"), ("instance", str(i)), ("job", "x")] = [
@@ -277,6 +276,7 @@ class Judge:
     """Asks an engine, and tells what is wrong about what it did."""
 
     def __init__(self, r, limits=LIMITS):
+        warm_up()  # or compiling would count as a query's time
         self.r = r
         self.engine = Engine(storage(r), Options(limits=limits))
         self.kinds = {"answered": 0, "refused by the parser": 0, "refused by the engine": 0}

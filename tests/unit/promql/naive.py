@@ -1,4 +1,4 @@
-"""An obviously right evaluator: plain Python, one step at a time, floats only.
+"""An obviously right evaluator: plain Python, one step at a time.
 
 It is the oracle of test_differential.py. It shares the parser with the engine and nothing else
 but the hash that limit_ratio chooses by.
@@ -20,6 +20,10 @@ STALE = object()
 
 class Failure(Exception):
     """The query fails."""
+
+
+class Unsure(Exception):
+    """The oracle does not know."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,9 @@ class Naive:
             return value
         if isinstance(value, float):
             return -value
-        return [replace(s, value=-s.value, drop=True) for s in value]
+        from tests.unit.promql.naive_histograms import negated
+
+        return [replace(s, value=negated(s.value), drop=True) for s in value]
 
     def time_of(self, at, offset, t, q):
         if at is not None:
@@ -131,7 +137,7 @@ class Naive:
         return found, end - range_ms, end
 
     def call(self, expr, t, q):
-        from tests.unit.promql.naive_functions import FUNCTIONS, RANGE_FUNCTIONS
+        from tests.unit.promql.naive_functions import FUNCTIONS, over_window
 
         source = next(
             (a for a in map(bare, expr.args) if isinstance(a, ast.MatrixSelector | ast.Subquery)),
@@ -150,7 +156,7 @@ class Naive:
         found = []
         for labels, points, drop in series:
             if points:
-                value = RANGE_FUNCTIONS[expr.func](points, start, end, t, *scalars)
+                value = over_window(expr.func, points, start, end, t, scalars)
                 if value is not None:
                     found.append(Sample(labels, value, drop or not keeps))
         return found

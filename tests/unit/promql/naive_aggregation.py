@@ -2,7 +2,8 @@
 
 import math
 
-from tests.unit.promql.naive import Failure, Sample, kahan, labelled, quantile, share_of
+from tests.unit.promql import naive_histograms as histograms
+from tests.unit.promql.naive import Failure, Sample, Unsure, kahan, labelled, quantile, share_of
 from tests.unit.promql.naive_functions import average, root
 from varve.promql.literals import format_number
 
@@ -20,6 +21,14 @@ def aggregate(expr, vector, parameter):
     found = []
     for labels, samples in groups.items():
         values = [s.value for s in samples]
+        if expr.op not in ("count", "group") and any(map(histograms.is_histogram, values)):
+            value = of_histograms(expr.op, values)
+            if value is not None:
+                found.append(Sample(labels, value, any(s.drop for s in samples)))
+                continue
+            values = [v for v in values if not histograms.is_histogram(v)]
+            if expr.op in ("sum", "avg") or not values:
+                continue
         if expr.op == "quantile":
             value = quantile(parameter, values)
         else:
@@ -72,6 +81,13 @@ OPERATIONS = {
 }
 
 
+def of_histograms(op, values):
+    """sum or avg of nothing but histograms, else None."""
+    if op not in ("sum", "avg") or not all(map(histograms.is_histogram, values)):
+        return None
+    return histograms.total(values) if op == "sum" else histograms.average(values)
+
+
 def choose(op, groups, parameter):
     if math.isnan(parameter) or abs(parameter) >= 2**63:
         raise Failure("not an integer")
@@ -82,9 +98,10 @@ def choose(op, groups, parameter):
     for samples in groups.values():
         ordered = samples
         if op != "limitk":
+            numbers = [s for s in samples if not histograms.is_histogram(s.value)]
             sign = -1 if op == "topk" else 1
             ordered = sorted(
-                samples,
+                numbers,
                 key=lambda s: (math.isnan(s.value), 0 if math.isnan(s.value) else sign * s.value),
             )
         found += ordered[:k]
@@ -108,6 +125,8 @@ def ratio(groups, parameter):
 def count_values(expr, vector, label):
     names = expr.grouping if expr.without else {*expr.grouping, label}
     counts = {}
+    if any(histograms.is_histogram(s.value) for s in vector):
+        raise Unsure
     for s in vector:
         labels = labelled({**dict(s.labels), label: format_number(s.value)})
         key = group_labels(expr, labels, names)

@@ -4,7 +4,8 @@ import math
 import operator
 from dataclasses import replace
 
-from tests.unit.promql.naive import METADATA, Failure, Sample, divide, labelled, unique
+from tests.unit.promql import naive_histograms as histograms
+from tests.unit.promql.naive import METADATA, Failure, Sample, Unsure, divide, labelled, unique
 
 
 def power(a, b):
@@ -57,16 +58,28 @@ def binary(expr, left, right):
     return join(expr, left, right)
 
 
+def pair(op, a, b):
+    """The value, and whether a comparison of the two holds; None if they have no result."""
+    if histograms.is_histogram(a) or histograms.is_histogram(b):
+        return histograms.binary(op, a, b)
+    if op in ARITHMETIC:
+        return ARITHMETIC[op](a, b), True
+    return a, COMPARISONS[op](a, b)
+
+
 def with_scalar(expr, left, right):
     vector = right if isinstance(left, float) else left
     found = []
     for s in vector:
         a, b = (left, s.value) if isinstance(left, float) else (s.value, right)
+        result = pair(expr.op, a, b)
+        if result is None:
+            continue
         if expr.op in ARITHMETIC:
-            found.append(Sample(s.labels, ARITHMETIC[expr.op](a, b), True))
+            found.append(Sample(s.labels, result[0], True))
         elif expr.return_bool:
-            found.append(Sample(s.labels, float(COMPARISONS[expr.op](a, b)), True))
-        elif COMPARISONS[expr.op](a, b):
+            found.append(Sample(s.labels, float(result[1]), True))
+        elif result[1]:
             found.append(replace(s, ts=None))
     return found
 
@@ -115,18 +128,23 @@ def join(expr, left, right):  # noqa: C901 - the rules in the order they apply
         pairs += [(k, Sample(k, fill_many), s) for k, s in partners.items() if k not in met]
     found, seen = [], set()
     for key, m, o in pairs:
+        a, b = (o.value, m.value) if swapped else (m.value, o.value)
+        result = pair(expr.op, a, b)
+        if result is None:
+            if fill_many is not None or fill_one is not None:
+                raise Unsure  # whether what has no result is missing
+            continue
         labels = result_labels(expr, m.labels, o.labels)
         mark = key if matching.cardinality == "one-to-one" else (key, labels)
         if mark in seen:
             raise Failure("multiple matches for labels")
         seen.add(mark)
-        a, b = (o.value, m.value) if swapped else (m.value, o.value)
         if expr.op in ARITHMETIC:
-            found.append(Sample(labels, ARITHMETIC[expr.op](a, b)))
+            found.append(Sample(labels, result[0]))
         elif expr.return_bool:
-            found.append(Sample(labels, float(COMPARISONS[expr.op](a, b)), True))
-        elif COMPARISONS[expr.op](a, b):
-            found.append(Sample(labels, a, m.drop))
+            found.append(Sample(labels, float(result[1]), True))
+        elif result[1]:
+            found.append(Sample(labels, result[0], m.drop))
     return unique(found)
 
 

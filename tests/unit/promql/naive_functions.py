@@ -5,9 +5,11 @@ import math
 import re
 from itertools import pairwise
 
+from tests.unit.promql import naive_histograms as histograms
 from tests.unit.promql.naive import (
     Failure,
     Sample,
+    Unsure,
     absent_labels,
     bare,
     divide,
@@ -16,6 +18,8 @@ from tests.unit.promql.naive import (
     quantile,
 )
 from varve.promql import ast
+from varve.promql.go_text import format_open_metrics
+from varve.promql.tree import walk
 
 
 def total(values):
@@ -184,6 +188,24 @@ RANGE_FUNCTIONS = {
 }
 
 
+def over_window(name, points, start, end, t, scalars):
+    """The value of a range function, None if it has none."""
+    kinds = {histograms.is_histogram(v) for _, v in points}
+    if kinds == {True, False}:
+        raise Unsure
+    if kinds == {True}:
+        function = histograms.RANGE_FUNCTIONS.get(name)
+        if name.startswith("ts_of_") and name.endswith(("first_over_time", "last_over_time")):
+            function = lambda p, s, e: RANGE_FUNCTIONS[name](p, s, e, t)  # noqa: E731
+        return None if function is None else function(points, start, end)
+    return RANGE_FUNCTIONS[name](points, start, end, t, *scalars)
+
+
+def floats(vector):
+    """Functions of numbers leave histograms out."""
+    return [s for s in vector if not histograms.is_histogram(s.value)]
+
+
 def guarded(function):
     """NaN outside the domain, infinity on overflow."""
 
@@ -240,14 +262,14 @@ ELEMENTWISE = {
 
 def each(function):
     def call(ev, expr, t, q):
-        vector = ev.eval(expr.args[0], t, q)
+        vector = floats(ev.eval(expr.args[0], t, q))
         return [Sample(s.labels, function(s.value), True) for s in vector]
 
     return call
 
 
 def clamp(ev, expr, t, q):
-    vector = ev.eval(expr.args[0], t, q)
+    vector = floats(ev.eval(expr.args[0], t, q))
     bounds = [ev.eval(a, t, q) for a in expr.args[1:]]
     low, high = {
         "clamp": lambda: bounds,
@@ -281,14 +303,25 @@ def rounded(ev, expr, t, q):
             return divide(scaled, inverse)
         return divide(float(math.floor(scaled)), inverse)
 
-    return [Sample(s.labels, one(s.value), True) for s in ev.eval(expr.args[0], t, q)]
+    return [Sample(s.labels, one(s.value), True) for s in floats(ev.eval(expr.args[0], t, q))]
+
+
+def native(function):
+    def call(ev, expr, t, q):
+        vector = ev.eval(expr.args[0], t, q)
+        added = any(isinstance(e, ast.Binary) and e.op in ("+", "-") for e in walk(expr))
+        if added and any(histograms.is_histogram(s.value) for s in vector):
+            raise Unsure  # with what is known of counter resets a sum may have no result
+        return histograms.each(vector, function)
+
+    return call
 
 
 def calendar(function):
     def call(ev, expr, t, q):
         if not expr.args:
             return [Sample((), float(function(moment(int(t / 1000)))))]
-        vector = ev.eval(expr.args[0], t, q)
+        vector = floats(ev.eval(expr.args[0], t, q))
         return [Sample(s.labels, float(function(moment(int(s.value)))), True) for s in vector]
 
     return call
@@ -304,7 +337,7 @@ def days_in_month(d):
 
 
 def scalar(ev, expr, t, q):
-    vector = ev.eval(expr.args[0], t, q)
+    vector = floats(ev.eval(expr.args[0], t, q))
     return vector[0].value if len(vector) == 1 else math.nan
 
 
@@ -354,12 +387,36 @@ def merged(samples):
 
 def histogram_quantile(ev, expr, t, q):
     wanted = ev.eval(expr.args[0], t, q)
-    return _of_buckets(ev.eval(expr.args[1], t, q), lambda b: bucket_quantile(wanted, b))
+    vector = ev.eval(expr.args[1], t, q)
+    native = histograms.each(vector, lambda h: histograms.quantile(wanted, h))
+    return merged(native + _of_buckets(floats(vector), lambda b: bucket_quantile(wanted, b)))
 
 
 def histogram_fraction(ev, expr, t, q):
     low, high = (ev.eval(a, t, q) for a in expr.args[:2])
-    return _of_buckets(ev.eval(expr.args[2], t, q), lambda b: bucket_fraction(low, high, b))
+    vector = ev.eval(expr.args[2], t, q)
+    native = histograms.each(vector, lambda h: histograms.fraction(low, high, h))
+    return merged(native + _of_buckets(floats(vector), lambda b: bucket_fraction(low, high, b)))
+
+
+def histogram_quantiles(ev, expr, t, q):
+    label = bare(expr.args[1]).value
+    found = []
+    for arg in expr.args[2:]:
+        wanted = ev.eval(arg, t, q)
+        call = ast.Call("histogram_quantile", (arg, expr.args[0]))
+        found += [
+            Sample(labelled({**dict(s.labels), label: format_open_metrics(wanted)}), s.value, True)
+            for s in histogram_quantile(ev, call, t, q)
+        ]
+    return merged(found)
+
+
+def start_timestamp(ev, expr, t, q):
+    """The data has none, which is 0; and an expression has no sample of its own."""
+    if not isinstance(bare(expr.args[0]), ast.VectorSelector):
+        return []
+    return [Sample(s.labels, 0.0, True) for s in ev.eval(expr.args[0], t, q)]
 
 
 def _of_buckets(vector, function):
@@ -453,12 +510,15 @@ FUNCTIONS = {
     "timestamp": timestamp,
     "label_replace": label_replace,
     "label_join": label_join,
-    "sort": lambda ev, e, t, q: ev.eval(e.args[0], t, q),
-    "sort_desc": lambda ev, e, t, q: ev.eval(e.args[0], t, q),
+    "sort": lambda ev, e, t, q: floats(ev.eval(e.args[0], t, q)),
+    "sort_desc": lambda ev, e, t, q: floats(ev.eval(e.args[0], t, q)),
+    **{name: native(function) for name, function in histograms.FLOATS.items()},
     "sort_by_label": lambda ev, e, t, q: ev.eval(e.args[0], t, q),
     "sort_by_label_desc": lambda ev, e, t, q: ev.eval(e.args[0], t, q),
     "histogram_quantile": histogram_quantile,
+    "histogram_quantiles": histogram_quantiles,
     "histogram_fraction": histogram_fraction,
+    "start_timestamp": start_timestamp,
     "max_of": lambda ev, e, t, q: both(ev, e, t, q, greater),
     "min_of": lambda ev, e, t, q: both(ev, e, t, q, lesser),
     "start": lambda ev, e, t, q: q.start / 1000,

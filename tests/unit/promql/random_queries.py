@@ -4,6 +4,8 @@ import math
 import random
 
 from tests.unit.promql.naive import STALE, labelled
+from tests.unit.promql.naive_histograms import FLOATS as OF_HISTOGRAMS
+from tests.unit.promql.naive_histograms import Histogram
 
 RANGE_FUNCTIONS = [
     "rate",
@@ -107,7 +109,10 @@ OTHERS = [
     "sort_by_label",
     "sort_by_label_desc",
     "histogram_quantile",
+    "histogram_quantiles",
     "histogram_fraction",
+    "start_timestamp",
+    *OF_HISTOGRAMS,
     "max_of",
     "min_of",
     "start",
@@ -117,6 +122,7 @@ OTHERS = [
 ]
 PARAMETRIC = ["topk", "bottomk", "limitk", "limit_ratio", "quantile", "count_values"]
 
+BUCKETS = ("h_bucket", "rate(h_bucket[5m])", "sum by (le, job) (h_bucket)")
 SPAN_MS = 1_200_000
 SPECIAL = (math.nan, math.inf, -math.inf, 0.0, -1.0, 1e300, -1e300)
 
@@ -124,7 +130,7 @@ SPECIAL = (math.nan, math.inf, -math.inf, 0.0, -1.0, 1e300, -1e300)
 def random_data(r):
     """Counters with resets, gauges, buckets; gaps, stale markers, jitter, special values."""
     data = {}
-    for name in ("a_total", "b", "c", "h_bucket"):
+    for name in ("a_total", "b", "c", "h_bucket", "n"):
         for job in ("x", "y"):
             for instance in ("0", "1", "2"):
                 if r.random() < 0.25:
@@ -132,6 +138,8 @@ def random_data(r):
                 labels = {"__name__": name, "job": job, "instance": instance}
                 if name == "h_bucket":
                     _buckets(r, data, labels)
+                elif name == "n":
+                    data[labelled(labels)] = _histograms(r)
                 else:
                     data[labelled(labels)] = _points(r, counter=name == "a_total")
     return {labels: points for labels, points in data.items() if points}
@@ -160,6 +168,32 @@ def _points(r, counter):
             points.append((t, r.choice(SPECIAL)))
         else:
             points.append((t, r.choice((float(r.randrange(-3, 4)), r.uniform(-50, 50)))))
+    return points
+
+
+def _histograms(r):
+    """A counter of native histograms, exponential or with custom buckets, with resets."""
+    points, counts, zero, total = [], {}, 0.0, 0.0
+    schema = r.choice((0, 1, 2))
+    bounds = r.choice(((0.5, 1.0, 4.0), (1.0, 4.0, 8.0))) if r.random() < 0.3 else None
+    sides = (1,) if bounds or r.random() < 0.6 else (1, -1)
+    for t in _times(r):
+        if r.random() < 0.04:
+            points.append((t, STALE))
+            continue
+        if r.random() < 0.06:
+            counts, zero, total = {}, 0.0, 0.0
+            schema = r.choice((0, 1, 2))
+        for _ in range(r.randrange(4)):
+            key = r.choice(sides), r.randrange(0, 4 if bounds else 7)
+            counts[key] = counts.get(key, 0.0) + r.choice((1.0, 2.0, 5.0))
+            total += key[0] * key[1]
+        zero += 0.0 if bounds else r.choice((0.0, 0.0, 1.0))
+        positive, negative = (
+            tuple(sorted((i, n) for (s, i), n in counts.items() if s == side)) for side in (1, -1)
+        )
+        count = zero + sum(counts.values())
+        points.append((t, Histogram(schema, total, 0.001, zero, positive, negative, bounds, count)))
     return points
 
 
@@ -199,7 +233,7 @@ class Generator:
 
     def selector(self):
         r = self.r
-        name = r.choice(("a_total", "b", "c", "c", "h_bucket", "nothing"))
+        name = r.choice(("a_total", "b", "c", "c", "h_bucket", "n", "nothing"))
         matchers = []
         if r.random() < 0.4:
             matchers.append(
@@ -217,7 +251,7 @@ class Generator:
             )
         inside = "{" + ",".join(matchers) + "}" if matchers else ""
         if r.random() < 0.05:
-            return '{__name__=~"b|c"}'
+            return r.choice(('{__name__=~"b|c"}', '{__name__=~"b|n"}'))
         return name + inside
 
     def modifiers(self):
@@ -284,6 +318,22 @@ class Generator:
         if name == "double_exponential_smoothing":
             return f"{name}({source}, {self.r.choice(('0.3', '0.9'))}, 0.5)"
         return f"{name}({source})"
+
+    def histogram(self, depth):
+        """A vector of native histograms."""
+        r = self.r
+        if depth <= 0 or r.random() < 0.3:
+            return f"n{self.modifiers()}"
+        kind = r.random()
+        if kind < 0.4:
+            name = r.choice(("rate", "increase", "delta", "irate", "idelta", "sum_over_time"))
+            return f"{r.choice((name, 'avg_over_time'))}(n[{self.duration()}]{self.modifiers()})"
+        if kind < 0.6:
+            return f"{r.choice(('sum', 'avg'))}{self.grouping()}({self.histogram(depth - 1)})"
+        if kind < 0.8:
+            return f"({self.histogram(depth - 1)} {r.choice('*/')} {r.choice(('2', '0.5', '3'))})"
+        op = r.choice(("+", "-", "==", "!="))
+        return f"({self.histogram(depth - 1)} {op} {self.histogram(depth - 1)})"
 
     def grouping(self):
         return self.r.choice(
@@ -381,11 +431,19 @@ class Generator:
             "sort_by_label_desc": lambda: f'sort_by_label_desc({inner}, "job")',
             "histogram_quantile": lambda: (
                 f"histogram_quantile({r.choice(('0.5', '0.99', '0', '1'))},"
-                f" {r.choice(('h_bucket', 'rate(h_bucket[5m])', 'sum by (le, job) (h_bucket)'))})"
+                f" {r.choice((*BUCKETS, self.histogram(depth)))})"
+            ),
+            **{
+                name: lambda name=name: f"{name}({r.choice((inner, self.histogram(depth)))})"
+                for name in OF_HISTOGRAMS
+            },
+            "histogram_quantiles": lambda: (
+                f"histogram_quantiles({r.choice((*BUCKETS, self.histogram(depth)))}, 'q',"
+                f" {r.choice(('0.5, 0.9', '1', '0, 0.25, 2'))})"
             ),
             "histogram_fraction": lambda: (
                 f"histogram_fraction({r.choice(('0', '0.05', '-Inf'))},"
-                f" {r.choice(('0.7', '3', 'Inf'))}, h_bucket)"
+                f" {r.choice(('0.7', '3', 'Inf'))}, {r.choice(('h_bucket', 'n'))})"
             ),
         }.get(name, lambda: f"{name}({inner})")()
 
