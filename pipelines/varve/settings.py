@@ -272,6 +272,9 @@ class Query(Section):
     """Samples one query may hold. 50 M as in Prometheus."""
     timeout_s: float = Field(120, gt=0)
     """Seconds one query may take. 120 as in Prometheus."""
+    cores: int = Field(0, ge=0)
+    """Cores that queries use at once; a query on idle ones evaluates independent parts side by
+    side. 0: all of the machine. 1 where other processes keep it busy: then threads only wait."""
     cache_mb: int = Field(512, ge=16)
     """MiB of decoded files kept in memory. 512: a small part of a laptop's memory."""
 

@@ -140,7 +140,7 @@ def run(settings: Settings) -> int:
         limits = Limits(
             max_samples=query.max_samples, max_steps=query.max_points, timeout_s=query.timeout_s
         )
-        workers = Workers(len(os.sched_getaffinity(0)))
+        workers = Workers(query.cores or len(os.sched_getaffinity(0)))
         options = Options(limits, query.lookback_s * 1000, workers)
         service = Service(options, SystemClock(), follower.view, follower.state, metrics)
         follower.start()
