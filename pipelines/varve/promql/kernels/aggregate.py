@@ -18,15 +18,12 @@ from varve.promql.kernels.codes import (
     AGG_STDDEV,
     AGG_STDVAR,
     AGG_SUM,
-    MAD,
-    QUANTILE,
 )
-from varve.promql.kernels.frames import is_extrapolated, new_state
 from varve.promql.kernels.locate import kahan_sum
 from varve.promql.kernels.over_time import quantile_of
 from varve.promql.kernels.registry import inline, kernel
 from varve.promql.kernels.types import F64, I64, Bools
-from varve.promql.kernels.windows import is_complete, row, scratch_length
+from varve.promql.kernels.windows import Asked, Columns, is_complete, new_work, row
 
 
 @inline
@@ -194,14 +191,9 @@ def aggregate_rows(
     Returns the samples touched.
     """
     steps = len(times)
-    bits = values.view(np.int64)
-    longest = scratch_length(begins, ends)
-    scratch = np.empty(longest if function in (QUANTILE, MAD) else 1, np.float64)
-    stale_length = longest if has_stale.any() else 1
-    scratch_ts = np.empty(stale_length, np.int64)
-    scratch_values = np.empty(stale_length, np.float64)
-    state, low, high = new_state(), np.empty(steps, np.int64), np.empty(steps, np.int64)
-    frame = np.empty((3, steps if is_extrapolated(function) else 1))
+    asked = Asked(function, times, eval_times, range_ms, first_parameter, second_parameter)
+    columns = Columns(ts, values, values.view(np.int64), begins, ends, has_stale)
+    work = new_work(asked, columns)
     row_out = np.empty(steps)
     row_present = np.empty(steps, np.bool_)
     has_c = op in (AGG_SUM, AGG_AVG)
@@ -211,31 +203,9 @@ def aggregate_rows(
     count = np.zeros(out.shape, np.int64)
     touched = 0
     for i in range(len(begins)):
-        touched += row(
-            function,
-            ts,
-            values,
-            bits,
-            begins[i],
-            ends[i],
-            has_stale[i],
-            times,
-            eval_times,
-            range_ms,
-            first_parameter,
-            second_parameter,
-            scratch,
-            scratch_ts,
-            scratch_values,
-            state,
-            low,
-            high,
-            frame,
-            row_out,
-            row_present,
-        )
+        touched += row(asked, columns, i, work, row_out, row_present)
         g = groups[i]
-        if op in (AGG_SUM, AGG_AVG) and is_complete(function, has_stale[i], state):
+        if op in (AGG_SUM, AGG_AVG) and is_complete(function, has_stale[i], work.state):
             if op == AGG_SUM:
                 accumulate_sum(row_out, out[g], c[g], count[g])
                 continue

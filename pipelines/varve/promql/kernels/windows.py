@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from varve.promql.kernels.codes import (
@@ -33,6 +35,69 @@ from varve.promql.kernels.regression import linear_regression, smoothed_value
 from varve.promql.kernels.types import F64, I64, Bools
 
 _STALE = np.int64(0x7FF0000000000002)
+
+
+class Asked(NamedTuple):
+    """A function over windows.
+
+    times: where each step's window ends, offsets taken off; ascending, one at least. The window
+    is (time - range_ms, time]. eval_times: the steps themselves. first and second parameter: one
+    value a step, or nothing.
+    """
+
+    function: int
+    times: I64
+    eval_times: I64
+    range_ms: int
+    first_parameter: F64
+    second_parameter: F64
+
+
+class Columns(NamedTuple):
+    """Series i has the samples [begins[i], ends[i]) of ts and values, sorted by time.
+
+    bits: the values as integers. has_stale: of each series.
+    """
+
+    ts: I64
+    values: F64
+    bits: I64
+    begins: I64
+    ends: I64
+    has_stale: Bools
+
+
+class Work(NamedTuple):
+    """What goes from series to series.
+
+    scratch, stale_ts, stale_values: room for the longest series, where it is needed. state, low,
+    high, frame: see frames.py.
+    """
+
+    scratch: F64
+    stale_ts: I64
+    stale_values: F64
+    state: I64
+    low: I64
+    high: I64
+    frame: F64
+
+
+@inline
+def new_work(asked: Asked, columns: Columns) -> Work:
+    steps, longest = len(asked.times), 1
+    for i in range(len(columns.begins)):
+        longest = max(longest, columns.ends[i] - columns.begins[i])
+    stale_length = longest if columns.has_stale.any() else 1
+    return Work(
+        np.empty(longest if asked.function in (QUANTILE, MAD) else 1, np.float64),
+        np.empty(stale_length, np.int64),
+        np.empty(stale_length, np.float64),
+        new_state(),
+        np.empty(steps, np.int64),
+        np.empty(steps, np.int64),
+        np.empty((3, steps if is_extrapolated(asked.function) else 1)),
+    )
 
 
 @inline
@@ -141,43 +206,18 @@ def without_stale(
 
 
 @inline
-def row(
-    function: int,
-    ts: I64,
-    values: F64,
-    bits: I64,
-    begin: int,
-    end: int,
-    has_stale: bool,  # noqa: FBT001 - numba passes arguments by position
-    times: I64,
-    eval_times: I64,
-    range_ms: int,
-    first_parameter: F64,
-    second_parameter: F64,
-    scratch: F64,
-    scratch_ts: I64,
-    scratch_values: F64,
-    state: I64,
-    low: I64,
-    high: I64,
-    frame: F64,
-    out: F64,
-    present: Bools,
-) -> int:
-    """The value of `function` at each step; returns the samples touched, windows added up.
-
-    times: where each step's window ends, offsets taken off; ascending, one at least. The window
-    is (time - range_ms, time]. eval_times: the steps themselves. bits: `values` as integers.
-    scratch arrays: as long as the longest series. state, low, high, frame: see frames.py; they
-    go from series to series.
-    """
+def row(asked: Asked, columns: Columns, i: int, work: Work, out: F64, present: Bools) -> int:
+    """What is asked of series i at each step; returns the samples touched, windows added up."""
+    function, times, range_ms = asked.function, asked.times, asked.range_ms
+    ts, values, has_stale = columns.ts, columns.values, columns.has_stale[i]
+    state, low, high, frame = work.state, work.low, work.high, work.frame
     is_lookback = function in (LOOKBACK, TIMESTAMP)
-    steps = len(times)
-    begin = upper_bound(ts, begin, end, times[0] - range_ms)
-    end = upper_bound(ts, begin, end, times[steps - 1])
-    if has_stale and not is_lookback:
-        end = without_stale(ts, values, bits, begin, end, scratch_ts, scratch_values)
-        begin, ts, values = 0, scratch_ts, scratch_values
+    begin = upper_bound(ts, columns.begins[i], columns.ends[i], times[0] - range_ms)
+    end = upper_bound(ts, begin, columns.ends[i], times[len(times) - 1])
+    is_copied = has_stale and not is_lookback
+    if is_copied:
+        end = without_stale(ts, values, columns.bits, begin, end, work.stale_ts, work.stale_values)
+        begin, ts, values = 0, work.stale_ts, work.stale_values
         state[BEGIN] = -1
     if not same_times(ts, begin, end, state):
         find_windows(ts, begin, end, times, range_ms, low, high, state)
@@ -185,12 +225,12 @@ def row(
             find_factors(
                 function, ts, begin, times, range_ms, low, high, frame[0], frame[1], frame[2]
             )
-    if has_stale and not is_lookback:
+    if is_copied:
         state[BEGIN] = -1
+    complete = is_complete(function, has_stale, state)
     if is_lookback:
-        complete = is_complete(function, has_stale, state)
         return lookback_row(
-            function, ts, values, bits, begin, low, high, has_stale, complete, out, present
+            function, ts, values, columns.bits, begin, low, high, has_stale, complete, out, present
         )
     if is_extrapolated(function):
         rate_row(
@@ -203,7 +243,7 @@ def row(
             frame[0],
             frame[1],
             frame[2],
-            is_complete(function, has_stale, state),
+            complete,
             out,
             present,
         )
@@ -217,22 +257,14 @@ def row(
             begin,
             low,
             high,
-            eval_times,
-            first_parameter,
-            second_parameter,
-            scratch,
+            asked.eval_times,
+            asked.first_parameter,
+            asked.second_parameter,
+            work.scratch,
             out,
             present,
         )
     return state[TOUCHED]
-
-
-@inline
-def scratch_length(begins: I64, ends: I64) -> int:
-    longest = 1
-    for i in range(len(begins)):
-        longest = max(longest, ends[i] - begins[i])
-    return longest
 
 
 @kernel(
@@ -257,44 +289,16 @@ def rows(
 ) -> int:
     """`row` for each series: out and present are (series x step). Returns the samples touched.
 
-    Series i has the samples [begins[i], ends[i]) of ts and values, sorted by time.
+    The arguments are the fields of Asked and Columns.
     """
-    steps = len(times)
-    if steps == 0:
+    if len(times) == 0:
         return 0
-    bits = values.view(np.int64)
-    longest = scratch_length(begins, ends)
-    scratch = np.empty(longest if function in (QUANTILE, MAD) else 1, np.float64)
-    stale_length = longest if has_stale.any() else 1
-    scratch_ts = np.empty(stale_length, np.int64)
-    scratch_values = np.empty(stale_length, np.float64)
-    state, low, high = new_state(), np.empty(steps, np.int64), np.empty(steps, np.int64)
-    frame = np.empty((3, steps if is_extrapolated(function) else 1))
+    asked = Asked(function, times, eval_times, range_ms, first_parameter, second_parameter)
+    columns = Columns(ts, values, values.view(np.int64), begins, ends, has_stale)
+    work = new_work(asked, columns)
     touched = 0
     for i in range(len(begins)):
-        touched += row(
-            function,
-            ts,
-            values,
-            bits,
-            begins[i],
-            ends[i],
-            has_stale[i],
-            times,
-            eval_times,
-            range_ms,
-            first_parameter,
-            second_parameter,
-            scratch,
-            scratch_ts,
-            scratch_values,
-            state,
-            low,
-            high,
-            frame,
-            out[i],
-            present[i],
-        )
+        touched += row(asked, columns, i, work, out[i], present[i])
     return touched
 
 
