@@ -24,8 +24,8 @@ from varve.promql.kernels.codes import AGGREGATIONS, LOOKBACK, RANGE_FUNCTIONS
 from varve.promql.labels import Grouping, members_of
 from varve.promql.literals import quote
 from varve.promql.plan.nodes import Aggregation, FusedAggregation, InstantSelect, Text
-from varve.promql.ranging import KEEPS_NAME, check_smoothing, non_counters
-from varve.promql.selecting import select_windows
+from varve.promql.ranging import KEEPS_NAME, call_on_windows, check_smoothing, non_counters
+from varve.promql.selecting import lookback, select_windows
 from varve.promql.storage import Samples, Selection
 from varve.promql.values import Bools, Float64s, Int64s, Matrix, Objects, Scalar, Steps
 from varve.promql.windowing import kernel_parameters, windows_of
@@ -41,6 +41,12 @@ def aggregation(ev: Evaluation, node: Aggregation, steps: Steps) -> Matrix:
     matrix = ev.matrix(node.expr, steps)
     if parameter is not None and node.op in CHOOSERS:
         return CHOOSERS[node.op](ev, node, matrix, parameter)
+    return _aggregate(ev, node, matrix, parameter)
+
+
+def _aggregate(
+    ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: Scalar | None
+) -> Matrix:
     grouping = matrix.labels.group(node.grouping, without=node.without)
     if parameter is not None:
         _note_quantiles(ev, node, parameter)
@@ -58,8 +64,9 @@ def aggregation(ev: Evaluation, node: Aggregation, steps: Steps) -> Matrix:
 def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> Matrix:
     """An aggregation of a selector or range function, groups alone leaving the kernel."""
     source, plain = node.source, node.plain
+    if id(source) in ev.shared:
+        return aggregation(ev, plain, steps)
     parameters: list[Scalar] = []
-    before = ev.budget.held
     if isinstance(source, InstantSelect):
         selection, times = select_windows(
             ev, source.selector, steps, ev.lookback_ms, function=plain.op, into_groups=True
@@ -75,9 +82,13 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
         drops = source.func not in KEEPS_NAME
         if source.func == "double_exponential_smoothing":
             check_smoothing(parameters, windows)
-    if id(source) in ev.shared or not _only_floats(ev, node, selection, parameters):
-        ev.budget.held = before
-        return aggregation(ev, plain, steps)
+    if not _only_floats(ev, node, selection, parameters):
+        if isinstance(source, InstantSelect):
+            matrix = lookback(ev, selection, times, source, LOOKBACK)
+        else:
+            matrix = call_on_windows(ev, source, windows, parameters)
+        ev.actual[id(node)] = ev.actual[id(source)]
+        return _aggregate(ev, plain, matrix, None)
     grouping = labels.group(plain.grouping, without=plain.without)
     shape = (grouping.size, steps.count)
     ev.budget.check_values(shape[0] * shape[1])

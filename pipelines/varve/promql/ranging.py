@@ -36,18 +36,25 @@ def range_call(ev: Evaluation, node: RangeCall, steps: Steps) -> Matrix:
     selector = node.source.selector if isinstance(node.source, RangeSelect) else Selector(())
     if selector.anchored or selector.smoothed:
         check_extension(node.func, anchored=selector.anchored)
-        parameters: list[Scalar] = []
         matrix = extended_rows(ev, node, steps)
-        windows = None
-    else:
-        parameters = [ev.scalar(parameter, steps) for parameter in node.parameters]
-        windows = windows_of(ev, node.source, steps, node.func)
-        matrix = _rows(ev, node, windows, parameters)
+        if node.func in ("rate", "increase"):
+            note_non_counters(ev, node, matrix.labels, matrix)
+        return matrix
+    parameters = [ev.scalar(parameter, steps) for parameter in node.parameters]
+    windows = windows_of(ev, node.source, steps, node.func)
+    return call_on_windows(ev, node, windows, parameters)
+
+
+def call_on_windows(
+    ev: Evaluation, node: RangeCall, windows: Windows, parameters: list[Scalar]
+) -> Matrix:
+    """`range_call` once its samples and parameters are at hand."""
+    matrix = _rows(ev, node, windows, parameters)
     if node.func in ("rate", "increase"):
         note_non_counters(ev, node, matrix.labels, matrix)
     if node.func == "absent_over_time":
-        return _absent(node, matrix, steps)
-    if windows is not None and node.func == "double_exponential_smoothing":
+        return _absent(node, matrix, windows.steps)
+    if node.func == "double_exponential_smoothing":
         check_smoothing(parameters, windows)
     return matrix
 

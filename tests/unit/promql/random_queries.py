@@ -371,7 +371,7 @@ class Generator:
         comparison = op in ("==", "!=", ">", "<", ">=", "<=")
         mode = " bool" if comparison and r.random() < 0.4 else ""
         if op not in ("and", "or", "unless") and r.random() < 0.4:
-            sides = [self.vector(depth - 1), self.scalar(depth - 1)]
+            sides = [self.vector(0 if op == "%" else depth - 1), self.scalar(depth - 1)]
             r.shuffle(sides)
             return f"({sides[0]} {op}{mode} {sides[1]})"
         matching = r.choice(
@@ -385,6 +385,9 @@ class Generator:
                 )
             if r.random() < 0.15:
                 matching += r.choice((" fill (0)", " fill_left (1)", " fill_right (2)"))
+        if op == "%":
+            # Of plain samples: a rounding error of a large number is large beside its remainder.
+            return f"({self.vector(0)} {op}{matching} {self.vector(0)})"
         if op == "or":
             # Over a range a series keeps or loses its name as a whole, by its first sample: a step
             # alone does not tell, so both sides lose theirs.

@@ -197,3 +197,15 @@ def test_queries_from_many_threads_do_not_disturb_each_other():
 
     assert not wrong
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_what_no_single_kernel_can_judge_is_selected_once_all_the_same():
+    storage = storage_of(gauge=[(0, 1.0), (60_000, 2.0)])
+    asked = []
+    select = storage.select
+    storage.select = lambda *args: asked.append(args[-1].function) or select(*args)
+
+    result = Engine(storage).instant("sum(rate(gauge[5m]))", 60_000)
+
+    assert asked.count("rate") == 1  # count() of this storage selects, too, for nothing
+    assert "might not be a counter" in result.infos[0]
