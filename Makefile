@@ -91,13 +91,15 @@ $(DATA)/samples.parquet:
 bench-client: setup-dev ## The Python client to Kafka, samples/s and CPU a sample, JSON and Arrow
 	$(TOOL)/bench_client.py $(ARGS)
 
-.PHONY: bench-ingest bench-rollup bench-promql bench-log bench-storage
+.PHONY: bench-ingest bench-rollup bench-promql bench-first-query bench-log bench-storage
 bench-ingest: setup-dev $(DATA)/samples.parquet ## Kafka to samples, samples a CPU second; ARGS="--format json"
 	$(TOOL)/bench_ingest.py --data $(DATA) $(ARGS)
 bench-rollup: setup-dev $(DATA)/samples.parquet ## Samples to all tiers, samples a CPU second
 	$(TOOL)/bench_rollup.py --data $(DATA) $(ARGS)
 bench-promql: setup-dev $(DATA)/samples.parquet ## Queries from memory, beside the peers' figures
 	$(TOOL)/bench_promql.py --data $(DATA) --shared $(SHARED) $(ARGS)
+bench-first-query: setup-dev ## The first answer after a start of the query service
+	$(TOOL)/bench_first_query.py $(ARGS)
 bench-log: setup-dev ## What a commit costs as the log grows to 43,000
 	$(TOOL)/bench_log.py $(ARGS)
 bench-storage: setup-dev ## Writing files, by encoding
