@@ -29,6 +29,7 @@ from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 
 ROOT = Path(__file__).parents[3]
+INGEST_QUERIES = ("bulk", "critical")
 
 
 class Deployment:
@@ -54,6 +55,7 @@ class Deployment:
             **{f"KAFKA__TOPICS__{kind}": name for kind, name in names.items()},
             **settings,
         }
+        self.grace_ms = int(float(given["ROLLUP__GRACE_S"]) * 1000)
         self._environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(ROOT / "pipelines"), str(ROOT)]),
             "VARVE_HOME": str(home),
@@ -128,6 +130,13 @@ class Deployment:
         files = snapshot(self.store, "samples").files
         first = min(f.minimum["ts"] for f in files)
         return verify(self.store, Window(first - DAY_MS, now_ms + DAY_MS), TIERS)
+
+    def reach(self) -> list[int]:
+        """Of each tier the frontier that input as stored lets it have, however late it gets."""
+        positions = CompletenessReader(self.store).positions
+        complete = [at for name, at in positions.items() if name.startswith("complete:")]
+        assert len(complete) == len(INGEST_QUERIES), positions
+        return [floor_to(min(complete) - self.grace_ms, tier.width_ms) for tier in TIERS]
 
     def waits_ms(self) -> int:
         """For how long the oldest late samples that are stored have waited for their repair."""
