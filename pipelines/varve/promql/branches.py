@@ -9,6 +9,7 @@ an evaluation in order.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -26,22 +27,17 @@ from varve.promql.values import Steps, Value
 @contextmanager
 def ahead(ev: Evaluation, parts: Sequence[Node], steps: Steps) -> Iterator[None]:
     """While this runs, `parts` may be evaluated on other threads before ev.eval asks for them."""
-    if ev.workers is None:
-        yield
-        return
-    moved = _worth_moving(ev, parts, steps, ev.workers.worthwhile)
-    if not moved:
-        yield
-        return
-    branches = _Branches(ev, moved, steps)
-    if not ev.workers.lend(branches.run, len(moved)):
-        yield
-        return
-    ev.ahead |= branches.by_key()
+    branches = None
+    if ev.workers is not None and ev.workers.any_idle():
+        moved = _worth_moving(ev, parts, steps, ev.workers.worthwhile)
+        branches = _Branches(ev, moved, steps)
+        if ev.workers.lend(branches.run, len(moved)):
+            ev.ahead |= branches.by_key()
     try:
         yield
     finally:
-        branches.abandon(ev)
+        if branches is not None:
+            branches.abandon(ev)
 
 
 def _worth_moving(ev: Evaluation, parts: Sequence[Node], steps: Steps, least: int) -> list[Node]:
@@ -52,13 +48,8 @@ def _worth_moving(ev: Evaluation, parts: Sequence[Node], steps: Steps, least: in
     costly = [part for part in reading if _cost(ev, part, steps) >= least]
     if len(costly) < 2:
         return []
-    owners = [_shared_under(ev, part) for part in reading]
-    contested = {key for keys in owners for key in keys if sum(key in o for o in owners) > 1}
-    return [
-        part
-        for part in costly[1:]
-        if contested.isdisjoint(owners[reading.index(part)]) and id(part) not in ev.shared
-    ]
+    uses = Counter(key for part in reading for key in _shared_under(ev, part))
+    return [part for part in costly[1:] if all(uses[key] == 1 for key in _shared_under(ev, part))]
 
 
 class _Branch:

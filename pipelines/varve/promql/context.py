@@ -79,13 +79,14 @@ class Evaluation:
     def eval(self, node: Node, steps: Steps) -> Value:
         """The value of `node` at `steps`; what is shared in the plan is evaluated once."""
         key = (id(node), steps)
+        # Before what is remembered: the other thread remembers, but here nothing is counted yet.
+        if self.ahead and (ahead := self.ahead.pop(key, None)) is not None:
+            return ahead()
         is_shared = key[0] in self.shared
         if is_shared:
             known = self._remembered.get(key)
             if known is not None:
                 return known
-        if self.ahead and (ahead := self.ahead.pop(key, None)) is not None:
-            return ahead()
         self.budget.check_running()
         before = self.budget.held
         value = self.handlers[type(node)](self, node, steps)

@@ -41,6 +41,10 @@ class Workers:
             with self._lock:
                 self._busy -= 1
 
+    def any_idle(self) -> bool:
+        """Whether there may be a core to lend; asked before it is thought about what for."""
+        return self._busy < self._cores
+
     def lend(self, work: Callable[[], None], most: int) -> int:
         """Run `work` on up to `most` idle cores; returns on how many. Does not wait for them.
 

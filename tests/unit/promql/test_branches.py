@@ -1,6 +1,7 @@
 """What a query gives does not depend on how many threads it was evaluated on."""
 
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -18,6 +19,7 @@ END = 3_000_000
 TWO = "(sum by (i) (rate(x_total[5m])) / sum by (i) (rate(y_total[5m])))"
 MANY = f"{TWO} + count(y_total) * quantile(2, x_total)"
 MANY += f" or z - (avg(x_total) / max(y_total)) or {TWO} ^ 2"
+SHARING = "(max(z) + quantile(2, x_total)) / (1 + quantile(2, x_total))"
 
 
 def storage():
@@ -72,7 +74,8 @@ def test_both_sides_of_an_operator_are_evaluated_at_the_same_time():
 
 
 @pytest.mark.parametrize(
-    "query", [TWO, MANY, "topk(scalar(count(x_total)), y_total)", "(x_total or y_total or z)"]
+    "query",
+    [TWO, MANY, SHARING, "topk(scalar(count(x_total)), y_total)", "(x_total or y_total or z)"],
 )
 def test_values_notes_and_figures_are_those_of_one_thread(query):
     expected = answer(1, query)
@@ -143,6 +146,15 @@ def test_branches_in_branches_end_however_few_threads_there_are():
         deep = f"(sum(rate(x_total[5m])) + ({deep} * max(y_total)))"
 
     assert answer(2, deep) == answer(1, deep)
+
+
+@pytest.mark.parametrize("chain", ["x_total" + " or x_total" * 3000, " + ".join(["max(z)"] * 3000)])
+def test_long_chains_of_the_same_are_weighed_in_no_time(chain):
+    began = time.process_time()
+
+    engine(2, storage()).instant(chain, 0)
+
+    assert time.process_time() - began < 10
 
 
 def test_engine_agrees_with_the_oracle_on_many_threads():
