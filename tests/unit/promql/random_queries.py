@@ -174,8 +174,9 @@ def _points(r, counter):
 def _histograms(r):
     """A counter of native histograms, exponential or with custom buckets, with resets."""
     points, counts, zero, total = [], {}, 0.0, 0.0
-    schema = r.choice((0, 1, 2))
     bounds = r.choice(((0.5, 1.0, 4.0), (1.0, 4.0, 8.0))) if r.random() < 0.3 else None
+    schemas = (0,) if bounds else (0, 1, 2)
+    schema = r.choice(schemas)
     sides = (1,) if bounds or r.random() < 0.6 else (1, -1)
     for t in _times(r):
         if r.random() < 0.04:
@@ -183,7 +184,7 @@ def _histograms(r):
             continue
         if r.random() < 0.06:
             counts, zero, total = {}, 0.0, 0.0
-            schema = r.choice((0, 1, 2))
+            schema = r.choice(schemas)
         for _ in range(r.randrange(4)):
             key = r.choice(sides), r.randrange(0, 4 if bounds else 7)
             counts[key] = counts.get(key, 0.0) + r.choice((1.0, 2.0, 5.0))
