@@ -177,9 +177,12 @@ def run(settings: Settings) -> int:
     require_topics(plans)
     scratch = settings.home.absolute() / "spark"
     scratch.mkdir(parents=True, exist_ok=True)
-    conf = local_conf(settings.spark.master, settings.spark.driver_memory_mb, scratch)
-    if settings.logs.format == "json":
-        conf["spark.log.structuredLogging.enabled"] = "true"
+    conf = local_conf(
+        settings.spark.master,
+        settings.spark.driver_memory_mb,
+        scratch,
+        json_logs=settings.logs.format == "json",
+    )
     with instruments.shown(settings) as url:
         status.update(detail={"metrics": url})
         result = run_queries(

@@ -13,6 +13,8 @@ from varve.model.resources import jars_dir
 
 # Bytes of messages that cross into Python at once: bounds a worker's memory.
 _ARROW_BATCH_BYTES = 64 * 2**20
+# In Spark's own jars. Its setting for structured logs does nothing where Python starts the JVM.
+_JSON_LOGS = "classpath:org/apache/spark/log4j2-json-layout.properties"
 
 
 # Services name the type of what they pass on, and may not import Spark themselves.
@@ -48,11 +50,16 @@ def session(name: str, conf: Mapping[str, str] | None = None) -> SparkSession:
     return builder.getOrCreate()
 
 
-def local_conf(master: str, driver_memory_mb: int, scratch: Path) -> dict[str, str]:
+def local_conf(
+    master: str, driver_memory_mb: int, scratch: Path, *, json_logs: bool = False
+) -> dict[str, str]:
     """Settings of a session in this process: Spark's memory, folders and jars, loopback only.
 
-    scratch: folder for Spark's temporary files.
+    scratch: folder for Spark's temporary files. json_logs: the JVM logs an object a line.
     """
+    java = "-XX:+UseSerialGC"
+    if json_logs:
+        java += f" -Dlog4j2.configurationFile={_JSON_LOGS}"
     jars = sorted(str(jar) for jar in jars_dir("spark").glob("*.jar"))
     return {
         "spark.master": master,
@@ -62,5 +69,5 @@ def local_conf(master: str, driver_memory_mb: int, scratch: Path) -> dict[str, s
         "spark.local.dir": str(scratch),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.jars": ",".join(jars),
-        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC",
+        "spark.driver.extraJavaOptions": java,
     }

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 
 import psutil
@@ -78,12 +79,20 @@ class Up:
     def status(self):
         return json.loads(self.run("status", "--json").stdout)
 
+    def ask(self, query):
+        """What the query service answers."""
+        text = urllib.parse.urlencode({"query": query})
+        url = f"http://127.0.0.1:{self.ports[2]}/api/v1/query?{text}"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return json.load(answer)["data"]["result"]
+
     def count(self):
         """Samples of node_time_seconds the query service gives."""
-        url = f"http://127.0.0.1:{self.ports[2]}/api/v1/query?query=node_time_seconds[1h]"
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            result = json.load(answer)["data"]["result"]
-        return sum(len(series["values"]) for series in result)
+        return sum(len(series["values"]) for series in self.ask("node_time_seconds[1h]"))
+
+    def targets(self):
+        """Jobs of Varve's own that answer."""
+        return {series["metric"]["job"] for series in self.ask('up{job=~"varve-.+"} == 1')}
 
     def end(self):
         if self.process.poll() is None:
@@ -111,6 +120,16 @@ def test_a_home_lives_through_stops_crashes_and_a_second_start(start, tmp_path):
     up.until_ready()
     assert f"open http://127.0.0.1:{up.ports[2]}/" in up.said()
     up.until(lambda: up.count() > 5)
+
+    # It measures itself, by way of Kafka as everything else.
+    own = {"varve-streams", "varve-query", "varve-up", "varve-collector"}
+    up.until(lambda: up.targets() == own)
+    up.until(lambda: up.ask('rate(varve_ingest_samples_total{query="bulk"}[1m]) > 0'))
+    sums = (
+        "sum(varve_ingest_samples_total) - sum(varve_ingest_stored_samples_total)"
+        " - sum(varve_ingest_merged_samples_total) - sum(varve_ingest_rejected_samples_total)"
+    )
+    assert [series["value"][1] for series in up.ask(sums)] == ["0"]
 
     # A second one is told who has the home, and disturbs nothing.
     second = up.run("up")
