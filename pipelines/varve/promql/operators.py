@@ -11,6 +11,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from varve.promql.errors import QueryError
+
 Float64s = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
@@ -54,12 +56,14 @@ def least(left: Any, right: Any) -> Any:
 
 
 def scalar_operation(op: str, left: float, right: float) -> float:
-    """`left op right` for two scalars; a comparison gives 1 or 0."""
+    """`left op right` for two scalars; a comparison gives 1 or 0. QueryError if it trims."""
     return float(scalar_operations(op, np.float64(left), np.float64(right)))
 
 
 def scalar_operations(op: str, left: Any, right: Any) -> Any:
     """`scalar_operation` on arrays."""
+    if op in TRIM_OPERATORS:
+        raise QueryError(f'operator "{op}" not allowed for Scalar operations')
     with np.errstate(all="ignore"):
         if op in COMPARISONS:
             return COMPARISONS[op](left, right).astype(np.float64)

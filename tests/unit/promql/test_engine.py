@@ -57,6 +57,8 @@ def test_the_result_of_a_range_query_is_sorted_and_has_no_empty_series():
         ("sum(", ParseError),
         ("label_replace(a, '', 'x', 'y', 'z')", errors.QueryError),
         ("a + on () {__name__=~'a|b'}", errors.QueryError),
+        ("2 </ 1", errors.QueryError),
+        ("time() >/ 1", errors.QueryError),
     ],
 )
 def test_a_query_that_cannot_be_answered_raises(query, error):
