@@ -180,7 +180,7 @@ class _Replay:
             return outcome
         version = self._registry.known.version
         (outcome,) = run_task(
-            messages, replace(self._plan, refused=refused, series_version=version)
+            messages, replace(self._plan, refused=refused, settled=True, series_version=version)
         )
         return outcome
 

@@ -6,12 +6,12 @@ a task that is run again writes other files and the first ones are never committ
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -68,7 +68,8 @@ class TaskPlan:
 
     Samples are stored if oldest_ms <= ts <= newest_ms, unless limits say other of their metric;
     those with ts < late_ms go to a file of their own. definition_topics: topics whose messages
-    define series and hold no samples. refused: series that must not be stored, and why. full:
+    define series and hold no samples. refused: series that must not be stored, and why. settled:
+    what the batch defines has been registered, or refused, already: nothing is new any more. full:
     metrics that can have no new series.
     """
 
@@ -82,6 +83,7 @@ class TaskPlan:
     series_version: int
     definition_topics: frozenset[str] = frozenset()
     refused: Mapping[Key, Reason] = field(default_factory=dict)
+    settled: bool = False
     limits: Limits = field(default_factory=Limits)
     full: frozenset[str] = frozenset()
     scratch: str = ""
@@ -112,20 +114,12 @@ class Outcome:
     """Topic and number of those it read."""
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        """Fast, as a storm brings hundreds of thousands of definitions."""
+        return msgspec.json.encode(self).decode()
 
     @classmethod
     def from_json(cls, text: str) -> Outcome:
-        tree: dict[str, Any] = json.loads(text)
-        tree["files"] = [NewFile(**f) for f in tree["files"]]
-        tree["quarantine"] = [NewFile(**f) for f in tree["quarantine"]]
-        tree["definitions"] = [
-            (SeriesDefinition(**(d | {"tags": tuple(map(tuple, d["tags"]))})), first)
-            for d, first in tree["definitions"]
-        ]
-        tree["undefined"] = [tuple(key) for key in tree["undefined"]]
-        tree["partitions"] = [tuple(p) for p in tree["partitions"]]
-        return cls(**tree)
+        return msgspec.json.decode(text, type=cls)
 
 
 def run_task(messages: Iterable[Message], plan: TaskPlan) -> Iterator[Outcome]:
@@ -315,6 +309,9 @@ class _Task:
         limits = plan.limits.of(definition.metric)
         if limits.exceeded_by(definition) is not None:
             return Reason.LABEL_LIMIT
+        if plan.settled:
+            # It was not named to the registry, and nobody will register it now.
+            return Reason.CARDINALITY_LIMIT
         if key in self._new:
             return None
         # The registry decides; what it would surely refuse is not even named to it.

@@ -285,7 +285,7 @@ class IngestQuery:
         again = _partitions_to_repeat(outcomes, refused, registry)
         if not again:
             return outcomes
-        plan = replace(plan, refused=refused, series_version=registry.known.version)
+        plan = replace(plan, refused=refused, settled=True, series_version=registry.known.version)
         kept = [o for o in outcomes if again.isdisjoint(o.partitions)]
         chosen = lit(False)
         for topic, number in sorted(again):

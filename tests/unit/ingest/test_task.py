@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
 from varve.ingest import arrow_format, task
+from varve.ingest.limits import parse
 from varve.ingest.reasons import Reason
 from varve.ingest.registry import Registry
 from varve.ingest.task import Message, Outcome, TaskPlan, run_task
@@ -195,6 +196,33 @@ def test_what_is_held_is_written_before_it_grows_without_bound(store, monkeypatc
     assert [f.rows for f in outcome.files] == [12, 12, 12, 4]
     assert [f.rows for f in outcome.quarantine] == [2, 2]
     assert (outcome.stored, outcome.rejected) == (40, {"malformed": 4})
+
+
+def test_what_the_registry_did_not_see_is_not_stored_when_a_task_runs_again(store):
+    limits = parse("[default]\nseries = 2", "limits")
+    taken = define("requests", {"host": "first"})
+    message = as_json(*(record(host=str(n)) for n in range(6)))
+    first = run(store, message, limits=limits)
+    assert len(first.definitions) == 2
+    registry = Registry(store)
+    # Another task, or another driver, takes one of the two places.
+    registry.register([(taken, NOW_MS)], limits)
+
+    refused = registry.register(first.definitions, limits)
+    again = run(
+        store,
+        message,
+        limits=limits,
+        refused=refused,
+        settled=True,
+        series_version=registry.known.version,
+    )
+
+    assert (again.stored, again.rejected) == (1, {"cardinality_limit": 5})
+    assert again.definitions == []
+    stored = {r["series_id"] for r in rows(store, "samples", again.files)}
+    registered = {r["series_id"] for r in snapshot(store, "series").scan(Bounds()).to_pylist()}
+    assert stored <= registered
 
 
 def test_few_samples_with_long_labels_are_written_before_they_take_much_memory(store, monkeypatch):
