@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -78,8 +79,7 @@ def floats(values: npt.NDArray[np.float64]) -> list[bytes]:
     buffer, ends = np.empty(len(values) * 26, np.uint8), np.empty(len(values), np.int64)
     write_floats(buffer, np.ascontiguousarray(values, dtype=np.float64), ends)
     text = buffer.tobytes()
-    begins = [0, *ends[:-1].tolist()]
-    return [text[begin:end] for begin, end in zip(begins, ends.tolist(), strict=True)]
+    return [text[begin:end] for begin, end in pairwise([0, *ends.tolist()])]
 
 
 def _around(warnings: Sequence[str], infos: Sequence[str]) -> tuple[bytes, bytes]:
@@ -206,12 +206,19 @@ def _mixed_range_vector(result: QueryResult, vector: RangeVector) -> bytes:
 def _series(
     labels: bytes, points: list[tuple[int, float | FloatHistogram]], *, single: bool
 ) -> bytes:
-    values, histograms = [], []
+    numbers = [(t, sample) for t, sample in points if not isinstance(sample, FloatHistogram)]
+    texts = floats(np.array([sample for _, sample in numbers], dtype=np.float64))
+    values = [
+        b"[" + seconds(t) + b',"' + text + b'"]'
+        for (t, _), text in zip(numbers, texts, strict=True)
+    ]
+    # A histogram is looked up at many steps until the next one comes.
+    written: dict[int, bytes] = {}
+    histograms = []
     for t, sample in points:
         if isinstance(sample, FloatHistogram):
-            histograms.append(b"[" + seconds(t) + b"," + histogram(sample) + b"]")
-        else:
-            values.append(b"[" + seconds(t) + b',"' + floats(np.array([sample]))[0] + b'"]')
+            text = written.get(id(sample)) or written.setdefault(id(sample), histogram(sample))
+            histograms.append(b"[" + seconds(t) + b"," + text + b"]")
     parts = [b'{"metric":' + labels]
     for name, items in ((b"value", values), (b"histogram", histograms)):
         if items:
