@@ -1,7 +1,8 @@
 """A process that ingests, and can be made to kill itself at a point of a batch.
 
 python driver.py POINT NUMBER: kills itself (SIGKILL, with the JVM) when POINT is passed the
-NUMBERth time; POINT "none" never. Settings come from VARVE_* in the environment.
+NUMBERth time; POINT "none" never. Begins once a line comes on standard input, its JVM running
+already. Settings come from VARVE_* in the environment.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ def main() -> int:
     scratch = settings.home.absolute() / "spark"
     scratch.mkdir(parents=True, exist_ok=True)
     conf = local_conf("local[2]", 512, scratch)
+    # It will not live long: compiling better than this costs more than it gains.
+    conf["spark.driver.extraJavaOptions"] += " -XX:TieredStopAtLevel=1"
     conf["spark.python.daemon.module"] = "tests.integration.ingest.faulty_daemon"
     spark = session("varve-test", conf)
+    sys.stdin.readline()
     return run_queries(spark, [start_ingest(plan) for plan in ingest_plans(settings)])
 
 

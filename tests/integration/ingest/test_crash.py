@@ -42,6 +42,7 @@ def test_a_process_killed_in_mid_stream_and_tables_put_back_lose_and_double_noth
 @pytest.mark.parametrize("point", POINTS)
 def test_a_process_killed_at_any_point_of_a_batch_loses_and_doubles_nothing(ingesting, point):
     for number in (1, 3):
+        ingesting.limit(10 * number)
         ingesting.send(21)
         ingesting.start(point, number)
         ingesting.send_until_killed()
