@@ -45,6 +45,11 @@ _COLUMNS = ("topic", "partition", "offset", "timestamp_ms", "value", "encoding")
 # Kafka's default of 1 MiB a fetch is a round trip to the broker for every 40 messages of Arrow.
 _FETCH = {"kafka.max.partition.fetch.bytes": str(8 * 2**20)}
 _MOST_AWAITED = 100_000
+# A task takes at most so many messages, about two seconds of work: as long as a backlog of a query
+# keeps a core from the others of the session, which get the next one that falls free.
+_MESSAGES_PER_TASK = 2_500
+# So few are one task: several would each wait for a core, and each write a file.
+_FEW_MESSAGES = 100
 _ENCODING = "string(filter(headers, h -> lower(h.key) = 'content-encoding')[0].value) AS encoding"
 
 
@@ -196,10 +201,12 @@ class IngestQuery:
         source = (
             spark.readStream.format("kafka")
             .option("kafka.bootstrap.servers", plan.brokers)
+            .options(**_FETCH)
             .options(**{f"kafka.{name}": value for name, value in plan.kafka.items()})
             .option("subscribe", ",".join(self._names))
             .option("startingOffsets", json.dumps(offsets))
             .option("maxOffsetsPerTrigger", plan.max_messages_per_batch)
+            .option("maxRecordsPerPartition", _MESSAGES_PER_TASK)
             .option("failOnDataLoss", "true")
             .option("includeHeaders", "true")
             .load()
@@ -218,8 +225,15 @@ class IngestQuery:
             .foreachBatch(self._batch)
         )
         if plan.available_now:
-            return writer.trigger(availableNow=True).start()
-        return writer.trigger(processingTime=f"{int(plan.trigger_s * 1000)} milliseconds").start()
+            writer = writer.trigger(availableNow=True)
+        else:
+            writer = writer.trigger(processingTime=f"{int(plan.trigger_s * 1000)} milliseconds")
+        # The stream's jobs inherit the pool, in which they wait for none but their own.
+        spark.sparkContext.setLocalProperty("spark.scheduler.pool", plan.query)
+        try:
+            return writer.start()
+        finally:
+            spark.sparkContext.setLocalProperty("spark.scheduler.pool", "default")
 
     def _batch(self, messages: DataFrame, number: int) -> None:
         # Spark takes a batch that returns for done; it is read again at the next start.
@@ -235,6 +249,8 @@ class IngestQuery:
     def _store(self, messages: DataFrame, number: int) -> None:
         begun, cpu = time.monotonic(), time.thread_time()
         ranges = self._ranges(number)
+        if sum(read.end - read.start for read in ranges.values()) <= _FEW_MESSAGES:
+            messages = messages.coalesce(1)
         outcomes = self._run(messages)
         # An id never comes back, so all that was read is of the topics it started with.
         self._topics.require_same(ranges)
