@@ -255,6 +255,33 @@ def test_queries_are_formatted_and_parsed(client):
     assert (tree["type"], tree["op"]) == ("binaryExpr", "+")
 
 
+def test_a_query_is_explained_without_being_run_unless_asked(client):
+    query = {"query": "sum(shop_requests_total)", "time": str(NOW)}
+
+    planned = data(client.get("/api/v1/explain", params=query))
+    ran = data(client.get("/api/v1/explain", params=query | {"run": "1"}))
+
+    assert "4 series" in ran[0]
+    assert ran[0].startswith(planned[0])
+    assert "actual" in ran[0].removeprefix(planned[0])
+
+
+@pytest.mark.parametrize(
+    ("params", "error"),
+    [
+        ({"query": "sum("}, "parse error"),
+        ({"query": "up", "run": "yes"}, 'invalid parameter "run"'),
+        ({"query": "up", "start": "2", "end": "1", "step": "1"}, 'invalid parameter "end"'),
+        ({"query": "up", "start": "0", "end": "99999", "step": "1"}, "exceeded maximum resolution"),
+    ],
+)
+def test_what_cannot_be_explained_is_an_error(client, params, error):
+    answer = client.get("/api/v1/explain", params=params)
+
+    assert answer.status_code in (400, 422)
+    assert error in answer.json()["error"]
+
+
 def test_large_answers_are_compressed_for_those_who_can_read_it(client):
     params = {"query": "shop_requests_total", "start": NOW - 3600, "end": NOW, "step": 15}
 

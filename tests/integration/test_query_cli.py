@@ -76,6 +76,18 @@ def test_json_is_the_answer_as_it_came(varve, url):
     assert json.loads(out)["data"] == {"resultType": "scalar", "result": [NOW_MS / 1000, "2"]}
 
 
+def test_a_plan_says_what_was_read_with_and_without_a_service(varve, url):
+    command = ("query", "--explain", "--range", "1h", "sum(rate(shop_requests_total[5m]))", *AT)
+
+    code, served, _ = varve(*command, "--url", url)
+    direct = varve(*command)[1]
+
+    assert code == 0
+    assert served == direct
+    assert "shop_requests_total" in served
+    assert "4 series" in served
+
+
 def test_an_error_points_at_its_place(varve, url):
     code, out, err = varve("query", "sum(up{a=1})", *AT, "--url", url)
 

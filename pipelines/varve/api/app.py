@@ -22,7 +22,15 @@ from starlette.staticfiles import StaticFiles
 
 from varve.api import catalogue, unserved
 from varve.api.answers import failure, success
-from varve.api.evaluation import Answer, Options, format_query, instant, parse_query, range_
+from varve.api.evaluation import (
+    Answer,
+    Options,
+    explained,
+    format_query,
+    instant,
+    parse_query,
+    range_,
+)
 from varve.api.parameters import Parameters, parameters
 from varve.api.view import View
 from varve.model.clock import Clock
@@ -70,6 +78,7 @@ def create_app(service: Service) -> Starlette:
     routes: list[BaseRoute] = [
         Route("/api/v1/query", api.answer("query", api.query), methods=_READ),
         Route("/api/v1/query_range", api.answer("query_range", api.query_range), methods=_READ),
+        Route("/api/v1/explain", api.answer("explain", api.explain), methods=_READ),
         Route("/api/v1/series", api.answer("series", _series), methods=_READ),
         Route("/api/v1/labels", api.answer("labels", _labels), methods=_READ),
         Route("/api/v1/label/{name:path}/values", api.label_values),
@@ -101,6 +110,10 @@ class _Api:
 
     def query_range(self, view: View, given: Parameters, cancelled: threading.Event) -> Answer:
         return range_(view, given, self._service.options, cancelled)
+
+    def explain(self, view: View, given: Parameters, cancelled: threading.Event) -> Answer:
+        now_ms = self._service.clock.now_ms()
+        return explained(view, given, self._service.options, cancelled, now_ms)
 
     def answer(self, route: str, work: Work) -> Handler:
         """A handler that runs `work` in a thread and turns what it raises into an answer."""

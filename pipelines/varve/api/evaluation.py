@@ -18,6 +18,7 @@ from varve.api.view import View
 from varve.model.errors import BadRequest
 from varve.promql import encode, engine
 from varve.promql.engine import Engine
+from varve.promql.explain import explain
 from varve.promql.limits import Limits
 from varve.promql.parser import parse
 from varve.promql.pretty import pretty
@@ -64,6 +65,44 @@ def instant(
 def range_(view: View, given: Parameters, options: Options, cancelled: threading.Event) -> Answer:
     """The values from start to end, a step apart. Raises BadRequest or QueryError."""
     most = parameters.limit(given)
+    times = _times(given)
+    result = _engine(view, given, options).range(given.get("query"), *times, cancelled=cancelled)
+    return _answer(result, most, given)
+
+
+def explained(
+    view: View, given: Parameters, options: Options, cancelled: threading.Event, now_ms: int
+) -> Answer:
+    """The plan of an instant query, or of a range query if there is a start, as lines of text.
+
+    With run=1 it is evaluated, and the plan says what it read. Raises BadRequest or QueryError.
+    """
+    if given.get("start"):
+        start_ms, end_ms, step_ms = _times(given)
+    else:
+        start_ms, step_ms = parameters.time_ms(given, "time", now_ms), 0
+        end_ms = start_ms
+    run = given.get("run")
+    if run not in ("", "0", "1"):
+        raise invalid("run", f'"{run}" is neither 0 nor 1')
+    engine = _engine(view, given, options)
+    query = given.get("query")
+    text = explain(engine, query, start_ms, end_ms, step_ms, run=run == "1", cancelled=cancelled)
+    return Answer(text.splitlines())
+
+
+def format_query(given: Parameters) -> str:
+    """The query laid out over lines. Raises ParseError."""
+    return pretty(parse(given.get("query")))
+
+
+def parse_query(given: Parameters) -> dict[str, Any]:
+    """The query's tree. Raises ParseError."""
+    return to_json(parse(given.get("query")))
+
+
+def _times(given: Parameters) -> tuple[int, int, int]:
+    """start, end and step of a range query, ms. Raises BadRequest."""
     start_ms = parameters.time_ms(given, "start")
     end_ms = parameters.time_ms(given, "end")
     if end_ms < start_ms:
@@ -75,20 +114,7 @@ def range_(view: View, given: Parameters, options: Options, cancelled: threading
             "zero or negative query resolution step widths are not accepted."
             " Try a positive integer",
         )
-    result = _engine(view, given, options).range(
-        given.get("query"), start_ms, end_ms, step_ms, cancelled=cancelled
-    )
-    return _answer(result, most, given)
-
-
-def format_query(given: Parameters) -> str:
-    """The query laid out over lines. Raises ParseError."""
-    return pretty(parse(given.get("query")))
-
-
-def parse_query(given: Parameters) -> dict[str, Any]:
-    """The query's tree. Raises ParseError."""
-    return to_json(parse(given.get("query")))
+    return start_ms, end_ms, step_ms
 
 
 def _engine(view: View, given: Parameters, options: Options) -> Engine:

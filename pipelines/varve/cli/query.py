@@ -36,13 +36,18 @@ examples:
   varve query 'sum by (mode) (rate(node_cpu_seconds_total[1m]))'
   varve query --range 1h 'node_memory_MemAvailable_bytes'
   varve query --at 2026-11-22T09:00:00Z --json 'up'
+  varve query --range 1h --explain 'sum(rate(node_cpu_seconds_total[1m]))'
 """
     parser.add_argument("expression", metavar="EXPR", help="PromQL")
     parser.add_argument("--at", metavar="T", help="time, RFC 3339 or Unix seconds (default: now)")
     parser.add_argument("--range", metavar="DURATION", help="plot so much time up to --at: 5m, 8d")
     parser.add_argument("--step", metavar="DURATION", help="distance of points (default: fits)")
     parser.add_argument("--url", help="query service (default: that of this home)")
-    parser.add_argument("--json", action="store_true", help="print the service's answer as it is")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print the service's answer as it is")
+    shape.add_argument(
+        "--explain", action="store_true", help="run it, and print its plan and what that read"
+    )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -57,13 +62,19 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         parameters |= {"start": f"{at - span:.3f}", "end": f"{at:.3f}", "step": f"{step:g}"}
     else:
         parameters["time"] = f"{at:.3f}"
-    answer = _answer(args.url, settings, "query_range" if args.range else "query", parameters)
+    path = "query_range" if args.range else "query"
+    if args.explain:
+        path, parameters["run"] = "explain", "1"
+    answer = _answer(args.url, settings, path, parameters)
     if args.json:
         print(json.dumps(answer, indent=2, ensure_ascii=False))
         return 0 if answer["status"] == "success" else 1
     if answer["status"] != "success":
         raise BadRequest(_explained(answer, args.expression))
-    _print(answer, {k: float(v) for k, v in parameters.items() if k != "query"})
+    if args.explain:
+        print("\n".join(answer["data"]))
+    else:
+        _print(answer, {k: float(v) for k, v in parameters.items() if k != "query"})
     return 0
 
 
@@ -117,7 +128,7 @@ def _from_tables(
     """The same answer by the same code, in this process."""
     import threading
 
-    from varve.api.evaluation import Options, instant, range_
+    from varve.api.evaluation import Options, explained, instant, range_
     from varve.api.parameters import Parameters
     from varve.api.tables import Tables
     from varve.promql.errors import QueryError
@@ -136,9 +147,12 @@ def _from_tables(
     )
     options = Options(limits, query.lookback_s * 1000)
     given, never = Parameters(list(parameters.items())), threading.Event()
+    now_ms = int(time.time() * 1000)
     try:
         if path == "query":
-            answer = instant(tables.view, given, options, never, int(time.time() * 1000))
+            answer = instant(tables.view, given, options, never, now_ms)
+        elif path == "explain":
+            answer = explained(tables.view, given, options, never, now_ms)
         else:
             answer = range_(tables.view, given, options, never)
     except QueryError as err:
@@ -147,7 +161,7 @@ def _from_tables(
         tables.close()
     return {
         "status": "success",
-        "data": json.loads(answer.data),
+        "data": json.loads(answer.data) if isinstance(answer.data, bytes) else answer.data,
         "warnings": list(answer.warnings),
         "infos": list(answer.infos),
         "provenance": tables.view.provenance.to_json(),

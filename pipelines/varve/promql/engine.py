@@ -126,9 +126,11 @@ class Engine:
         value = self._evaluate(ev, plan, steps)
         return _range_result(plan, ev, steps, value, started)
 
-    def evaluation(self, plan: Plan, query: QueryRange) -> Evaluation:
+    def evaluation(
+        self, plan: Plan, query: QueryRange, cancelled: threading.Event | None = None
+    ) -> Evaluation:
         """A run of `plan` to look into; see explain.py."""
-        return self._evaluation(plan, query, None, None)
+        return self._evaluation(plan, query, cancelled, None)
 
     def _evaluation(
         self,

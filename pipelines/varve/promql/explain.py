@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 
 from varve.promql.ast import Matcher
@@ -20,7 +21,14 @@ _DEEPEST = 40
 
 
 def explain(
-    engine: Engine, query: str, start_ms: int, end_ms: int, step_ms: int, *, run: bool = False
+    engine: Engine,
+    query: str,
+    start_ms: int,
+    end_ms: int,
+    step_ms: int,
+    *,
+    run: bool = False,
+    cancelled: threading.Event | None = None,
 ) -> str:
     """The plan of a query, a line a node, inputs below and indented.
 
@@ -31,8 +39,9 @@ def explain(
     QueryError as Engine.range.
     """
     plan = engine.plan(query)
-    ev = engine.evaluation(plan, QueryRange(start_ms, end_ms, step_ms))
     steps = Steps.between(start_ms, end_ms, step_ms) if step_ms else Steps.instant(start_ms)
+    engine.options.limits.check_steps(steps.count)
+    ev = engine.evaluation(plan, QueryRange(start_ms, end_ms, step_ms), cancelled)
     if run:
         ev.eval(plan.root, steps)
     return "\n".join(_lines(plan, ev, steps))
