@@ -183,7 +183,7 @@ class PeakMemory:
         self._broker_pid = broker_pid
         self._peak = 0
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def stop(self) -> int:
