@@ -200,9 +200,9 @@ class Ingest(Section):
     complete_every_s: float = Field(2.0, gt=0)
     """Seconds between notes of how far input is complete. 2, as often as batches are stored."""
     reject_bytes: int = Field(8 * 2**20, ge=0)
-    """Bytes of refused records that a batch keeps of one partition; the rest is a number and the
-    offsets to read again from Kafka. 8 MiB: as long as the longest message, and no storm of
-    writes."""
+    """Bytes of refused records that a batch keeps of one partition, and as many of those over an
+    eighth of it; the rest is a number and the offsets to read again from Kafka. 8 MiB: as long as
+    the longest message, and no storm of writes."""
     active_hours: float = Field(24, ge=1)
     """Hours, before the end of the last closed one, in which a series was seen if it counts against
     the limits. 24: pods of yesterday make room, a nightly job keeps its place."""

@@ -19,6 +19,9 @@ from varve.storage.store import Store
 # Bytes that a row takes beside its value, about.
 _ROW_BYTES = 200
 _DETAIL_CHARACTERS = 500
+# A reject over this part of what is kept of a partition takes nothing from the smaller ones, which
+# one long message would crowd out: such have as much again for themselves.
+_LARGE_PART = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +50,27 @@ class Rejects:
     """Those of one task. `held_bytes`: what the rows take that have not been written yet."""
 
     def __init__(self, keep_bytes: int) -> None:
-        """keep_bytes: kept of each partition."""
+        """keep_bytes: kept of each partition, of large rejects and of all others."""
         self.held_bytes = 0
         self._keep_bytes = keep_bytes
-        self._kept: dict[tuple[str, int], int] = {}
+        self._kept: dict[tuple[str, int, bool], int] = {}
         self._rows: list[tuple[Message, Reject]] = []
         self._rest: dict[tuple[str, int, Reason], _Rest] = {}
 
     def full(self, message: Message) -> bool:
-        """Whether no more is kept of the message's partition."""
-        return self._kept.get((message.topic, message.partition), 0) >= self._keep_bytes
+        """Whether no more is kept of the message's partition, but for large ones."""
+        return self._kept.get((message.topic, message.partition, False), 0) >= self._keep_bytes
 
     def add(self, message: Message, reject: Reject) -> None:
         """Keeps it, or counts it where the partition is full. A single one is never too large."""
-        if self.full(message):
+        size = len(reject.value) + _ROW_BYTES
+        is_large = len(reject.value) * _LARGE_PART > self._keep_bytes
+        share = message.topic, message.partition, is_large
+        kept = self._kept.get(share, 0)
+        if kept >= self._keep_bytes:
             self.count(message, reject.reason, reject.detail, reject.samples)
             return
-        partition, size = (message.topic, message.partition), len(reject.value) + _ROW_BYTES
-        self._kept[partition] = self._kept.get(partition, 0) + size
+        self._kept[share] = kept + size
         self.held_bytes += size
         self._rows.append((message, reject))
 

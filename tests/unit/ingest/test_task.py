@@ -290,6 +290,17 @@ def test_a_storm_on_one_partition_takes_nothing_from_another(store):
     assert outcome.rejected == {"malformed": 101}
 
 
+def test_a_long_reject_does_not_crowd_out_short_ones(store):
+    messages = b"x" * 50_000, b"bad", b"y" * 50_000, b"worse"
+
+    outcome = run(store, *messages, reject_bytes=40_000)
+
+    quarantined = rows(store, "quarantine", outcome.quarantine)
+    assert [(r["value"] or b"counted")[:9] for r in quarantined] == [
+        *(b"x" * 9, b"bad", b"worse", b"counted")
+    ]
+
+
 def test_a_reject_larger_than_what_is_kept_is_kept_if_it_is_the_first(store):
     outcome = run(store, b"x" * 5_000, b"y" * 5_000, reject_bytes=1_000)
 
