@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import OffsetSpec
 from kafka.errors import (
     KafkaError,
     TopicAuthorizationFailedError,
@@ -19,7 +20,7 @@ from varve.model.errors import NeedsOperator, TemporaryError
 
 
 class Topics:
-    """The topics of one query. Keeps two connections; not safe to share by threads.
+    """The topics of one query. Keeps a connection; not safe to share by threads.
 
     Needs the right to describe the topics, and no other.
     """
@@ -30,12 +31,8 @@ class Topics:
         Raises TemporaryError if no broker answers, NeedsOperator if they refuse the login.
         """
         self._topics = tuple(topics)
+        # Not a consumer, which answers a question about a partition just added by KeyError.
         self._admin = connect(KafkaAdminClient, options)
-        try:
-            self._consumer = connect(KafkaConsumer, options)
-        except BaseException:
-            self._admin.close()
-            raise
 
     def existing(self) -> list[str]:
         """Those of the topics that the brokers have."""
@@ -68,11 +65,11 @@ class Topics:
 
     def earliest(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """First offset that Kafka still has, inclusive."""
-        return self._offsets(partitions, self._consumer.beginning_offsets)
+        return self._offsets(partitions, OffsetSpec.EARLIEST)
 
     def latest(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """End of each partition, exclusive."""
-        return self._offsets(partitions, self._consumer.end_offsets)
+        return self._offsets(partitions, OffsetSpec.LATEST)
 
     def _describe(self) -> list[dict[str, Any]]:
         try:
@@ -80,15 +77,15 @@ class Topics:
         except KafkaError as err:
             raise TemporaryError(f"Kafka: describing {', '.join(self._topics)}: {err}") from err
 
-    def _offsets(self, partitions: Sequence[Partition], ask: Any) -> dict[Partition, int]:
+    def _offsets(self, partitions: Sequence[Partition], which: OffsetSpec) -> dict[Partition, int]:
         keys = {TopicPartition(p.topic, p.number): p for p in partitions}
         try:
-            return {keys[k]: offset for k, offset in ask(list(keys)).items()}
+            found = self._admin.list_partition_offsets(dict.fromkeys(keys, which))
         except KafkaError as err:
             raise TemporaryError(f"Kafka: asking for offsets: {err}") from err
+        return {keys[key]: at.offset for key, at in found.items()}
 
     def close(self) -> None:
-        self._consumer.close()
         self._admin.close()
 
 
