@@ -200,12 +200,17 @@ def test_partitions_that_are_added_are_read_from_their_first_message_on(line):
     line.admin.create_partitions({line.topic: 3})
     line.new_producer()  # the old one looks at partitions every five minutes
     line.send_samples(2, partition=2)
-    await_that(lambda: len(line.rows("samples")) == 4)
+    await_that(lambda: query.raise_failure() or len(line.rows("samples")) == 4)
     line.send_samples(1, partition=1)
     line.send_samples(1, partition=2)
-    await_that(lambda: len(line.rows("samples")) == 6)
+    await_that(lambda: query.raise_failure() or len(line.rows("samples")) == 6)
     sent_at = SystemClock().now_ms()
-    await_that(lambda: (Table(line.store, "samples").position("complete:bulk") or 0) > sent_at)
+    await_that(
+        lambda: (
+            query.raise_failure()
+            or (Table(line.store, "samples").position("complete:bulk") or 0) > sent_at
+        )
+    )
 
     query.raise_failure()
     line.stop(query)
