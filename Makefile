@@ -126,6 +126,14 @@ bench-backlog: setup-dev ## Critical samples and memory while 50 M bulk samples 
 bench-storm: setup-dev ## A hundred times the samples, then a million new series: lag, memory, limits
 	$(TOOL)/storm.py $(ARGS)
 
+.PHONY: bench-pipeline bench-lateness bench-visibility
+bench-pipeline: setup-dev $(DATA)/samples.parquet ## Kafka to samples to all four tiers, in one Spark JVM
+	$(TOOL)/bench_pipeline.py --data $(DATA) $(ARGS)
+bench-lateness: setup-dev ## 20,000 samples/s, 5 % up to ten days late, then every row recomputed
+	$(TOOL)/bench_live.py --rate 20000 --late 0.05 --history 300 $(ARGS)
+bench-visibility: setup-dev ## 100,000 samples/s: how soon a window that has ended can be read
+	$(TOOL)/bench_live.py --rate 100000 --series 500000 --minutes 6 $(ARGS)
+
 .PHONY: fuzz-ingest chaos-ingest chaos-rollup
 fuzz-ingest: setup-dev ## Damaged messages: any bytes are samples or a reason; ARGS="--minutes 10"
 	$(TOOL)/fuzz_ingest.py $(ARGS)

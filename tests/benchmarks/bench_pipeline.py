@@ -1,0 +1,152 @@
+"""Kafka to samples to all four tiers: ingest and rollups side by side in one Spark JVM.
+
+    python tests/benchmarks/bench_pipeline.py --data DIR [--runs 3] [--batch 2000]
+
+DIR holds the dataset of 10,000 series (dataset.py --out DIR --end now). It is sent to a broker of
+its own once; then every run stores all of it into new tables and closes every window of it, the
+day's too: both queries run by a clock that is two days ahead. JVM, Python workers and kernels are
+warm; the clock runs from the beginning of the first batch to the commit of the last row of 1d. CPU
+is that of all processes but the broker's, which is shown apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.benchmarks.bench_ingest import DAY_MS, Bench, Mark, PeakMemory, Timed, say
+from varve.model.clock import Clock, SystemClock
+from varve.model.window import TIERS
+from varve.rollups.frontier import frontier_id
+from varve.services.broker import Broker
+from varve.spark.ingest import IngestPlan, IngestQuery
+from varve.spark.rollup import RollupPlan, RollupQuery
+from varve.storage.snapshot import snapshot
+from varve.storage.store import Store
+from varve.storage.table import Table, create_tables
+
+AHEAD_MS = 2 * DAY_MS
+
+
+@dataclass(frozen=True)
+class Ahead:
+    def now_ms(self) -> int:
+        return SystemClock().now_ms() + AHEAD_MS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--samples", type=int, default=0, help="only so many; 0: all")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=2_000, help="messages a batch")
+    parser.add_argument("--scratch", type=Path, help="folder for broker and tables")
+    args = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="bench-pipeline-", dir=args.scratch))
+    broker = Broker(folder / "kafka", heap_mb=1024)
+    broker.start()
+    try:
+        pipeline = Pipeline(broker, folder, args.batch)
+        sent, _ = pipeline.load(args.data, "arrow", args.samples)
+        ts = pq.read_table(args.data / "samples.parquet", columns=["ts"]).column("ts")
+        pipeline.last_ms = pc.max(ts.slice(0, sent)).as_py()
+        say(f"{sent:,} samples in Kafka")
+        pipeline.run("warm-up", sent)
+        runs = [pipeline.run(str(n), sent) for n in range(args.runs)]
+        for name in runs[0] if runs else ():
+            values = [run[name] for run in runs]
+            say(
+                f"{name:16} median {statistics.median(values):8.3f}"
+                f"  ({min(values):.3f} to {max(values):.3f})"
+            )
+        pipeline.stop()
+    finally:
+        broker.stop()
+        shutil.rmtree(folder)
+
+
+class Clocked(Timed):
+    """Ingest by a clock that is ahead."""
+
+    def __init__(self, spark: object, plan: IngestPlan, on_begin: object, clock: Clock) -> None:
+        self._on_begin = on_begin
+        IngestQuery.__init__(self, spark, plan, clock)
+
+
+class Pipeline(Bench):
+    last_ms: int
+    """Time of the last sample."""
+
+    def is_closed(self, store: Store) -> bool:
+        """Whether every window of every tier is closed: looks at one position only, which costs
+        next to nothing, as what it costs is counted.
+        """
+        top = Table(store, TIERS[-1].table)
+        frontier = top.position(frontier_id(TIERS[-1].name))
+        return frontier is not None and frontier >= self.last_ms
+
+    def run(self, name: str, samples: int) -> dict[str, float]:
+        store = Store(str(self.folder / f"tables-{name}"))
+        create_tables(store)
+        marks: list[Mark] = []
+        ingest = IngestPlan(
+            query="bulk",
+            topics=(self.topic,),
+            store=store,
+            brokers=self.broker.bootstrap_servers,
+            raw_retention_ms=15 * DAY_MS,
+            max_messages_per_batch=self.batch,
+            late_after_ms=3 * DAY_MS,
+            complete_every_s=0.5,
+        )
+        rollups = RollupPlan(store, ("bulk",), trigger_s=1.0)
+        memory = PeakMemory(self.broker_process.pid)
+        clock = Ahead()
+        queries = [
+            Clocked(self.spark, ingest, lambda: marks.append(self.now()), clock),
+            RollupQuery(self.spark, rollups, clock),
+        ]
+        while not self.is_closed(store):
+            for query in queries:
+                query.raise_failure()
+            time.sleep(0.2)
+        marks.append(self.now())
+        peak = memory.stop()
+        for query in queries:
+            query.stop()
+        stored = sum(f.rows for f in snapshot(store, "samples").files)
+        assert stored == samples, (stored, samples)
+        start, end = marks[0], marks[-1]
+        jvm, python = end.jvm_s - start.jvm_s, end.python_s - start.python_s
+        figures = {
+            "M samples/s": samples / (end.at_s - start.at_s) / 1e6,
+            "M samples/CPU s": samples / (jvm + python) / 1e6,
+            "JVM CPU s": jvm,
+            "Python CPU s": python,
+            "broker CPU s": end.broker_s - start.broker_s,
+            "peak MiB": peak / 2**20,
+        }
+        for table in ("samples", *(tier.table for tier in TIERS)):
+            files = snapshot(store, table).files
+            rows = sum(f.rows for f in files)
+            figures[f"B/row {table}"] = sum(f.size for f in files) / rows
+            if table == "rollup_1m":
+                figures["rows of 1m, M"] = rows / 1e6
+        say(f"{name}: " + ", ".join(f"{v:.3f} {k}" for k, v in figures.items()))
+        shutil.rmtree(store.root)
+        return figures
+
+
+if __name__ == "__main__":
+    main()
