@@ -26,6 +26,9 @@ _REFUSED = {
     "CERTIFICATE_VERIFY_FAILED": "kafka.ca_file",
     "WRONG_VERSION_NUMBER": "kafka.security_protocol",
 }
+# A refused login: brokers answer and hang up, and the client has only eyes for the latter. By then
+# it knows their version.
+_LOGIN_CUT = re.compile(r"broker_version=\(.*Connection lost: .*disconnected")
 # What it says when one side speaks TLS and the other does not, among other things.
 _HUNG_UP = ("disconnected", "reset by peer", "timed out")
 _FILES = ("ssl_cafile", "ssl_certfile")
@@ -58,6 +61,12 @@ def connect(client: Callable[..., T], options: Mapping[str, Any]) -> T:
                             f"Kafka at {servers} cannot be used as it is set: {reason}. Correct"
                             f" {settings} (or kafka.options)"
                         ) from err
+            if options.get("sasl_mechanism") and any(map(_LOGIN_CUT.search, said)):
+                raise NeedsOperator(
+                    f"Kafka at {servers} hangs up during the login, as it does when it refuses one."
+                    " Correct kafka.username, kafka.password or kafka.sasl_mechanism (or"
+                    " kafka.options)"
+                ) from err
             why = reasons[-1] if reasons else str(err)
             hint = ""
             if any(words in why for words in _HUNG_UP):
