@@ -186,8 +186,9 @@ class Spark(Section):
 class Ingest(Section):
     trigger_s: float = Field(2.0, ge=0)
     """Seconds between batches. 2: under 5 s from sample to answer, about 43 k commits a day."""
-    max_messages_per_batch: int = Field(20_000, gt=0)
-    """Kafka messages one batch takes at most. Bounds its memory: about 1,000 samples each."""
+    max_messages_per_batch: int = Field(10_000, gt=0)
+    """Kafka messages one batch takes at most. 10,000: at about 1,000 samples each a task of four
+    holds a core for some two seconds, which a task of another query may have to wait for."""
     max_message_bytes: int = Field(8 * 2**20, gt=0)
     """Bytes of one message; longer ones are refused. 8 MiB: eight times what Kafka takes
     unasked."""

@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--format", choices=["arrow", "json"], default="arrow")
     parser.add_argument("--samples", type=int, default=0, help="only so many; 0: all")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=20_000, help="messages a batch")
+    parser.add_argument("--batch", type=int, default=10_000, help="messages a batch")
     parser.add_argument("--scratch", type=Path, help="folder for broker and tables")
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bench-ingest-", dir=args.scratch))

@@ -45,9 +45,6 @@ _COLUMNS = ("topic", "partition", "offset", "timestamp_ms", "value", "encoding")
 # Kafka's default of 1 MiB a fetch is a round trip to the broker for every 40 messages of Arrow.
 _FETCH = {"kafka.max.partition.fetch.bytes": str(8 * 2**20)}
 _MOST_AWAITED = 100_000
-# A task takes at most so many messages, about two seconds of work: as long as a backlog of a query
-# keeps a core from the others of the session, which get the next one that falls free.
-_MESSAGES_PER_TASK = 2_500
 # So few are one task: several would each wait for a core, and each write a file.
 _FEW_MESSAGES = 100
 _ENCODING = "string(filter(headers, h -> lower(h.key) = 'content-encoding')[0].value) AS encoding"
@@ -81,7 +78,7 @@ class IngestPlan:
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False)
     definition_topics: frozenset[str] = frozenset()
     trigger_s: float = 2.0
-    max_messages_per_batch: int = 20_000
+    max_messages_per_batch: int = 10_000
     max_message_bytes: int = 8 * 2**20
     max_future_ms: int = 600_000
     late_after_ms: int = 7_200_000
@@ -206,7 +203,6 @@ class IngestQuery:
             .option("subscribe", ",".join(self._names))
             .option("startingOffsets", json.dumps(offsets))
             .option("maxOffsetsPerTrigger", plan.max_messages_per_batch)
-            .option("maxRecordsPerPartition", _MESSAGES_PER_TASK)
             .option("failOnDataLoss", "true")
             .option("includeHeaders", "true")
             .load()
