@@ -92,7 +92,7 @@ class Engine:
         """
         started = time.perf_counter()
         plan = self.plan(query)
-        ev = self._evaluation(plan, QueryRange(at_ms, at_ms, 0), cancelled, lookback_ms)
+        ev = self.evaluation(plan, QueryRange(at_ms, at_ms, 0), cancelled, lookback_ms)
         steps = Steps.instant(at_ms)
         value = self._evaluate(ev, plan, steps)
         return _instant_result(plan, ev, steps, value, started)
@@ -122,23 +122,18 @@ class Engine:
         steps = Steps.between(start_ms, end_ms, step_ms)
         self.options.limits.check_steps(steps.count)
         query_range = QueryRange(start_ms, end_ms, step_ms)
-        ev = self._evaluation(plan, query_range, cancelled, lookback_ms)
+        ev = self.evaluation(plan, query_range, cancelled, lookback_ms)
         value = self._evaluate(ev, plan, steps)
         return _range_result(plan, ev, steps, value, started)
 
     def evaluation(
-        self, plan: Plan, query: QueryRange, cancelled: threading.Event | None = None
-    ) -> Evaluation:
-        """A run of `plan` to look into; see explain.py."""
-        return self._evaluation(plan, query, cancelled, None)
-
-    def _evaluation(
         self,
         plan: Plan,
         query: QueryRange,
-        cancelled: threading.Event | None,
-        lookback_ms: int | None,
+        cancelled: threading.Event | None = None,
+        lookback_ms: int | None = None,
     ) -> Evaluation:
+        """A run of `plan` that has not begun."""
         options = self.options
         return Evaluation(
             self.storage,
