@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varve.model.errors import NeedsOperator
+from varve.rollups.frontier import frontier_id
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Bounds, Follower, Snapshot, snapshot
 from varve.storage.store import Store
 
 _HOURS = "rollup_1h"
-_FRONTIER = "frontier:1h"
 # Rows of a file held at once: bounds memory, at about 100 MB.
 _ROWS = 1_000_000
 
@@ -54,7 +54,7 @@ class Hours:
             follower = Follower(store, _HOURS)
         except NeedsOperator:
             return  # there are no rollups yet
-        frontier = follower.position(_FRONTIER)
+        frontier = follower.position(frontier_id("1h"))
         if frontier is not None:
             self.since_ms = frontier - active_ms
             self._snapshot = follower.snapshot
