@@ -127,10 +127,12 @@ class KnownSeries:
 
 def _in_parts(files: Sequence[LiveFile]) -> Iterator[list[LiveFile]]:
     part: list[LiveFile] = []
+    rows = 0
     for file in files:
         part.append(file)
-        if sum(f.rows for f in part) >= _PART:
+        rows += file.rows
+        if rows >= _PART:
             yield part
-            part = []
+            part, rows = [], 0
     if part:
         yield part

@@ -59,7 +59,7 @@ class Registry:
         self._adopt(census(store, active_ms))
 
     def offer(self, counted: Census) -> None:
-        """A newer census, to be adopted at the next look. May be called from another thread."""
+        """A newer census, for the registry's own thread to adopt. May be called from another."""
         self._offered = counted
 
     def full(self, limits: Limits) -> frozenset[str]:
