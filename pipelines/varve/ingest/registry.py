@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
@@ -27,6 +29,7 @@ from varve.storage.table import Table
 TRANSACTION = "registry"
 ACTIVE_MS = 24 * HOUR_MS
 _ATTEMPTS = 20
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.005, 1.0
 _NO_LIMITS = Limits()
 
 Key = tuple[int, int]
@@ -77,7 +80,8 @@ class Registry:
         Returns the (series_id, check) refused, and why. Raises TemporaryError if rivals
         registered first in every attempt.
         """
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
+            _give_way(attempt)
             self._look()
             if self._table.version > self.known.version:
                 continue
@@ -174,6 +178,12 @@ class Registry:
                 fresh.append(first[key])
                 taken = key[0]
         return fresh, refused
+
+
+def _give_way(attempt: int) -> None:
+    """Waits longer and longer, by chance: one whose machine is slow wins in the end, too."""
+    if attempt:
+        time.sleep(random.uniform(0, min(_FIRST_WAIT_S * 2.0**attempt, _LONGEST_WAIT_S)))
 
 
 def _rows(definitions: Sequence[Registration], now_ms: int) -> pa.Table:
