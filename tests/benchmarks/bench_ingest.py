@@ -5,12 +5,14 @@
 DIR holds the dataset of 10,000 series (dataset.py --out DIR --end now). It is sent to a broker of
 its own once; then every run stores all of it into new tables. JVM, Python workers and kernels are
 warm; the clock runs from the beginning of the first batch to the end of the last. CPU is that of
-all processes but the broker's, which is shown apart; memory is their proportional set size (PSS).
+all processes but the broker's, which is shown apart, and without what it costs to look at their
+memory, which is their proportional set size (PSS).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import statistics
@@ -50,19 +52,24 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=10_000, help="messages a batch")
     parser.add_argument("--scratch", type=Path, help="folder for broker and tables")
     args = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="bench-ingest-", dir=args.scratch))
+    measure(Bench, "bench-ingest", args)
+
+
+def measure(kind: type[Bench], name: str, args: argparse.Namespace) -> None:
+    """Loads the dataset once, then prints every run of a benchmark and the medians."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=args.scratch))
     broker = Broker(folder / "kafka", heap_mb=1024)
     broker.start()
     try:
-        bench = Bench(broker, folder, args.batch)
+        bench = kind(broker, folder, args.batch)
         sent, size = bench.load(args.data, args.format, args.samples)
         say(f"{sent:,} samples in Kafka as {args.format}, {size / sent:.1f} B each")
         bench.run("warm-up", sent)
         runs = [bench.run(str(n), sent) for n in range(args.runs)]
-        for name in runs[0]:
-            values = [run[name] for run in runs]
+        for figure in runs[0] if runs else ():
+            values = [run[figure] for run in runs]
             say(
-                f"{name:16} median {statistics.median(values):8.3f}"
+                f"{figure:16} median {statistics.median(values):8.3f}"
                 f"  ({min(values):.3f} to {max(values):.3f})"
             )
         bench.stop()
@@ -81,6 +88,8 @@ class Mark(NamedTuple):
 
 
 class Bench:
+    memory: PeakMemory
+
     def __init__(self, broker: Broker, folder: Path, batch: int) -> None:
         self.broker, self.folder, self.batch = broker, folder, batch
         self.topic = "bench"
@@ -126,7 +135,7 @@ class Bench:
             available_now=True,
             on_batch=lambda _: marks.append(self.now()),
         )
-        memory = PeakMemory(self.broker_process.pid)
+        self.memory = PeakMemory(self.broker_process.pid)
         query = Timed(self.spark, plan, lambda: marks.append(self.now()))
         while not query.done:
             query.raise_failure()
@@ -145,20 +154,23 @@ class Bench:
             "JVM CPU s": jvm,
             "Python CPU s": python,
             "broker CPU s": end.broker_s - start.broker_s,
-            "peak MiB": memory.stop() / 2**20,
+            "peak MiB": self.memory.stop() / 2**20,
         }
         say(f"{name}: " + ", ".join(f"{v:.3f} {k}" for k, v in figures.items()))
         shutil.rmtree(store.root)
         return figures
 
     def now(self) -> Mark:
-        ours = ours_of(self.broker_process.pid)
-        return Mark(
-            time.monotonic(),
-            sum(cpu_s(p) for p in ours if p.name() == "java"),
-            sum(cpu_s(p) for p in ours if p.name() != "java"),
-            cpu_s(self.broker_process),
-        )
+        jvm = python = 0.0
+        for process in ours_of(self.broker_process.pid):
+            # A process that the JVM starts for a moment is counted by the JVM, as its child.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.name() == "java":
+                    jvm += cpu_s(process)
+                else:
+                    python += cpu_s(process)
+        python -= self.memory.cpu_s
+        return Mark(time.monotonic(), jvm, python, cpu_s(self.broker_process))
 
     def stop(self) -> None:
         self.spark.stop()
@@ -177,11 +189,15 @@ class Timed(IngestQuery):
 
 
 class PeakMemory:
-    """Greatest PSS of all processes but the broker, bytes, looked at every half second."""
+    """Greatest PSS of all processes but the broker, bytes, looked at every second.
+
+    cpu_s: what the looking has cost, which is not the product's.
+    """
 
     def __init__(self, broker_pid: int) -> None:
         self._broker_pid = broker_pid
         self._peak = 0
+        self.cpu_s = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -192,14 +208,13 @@ class PeakMemory:
         return self._peak
 
     def _watch(self) -> None:
-        while not self._stopping.wait(0.5):
+        while not self._stopping.wait(1.0):
             total = 0
             for process in ours_of(self._broker_pid):
-                try:
+                with contextlib.suppress(psutil.NoSuchProcess):
                     total += process.memory_full_info().pss
-                except psutil.NoSuchProcess:
-                    continue
             self._peak = max(self._peak, total)
+            self.cpu_s = time.thread_time()
 
 
 def say(text: str) -> None:
@@ -212,10 +227,7 @@ def ours_of(broker_pid: int) -> list[psutil.Process]:
 
 
 def cpu_s(process: psutil.Process) -> float:
-    try:
-        return float(sum(process.cpu_times()[:4]))
-    except psutil.NoSuchProcess:
-        return 0.0
+    return float(sum(process.cpu_times()[:4]))
 
 
 def definitions_of(path: Path) -> dict[int, SeriesDefinition]:

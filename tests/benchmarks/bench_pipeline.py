@@ -1,6 +1,6 @@
 """Kafka to samples to all four tiers: ingest and rollups side by side in one Spark JVM.
 
-    python tests/benchmarks/bench_pipeline.py --data DIR [--runs 3] [--batch 2000]
+    python tests/benchmarks/bench_pipeline.py --data DIR [--runs 3]
 
 DIR holds the dataset of 10,000 series (dataset.py --out DIR --end now). It is sent to a broker of
 its own once; then every run stores all of it into new tables and closes every window of it, the
@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import statistics
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +23,10 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.benchmarks.bench_ingest import DAY_MS, Bench, Mark, PeakMemory, Timed, say
+from tests.benchmarks.bench_ingest import DAY_MS, Bench, Mark, PeakMemory, Timed, measure, say
 from varve.model.clock import Clock, SystemClock
 from varve.model.window import TIERS
 from varve.rollups.frontier import frontier_id
-from varve.services.broker import Broker
 from varve.spark.ingest import IngestPlan, IngestQuery
 from varve.spark.rollup import RollupPlan, RollupQuery
 from varve.storage.snapshot import snapshot
@@ -48,32 +45,13 @@ class Ahead:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--format", choices=["arrow", "json"], default="arrow")
     parser.add_argument("--samples", type=int, default=0, help="only so many; 0: all")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=2_000, help="messages a batch")
+    parser.add_argument("--batch", type=int, default=10_000, help="messages a batch")
     parser.add_argument("--scratch", type=Path, help="folder for broker and tables")
     args = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="bench-pipeline-", dir=args.scratch))
-    broker = Broker(folder / "kafka", heap_mb=1024)
-    broker.start()
-    try:
-        pipeline = Pipeline(broker, folder, args.batch)
-        sent, _ = pipeline.load(args.data, "arrow", args.samples)
-        ts = pq.read_table(args.data / "samples.parquet", columns=["ts"]).column("ts")
-        pipeline.last_ms = pc.max(ts.slice(0, sent)).as_py()
-        say(f"{sent:,} samples in Kafka")
-        pipeline.run("warm-up", sent)
-        runs = [pipeline.run(str(n), sent) for n in range(args.runs)]
-        for name in runs[0] if runs else ():
-            values = [run[name] for run in runs]
-            say(
-                f"{name:16} median {statistics.median(values):8.3f}"
-                f"  ({min(values):.3f} to {max(values):.3f})"
-            )
-        pipeline.stop()
-    finally:
-        broker.stop()
-        shutil.rmtree(folder)
+    measure(Pipeline, "bench-pipeline", args)
 
 
 class Clocked(Timed):
@@ -87,6 +65,12 @@ class Clocked(Timed):
 class Pipeline(Bench):
     last_ms: int
     """Time of the last sample."""
+
+    def load(self, data: Path, form: str, limit: int) -> tuple[int, int]:
+        sent, size = super().load(data, form, limit)
+        ts = pq.read_table(data / "samples.parquet", columns=["ts"]).column("ts")
+        self.last_ms = pc.max(ts.slice(0, sent)).as_py()
+        return sent, size
 
     def is_closed(self, store: Store) -> bool:
         """Whether every window of every tier is closed: looks at one position only, which costs
@@ -111,7 +95,7 @@ class Pipeline(Bench):
             complete_every_s=0.5,
         )
         rollups = RollupPlan(store, ("bulk",), trigger_s=1.0)
-        memory = PeakMemory(self.broker_process.pid)
+        self.memory = PeakMemory(self.broker_process.pid)
         clock = Ahead()
         queries = [
             Clocked(self.spark, ingest, lambda: marks.append(self.now()), clock),
@@ -122,7 +106,7 @@ class Pipeline(Bench):
                 query.raise_failure()
             time.sleep(0.2)
         marks.append(self.now())
-        peak = memory.stop()
+        peak = self.memory.stop()
         for query in queries:
             query.stop()
         stored = sum(f.rows for f in snapshot(store, "samples").files)

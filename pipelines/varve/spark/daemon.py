@@ -6,6 +6,8 @@ Spark by the setting spark.python.daemon.module, in varve.spark.session.
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 
 import varve.ingest.task
@@ -24,4 +26,8 @@ if __name__ == "__main__":
     from pyspark.daemon import manager
 
     make_ready()
+    # PySpark collects garbage after every task. What is here already never is garbage, and to look
+    # through it takes 50 ms and copies its pages into every worker.
+    gc.collect()
+    gc.freeze()
     manager()  # type: ignore[no-untyped-call]
