@@ -183,7 +183,7 @@ class Registry:
 def _give_way(attempt: int) -> None:
     """Waits longer and longer, by chance: one whose machine is slow wins in the end, too."""
     if attempt:
-        time.sleep(random.uniform(0, min(_FIRST_WAIT_S * 2.0**attempt, _LONGEST_WAIT_S)))
+        time.sleep(random.uniform(0, min(_FIRST_WAIT_S * 2.0**attempt, _LONGEST_WAIT_S)))  # noqa: S311
 
 
 def _rows(definitions: Sequence[Registration], now_ms: int) -> pa.Table:
