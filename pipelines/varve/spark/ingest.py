@@ -43,7 +43,9 @@ log = logging.getLogger(__name__)
 
 _COLUMNS = ("topic", "partition", "offset", "timestamp_ms", "value", "encoding")
 # Kafka's default of 1 MiB a fetch is a round trip to the broker for every 40 messages of Arrow.
-_FETCH = {"kafka.max.partition.fetch.bytes": str(8 * 2**20)}
+# And of every partition Spark keeps what a poll has brought, for minutes: by default 500 messages,
+# which may be of megabytes each.
+_FETCH = {"kafka.max.partition.fetch.bytes": str(8 * 2**20), "kafka.max.poll.records": "20"}
 _MOST_AWAITED = 100_000
 # So few are one task: several would each wait for a core, and each write a file.
 _FEW_MESSAGES = 100
