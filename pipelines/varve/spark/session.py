@@ -13,6 +13,15 @@ from varve.model.resources import jars_dir
 
 # Bytes of messages that cross into Python at once: bounds a worker's memory.
 _ARROW_BATCH_BYTES = 64 * 2**20
+# By default Spark forks 40 times (chmod, readlink) for the two files that a batch leaves in its
+# checkpoint, half of what a small batch costs in all; so it forks four times.
+_CHECKPOINTS = "org.apache.spark.sql.execution.streaming.checkpointing"
+_LOCAL_FILES = {
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        f"{_CHECKPOINTS}.FileSystemBasedCheckpointFileManager"
+    ),
+    "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+}
 # In Spark's own jars. Its setting for structured logs does nothing where Python starts the JVM.
 _JSON_LOGS = "classpath:org/apache/spark/log4j2-json-layout.properties"
 
@@ -44,7 +53,7 @@ def session(name: str, conf: Mapping[str, str] | None = None) -> SparkSession:
         "spark.sql.streaming.numRecentProgressUpdates": "20",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-    }
+    } | _LOCAL_FILES
     for key, value in (settings | dict(conf or {})).items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
