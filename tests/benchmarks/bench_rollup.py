@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from varve.model import compiled, copies
 from varve.model.clock import ManualClock
 from varve.model.staleness import STALE_NAN, to_column
 from varve.model.window import DAY_MS, TIERS, floor_to
@@ -40,7 +41,7 @@ from varve.storage.table import Table, create_tables
 
 STAGES = {
     "read": (task, "read"),
-    "order": (order, "samples"),
+    "order": (copies, "merge"),
     "newest": (order, "newest"),
     "lift": (kernel, "lift"),
     "merge": (kernel, "merge"),
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=6_000_000, help="samples at most")
     parser.add_argument("--late", type=int, default=60_000, help="late samples, to be repaired")
     args = parser.parse_args()
-    kernel.warm_up()
+    compiled.warm_up()
     with tempfile.TemporaryDirectory(prefix="varve-bench-") as root:
         store = Store(root)
         create_tables(store)
@@ -101,7 +102,7 @@ def fill(store: Store, path: Path, batch_ms: int, most: int) -> int:
         ids, times = (samples.column(c).to_numpy()[chosen] for c in ("series_id", "ts"))
         values = samples.column("value").to_numpy()[chosen].copy()
         values[rng.integers(0, len(values), len(values) // 2_000)] = STALE_NAN
-        ids, times, values = order.samples(ids, times, values)
+        ids, times, values = copies.merge(ids, times, values)
         rows = pa.table({"series_id": ids, "ts": times, "value": to_column(values)})
         file = files.write_file(store, "samples", rows)
         step = Step(table.position("offset"), stored + len(ids))
@@ -119,7 +120,7 @@ def come_late(store: Store, count: int) -> None:
     table = Table(store, "samples")
     for chosen in np.array_split(rng.integers(0, there.num_rows, count), 30) if count else ():
         ids, times = (there.column(c).to_numpy()[chosen] for c in ("series_id", "ts"))
-        ids, times, values = order.samples(ids, times + 1, rng.random(len(chosen)))
+        ids, times, values = copies.merge(ids, times + 1, rng.random(len(chosen)))
         rows = pa.table({"series_id": ids, "ts": times, "value": values})
         held = table.position("offset")
         file = files.write_file(store, "samples", rows)

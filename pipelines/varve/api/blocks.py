@@ -1,20 +1,20 @@
 """Blocks: samples in memory as columns, sorted and without copies, and how blocks merge.
 
-A (series_id, ts) is one sample. Where copies meet the greatest stays, staleness marker < NaN <
-numbers, so that the result does not depend on the order of arrival.
+A (series_id, ts) is one sample; which of its copies stays is the rule of varve.model.copies.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from varve.model import copies
+from varve.model.compiled import inline, kernel
+from varve.model.copies import rank_of
 from varve.model.staleness import NORMAL_NAN, STALE_BITS, STALE_NAN
-from varve.promql.kernels.registry import inline, kernel
 from varve.promql.kernels.types import F64, I64, Bools
 from varve.promql.storage import Samples
 
@@ -51,7 +51,7 @@ def block_of(rows: pa.Table) -> Block:
     if column.null_count:
         values[column.is_null().to_numpy()] = STALE_NAN
     if not strictly_sorted(ids, ts):
-        ids, ts, values = _sorted(ids, ts, values)
+        ids, ts, values = copies.merge(ids, ts, values)
     return Block(ids, ts, values)
 
 
@@ -118,13 +118,6 @@ def _first_ts(block: Block, low: I64, high: I64) -> int:
     return int(block.ts[low[row]])
 
 
-def _sorted(ids: I64, ts: I64, values: F64) -> tuple[I64, I64, F64]:
-    order = np.lexsort((ts, ids))
-    ids, ts, values = ids[order], ts[order], values[order]
-    kept = drop_copies(ids, ts, values)
-    return ids[:kept], ts[:kept], values[:kept]
-
-
 def _merge_two(left: Block, right: Block) -> Block:
     size = left.rows + right.rows
     ids, ts = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
@@ -138,41 +131,12 @@ def _merge_two(left: Block, right: Block) -> Block:
     return Block(ids, ts, values)
 
 
-@inline
-def _wins(challenger: float, bits: int, holder: float, holder_bits: int) -> bool:
-    """Whether the challenger replaces the holder of the same (series_id, ts)."""
-    if holder_bits == _STALE:
-        return bits != _STALE
-    if bits == _STALE:
-        return False
-    if math.isnan(holder) or math.isnan(challenger):
-        return not math.isnan(challenger)
-    return challenger > holder
-
-
 @kernel("boolean(const int64[::1], const int64[::1])")
 def strictly_sorted(ids: I64, ts: I64) -> bool:
     for i in range(1, len(ids)):
         if ids[i] < ids[i - 1] or (ids[i] == ids[i - 1] and ts[i] <= ts[i - 1]):
             return False
     return True
-
-
-@kernel("int64(int64[::1], int64[::1], float64[::1])")
-def drop_copies(ids: I64, ts: I64, values: F64) -> int:
-    """Drops copies in sorted columns, in place; returns how many rows are left."""
-    bits = values.view(np.int64)
-    kept = 0
-    for i in range(len(ids)):
-        if kept and ids[kept - 1] == ids[i] and ts[kept - 1] == ts[i]:
-            if _wins(values[i], bits[i], values[kept - 1], bits[kept - 1]):
-                bits[kept - 1] = bits[i]
-            continue
-        ids[kept] = ids[i]
-        ts[kept] = ts[i]
-        bits[kept] = bits[i]
-        kept += 1
-    return kept
 
 
 @kernel(
@@ -200,7 +164,7 @@ def merge_sorted(
         if from_a:
             ids[out], ts[out], bits[out] = a_ids[i], a_ts[i], a_bits[i]
             if both:
-                if _wins(b_values[j], b_bits[j], a_values[i], a_bits[i]):
+                if rank_of(b_bits[j]) > rank_of(a_bits[i]):
                     bits[out] = b_bits[j]
                 j += 1
             i += 1
@@ -290,7 +254,7 @@ def settle(ts: I64, values: F64, begins: I64, ends: I64) -> None:
         kept = begin
         for k in range(begin, end):
             if kept > begin and ts[kept - 1] == ts[k]:
-                if _wins(values[k], bits[k], values[kept - 1], bits[kept - 1]):
+                if rank_of(bits[k]) > rank_of(bits[kept - 1]):
                     bits[kept - 1] = bits[k]
                 continue
             ts[kept] = ts[k]

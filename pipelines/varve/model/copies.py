@@ -1,8 +1,9 @@
 """One (series_id, ts) is one sample, wherever copies of it meet.
 
 The greatest wins, stale marker < NaN < numbers: the same sample wins in any order of arrival.
-Series are few next to samples, and each one's samples come nearly in order of time: so samples are
-first dealt out to their series, which takes a hash table and a count, and then looked through.
+`order`: series are few next to samples, and each one's samples come nearly in order of time, so
+samples are first dealt out to their series, which takes a hash table and a count, and then looked
+through.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from varve.model.compiled import inline, kernel
+from varve.model.merging import merged
 from varve.model.staleness import STALE_BITS
 
 Ints = npt.NDArray[np.int64]
@@ -55,12 +57,27 @@ def order(
     return _order(place, codes, ts, np.ascontiguousarray(values).view(np.int64))
 
 
+def merge(
+    series_ids: Ints, ts: Ints, values: npt.NDArray[np.float64]
+) -> tuple[Ints, Ints, npt.NDArray[np.float64]]:
+    """The samples that count, sorted by (series_id, ts), copies left out.
+
+    Merges what is sorted already, as files are. `order` suits few series in no order: of 6 M
+    samples of 1.5 M series in 30 files it takes 289 ns a sample, merging 63; of 2 M of 10,000
+    series in 4 files 28, merging 37.
+    """
+    bits = np.ascontiguousarray(values).view(np.int64)
+    ids, times, bits = merged(series_ids, ts, bits)
+    kept = _distinct(ids, times, bits)
+    return ids[:kept], times[:kept], bits[:kept].view(np.float64)
+
+
 def rank(values: npt.NDArray[np.float64]) -> Ints:
     """Integers in the order of the rule: stale marker, NaN, then numbers ascending."""
     return _ranks(np.ascontiguousarray(values).view(np.int64))
 
 
-@njit(cache=True)
+@inline
 def _mix(number: np.uint64, seed: np.uint64) -> np.uint64:
     """Source: splitmix64."""
     mixed = (number ^ seed) + np.uint64(0x9E3779B97F4A7C15)
@@ -69,7 +86,7 @@ def _mix(number: np.uint64, seed: np.uint64) -> np.uint64:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-@njit(cache=True)
+@kernel("(const int64[::1], const int32[::1], uint64)")
 def _group(ids: Ints, checks: npt.NDArray[np.int32], seed: np.uint64) -> tuple[Codes, Ints]:
     codes = np.empty(len(ids), np.int32)
     first = np.empty(1024, np.int64)
@@ -106,7 +123,7 @@ def _group(ids: Ints, checks: npt.NDArray[np.int32], seed: np.uint64) -> tuple[C
     return codes, first[:found].copy()
 
 
-@njit(cache=True)
+@kernel("(const int32[::1], const int32[::1], const int64[::1], const int64[::1])")
 def _order(place: Codes, codes: Codes, ts: Ints, bits: Ints) -> Ints:
     ends = np.zeros(len(place) + 1, np.int64)
     for i in range(len(codes)):
@@ -139,7 +156,21 @@ def _order(place: Codes, codes: Codes, ts: Ints, bits: Ints) -> Ints:
     return dealt[:kept].copy()
 
 
-@njit(cache=True)
+@kernel("(int64[::1], int64[::1], int64[::1])")
+def _distinct(ids: Ints, times: Ints, bits: Ints) -> int:
+    """Moves the samples that count to the front; how many they are."""
+    kept = 0
+    for i in range(len(ids)):
+        if kept and ids[i] == ids[kept - 1] and times[i] == times[kept - 1]:
+            if rank_of(bits[i]) > rank_of(bits[kept - 1]):
+                bits[kept - 1] = bits[i]
+            continue
+        ids[kept], times[kept], bits[kept] = ids[i], times[i], bits[i]
+        kept += 1
+    return kept
+
+
+@inline
 def rank_of(bits: np.int64) -> np.int64:
     """The same of one value's bits, for kernels."""
     if bits == _STALE:
@@ -151,7 +182,7 @@ def rank_of(bits: np.int64) -> np.int64:
     return bits
 
 
-@njit(cache=True)
+@kernel("(const int64[::1],)")
 def _ranks(bits: Ints) -> Ints:
     ranks = np.empty(len(bits), np.int64)
     for i in range(len(bits)):

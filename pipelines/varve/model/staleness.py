@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numba import njit
+
+from varve.model.compiled import kernel
 
 STALE_BITS: Final = 0x7FF0000000000002
 """Bits of the stale marker, as Prometheus' value.StaleNaN."""
@@ -58,7 +59,7 @@ def to_column(values: npt.NDArray[np.float64]) -> pa.Array:
     return pa.array(values, mask=stale) if stale.any() else pa.array(values)
 
 
-@njit(cache=True)
+@kernel("void(uint64[::1])")
 def _canonicalise(bits: npt.NDArray[np.uint64]) -> None:
     sign = np.uint64(1 << 63)
     for i in range(len(bits)):

@@ -12,10 +12,9 @@ import math
 
 import numpy as np
 
+from varve.model.compiled import inline, kernel
 from varve.model.staleness import STALE_BITS
 from varve.rollups.algebra import NEVER, WIDE, Floats, Ints, Rows
-from varve.rollups.compiled import compiled
-from varve.rollups.order import newest, samples
 from varve.rollups.sketch import key_of
 
 _STALE = np.int64(STALE_BITS)
@@ -41,14 +40,7 @@ def merge(rows: Rows, order: Ints, width_ms: int) -> Rows:
     return Rows(*_merge(*columns, order, starts, width_ms))  # type: ignore[call-arg]
 
 
-def warm_up() -> None:
-    """Compiles what a task needs, or loads it from disk: many seconds once, then under one."""
-    ids, ts, values = samples(np.zeros(2, np.int64), np.array([2, 1]), np.ones(2))
-    rows = lift(ids, ts, values, 1)
-    merge(rows, newest(rows.series_id, rows.window_end, np.zeros(2, np.int64)), 2)
-
-
-@compiled
+@kernel("(const int64[::1], const int64[::1], int64)")
 def _starts(ids, times, width):
     """Index of the first entry of each window, and the number of entries at the end."""
     n = len(ids)
@@ -65,7 +57,7 @@ def _starts(ids, times, width):
     return starts[: found + 1].copy()
 
 
-@compiled
+@inline
 def _add(total, error, value):
     """Neumaier: total + error grows by value. An infinite total has no error."""
     new = total + value
@@ -76,7 +68,7 @@ def _add(total, error, value):
     return new, error + ((value - new) + total)
 
 
-@compiled
+@inline
 def _widened(total, error):
     """The columns sum and sum_error of a total that was taken of values times WIDE."""
     whole = total / WIDE
@@ -85,7 +77,7 @@ def _widened(total, error):
     return whole, error / WIDE
 
 
-@compiled
+@inline
 def _infinite(low, high):
     """Sum of values of which one at least is infinite."""
     if low == -math.inf:
@@ -93,7 +85,7 @@ def _infinite(low, high):
     return math.inf
 
 
-@compiled
+@inline
 def _shifted(m2, count, total, error, base, to):
     """Sum of (v - to)^2 from the sum of (v - base)^2: m2 + 2 d S + n d^2, d = base - to and
     S the sum of (v - base), which cancels and so is taken in twice the precision.
@@ -121,7 +113,7 @@ def _shifted(m2, count, total, error, base, to):
     return max(shifted, d * d)
 
 
-@compiled
+@inline
 def _sorted_entries(keys, counts, first, end):
     """Sorts the entries [first, end) by key in place, adds up equal keys; returns the new end."""
     size = end - first
@@ -146,7 +138,7 @@ def _sorted_entries(keys, counts, first, end):
     return last + 1
 
 
-@compiled
+@inline
 def _merge_sort(keys, counts):
     """Sorts both by key in place."""
     n, width = len(keys), 1
@@ -167,7 +159,7 @@ def _merge_sort(keys, counts):
         width *= 2
 
 
-@compiled
+@kernel("(const int64[::1], const int64[::1], const float64[::1], const int64[::1], int64)")
 def _lift(ids, ts, values, starts, width):  # noqa: PLR0912
     rows = len(starts) - 1
     bits = values.view(np.int64)
@@ -255,7 +247,15 @@ def _lift(ids, ts, values, starts, width):  # noqa: PLR0912
     )  # fmt: skip
 
 
-@compiled
+@kernel(
+    "(const int64[::1], const int64[::1], const int64[::1], const int64[::1], "
+    "const float64[::1], const float64[::1], const float64[::1], const float64[::1], "
+    "const float64[::1], const float64[::1], const int64[::1], const float64[::1], "
+    "const int64[::1], const float64[::1], const int64[::1], const float64[::1], "
+    "const float64[::1], const int64[::1], const int64[::1], const int64[::1], "
+    "const int64[::1], const int32[::1], const int64[::1], const int64[::1], "
+    "const int64[::1], int64)"
+)
 def _merge(  # noqa: PLR0912
     ids, ends, n_in, nan_in, sum_in, error_in, min_in, max_in, m2_in, base_in,
     first_ts_in, first_in, previous_ts_in, previous_in, last_ts_in, last_in, correction_in,

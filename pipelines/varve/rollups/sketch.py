@@ -15,7 +15,7 @@ from decimal import Decimal
 import numpy as np
 import numpy.typing as npt
 
-from varve.rollups.compiled import compiled
+from varve.model.compiled import inline
 
 BUCKETS_PER_OCTAVE = 32
 GROWTH = 2.0 ** (1 / BUCKETS_PER_OCTAVE)
@@ -34,7 +34,7 @@ _BOUNDS = np.array(
 )
 
 
-@compiled
+@inline
 def key_of(value: float) -> int:
     """Key of a value that is not NaN."""
     if value == 0.0:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from varve.model import copies
 from varve.model.staleness import from_column
 from varve.model.window import Tier, Window
 from varve.rollups import algebra, kernel, order, ranges
@@ -68,7 +69,7 @@ def rolled_up(
         wanted = _within(ids, ts, window, series)
         if not wanted.all():
             ids, ts, values = ids[wanted], ts[wanted], values[wanted]
-        return kernel.lift(*order.samples(ids, ts, values), tier.width_ms)
+        return kernel.lift(*copies.merge(ids, ts, values), tier.width_ms)
     below = algebra.from_table(rows)
     ids, ends = below.series_id, below.window_end
     chosen = order.newest(ids, ends, rows.column("revision").to_numpy())

@@ -19,11 +19,9 @@ def compile_query() -> None:
 
 def compile_streams() -> None:
     """Those of ingest and rollups."""
-    from varve.rollups.kernel import warm_up  # noqa: PLC0415
     from varve.spark.daemon import make_ready  # noqa: PLC0415
 
     make_ready()
-    warm_up()
 
 
 PARTS = {"query": compile_query, "streams": compile_streams}

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import gc
 
-import numpy as np
-
 import varve.ingest.task
 import varve.rollups.task  # noqa: F401
-from varve.model import copies
-from varve.model.staleness import canonicalise
+from varve.model import compiled
 
 
 def make_ready() -> None:
-    """Compiles the kernels of ingest, or loads them from numba's cache."""
-    ids, values = np.zeros(2, np.int64), canonicalise(np.zeros(2))
-    copies.order(ids, ids, values, copies.group(ids, np.zeros(2, np.int32)))
+    """Compiles the kernels of ingest and rollups, or loads them from numba's cache."""
+    compiled.warm_up()
 
 
 if __name__ == "__main__":

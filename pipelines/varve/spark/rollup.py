@@ -18,10 +18,10 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from varve.model import compiled
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import Conflict
 from varve.model.window import TIERS
-from varve.rollups import kernel
 from varve.rollups.pace import Pace
 from varve.rollups.task import RollupTask, run_task
 from varve.rollups.tier import TierPlan, TierState, TierWorker, Work
@@ -55,7 +55,7 @@ class RollupQuery:
 
     def __init__(self, spark: SparkSession, plan: RollupPlan, clock: Clock | None = None) -> None:
         """Starts it; the tables must exist. Takes long the first time: kernels are compiled."""
-        kernel.warm_up()
+        compiled.warm_up("varve.rollups.order", "varve.rollups.kernel")
         self._spark = spark
         self._plan = plan
         pace = Pace()

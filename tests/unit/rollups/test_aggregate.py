@@ -52,7 +52,7 @@ def columns(rows):
 
 
 def lifted(rows, width=MINUTE):
-    return kernel.lift(*order.samples(*columns(rows)), width)
+    return kernel.lift(*copies.merge(*columns(rows)), width)
 
 
 def merged(rows, width):
@@ -183,7 +183,7 @@ def test_samples_are_ordered_by_the_rule_for_copies(rows):
     ids, ts, column = columns(rows)
     chosen = copies.order(ids, ts, column)
 
-    got = order.samples(ids, ts, column)
+    got = copies.merge(ids, ts, column)
 
     assert np.array_equal(got[0], ids[chosen])
     assert np.array_equal(got[1], ts[chosen])

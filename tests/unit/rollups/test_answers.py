@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.rollups import naive
+from varve.model import copies
 from varve.model.staleness import STALE_NAN
 from varve.model.window import HOUR_MS, MINUTE_MS, TIERS, Window
 from varve.promql.ast import ValueType
 from varve.promql.signatures import FUNCTIONS
-from varve.rollups import kernel, order
+from varve.rollups import kernel
 from varve.rollups.answers import ANSWERS, Quality, answer, markdown, quality
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "tiers.md"
@@ -39,7 +40,7 @@ def from_rows(name, rows, parameter=0.0):
     ids = np.array([r[0] for r in distinct], np.int64)
     ts = np.array([r[1] for r in distinct], np.int64)
     column = np.array([STALE_NAN if r[2] is None else r[2] for r in distinct])
-    made = kernel.lift(*order.samples(ids, ts, column), MINUTE_MS)
+    made = kernel.lift(*copies.merge(ids, ts, column), MINUTE_MS)
     for tier in TIERS[1:3]:
         made = kernel.merge(made, np.arange(len(made)), tier.width_ms)
     made = kernel.merge(made, np.arange(len(made)), RANGE.end_ms)

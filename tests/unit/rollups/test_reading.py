@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from varve.model import copies
 from varve.model.window import TIERS, Window
 from varve.rollups import algebra, kernel, order
 from varve.rollups.reading import read
@@ -43,7 +44,7 @@ def source(tmp_path, monkeypatch):
     for spread in (100, 3, 40):
         ids = np.sort(rng.integers(0, 9, 50))
         ts = rng.integers(1, spread, 50) * 60_000
-        rows = kernel.lift(*order.samples(ids, ts, rng.random(50)), 60_000)
+        rows = kernel.lift(*copies.merge(ids, ts, rng.random(50)), 60_000)
         new = files.write_file(store, "rollup_1m", algebra.to_table(rows, 3))
         written.append(LiveFile(new.path, new.size, new.rows, new.minimum, new.maximum))
     return Snapshot(store, "rollup_1m", 0, tuple(written))

@@ -4,6 +4,11 @@ A kernel is compiled for the explicit signature given to `kernel` and cached on 
 loads or compiles all of them, so that the first query pays nothing.
 """
 
-from varve.promql.kernels.registry import kernel, warm_up
+from varve.model import compiled
 
-__all__ = ["kernel", "warm_up"]
+_MODULES = ("windows", "aggregate", "buckets", "json")
+
+
+def warm_up() -> int:
+    """Loads or compiles every kernel that queries need; returns how many there are."""
+    return compiled.warm_up(*(f"{__name__}.{module}" for module in _MODULES))

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from varve.model.compiled import inline, kernel
 from varve.promql.kernels.codes import (
     AGG_AVG,
     AGG_COUNT,
@@ -21,7 +22,6 @@ from varve.promql.kernels.codes import (
 )
 from varve.promql.kernels.locate import kahan_sum
 from varve.promql.kernels.over_time import quantile_of
-from varve.promql.kernels.registry import inline, kernel
 from varve.promql.kernels.types import F64, I64, Bools
 from varve.promql.kernels.windows import Asked, Columns, is_complete, new_work, row
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from varve.promql.kernels.registry import inline, kernel
+from varve.model.compiled import inline, kernel
 from varve.promql.kernels.types import F64, I64, Bools
 
 _SMALL_DELTA = 1e-12

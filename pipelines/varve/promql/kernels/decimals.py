@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from varve.promql.kernels.registry import inline
+from varve.model.compiled import inline
 from varve.promql.kernels.types import U8
 
 Word = Any

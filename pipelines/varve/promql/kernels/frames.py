@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from varve.model.compiled import inline
 from varve.promql.kernels.codes import DELTA, INCREASE, RATE
 from varve.promql.kernels.locate import advance
-from varve.promql.kernels.registry import inline
 from varve.promql.kernels.types import F64, I64
 
 # Fields of a frame's state.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from varve.model.compiled import inline, kernel
 from varve.promql.kernels.decimals import write_float, write_seconds
-from varve.promql.kernels.registry import inline, kernel
 from varve.promql.kernels.types import F64, I64, U8, Bools
 
 POINT_BYTES = 56

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from varve.promql.kernels.registry import inline
+from varve.model.compiled import inline
 from varve.promql.kernels.types import I64
 
 

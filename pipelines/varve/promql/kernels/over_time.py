@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from varve.model.compiled import inline
 from varve.promql.kernels.codes import (
     AVG,
     CHANGES,
@@ -26,7 +27,6 @@ from varve.promql.kernels.codes import (
     TS_OF_MIN,
 )
 from varve.promql.kernels.locate import kahan_sum
-from varve.promql.kernels.registry import inline
 from varve.promql.kernels.types import F64, I64
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from varve.model.compiled import inline
 from varve.promql.kernels.codes import DELTA, IRATE, RATE
-from varve.promql.kernels.registry import inline
 from varve.promql.kernels.types import F64, I64, Bools
 
 _NEARLY_ONE = 1.0 + 1e-9

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 
+from varve.model.compiled import inline
 from varve.promql.kernels.locate import kahan_sum
-from varve.promql.kernels.registry import inline
 from varve.promql.kernels.types import F64, I64
 
 

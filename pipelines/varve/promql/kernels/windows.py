@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from varve.model.compiled import inline, kernel
 from varve.promql.kernels.codes import (
     DERIV,
     DOUBLE_EXPONENTIAL_SMOOTHING,
@@ -30,7 +31,6 @@ from varve.promql.kernels.frames import (
 from varve.promql.kernels.locate import upper_bound
 from varve.promql.kernels.over_time import over_time, window_mad, window_quantile
 from varve.promql.kernels.rates import instant_rate_row, rate_row
-from varve.promql.kernels.registry import inline, kernel
 from varve.promql.kernels.regression import linear_regression, smoothed_value
 from varve.promql.kernels.types import F64, I64, Bools
 
