@@ -22,6 +22,13 @@ _LOCAL_FILES = {
     ),
     "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
 }
+# Of the Python workers: memory that a task has freed is the next one's, instead of new pages that
+# the kernel must clear, a fifth of the CPU time of rollups. Up to 256 MiB stay with a worker.
+_WORKER_MEMORY = {
+    "spark.executorEnv.ARROW_DEFAULT_MEMORY_POOL": "system",
+    "spark.executorEnv.MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
+    "spark.executorEnv.MALLOC_MMAP_THRESHOLD_": str(256 * 2**20),
+}
 # In Spark's own jars. Its setting for structured logs does nothing where Python starts the JVM.
 _JSON_LOGS = "classpath:org/apache/spark/log4j2-json-layout.properties"
 
@@ -53,7 +60,8 @@ def session(name: str, conf: Mapping[str, str] | None = None) -> SparkSession:
         "spark.sql.streaming.numRecentProgressUpdates": "20",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-    } | _LOCAL_FILES
+    }
+    settings |= _LOCAL_FILES | _WORKER_MEMORY
     for key, value in (settings | dict(conf or {})).items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
