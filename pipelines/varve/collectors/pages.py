@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import time
 import urllib.request
@@ -68,13 +69,19 @@ class PageTarget:
 
 
 def fetch(url: str, timeout_s: float) -> Page:
-    """The page at an address of http. Raises OSError, ValueError beyond MAX_BYTES."""
+    """The page at an address of http. Raises OSError; ValueError for one beyond MAX_BYTES, or if
+    what answers does not speak HTTP.
+    """
     request = urllib.request.Request(url, headers={"Accept": ACCEPT})  # noqa: S310 - http only
-    with _OPENER.open(request, timeout=timeout_s) as answer:
-        body = answer.read(MAX_BYTES + 1)
-        if len(body) > MAX_BYTES:
-            raise ValueError(f"over {MAX_BYTES} bytes")
-        return body.decode(), answer.headers.get("Content-Type", "")
+    try:
+        with _OPENER.open(request, timeout=timeout_s) as answer:
+            body = answer.read(MAX_BYTES + 1)
+            kind = answer.headers.get("Content-Type", "")
+    except http.client.HTTPException as err:
+        raise ValueError(f"no answer of HTTP: {err!r}") from err
+    if len(body) > MAX_BYTES:
+        raise ValueError(f"over {MAX_BYTES} bytes")
+    return body.decode(), kind
 
 
 def parse(text: str, content_type: str) -> Iterator[Reading]:

@@ -25,6 +25,8 @@ def ticks(clock: Clock, interval_ms: int, stop: threading.Event) -> Iterator[int
             # In slices: a clock that was set forward must not be noticed a day late.
             if stop.wait(min(left_ms, interval_ms) / 1000):
                 return
+            # Nor must one that was set back silence us until it is there again.
+            tick = min(tick, next_tick(clock.now_ms(), interval_ms))
         if stop.is_set():
             return
         yield tick

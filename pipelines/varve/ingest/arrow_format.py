@@ -111,12 +111,15 @@ def _batches(source: pa.BufferReader, part: str) -> list[pa.RecordBatch]:
     """The batches of the next stream of a message, safe to read. Raises BadRecord."""
     wanted = wire_schema(part)
     try:
+        begin = source.tell()
         stream = pa.RecordBatchStreamReader(source)
         schema = stream.schema
         # Whether a column may be NULL, and metadata, are up to the producer.
         matches = schema.equals(wanted) or (
             schema.names == wanted.names and schema.types == wanted.types
         )
+        if matches:
+            _require_plain(source, begin)
         batches = list(stream) if matches else []
         for batch in batches:
             # A length that lies would be read past the message's end.
@@ -126,6 +129,42 @@ def _batches(source: pa.BufferReader, part: str) -> list[pa.RecordBatch]:
     if not matches:
         raise BadRecord(Reason.MALFORMED, f"columns of {part} are not {wanted.names} as specified")
     return batches
+
+
+def _require_plain(source: pa.BufferReader, begin: int) -> None:
+    """Raises BadRecord if the stream that begins there holds anything but a schema and batches
+    whose buffers are as long as they look: Arrow expands compressed ones without a bound.
+    """
+    here = source.tell()
+    source.seek(begin)
+    for message in pa.ipc.MessageReader.open_stream(source):
+        if message.type not in ("schema", "record batch"):
+            raise BadRecord(Reason.MALFORMED, f"not an Arrow stream: a {message.type}")
+        if message.type == "record batch" and _is_compressed(message.metadata.to_pybytes()):
+            text = "compressed Arrow buffers: compress the message, with a content-encoding"
+            raise BadRecord(Reason.MALFORMED, text)
+    source.seek(here)
+
+
+def _is_compressed(message: bytes) -> bool:
+    """Whether a record batch has its field `compression`.
+
+    Source: Apache Arrow, format/Message.fbs; FlatBuffers, "Internals".
+    """
+    root = int.from_bytes(message[:4], "little")
+    header = _field(message, root, 2)
+    batch = header + int.from_bytes(message[header : header + 4], "little")
+    return _field(message, batch, 3) != 0
+
+
+def _field(message: bytes, table: int, number: int) -> int:
+    """Where a field of a FlatBuffers table is; 0 if it is not there."""
+    entries = table - int.from_bytes(message[table : table + 4], "little", signed=True)
+    at = 4 + 2 * number
+    if at >= int.from_bytes(message[entries : entries + 2], "little"):
+        return 0
+    offset = int.from_bytes(message[entries + at : entries + at + 2], "little")
+    return table + offset if offset else 0
 
 
 def _require(part: str, batch: pa.RecordBatch) -> list[pa.Array]:

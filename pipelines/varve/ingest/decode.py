@@ -26,6 +26,20 @@ _ZSTD_HEADER = 18
 _ZSTD_SKIPPABLE = 0x184D2A5
 
 
+_GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+def encoding_of(message: bytes | None) -> str | None:
+    """How a message is compressed whose header is no longer there: no body of a message begins
+    like gzip or zstd.
+    """
+    if not message:
+        return None
+    if message.startswith(_GZIP_MAGIC):
+        return "gzip"
+    return "zstd" if message.startswith(_ZSTD_MAGIC) else None
+
+
 class Decoder:
     """Decodes messages; remembers identities it has computed. Not safe to share by threads.
 

@@ -233,7 +233,10 @@ def _each(message: bytes, read: Callable[[bytes], T]) -> tuple[list[T], list[Rej
     for part, start in _parts(whole):
         if bad_ones == TAKEN_APART:
             detail = f"{bad_ones} objects of the message are bad: the rest was not read"
-            rejects.append(Reject(Reason.MALFORMED, detail, 1, whole[start:]))
+            rest = whole[start:]
+            # Of an array it is one, so that it can be read again.
+            rest = b"[" + rest if whole[:1] == b"[" else rest
+            rejects.append(Reject(Reason.MALFORMED, detail, 1, rest))
             break
         try:
             good.append(read(part))

@@ -106,9 +106,12 @@ def parse(text: str, origin: str) -> Limits:
     total = tree.get("total", {})
     _require_names(total, ("series",), f"{origin}: total")
     default = _metric(MetricLimits(), tree.get("default", {}), f"{origin}: default")
+    sections = tree.get("metric", {})
+    if not isinstance(sections, dict):
+        raise NeedsOperator(f"{origin}: metric: a section is wanted for each, [metric.NAME]")
     metrics = {
         name: _metric(default, section, f"{origin}: metric.{name}")
-        for name, section in tree.get("metric", {}).items()
+        for name, section in sections.items()
     }
     return Limits(_bound(total.get("series", UNLIMITED), f"{origin}: total"), default, metrics)
 

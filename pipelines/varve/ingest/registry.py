@@ -15,13 +15,13 @@ from varve.ingest.known import CONTESTED, KNOWN, KnownSeries
 from varve.ingest.limits import Limits
 from varve.ingest.reasons import Reason
 from varve.model.clock import Clock, SystemClock
-from varve.model.errors import Conflict, TemporaryError
+from varve.model.errors import Conflict, NeedsOperator, TemporaryError
 from varve.model.identity import SeriesDefinition
 from varve.model.schema import table_schema
 from varve.model.window import HOUR_MS
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
-from varve.storage.log import LiveFile
+from varve.storage.log import LiveFile, entries
 from varve.storage.snapshot import Bounds, Snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
@@ -58,6 +58,8 @@ class Registry:
         """Active series by metric, as of the last census, and those registered since."""
         self._since: list[tuple[int, Counter[str]]] = []
         self._counted = -1
+        # A commit that fails moves the handle, too, past what is not counted yet.
+        self._seen = self._table.version
         self._offered: Census | None = None
         self._adopt(census(store, active_ms))
 
@@ -95,7 +97,8 @@ class Registry:
                 commit(self._table, [added], transactions={TRANSACTION: step})
             except Conflict:
                 continue
-            self._add(self._table.version, Counter(d.metric for d, _ in fresh))
+            self._seen = self._table.version
+            self._add(self._seen, Counter(d.metric for d, _ in fresh))
             self.known.advance(self._table.version)
             return refused
         raise TemporaryError(f"{_ATTEMPTS} attempts to register series met a rival's commit")
@@ -116,12 +119,14 @@ class Registry:
     def _look(self) -> None:
         """Learns what others have registered, and what has been counted."""
         self.known.advance()
-        fresh = self._table.refresh()
-        if fresh is None:
+        self._table.refresh()
+        seen, self._seen = self._seen, self._table.version
+        try:
+            for entry in entries(self._store, "series", seen, self._seen):
+                self._add(entry.version, self._metrics(entry.adds))
+        except NeedsOperator:
+            # Expired in between.
             self._adopt(census(self._store, self._active_ms))
-            return
-        for entry in fresh:
-            self._add(entry.version, self._metrics(entry.adds))
         self._adopt_offered()
 
     def _adopt_offered(self) -> None:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from varve.ingest.block import Block
-from varve.ingest.decode import Decoder
+from varve.ingest.decode import Decoder, encoding_of
 from varve.ingest.reasons import LIMITS, Reason
 from varve.ingest.registry import Key, Registry
 from varve.ingest.task import Message, Outcome, TaskPlan, run_task
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 REPLAY = "replay:"
 _ATTEMPTS = 20
+# Of a message in quarantine, once expanded.
+_LONGEST = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,12 @@ class _Replay:
         self._store, self._selection, self._registry = store, selection, registry
         registry.known.advance()
         # What is refused again has no other place: all of it is kept.
-        self._plan = replace(plan, series_version=registry.known.version, reject_bytes=sys.maxsize)
+        self._plan = replace(
+            plan,
+            series_version=registry.known.version,
+            reject_bytes=sys.maxsize,
+            keep_all=True,
+        )
         self._samples = Table(store, "samples")
         self._quarantine = Table(store, "quarantine", files=True)
         self._decoder = Decoder()
@@ -171,7 +178,14 @@ class _Replay:
 
     def _run(self, rows: pa.Table) -> Outcome:
         messages = [
-            Message(r["topic"], r["partition"], r["offset"], r["ts"] or 0, r["value"])
+            Message(
+                r["topic"],
+                r["partition"],
+                r["offset"],
+                r["ts"] or 0,
+                r["value"],
+                encoding_of(r["value"]),
+            )
             for r in rows.to_pylist()
         ]
         (outcome,) = run_task(messages, self._plan)
@@ -238,4 +252,4 @@ def _beyond_examples(taken: pa.Table, decoder: Decoder) -> pa.Table:
 
 
 def _read(value: bytes | None, decoder: Decoder) -> Block:
-    return decoder.samples(value, len(value or b""))
+    return decoder.samples(value, max(len(value or b""), _LONGEST), encoding_of(value))

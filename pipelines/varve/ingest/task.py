@@ -90,6 +90,8 @@ class TaskPlan:
     """Where the machine keeps its files of known series: as in RunFolder."""
     reject_bytes: int = 8 * 2**20
     """Of rejects that are kept whole of a partition; the rest is counted."""
+    keep_all: bool = False
+    """Of a storm of rejects, too, every sample is kept, not examples only."""
 
 
 @dataclass
@@ -200,7 +202,8 @@ class _Task:
             else:
                 refused.setdefault(reason, []).append(definition)
         for reason, definitions in refused.items():
-            kept = definitions[:EXAMPLES] if reason in LIMITS else definitions
+            storm = reason in LIMITS and not self._plan.keep_all
+            kept = definitions[:EXAMPLES] if storm else definitions
             value = arrow_format.write_definitions(kept)
             detail = _DETAILS[reason].format(**vars(self._plan))
             self._reject(message, Reject(reason, detail, len(definitions), value))
@@ -287,6 +290,9 @@ class _Task:
         ends = np.cumsum([len(b) for b in self._blocks])
         numbers = np.searchsorted(ends, groups.first[unknown], side="right")
         for code, number in zip(unknown.tolist(), numbers.tolist(), strict=True):
+            if seen[code] == _NEVER:
+                # All of its samples are refused for their time.
+                continue
             key = int(ids[code]), int(checks[code])
             definition = self._definition(samples, int(groups.first[code]), number, ends)
             if definition is None:
@@ -295,7 +301,7 @@ class _Task:
                     self._undefined[key] = None
             elif (refusal := self._refusal(key, definition)) is not None:
                 verdicts[code] = _NUMBERS[refusal]
-            elif seen[code] != _NEVER:
+            else:
                 self._brought[key] = definition
                 first = self._new.get(key, (definition, _NEVER))[1]
                 self._new[key] = definition, min(first, int(seen[code]))
@@ -329,7 +335,7 @@ class _Task:
             detail = _DETAILS[reason].format(**vars(self._plan))
             at = np.flatnonzero(verdicts == number)
             origins = np.searchsorted(ends, at, side="right")
-            if reason in LIMITS:
+            if reason in LIMITS and not self._plan.keep_all:
                 self._reject_storm(reason, samples, at, origins)
                 continue
             cuts = np.flatnonzero(np.diff(origins)) + 1

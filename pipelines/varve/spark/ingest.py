@@ -49,7 +49,10 @@ _FETCH = {"kafka.max.partition.fetch.bytes": str(8 * 2**20), "kafka.max.poll.rec
 _MOST_AWAITED = 100_000
 # So few are one task: several would each wait for a core, and each write a file.
 _FEW_MESSAGES = 100
-_ENCODING = "string(filter(headers, h -> lower(h.key) = 'content-encoding')[0].value) AS encoding"
+# get() gives NULL where [0] is an error: most messages with headers have others.
+_ENCODING = (
+    "string(get(filter(headers, h -> lower(h.key) = 'content-encoding'), 0).value) AS encoding"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,7 @@ class IngestQuery:
         self._partitions = {(p.topic, p.number): p for p in self._topics.partitions()}
         begin = self._begin()
         self._committer = BatchCommitter(plan.store, plan.query, begin)
+        self._note_start()
         self._initial = {p: s.offset for p, s in begin.items()}
         self._scratch = tempfile.TemporaryDirectory(prefix=f"varve-{plan.query}-")
         self._stopping = threading.Event()
@@ -178,6 +182,13 @@ class IngestQuery:
         for name in missing:
             log.warning("no topic %s: definitions come with samples only until a restart", name)
         return tuple(name for name in self._plan.topics if name not in missing)
+
+    def _note_start(self) -> None:
+        """What was produced by now is stored by a query that ends once it has what is available,
+        too.
+        """
+        now_ms = self._clock.now_ms()
+        self._committer.note(now_ms, self._topics.latest(list(self._partitions.values())))
 
     def _begin(self) -> dict[Partition, Start]:
         partitions = list(self._partitions.values())

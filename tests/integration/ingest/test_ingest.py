@@ -251,9 +251,14 @@ def test_compressed_messages_and_limits_that_change_while_the_query_runs(line, t
     now, limits = SystemClock().now_ms(), tmp_path / "limits.toml"
     query = line.start(limits_files=(limits,))
     body = json.dumps([sample(now, host=str(n)) for n in range(3)]).encode()
+    traced = ("traceparent", b"00-1-1-01")
     line.producer.send(
-        line.topic, gzip.compress(body), headers=[("Content-Encoding", b"gzip")], partition=0
+        line.topic,
+        gzip.compress(body),
+        headers=[traced, ("Content-Encoding", b"gzip")],
+        partition=0,
     ).get(timeout=DEADLINE_S)
+    line.producer.send(line.topic, body, headers=[traced], partition=0).get(timeout=DEADLINE_S)
     await_that(lambda: len(line.rows("samples")) == 3)
 
     limits.write_text("[default]\nseries = 4")

@@ -1,4 +1,6 @@
 import math
+import socket
+import threading
 
 import pytest
 from hypothesis import given
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_open
 
-from varve.collectors.pages import MAX_SERIES, PageTarget, parse
+from varve.collectors.pages import MAX_SERIES, PageTarget, fetch, parse
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPEN = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -93,3 +95,20 @@ def test_a_page_may_not_become_a_storm(extra, up):
 
     assert _of(samples)["up"][1] == up
     assert len(samples) <= MAX_SERIES + 3
+
+
+def test_a_page_that_is_not_http_is_a_reason_too():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1_000)
+                connection.sendall(b"-ERR unknown command\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(ValueError, match="no answer of HTTP"):
+            fetch(f"http://127.0.0.1:{port}/metrics", 10)
+        thread.join()

@@ -39,3 +39,25 @@ def test_ticks_do_not_drift_and_those_missed_are_left_out():
             stop.set()
 
     assert seen == [2_000, 3_000, 6_000, 7_000]
+
+
+def test_a_clock_that_is_set_back_does_not_silence_the_ticks():
+    clock = ManualClock(3_600_500)
+    behind = ManualClock(500)
+    waits = []
+
+    class SetBack(SteppingEvent):
+        def wait(self, timeout=None):
+            waits.append(timeout)
+            self.clock.advance(round(timeout * 1000))
+            return self.is_set()
+
+    class Corrected:
+        def now_ms(self):
+            return (behind if waits else clock).now_ms()
+
+    stop = SetBack(behind)
+    seen = next(ticks(Corrected(), 1_000, stop))
+
+    assert seen == 2_000
+    assert len(waits) == 2

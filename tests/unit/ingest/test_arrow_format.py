@@ -185,3 +185,18 @@ def test_what_follows_the_definitions_is_not_passed_over():
     assert [(r.reason, r.detail) for r in block.rejects] == [
         (Reason.MALFORMED, "bytes behind the definitions")
     ]
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_buffers_that_arrow_would_expand_without_a_bound_are_refused(codec):
+    table = samples_table(100_000)
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=codec)
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+
+    block = arrow_format.read(sink.getvalue().to_pybytes())
+
+    assert len(block) == 0
+    (reject,) = block.rejects
+    assert "content-encoding" in reject.detail

@@ -42,6 +42,8 @@ def test_a_metric_has_the_limits_of_its_section_and_else_the_default():
         ("[metric.up]\nlabels = -1", "metric.up: -1 is not"),
         ("[metric.up]\nlabels = true", "not a whole number"),
         ("default = 3", "a section is wanted"),
+        ("metric = 5", "a section is wanted"),
+        ("[[metric]]\nseries = 5", "a section is wanted"),
     ],
 )
 def test_a_malformed_file_is_refused_with_the_place(text, complaint):

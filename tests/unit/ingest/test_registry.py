@@ -7,6 +7,7 @@ import pytest
 from tests.unit.ingest.messages import NOW_MS
 from varve.ingest import registry as registry_module
 from varve.ingest.known import CONTESTED, KNOWN, UNKNOWN, KnownSeries
+from varve.ingest.limits import Limits, MetricLimits
 from varve.ingest.reasons import Reason
 from varve.ingest.registry import TRANSACTION, Registry
 from varve.model.errors import Conflict, TemporaryError
@@ -109,6 +110,27 @@ def test_a_rival_that_registers_in_between_is_taken_into_account(store, monkeypa
         key(rival_of(host(1))),
         key(host(2)),
     }
+
+
+def test_what_a_rival_registers_in_between_counts_against_the_limit(store, monkeypatch):
+    registry, rival = Registry(store), Registry(store)
+    limits = Limits(default=MetricLimits(series=10))
+    raced = []
+
+    def commit_after_a_rival(table, adds, **options):
+        if not raced:
+            raced.append(True)
+            with monkeypatch.context() as patch:
+                patch.setattr(registry_module, "commit", commit)
+                rival.register([(host(n), NOW_MS) for n in range(9)], limits)
+        return commit(table, adds, **options)
+
+    monkeypatch.setattr(registry_module, "commit", commit_after_a_rival)
+    refused = registry.register([(host(100 + n), NOW_MS) for n in range(9)], limits)
+
+    assert set(refused.values()) == {Reason.CARDINALITY_LIMIT}
+    assert len(refused) == 8
+    assert len(rows(store)) == registry.series_of.total() == 10
 
 
 def test_a_registry_that_never_wins_says_so(store, monkeypatch):

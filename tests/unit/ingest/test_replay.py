@@ -1,11 +1,12 @@
+import gzip
 from dataclasses import replace
 
 import pytest
 
 from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
 from tests.unit.ingest.test_task import ATTIC, CELLAR, HOUR_MS, plan
+from varve.ingest import arrow_format, task
 from varve.ingest import replay as replay_module
-from varve.ingest import task
 from varve.ingest.batch import BatchCommitter
 from varve.ingest.limits import Limits, MetricLimits
 from varve.ingest.position import OffsetRange, Partition, Start
@@ -200,3 +201,31 @@ def test_what_is_only_counted_stays_a_number_when_its_definition_comes(driver, s
     assert driver.stored() == [NOW_MS]
     assert driver.quarantined() == [(1, "unknown_series", 4)]
     assert awaited(store, "bulk") == frozenset()
+
+
+def test_what_a_limit_refuses_in_a_replay_is_kept_whole(driver, store, monkeypatch):
+    monkeypatch.setattr(task, "EXAMPLES", 2)
+    early = [record(NOW_MS + 2 * HOUR_MS, host=str(n)) for n in range(10)]
+    driver.ingest(as_json(*early))
+
+    driver.replay(
+        Reason.TOO_FAR_IN_FUTURE,
+        now_ms=NOW_MS + HOUR_MS,
+        newest_ms=NOW_MS + 2 * HOUR_MS,
+        limits=Limits(default=MetricLimits(series=1)),
+    )
+
+    (row,) = snapshot(store, "quarantine").scan(Bounds()).to_pylist()
+    assert (row["reason"], row["samples"]) == ("cardinality_limit", 9)
+    assert len(arrow_format.read(row["value"])) == 9
+
+
+def test_a_compressed_message_that_was_too_large_is_read_as_what_it_is(driver):
+    body = gzip.compress(as_json(*[record(NOW_MS + n) for n in range(1_000)]))
+    driver.ingest(body, max_message_bytes=len(body) - 1)
+    assert driver.quarantined() == [(0, "message_too_large", 1)]
+
+    driver.replay(Reason.MESSAGE_TOO_LARGE)
+
+    assert len(driver.stored()) == 1_000
+    assert driver.quarantined() == []

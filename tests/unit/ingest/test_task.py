@@ -309,3 +309,13 @@ def test_a_reject_larger_than_what_is_kept_is_kept_if_it_is_the_first(store):
         (1, b"x"),
         (1, None),
     ]
+
+
+def test_new_series_without_a_sample_in_time_take_no_room_of_a_limit(store):
+    old = [record(NOW_MS - 30 * 86_400_000, host=f"old{n}") for n in range(5)]
+    good = [record(NOW_MS + n, host="new") for n in range(30)]
+
+    outcome = run(store, as_json(*old, *good), limits=parse("[default]\nseries = 5", "limits"))
+
+    assert (outcome.stored, outcome.rejected) == (30, {"too_old": 5})
+    assert len(outcome.definitions) == 1
