@@ -121,7 +121,9 @@ class Sender:
         with self._changed:
             while self._waiting_bytes and self._waiting_bytes + size > self._buffer_bytes:
                 left = deadline - time.monotonic()
-                if left <= 0 or self._closed:
+                if self._closed:  # counted as lost when it closed
+                    return False
+                if left <= 0:
                     self._lose(
                         message.samples,
                         f"{self._waiting_bytes} bytes wait for the broker, no room for more",
@@ -161,6 +163,8 @@ class Sender:
             left = self._accepted - self._acknowledged - self._lost
             if left:
                 self._lose(left, f"not acknowledged within {timeout_s:g} s of closing")
+            # Whoever waits for room must not wait for ever.
+            self._changed.notify_all()
 
     def counts(self) -> Counts:
         with self._changed:

@@ -80,10 +80,16 @@ class BatchCommitter:
                         f"{partition} was read from {read.start}, but is stored up to"
                         f" {start.offset}"
                     )
-                if start.gap:
-                    gaps[partition] = start.gap
-                steps[partition.transaction(self.query)] = Step(start.stored, read.end)
                 starts[partition] = Start(read.end, read.end)
+                steps[partition.transaction(self.query)] = Step(start.stored, read.end)
+            for partition, start in self._starts.items():
+                if not start.gap:
+                    continue
+                # Of a partition without anything to read, too: nothing else would tell of it.
+                gaps[partition] = start.gap
+                if partition not in ranges:
+                    starts[partition] = Start(start.offset, start.offset)
+                    steps[partition.transaction(self.query)] = Step(start.stored, start.offset)
             refused = [f for o in outcomes for f in o.quarantine]
             if refused:
                 owed = rejects(self.query)

@@ -216,6 +216,18 @@ def test_offsets_that_kafka_has_dropped_are_a_gap_in_the_commit(store):
     assert begin(store, first=5)[ONE] == Start(6, 6)
 
 
+def test_a_gap_of_a_partition_with_nothing_to_read_is_counted_with_the_next_batch(store):
+    committer(store).commit({ONE: OffsetRange(0, 2), TWO: OffsetRange(0, 3)}, batch(store, 0, 1))
+    positions = begin(store) | {TWO: Start(3, 7)}
+    driver = BatchCommitter(store, "bulk", positions)
+
+    first = driver.commit({ONE: OffsetRange(2, 3)}, batch(store, 2))
+    second = driver.commit({ONE: OffsetRange(3, 4), TWO: OffsetRange(7, 8)}, batch(store, 3))
+
+    assert (first["gaps"], second["gaps"]) == ({"samples-1": [3, 7]}, {})
+    assert begin(store)[TWO] == Start(8, 8)
+
+
 def test_a_partition_that_ends_before_what_was_read_of_it_needs_an_operator(store):
     committer(store).commit({ONE: OffsetRange(0, 2)}, batch(store, 0, 1))
 
