@@ -71,16 +71,19 @@ def replay(store: Store, selection: Selection, plan: TaskPlan, registry: Registr
     raise Conflict(f"{_ATTEMPTS} attempts to replay quarantine met a rival")
 
 
-def awaited(store: Store, query: str) -> frozenset[Key]:
-    """Series without a definition that have samples in quarantine."""
-    table, keys, decoder = Table(store, "quarantine", files=True), set(), Decoder()
+def awaited(store: Store, query: str) -> dict[Key, int]:
+    """Series without a definition that have samples in quarantine, and since when (ms)."""
+    table, decoder = Table(store, "quarantine", files=True), Decoder()
+    since: dict[Key, int] = {}
     snapshot = Snapshot(store, "quarantine", table.version, tuple(live_files(table)))
     for file in snapshot.files:
         rows = snapshot.scan(Bounds(), ["query", "reason", "value"], [file])
         chosen = (pc.field("reason") == Reason.UNKNOWN_SERIES.value) & (pc.field("query") == query)
+        first = file.minimum.get("rejected_at", 0)
         for value in rows.filter(chosen).column("value").to_pylist():
-            keys |= _series_in(value, decoder)
-    return frozenset(keys)
+            for key in _series_in(value, decoder):
+                since[key] = min(since.get(key, first), first)
+    return since
 
 
 def transaction(query: str) -> str:

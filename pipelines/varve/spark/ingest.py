@@ -119,7 +119,8 @@ class IngestQuery:
         self._clock = clock or SystemClock()
         self._registry = Registry(plan.store, plan.scratch, plan.active_ms, self._clock)
         self._limits = LimitsFile(plan.limits_files)
-        self._awaited = set(awaited(plan.store, plan.query))
+        self._awaited = awaited(plan.store, plan.query)
+        self._begun_ms = 0
         self._looked_at = -1
         self._names = self._find_topics()
         self._topics = Topics(_client(plan), self._names)
@@ -281,7 +282,11 @@ class IngestQuery:
         """Stores quarantined samples whose definition has come."""
         # Beyond so many, definitions are waited for by jobs/replay_quarantine.py alone.
         if len(self._awaited) < _MOST_AWAITED:
-            self._awaited.update(key for outcome in outcomes for key in outcome.undefined)
+            for outcome in outcomes:
+                for key in outcome.undefined:
+                    # A clock may be set back.
+                    since_ms = self._awaited.get(key, self._begun_ms)
+                    self._awaited[key] = min(since_ms, self._begun_ms)
         known = self._registry.known
         if not self._awaited or known.version == self._looked_at:
             return
@@ -289,12 +294,15 @@ class IngestQuery:
         if len(self._registry.unknown_among(self._awaited)) == len(self._awaited):
             return
         plan = task_plan(self._plan, self._registry, self._clock.now_ms(), self._limits.current())
-        selection = Selection(frozenset({Reason.UNKNOWN_SERIES}))
+        # Older rows wait for nothing that has come: a large quarantine is not read for each.
+        since_ms = min(self._awaited.values()) - 1
+        selection = Selection(frozenset({Reason.UNKNOWN_SERIES}), since_ms)
         counts = replay(self._plan.store, selection, plan, self._registry)
         log.info("replay of %s", Reason.UNKNOWN_SERIES.value, extra={"fields": counts})
         if self._plan.on_replay:
             self._plan.on_replay(counts)
-        self._awaited = self._registry.unknown_among(self._awaited)
+        left = self._registry.unknown_among(self._awaited)
+        self._awaited = {key: since for key, since in self._awaited.items() if key in left}
 
     def _run(self, messages: DataFrame) -> list[Outcome]:
         """Runs the tasks and registers the series they found. Tasks with samples of a series that
@@ -303,7 +311,8 @@ class IngestQuery:
         registry = self._registry
         # Series that other queries have registered since.
         registry.known.advance()
-        plan = task_plan(self._plan, registry, self._clock.now_ms(), self._limits.current())
+        self._begun_ms = self._clock.now_ms()
+        plan = task_plan(self._plan, registry, self._begun_ms, self._limits.current())
         outcomes = _distribute(messages, plan)
         found = [d for outcome in outcomes for d in outcome.definitions]
         refused = registry.register(found, plan.limits) if found else {}
