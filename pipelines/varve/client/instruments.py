@@ -176,6 +176,8 @@ class Instruments:
         self._tags = dict(tags or {})
         # By the tags as they were given, which may say one series in several ways.
         self._found: dict[tuple[str, frozenset[tuple[str, str]]], Instrument] = {}
+        self._asked_by: dict[int, list[tuple[str, frozenset[tuple[str, str]]]]] = {}
+        """Keys of _found, by the identity of the instrument."""
         self._by_series: dict[tuple[str, frozenset[tuple[str, str]]], Instrument] = {}
         self._shapes: dict[str, tuple[type[Instrument], tuple[float, ...]]] = {}
 
@@ -206,7 +208,8 @@ class Instruments:
     def remove(self, name: str, tags: Mapping[str, str] | None) -> Instrument | None:
         """The instrument there was, which is forgotten."""
         removed = self._by_series.pop((name, _key({**self._tags, **(tags or {})})), None)
-        self._found = {k: i for k, i in self._found.items() if i is not removed}
+        for key in self._asked_by.pop(id(removed), ()):
+            del self._found[key]
         return removed
 
     def _make(
@@ -225,7 +228,7 @@ class Instruments:
         _require_names(name, whole)
         if kind.reserved in whole:
             raise BadRequest(f"{name}: the label {kind.reserved} is the {kind.kind}'s own")
-        given = self._shapes.setdefault(name, (kind, shape))
+        given = self._shapes.get(name, (kind, shape))
         if given[0] is not kind:
             raise BadRequest(f"{name} is a {given[0].kind} already, it cannot be a {kind.kind} too")
         if given[1] != shape:
@@ -233,14 +236,14 @@ class Instruments:
         for text in (unit, help_text):
             if not isinstance(text, str):
                 raise BadRequest(f"{name}: unit and help_text are texts, not {text!r}")
+        self._shapes[name] = given
         there = self._by_series.get((name, _key(whole)))
-        if type(there) is kind:
-            self._found[name, frozenset(tags.items())] = there
-            return there, False
-        made = kind(Meta(name, whole, unit, help_text), shape)
-        self._found[name, frozenset(tags.items())] = made
-        self._by_series[name, _key(whole)] = made
-        return made, True
+        is_new = type(there) is not kind
+        found = there if type(there) is kind else kind(Meta(name, whole, unit, help_text), shape)
+        asked = name, frozenset(tags.items())
+        self._found[asked] = self._by_series[name, _key(whole)] = found
+        self._asked_by.setdefault(id(found), []).append(asked)
+        return found, is_new
 
 
 def number(name: str, value: Any) -> float:

@@ -80,7 +80,7 @@ def client_options(options: Mapping[str, str]) -> dict[str, Any]:
                 )
             found[_SAME_MEANING[name]] = value
         elif name in _NUMBERS:
-            found[_NUMBERS[name]] = int(value)
+            found[_NUMBERS[name]] = _number(name, value)
         elif name == _JAAS:
             found |= _login(value)
         elif name == _ENDPOINT:
@@ -92,6 +92,13 @@ def client_options(options: Mapping[str, str]) -> dict[str, Any]:
                 + ", ".join(known)
             )
     return found
+
+
+def _number(name: str, value: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise NeedsOperator(f"kafka.options: {name} is a whole number, not {value}") from None
 
 
 def _require_pem(name: str, options: Mapping[str, str]) -> None:

@@ -195,3 +195,25 @@ def test_the_infinite_bucket_may_be_named():
 def test_quantiles_out_of_range_are_refused(wanted):
     with pytest.raises(BadRequest, match="^s: "):
         quantiles("s", wanted)
+
+
+def test_a_call_that_is_refused_does_not_decide_what_a_name_is():
+    instruments = Instruments()
+    with pytest.raises(BadRequest):
+        instruments.find(Counter, "x", None, unit=3)
+
+    gauge, is_new = instruments.find(Gauge, "x", None)
+
+    assert (type(gauge), is_new) == (Gauge, True)
+
+
+def test_an_instrument_that_is_removed_is_found_by_none_of_its_names():
+    instruments = Instruments({"job": "shop"})
+    gauge, _ = instruments.find(Gauge, "g", {})
+    assert instruments.find(Gauge, "g", {"job": "shop"})[0] is gauge
+
+    assert instruments.remove("g", {}) is gauge
+
+    assert instruments.remove("g", {}) is None
+    for tags in ({}, {"job": "shop"}):
+        assert instruments.find(Gauge, "g", tags)[0] is not gauge
