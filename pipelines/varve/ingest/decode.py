@@ -4,6 +4,7 @@ by its first bytes.
 
 from __future__ import annotations
 
+import gzip
 import io
 import zlib
 
@@ -17,7 +18,6 @@ from varve.model.errors import BadRecord
 
 # A Confluent schema registry frame: this byte, then the schema's number in four.
 _CONFLUENT = b"\x00"
-_GZIP_HEADER = 16 + zlib.MAX_WBITS
 # What a zstd frame may ask for as its window: the most any level below --ultra uses.
 _ZSTD_WINDOW = 8 * 2**20
 # Of a frame: the longest header. Of a skippable one: its magic numbers, without the last half byte.
@@ -96,7 +96,8 @@ def _expand(message: bytes, max_bytes: int, encoding: str) -> bytes:
     try:
         match encoding.lower():
             case "gzip":
-                body = _gunzip(message, max_bytes + 1)
+                with gzip.GzipFile(fileobj=io.BytesIO(message)) as members:
+                    body = members.read(max_bytes + 1)
             case "zstd":
                 expander = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
                 source = io.BytesIO(message)
@@ -107,7 +108,9 @@ def _expand(message: bytes, max_bytes: int, encoding: str) -> bytes:
             case _:
                 text = f"content-encoding {encoding!r} is not gzip or zstd"
                 raise BadRecord(Reason.MALFORMED, text)
-    except (zlib.error, zstandard.ZstdError, EOFError) as err:
+    except EOFError as err:
+        raise BadRecord(Reason.MALFORMED, f"not {encoding}: it ends too early") from err
+    except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as err:
         raise BadRecord(Reason.MALFORMED, f"not {encoding}: {err}") from err
     if len(body) > max_bytes:
         text = f"more than the {max_bytes} bytes allowed, once expanded"
@@ -115,19 +118,6 @@ def _expand(message: bytes, max_bytes: int, encoding: str) -> bytes:
     if not body:
         raise BadRecord(Reason.MALFORMED, "the message is empty, once expanded")
     return body
-
-
-def _gunzip(message: bytes, max_bytes: int) -> bytes:
-    parts: list[bytes] = []
-    left, rest = max_bytes, message
-    while rest and left:
-        expander = zlib.decompressobj(_GZIP_HEADER)
-        part = expander.decompress(rest, left)
-        if not expander.eof and len(part) < left:
-            raise EOFError("it ends too early")
-        parts.append(part)
-        left, rest = left - len(part), expander.unused_data
-    return b"".join(parts)
 
 
 def _require_whole_frames(message: bytes) -> None:
@@ -148,8 +138,8 @@ def _require_whole_frames(message: bytes) -> None:
             last, run, size = bool(block & 1), block >> 1 & 3 == 1, block >> 3
             at += 3 + (1 if run else size)
             if at > len(message):
-                raise EOFError("it ends too early")
+                raise EOFError
         if zstandard.get_frame_parameters(head).has_checksum:
             at += 4
     if at > len(message):
-        raise EOFError("it ends too early")
+        raise EOFError
