@@ -44,15 +44,19 @@ DAY_MS = 86_400_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    measure(Bench, "bench-ingest", arguments(__doc__, runs=5))
+
+
+def arguments(doc: str | None, runs: int) -> argparse.Namespace:
+    """Of the command line; runs: how many there are unless it says otherwise."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--format", choices=["arrow", "json"], default="arrow")
     parser.add_argument("--samples", type=int, default=0, help="only so many; 0: all")
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=runs)
     parser.add_argument("--batch", type=int, default=10_000, help="messages a batch")
     parser.add_argument("--scratch", type=Path, help="folder for broker and tables")
-    args = parser.parse_args()
-    measure(Bench, "bench-ingest", args)
+    return parser.parse_args()
 
 
 def measure(kind: type[Bench], name: str, args: argparse.Namespace) -> None:

@@ -11,7 +11,6 @@ is that of all processes but the broker's, which is shown apart.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import time
@@ -23,7 +22,16 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.benchmarks.bench_ingest import DAY_MS, Bench, Mark, PeakMemory, Timed, measure, say
+from tests.benchmarks.bench_ingest import (
+    DAY_MS,
+    Bench,
+    Mark,
+    PeakMemory,
+    Timed,
+    arguments,
+    measure,
+    say,
+)
 from varve.model.clock import Clock, SystemClock
 from varve.model.window import TIERS
 from varve.rollups.frontier import frontier_id
@@ -43,15 +51,7 @@ class Ahead:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--format", choices=["arrow", "json"], default="arrow")
-    parser.add_argument("--samples", type=int, default=0, help="only so many; 0: all")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=10_000, help="messages a batch")
-    parser.add_argument("--scratch", type=Path, help="folder for broker and tables")
-    args = parser.parse_args()
-    measure(Pipeline, "bench-pipeline", args)
+    measure(Pipeline, "bench-pipeline", arguments(__doc__, runs=3))
 
 
 class Clocked(Timed):
