@@ -217,7 +217,14 @@ class _Replay:
         }
         step = Step(held, number)
         commit(self._samples, outcome.files, transactions={self._name: step}, metadata=metadata)
-        self._settle(number, metadata)
+        try:
+            self._settle(number, metadata)
+        except Conflict:
+            # A rival that began meanwhile finishes what it finds begun: then it is done, and ours.
+            self._quarantine.refresh()
+            settled = self._quarantine.position(self._name)
+            if settled is None or settled < number:
+                raise
 
     def _settle(self, number: int, metadata: Mapping[str, Any]) -> None:
         self._quarantine.refresh()

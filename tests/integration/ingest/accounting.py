@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from kafka import KafkaAdminClient
 
 from tests.integration.ingest.producing import LIMITED, METRIC, Sources
@@ -148,10 +149,16 @@ class Ingesting:
         return self.process is not None and self.process.poll() is not None
 
     def kill(self) -> None:
-        """SIGKILL to Python and the JVM alike."""
+        """SIGKILL to Python and the JVM alike. Spark's workers, a group of their own, end when they
+        notice, and may write a file until then.
+        """
+        workers: list[psutil.Process] = []
         if self.process is not None and self.process.poll() is None:
+            workers = psutil.Process(self.process.pid).children(recursive=True)
             os.killpg(self.process.pid, signal.SIGKILL)
         self.await_end()
+        _, alive = psutil.wait_procs(workers, self.deadline_s)
+        assert not alive
 
     def terminate(self) -> int:
         """SIGTERM, and the exit status."""
