@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 
 from varve.client.messages import Encoder, Message
 from varve.client.options import client_options
@@ -157,7 +157,12 @@ class Sender:
     def close(self, timeout_s: float) -> None:
         """Sends what waits, for up to timeout_s; what is left then is lost, and counted."""
         self.flush(timeout_s)
-        self._kafka.close(1.0)
+        try:
+            self._kafka.close(1.0)
+        except KafkaTimeoutError:
+            # It gives up at what it cannot flush, and would go on sending.
+            self._kafka._sender.force_close()  # noqa: SLF001 - there is no other way
+            self._kafka.close(1.0)
         with self._changed:
             self._closed = True
             left = self._accepted - self._acknowledged - self._lost

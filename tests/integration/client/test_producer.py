@@ -273,6 +273,35 @@ def test_what_finds_no_room_while_the_broker_is_away_is_counted_and_the_rest_arr
     broker.stop()
 
 
+def test_who_waits_for_room_when_a_producer_closes_is_let_go_and_counted_once(tmp_path):
+    broker = Broker(tmp_path)
+    broker.start()
+    _topic(broker, "away", partitions=1)
+    producer = Producer(broker.bootstrap_servers, "away", buffer_bytes=150_000)
+    producer.put(_samples(0, 10))
+    assert producer.flush()
+    broker.kill()
+    producer.put(_samples(10, 1_010))
+    left = []
+    blocked = threading.Thread(
+        target=lambda: left.append(producer.put(_samples(2_000, 6_000), wait_s=math.inf)),
+        daemon=True,
+    )
+    blocked.start()
+    deadline = time.monotonic() + 60
+    while producer.counts().waiting < 5_000:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+    counts = producer.close(0.5)
+    blocked.join(60)
+
+    assert not blocked.is_alive()
+    assert (counts.accepted, counts.acknowledged, counts.lost) == (5_010, 10, 5_000)
+    assert producer.counts() == counts
+    broker.stop()
+
+
 def test_what_was_tried_too_long_is_lost_and_counted_and_what_comes_after_arrives(tmp_path):
     broker = Broker(tmp_path)
     broker.start()
