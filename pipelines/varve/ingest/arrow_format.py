@@ -118,9 +118,10 @@ def _batches(source: pa.BufferReader, part: str) -> list[pa.RecordBatch]:
         matches = schema.equals(wanted) or (
             schema.names == wanted.names and schema.types == wanted.types
         )
+        batches = []
         if matches:
             _require_plain(source, begin)
-        batches = list(stream) if matches else []
+            batches = list(stream)
         for batch in batches:
             # A length that lies would be read past the message's end.
             batch.validate(full=part == "definitions")

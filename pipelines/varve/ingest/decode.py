@@ -24,8 +24,7 @@ _ZSTD_WINDOW = 8 * 2**20
 # Source: RFC 8878, sections 3.1.1 and 3.1.2.
 _ZSTD_HEADER = 18
 _ZSTD_SKIPPABLE = 0x184D2A5
-
-
+# First bytes of both. Sources: RFC 1952, section 2.3.1; RFC 8878, section 3.1.1.
 _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 

@@ -119,6 +119,7 @@ class Registry:
     def _look(self) -> None:
         """Learns what others have registered, and what has been counted."""
         self.known.advance()
+        self._adopt_offered()
         self._table.refresh()
         seen, self._seen = self._seen, self._table.version
         try:
@@ -127,7 +128,6 @@ class Registry:
         except NeedsOperator:
             # Expired in between.
             self._adopt(census(self._store, self._active_ms))
-        self._adopt_offered()
 
     def _adopt_offered(self) -> None:
         if self._offered is not None:

@@ -8,7 +8,6 @@ replay completes one that a crash has kept back. So each row is taken once.
 from __future__ import annotations
 
 import logging
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -34,8 +33,6 @@ log = logging.getLogger(__name__)
 
 REPLAY = "replay:"
 _ATTEMPTS = 20
-# Of a message in quarantine, once expanded.
-_LONGEST = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +95,7 @@ class _Replay:
         self._store, self._selection, self._registry = store, selection, registry
         registry.known.advance()
         # What is refused again has no other place: all of it is kept.
-        self._plan = replace(
-            plan,
-            series_version=registry.known.version,
-            reject_bytes=sys.maxsize,
-            keep_all=True,
-        )
+        self._plan = replace(plan, series_version=registry.known.version, reject_bytes=None)
         self._samples = Table(store, "samples")
         self._quarantine = Table(store, "quarantine", files=True)
         self._decoder = Decoder()
@@ -262,4 +254,4 @@ def _beyond_examples(taken: pa.Table, decoder: Decoder) -> pa.Table:
 
 
 def _read(value: bytes | None, decoder: Decoder) -> Block:
-    return decoder.samples(value, max(len(value or b""), _LONGEST), encoding_of(value))
+    return decoder.samples(value, len(value or b""))

@@ -6,6 +6,7 @@ a task that is run again writes other files and the first ones are never committ
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -88,10 +89,10 @@ class TaskPlan:
     full: frozenset[str] = frozenset()
     scratch: str = ""
     """Where the machine keeps its files of known series: as in RunFolder."""
-    reject_bytes: int = 8 * 2**20
-    """Of rejects that are kept whole of a partition; the rest is counted."""
-    keep_all: bool = False
-    """Of a storm of rejects, too, every sample is kept, not examples only."""
+    reject_bytes: int | None = 8 * 2**20
+    """Of rejects that are kept whole of a partition; the rest is counted, and of new series beyond
+    a limit there are examples. None: all are kept.
+    """
 
 
 @dataclass
@@ -146,7 +147,7 @@ class _Task:
         self._named: Counter[str] = Counter()
         self._undefined: dict[Key, None] = {}
         self._rejected: Counter[Reason] = Counter()
-        self._rejects = Rejects(plan.reject_bytes)
+        self._rejects = Rejects(sys.maxsize if plan.reject_bytes is None else plan.reject_bytes)
         self._ages = Ages(plan.limits, plan.now_ms, plan.oldest_ms, plan.newest_ms)
         self._start()
 
@@ -202,11 +203,14 @@ class _Task:
             else:
                 refused.setdefault(reason, []).append(definition)
         for reason, definitions in refused.items():
-            storm = reason in LIMITS and not self._plan.keep_all
-            kept = definitions[:EXAMPLES] if storm else definitions
+            kept = definitions[:EXAMPLES] if self._by_examples(reason) else definitions
             value = arrow_format.write_definitions(kept)
             detail = _DETAILS[reason].format(**vars(self._plan))
             self._reject(message, Reject(reason, detail, len(definitions), value))
+
+    def _by_examples(self, reason: Reason) -> bool:
+        """Whether the refusals for a reason may be a storm, which leaves a number and examples."""
+        return reason in LIMITS and self._plan.reject_bytes is not None
 
     def _reject(self, message: Message, reject: Reject) -> None:
         self._rejects.add(message, reject)
@@ -335,7 +339,7 @@ class _Task:
             detail = _DETAILS[reason].format(**vars(self._plan))
             at = np.flatnonzero(verdicts == number)
             origins = np.searchsorted(ends, at, side="right")
-            if reason in LIMITS and not self._plan.keep_all:
+            if self._by_examples(reason):
                 self._reject_storm(reason, samples, at, origins)
                 continue
             cuts = np.flatnonzero(np.diff(origins)) + 1

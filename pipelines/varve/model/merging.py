@@ -29,13 +29,13 @@ def merged(ids: Ints, times: Ints, payload: Ints) -> Any:
     a_ids, a_times, a_load = ids.copy(), times.copy(), payload.copy()
     b_ids, b_times, b_load = np.empty_like(ids), np.empty_like(times), np.empty_like(payload)
     while runs > 1:
-        merged = 0
+        joined = 0
         for r in range(0, runs, 2):
             i, middle = starts[r], starts[r + 1]
             end = starts[min(r + 2, runs)]
             j, out = middle, i
-            starts[merged] = i
-            merged += 1
+            starts[joined] = i
+            joined += 1
             while i < middle and j < end:
                 if a_ids[i] < a_ids[j] or (a_ids[i] == a_ids[j] and a_times[i] <= a_times[j]):
                     b_ids[out], b_times[out], b_load[out] = a_ids[i], a_times[i], a_load[i]
@@ -52,8 +52,8 @@ def merged(ids: Ints, times: Ints, payload: Ints) -> Any:
                 b_ids[out], b_times[out], b_load[out] = a_ids[j], a_times[j], a_load[j]
                 j += 1
                 out += 1
-        starts[merged] = n
-        runs = merged
+        starts[joined] = n
+        runs = joined
         a_ids, b_ids = b_ids, a_ids
         a_times, b_times = b_times, a_times
         a_load, b_load = b_load, a_load

@@ -248,13 +248,13 @@ def _lift(ids, ts, values, starts, width):  # noqa: PLR0912
 
 
 @kernel(
-    "(const int64[::1], const int64[::1], const int64[::1], const int64[::1], "
-    "const float64[::1], const float64[::1], const float64[::1], const float64[::1], "
-    "const float64[::1], const float64[::1], const int64[::1], const float64[::1], "
-    "const int64[::1], const float64[::1], const int64[::1], const float64[::1], "
-    "const float64[::1], const int64[::1], const int64[::1], const int64[::1], "
-    "const int64[::1], const int32[::1], const int64[::1], const int64[::1], "
-    "const int64[::1], int64)"
+    "(const int64[::1], const int64[::1], const int64[::1], const int64[::1],"
+    " const float64[::1], const float64[::1], const float64[::1], const float64[::1],"
+    " const float64[::1], const float64[::1], const int64[::1], const float64[::1],"
+    " const int64[::1], const float64[::1], const int64[::1], const float64[::1],"
+    " const float64[::1], const int64[::1], const int64[::1], const int64[::1],"
+    " const int64[::1], const int32[::1], const int64[::1], const int64[::1],"
+    " const int64[::1], int64)"
 )
 def _merge(  # noqa: PLR0912
     ids, ends, n_in, nan_in, sum_in, error_in, min_in, max_in, m2_in, base_in,

@@ -22,7 +22,7 @@ _PROBE_TIMEOUT_S = 60
 KERNEL_PARTS = ("query", "streams")
 """What varve.services.kernels compiles at once."""
 
-_KERNELS = ("promql/kernels/*.py", "api/blocks.py", "rollups/*.py", "model/*.py")
+_KERNELS = ("promql/*.py", "promql/kernels/*.py", "api/blocks.py", "rollups/*.py", "model/*.py")
 
 
 class Environment:

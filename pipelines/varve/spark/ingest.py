@@ -120,14 +120,16 @@ class IngestQuery:
         self._registry = Registry(plan.store, plan.scratch, plan.active_ms, self._clock)
         self._limits = LimitsFile(plan.limits_files)
         self._awaited = awaited(plan.store, plan.query)
-        self._begun_ms = 0
         self._looked_at = -1
         self._names = self._find_topics()
         self._topics = Topics(_client(plan), self._names)
         self._partitions = {(p.topic, p.number): p for p in self._topics.partitions()}
-        begin = self._begin()
+        # In this order: what Kafka has by then is read, even by a query that reads no more.
+        now_ms = self._clock.now_ms()
+        ends = self._topics.latest(list(self._partitions.values()))
+        begin = self._begin(ends)
         self._committer = BatchCommitter(plan.store, plan.query, begin)
-        self._note_start()
+        self._committer.note(now_ms, ends)
         self._initial = {p: s.offset for p, s in begin.items()}
         self._scratch = tempfile.TemporaryDirectory(prefix=f"varve-{plan.query}-")
         self._stopping = threading.Event()
@@ -184,16 +186,8 @@ class IngestQuery:
             log.warning("no topic %s: definitions come with samples only until a restart", name)
         return tuple(name for name in self._plan.topics if name not in missing)
 
-    def _note_start(self) -> None:
-        """What was produced by now is stored by a query that ends once it has what is available,
-        too.
-        """
-        now_ms = self._clock.now_ms()
-        self._committer.note(now_ms, self._topics.latest(list(self._partitions.values())))
-
-    def _begin(self) -> dict[Partition, Start]:
-        partitions = list(self._partitions.values())
-        earliest, latest = self._topics.earliest(partitions), self._topics.latest(partitions)
+    def _begin(self, latest: Mapping[Partition, int]) -> dict[Partition, Start]:
+        earliest = self._topics.earliest(list(latest))
         begin = starts(Table(self._plan.store, "samples"), self._plan.query, earliest, latest)
         for partition, start in begin.items():
             if start.gap and self._plan.on_expired_offsets == "stop":
@@ -257,17 +251,17 @@ class IngestQuery:
                 raise
 
     def _store(self, messages: DataFrame, number: int) -> None:
-        begun, cpu = time.monotonic(), time.thread_time()
+        begun, cpu, now_ms = time.monotonic(), time.thread_time(), self._clock.now_ms()
         ranges = self._ranges(number)
         if sum(read.end - read.start for read in ranges.values()) <= _FEW_MESSAGES:
             messages = messages.coalesce(1)
-        outcomes = self._run(messages)
+        outcomes = self._run(messages, now_ms)
         # An id never comes back, so all that was read is of the topics it started with.
         self._topics.require_same(ranges)
         ran = time.monotonic()
         accounting = self._committer.commit(ranges, outcomes)
         accounting["commit_s"] = round(time.monotonic() - ran, 4)
-        self._replay_awaited(outcomes)
+        self._replay_awaited(outcomes, now_ms)
         accounting["series"] = len(self._registry.known)
         accounting["active_series"] = self._registry.series_of.total()
         accounting["awaited"] = len(self._awaited)
@@ -278,15 +272,16 @@ class IngestQuery:
         if self._plan.on_batch:
             self._plan.on_batch(accounting)
 
-    def _replay_awaited(self, outcomes: Sequence[Outcome]) -> None:
-        """Stores quarantined samples whose definition has come."""
+    def _replay_awaited(self, outcomes: Sequence[Outcome], refused_ms: int) -> None:
+        """Stores quarantined samples whose definition has come. refused_ms: when those of the
+        outcomes were refused.
+        """
         # Beyond so many, definitions are waited for by jobs/replay_quarantine.py alone.
         if len(self._awaited) < _MOST_AWAITED:
             for outcome in outcomes:
                 for key in outcome.undefined:
                     # A clock may be set back.
-                    since_ms = self._awaited.get(key, self._begun_ms)
-                    self._awaited[key] = min(since_ms, self._begun_ms)
+                    self._awaited[key] = min(self._awaited.get(key, refused_ms), refused_ms)
         known = self._registry.known
         if not self._awaited or known.version == self._looked_at:
             return
@@ -304,15 +299,14 @@ class IngestQuery:
         left = self._registry.unknown_among(self._awaited)
         self._awaited = {key: since for key, since in self._awaited.items() if key in left}
 
-    def _run(self, messages: DataFrame) -> list[Outcome]:
+    def _run(self, messages: DataFrame, now_ms: int) -> list[Outcome]:
         """Runs the tasks and registers the series they found. Tasks with samples of a series that
         was refused, or that another task has defined, run once more.
         """
         registry = self._registry
         # Series that other queries have registered since.
         registry.known.advance()
-        self._begun_ms = self._clock.now_ms()
-        plan = task_plan(self._plan, registry, self._begun_ms, self._limits.current())
+        plan = task_plan(self._plan, registry, now_ms, self._limits.current())
         outcomes = _distribute(messages, plan)
         found = [d for outcome in outcomes for d in outcome.definitions]
         refused = registry.register(found, plan.limits) if found else {}

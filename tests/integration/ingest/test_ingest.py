@@ -247,18 +247,29 @@ def test_samples_are_stored_when_their_definition_comes_later(line):
     query.raise_failure()
 
 
+def test_a_message_may_have_headers_that_say_nothing_to_us(line):
+    now = SystemClock().now_ms()
+    query = line.start()
+    line.producer.send(
+        line.topic,
+        json.dumps(sample(now)).encode(),
+        headers=[("traceparent", b"00-1-1-01"), ("__TypeId__", b"x")],
+        partition=0,
+    ).get(timeout=DEADLINE_S)
+
+    await_that(lambda: len(line.rows("samples")) == 1)
+
+    query.raise_failure()
+
+
 def test_compressed_messages_and_limits_that_change_while_the_query_runs(line, tmp_path):
     now, limits = SystemClock().now_ms(), tmp_path / "limits.toml"
     query = line.start(limits_files=(limits,))
     body = json.dumps([sample(now, host=str(n)) for n in range(3)]).encode()
-    traced = ("traceparent", b"00-1-1-01")
-    line.producer.send(
-        line.topic,
-        gzip.compress(body),
-        headers=[traced, ("Content-Encoding", b"gzip")],
-        partition=0,
-    ).get(timeout=DEADLINE_S)
-    line.producer.send(line.topic, body, headers=[traced], partition=0).get(timeout=DEADLINE_S)
+    headers = [("traceparent", b"00-1-1-01"), ("Content-Encoding", b"gzip")]
+    line.producer.send(line.topic, gzip.compress(body), headers=headers, partition=0).get(
+        timeout=DEADLINE_S
+    )
     await_that(lambda: len(line.rows("samples")) == 3)
 
     limits.write_text("[default]\nseries = 4")

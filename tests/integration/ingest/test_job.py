@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -95,7 +96,7 @@ class Job:
 def _submit_arguments():
     jars = ",".join(str(jar) for jar in sorted(jars_dir("spark").glob("*.jar")))
     conf = "--conf spark.driver.host=127.0.0.1 --conf spark.driver.bindAddress=127.0.0.1"
-    return f"--master local[2] --driver-memory 512m {conf} --jars {jars} pyspark-shell"
+    return f"--master local[2] --driver-memory 512m {conf} --jars {shlex.quote(jars)} pyspark-shell"
 
 
 @pytest.fixture
@@ -162,8 +163,11 @@ def test_available_now_drains_and_ends(job):
     now_ms = SystemClock().now_ms()
     job.send(*(json.dumps(_sample(now_ms + n)).encode() for n in range(20)))
 
+    sent_ms = SystemClock().now_ms()
     job.start("--available-now")
 
     assert job.process.wait(DEADLINE_S) == 0, job.log.read_text()
     stored = Table(Store(str(job.folder / "tables")), "samples")
     assert sum(file.rows for file in stored.live_files().values()) == 20
+    # Or no window of them would ever close.
+    assert stored.position("complete:bulk") >= sent_ms

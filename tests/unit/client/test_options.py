@@ -31,6 +31,7 @@ def test_kafkas_names_become_the_python_clients():
         ({"security.protocoll": "SSL"}, "security.protocoll"),
         ({"security.protocol": "SASL-SSL"}, "not SASL-SSL"),
         ({"ssl.truststore.location": "/etc/trust.jks"}, "PEM"),
+        ({"request.timeout.ms": "30s"}, "request.timeout.ms is a whole number, not 30s"),
         ({"sasl.jaas.config": "Krb5LoginModule required;"}, "PlainLoginModule"),
     ],
 )

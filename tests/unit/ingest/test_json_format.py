@@ -212,6 +212,18 @@ def test_a_message_of_nothing_but_mistakes_is_not_read_to_its_end():
     assert len(block.rejects[-2].value) > 2_900_000 or len(block.rejects[-1].value) > 2_900_000
 
 
+@pytest.mark.parametrize("wrap", [b",", b"\n"])
+def test_what_was_not_read_of_a_message_can_be_read_alone(monkeypatch, wrap):
+    monkeypatch.setattr(json_format, "TAKEN_APART", 3)
+    whole = wrap.join([b"{}"] * 3 + [as_json(record(NOW_MS + n)) for n in range(4)])
+
+    block = read(b"[" + whole + b"]" if wrap == b"," else whole)
+
+    (left,) = [r.value for r in block.rejects if "not read" in r.detail]
+    again = read(left)
+    assert (len(again.rejects), again.ts.tolist()) == (0, [NOW_MS + n for n in range(4)])
+
+
 def test_what_says_most_of_a_series_is_remembered():
     reader = JsonReader()
     reader.read(as_json(record()))

@@ -39,6 +39,17 @@ def rows(store):
     return snapshot(store, "series").scan(Bounds()).to_pylist()
 
 
+def before_the_next_commit(monkeypatch, act):
+    """Acts between a registry's look at the table and its commit, once."""
+
+    def commit_late(table, adds, **options):
+        monkeypatch.setattr(registry_module, "commit", commit)
+        act()
+        return commit(table, adds, **options)
+
+    monkeypatch.setattr(registry_module, "commit", commit_late)
+
+
 def test_a_definition_is_durable_with_the_time_of_its_earliest_sample(store):
     refused = Registry(store).register([(host(1), NOW_MS), (host(1), NOW_MS - 5)])
 
@@ -92,17 +103,7 @@ def test_drivers_see_what_each_other_has_registered(store):
 
 def test_a_rival_that_registers_in_between_is_taken_into_account(store, monkeypatch):
     registry, rival = Registry(store), Registry(store)
-    raced = []
-
-    def commit_after_a_rival(table, adds, **options):
-        if not raced:
-            raced.append(True)
-            with monkeypatch.context() as patch:
-                patch.setattr(registry_module, "commit", commit)
-                rival.register([(rival_of(host(1)), NOW_MS)])
-        return commit(table, adds, **options)
-
-    monkeypatch.setattr(registry_module, "commit", commit_after_a_rival)
+    before_the_next_commit(monkeypatch, lambda: rival.register([(rival_of(host(1)), NOW_MS)]))
     refused = registry.register([(host(1), NOW_MS), (host(2), NOW_MS)])
 
     assert refused == {key(host(1)): Reason.ID_COLLISION}
@@ -115,17 +116,9 @@ def test_a_rival_that_registers_in_between_is_taken_into_account(store, monkeypa
 def test_what_a_rival_registers_in_between_counts_against_the_limit(store, monkeypatch):
     registry, rival = Registry(store), Registry(store)
     limits = Limits(default=MetricLimits(series=10))
-    raced = []
-
-    def commit_after_a_rival(table, adds, **options):
-        if not raced:
-            raced.append(True)
-            with monkeypatch.context() as patch:
-                patch.setattr(registry_module, "commit", commit)
-                rival.register([(host(n), NOW_MS) for n in range(9)], limits)
-        return commit(table, adds, **options)
-
-    monkeypatch.setattr(registry_module, "commit", commit_after_a_rival)
+    before_the_next_commit(
+        monkeypatch, lambda: rival.register([(host(n), NOW_MS) for n in range(9)], limits)
+    )
     refused = registry.register([(host(100 + n), NOW_MS) for n in range(9)], limits)
 
     assert set(refused.values()) == {Reason.CARDINALITY_LIMIT}
