@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from varve.ingest.limits import LimitsFile
-from varve.ingest.reasons import Reason
+from varve.ingest.quarantine_replay import Selection, replay
 from varve.ingest.registry import Registry
-from varve.ingest.replay import Selection, replay
+from varve.ingest.reject_reasons import Reason
 from varve.model.clock import SystemClock
 from varve.services.logs import configure_for
 from varve.services.streams import ingest_plans

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from varve.local.broker import Broker
 from varve.model.errors import NeedsOperator
-from varve.services.broker import Broker
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from varve.ingest.batch import BatchCommitter
 from varve.ingest.limits import Limits
-from varve.ingest.position import OffsetRange, Partition, starts
+from varve.ingest.quarantine_replay import Selection, replay
 from varve.ingest.registry import Registry
-from varve.ingest.replay import Selection, replay
+from varve.ingest.start_offsets import starts
 from varve.ingest.task import Message, Outcome, TaskPlan, run_task
+from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.clock import ManualClock
 from varve.model.window import TIERS
 from varve.rollups.task import run_task as roll_up

@@ -21,8 +21,8 @@ from kafka import KafkaAdminClient
 from varve.client import Producer, Sample, define
 from varve.client.arrow_messages import ArrowEncoder
 from varve.client.messages import Encoder, JsonEncoder
-from varve.services.broker import Broker
-from varve.services.topics import TopicPlan, ensure_topics
+from varve.kafka.topics import TopicPlan, ensure_topics
+from varve.local.broker import Broker
 
 PARTITIONS = 4
 SERIES = 1_000

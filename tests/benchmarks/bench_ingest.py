@@ -29,10 +29,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from kafka import KafkaAdminClient, KafkaProducer
 
-from varve.ingest import arrow_format
+from varve.ingest import arrow_codec
+from varve.kafka.topics import TopicPlan, ensure_topics
+from varve.local.broker import Broker
 from varve.model.identity import SeriesDefinition, define
-from varve.services.broker import Broker
-from varve.services.topics import TopicPlan, ensure_topics
 from varve.spark.ingest import IngestPlan, IngestQuery
 from varve.spark.session import local_conf, session
 from varve.storage.store import Store
@@ -268,8 +268,8 @@ def as_arrow(
     told.update(ids)
     checks = pa.array([definitions[i].check for i in ids], pa.int32())
     columns = [piece.column(0), checks, piece.column(1), piece.column(2)]
-    return arrow_format.write(
-        pa.Table.from_arrays(columns, schema=arrow_format.wire_schema("samples")), new
+    return arrow_codec.write(
+        pa.Table.from_arrays(columns, schema=arrow_codec.wire_schema("samples")), new
     )
 
 

@@ -34,10 +34,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.flow import Series
 from tests.integration.rollup.deployment import Deployment
+from varve.local.broker import Broker
 from varve.model.clock import SystemClock
 from varve.model.window import MINUTE_MS, TIERS, Window, floor_to, window_end
-from varve.rollups.frontier import frontier_id
-from varve.services.broker import Broker
+from varve.storage import positions
 from varve.storage.snapshot import Bounds, Follower, snapshot
 
 POLL_S = 0.25
@@ -136,7 +136,7 @@ class Live:
         return line
 
     def frontier(self) -> int:
-        return Follower(self.running.store, "rollup_1m").position(frontier_id("1m")) or 0
+        return Follower(self.running.store, "rollup_1m").position(positions.frontier("1m")) or 0
 
     def progress(self) -> None:
         behind = (SystemClock().now_ms() - self.frontier()) / 1000
@@ -231,10 +231,10 @@ class Reader:
         self._thread.join()
 
     def _poll(self) -> None:
-        seen = self._follower.position(frontier_id("1m")) or 0
+        seen = self._follower.position(positions.frontier("1m")) or 0
         while not self._stopping.wait(POLL_S):
             snapshot = self._follower.refresh()
-            frontier = self._follower.position(frontier_id("1m")) or 0
+            frontier = self._follower.position(positions.frontier("1m")) or 0
             if frontier <= seen:
                 continue
             for start in range(window_end(seen, MINUTE_MS), frontier, MINUTE_MS):

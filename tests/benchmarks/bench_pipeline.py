@@ -34,9 +34,9 @@ from tests.benchmarks.bench_ingest import (
 )
 from varve.model.clock import Clock, SystemClock
 from varve.model.window import TIERS
-from varve.rollups.frontier import frontier_id
 from varve.spark.ingest import IngestPlan, IngestQuery
 from varve.spark.rollup import RollupPlan, RollupQuery
+from varve.storage import positions
 from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
@@ -77,7 +77,7 @@ class Pipeline(Bench):
         next to nothing, as what it costs is counted.
         """
         top = Table(store, TIERS[-1].table)
-        frontier = top.position(frontier_id(TIERS[-1].name))
+        frontier = top.position(positions.frontier(TIERS[-1].name))
         return frontier is not None and frontier >= self.last_ms
 
     def run(self, name: str, samples: int) -> dict[str, float]:

@@ -34,26 +34,26 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from varve.promql import encode
+from varve.promql import result_json
 from varve.promql.engine import Engine, Options
+from varve.promql.evaluation.values import QueryResult
+from varve.promql.evaluation.workers import Workers
 from varve.promql.kernels import warm_up
-from varve.promql.labels import LabelTable
-from varve.promql.memory import MemoryStorage
-from varve.promql.parser import parse
-from varve.promql.values import QueryResult
-from varve.promql.workers import Workers
+from varve.promql.labels.label_table import LabelTable
+from varve.promql.syntax.parser import parse
+from varve.promql.testing import MemoryStorage
 
 WARM_UPS = 5
 MANY_SAMPLES = 100_000
 PARTS = ("cpu", "kernel", "eval", "encode")
 
 KERNELS = (
-    ("varve.promql.aggregating", "aggregate_matrix"),
-    ("varve.promql.aggregating", "aggregate_rows"),
-    ("varve.promql.aggregating", "quantile_matrix"),
+    ("varve.promql.evaluation.aggregation", "aggregate_matrix"),
+    ("varve.promql.evaluation.aggregation", "aggregate_rows"),
+    ("varve.promql.evaluation.aggregation", "quantile_matrix"),
     ("varve.promql.functions.classic", "bucket_quantiles"),
-    ("varve.promql.ranging", "rows"),
-    ("varve.promql.selecting", "rows"),
+    ("varve.promql.evaluation.range_functions", "rows"),
+    ("varve.promql.evaluation.selection", "rows"),
 )
 """Where the evaluation calls its kernels."""
 
@@ -200,18 +200,18 @@ def run(
     if query["kind"] == "label_values":
         values = storage.label_values(query["expr"], [], start, end_ms)
         known = time.thread_time()
-        return encode.envelope(json.dumps(values).encode()), known, 0
+        return result_json.envelope(json.dumps(values).encode()), known, 0
     if query["kind"] == "series":
         table = storage.series([parse(query["expr"]).matchers], start, end_ms)
         known = time.thread_time()
-        return encode.envelope(encode.label_sets(table)), known, 0
+        return result_json.envelope(result_json.label_sets(table)), known, 0
     result: QueryResult
     if query["kind"] == "instant":
         result = engine.instant(query["expr"], end_ms)
     else:
         result = engine.range(query["expr"], start, end_ms, query["step"] * 1000)
     known = time.thread_time()
-    return encode.to_json(result), known, result.stats.samples_touched
+    return result_json.to_json(result), known, result.stats.samples_touched
 
 
 def answer_size(answer: bytes) -> tuple[int, int]:

@@ -31,7 +31,7 @@ from varve.model import compiled, copies
 from varve.model.clock import ManualClock
 from varve.model.staleness import STALE_NAN, to_column
 from varve.model.window import DAY_MS, TIERS, floor_to
-from varve.rollups import algebra, kernel, order, task
+from varve.rollups import algebra, kernel, task, window_keys
 from varve.rollups.tier import TierPlan, TierWorker
 from varve.storage import files
 from varve.storage.commit import Step, commit
@@ -42,7 +42,7 @@ from varve.storage.table import Table, create_tables
 STAGES = {
     "read": (task, "read"),
     "order": (copies, "merge"),
-    "newest": (order, "newest"),
+    "newest": (window_keys, "newest"),
     "lift": (kernel, "lift"),
     "merge": (kernel, "merge"),
     "from_table": (algebra, "from_table"),

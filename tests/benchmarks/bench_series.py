@@ -21,15 +21,15 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
-from varve.api.cardinality import report as report_of
-from varve.ingest.activity import census
-from varve.ingest.known import KNOWN, KnownSeries
+from varve.ingest.active_series import census
 from varve.ingest.limits import Limits
+from varve.ingest.mapped_runs import RunFolder
 from varve.ingest.registry import Registry
-from varve.ingest.runs import RunFolder
+from varve.ingest.series_id_index import KNOWN, KnownSeries
 from varve.model.identity import define
 from varve.model.schema import table_schema
 from varve.model.window import HOUR_MS
+from varve.query.cardinality import report as report_of
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
 from varve.storage.store import Store

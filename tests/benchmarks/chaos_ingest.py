@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.integration.ingest.accounting import Ingesting
 from tests.integration.ingest.faults import POINTS
-from varve.services.broker import Broker
+from varve.local.broker import Broker
 
 SAMPLES_PER_MESSAGE = 200
 # Of those sent while waiting, and the time between two lots of them: they must not outweigh the

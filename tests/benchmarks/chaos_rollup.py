@@ -32,10 +32,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.integration.rollup.deployment import Deployment
 from tests.integration.rollup.driver import ALONE, POINTS
 from varve.client.messages import Sample
+from varve.local.broker import Broker
 from varve.model.clock import SystemClock
 from varve.model.identity import SeriesDefinition, define
 from varve.model.window import DAY_MS, MINUTE_MS, TIERS, window_end
-from varve.services.broker import Broker
 from varve.storage.table import Table
 
 SERIES = 1_000

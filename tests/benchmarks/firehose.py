@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from kafka import KafkaProducer
 
-from varve.ingest import arrow_format
+from varve.ingest import arrow_codec
 from varve.model.identity import SeriesDefinition, define
 
 MESSAGE_SAMPLES = 1_000
@@ -105,8 +105,8 @@ class Template:
             pa.array([_MARKER] * len(group), pa.int64()),
             pa.array([float(_CASTAGNOLI)] * len(group), pa.float64()),
         ]
-        table = pa.Table.from_arrays(columns, schema=arrow_format.wire_schema("samples"))
-        self._message = arrow_format.write(table, group if defined else ())
+        table = pa.Table.from_arrays(columns, schema=arrow_codec.wire_schema("samples"))
+        self._message = arrow_codec.write(table, group if defined else ())
         self._stamps = self._message.index(struct.pack("<q", _MARKER) * len(group))
         self._values = self._message.index(struct.pack("<d", _CASTAGNOLI) * len(group))
         self._size = 8 * len(group)

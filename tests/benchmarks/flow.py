@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from kafka import KafkaProducer
 
-from varve.ingest import arrow_format
+from varve.ingest import arrow_codec
 from varve.model.identity import SeriesDefinition, define
 from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS, floor_to
 
@@ -133,9 +133,9 @@ class Series:
         self.is_told[new] = True
         columns = [self.ids[rows], self.checks[rows], ts, self.values[rows]]
         table = pa.Table.from_arrays(
-            [pa.array(c) for c in columns], schema=arrow_format.wire_schema("samples")
+            [pa.array(c) for c in columns], schema=arrow_codec.wire_schema("samples")
         )
-        return arrow_format.write(table, [self.definitions[k] for k in new])
+        return arrow_codec.write(table, [self.definitions[k] for k in new])
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.unit.ingest.fuzzing import MAX_BYTES, Message, check, corpus, mutate
 from tests.unit.ingest.messages import NOW_MS
 from varve.ingest import task
-from varve.ingest.decode import Decoder
+from varve.ingest.decoder import Decoder
 from varve.model.window import DAY_MS
 from varve.storage.store import Store
 from varve.storage.table import create_tables

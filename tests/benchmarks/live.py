@@ -17,10 +17,10 @@ from pathlib import Path
 import psutil
 from kafka import KafkaAdminClient, KafkaProducer
 
-from varve.services import components
-from varve.services.broker import MAX_MESSAGE_BYTES, Broker
+from varve.kafka.topics import TopicPlan, ensure_topics
+from varve.local import components
+from varve.local.broker import MAX_MESSAGE_BYTES, Broker
 from varve.services.status import read_status
-from varve.services.topics import TopicPlan, ensure_topics
 from varve.settings import Kafka, load
 from varve.storage.log import LogEntry
 from varve.storage.store import Store

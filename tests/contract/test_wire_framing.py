@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from varve.client.arrow_messages import ArrowEncoder
 from varve.client.messages import JsonEncoder, Sample
-from varve.ingest.decode import Decoder
+from varve.ingest.decoder import Decoder
 from varve.model.identity import define
 from varve.model.resources import schemas_dir
 from varve.model.staleness import is_stale

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from referencing import Registry, Resource
 
 from varve.client.messages import JsonEncoder, Sample
-from varve.ingest import arrow_format
-from varve.ingest.json_format import JsonReader
+from varve.ingest import arrow_codec
+from varve.ingest.json_codec import JsonReader
 from varve.model.identity import define
 from varve.model.resources import schemas_dir
 
@@ -155,7 +155,7 @@ def test_arrow_columns_are_those_of_the_file_and_each_says_what_it_is():
     schema = json.loads((WIRE / "samples.arrow.json").read_text())
 
     assert all(field["comment"] for part in ("samples", "definitions") for field in schema[part])
-    assert arrow_format.wire_schema("samples") == pa.schema(
+    assert arrow_codec.wire_schema("samples") == pa.schema(
         [
             pa.field("series_id", pa.int64(), nullable=False),
             pa.field("check", pa.int32(), nullable=False),
@@ -163,7 +163,7 @@ def test_arrow_columns_are_those_of_the_file_and_each_says_what_it_is():
             pa.field("value", pa.float64()),
         ]
     )
-    assert arrow_format.wire_schema("definitions").names == [
+    assert arrow_codec.wire_schema("definitions").names == [
         "metric",
         "tags",
         "type",

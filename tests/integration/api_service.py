@@ -11,11 +11,11 @@ from contextlib import contextmanager
 import uvicorn
 
 from varve.api.app import Service, create_app
-from varve.api.evaluation import Options
-from varve.api.tables import Tables
+from varve.api.queries import Options
 from varve.model.clock import ManualClock
 from varve.model.identity import define
-from varve.promql.limits import Limits
+from varve.promql.evaluation.limits import Limits
+from varve.query.tables import Tables
 
 NOW_MS = 1_795_338_000_000
 SHOP = [

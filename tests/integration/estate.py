@@ -18,7 +18,7 @@ from kafka.admin import (
 )
 
 from tests.certificates import write_certificates
-from varve.services.broker import HOST, Broker, free_port
+from varve.local.broker import HOST, Broker, free_port
 
 # Quotes and backslashes, which every configuration on the way must carry through.
 PASSWORD = 'hush "never\\shown'

@@ -10,8 +10,8 @@ from tests.fixtures.asking import answers
 from tests.fixtures.make_home import LIMITS, UNDEFINED
 from tests.line import DAY_MS, PARTITION, QUERY, Line
 from tests.unit.ingest.messages import as_arrow, as_json, record
-from varve.ingest.reasons import Reason
-from varve.ingest.replay import Selection
+from varve.ingest.quarantine_replay import Selection
+from varve.ingest.reject_reasons import Reason
 from varve.model.window import TIERS, Window
 from varve.rollups.verify import verify
 from varve.services.table_sizes import TableSize
@@ -59,7 +59,7 @@ def test_ingest_goes_on_where_it_was_and_knows_its_series(home):
     store, expected = home
     line = Line(store.root, expected["now_ms"] + 60_000, limits=LIMITS)
     stored, registered = _count(store, "samples"), _count(store, "series")
-    assert line.next == expected["positions"]["samples"][PARTITION.transaction(QUERY)]
+    assert line.next == expected["positions"]["samples"][PARTITION.position(QUERY)]
 
     now_ms = line.clock.now_ms()
     crowd = [record(now_ms, 7.0, "crowd", user=user) for user in "019"]

@@ -13,8 +13,8 @@ from starlette.testclient import TestClient
 from tests.integration.api_service import DOTTED, NOW_MS, SHOP, app_over, fill, served, service_over
 from tests.tables import WrittenTables
 from varve.api.app import create_app
-from varve.api.unserved import EMPTY
-from varve.promql.limits import Limits
+from varve.api.exemplars import EMPTY
+from varve.promql.evaluation.limits import Limits
 
 NOW = NOW_MS / 1000
 

@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from tests.tables import WrittenTables
-from varve.api.tables import Tables
-from varve.api.view import FileTable
 from varve.model.errors import NeedsOperator
 from varve.model.identity import define
-from varve.promql.ast import Matcher, MatchOp
 from varve.promql.errors import StorageError
 from varve.promql.storage import SelectHints
+from varve.promql.syntax.ast import Matcher, MatchOp
+from varve.query.tables import Tables
+from varve.query.view import FileTable
 from varve.storage.commit import Removal, rewrite
 from varve.storage.files import write_file
 from varve.storage.snapshot import Bounds, snapshot

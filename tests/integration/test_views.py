@@ -9,9 +9,9 @@ from collections import defaultdict
 import pytest
 
 from tests.tables import WrittenTables
-from varve.api.sql import connect
 from varve.model.identity import define
 from varve.model.window import HOUR_MS, TIERS, window_end
+from varve.query.sql import connect
 from varve.rollups import sketch
 
 START = 1_795_338_000_000

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from tests.tables import WrittenTables
-from varve.api.sql import connect
 from varve.cli.main import main
 from varve.model.clock import SystemClock
 from varve.model.identity import define
 from varve.model.window import DAY_MS, MINUTE_MS
+from varve.query.sql import connect
 from varve.rollups import sketch
 
 pytestmark = pytest.mark.spark

@@ -8,11 +8,11 @@ import random
 import pytest
 
 from tests.tables import WrittenTables
-from varve.api.sql import connect
 from varve.model.identity import define
 from varve.model.schema import TABLES
 from varve.model.views import VIEWS, view_sql
 from varve.model.window import HOUR_MS
+from varve.query.sql import connect
 
 pytestmark = pytest.mark.spark
 

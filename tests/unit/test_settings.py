@@ -1,6 +1,6 @@
 import pytest
 
-from varve.client.options import client_options
+from varve.kafka.client_options import client_options
 from varve.model.errors import NeedsOperator
 from varve.settings import Settings, load
 

@@ -20,23 +20,15 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from varve.api import catalogue, unserved
-from varve.api.answers import failure, success
-from varve.api.evaluation import (
-    Answer,
-    Options,
-    explained,
-    format_query,
-    instant,
-    parse_query,
-    range_,
-)
+from varve.api import catalogue, exemplars
 from varve.api.parameters import Parameters, parameters
-from varve.api.view import View
+from varve.api.queries import Answer, Options, explained, format_query, instant, parse_query, range_
+from varve.api.responses import failure, success
 from varve.model.clock import Clock
 from varve.model.errors import BadRequest
-from varve.promql.cursor import ParseError
 from varve.promql.errors import QueryError
+from varve.promql.syntax.cursor import ParseError
+from varve.query.view import View
 from varve.telemetry.metrics import QueryMetrics
 from varve.telemetry.registry import Telemetry
 
@@ -88,7 +80,7 @@ def create_app(service: Service) -> Starlette:
         Route("/api/v1/status/buildinfo", api.answer("buildinfo", _build_info)),
         Route("/api/v1/status/tsdb", api.answer("tsdb", _tsdb)),
         Route("/api/v1/query_exemplars", api.answer("exemplars", _exemplars), methods=_READ),
-        *(Route(f"/api/v1/{path}", api.answer(path, _none_of(path))) for path in unserved.EMPTY),
+        *(Route(f"/api/v1/{path}", api.answer(path, _none_of(path))) for path in exemplars.EMPTY),
         Route("/-/healthy", _healthy),
         Route("/-/ready", api.ready),
         Route("/metrics", api.metrics),
@@ -225,12 +217,12 @@ def _build_info(_: View, __: Parameters, ___: threading.Event) -> Answer:
 
 
 def _exemplars(_: View, given: Parameters, __: threading.Event) -> Answer:
-    return Answer(unserved.exemplars(given))
+    return Answer(exemplars.exemplars(given))
 
 
 def _none_of(path: str) -> Work:
     def work(_: View, __: Parameters, ___: threading.Event) -> Answer:
-        return Answer(unserved.EMPTY[path])
+        return Answer(exemplars.EMPTY[path])
 
     return work
 

@@ -7,10 +7,11 @@ import re
 from typing import Any
 
 from varve import __version__
-from varve.api import cardinality, parameters
+from varve.api import parameters
 from varve.api.parameters import Parameters, invalid
-from varve.api.view import View
 from varve.model.errors import BadRequest
+from varve.query import cardinality
+from varve.query.view import View
 
 TRUNCATED = "results truncated due to limit"
 

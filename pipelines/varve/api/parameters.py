@@ -14,10 +14,10 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 
 from varve.model.errors import BadRequest
-from varve.promql.ast import Matcher, VectorSelector
-from varve.promql.cursor import ParseError
-from varve.promql.literals import parse_duration
-from varve.promql.parser import parse
+from varve.promql.syntax.ast import Matcher, VectorSelector
+from varve.promql.syntax.cursor import ParseError
+from varve.promql.syntax.literals import parse_duration
+from varve.promql.syntax.parser import parse
 
 MAX_FORM_BYTES = 10_000_000
 MIN_TIME_MS = -(2**63) // 1_000_000

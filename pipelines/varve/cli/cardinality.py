@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from varve.api.cardinality import Report, report
 from varve.cli.table import table
 from varve.ingest.limits import UNLIMITED, LimitsFile
 from varve.model.clock import SystemClock
 from varve.model.errors import BadRequest
 from varve.model.window import HOUR_MS
+from varve.query.cardinality import Report, report
 from varve.services.streams import limits_files
 from varve.settings import Settings
 from varve.storage.store import Store

@@ -128,11 +128,11 @@ def _from_tables(
     """The same answer by the same code, in this process."""
     import threading
 
-    from varve.api.evaluation import Options, explained, instant, range_
     from varve.api.parameters import Parameters
-    from varve.api.tables import Tables
+    from varve.api.queries import Options, explained, instant, range_
     from varve.promql.errors import QueryError
-    from varve.promql.limits import Limits
+    from varve.promql.evaluation.limits import Limits
+    from varve.query.tables import Tables
     from varve.storage.store import Store
 
     store = Store(settings.storage_root(), settings.storage_options())

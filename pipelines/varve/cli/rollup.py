@@ -12,6 +12,7 @@ from varve.model.window import TIERS, Window, tier_named
 from varve.rollups.completeness import CompletenessReader, TierState
 from varve.rollups.verify import verify
 from varve.settings import Settings
+from varve.storage import positions
 from varve.storage.store import Store
 
 # Differences printed; the exit status speaks of all.
@@ -63,8 +64,8 @@ def _status(store: Store, now_ms: int) -> int:
     reader = CompletenessReader(store)
     states = reader.refresh()
     for name, at_ms in sorted(reader.positions.items()):
-        if name.startswith("complete:"):
-            query = name.removeprefix("complete:")
+        if name.startswith(positions.COMPLETE):
+            query = name.removeprefix(positions.COMPLETE)
             print(f"input {query:<8}  complete until {_time(at_ms)}  {_ago(now_ms - at_ms)} ago")
     for state in states:
         print(_line(state, now_ms))

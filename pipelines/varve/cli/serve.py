@@ -13,7 +13,7 @@ SERVICES = (
     ("streams", "varve.services.streams", "ingest and rollups, in one Spark JVM"),
     ("query", "varve.services.query", "PromQL over HTTP, and the web page"),
     ("collector", "varve.services.collector", "this machine's metrics to Kafka"),
-    ("demo-history", "varve.services.demo_history", "days of generated history to Kafka, once"),
+    ("demo-history", "varve.local.demo_history", "days of generated history to Kafka, once"),
 )
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import duckdb
 
-from varve.api.sql import connect
 from varve.model.errors import BadRequest
+from varve.query.sql import connect
 from varve.settings import Settings
 from varve.storage.store import Store
 

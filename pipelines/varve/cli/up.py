@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from typing import Any
 
-from varve.services import up
+from varve.local import up
 from varve.settings import Settings
 
 

@@ -18,7 +18,7 @@ from varve.client.messages import (
     Sample,
     partition_of,
 )
-from varve.ingest import arrow_format
+from varve.ingest import arrow_codec
 from varve.model.identity import SeriesDefinition
 
 REDEFINE_S = 600.0
@@ -96,14 +96,14 @@ class ArrowEncoder:
                 pa.array(stamps, pa.int64()),
                 pa.array(values, pa.float64()),
             ],
-            schema=arrow_format.wire_schema("samples"),
+            schema=arrow_codec.wire_schema("samples"),
         )
         key = series[0].series_id.to_bytes(8, "big", signed=True)
         new = list(draft.new.values())
         if new and self._apart:
-            yield Message(None, key, arrow_format.write_definitions(new), 0, new)
+            yield Message(None, key, arrow_codec.write_definitions(new), 0, new)
             new = []
-        yield Message(partition, key, arrow_format.write(table, new), len(values), new)
+        yield Message(partition, key, arrow_codec.write(table, new), len(values), new)
 
 
 def _size(series: SeriesDefinition) -> int:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from varve.client.messages import Sample
 from varve.client.quantiles import SlidingQuantiles
-from varve.ingest.names import check_names
+from varve.ingest.name_rules import check_names
 from varve.model.errors import BadRecord, BadRequest
 from varve.model.identity import MetricType, SeriesDefinition, define
 

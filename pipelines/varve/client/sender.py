@@ -13,8 +13,8 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 
 from varve.client.messages import Encoder, Message
-from varve.client.options import client_options
-from varve.ingest.connecting import connect
+from varve.kafka.client_options import client_options
+from varve.kafka.connection import connect
 from varve.model.errors import TemporaryError
 
 # A broker's limit may be lower; then the broker refuses and the loss is counted.

@@ -13,16 +13,11 @@ from dataclasses import asdict
 from typing import Any
 
 from varve.ingest.completeness import Completeness
-from varve.ingest.position import (
-    OffsetRange,
-    Partition,
-    Start,
-    batch_number,
-    complete,
-    rejects,
-)
+from varve.ingest.start_offsets import Start
 from varve.ingest.task import Outcome
+from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.errors import Conflict, NeedsOperator
+from varve.storage import positions
 from varve.storage.commit import Step, commit
 from varve.storage.files import NewFile
 from varve.storage.log import entries, list_versions
@@ -67,9 +62,9 @@ class BatchCommitter:
         """
         with self._lock:
             self._samples.refresh()
-            last = self._samples.position(batch_number(self.query))
+            last = self._samples.position(positions.batch(self.query))
             number = self._next_number(last)
-            steps = {batch_number(self.query): Step(last, number)}
+            steps = {positions.batch(self.query): Step(last, number)}
             starts = self._starts.copy()
             gaps = {}
             for partition, read in ranges.items():
@@ -81,7 +76,7 @@ class BatchCommitter:
                         f" {start.offset}"
                     )
                 starts[partition] = Start(read.end, read.end)
-                steps[partition.transaction(self.query)] = Step(start.stored, read.end)
+                steps[partition.position(self.query)] = Step(start.stored, read.end)
             for partition, start in self._starts.items():
                 if not start.gap:
                     continue
@@ -89,10 +84,10 @@ class BatchCommitter:
                 gaps[partition] = start.gap
                 if partition not in ranges:
                     starts[partition] = Start(start.offset, start.offset)
-                    steps[partition.transaction(self.query)] = Step(start.stored, start.offset)
+                    steps[partition.position(self.query)] = Step(start.stored, start.offset)
             refused = [f for o in outcomes for f in o.quarantine]
             if refused:
-                owed = rejects(self.query)
+                owed = positions.rejects(self.query)
                 steps[owed] = Step(self._samples.position(owed), number)
             reached = self._completeness.reached({p: s.offset for p, s in starts.items()})
             if reached is not None:
@@ -111,20 +106,20 @@ class BatchCommitter:
     def state(self) -> tuple[dict[Partition, int], int | None]:
         """Next offset to read of each partition, and up to when input is complete (ms)."""
         with self._lock:
-            return self._positions(), self._samples.position(complete(self.query))
+            return self._positions(), self._samples.position(positions.complete(self.query))
 
     def _next_number(self, last: int | None) -> int:
         """Above those of samples and of quarantine: either may have been restored without the
         other.
         """
-        settled = self._quarantine.position(rejects(self.query))
+        settled = self._quarantine.position(positions.rejects(self.query))
         return 1 + max(-1 if n is None else n for n in (last, settled))
 
     def _positions(self) -> dict[Partition, int]:
         return {partition: start.offset for partition, start in self._starts.items()}
 
     def _complete_step(self, reached: int) -> dict[str, Step]:
-        name = complete(self.query)
+        name = positions.complete(self.query)
         stored = self._samples.position(name)
         # The clock may have been set back; completeness never is.
         return {name: Step(stored, reached if stored is None else max(stored, reached))}
@@ -132,14 +127,14 @@ class BatchCommitter:
     def _commit_rejects(self, number: int, files: Sequence[NewFile]) -> None:
         if not files:
             return
-        name = rejects(self.query)
+        name = positions.rejects(self.query)
         self._quarantine.refresh()
         step = Step(self._quarantine.position(name), number)
         commit(self._quarantine, files, transactions={name: step})
 
     def _finish_last_batch(self) -> None:
         """Commits the rejects of a batch whose driver died between the two commits."""
-        name = rejects(self.query)
+        name = positions.rejects(self.query)
         owed, settled = self._samples.position(name), self._quarantine.position(name)
         if owed is None or (settled is not None and settled >= owed):
             return

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from varve.ingest.position import Partition
+from varve.kafka.partitions import Partition
 
 # Notes kept while ingest is behind. More would only make its progress smoother.
 MAX_NOTES = 64

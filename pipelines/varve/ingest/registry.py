@@ -10,15 +10,16 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from varve.ingest.activity import Census, census
-from varve.ingest.known import CONTESTED, KNOWN, KnownSeries
+from varve.ingest.active_series import Census, census
 from varve.ingest.limits import Limits
-from varve.ingest.reasons import Reason
+from varve.ingest.reject_reasons import Reason
+from varve.ingest.series_id_index import CONTESTED, KNOWN, KnownSeries
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import Conflict, NeedsOperator, TemporaryError
 from varve.model.identity import SeriesDefinition
 from varve.model.schema import table_schema
 from varve.model.window import HOUR_MS
+from varve.storage import positions
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
 from varve.storage.log import LiveFile, entries
@@ -26,7 +27,6 @@ from varve.storage.snapshot import Bounds, Snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
 
-TRANSACTION = "registry"
 ACTIVE_MS = 24 * HOUR_MS
 _ATTEMPTS = 20
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.005, 1.0
@@ -48,7 +48,7 @@ class Registry:
         active_ms: int = ACTIVE_MS,
         clock: Clock | None = None,
     ) -> None:
-        """scratch: as in RunFolder. active_ms: as of varve.ingest.activity."""
+        """scratch: as in RunFolder. active_ms: as of varve.ingest.active_series."""
         self._store = store
         self._active_ms = active_ms
         self._clock = clock or SystemClock()
@@ -87,14 +87,14 @@ class Registry:
             self._look()
             if self._table.version > self.known.version:
                 continue
-            position = self._table.position(TRANSACTION)
+            position = self._table.position(positions.registry())
             fresh, refused = self._sort_out(definitions, limits)
             if not fresh:
                 return refused
             step = Step(position, 0 if position is None else position + 1)
             try:
                 added = write_file(self._store, "series", _rows(fresh, self._clock.now_ms()))
-                commit(self._table, [added], transactions={TRANSACTION: step})
+                commit(self._table, [added], transactions={positions.registry(): step})
             except Conflict:
                 continue
             self._seen = self._table.version

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from varve.ingest.block import Reject
-from varve.ingest.reasons import Reason
+from varve.ingest.decoded import Reject
+from varve.ingest.reject_reasons import Reason
 from varve.model.schema import table_schema
 from varve.storage.files import NewFile, write_file
 from varve.storage.store import Store

@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from varve.ingest import arrow_format
-from varve.ingest.ages import Ages, Ids, Members
-from varve.ingest.block import Block, Reject, concatenate
-from varve.ingest.decode import Decoder
-from varve.ingest.known import CONTESTED, KNOWN, UNKNOWN, KnownSeries
+from varve.ingest import arrow_codec
+from varve.ingest.age_limits import Ages, Ids, Members
+from varve.ingest.decoded import Block, Reject, concatenate
+from varve.ingest.decoder import Decoder
 from varve.ingest.limits import Limits
-from varve.ingest.reasons import LIMITS, Reason
+from varve.ingest.reject_reasons import LIMITS, Reason
 from varve.ingest.rejects import Message, Rejects
+from varve.ingest.series_id_index import CONTESTED, KNOWN, UNKNOWN, KnownSeries
 from varve.model import copies
 from varve.model.identity import SeriesDefinition
 from varve.model.staleness import to_column
@@ -204,7 +204,7 @@ class _Task:
                 refused.setdefault(reason, []).append(definition)
         for reason, definitions in refused.items():
             kept = definitions[:EXAMPLES] if self._by_examples(reason) else definitions
-            value = arrow_format.write_definitions(kept)
+            value = arrow_codec.write_definitions(kept)
             detail = _DETAILS[reason].format(**vars(self._plan))
             self._reject(message, Reject(reason, detail, len(definitions), value))
 
@@ -372,9 +372,9 @@ class _Task:
         ]
         columns = [samples.series_ids, samples.checks, samples.ts, to_column(samples.values)]
         table = pa.Table.from_arrays(
-            [pa.array(c) for c in columns], schema=arrow_format.wire_schema("samples")
+            [pa.array(c) for c in columns], schema=arrow_codec.wire_schema("samples")
         )
-        return arrow_format.write(table, definitions)
+        return arrow_codec.write(table, definitions)
 
     def _store(self, samples: Block, groups: copies.Groups) -> None:
         chosen = copies.order(samples.series_ids, samples.ts, samples.values, groups)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
-from varve.ingest.activity import Census, census
-from varve.ingest.position import REJECTS
-from varve.ingest.replay import REPLAY
+from varve.ingest.active_series import Census, census
 from varve.model.clock import Clock
 from varve.model.errors import Conflict
+from varve.storage import positions
 from varve.storage.commit import Removal, rewrite
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Bounds, Snapshot, live_files
@@ -25,7 +24,7 @@ class Upkeep:
     """Of one query; several at once do no harm, one does the work."""
 
     def __init__(self, store: Store, active_ms: int, quarantine_ms: int, clock: Clock) -> None:
-        """active_ms: as of varve.ingest.activity. quarantine_ms: how long rejects are kept."""
+        """active_ms: as of varve.ingest.active_series. quarantine_ms: how long rejects are kept."""
         self._store, self._clock = store, clock
         self._active_ms, self._quarantine_ms = active_ms, quarantine_ms
 
@@ -70,7 +69,7 @@ def _owed(store: Store, quarantine: Table) -> bool:
     return any(
         version > settled.get(name, -1)
         for name, version in Table(store, "samples").positions().items()
-        if name.startswith((REJECTS, REPLAY))
+        if name.startswith((positions.REJECTS, positions.REPLAY))
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from varve.model.compiled import inline, kernel
-from varve.model.merging import merged
+from varve.model.sorted_runs import merged
 from varve.model.staleness import STALE_BITS
 
 Ints = npt.NDArray[np.int64]

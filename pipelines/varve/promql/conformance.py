@@ -15,16 +15,16 @@ from promqltest.adapter import (  # type: ignore[import-not-found,unused-ignore]
 
 from varve.promql import errors
 from varve.promql.engine import Engine, Options
-from varve.promql.histograms import FloatHistogram
-from varve.promql.labels import Labels
-from varve.promql.limits import Limits
-from varve.promql.memory import MemoryStorage, Point
-from varve.promql.mixed import in_order
-from varve.promql.parser import parse
-from varve.promql.printer import to_text
-from varve.promql.tree import pin_at
-from varve.promql.values import Matrix, QueryResult, RangeVector
-from varve.promql.windowing import points_of
+from varve.promql.evaluation.histogram_range_functions import in_order
+from varve.promql.evaluation.limits import Limits
+from varve.promql.evaluation.values import Matrix, QueryResult, RangeVector
+from varve.promql.evaluation.windows import points_of
+from varve.promql.histograms.native_histogram import FloatHistogram
+from varve.promql.labels.label_table import Labels
+from varve.promql.syntax.parser import parse
+from varve.promql.syntax.printer import to_text
+from varve.promql.syntax.tree import pin_at
+from varve.promql.testing import MemoryStorage, Point
 
 _OPTIONS = Options(limits=Limits(max_steps=None, timeout_s=None))
 _POSITION = re.compile(r"^\d+:\d+: parse error: ")

@@ -19,20 +19,28 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from varve.promql.ast import ValueType
-from varve.promql.context import Evaluation
 from varve.promql.errors import BadQueryError
+from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.limits import Budget, Limits
+from varve.promql.evaluation.values import (
+    Int64s,
+    Matrix,
+    QueryResult,
+    RangeVector,
+    Stats,
+    Steps,
+    Value,
+)
+from varve.promql.evaluation.workers import Workers
 from varve.promql.evaluator import HANDLERS
 from varve.promql.functions.conversion import one_series
-from varve.promql.limits import Budget, Limits
-from varve.promql.parser import parse
 from varve.promql.plan.build import build
 from varve.promql.plan.durations import QueryRange
 from varve.promql.plan.nodes import Plan
 from varve.promql.storage import Storage
-from varve.promql.typecheck import DOCUMENTED
-from varve.promql.values import Int64s, Matrix, QueryResult, RangeVector, Stats, Steps, Value
-from varve.promql.workers import Workers
+from varve.promql.syntax.ast import ValueType
+from varve.promql.syntax.parser import parse
+from varve.promql.syntax.typecheck import DOCUMENTED
 
 _NO_ROWS: Int64s = np.zeros(0, dtype=np.int64)
 

@@ -7,17 +7,22 @@ from typing import Final
 
 import numpy as np
 
-from varve.promql.aggregating import aggregation, fused_aggregation
-from varve.promql.binary import binary_operation, chain_of, negation, operands_of
-from varve.promql.branches import ahead
-from varve.promql.context import Evaluation, Handler
+from varve.promql.evaluation.aggregation import aggregation, fused_aggregation
+from varve.promql.evaluation.binary_operators import (
+    binary_operation,
+    chain_of,
+    negation,
+    operands_of,
+)
+from varve.promql.evaluation.context import Evaluation, Handler
+from varve.promql.evaluation.extended_ranges import extended_samples, smoothed_instant
+from varve.promql.evaluation.parallel_branches import ahead
+from varve.promql.evaluation.range_functions import range_call
+from varve.promql.evaluation.selection import instant_select, range_select, subquery
+from varve.promql.evaluation.values import Matrix, RangeVector, Scalar, Steps, Value
 from varve.promql.functions.table import function_call
 from varve.promql.plan import nodes
 from varve.promql.plan.nodes import InstantSelect, Node, RangeSelect
-from varve.promql.ranging import range_call
-from varve.promql.selecting import instant_select, range_select, subquery
-from varve.promql.smoothing import extended_samples, smoothed_instant
-from varve.promql.values import Matrix, RangeVector, Scalar, Steps, Value
 
 
 def _number(_ev: Evaluation, node: nodes.Number, steps: Steps) -> Scalar:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
-from varve.promql.ast import Matcher
-from varve.promql.context import Evaluation
 from varve.promql.engine import Engine
-from varve.promql.literals import format_duration, format_number, quote
+from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.selection import selected_span, subquery_steps
+from varve.promql.evaluation.values import Steps
 from varve.promql.plan import nodes
 from varve.promql.plan.durations import QueryRange, length_ms, offset_ms
 from varve.promql.plan.nodes import Node, Plan, Selector
-from varve.promql.selecting import selected_span, subquery_steps
-from varve.promql.values import Steps
+from varve.promql.syntax.ast import Matcher
+from varve.promql.syntax.literals import format_duration, format_number, quote
 
 _INDENT = "  "
 _DEEPEST = 40

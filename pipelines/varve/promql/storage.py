@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from varve.promql.ast import Matcher
-from varve.promql.labels import Labels, LabelTable
+from varve.promql.labels.label_table import Labels, LabelTable
+from varve.promql.syntax.ast import Matcher
 
 Int64s = npt.NDArray[np.int64]
 Float64s = npt.NDArray[np.float64]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from varve.model.window import TIERS, Tier, Window, floor_to, window_end
-from varve.rollups import ranges
-from varve.rollups.frontier import expired_id, frontier_id, source_id
-from varve.rollups.late import find, settled_since
+from varve.rollups import time_ranges
+from varve.rollups.late_rows import find, settled_since
+from varve.storage import positions
 from varve.storage.snapshot import Follower, Snapshot
 from varve.storage.store import Store
 
@@ -82,8 +82,8 @@ class CompletenessReader:
 
     def _state(self, tier: Tier, source: Follower, below: tuple[Window, ...]) -> TierState:
         target = self._tables[tier.name]
-        frontier = target.position(frontier_id(tier.name))
-        marked = target.position(source_id(tier.name))
+        frontier = target.position(positions.frontier(tier.name))
+        marked = target.position(positions.source(tier.name))
         pending: list[Window] = []
         late_windows = 0
         if frontier is not None:
@@ -94,14 +94,14 @@ class CompletenessReader:
                 Window(floor_to(w.start_ms, tier.width_ms), window_end(w.end_ms, tier.width_ms))
                 for w in below
             ]
-            pending = ranges.union([*late.ranges(tier.width_ms), *widened])
+            pending = time_ranges.union([*late.ranges(tier.width_ms), *widened])
             first = min((w.start_ms for w in pending), default=frontier)
-            expired = source.position(expired_id())
+            expired = source.position(positions.expired())
             if expired is not None:
                 # Windows that start before it keep their row.
                 first = max(first, window_end(expired, tier.width_ms))
-            pending = ranges.clip(pending, Window(first, frontier)) if first < frontier else []
-            late_windows = int(ranges.within(late.keys[:, 1], pending).sum())
+            pending = time_ranges.clip(pending, Window(first, frontier)) if first < frontier else []
+            late_windows = int(time_ranges.within(late.keys[:, 1], pending).sum())
         return TierState(
             tier,
             target.table.version,
@@ -109,5 +109,5 @@ class CompletenessReader:
             tuple(pending),
             late_windows,
             marked,
-            target.position(expired_id()),
+            target.position(positions.expired()),
         )

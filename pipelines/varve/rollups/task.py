@@ -13,7 +13,7 @@ import pyarrow as pa
 from varve.model import copies
 from varve.model.staleness import from_column
 from varve.model.window import Tier, Window
-from varve.rollups import algebra, kernel, order, ranges
+from varve.rollups import algebra, kernel, time_ranges, window_keys
 from varve.rollups.algebra import Ints, Rows
 from varve.rollups.reading import Mask, read
 from varve.storage.files import NewFile, write_file
@@ -72,7 +72,7 @@ def rolled_up(
         return kernel.lift(*copies.merge(ids, ts, values), tier.width_ms)
     below = algebra.from_table(rows)
     ids, ends = below.series_id, below.window_end
-    chosen = order.newest(ids, ends, rows.column("revision").to_numpy())
+    chosen = window_keys.newest(ids, ends, rows.column("revision").to_numpy())
     wanted = _within(ids, ends, window, series)
     if not wanted.all():
         chosen = chosen[wanted[chosen]]
@@ -94,13 +94,13 @@ def touched(source: Snapshot, files: Sequence[LiveFile], tier: Tier, until_ms: i
     # Most repeat their neighbour: files are sorted.
     first = np.ones(len(ids), dtype=bool)
     first[1:] = (ids[1:] != ids[:-1]) | (ends[1:] != ends[:-1])
-    return order.unique_keys(np.stack([ids[first], ends[first]], axis=1))
+    return window_keys.unique_keys(np.stack([ids[first], ends[first]], axis=1))
 
 
 def _late(keys: Ints, task: RollupTask, ids: Ints, times: Ints) -> Mask:
     """Which rows fall in the windows that a repair wants."""
-    found: Mask = order.within_keys(ids, times, task.tier.width_ms, keys)
-    return found | ranges.within(times, task.whole) if task.whole else found
+    found: Mask = window_keys.within_keys(ids, times, task.tier.width_ms, keys)
+    return found | time_ranges.within(times, task.whole) if task.whole else found
 
 
 NO_KEYS: Ints = np.empty((0, 2), dtype=np.int64)

@@ -16,16 +16,9 @@ import numpy as np
 
 from varve.model.clock import Clock
 from varve.model.window import Tier, Window, window_end
-from varve.rollups import split
-from varve.rollups.frontier import (
-    expired_id,
-    frontier_id,
-    reachable,
-    repairs_id,
-    source_id,
-    turn_id,
-)
-from varve.rollups.late import (
+from varve.rollups import task_ranges
+from varve.rollups.frontier import reachable
+from varve.rollups.late_rows import (
     NOTHING,
     SETTLED_KEY,
     VERSION_KEY,
@@ -34,11 +27,12 @@ from varve.rollups.late import (
     first_start,
     settled_since,
 )
-from varve.rollups.pace import Pace
-from varve.rollups.pending import Pending
-from varve.rollups.repairs import REPAIRS_KEY, RepairNotes, rows_of
-from varve.rollups.split import Part
+from varve.rollups.pending_repairs import Pending
+from varve.rollups.repair_log import REPAIRS_KEY, RepairNotes, rows_of
+from varve.rollups.repair_throttle import Pace
 from varve.rollups.task import NO_KEYS, RollupTask
+from varve.rollups.task_ranges import Part
+from varve.storage import positions
 from varve.storage.commit import Step, commit
 from varve.storage.files import NewFile
 from varve.storage.snapshot import Bounds, Follower, Snapshot
@@ -144,7 +138,7 @@ class TierWorker:
         """The next windows to close; None if none can be closed now."""
         source, now_ms = self._look()
         tier = self._plan.tier
-        frontier = self._target.position(frontier_id(tier.name))
+        frontier = self._target.position(positions.frontier(tier.name))
         end = reachable(tier, self._source.table, self._plan.queries, self._plan.grace_ms)
         begin = first_start(source, tier) if frontier is None else frontier
         if begin is None or end is None or end <= begin:
@@ -158,7 +152,7 @@ class TierWorker:
     def plan_repair(self) -> Work | None:
         """The next piece of repairs; None if none is due."""
         source, now_ms = self._look()
-        frontier = self._target.position(frontier_id(self._plan.tier.name))
+        frontier = self._target.position(positions.frontier(self._plan.tier.name))
         if frontier is None:
             return None
         memory = self._gather(source, frontier, now_ms)
@@ -176,9 +170,9 @@ class TierWorker:
     def state(self) -> TierState:
         """As of the last plan or commit."""
         name, seen = self._plan.tier.name, self._source.snapshot.version
-        marked = self._target.position(source_id(name))
+        marked = self._target.position(positions.source(name))
         return TierState(
-            self._target.position(frontier_id(name)),
+            self._target.position(positions.frontier(name)),
             len(self._memory.pending) if self._memory else 0,
             seen - (-1 if marked is None else marked),
         )
@@ -206,7 +200,7 @@ class TierWorker:
             REPAIRS_KEY: list(work.notes),
         }
         commit(self._target.table, files, transactions=work.steps, metadata=metadata)
-        memory.turn = work.steps[turn_id(tier.name)].new
+        memory.turn = work.steps[positions.turn(tier.name)].new
         is_repair = bool(work.repaired)
         for window in work.settled:
             memory.pending.settle(window, sweep=is_repair)
@@ -225,7 +219,7 @@ class TierWorker:
         memory = self._memory
         if memory is None or memory.turn != self._turn():
             # After a start, or a rival was here: what it left open may be what we took for settled.
-            marked = self._target.position(source_id(tier.name))
+            marked = self._target.position(positions.source(tier.name))
             marked = -1 if marked is None else marked
             settled = settled_since(plan.store, tier, self._target.table.version, marked)
             late = find(plan.store, tier, source, marked, frontier, settled)
@@ -237,7 +231,7 @@ class TierWorker:
             source.version,
             frontier,
             now_ms,
-            lambda window: split.rows_within(self._target.refresh(), window),
+            lambda window: task_ranges.rows_within(self._target.refresh(), window),
         )
         return memory
 
@@ -259,13 +253,15 @@ class TierWorker:
         begin, refused = self._first_exact(open_), NOTHING
         if begin > open_.start_ms:
             refused = Late(NO_KEYS, (Window(open_.start_ms, begin),))
-            held = self._target.position(expired_id())
-            steps[expired_id()] = Step(held, begin if held is None else max(held, begin))
+            held = self._target.position(positions.expired())
+            steps[positions.expired()] = Step(held, begin if held is None else max(held, begin))
         tasks: list[RollupTask] = []
         reached = begin
         if begin < open_.end_ms:
             at_once = self._plan.at_once
-            parts = split.by_time(source, Window(begin, open_.end_ms), tier, split.ROWS_PER_TASK)
+            parts = task_ranges.by_time(
+                source, Window(begin, open_.end_ms), tier, task_ranges.ROWS_PER_TASK
+            )
             # Parts of the time keep everybody busy; parts of a part would read its files again.
             pieces = 1 if len(parts) >= at_once else at_once
             for part in parts:
@@ -274,8 +270,8 @@ class TierWorker:
                 tasks += self._tasks(source, part, pieces)
                 reached = part.window.end_ms
         closed = Window(open_.start_ms, reached)
-        frontier = self._target.position(frontier_id(tier.name))
-        steps[frontier_id(tier.name)] = Step(frontier, reached)
+        frontier = self._target.position(positions.frontier(tier.name))
+        steps[positions.frontier(tier.name)] = Step(frontier, reached)
         if memory is not None and not len(memory.pending):
             steps |= self._source_step(source.version)
         work = Work(tuple(tasks), steps, source.version, closed, (closed,), refused=refused)
@@ -285,7 +281,7 @@ class TierWorker:
         """The next piece of a sweep, a task for each that can run at once."""
         pending = memory.pending
         pending.begin_sweep()
-        expired = self._source.position(expired_id())
+        expired = self._source.position(positions.expired())
         gone = None if expired is None else pending.before(expired)
         if gone is not None:
             # Nothing else is done in this step: what is left is seen in the next.
@@ -317,7 +313,7 @@ class TierWorker:
 
     def _mark(self, source: Snapshot, memory: _Memory) -> Work | None:
         """Moves `source:` now and then when there is nothing else to do."""
-        marked = self._target.position(source_id(self._plan.tier.name)) or 0
+        marked = self._target.position(positions.source(self._plan.tier.name)) or 0
         if len(memory.pending) or source.version - marked < VERSIONS_PER_MARK:
             return None
         return Work((), self._turn_step() | self._source_step(source.version), source.version)
@@ -327,12 +323,12 @@ class TierWorker:
         are read, and reads files that span days once.
         """
         tier = self._plan.tier
-        for part in split.by_time(source, ahead, tier, split.ROWS_TO_LOOK_THROUGH):
+        for part in task_ranges.by_time(source, ahead, tier, task_ranges.ROWS_TO_LOOK_THROUGH):
             is_sparse = not pending.inside(part.window).whole
             if is_sparse:
                 yield part
             else:
-                yield from split.by_time(source, part.window, tier, split.ROWS_PER_TASK)
+                yield from task_ranges.by_time(source, part.window, tier, task_ranges.ROWS_PER_TASK)
 
     def _tasks(self, source: Snapshot, part: Part, pieces: int) -> list[RollupTask]:
         """All windows of a part. pieces: into which it is cut if that pays."""
@@ -342,8 +338,10 @@ class TierWorker:
         plan = self._plan
         task = RollupTask(plan.store, plan.tier, part.window, source.version, files)
         return [
-            task if cut is None else replace(task, series=cut, files=split.overlapping(files, cut))
-            for cut in split.by_series(source, files, part.rows, pieces)
+            task
+            if cut is None
+            else replace(task, series=cut, files=task_ranges.overlapping(files, cut))
+            for cut in task_ranges.by_series(source, files, part.rows, pieces)
         ]
 
     def _repairs(self, source: Snapshot, late: Late) -> list[RollupTask]:
@@ -369,26 +367,28 @@ class TierWorker:
         ]
         steps = work.steps
         if notes:
-            held = self._target.position(repairs_id(tier.name))
-            steps |= {repairs_id(tier.name): Step(held, steps[turn_id(tier.name)].new)}
+            held = self._target.position(positions.repairs(tier.name))
+            steps |= {
+                positions.repairs(tier.name): Step(held, steps[positions.turn(tier.name)].new)
+            }
         return replace(work, steps=steps, notes=tuple(notes), begun_ms=now_ms, more=more)
 
     def _first_exact(self, open_: Window) -> int:
         """Start of the first window to close whose samples are certainly all there."""
-        expired = self._source.position(expired_id())
+        expired = self._source.position(positions.expired())
         if expired is None or expired <= open_.start_ms:
             return open_.start_ms
         return min(window_end(expired, self._plan.tier.width_ms), open_.end_ms)
 
     def _turn(self) -> int | None:
-        return self._target.position(turn_id(self._plan.tier.name))
+        return self._target.position(positions.turn(self._plan.tier.name))
 
     def _turn_step(self) -> dict[str, Step]:
         turn = self._turn()
-        return {turn_id(self._plan.tier.name): Step(turn, 0 if turn is None else turn + 1)}
+        return {positions.turn(self._plan.tier.name): Step(turn, 0 if turn is None else turn + 1)}
 
     def _source_step(self, version: int) -> dict[str, Step]:
-        name = source_id(self._plan.tier.name)
+        name = positions.source(self._plan.tier.name)
         return {name: Step(self._target.position(name), version)}
 
 

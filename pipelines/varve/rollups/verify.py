@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from varve.model.window import DAY_MS, HOUR_MS, TIERS, Tier, Window, floor_to, window_end
-from varve.rollups import algebra, kernel, order, ranges, split
+from varve.rollups import algebra, kernel, task_ranges, time_ranges, window_keys
 from varve.rollups.algebra import Ints, Rows
 from varve.rollups.completeness import CompletenessReader, TierState
-from varve.rollups.frontier import expired_id
 from varve.rollups.reading import read
 from varve.rollups.task import rolled_up
+from varve.storage import positions
 from varve.storage.snapshot import Bounds, Snapshot
 from varve.storage.store import Store
 
@@ -58,17 +58,17 @@ def verify(store: Store, window: Window, tiers: Sequence[Tier] = TIERS) -> Repor
     by_name = {state.tier.name: state for state in states}
     report = Report(rows=dict.fromkeys((t.name for t in tiers), 0))
     marks = [state.unmade_until_ms for state in states]
-    marks.append(reader.positions.get(expired_id()))
+    marks.append(reader.positions.get(positions.expired()))
     begin_ms = max([window.start_ms, *(m for m in marks if m is not None)])
     allowed = {t.name: _allowed(by_name[t.name], begin_ms, window.end_ms) for t in tiers}
     for tier in tiers:
-        inside = ranges.clip(by_name[tier.name].pending, window)
+        inside = time_ranges.clip(by_name[tier.name].pending, window)
         report.left_out[tier.name] = tuple(inside)
     samples = snapshots["samples"]
     if not samples.files:
         return report
     first, last = int(samples.bounds.first_ms.min()) - 1, int(samples.bounds.last_ms.max())
-    for tier, span, computed in _computed(samples, ranges.clip([window], Window(first, last))):
+    for tier, span, computed in _computed(samples, time_ranges.clip([window], Window(first, last))):
         if tier.name in allowed:
             _compare(tier, span, computed, snapshots[tier.table], allowed[tier.name], report)
     return report
@@ -81,7 +81,7 @@ def _allowed(state: TierState, begin_ms: int, end_ms: int) -> list[Window]:
     width = state.tier.width_ms
     start = window_end(begin_ms, width)
     end = floor_to(min(end_ms, state.frontier_ms), width)
-    return ranges.subtract([Window(start, end)], state.pending) if start < end else []
+    return time_ranges.subtract([Window(start, end)], state.pending) if start < end else []
 
 
 def _computed(samples: Snapshot, inside: Sequence[Window]) -> Iterator[tuple[Tier, Window, Rows]]:
@@ -93,8 +93,8 @@ def _computed(samples: Snapshot, inside: Sequence[Window]) -> Iterator[tuple[Tie
     for day in range(floor_to(start, DAY_MS), end, DAY_MS):
         whole = Window(day, day + DAY_MS)
         hours: list[Rows] = []
-        for part in split.by_time(samples, whole, TIERS[2], split.ROWS_PER_TASK):
-            for span in ranges.clip([hourly], part.window):
+        for part in task_ranges.by_time(samples, whole, TIERS[2], task_ranges.ROWS_PER_TASK):
+            for span in time_ranges.clip([hourly], part.window):
                 rows = _rolled_up(samples, span, part.rows)
                 for tier, made in zip(TIERS, rows, strict=False):
                     yield tier, span, made
@@ -109,7 +109,7 @@ def _rolled_up(samples: Snapshot, span: Window, about: float) -> list[Rows]:
     """Rows of all tiers but the last of about so many samples; span: whole hours."""
     files = samples.select(Bounds(span.start_ms, span.end_ms))
     found: list[list[Rows]] = []
-    for series in split.by_series(samples, files, about, 1) if files else [None]:
+    for series in task_ranges.by_series(samples, files, about, 1) if files else [None]:
         rows = [rolled_up(read(samples, files, span, series=series), TIERS[0], span, series)]
         for tier in TIERS[1:3]:
             rows.append(kernel.merge(rows[-1], np.arange(len(rows[-1])), tier.width_ms))
@@ -138,9 +138,11 @@ def _compare(
 ) -> None:
     table = read(target, target.select(Bounds(span.start_ms, span.end_ms)), span)
     stored = algebra.from_table(table)
-    newest = order.newest(stored.series_id, stored.window_end, table.column("revision").to_numpy())
-    newest = newest[ranges.within(stored.window_end[newest], allowed)]
-    wanted = np.flatnonzero(ranges.within(computed.window_end, allowed))
+    newest = window_keys.newest(
+        stored.series_id, stored.window_end, table.column("revision").to_numpy()
+    )
+    newest = newest[time_ranges.within(stored.window_end[newest], allowed)]
+    wanted = np.flatnonzero(time_ranges.within(computed.window_end, allowed))
     wanted = wanted[np.lexsort((computed.window_end[wanted], computed.series_id[wanted]))]
     here, there = _keys(stored, newest), _keys(computed, wanted)
     missing, extra = _absent(there, here), _absent(here, there)
@@ -167,7 +169,7 @@ def _compare(
 
 def _absent(keys: Ints, others: Ints) -> npt.NDArray[np.bool_]:
     """Which of `others` are not among `keys`."""
-    found: npt.NDArray[np.bool_] = order.among(others[:, 0].copy(), others[:, 1].copy(), keys)
+    found: npt.NDArray[np.bool_] = window_keys.among(others[:, 0].copy(), others[:, 1].copy(), keys)
     return ~found
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from varve.ingest.reasons import Reason
+from varve.ingest.reject_reasons import Reason
 from varve.model.window import TIERS
 from varve.rollups.tier import TierState
 from varve.services.metrics_page import serving

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from varve.kafka.connection import reachable
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import VarveError
-from varve.services import broker
 from varve.services.home import Home
 from varve.services.progress import Lag, Progress, lags, progress
 from varve.services.status import Record, read_status
@@ -124,7 +124,7 @@ def _progress(settings: Settings) -> tuple[Progress | None, str]:
 def _lag(settings: Settings) -> tuple[tuple[Lag, ...] | None, str]:
     servers = settings.kafka.servers()
     # The client would try for half a minute.
-    if not broker.reachable(servers):
+    if not reachable(servers):
         return None, f"no Kafka at {servers}"
     try:
         return tuple(lags(settings)), ""

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from varve.client.options import client_options
-from varve.ingest.kafka import Topics
-from varve.ingest.position import Partition, complete
+from varve.kafka.client_options import client_options
+from varve.kafka.offsets import Topics
+from varve.kafka.partitions import Partition
 from varve.model.errors import NeedsOperator
 from varve.model.window import TIERS
 from varve.settings import Settings
+from varve.storage import positions
 from varve.storage.snapshot import Bounds, snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
@@ -76,7 +77,7 @@ def lags(settings: Settings) -> list[Lag]:
         finally:
             topics.close()
         found += [
-            Lag(query, partition, end, samples.position(partition.transaction(query)))
+            Lag(query, partition, end, samples.position(partition.position(query)))
             for partition, end in sorted(ends.items())
         ]
     return found
@@ -93,8 +94,10 @@ def progress(settings: Settings) -> Progress:
     rows |= {tier.table: _rows(tables[tier.name]) for tier in TIERS}
     return Progress(
         rows=rows,
-        complete_ms={q: samples.position(complete(q)) for q in settings.ingest_queries()},
-        frontier_ms={name: table.position(f"frontier:{name}") for name, table in tables.items()},
+        complete_ms={q: samples.position(positions.complete(q)) for q in settings.ingest_queries()},
+        frontier_ms={
+            name: table.position(positions.frontier(name)) for name, table in tables.items()
+        },
         rejected=_rejected(store),
         newest_ms=max((f.maximum["ts"] for f in files.values() if "ts" in f.maximum), default=None),
     )

@@ -16,14 +16,14 @@ import uvicorn
 from deltalake.exceptions import DeltaError
 
 from varve.api.app import Service, create_app
-from varve.api.evaluation import Options
-from varve.api.tables import Tables
-from varve.api.view import View
+from varve.api.queries import Options
 from varve.model.clock import SystemClock
 from varve.model.errors import NeedsOperator
+from varve.promql.evaluation.limits import Limits
+from varve.promql.evaluation.workers import Workers
 from varve.promql.kernels import warm_up
-from varve.promql.limits import Limits
-from varve.promql.workers import Workers
+from varve.query.tables import Tables
+from varve.query.view import View
 from varve.services.ports import require_free
 from varve.services.status import ComponentStatus, State
 from varve.settings import Settings

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from varve.client.options import client_options
-from varve.ingest.kafka import Topics
+from varve.kafka.client_options import client_options
+from varve.kafka.offsets import Topics
 from varve.model.errors import BadRequest
 from varve.model.resources import conf_dir
 from varve.model.window import DAY_MS, HOUR_MS

@@ -22,17 +22,18 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import col, expr, lit, unix_millis
 from pyspark.sql.streaming.query import StreamingQuery
 
-from varve.client.options import client_options
 from varve.ingest.batch import BatchCommitter
-from varve.ingest.kafka import Topics
 from varve.ingest.limits import Limits, LimitsFile
-from varve.ingest.position import OffsetRange, Partition, Start, starts
-from varve.ingest.reasons import Reason
+from varve.ingest.quarantine_replay import Selection, awaited, replay
 from varve.ingest.registry import ACTIVE_MS, Registry
-from varve.ingest.replay import Selection, awaited, replay
+from varve.ingest.reject_reasons import Reason
+from varve.ingest.start_offsets import Start, starts
 from varve.ingest.task import Message, Outcome, TaskPlan, run_task
 from varve.ingest.upkeep import EVERY_S as UPKEEP_S
 from varve.ingest.upkeep import Upkeep
+from varve.kafka.client_options import client_options
+from varve.kafka.offsets import Topics
+from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import NeedsOperator, TemporaryError
 from varve.model.window import DAY_MS
@@ -97,7 +98,7 @@ class IngestPlan:
     """A series counts against the limits for so long after the last hour it was seen in."""
     quarantine_retention_ms: int = 30 * DAY_MS
     scratch: str = ""
-    """Folder on every machine for its index of known series: as in varve.ingest.runs."""
+    """Folder on every machine for its index of known series: as in varve.ingest.mapped_runs."""
     available_now: bool = False
     """End by itself once everything is stored that Kafka had at the start."""
     on_batch: Callable[[Mapping[str, Any]], None] | None = None

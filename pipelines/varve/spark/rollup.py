@@ -22,10 +22,10 @@ from varve.model import compiled
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import Conflict
 from varve.model.window import TIERS
-from varve.rollups.pace import Pace
+from varve.rollups.repair_throttle import Pace
+from varve.rollups.round_robin import Turns
 from varve.rollups.task import RollupTask, run_task
 from varve.rollups.tier import TierPlan, TierState, TierWorker, Work
-from varve.rollups.turns import Turns
 from varve.storage.files import NewFile
 from varve.storage.store import Store
 
@@ -55,7 +55,7 @@ class RollupQuery:
 
     def __init__(self, spark: SparkSession, plan: RollupPlan, clock: Clock | None = None) -> None:
         """Starts it; the tables must exist. Takes long the first time: kernels are compiled."""
-        compiled.warm_up("varve.rollups.order", "varve.rollups.kernel")
+        compiled.warm_up("varve.rollups.window_keys", "varve.rollups.kernel")
         self._spark = spark
         self._plan = plan
         pace = Pace()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from varve.model.errors import Conflict, NeedsOperator
+from varve.storage import positions
 from varve.storage.files import NewFile, check
 from varve.storage.log import METADATA_KEY, LogEntry
 from varve.storage.table import Table
@@ -108,13 +109,13 @@ def _place(
     _check_columns(table)
     _check_positions(table, given)
     _check_live(table, removes or ())
-    lock = f"rewrite:{table.name}"
+    lock = positions.rewrite(table.name)
     for _ in range(ATTEMPTS):
-        positions = {name: step.new for name, step in given.items()}
+        moves = {name: step.new for name, step in given.items()}
         if removes is not None:
             held = table.position(lock)
-            positions[lock] = 0 if held is None else held + 1
-        actions = _actions(adds, removes or (), positions, data_change=removes is None)
+            moves[lock] = 0 if held is None else held + 1
+        actions = _actions(adds, removes or (), moves, data_change=removes is None)
         if table.write_next("WRITE", actions, metadata):
             return table.version
         rivals = table.refresh()
@@ -165,12 +166,12 @@ def _check_rival(
 def _actions(
     adds: Sequence[NewFile],
     removes: Sequence[Removal],
-    positions: Mapping[str, int],
+    moves: Mapping[str, int],
     *,
     data_change: bool,
 ) -> Iterable[Mapping[str, Any]]:
     now_ms = int(time.time() * 1000)
-    for name, version in positions.items():
+    for name, version in moves.items():
         yield {"txn": {"appId": name, "version": version, "lastUpdated": now_ms}}
     for gone in removes:
         yield {

@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 from varve.model.errors import NeedsOperator
 from varve.model.schema import table_schema
 from varve.storage.log import LiveFile, LogEntry
-from varve.storage.replay import load
+from varve.storage.state import load
 from varve.storage.store import Store
 from varve.storage.table import Table
 

@@ -16,7 +16,7 @@ from deltalake.exceptions import DeltaError
 from varve.model.errors import NeedsOperator
 from varve.model.schema import TABLES, table_schema
 from varve.storage.log import LiveFile, LogEntry, encode, file_name, newer, parse
-from varve.storage.replay import CHECKPOINT_INTERVAL, load
+from varve.storage.state import CHECKPOINT_INTERVAL, load
 from varve.storage.store import Store
 
 # Log files are expired by a job that knows every reader's position, never by a commit.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 
-from varve.services.topics import TopicPlan, ensure_topics
+from varve.kafka.topics import TopicPlan, ensure_topics
 
 TEXT = (Path(__file__).parents[3] / "docs" / "client.md").read_text()
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)

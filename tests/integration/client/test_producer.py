@@ -10,12 +10,12 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 
 from varve.client import Producer, Sample, define
-from varve.ingest.decode import Decoder
+from varve.ingest.decoder import Decoder
+from varve.kafka.topics import TopicPlan, ensure_topics
+from varve.local.broker import Broker, free_port
 from varve.model.clock import ManualClock
 from varve.model.errors import BadRequest, TemporaryError
 from varve.model.staleness import is_stale
-from varve.services.broker import Broker, free_port
-from varve.services.topics import TopicPlan, ensure_topics
 
 pytestmark = pytest.mark.kafka
 

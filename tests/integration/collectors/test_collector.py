@@ -8,8 +8,8 @@ import time
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 
+from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.services.status import read_status
-from varve.services.topics import TopicPlan, ensure_topics
 
 pytestmark = pytest.mark.kafka
 

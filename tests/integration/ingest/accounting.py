@@ -19,11 +19,12 @@ import psutil
 from kafka import KafkaAdminClient
 
 from tests.integration.ingest.producing import LIMITED, METRIC, Sources
-from varve.api.sql import connect
-from varve.ingest.kafka import Topics
-from varve.ingest.position import Partition, rejects
+from varve.kafka.offsets import Topics
+from varve.kafka.partitions import Partition
+from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.model.clock import SystemClock
-from varve.services.topics import TopicPlan, ensure_topics
+from varve.query.sql import connect
+from varve.storage import positions
 from varve.storage.log import entries
 from varve.storage.snapshot import Bounds, snapshot
 from varve.storage.store import Store
@@ -142,7 +143,9 @@ class Ingesting:
         """Queries whose last rejects are in the commit of samples but not in quarantine yet."""
         samples, quarantine = Table(self.store, "samples"), Table(self.store, "quarantine")
         return [
-            q for q in QUERIES if samples.position(rejects(q)) != quarantine.position(rejects(q))
+            q
+            for q in QUERIES
+            if samples.position(positions.rejects(q)) != quarantine.position(positions.rejects(q))
         ]
 
     def died(self) -> bool:
@@ -256,7 +259,7 @@ class Ingesting:
     def _reached(self, ends: dict[str, dict[Partition, int]]) -> bool:
         samples = Table(self.store, "samples")
         return all(
-            end in (0, samples.position(partition.transaction(query)))
+            end in (0, samples.position(partition.position(query)))
             for query, of_query in ends.items()
             for partition, end in of_query.items()
         )

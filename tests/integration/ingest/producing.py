@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from kafka import KafkaProducer
 
-from varve.ingest import arrow_format
+from varve.ingest import arrow_codec
 from varve.model.identity import SeriesDefinition, define
 
 METRIC = "produced"
@@ -88,8 +88,8 @@ class Source:
             pa.array([self._ts(n) for n in numbers], pa.int64()),
             pa.array([float(n) for n in numbers], pa.float64()),
         ]
-        schema = arrow_format.wire_schema("samples")
-        return arrow_format.write(pa.Table.from_arrays(columns, schema=schema), fresh)
+        schema = arrow_codec.wire_schema("samples")
+        return arrow_codec.write(pa.Table.from_arrays(columns, schema=schema), fresh)
 
 
 class Sources:

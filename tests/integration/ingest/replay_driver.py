@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobs.replay_quarantine import main
-from varve.ingest import replay
+from varve.ingest import quarantine_replay
 
 
 def killing(step: Callable[..., Any], name: str, point: str) -> Callable[..., Any]:
@@ -30,6 +30,6 @@ def killing(step: Callable[..., Any], name: str, point: str) -> Callable[..., An
 
 if __name__ == "__main__":
     where = sys.argv.pop(1)
-    replay.commit = killing(replay.commit, "samples", where)
-    replay.rewrite = killing(replay.rewrite, "quarantine", where)
+    quarantine_replay.commit = killing(quarantine_replay.commit, "samples", where)
+    quarantine_replay.rewrite = killing(quarantine_replay.rewrite, "quarantine", where)
     sys.exit(main())

@@ -14,12 +14,12 @@ from kafka.admin import ACLOperation
 from tests.integration.estate import PASSWORD, READER, WRITER, Estate
 from varve.cli.main import main
 from varve.client import Producer
-from varve.client.options import client_options
-from varve.ingest.connecting import connect
-from varve.ingest.kafka import Topics
+from varve.kafka.client_options import client_options
+from varve.kafka.connection import connect
+from varve.kafka.offsets import Topics
+from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.model.errors import NeedsOperator, VarveError
 from varve.services.streams import ingest_plans
-from varve.services.topics import TopicPlan, ensure_topics
 from varve.settings import load
 from varve.spark.ingest import IngestQuery
 from varve.storage.snapshot import Bounds, snapshot

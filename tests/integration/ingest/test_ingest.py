@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
-from varve.ingest import arrow_format
+from varve.ingest import arrow_codec
+from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.model.clock import SystemClock
 from varve.model.errors import Conflict
 from varve.model.identity import define
-from varve.services.topics import TopicPlan, ensure_topics
 from varve.spark.ingest import IngestPlan, IngestQuery
 from varve.storage.snapshot import Bounds, snapshot
 from varve.storage.store import Store
@@ -109,9 +109,9 @@ def arrow(definition, stamps, values, *, defined):
             pa.array(stamps, pa.int64()),
             pa.array(values, pa.float64()),
         ],
-        schema=arrow_format.wire_schema("samples"),
+        schema=arrow_codec.wire_schema("samples"),
     )
-    return arrow_format.write(table, [definition] if defined else [])
+    return arrow_codec.write(table, [definition] if defined else [])
 
 
 def test_every_bad_message_is_in_quarantine_and_the_good_samples_beside_it_are_stored(line):
@@ -206,7 +206,7 @@ def test_a_definition_in_another_partition_of_the_batch_is_enough(line):
     now = SystemClock().now_ms()
     series = define("temperature", {"room": "cellar"})
     line.send(arrow(series, [now], [1.0], defined=False), 0)
-    line.send(arrow_format.write_definitions([series]), topic=line.definitions)
+    line.send(arrow_codec.write_definitions([series]), topic=line.definitions)
 
     line.drain()
 
@@ -226,7 +226,7 @@ def test_samples_without_a_definition_wait_in_quarantine_as_a_message(line):
 
     (row,) = line.rows("quarantine")
     assert (row["reason"], row["samples"]) == ("unknown_series", 2)
-    block = arrow_format.read(row["value"])
+    block = arrow_codec.read(row["value"])
     assert (block.ts.tolist(), block.values.tolist()) == ([now, now + 1], [1.0, 2.0])
 
 

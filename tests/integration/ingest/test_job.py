@@ -15,10 +15,10 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
 from varve.collectors.pages import fetch, parse
+from varve.kafka.topics import TopicPlan, ensure_topics
+from varve.local.broker import free_port
 from varve.model.clock import SystemClock
 from varve.model.resources import jars_dir
-from varve.services.broker import free_port
-from varve.services.topics import TopicPlan, ensure_topics
 from varve.storage.store import Store
 from varve.storage.table import Table
 

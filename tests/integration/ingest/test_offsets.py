@@ -7,9 +7,9 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from tests.integration.ingest.test_ingest import Line, await_that, sample
+from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.model.clock import SystemClock
 from varve.model.errors import NeedsOperator, TemporaryError
-from varve.services.topics import TopicPlan, ensure_topics
 from varve.storage.log import entries, list_versions
 from varve.storage.table import Table
 

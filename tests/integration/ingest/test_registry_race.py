@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import replace
 
 from varve.ingest.limits import Limits, MetricLimits
-from varve.ingest.reasons import Reason
 from varve.ingest.registry import Registry
+from varve.ingest.reject_reasons import Reason
 from varve.model.identity import define
 from varve.storage.snapshot import Bounds, snapshot
 from varve.storage.store import Store

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from varve.ingest.batch import BatchCommitter
-from varve.ingest.position import OffsetRange, Partition, Start
 from varve.ingest.registry import Registry
+from varve.ingest.start_offsets import Start
 from varve.ingest.task import Message, TaskPlan, run_task
+from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.clock import SystemClock
 from varve.model.window import DAY_MS
 from varve.storage.snapshot import Bounds, snapshot

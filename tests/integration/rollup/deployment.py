@@ -17,12 +17,12 @@ from kafka import KafkaAdminClient
 
 from varve.client.messages import Sample
 from varve.client.producer import Producer
+from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.model.clock import SystemClock
 from varve.model.errors import NeedsOperator
 from varve.model.window import DAY_MS, TIERS, Window, floor_to
 from varve.rollups.completeness import CompletenessReader
 from varve.rollups.verify import Report, verify
-from varve.services.topics import TopicPlan, ensure_topics
 from varve.storage.log import entries
 from varve.storage.snapshot import Bounds, snapshot
 from varve.storage.store import Store

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from varve.model.clock import SystemClock
-from varve.rollups import repairs, tier
+from varve.rollups import repair_log, tier
 from varve.services.logs import configure_logging
 from varve.services.streams import (
     ingest_plans,
@@ -37,8 +37,8 @@ HELD = "rollups held"
 POINTS = {
     "before the commit": (tier, "commit", True),
     "after the commit": (tier, "commit", False),
-    "between the commits": (repairs.RepairNotes, "write", True),
-    "after both commits": (repairs.RepairNotes, "write", False),
+    "between the commits": (repair_log.RepairNotes, "write", True),
+    "after both commits": (repair_log.RepairNotes, "write", False),
 }
 
 

@@ -1,9 +1,10 @@
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
+from varve.kafka.connection import answers
+from varve.kafka.topics import Bounds, TopicPlan, ensure_topics
+from varve.local.broker import Broker, free_port
 from varve.model.errors import NeedsOperator
-from varve.services.broker import Broker, answers, free_port
-from varve.services.topics import Bounds, TopicPlan, ensure_topics
 
 pytestmark = pytest.mark.kafka
 

@@ -13,7 +13,7 @@ import urllib.request
 import psutil
 import pytest
 
-from varve.services.broker import free_port
+from varve.local.broker import free_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.spark]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from varve.api.app import Service, create_app
-from varve.api.evaluation import Options
+from varve.api.queries import Options
 from varve.model.clock import ManualClock
-from varve.promql.limits import Limits
+from varve.promql.evaluation.limits import Limits
 
 TEXT = (Path(__file__).parents[3] / "docs" / "query.md").read_text()
 

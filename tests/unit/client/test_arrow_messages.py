@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.unit.client.test_messages import samples
 from varve.client.arrow_messages import REDEFINE_S, ArrowEncoder
 from varve.client.messages import MESSAGE_BYTES, MESSAGE_SAMPLES, Sample, partition_of
-from varve.ingest import arrow_format
+from varve.ingest import arrow_codec
 from varve.model.identity import define
 from varve.model.staleness import STALE_NAN
 
@@ -26,13 +26,13 @@ def test_what_is_sent_is_what_ingest_reads(sent, partitions, apart):
     read, defined = [], set()
     for message in messages:
         if message.samples:
-            block = arrow_format.read(message.value)
+            block = arrow_codec.read(message.value)
             assert {partition_of(int(i), partitions) for i in block.series_ids} == {
                 message.partition
             }
             assert not (apart and block.definitions)
         else:
-            block = arrow_format.read_definitions(message.value)
+            block = arrow_codec.read_definitions(message.value)
             assert apart
         assert not block.rejects
         assert len(block) == message.samples
@@ -64,7 +64,7 @@ def test_a_definition_is_sent_until_the_broker_has_it():
     (fourth,) = encoder.messages(one)
 
     assert [len(m.defines) for m in (first, second, third, fourth)] == [1, 1, 0, 1]
-    assert [len(arrow_format.read(m.value).definitions) for m in (first, third)] == [1, 0]
+    assert [len(arrow_codec.read(m.value).definitions) for m in (first, third)] == [1, 0]
 
 
 @pytest.mark.parametrize("tag", ["x", "ä" * 2_000])

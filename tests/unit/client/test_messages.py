@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.client.messages import MESSAGE_BYTES, MESSAGE_SAMPLES, JsonEncoder, Sample, partition_of
-from varve.ingest.json_format import JsonReader
+from varve.ingest.json_codec import JsonReader
 from varve.model.identity import define
 from varve.model.resources import schemas_dir
 

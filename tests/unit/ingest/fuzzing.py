@@ -14,10 +14,10 @@ import pyarrow as pa
 import zstandard
 
 from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
-from varve.ingest import arrow_format
-from varve.ingest.block import Block
-from varve.ingest.decode import Decoder
-from varve.ingest.reasons import Reason
+from varve.ingest import arrow_codec
+from varve.ingest.decoded import Block
+from varve.ingest.decoder import Decoder
+from varve.ingest.reject_reasons import Reason
 from varve.model.identity import define
 
 Message = tuple[bytes, str | None]
@@ -37,14 +37,14 @@ _CLEAR = [
     b'{"metric":"m","tags":{"a":"b"},"type":"counter"}\n{"metric":"m","tags":null}',
     as_arrow([(s, NOW_MS + n, float(n)) for n in range(30) for s in _SERIES]),
     as_arrow([(s, NOW_MS, None) for s in _SERIES], defined=False),
-    arrow_format.write_definitions(_SERIES),
+    arrow_codec.write_definitions(_SERIES),
     # A stream without a batch, and one of two.
     as_arrow([], defined=False),
     b"\x00\x00\x00\x00\x01{}",
     as_json(*(record(stamp) for stamp in ("2026-13-40T00:00:00Z", "today", NOW_MS * 1000, 1e308))),
     as_json(record(value="many"), record(metric=""), record(__name__="m"), {"metric": "m"}),
 ]
-_BOMBS = [b" " * 20_000_000, b"[" + b"0," * 5_000_000, arrow_format.MAGIC + bytes(10_000_000)]
+_BOMBS = [b" " * 20_000_000, b"[" + b"0," * 5_000_000, arrow_codec.MAGIC + bytes(10_000_000)]
 TOKENS = [
     *(b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\\u", b"\n", b"\r", b"\x00", b" "),
     *(b"null", b"NaN", b'"NaN"', b"1e999", b"-", b"1e14", b"\xff\xff\xff\xff", b"\xed\xa0\x80"),
@@ -102,7 +102,7 @@ def _require_whole(block: Block, body: bytes) -> None:
         assert reject.samples >= 1
     if body and not size and not block.definitions and not block.rejects:
         # Nothing came of it: only an empty array or an Arrow stream without rows is that.
-        assert body.startswith(arrow_format.MAGIC) or b"[" in body or body[:1] in b"\x1f\x28", body
+        assert body.startswith(arrow_codec.MAGIC) or b"[" in body or body[:1] in b"\x1f\x28", body
 
 
 def _damage(chance: random.Random, body: bytes, among: Sequence[Message]) -> bytes:
@@ -145,12 +145,12 @@ def _odd_streams() -> Iterator[bytes]:
         columns = sound.slice(0, 5).columns
         columns[place] = pa.array([1, None, 2, 3, 4], columns[place].type)
         yield _stream(pa.record_batch(columns, names=sound.schema.names))
-    schema = arrow_format.wire_schema("definitions")
+    schema = arrow_codec.wire_schema("definitions")
     for tags in ([("a", None)], [("a", "b"), ("a", "c")], [("", "b")]):
         row = {"metric": "m", "tags": tags, "type": None, "unit": None, "help": None}
         yield _stream(pa.RecordBatch.from_pylist([row], schema))
-    yield arrow_format.write_definitions(_SERIES) + b"behind"
-    yield arrow_format.write_definitions(_SERIES) * 2
+    yield arrow_codec.write_definitions(_SERIES) + b"behind"
+    yield arrow_codec.write_definitions(_SERIES) * 2
 
 
 def _stream(*batches: pa.RecordBatch) -> bytes:

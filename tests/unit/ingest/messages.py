@@ -6,7 +6,7 @@ import json
 
 import pyarrow as pa
 
-from varve.ingest import arrow_format
+from varve.ingest import arrow_codec
 from varve.model.identity import SeriesDefinition
 
 NOW_MS = 1_800_000_000_000
@@ -29,6 +29,6 @@ def as_arrow(rows: list[tuple[SeriesDefinition, int, float | None]], *, defined=
             pa.array([ts for _, ts, _ in rows], pa.int64()),
             pa.array([value for _, _, value in rows], pa.float64()),
         ],
-        schema=arrow_format.wire_schema("samples"),
+        schema=arrow_codec.wire_schema("samples"),
     )
-    return arrow_format.write(table, dict.fromkeys(d for d, _, _ in rows) if defined else ())
+    return arrow_codec.write(table, dict.fromkeys(d for d, _, _ in rows) if defined else ())

@@ -5,17 +5,11 @@ import pytest
 from tests.unit.ingest.messages import NOW_MS, as_json, record
 from varve.ingest import batch as batch_module
 from varve.ingest.batch import BatchCommitter
-from varve.ingest.position import (
-    OffsetRange,
-    Partition,
-    Start,
-    batch_number,
-    complete,
-    rejects,
-    starts,
-)
+from varve.ingest.start_offsets import Start, starts
 from varve.ingest.task import Message, TaskPlan, run_task
+from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.errors import Conflict, NeedsOperator
+from varve.storage import positions
 from varve.storage.commit import commit
 from varve.storage.log import entries
 from varve.storage.snapshot import Bounds, snapshot
@@ -72,8 +66,8 @@ def test_positions_files_and_accounting_are_one_commit(store):
 
     table = Table(store, "samples")
     (entry,) = entries(store, "samples", table.version - 1, table.version)
-    assert entry.positions[ONE.transaction("bulk")] == 3
-    assert TWO.transaction("bulk") not in entry.positions
+    assert entry.positions[ONE.position("bulk")] == 3
+    assert TWO.position("bulk") not in entry.positions
     assert entry.metadata.items() >= accounting.items()
     assert accounting == {
         "query": "bulk",
@@ -150,7 +144,7 @@ def test_a_crash_between_the_two_commits_is_made_good_at_the_next_start(store, m
         committer(store)
 
     assert sorted(quarantined(store)) == [b"first", b"second"]
-    assert Table(store, "quarantine").position(rejects("bulk")) == 1
+    assert Table(store, "quarantine").position(positions.rejects("bulk")) == 1
 
 
 def test_a_crash_before_the_samples_commit_leaves_nothing(store, monkeypatch):
@@ -251,7 +245,7 @@ def test_a_partition_added_while_the_driver_runs_is_read_from_its_first_offset(s
 
 
 def completeness(store):
-    return Table(store, "samples").position(complete("bulk"))
+    return Table(store, "samples").position(positions.complete("bulk"))
 
 
 def test_a_batch_that_reaches_all_ends_says_how_far_input_is_complete(store):
@@ -296,7 +290,7 @@ def test_batches_are_numbered(store):
     ]
 
     assert numbers == [0, 1, 2]
-    assert Table(store, "samples").position(batch_number("bulk")) == 2
+    assert Table(store, "samples").position(positions.batch("bulk")) == 2
 
 
 def test_two_queries_do_not_meet(store):

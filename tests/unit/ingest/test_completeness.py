@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.ingest.completeness import MAX_NOTES, Completeness
-from varve.ingest.position import Partition
+from varve.kafka.partitions import Partition
 
 ONE, TWO = Partition("t", "id", 0), Partition("t", "id", 1)
 

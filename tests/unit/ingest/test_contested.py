@@ -11,10 +11,11 @@ from tests.unit.ingest.messages import NOW_MS, as_arrow
 from tests.unit.ingest.test_task import plan
 from varve.ingest import task
 from varve.ingest.batch import BatchCommitter
-from varve.ingest.decode import Decoder
-from varve.ingest.position import OffsetRange, Partition, Start
+from varve.ingest.decoder import Decoder
 from varve.ingest.registry import Registry
+from varve.ingest.start_offsets import Start
 from varve.ingest.task import Message, run_task
+from varve.kafka.partitions import OffsetRange, Partition
 from varve.model import identity
 from varve.model.identity import define
 from varve.storage.snapshot import Bounds, snapshot

@@ -4,10 +4,10 @@ import pytest
 
 from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
 from tests.unit.ingest.test_task import ATTIC, CELLAR, rows, run
-from varve.ingest import arrow_format, task
+from varve.ingest import arrow_codec, task
 from varve.ingest.limits import Limits, LimitsFile, MetricLimits, parse
-from varve.ingest.reasons import Reason
 from varve.ingest.registry import Registry
+from varve.ingest.reject_reasons import Reason
 from varve.model.errors import NeedsOperator
 from varve.model.identity import define
 from varve.model.resources import conf_dir
@@ -138,7 +138,7 @@ def test_known_series_keep_flowing_and_new_ones_leave_a_count_and_examples(store
     (row,) = rows(store, "quarantine", outcome.quarantine)
     assert (row["samples"], row["offset"]) == (10, 11)
     assert "offsets 11 to 12" in row["detail"]
-    assert len(arrow_format.read(row["value"])) == 2
+    assert len(arrow_codec.read(row["value"])) == 2
 
 
 def test_a_task_names_no_more_new_series_than_a_metric_may_have(store):
@@ -165,11 +165,11 @@ def test_a_new_series_with_too_many_labels_is_refused_and_a_known_one_is_stored(
 def test_definitions_beyond_a_limit_are_refused_too(store):
     outcome = run(
         store,
-        arrow_format.write_definitions([ATTIC, CELLAR]),
+        arrow_codec.write_definitions([ATTIC, CELLAR]),
         topic="definitions",
         limits=Limits(default=MetricLimits(labels=0)),
     )
 
     assert (outcome.definitions, outcome.rejected) == ([], {"label_limit": 2})
     (row,) = rows(store, "quarantine", outcome.quarantine)
-    assert list(arrow_format.read_definitions(row["value"]).definitions) == [ATTIC, CELLAR]
+    assert list(arrow_codec.read_definitions(row["value"]).definitions) == [ATTIC, CELLAR]

@@ -6,12 +6,13 @@ import pytest
 
 from tests.unit.ingest.messages import NOW_MS
 from varve.ingest import registry as registry_module
-from varve.ingest.known import CONTESTED, KNOWN, UNKNOWN, KnownSeries
 from varve.ingest.limits import Limits, MetricLimits
-from varve.ingest.reasons import Reason
-from varve.ingest.registry import TRANSACTION, Registry
+from varve.ingest.registry import Registry
+from varve.ingest.reject_reasons import Reason
+from varve.ingest.series_id_index import CONTESTED, KNOWN, UNKNOWN, KnownSeries
 from varve.model.errors import Conflict, TemporaryError
 from varve.model.identity import define
+from varve.storage import positions
 from varve.storage.commit import Step, commit
 from varve.storage.snapshot import Bounds, snapshot
 from varve.storage.table import Table
@@ -165,6 +166,6 @@ def test_the_transaction_of_the_registry_moves_with_every_commit(store):
     registry.register([(host(2), NOW_MS)])
 
     table = Table(store, "series")
-    assert table.position(TRANSACTION) == 1
+    assert table.position(positions.registry()) == 1
     with pytest.raises(Conflict):
-        commit(table, [], transactions={TRANSACTION: Step(0, 1)})
+        commit(table, [], transactions={positions.registry(): Step(0, 1)})

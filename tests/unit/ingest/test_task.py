@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
-from varve.ingest import arrow_format, task
+from varve.ingest import arrow_codec, task
 from varve.ingest.limits import parse
-from varve.ingest.reasons import Reason
 from varve.ingest.registry import Registry
+from varve.ingest.reject_reasons import Reason
 from varve.ingest.task import Message, Outcome, TaskPlan, run_task
 from varve.model.identity import define
 from varve.storage.commit import Step, commit
@@ -90,7 +90,7 @@ def test_samples_too_old_or_in_the_future_wait_as_messages_with_their_definition
 
     assert outcome.rejected == {"too_old": 1, "too_far_in_future": 1}
     quarantined = {r["reason"]: r for r in rows(store, "quarantine", outcome.quarantine)}
-    old = arrow_format.read(quarantined["too_old"]["value"])
+    old = arrow_codec.read(quarantined["too_old"]["value"])
     assert old.ts.tolist() == [times["old"]]
     assert [d.tags for d in old.definitions] == [(("host", "old"),)]
     assert str(NOW_MS - 24 * HOUR_MS) in quarantined["too_old"]["detail"]
@@ -140,7 +140,7 @@ def test_messages_of_definitions_announce_series_the_registry_does_not_have(stor
 
     outcome = run(
         store,
-        arrow_format.write_definitions([ATTIC, CELLAR]),
+        arrow_codec.write_definitions([ATTIC, CELLAR]),
         b'{"metric":"pressure"}\n{"metric":""}',
         topic="definitions",
     )

@@ -1,11 +1,11 @@
 import pytest
 
 from tests.unit.ingest.messages import NOW_MS, as_json, record
-from tests.unit.ingest.test_replay import Driver
+from tests.unit.ingest.test_quarantine_replay import Driver
 from tests.unit.ingest.test_task import HOUR_MS
-from varve.ingest import replay as replay_module
+from varve.ingest import quarantine_replay as replay_module
 from varve.ingest.batch import BatchCommitter
-from varve.ingest.reasons import Reason
+from varve.ingest.reject_reasons import Reason
 from varve.ingest.upkeep import Upkeep, expire_quarantine
 from varve.model.clock import ManualClock
 from varve.storage.commit import Removal, rewrite

@@ -1,7 +1,7 @@
 """Short ways to fill a storage and to ask for an instant vector."""
 
 from varve.promql.engine import Engine
-from varve.promql.memory import MemoryStorage
+from varve.promql.testing import MemoryStorage
 
 
 def labels(name, **rest):

@@ -13,13 +13,13 @@ from tests.unit.promql.naive import STALE, Failure, Naive, Unsure
 from tests.unit.promql.naive_histograms import Histogram
 from tests.unit.promql.random_queries import SPAN_MS, Generator, random_data, seeded
 from varve.model.staleness import STALE_NAN
-from varve.promql.ast import Subquery
 from varve.promql.engine import Engine
 from varve.promql.errors import QueryError
-from varve.promql.histograms import CUSTOM_BUCKETS, FloatHistogram
-from varve.promql.memory import MemoryStorage
-from varve.promql.parser import parse
-from varve.promql.tree import walk
+from varve.promql.histograms.native_histogram import CUSTOM_BUCKETS, FloatHistogram
+from varve.promql.syntax.ast import Subquery
+from varve.promql.syntax.parser import parse
+from varve.promql.syntax.tree import walk
+from varve.promql.testing import MemoryStorage
 
 QUERIES_PER_DATA_SET = 50
 

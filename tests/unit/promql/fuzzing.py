@@ -16,18 +16,18 @@ from pathlib import Path
 
 from tests.unit.promql.differential import stored
 from tests.unit.promql.random_queries import Generator, random_data
-from varve.promql import encode
-from varve.promql.cursor import ParseError
+from varve.promql import result_json
 from varve.promql.engine import Engine, Options
 from varve.promql.errors import QueryError
+from varve.promql.evaluation.limits import Limits
 from varve.promql.explain import explain
-from varve.promql.histograms import FloatHistogram
+from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.kernels import warm_up
-from varve.promql.limits import Limits
-from varve.promql.memory import MemoryStorage
-from varve.promql.parser import parse
-from varve.promql.printer import to_text
-from varve.promql.signatures import AGGREGATES, FUNCTIONS
+from varve.promql.syntax.cursor import ParseError
+from varve.promql.syntax.parser import parse
+from varve.promql.syntax.printer import to_text
+from varve.promql.syntax.signatures import AGGREGATES, FUNCTIONS
+from varve.promql.testing import MemoryStorage
 
 LIMITS = Limits(max_samples=1_000_000, max_series=10_000, max_steps=11_000, timeout_s=2.0)
 BOUND_S = 4.0
@@ -323,7 +323,7 @@ class Judge:
             result = self.engine.range(query, start, end, step)
         else:
             result = self.engine.instant(query, start)
-        return encode.to_json(result)
+        return result_json.to_json(result)
 
 
 class TooSlowError(BaseException):

@@ -8,8 +8,8 @@ import math
 import re
 from dataclasses import dataclass, replace
 
-from varve.promql import ast
-from varve.promql.label_hash import encoded, xxh64
+from varve.promql.labels.label_hash import encoded, xxh64
+from varve.promql.syntax import ast
 
 LOOKBACK_MS = 300_000
 DEFAULT_STEP_MS = 60_000

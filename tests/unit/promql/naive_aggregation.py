@@ -5,7 +5,7 @@ import math
 from tests.unit.promql import naive_histograms as histograms
 from tests.unit.promql.naive import Failure, Sample, Unsure, kahan, labelled, quantile, share_of
 from tests.unit.promql.naive_functions import average, root
-from varve.promql.literals import format_number
+from varve.promql.syntax.literals import format_number
 
 
 def aggregate(expr, vector, parameter):

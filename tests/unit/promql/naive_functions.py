@@ -17,9 +17,9 @@ from tests.unit.promql.naive import (
     labelled,
     quantile,
 )
-from varve.promql import ast
-from varve.promql.go_text import format_open_metrics
-from varve.promql.tree import walk
+from varve.promql.syntax import ast
+from varve.promql.syntax.go_numbers import format_open_metrics
+from varve.promql.syntax.tree import walk
 
 
 def total(values):

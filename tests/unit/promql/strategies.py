@@ -7,7 +7,7 @@ from functools import cache
 
 from hypothesis import strategies as st
 
-from varve.promql.ast import (
+from varve.promql.syntax.ast import (
     Aggregate,
     At,
     Binary,
@@ -26,11 +26,11 @@ from varve.promql.ast import (
     VectorMatching,
     VectorSelector,
 )
-from varve.promql.lexer import KEYWORDS
-from varve.promql.printer import METRIC_LABEL, matcher_text
-from varve.promql.selectors import METRIC_WORDS
-from varve.promql.signatures import AGGREGATES, FUNCTIONS, PARAMETRIC_AGGREGATES
-from varve.promql.typecheck import COMPARISONS, SET_OPERATORS
+from varve.promql.syntax.lexer import KEYWORDS
+from varve.promql.syntax.printer import METRIC_LABEL, matcher_text
+from varve.promql.syntax.selector_parser import METRIC_WORDS
+from varve.promql.syntax.signatures import AGGREGATES, FUNCTIONS, PARAMETRIC_AGGREGATES
+from varve.promql.syntax.typecheck import COMPARISONS, SET_OPERATORS
 
 SCALAR, TEXT, VECTOR, MATRIX = (
     ValueType.SCALAR,

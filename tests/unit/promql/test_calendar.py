@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.promql.asking import engine_of, labels, vector
-from varve.promql.histograms import FloatHistogram
+from varve.promql.histograms.native_histogram import FloatHistogram
 
 PARTS = {
     "year": lambda at: at.year,

@@ -8,12 +8,12 @@ import pytest
 from tests.unit.promql.asking import labels, storage_of, vector
 from varve.model.staleness import STALE_NAN
 from varve.promql import errors
-from varve.promql.cursor import ParseError
 from varve.promql.engine import Engine, Options
+from varve.promql.evaluation.limits import Budget, Limits
 from varve.promql.explain import explain
-from varve.promql.labels import LabelTable
-from varve.promql.limits import Budget, Limits
-from varve.promql.memory import MemoryStorage
+from varve.promql.labels.label_table import LabelTable
+from varve.promql.syntax.cursor import ParseError
+from varve.promql.testing import MemoryStorage
 
 
 def many_series(count):

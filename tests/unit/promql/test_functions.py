@@ -6,8 +6,8 @@ import pytest
 
 from tests.unit.promql.asking import engine_of, labels, vector
 from varve.promql.errors import QueryError
-from varve.promql.histograms import FloatHistogram
-from varve.promql.natural_order import is_before
+from varve.promql.histograms.native_histogram import FloatHistogram
+from varve.promql.labels.natural_order import is_before
 
 NAN, INF = math.nan, math.inf
 HISTOGRAM = FloatHistogram(count=1, sum=1, positive={0: 1})

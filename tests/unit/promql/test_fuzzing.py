@@ -7,15 +7,15 @@ import pytest
 from tests.unit.promql.asking import storage_of
 from tests.unit.promql.fuzzing import Fuzzer, Judge, corpus, seeded
 from varve.promql import errors
-from varve.promql.blocks import AT_ONCE, by_blocks
-from varve.promql.cursor import ParseError
 from varve.promql.engine import Engine, Options
+from varve.promql.evaluation.limits import Budget, Limits
+from varve.promql.evaluation.step_blocks import AT_ONCE, by_blocks
+from varve.promql.evaluation.workers import Workers
 from varve.promql.explain import explain
-from varve.promql.labels import LabelTable
-from varve.promql.limits import Budget, Limits
-from varve.promql.memory import MemoryStorage
+from varve.promql.labels.label_table import LabelTable
 from varve.promql.storage import Samples
-from varve.promql.workers import Workers
+from varve.promql.syntax.cursor import ParseError
+from varve.promql.testing import MemoryStorage
 
 TEXTS = 300
 

@@ -3,8 +3,8 @@ import pytest
 from tests.unit.promql.asking import storage_of
 from varve.promql.engine import Engine
 from varve.promql.explain import explain
-from varve.promql.go_text import format_f, format_g, format_open_metrics
-from varve.promql.natural_order import is_before
+from varve.promql.labels.natural_order import is_before
+from varve.promql.syntax.go_numbers import format_f, format_g, format_open_metrics
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ from varve.model.errors import Conflict
 from varve.model.schema import table_schema
 from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS, TIERS, Tier, Window
 from varve.rollups.completeness import CompletenessReader
-from varve.rollups.frontier import expired_id
 from varve.rollups.task import run_task
 from varve.rollups.tier import TierPlan, TierWorker, Work
 from varve.rollups.verify import Report, verify
+from varve.storage import positions
 from varve.storage.commit import Removal, Step, commit, rewrite
 from varve.storage.files import NewFile, write_file
 from varve.storage.log import list_versions
@@ -71,7 +71,7 @@ class Simulation:
 
     def expire_samples(self, until_ms: int) -> None:
         """Says that they may be deleted."""
-        self._position(expired_id(), until_ms)
+        self._position(positions.expired(), until_ms)
 
     def expire_log(self, name: str) -> None:
         """All but the newest version."""

@@ -17,7 +17,7 @@ from tests.unit.rollups import naive
 from varve.model import copies
 from varve.model.staleness import from_column
 from varve.model.window import TIERS
-from varve.rollups import algebra, kernel, order, sketch
+from varve.rollups import algebra, kernel, sketch, window_keys
 
 MINUTE = 60_000
 LIMIT = Fraction(sys.float_info.max)
@@ -198,7 +198,7 @@ def test_the_newest_row_of_each_window_counts(rows):
     for row in rows:
         best[row[:2]] = max(best.get(row[:2], 0), row[2])
 
-    got = order.newest(ids, ends, revisions)
+    got = window_keys.newest(ids, ends, revisions)
 
     assert [(rows[i][:2], rows[i][2]) for i in got] == sorted(best.items())
 

@@ -46,7 +46,7 @@ def test_the_frontier_is_that_of_the_input_that_lags(tmp_path):
 
 
 def test_a_first_start_closes_a_history_of_weeks_from_its_first_sample(tmp_path, monkeypatch):
-    monkeypatch.setattr("varve.rollups.split.ROWS_PER_TASK", 100)
+    monkeypatch.setattr("varve.rollups.task_ranges.ROWS_PER_TASK", 100)
     simulation = Simulation(tmp_path)
     rng = random.Random(6)
     days = list(range(1, 22))

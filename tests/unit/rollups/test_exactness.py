@@ -16,9 +16,9 @@ NAMES = [tier.name for tier in TIERS]
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """A few samples are a backlog: several tasks, several commits, several ranges of series."""
-    monkeypatch.setattr("varve.rollups.split.ROWS_PER_TASK", 20)
-    monkeypatch.setattr("varve.rollups.split.LEAST_ROWS", 5)
-    monkeypatch.setattr("varve.rollups.split.ROWS_TO_LOOK_THROUGH", 40)
+    monkeypatch.setattr("varve.rollups.task_ranges.ROWS_PER_TASK", 20)
+    monkeypatch.setattr("varve.rollups.task_ranges.LEAST_ROWS", 5)
+    monkeypatch.setattr("varve.rollups.task_ranges.ROWS_TO_LOOK_THROUGH", 40)
     monkeypatch.setattr("varve.rollups.tier.WAVES_PER_STEP", 1)
 
 
@@ -285,7 +285,7 @@ def test_repairs_are_flushed_while_input_idles(tmp_path):
 
 
 def test_backfilled_days_are_repaired_by_whole_hours(tmp_path, monkeypatch):
-    monkeypatch.setattr("varve.rollups.pending.DENSE", 200)
+    monkeypatch.setattr("varve.rollups.pending_repairs.DENSE", 200)
     simulation = Simulation(tmp_path, repair_keys=10**9)
     simulation.put([(s, START + 1_000, 1.0) for s in range(10)])
     simulation.advance(5 * MINUTE_MS)

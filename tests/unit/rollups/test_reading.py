@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from varve.model import copies
 from varve.model.window import TIERS, Window
-from varve.rollups import algebra, kernel, order
+from varve.rollups import algebra, kernel, window_keys
 from varve.rollups.reading import read
 from varve.storage import files
 from varve.storage.log import LiveFile
@@ -28,7 +28,7 @@ def test_rows_of_windows_are_found_in_any_order(rows, keys, width):
     wanted = sorted({(s, -(-ts // width) * width) for s, ts in keys})
     ids, times = np.array(rows, np.int64).reshape(-1, 2).T.copy()
 
-    found = order.within_keys(ids, times, width, np.array(wanted, np.int64).reshape(-1, 2))
+    found = window_keys.within_keys(ids, times, width, np.array(wanted, np.int64).reshape(-1, 2))
 
     assert found.tolist() == [(s, -(-ts // width) * width) in wanted for s, ts in rows]
 

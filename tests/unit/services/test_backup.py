@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 
 from tests.line import Line
 from tests.unit.ingest.messages import as_json, record
-from varve.ingest.position import rejects
 from varve.model.window import TIERS
+from varve.storage import positions
 from varve.storage.log import entries
 from varve.storage.snapshot import Bounds, snapshot
 from varve.storage.store import Store
@@ -84,7 +84,9 @@ def test_a_copy_in_the_documented_order_goes_on_to_the_same_end(tmp_path):
     # Nothing in it speaks of what is not there.
     ids = snapshot(copy, "series").scan(Bounds())["series_id"]
     assert pc.all(pc.is_in(snapshot(copy, "samples").scan(Bounds())["series_id"], ids)).as_py()
-    assert quarantine.position(rejects("bulk")) >= samples.position(rejects("bulk"))
+    assert quarantine.position(positions.rejects("bulk")) >= samples.position(
+        positions.rejects("bulk")
+    )
     for below, above in zip(("samples", *(t.table for t in TIERS)), TIERS, strict=False):
         read = [
             entry.metadata["version"]

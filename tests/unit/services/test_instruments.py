@@ -9,9 +9,10 @@ from tests.tables import WrittenTables
 from tests.unit.ingest.messages import NOW_MS, as_json, record
 from varve.collectors.pages import fetch
 from varve.ingest.batch import BatchCommitter
-from varve.ingest.position import OffsetRange, Partition, Start
-from varve.ingest.reasons import Reason
+from varve.ingest.reject_reasons import Reason
+from varve.ingest.start_offsets import Start
 from varve.ingest.task import Message, TaskPlan, run_task
+from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.clock import ManualClock
 from varve.model.identity import define
 from varve.model.window import TIERS

@@ -2,8 +2,8 @@ import json
 import subprocess
 import sys
 
+from varve.local.broker import free_port
 from varve.model.clock import ManualClock
-from varve.services.broker import free_port
 from varve.services.overview import overview
 from varve.services.status import ComponentStatus
 from varve.settings import Settings

@@ -12,13 +12,13 @@ from tests.unit.promql.asking import vector
 from tests.unit.telemetry.test_metrics import DECLARED
 from varve.api.app import STATIC
 from varve.collectors.pages import PageTarget
-from varve.ingest.position import Partition
+from varve.kafka.partitions import Partition
 from varve.model.resources import conf_dir
 from varve.model.staleness import STALE_NAN
 from varve.model.window import TIERS
 from varve.promql.engine import Engine
-from varve.promql.memory import MemoryStorage
-from varve.promql.parser import parse
+from varve.promql.syntax.parser import parse
+from varve.promql.testing import MemoryStorage
 from varve.rollups.tier import TierState
 from varve.services.instruments import Instruments
 from varve.services.streams import ingest_plans, rollup_plan

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from varve.promql.context import Evaluation
-from varve.promql.operators import greatest, least
+from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.values import Float64s, Matrix, Scalar, Steps
+from varve.promql.kernels.float_operators import greatest, least
 from varve.promql.plan.nodes import FunctionCall
-from varve.promql.values import Float64s, Matrix, Scalar, Steps
 
 Elementwise = Callable[[Any], Any]
 

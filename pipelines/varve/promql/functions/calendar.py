@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from varve.promql.context import Evaluation
-from varve.promql.labels import LabelTable
+from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.values import Matrix, Steps
+from varve.promql.labels.label_table import LabelTable
 from varve.promql.plan.nodes import FunctionCall
-from varve.promql.values import Matrix, Steps
 
 Days = npt.NDArray[np.int64]
 

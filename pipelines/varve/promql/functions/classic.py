@@ -12,18 +12,18 @@ from typing import Any, cast
 
 import numpy as np
 
-from varve.promql import annotations as notes
-from varve.promql.annotations import Monotonicity
-from varve.promql.ast import Span
-from varve.promql.context import Evaluation
-from varve.promql.go_text import format_open_metrics
-from varve.promql.histogram_values import fraction, quantile
-from varve.promql.histograms import FloatHistogram
+from varve.promql.evaluation import annotations as notes
+from varve.promql.evaluation.annotations import Monotonicity
+from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.values import Bools, Float64s, Int64s, Matrix, Scalar, Steps
+from varve.promql.histograms.native_histogram import FloatHistogram
+from varve.promql.histograms.statistics import fraction, quantile
 from varve.promql.kernels.buckets import bucket_fractions, bucket_quantiles
-from varve.promql.labels import BUCKET_LABEL, LabelTable, concatenate, joint_numbers
-from varve.promql.literals import parse_float
+from varve.promql.labels.label_table import BUCKET_LABEL, LabelTable, concatenate, joint_numbers
 from varve.promql.plan.nodes import FunctionCall, Text
-from varve.promql.values import Bools, Float64s, Int64s, Matrix, Scalar, Steps
+from varve.promql.syntax.ast import Span
+from varve.promql.syntax.go_numbers import format_open_metrics
+from varve.promql.syntax.literals import parse_float
 
 
 @dataclass(frozen=True, slots=True)

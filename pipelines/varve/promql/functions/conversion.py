@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from varve.promql.context import Evaluation
+from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.range_functions import absent_labels
+from varve.promql.evaluation.selection import last_indices, lookback, select_windows
+from varve.promql.evaluation.values import Matrix, Scalar, Steps
 from varve.promql.kernels.codes import TIMESTAMP
-from varve.promql.labels import LabelTable
+from varve.promql.labels.label_table import LabelTable
 from varve.promql.plan.nodes import FunctionCall, InstantSelect, Invariant, Node
-from varve.promql.ranging import absent_labels
-from varve.promql.selecting import last_indices, lookback, select_windows
-from varve.promql.values import Matrix, Scalar, Steps
 
 
 def one_series(values: Scalar) -> Matrix:

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from varve.promql.ast import Matcher, MatchOp
-from varve.promql.context import Evaluation
 from varve.promql.errors import QueryError
+from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.selection import lookback, select_windows
+from varve.promql.evaluation.values import DUPLICATE_LABELS, Matrix, Steps
 from varve.promql.kernels.codes import TIMESTAMP
-from varve.promql.labels import METRIC_NAME, Labels, LabelTable, shown
-from varve.promql.matching import value_test
+from varve.promql.labels.label_table import METRIC_NAME, Labels, LabelTable, shown
+from varve.promql.labels.postings import value_test
 from varve.promql.plan.nodes import (
     FunctionCall,
     FusedAggregation,
@@ -26,8 +27,7 @@ from varve.promql.plan.nodes import (
     RangeSelect,
     Selector,
 )
-from varve.promql.selecting import lookback, select_windows
-from varve.promql.values import DUPLICATE_LABELS, Matrix, Steps
+from varve.promql.syntax.ast import Matcher, MatchOp
 
 TARGET_INFO = "target_info"
 IDENTIFYING = ("instance", "job")

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from varve.promql.context import Evaluation
-from varve.promql.histogram_values import SIMPLE
-from varve.promql.histograms import FloatHistogram
+from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.values import Matrix, Steps
+from varve.promql.histograms.native_histogram import FloatHistogram
+from varve.promql.histograms.statistics import SIMPLE
 from varve.promql.plan.nodes import FunctionCall
-from varve.promql.values import Matrix, Steps
 
 
 def _each(

@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from varve.promql.aggregating import is_label_name
-from varve.promql.context import Evaluation
 from varve.promql.errors import QueryError
-from varve.promql.labels import METRIC_NAME, LabelTable
+from varve.promql.evaluation.aggregation import is_label_name
+from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.values import Matrix, Steps
+from varve.promql.labels.label_table import METRIC_NAME, LabelTable
 from varve.promql.plan.nodes import FunctionCall, Text
-from varve.promql.regexes import compile_anchored
-from varve.promql.values import Matrix, Steps
+from varve.promql.syntax.regexes import compile_anchored
 
 _REFERENCE = re.compile(r"\$(?:\$|\{([0-9A-Za-z_]*)\}|([0-9A-Za-z_]+))")
 

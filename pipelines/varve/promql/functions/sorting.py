@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from varve.promql import annotations as notes
-from varve.promql.context import Evaluation
-from varve.promql.natural_order import is_before
+from varve.promql.evaluation import annotations as notes
+from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.values import Int64s, Matrix, Steps
+from varve.promql.labels.natural_order import is_before
 from varve.promql.plan.nodes import FunctionCall, Text
-from varve.promql.values import Int64s, Matrix, Steps
 
 
 def _by_value(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:

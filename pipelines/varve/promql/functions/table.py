@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from varve.promql.context import Evaluation
+from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.values import Steps, Value
 from varve.promql.functions import (
     arithmetic,
     calendar,
@@ -14,7 +15,6 @@ from varve.promql.functions import (
     sorting,
 )
 from varve.promql.plan.nodes import FunctionCall
-from varve.promql.values import Steps, Value
 
 FUNCTIONS = {
     **arithmetic.FUNCTIONS,

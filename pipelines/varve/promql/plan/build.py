@@ -13,14 +13,14 @@ from collections.abc import Hashable
 from dataclasses import replace
 from typing import TypeVar
 
-from varve.promql import ast
-from varve.promql.ast import MatchOp, Span, ValueType
 from varve.promql.kernels.codes import AGGREGATIONS, RANGE_FUNCTIONS
-from varve.promql.labels import METRIC_NAME
-from varve.promql.operators import scalar_operation
+from varve.promql.kernels.float_operators import scalar_operation
+from varve.promql.labels.label_table import METRIC_NAME
 from varve.promql.plan import nodes
 from varve.promql.plan.nodes import Node, Plan, Selector
-from varve.promql.signatures import FUNCTIONS
+from varve.promql.syntax import ast
+from varve.promql.syntax.ast import MatchOp, Span, ValueType
+from varve.promql.syntax.signatures import FUNCTIONS
 
 _QUERY_CONTEXT = frozenset({"start", "end", "step", "range"})
 

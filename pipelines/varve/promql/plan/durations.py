@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from varve.promql.ast import Duration, NumberLiteral
 from varve.promql.errors import QueryError
-from varve.promql.literals import MAX_DURATION_S
+from varve.promql.syntax.ast import Duration, NumberLiteral
+from varve.promql.syntax.literals import MAX_DURATION_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from varve.promql.ast import NOWHERE, At, Duration, Matcher, Span, ValueType, VectorMatching
+from varve.promql.syntax.ast import NOWHERE, At, Duration, Matcher, Span, ValueType, VectorMatching
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

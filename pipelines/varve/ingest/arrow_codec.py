@@ -1,0 +1,224 @@
+"""Arrow IPC messages: a stream of samples, and perhaps one of definitions behind it.
+
+schemas/wire/samples.arrow.json has the columns. Producers that know series_id and check send
+these 28 bytes a sample and no labels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+
+from varve.ingest.decoded import EMPTY, Block, concatenate, refused
+from varve.ingest.name_rules import check_names
+from varve.ingest.reject_reasons import Reason
+from varve.model.errors import BadRecord
+from varve.model.identity import SeriesDefinition, define
+from varve.model.resources import schemas_dir
+from varve.model.staleness import STALE_NAN
+
+# First bytes of an IPC stream: the continuation marker of its first message.
+MAGIC = b"\xff\xff\xff\xff"
+
+_TYPES = {
+    "int64": pa.int64(),
+    "int32": pa.int32(),
+    "float64": pa.float64(),
+    "string": pa.string(),
+    "map<string, string>": pa.map_(pa.string(), pa.string()),
+}
+# What a broken stream raises, measured by fuzzing; MemoryError for a length that is none.
+_BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, MemoryError)
+
+
+@cache
+def wire_schema(part: str) -> pa.Schema:
+    """part: "samples" or "definitions"."""
+    fields = json.loads((schemas_dir() / "wire" / "samples.arrow.json").read_text())[part]
+    return pa.schema([pa.field(f["name"], _TYPES[f["type"]], f["nullable"]) for f in fields])
+
+
+def read(message: bytes) -> Block:
+    """Samples, with definitions if there are any. Never raises for bad input: what cannot be
+    stored is in `rejects`. Columns point into the message where they can.
+    """
+    source = pa.BufferReader(message)
+    try:
+        blocks = [_block(batch) for batch in _batches(source, "samples")]
+        defined = _definitions(source) if source.tell() < len(message) else ()
+        _require_end(source, message)
+    except BadRecord as bad:
+        return refused(Reason(bad.reason), bad.detail, message)
+    samples = blocks[0] if len(blocks) == 1 else concatenate(blocks)
+    if not defined:
+        return samples
+    return Block(
+        samples.series_ids, samples.checks, samples.ts, samples.values, definitions=defined
+    )
+
+
+def read_definitions(message: bytes) -> Block:
+    """A message that is one stream of definitions. Never raises for bad input, like `read`."""
+    source = pa.BufferReader(message)
+    try:
+        defined = _definitions(source)
+        _require_end(source, message)
+    except BadRecord as bad:
+        return refused(Reason(bad.reason), bad.detail, message)
+    return Block(EMPTY.series_ids, EMPTY.checks, EMPTY.ts, EMPTY.values, definitions=defined)
+
+
+def write(samples: pa.Table, definitions: Iterable[SeriesDefinition] = ()) -> bytes:
+    """A message of `samples` (columns of the wire schema) and the definitions given."""
+    defined = list(definitions)
+    sink = pa.BufferOutputStream()
+    _put(sink, samples)
+    if defined:
+        _put(sink, _definition_table(defined))
+    return sink.getvalue().to_pybytes()
+
+
+def write_definitions(definitions: Iterable[SeriesDefinition]) -> bytes:
+    """A message of nothing but definitions."""
+    sink = pa.BufferOutputStream()
+    _put(sink, _definition_table(list(definitions)))
+    return sink.getvalue().to_pybytes()
+
+
+def _put(sink: pa.NativeFile, table: pa.Table) -> None:
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _definition_table(defined: list[SeriesDefinition]) -> pa.Table:
+    columns = [
+        [d.metric for d in defined],
+        [list(d.tags) for d in defined],
+        [d.type for d in defined],
+        [d.unit for d in defined],
+        [d.help for d in defined],
+    ]
+    schema = wire_schema("definitions")
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _batches(source: pa.BufferReader, part: str) -> list[pa.RecordBatch]:
+    """The batches of the next stream of a message, safe to read. Raises BadRecord."""
+    wanted = wire_schema(part)
+    try:
+        begin = source.tell()
+        stream = pa.RecordBatchStreamReader(source)
+        schema = stream.schema
+        # Whether a column may be NULL, and metadata, are up to the producer.
+        matches = schema.equals(wanted) or (
+            schema.names == wanted.names and schema.types == wanted.types
+        )
+        batches = []
+        if matches:
+            _require_plain(source, begin)
+            batches = list(stream)
+        for batch in batches:
+            # A length that lies would be read past the message's end.
+            batch.validate(full=part == "definitions")
+    except _BROKEN as err:
+        raise BadRecord(Reason.MALFORMED, f"not an Arrow stream: {type(err).__name__}") from err
+    if not matches:
+        raise BadRecord(Reason.MALFORMED, f"columns of {part} are not {wanted.names} as specified")
+    return batches
+
+
+def _require_plain(source: pa.BufferReader, begin: int) -> None:
+    """Raises BadRecord if the stream that begins there holds anything but a schema and batches
+    whose buffers are as long as they look: Arrow expands compressed ones without a bound.
+    """
+    here = source.tell()
+    source.seek(begin)
+    for message in pa.ipc.MessageReader.open_stream(source):
+        if message.type not in ("schema", "record batch"):
+            raise BadRecord(Reason.MALFORMED, f"not an Arrow stream: a {message.type}")
+        if message.type == "record batch" and _is_compressed(message.metadata.to_pybytes()):
+            text = "compressed Arrow buffers: compress the message, with a content-encoding"
+            raise BadRecord(Reason.MALFORMED, text)
+    source.seek(here)
+
+
+def _is_compressed(message: bytes) -> bool:
+    """Whether a record batch has its field `compression`.
+
+    Source: Apache Arrow, format/Message.fbs; FlatBuffers, "Internals".
+    """
+    root = int.from_bytes(message[:4], "little")
+    header = _field(message, root, 2)
+    batch = header + int.from_bytes(message[header : header + 4], "little")
+    return _field(message, batch, 3) != 0
+
+
+def _field(message: bytes, table: int, number: int) -> int:
+    """Where a field of a FlatBuffers table is; 0 if it is not there."""
+    entries = table - int.from_bytes(message[table : table + 4], "little", signed=True)
+    at = 4 + 2 * number
+    if at >= int.from_bytes(message[entries : entries + 2], "little"):
+        return 0
+    offset = int.from_bytes(message[entries + at : entries + at + 2], "little")
+    return table + offset if offset else 0
+
+
+def _require(part: str, batch: pa.RecordBatch) -> list[pa.Array]:
+    """The columns of a batch. Raises BadRecord if one is NULL somewhere that must not be."""
+    columns = batch.columns
+    for field, column in zip(wire_schema(part), columns, strict=True):
+        if column.null_count and not field.nullable:
+            raise BadRecord(Reason.MALFORMED, f"{part}: {field.name} is null")
+    return columns
+
+
+def _definitions(source: pa.BufferReader) -> list[SeriesDefinition]:
+    defined = []
+    for batch in _batches(source, "definitions"):
+        _require("definitions", batch)
+        for row in batch.to_pylist():
+            tags = dict(row["tags"])
+            if None in tags.values():
+                raise BadRecord(Reason.MALFORMED, "definitions: a tag has no value")
+            if len(tags) < len(row["tags"]):
+                raise BadRecord(Reason.MALFORMED, "definitions: a tag comes twice")
+            check_names(row["metric"], tags)
+            defined.append(
+                define(
+                    row["metric"],
+                    tags,
+                    metric_type=row["type"] or "unknown",
+                    unit=row["unit"] or "",
+                    help_text=row["help"] or "",
+                )
+            )
+    return defined
+
+
+def _require_end(source: pa.BufferReader, message: bytes) -> None:
+    """Raises BadRecord for what would be passed over: two messages in one, for example."""
+    if source.tell() < len(message):
+        raise BadRecord(Reason.MALFORMED, "bytes behind the definitions")
+
+
+def _block(batch: pa.RecordBatch) -> Block:
+    ids, checks, ts, values = _require("samples", batch)
+    numbers = _numbers(values, np.float64)
+    if values.null_count:
+        numbers = numbers.copy()
+        numbers[values.is_null().to_numpy(zero_copy_only=False)] = STALE_NAN
+    return Block(
+        _numbers(ids, np.int64), _numbers(checks, np.int32), _numbers(ts, np.int64), numbers
+    )
+
+
+def _numbers(column: pa.Array, kind: type[np.generic]) -> np.ndarray:
+    if not len(column):
+        return np.empty(0, kind)
+    # Not to_numpy, which takes as long as all of the message's samples together.
+    return np.frombuffer(column.buffers()[1], kind, len(column), column.offset * kind().itemsize)

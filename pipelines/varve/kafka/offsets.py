@@ -1,0 +1,101 @@
+"""What a driver asks Kafka itself: the partitions of a topic and their offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import OffsetSpec
+from kafka.errors import (
+    KafkaError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+
+from varve.kafka.connection import connect
+from varve.kafka.partitions import Partition
+from varve.model.errors import NeedsOperator, TemporaryError
+
+
+class Topics:
+    """The topics of one query. Keeps a connection; not safe to share by threads.
+
+    Needs the right to describe the topics, and no other.
+    """
+
+    def __init__(self, options: Mapping[str, Any], topics: Sequence[str]) -> None:
+        """options: of kafka-python's clients, bootstrap_servers among them.
+
+        Raises TemporaryError if no broker answers, NeedsOperator if they refuse the login.
+        """
+        self._topics = tuple(topics)
+        # Not a consumer, which answers a question about a partition just added by KeyError.
+        self._admin = connect(KafkaAdminClient, options)
+
+    def existing(self) -> list[str]:
+        """Those of the topics that the brokers have."""
+        return [t["name"] for t in self._describe() if not t["error_code"]]
+
+    def partitions(self) -> list[Partition]:
+        """Every partition there is now. Raises NeedsOperator if a topic does not exist or may not
+        be described.
+        """
+        found = []
+        for topic in self._describe():
+            _require_described(topic["name"], topic["error_code"])
+            found += [
+                Partition(topic["name"], str(topic["topic_id"]), p["partition_index"])
+                for p in topic["partitions"]
+            ]
+        return sorted(found)
+
+    def require_same(self, known: Iterable[Partition]) -> None:
+        """Raises TemporaryError if a topic is not the one that `known` are partitions of: it was
+        deleted and created again, and offsets of the one mean nothing in the other.
+        """
+        ids = {p.topic: p.topic_id for p in self.partitions()}
+        for partition in known:
+            if ids.get(partition.topic, partition.topic_id) != partition.topic_id:
+                raise TemporaryError(
+                    f"topic {partition.topic} was deleted and created again while it was read:"
+                    " the next start reads the new one from its first message"
+                )
+
+    def earliest(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """First offset that Kafka still has, inclusive."""
+        return self._offsets(partitions, OffsetSpec.EARLIEST)
+
+    def latest(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """End of each partition, exclusive."""
+        return self._offsets(partitions, OffsetSpec.LATEST)
+
+    def _describe(self) -> list[dict[str, Any]]:
+        try:
+            return list(self._admin.describe_topics(list(self._topics)))
+        except KafkaError as err:
+            raise TemporaryError(f"Kafka: describing {', '.join(self._topics)}: {err}") from err
+
+    def _offsets(self, partitions: Sequence[Partition], which: OffsetSpec) -> dict[Partition, int]:
+        keys = {TopicPartition(p.topic, p.number): p for p in partitions}
+        try:
+            found = self._admin.list_partition_offsets(dict.fromkeys(keys, which))
+        except KafkaError as err:
+            raise TemporaryError(f"Kafka: asking for offsets: {err}") from err
+        return {keys[key]: at.offset for key, at in found.items()}
+
+    def close(self) -> None:
+        self._admin.close()
+
+
+def _require_described(topic: str, error: int) -> None:
+    if error == UnknownTopicOrPartitionError.errno:
+        raise NeedsOperator(f"Kafka has no topic {topic}: create it, or correct kafka.topics")
+    if error == TopicAuthorizationFailedError.errno:
+        raise NeedsOperator(
+            f"Kafka does not let this user describe topic {topic}: allow it (Describe and Read),"
+            " or correct kafka.username or kafka.topics"
+        )
+    if error:
+        raise TemporaryError(f"Kafka: describing {topic}: {for_code(error).__name__}")

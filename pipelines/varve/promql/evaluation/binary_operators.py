@@ -1,0 +1,251 @@
+"""Binary operators between scalars, vectors, and one of each.
+
+Source: Prometheus, promql/engine.go, VectorscalarBinop, VectorBinop and the set operators.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+
+from varve.promql.evaluation.context import Evaluation, size_of
+from varve.promql.evaluation.sample_operators import sample_operation
+from varve.promql.evaluation.values import Bools, Int64s, Matrix, Scalar, Steps, Value
+from varve.promql.evaluation.vector_matching import join_by_step
+from varve.promql.kernels.float_operators import (
+    ARITHMETIC,
+    COMPARISONS,
+    SET_OPERATORS,
+    TRIM_OPERATORS,
+    float_operation,
+    scalar_operations,
+)
+from varve.promql.labels.label_table import METADATA_LABELS, LabelTable, concatenate, joint_numbers
+from varve.promql.plan.nodes import BinaryOperation, Negation, Node
+from varve.promql.syntax.ast import Cardinality, VectorMatching
+
+
+def chain_of(ev: Evaluation, node: BinaryOperation) -> list[BinaryOperation]:
+    """An operator after those to its left, which are evaluated with it: there may be thousands."""
+    chain = [node]
+    while isinstance(chain[-1].lhs, BinaryOperation) and id(chain[-1].lhs) not in ev.shared:
+        chain.append(chain[-1].lhs)
+    return chain[::-1]
+
+
+def operands_of(chain: list[BinaryOperation]) -> list[Node]:
+    """What the operators of a chain are between, from left to right."""
+    return [chain[0].lhs, *(operation.rhs for operation in chain)]
+
+
+def binary_operation(ev: Evaluation, chain: list[BinaryOperation], steps: Steps) -> Value:
+    """The operators of a chain, one after the other."""
+    before = ev.budget.held
+    left = ev.eval(chain[0].lhs, steps)
+    for operation in chain:
+        ev.budget.check_running()
+        left = _apply(ev, operation, left, ev.eval(operation.rhs, steps))
+        ev.budget.held = before + size_of(left)
+    return left
+
+
+def negation(ev: Evaluation, node: Negation, steps: Steps) -> Value:
+    """The value with its sign changed; a vector loses its names."""
+    value = ev.eval(node.expr, steps)
+    if not isinstance(value, Matrix):
+        return -cast(Scalar, value)
+    negated = value.with_values(-value.values)
+    if value.histograms is None:
+        return negated
+    scaled = value.histograms.copy()
+    for index in np.argwhere(value.histogram_mask()):
+        scaled[tuple(index)] = scaled[tuple(index)].scaled(-1.0)
+    return Matrix(negated.labels, negated.values, negated.present, negated.drop_name, scaled)
+
+
+def _apply(ev: Evaluation, node: BinaryOperation, left: Value, right: Value) -> Value:
+    if isinstance(left, Matrix) and isinstance(right, Matrix):
+        matching = node.matching or VectorMatching()
+        if node.op in SET_OPERATORS:
+            return _set_operation(node.op, left, right, matching)
+        return _join(ev, node, left, right, matching)
+    if isinstance(left, Matrix):
+        return _with_scalar(ev, node, left, cast(Scalar, right), swapped=False)
+    if isinstance(right, Matrix):
+        return _with_scalar(ev, node, right, cast(Scalar, left), swapped=True)
+    return cast(Scalar, scalar_operations(node.op, left, right))
+
+
+def _with_scalar(
+    ev: Evaluation, node: BinaryOperation, vector: Matrix, scalar: Scalar, *, swapped: bool
+) -> Matrix:
+    """vector op scalar, or swapped. A comparison keeps the vector's value on either side."""
+    if vector.histograms is not None or node.op in TRIM_OPERATORS:
+        return _samples_with_scalar(ev, node, vector, scalar, swapped=swapped)
+    broadcast = np.broadcast_to(scalar, vector.values.shape)
+    left, right = (broadcast, vector.values) if swapped else (vector.values, broadcast)
+    values, holds = float_operation(node.op, left, right)
+    if holds is None:
+        return vector.with_values(values)
+    if node.return_bool:
+        return vector.with_values(holds.astype(np.float64))
+    present = vector.present & holds
+    return Matrix(vector.labels, vector.values, present, vector.drop_name)
+
+
+def _samples_with_scalar(
+    ev: Evaluation, node: BinaryOperation, vector: Matrix, scalar: Scalar, *, swapped: bool
+) -> Matrix:
+    values, present = vector.values.copy(), vector.present.copy()
+    histograms = np.full(present.shape, None, dtype=object)
+    for row, step in np.argwhere(present).tolist():
+        sample = vector.values[row, step]
+        if vector.histograms is not None and vector.histograms[row, step] is not None:
+            sample = vector.histograms[row, step]
+        other = float(scalar[step])
+        left, right = (other, sample) if swapped else (sample, other)
+        result = sample_operation(ev, node, left, right)
+        if result is None:
+            present[row, step] = False
+            continue
+        value, keep = result
+        if node.op in COMPARISONS and swapped:
+            value = right
+        if node.return_bool:
+            value, keep = float(keep), True
+        present[row, step] = keep
+        if isinstance(value, float):
+            values[row, step] = value
+        else:
+            histograms[row, step] = value
+    drops = node.op in ARITHMETIC or node.return_bool
+    return Matrix(vector.labels, values, present, vector.drop_name | drops, histograms)
+
+
+def _join(
+    ev: Evaluation, node: BinaryOperation, left: Matrix, right: Matrix, matching: VectorMatching
+) -> Matrix:
+    """Each sample with its match on the other side."""
+    fills = matching.fill_lhs is not None or matching.fill_rhs is not None
+    histograms = left.histograms is not None or right.histograms is not None
+    if fills or histograms or node.op in TRIM_OPERATORS:
+        return join_by_step(ev, node, left, right, matching)
+    one_left = matching.cardinality is Cardinality.ONE_TO_MANY
+    many, one = (right, left) if one_left else (left, right)
+    pairs = _pairs(many.labels, one.labels, matching)
+    if pairs is None:
+        return join_by_step(ev, node, left, right, matching)
+    many_rows, one_rows = pairs
+    many_values, one_values = many.values[many_rows], one.values[one_rows]
+    present = many.present[many_rows] & one.present[one_rows]
+    operands = (one_values, many_values) if one_left else (many_values, one_values)
+    values, holds = float_operation(node.op, *operands)
+    drop_name = many.drop_name[many_rows] | node.return_bool
+    if node.op in ARITHMETIC:
+        drop_name[:] = False  # it is gone already
+    if holds is not None:
+        if node.return_bool:
+            values = holds.astype(np.float64)
+        else:
+            present = present & holds
+    labels = result_labels(node.op, many.labels, many_rows, one.labels, one_rows, matching)
+    result = Matrix(labels, values, present, drop_name)
+    if labels.is_unique():
+        return result
+    return join_by_step(ev, node, left, right, matching)
+
+
+def _pairs(
+    many: LabelTable, one: LabelTable, matching: VectorMatching
+) -> tuple[Int64s, Int64s] | None:
+    """Rows that match, of both sides; None if a match group has several rows where it must not."""
+    key = ("pairs", id(one), matching)
+
+    def make() -> tuple[LabelTable, object]:
+        (many_ids, one_ids), count = joint_numbers((many, one), matching.labels, on=matching.on)
+        partner = np.full(count, -1, dtype=np.int64)
+        partner[one_ids] = np.arange(len(one_ids))
+        if len(np.unique(one_ids)) < len(one_ids):
+            return one, None
+        if matching.cardinality is Cardinality.ONE_TO_ONE and len(np.unique(many_ids)) < len(
+            many_ids
+        ):
+            return one, None
+        one_rows = partner[many_ids]
+        many_rows = np.flatnonzero(one_rows >= 0)
+        return one, (many_rows, one_rows[many_rows])
+
+    # The other table is kept with the answer, so that its id is not used again for another.
+    return many.derived(key, make)[1]  # type: ignore[return-value]
+
+
+def result_labels(
+    op: str,
+    many: LabelTable,
+    many_rows: Int64s,
+    one: LabelTable,
+    one_rows: Int64s,
+    matching: VectorMatching,
+) -> LabelTable:
+    """Labels of the pairs: those of the many side, cut to the match, and what is included."""
+    key = ("joined", op in ARITHMETIC or op in TRIM_OPERATORS, id(one), matching)
+
+    def make() -> tuple[LabelTable, LabelTable]:
+        labels = many.take(many_rows)
+        if op in ARITHMETIC:
+            labels = labels.without(METADATA_LABELS)
+        if matching.cardinality is Cardinality.ONE_TO_ONE:
+            if matching.on:
+                labels = labels.only(matching.labels)
+            else:
+                labels = labels.without(matching.labels)
+        for name in matching.include:
+            values = one.values_of(name)
+            labels = labels.with_label(name, [values[row] for row in one_rows.tolist()])
+        return one, labels
+
+    return many.derived(key, make)[1]
+
+
+def _set_operation(op: str, left: Matrix, right: Matrix, matching: VectorMatching) -> Matrix:
+    (left_ids, right_ids), count = joint_numbers(
+        (left.labels, right.labels), matching.labels, on=matching.on
+    )
+    if op == "or":
+        found = _groups_present(left_ids, left.present, count)
+        added = right.present & ~found[right_ids]
+        return _union(left, right, added)
+    found = _groups_present(right_ids, right.present, count)[left_ids]
+    present = left.present & (found if op == "and" else ~found)
+    return Matrix(left.labels, left.values, present, left.drop_name, left.histograms)
+
+
+def _groups_present(ids: Int64s, present: Bools, count: int) -> Bools:
+    """For each match group and step whether any of its rows has a sample."""
+    found = np.zeros((count, present.shape[1]), dtype=np.bool_)
+    np.logical_or.at(found, ids, present)
+    return found
+
+
+def _union(left: Matrix, right: Matrix, added: Bools) -> Matrix:
+    """The left side and, below it, what the right side adds."""
+    histograms = None
+    if left.histograms is not None or right.histograms is not None:
+        histograms = np.concatenate(
+            [
+                np.full(m.present.shape, None, dtype=object)
+                if m.histograms is None
+                else m.histograms
+                for m in (left, right)
+            ]
+        )
+    union = Matrix(
+        concatenate((left.labels, right.labels)),
+        np.concatenate((left.values, right.values)),
+        np.concatenate((left.present, added)),
+        np.concatenate((left.drop_name, right.drop_name)),
+        histograms,
+    )
+    union = union.select(union.any_sample())
+    return union if union.steps == 1 else union.merged()

@@ -1,0 +1,130 @@
+"""What the parts of one running query share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+
+from varve.promql.evaluation.annotations import Annotations
+from varve.promql.evaluation.limits import Budget
+from varve.promql.evaluation.values import Matrix, RangeVector, Scalar, Steps, Value
+from varve.promql.evaluation.workers import Workers
+from varve.promql.plan.durations import QueryRange
+from varve.promql.plan.nodes import Node
+from varve.promql.storage import Storage
+from varve.promql.syntax.ast import Matcher
+
+Handler = Callable[["Evaluation", Any, Steps], Value]
+Key = tuple[int, Steps]
+"""A node, by its id, and the steps at which it is evaluated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actual:
+    """What a selector or a kernel met. samples of a kernel: each once for every window it is in."""
+
+    series: int
+    samples: int
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """One run of a plan, or of a branch of it. Not for use from two threads at once.
+
+    lookback_ms: how far an instant selector reaches back. default_step_ms: of subqueries that
+    state none. type_and_unit_labels: judge counters by the label __type__ instead of the name.
+    workers: who lends threads for branches, None for one thread. actual: by the id of a plan node
+    what it met, where that is recorded. ahead: values that are evaluated on another thread.
+    """
+
+    storage: Storage
+    query: QueryRange
+    budget: Budget
+    handlers: Mapping[type[Node], Handler]
+    lookback_ms: int = 300_000
+    default_step_ms: int = 60_000
+    type_and_unit_labels: bool = False
+    shared: frozenset[int] = frozenset()
+    workers: Workers | None = None
+    annotations: Annotations = field(default_factory=Annotations)
+    actual: dict[int, Actual] = field(default_factory=dict)
+    ahead: dict[Key, Callable[[], Value]] = field(default_factory=dict)
+    series_selected: int = 0
+    _remembered: dict[Key, Value] = field(default_factory=dict)
+    _counts: dict[tuple[tuple[Matcher, ...], int, int], tuple[int, int]] = field(
+        default_factory=dict
+    )
+
+    def branch(self) -> Evaluation:
+        """An evaluation of a part of the plan that shares nothing with the rest of it."""
+        return replace(
+            self,
+            budget=self.budget.branch(),
+            annotations=Annotations(),
+            actual={},
+            ahead={},
+            series_selected=0,
+        )
+
+    def join(self, branch: Evaluation) -> None:
+        """What `branch` took and noted is now this one's. LimitError if that is too much."""
+        self.budget.join(branch.budget)
+        self.annotations.merge(branch.annotations)
+        self.actual.update(branch.actual)
+        self.series_selected += branch.series_selected
+
+    def eval(self, node: Node, steps: Steps) -> Value:
+        """The value of `node` at `steps`; what is shared in the plan is evaluated once."""
+        key = (id(node), steps)
+        # Before what is remembered: the other thread remembers, but here nothing is counted yet.
+        if self.ahead and (ahead := self.ahead.pop(key, None)) is not None:
+            return ahead()
+        is_shared = key[0] in self.shared
+        if is_shared:
+            known = self._remembered.get(key)
+            if known is not None:
+                return known
+        self.budget.check_running()
+        before = self.budget.held
+        value = self.handlers[type(node)](self, node, steps)
+        self.budget.held = before
+        if is_shared:
+            self._remembered[key] = value
+            self.budget.kept += size_of(value)
+        else:
+            self.budget.held += size_of(value)
+        return value
+
+    def matrix(self, node: Node, steps: Steps) -> Matrix:
+        """The value of a node that is an instant vector."""
+        return cast(Matrix, self.eval(node, steps))
+
+    def scalar(self, node: Node, steps: Steps) -> Scalar:
+        """The value of a node that is a scalar."""
+        return cast(Scalar, self.eval(node, steps))
+
+    def counted(self, matchers: tuple[Matcher, ...], start_ms: int, end_ms: int) -> tuple[int, int]:
+        """Storage.count, asked once."""
+        key = (matchers, start_ms, end_ms)
+        known = self._counts.get(key)
+        if known is None:
+            known = self._counts[key] = self.storage.count(matchers, start_ms, end_ms)
+        return known
+
+    @property
+    def is_range_query(self) -> bool:
+        return self.query.step > 0
+
+
+def size_of(value: Value) -> int:
+    """How many samples or values are held by it."""
+    if isinstance(value, Matrix):
+        return value.values.size
+    if isinstance(value, np.ndarray):
+        return value.size
+    if isinstance(value, RangeVector):
+        return int((value.samples.ends - value.samples.begins).sum())
+    return 0

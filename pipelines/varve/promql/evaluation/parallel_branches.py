@@ -1,0 +1,169 @@
+"""Parts of a query that do not depend on each other, evaluated ahead on idle cores.
+
+Kernels hold no interpreter lock, so two of them really run at once. Only parts worth a thread are
+moved, and only those that share nothing with the others. What a query gives does not depend on
+it: its values, the order of its annotations, its limits and which error it ends with are those of
+an evaluation in order.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import cast
+
+from varve.promql.errors import QueryError
+from varve.promql.evaluation.context import Evaluation, Key
+from varve.promql.evaluation.selection import selected_span, subquery_steps
+from varve.promql.evaluation.values import Steps, Value
+from varve.promql.plan import nodes
+from varve.promql.plan.durations import length_ms
+from varve.promql.plan.nodes import Node, Selector
+
+
+@contextmanager
+def ahead(ev: Evaluation, parts: Sequence[Node], steps: Steps) -> Iterator[None]:
+    """While this runs, `parts` may be evaluated on other threads before ev.eval asks for them."""
+    branches = None
+    if ev.workers is not None and ev.workers.any_idle():
+        moved = _worth_moving(ev, parts, steps, ev.workers.worthwhile)
+        branches = _Branches(ev, moved, steps)
+        if ev.workers.lend(branches.run, len(moved)):
+            ev.ahead |= branches.by_key()
+    try:
+        yield
+    finally:
+        if branches is not None:
+            branches.abandon(ev)
+
+
+def _worth_moving(ev: Evaluation, parts: Sequence[Node], steps: Steps, least: int) -> list[Node]:
+    """Parts for other threads; the first of those worth it stays with the caller."""
+    reading = [part for part in parts if _reads(part)]
+    if len(reading) < 2:
+        return []
+    costly = [part for part in reading if _cost(ev, part, steps) >= least]
+    if len(costly) < 2:
+        return []
+    uses = Counter(key for part in reading for key in _shared_under(ev, part))
+    return [part for part in costly[1:] if all(uses[key] == 1 for key in _shared_under(ev, part))]
+
+
+class _Branch:
+    """A part of a query, evaluated by whoever begins it first."""
+
+    def __init__(self, ev: Evaluation, node: Node, steps: Steps) -> None:
+        self.ev = ev
+        self._node = node
+        self._steps = steps
+        self._begun = threading.Lock()
+        self._done = threading.Event()
+        self._value: Value | None = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Evaluate, unless that has begun."""
+        if not self._begun.acquire(blocking=False):
+            return
+        try:
+            self._value = self.ev.eval(self._node, self._steps)
+        except BaseException as error:  # noqa: BLE001 - raised where the value is asked for
+            self._error = error
+        self._done.set()
+
+    @property
+    def is_done(self) -> bool:
+        return self._done.is_set()
+
+    def value(self) -> Value:
+        """Waits for it. Raises what evaluating raised."""
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return cast(Value, self._value)
+
+
+class _Branches:
+    """The parts that may run on other threads, in the order in which they will be asked for."""
+
+    def __init__(self, ev: Evaluation, parts: Sequence[Node], steps: Steps) -> None:
+        self._ev = ev
+        self._branches: dict[Key, _Branch] = {
+            (id(part), steps): _Branch(ev.branch(), part, steps) for part in parts
+        }
+
+    def by_key(self) -> dict[Key, partial[Value]]:
+        return {key: partial(self._take, key) for key in self._branches}
+
+    def run(self) -> None:
+        """All that nobody has begun, one after the other."""
+        for branch in list(self._branches.values()):
+            branch.run()
+
+    def abandon(self, ev: Evaluation) -> None:
+        """Nobody will ask for the rest."""
+        for key, branch in self._branches.items():
+            branch.ev.budget.abandon()
+            ev.ahead.pop(key, None)
+
+    def _take(self, key: Key) -> Value:
+        """A value, and what it took added to this evaluation.
+
+        While another thread is at it, this one goes on with those after it. So what is waited for
+        has always begun, and no two threads can wait for each other.
+        """
+        branch = self._branches.pop(key)
+        branch.run()
+        for later in list(self._branches.values()):
+            if branch.is_done:
+                break
+            later.run()
+        value = branch.value()
+        self._ev.join(branch.ev)
+        return value
+
+
+def _reads(part: Node) -> bool:
+    """Whether there are samples under it."""
+    return any(
+        isinstance(node, nodes.InstantSelect | nodes.RangeSelect) for node in nodes.walk(part)
+    )
+
+
+def _shared_under(ev: Evaluation, part: Node) -> frozenset[int]:
+    """Nodes that read samples and are used more than once in the query."""
+    return frozenset(
+        id(node) for node in nodes.walk(part) if id(node) in ev.shared and _reads(node)
+    )
+
+
+def _cost(ev: Evaluation, part: Node, steps: Steps) -> int:
+    """About how many samples are read and how many values made of them."""
+    total = 0
+    stack = [(part, steps)]
+    try:
+        while stack:
+            node, at = stack.pop()
+            if isinstance(node, nodes.FusedAggregation):
+                node = node.source
+            if isinstance(node, nodes.InstantSelect):
+                total += _read(ev, node.selector, at, ev.lookback_ms)
+            elif isinstance(node, nodes.RangeSelect):
+                total += _read(ev, node.selector, at, length_ms(node.range, ev.query))
+            elif isinstance(node, nodes.SubquerySelect):
+                stack.append((node.expr, subquery_steps(ev, node, at)))
+            elif isinstance(node, nodes.Invariant):
+                stack.append((node.expr, Steps(at.start, at.step, 1)))
+            else:
+                stack += [(child, at) for child in node.children()]
+    except QueryError:
+        return 0  # it will be raised in its turn
+    return total
+
+
+def _read(ev: Evaluation, selector: Selector, steps: Steps, range_ms: int) -> int:
+    series, samples = ev.counted(selector.matchers, *selected_span(ev, selector, steps, range_ms))
+    return samples + series * steps.count

@@ -1,0 +1,237 @@
+"""Selectors and subqueries: what the storage is asked for, and what an instant selector sees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from varve.promql.evaluation.context import Actual, Evaluation
+from varve.promql.evaluation.values import Int64s, Matrix, RangeVector, Steps
+from varve.promql.histograms.native_histogram import FloatHistogram, detects_reset
+from varve.promql.kernels.codes import LOOKBACK
+from varve.promql.kernels.windows import rows, window_bounds
+from varve.promql.plan.durations import length_ms, offset_ms
+from varve.promql.plan.nodes import InstantSelect, RangeSelect, Selector, SubquerySelect
+from varve.promql.storage import Samples, SelectHints, Selection
+from varve.promql.syntax.ast import At, Duration
+
+NO_PARAMETER = np.zeros(0)
+
+_LAST_MS = (1 << 63) - (1 << 52)
+"""No window reaches further from it than int64 does: ranges and offsets are under 2**44 ms, and
+not more than some hundreds add up, in subqueries of subqueries."""
+
+_GROUPED_VALUES_PER_SAMPLE = 4
+"""Values that go into groups at once take time but no memory: so many count as one."""
+
+
+def selector_times(ev: Evaluation, at: At | None, offset: int, steps: Steps) -> Int64s:
+    """Where each step looks to: the step itself or the time of @, less the offset."""
+    if at is None:
+        return steps.times - offset if offset else steps.times
+    return np.full(steps.count, at_ms(ev, at) - offset, dtype=np.int64)
+
+
+def at_ms(ev: Evaluation, at: At) -> int:
+    """The time of @, moved from the ends of what is a time in int64, where ranges overflow."""
+    if at.at == "start":
+        return ev.query.start
+    if at.at == "end":
+        return ev.query.end
+    return max(-_LAST_MS, min(_LAST_MS, at.at))
+
+
+def selected_span(
+    ev: Evaluation, selector: Selector, steps: Steps, range_ms: int
+) -> tuple[int, int]:
+    """(start, end] of the samples that the windows of a selector see at `steps`."""
+    first, last = _first_and_last(ev, selector.at, selector.offset, steps)
+    return first - range_ms, last
+
+
+def _first_and_last(
+    ev: Evaluation, at: At | None, offset: Duration | None, steps: Steps
+) -> tuple[int, int]:
+    """Where the first and the last step look to."""
+    moved = offset_ms(offset, ev.query)
+    if at is not None:
+        return at_ms(ev, at) - moved, at_ms(ev, at) - moved
+    return steps.start - moved, steps.end - moved
+
+
+def select_windows(
+    ev: Evaluation,
+    selector: Selector,
+    steps: Steps,
+    range_ms: int,
+    *,
+    function: str = "",
+    before_ms: int = 0,
+    after_ms: int = 0,
+    into_groups: bool = False,
+) -> tuple[Selection, Int64s]:
+    """The series of a selector with what their windows need, and where the windows end.
+
+    A window is (time - range_ms, time] for each step's time; before_ms and after_ms widen what is
+    selected. into_groups: the values of the series are not kept. The samples count as held.
+    LimitError before anything is selected or allocated if there would be too much.
+    """
+    start, end = selected_span(ev, selector, steps, range_ms)
+    start, end = start - before_ms, end + after_ms
+    series, count = ev.counted(selector.matchers, start, end)
+    ev.budget.check_series(series)
+    ev.budget.hold(count)
+    values = series * steps.count
+    ev.budget.check_values(values // _GROUPED_VALUES_PER_SAMPLE if into_groups else values)
+    ev.series_selected += series
+    hints = SelectHints(function, range_ms, steps.step)
+    selection = ev.storage.select(selector.matchers, start, end, hints)
+    samples = selection.samples
+    if selector.stats_only and samples.histograms is not None:
+        histograms = _with_detected_resets(samples, start, end)
+        selection = replace(selection, samples=replace(samples, histograms=histograms))
+    offset = offset_ms(selector.offset, ev.query)
+    return selection, selector_times(ev, selector.at, offset, steps)
+
+
+def instant_select(ev: Evaluation, node: InstantSelect, steps: Steps) -> Matrix:
+    """The last sample of each series within the lookback, unless it is a stale marker."""
+    selection, times = select_windows(ev, node.selector, steps, ev.lookback_ms)
+    return lookback(ev, selection, times, node, LOOKBACK)
+
+
+def lookback(
+    ev: Evaluation, selection: Selection, times: Int64s, node: InstantSelect, function: int
+) -> Matrix:
+    """LOOKBACK or TIMESTAMP of each series."""
+    samples = selection.samples
+    shape = (samples.series, len(times))
+    ev.budget.check_values(shape[0] * shape[1])
+    values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
+    touched = rows(
+        function,
+        samples.ts,
+        samples.values,
+        samples.begins,
+        samples.ends,
+        samples.has_stale,
+        times,
+        times,
+        ev.lookback_ms,
+        NO_PARAMETER,
+        NO_PARAMETER,
+        values,
+        present,
+    )
+    ev.budget.samples_touched += touched
+    ev.actual[id(node)] = Actual(samples.series, touched)
+    histograms = None
+    if samples.has_histograms is not None and samples.has_histograms.any():
+        histograms = _last_histograms(samples, times, present)
+    drop_name = np.zeros(samples.series, dtype=np.bool_)
+    return Matrix(selection.labels, values, present, drop_name, histograms)
+
+
+def last_indices(samples: Samples, row: int, times: Int64s) -> Int64s:
+    """Index of the last sample of a series at or before each time; before its begin if none."""
+    begin, end = samples.begins[row], samples.ends[row]
+    return begin + np.searchsorted(samples.ts[begin:end], times, side="right") - 1
+
+
+def _last_histograms(
+    samples: Samples, times: Int64s, present: npt.NDArray[np.bool_]
+) -> npt.NDArray[Any]:
+    found = np.full(present.shape, None, dtype=object)
+    column, flags = samples.histograms, samples.has_histograms
+    if column is None or flags is None:
+        return found
+    for row in np.flatnonzero(flags).tolist():
+        where = np.flatnonzero(present[row])
+        found[row, where] = column[last_indices(samples, row, times)[where]]
+    return found
+
+
+def range_select(ev: Evaluation, node: RangeSelect, steps: Steps) -> RangeVector:
+    """The samples of a range selector as they are; for the answer to an instant query."""
+    range_ms = length_ms(node.range, ev.query)
+    selection, times = select_windows(ev, node.selector, steps, range_ms)
+    samples = selection.samples
+    begins, ends = np.empty_like(samples.begins), np.empty_like(samples.ends)
+    end = int(times[0])
+    window_bounds(samples.ts, samples.begins, samples.ends, end - range_ms, end, begins, ends)
+    ev.budget.samples_touched += int((ends - begins).sum())
+    return RangeVector(
+        selection.labels,
+        replace(samples, begins=begins, ends=ends),
+        np.zeros(samples.series, dtype=np.bool_),
+    )
+
+
+def subquery(ev: Evaluation, node: SubquerySelect, steps: Steps) -> RangeVector:
+    """A vector evaluated at the multiples of the subquery's step in all windows, as samples."""
+    inner_steps = subquery_steps(ev, node, steps)
+    ev.budget.check_values(inner_steps.count)
+    if inner_steps.count == 0:
+        return samples_of(Matrix.empty(0), inner_steps)
+    before = ev.budget.held
+    inner = samples_of(ev.matrix(node.expr, inner_steps), inner_steps)
+    ev.budget.held = before
+    ev.budget.hold(len(inner.samples.ts))
+    ev.actual[id(node)] = Actual(inner.samples.series, len(inner.samples.ts))
+    return inner
+
+
+def subquery_steps(ev: Evaluation, node: SubquerySelect, steps: Steps) -> Steps:
+    """The multiples of the subquery's step in all of its windows."""
+    range_ms = length_ms(node.range, ev.query)
+    step = ev.default_step_ms if node.step is None else length_ms(node.step, ev.query)
+    first, last = _first_and_last(ev, node.at, node.offset, steps)
+    return Steps.between(((first - range_ms) // step + 1) * step, last, step)
+
+
+def samples_of(matrix: Matrix, steps: Steps) -> RangeVector:
+    """The samples of a matrix in columns. Counter resets have to be detected anew in them."""
+    counts = matrix.present.sum(axis=1)
+    ends = np.cumsum(counts)
+    ts = np.broadcast_to(steps.times, matrix.present.shape)[matrix.present]
+    histograms = has_histograms = None
+    if matrix.histograms is not None:
+        histograms = matrix.histograms[matrix.present]
+        for i, histogram in enumerate(histograms):
+            if histogram is not None and histogram.hint in ("reset", "not_reset"):
+                histograms[i] = histogram.with_hint("unknown")
+        has_histograms = np.logical_or.reduce(matrix.histogram_mask(), axis=1)
+    samples = Samples(
+        ts,
+        matrix.values[matrix.present],
+        ends - counts,
+        ends,
+        np.zeros(matrix.series, dtype=np.bool_),
+        histograms,
+        has_histograms,
+    )
+    return RangeVector(matrix.labels, samples, matrix.drop_name)
+
+
+def _with_detected_resets(samples: Samples, start_ms: int, end_ms: int) -> npt.NDArray[Any] | None:
+    """The histogram column, hints replaced by what a reader of all of (start, end] would tell."""
+    if samples.histograms is None or samples.has_histograms is None:
+        return None
+    column = samples.histograms.copy()
+    for row in np.flatnonzero(samples.has_histograms):
+        begin, end = samples.begins[row], samples.ends[row]
+        low = begin + np.searchsorted(samples.ts[begin:end], start_ms, side="right")
+        high = begin + np.searchsorted(samples.ts[begin:end], end_ms, side="right")
+        before: FloatHistogram | None = None
+        for i in range(low, high):
+            current = samples.histograms[i]
+            if current is None:
+                continue
+            if current.hint == "unknown" and before is not None:
+                reset = detects_reset(current, before)
+                column[i] = current.with_hint("reset" if reset else "not_reset")
+            before = current
+    return column

@@ -1,0 +1,249 @@
+"""Query results as the JSON of Prometheus' HTTP API.
+
+Source: Prometheus, web/api/v1/json_codec.go and util/jsonutil/marshal.go.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from varve.promql.evaluation.histogram_range_functions import in_order
+from varve.promql.evaluation.values import Matrix, QueryResult, RangeVector
+from varve.promql.evaluation.windows import points_of
+from varve.promql.histograms.native_histogram import Bucket, FloatHistogram
+from varve.promql.kernels.json import (
+    POINT_BYTES,
+    SERIES_BYTES,
+    write_floats,
+    write_matrix,
+    write_samples,
+)
+from varve.promql.labels.label_table import LabelTable
+from varve.promql.syntax.go_numbers import format_f
+
+Bytes = npt.NDArray[np.uint8]
+Offsets = npt.NDArray[np.int64]
+
+
+def to_json(result: QueryResult) -> bytes:
+    """The body of a successful answer to /api/v1/query or query_range."""
+    return data(result, *_around(result.warnings, result.infos))
+
+
+def envelope(body: bytes, warnings: Sequence[str] = (), infos: Sequence[str] = ()) -> bytes:
+    """`body`, which is JSON, as the data of a successful answer."""
+    before, after = _around(warnings, infos)
+    return before + body + after
+
+
+def data(result: QueryResult, before: bytes = b"", after: bytes = b"") -> bytes:
+    """`{"resultType": .., "result": ..}`, with something around it.
+
+    A large answer is copied once only, which joining it to the rest would do again.
+    """
+    value = result.value
+    head = before + b'{"resultType":"%s","result":[' % result.kind.encode()
+    tail = b"]}" + after
+    if isinstance(value, str):
+        stamp = seconds(int(result.times[0]))
+        text = json.dumps(value.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+        return head + stamp + b"," + text.encode() + tail
+    if isinstance(value, float):
+        stamp = seconds(int(result.times[0]))
+        number = format_f(value).encode()  # not as points are: upstream never uses an exponent here
+        return head + stamp + b',"' + number + b'"' + tail
+    if isinstance(value, RangeVector):
+        return _range_vector(result, value, head, tail)
+    return _matrix(result, value, head, tail)
+
+
+def label_sets(table: LabelTable) -> bytes:
+    """A JSON array of every row's labels, as /api/v1/series answers."""
+    return table.derived("json array", lambda: b"[" + b",".join(_label_texts(table)) + b"]")
+
+
+def seconds(ms: int) -> bytes:
+    """A time in seconds, with three decimals unless they are all zero."""
+    sign, ms = (b"-", -ms) if ms < 0 else (b"", ms)
+    whole, rest = divmod(ms, 1000)
+    return sign + (b"%d.%03d" % (whole, rest) if rest else b"%d" % whole)
+
+
+def floats(values: npt.NDArray[np.float64]) -> list[bytes]:
+    """Each value as Go's strconv prints it: shortest, an exponent below 1e-6 and from 1e21 on."""
+    buffer, ends = np.empty(len(values) * 26, np.uint8), np.empty(len(values), np.int64)
+    write_floats(buffer, np.ascontiguousarray(values, dtype=np.float64), ends)
+    text = buffer.tobytes()
+    return [text[begin:end] for begin, end in pairwise([0, *ends.tolist()])]
+
+
+def _around(warnings: Sequence[str], infos: Sequence[str]) -> tuple[bytes, bytes]:
+    """What stands before and after the data of a successful answer."""
+    notes = b"".join(
+        b',"%s":%s' % (name, json.dumps(notes).encode())
+        for name, notes in ((b"warnings", list(warnings)), (b"infos", list(infos)))
+        if notes
+    )
+    return b'{"status":"success","data":', notes + b"}"
+
+
+def _label_texts(table: LabelTable) -> list[bytes]:
+    """Every row's labels as a JSON object."""
+    quoted: dict[str, str] = {}
+
+    def quote(text: str) -> str:
+        known = quoted.get(text)
+        if known is None:
+            clean = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            known = quoted[text] = json.dumps(clean, ensure_ascii=False)
+        return known
+
+    return [
+        ("{" + ",".join(f"{quote(name)}:{quote(value)}" for name, value in row) + "}").encode()
+        for row in table.labels()
+    ]
+
+
+def _label_buffer(table: LabelTable) -> tuple[Bytes, Offsets]:
+    """The objects of all rows one after the other, row i at offsets[i]:offsets[i+1]."""
+
+    def make() -> tuple[Bytes, Offsets]:
+        texts = _label_texts(table)
+        offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+        np.cumsum([len(text) for text in texts], out=offsets[1:])
+        return np.frombuffer(b"".join(texts), np.uint8), offsets
+
+    return table.derived("json", make)
+
+
+def _room(head: bytes, points: int, series: int, labels: int, tail: bytes) -> Bytes:
+    """For an answer, `head` written already. Pages that nothing is written to take no memory."""
+    size = len(head) + points * POINT_BYTES + series * SERIES_BYTES + labels + len(tail)
+    buffer = np.empty(size, np.uint8)
+    buffer[: len(head)] = np.frombuffer(head, np.uint8)
+    return buffer
+
+
+def _ended(buffer: Bytes, end: int, tail: bytes) -> bytes:
+    """What was written up to `end`, and `tail`."""
+    buffer[end : end + len(tail)] = np.frombuffer(tail, np.uint8)
+    return buffer[: end + len(tail)].tobytes()
+
+
+def _matrix(result: QueryResult, matrix: Matrix, head: bytes, tail: bytes) -> bytes:
+    if matrix.histograms is not None:
+        return head + _mixed_matrix(result, matrix) + tail
+    labels, offsets = _label_buffer(matrix.labels)
+    points = int(np.count_nonzero(matrix.present))
+    buffer = _room(head, points, matrix.present.shape[0], len(labels), tail)
+    end = write_matrix(
+        buffer,
+        len(head),
+        labels,
+        offsets,
+        result.order,
+        result.times,
+        np.ascontiguousarray(matrix.values),
+        np.ascontiguousarray(matrix.present),
+        result.kind == "vector",
+    )
+    return _ended(buffer, end, tail)
+
+
+def _range_vector(result: QueryResult, vector: RangeVector, head: bytes, tail: bytes) -> bytes:
+    samples = vector.samples
+    if samples.histograms is not None:
+        return head + _mixed_range_vector(result, vector) + tail
+    labels, offsets = _label_buffer(vector.labels)
+    points = int((samples.ends - samples.begins).sum())
+    buffer = _room(head, points, samples.series, len(labels), tail)
+    end = write_samples(
+        buffer,
+        len(head),
+        labels,
+        offsets,
+        result.order,
+        samples.begins,
+        samples.ends,
+        samples.ts,
+        samples.values,
+    )
+    return _ended(buffer, end, tail)
+
+
+def _mixed_matrix(result: QueryResult, matrix: Matrix) -> bytes:
+    """A matrix with histograms among its samples, point by point."""
+    single = result.kind == "vector"
+    texts = _label_texts(matrix.labels)
+    times = result.times.tolist()
+    series = []
+    for row in result.order.tolist():
+        points: list[tuple[int, float | FloatHistogram]] = []
+        for step in np.flatnonzero(matrix.present[row]).tolist():
+            sample: float | FloatHistogram = float(matrix.values[row, step])
+            if matrix.histograms is not None and matrix.histograms[row, step] is not None:
+                sample = matrix.histograms[row, step]
+            points.append((times[step], sample))
+        series.append(_series(texts[row], points, single=single))
+    return b",".join(series)
+
+
+def _mixed_range_vector(result: QueryResult, vector: RangeVector) -> bytes:
+    texts = _label_texts(vector.labels)
+    series = []
+    for row in result.order.tolist():
+        points = [(t, sample) for t, sample, _ in in_order(points_of(vector, row))]
+        if points:
+            series.append(_series(texts[row], points, single=False))
+    return b",".join(series)
+
+
+def _series(
+    labels: bytes, points: list[tuple[int, float | FloatHistogram]], *, single: bool
+) -> bytes:
+    numbers = [(t, sample) for t, sample in points if not isinstance(sample, FloatHistogram)]
+    texts = floats(np.array([sample for _, sample in numbers], dtype=np.float64))
+    values = [
+        b"[" + seconds(t) + b',"' + text + b'"]'
+        for (t, _), text in zip(numbers, texts, strict=True)
+    ]
+    # A histogram is looked up at many steps until the next one comes.
+    written: dict[int, bytes] = {}
+    histograms = []
+    for t, sample in points:
+        if isinstance(sample, FloatHistogram):
+            text = written.get(id(sample)) or written.setdefault(id(sample), histogram(sample))
+            histograms.append(b"[" + seconds(t) + b"," + text + b"]")
+    parts = [b'{"metric":' + labels]
+    for name, items in ((b"value", values), (b"histogram", histograms)):
+        if items:
+            key = name if single else name + b"s"
+            body = items[0] if single else b"[" + b",".join(items) + b"]"
+            parts.append(b'"' + key + b'":' + body)
+    return b",".join(parts) + b"}"
+
+
+def histogram(h: FloatHistogram) -> bytes:
+    """Count, sum and populated buckets: [which bounds belong to it, lower, upper, count]."""
+    count, total = floats(np.array([h.count, h.sum]))
+    body = b'{"count":"' + count + b'","sum":"' + total + b'"'
+    buckets = [_bucket(bucket) for bucket in h.all_buckets() if bucket.count != 0]
+    if buckets:
+        body += b',"buckets":[' + b",".join(buckets) + b"]"
+    return body + b"}"
+
+
+def _bucket(bucket: Bucket) -> bytes:
+    rule = 2
+    if bucket.lower_inclusive:
+        rule = 3 if bucket.upper_inclusive else 1
+    elif bucket.upper_inclusive:
+        rule = 0
+    numbers = floats(np.array([bucket.lower, bucket.upper, bucket.count]))
+    quoted = b",".join(b'"' + number + b'"' for number in numbers)
+    return b"[%d," % rule + quoted + b"]"

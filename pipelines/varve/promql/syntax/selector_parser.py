@@ -1,0 +1,192 @@
+"""Parses vector selectors and lists of label names, and applies modifiers to selectors."""
+
+from __future__ import annotations
+
+from varve.promql.syntax.ast import (
+    At,
+    Duration,
+    Expr,
+    Matcher,
+    MatchOp,
+    MatrixSelector,
+    Span,
+    Subquery,
+    VectorSelector,
+)
+from varve.promql.syntax.cursor import Cursor
+from varve.promql.syntax.lexer import (
+    FILLS,
+    FUNCTION_WORDS,
+    METRIC_NAME,
+    MODIFIERS,
+    NAME,
+    STRING,
+    WORD_OPERATORS,
+)
+from varve.promql.syntax.literals import quote, unquote
+from varve.promql.syntax.printer import METRIC_LABEL
+from varve.promql.syntax.regexes import compile_anchored
+from varve.promql.syntax.signatures import AGGREGATES
+
+METRIC_WORDS = (
+    FUNCTION_WORDS
+    | AGGREGATES
+    | FILLS
+    | {"and", "or", "unless", "by", "offset", "without", "anchored", "smoothed"}
+)
+"""Keywords that name a metric where nothing else can stand."""
+LABEL_KINDS = (
+    FUNCTION_WORDS | AGGREGATES | (MODIFIERS - {"without"}) | WORD_OPERATORS | {NAME, METRIC_NAME}
+)
+"""Kinds of token that name a label in by(), on() and the like; as upstream, not `without`."""
+
+_MATCH_OPS = {op.value: op for op in MatchOp}
+
+
+def named_selector(c: Cursor) -> VectorSelector:
+    """A selector that starts with the metric's name."""
+    name, start = c.text, c.start
+    c.advance()
+    matchers = _matchers(c) if c.kind == "{" else ()
+    matchers += (Matcher(METRIC_LABEL, MatchOp.EQUAL, name),)
+    return VectorSelector(name, matchers, span=Span(start, c.read_to))
+
+
+def nameless_selector(c: Cursor) -> VectorSelector:
+    start = c.start
+    matchers = _matchers(c)
+    return VectorSelector("", matchers, span=Span(start, c.read_to))
+
+
+def _matchers(c: Cursor) -> tuple[Matcher, ...]:
+    c.advance()
+    matchers: list[Matcher] = []
+    while c.kind != "}":
+        matchers.append(_matcher(c))
+        if not c.accept(",") and c.kind != "}":
+            raise c.unexpected("label matching", '"," or "}"')
+    c.advance()
+    return tuple(matchers)
+
+
+def _matcher(c: Cursor) -> Matcher:
+    kind, text, start = c.kind, c.text, c.start
+    if kind not in (NAME, STRING):
+        raise c.unexpected("label matching", 'identifier or "}"')
+    c.advance()
+    name = text if kind == NAME else unquote(text)
+    op = _MATCH_OPS.get(c.kind)
+    if op is None:
+        if kind == NAME:
+            raise c.unexpected("label matching", "label matching operator")
+        return Matcher(METRIC_LABEL, MatchOp.EQUAL, name)
+    c.advance()
+    if c.kind != STRING:
+        raise c.unexpected("label matching", "string")
+    value = unquote(c.text)
+    c.advance()
+    if op in (MatchOp.REGEX, MatchOp.NOT_REGEX):
+        try:
+            compile_anchored(value)
+        except ValueError as error:
+            raise c.error(str(error), Span(start, c.read_to)) from None
+    return Matcher(name, op, value)
+
+
+def label_names(c: Cursor) -> tuple[str, ...]:
+    """Names in parentheses; a comma may follow the last."""
+    if not c.accept("("):
+        raise c.unexpected("grouping opts", '"("')
+    names: list[str] = []
+    while c.kind != ")":
+        if c.kind not in LABEL_KINDS and c.kind != STRING:
+            raise c.unexpected("grouping opts", "label")
+        name = unquote(c.text) if c.kind == STRING else c.text
+        if not name or (not name.isascii() and _has_stray_byte(name)):
+            raise c.error(f"invalid label name for grouping: {quote(name)}", c.span)
+        names.append(name)
+        c.advance()
+        if not c.accept(",") and c.kind != ")":
+            raise c.unexpected("grouping opts", '"," or ")"')
+    c.advance()
+    return tuple(names)
+
+
+def _has_stray_byte(text: str) -> bool:
+    return any(0xD800 <= ord(char) < 0xE000 for char in text)
+
+
+def with_range(c: Cursor, expr: Expr, duration: Duration, brackets: Span) -> MatrixSelector:
+    if not isinstance(expr, VectorSelector):
+        raise c.error("ranges only allowed for vector selectors", brackets)
+    if expr.offset is not None:
+        raise c.error("no offset modifiers allowed before range", brackets)
+    if expr.at is not None:
+        raise c.error("no @ modifiers allowed before range", brackets)
+    return MatrixSelector(expr, duration, Span(expr.span.start, brackets.end))
+
+
+def with_offset(c: Cursor, expr: Expr, offset: Duration | None) -> Expr:
+    target = _target(expr)
+    if target is None:
+        raise c.error(f"offset {_PRECEDED}", expr.span)
+    if target.offset is not None:
+        raise c.error("offset may not be set multiple times", expr.span)
+    return _changed(c, expr, offset=offset, at=target.at)
+
+
+def with_at(c: Cursor, expr: Expr, at: At) -> Expr:
+    target = _target(expr)
+    if target is None:
+        raise c.error(f"@ {_PRECEDED}", expr.span)
+    if target.at is not None:
+        raise c.error("@ <timestamp> may not be set multiple times", expr.span)
+    return _changed(c, expr, offset=target.offset, at=at)
+
+
+_PRECEDED = (
+    "modifier must be preceded by an instant vector selector or range vector selector or a subquery"
+)
+
+
+def _target(expr: Expr) -> VectorSelector | Subquery | None:
+    """The node that holds the modifiers of `expr`."""
+    if isinstance(expr, MatrixSelector):
+        return expr.selector
+    return expr if isinstance(expr, VectorSelector | Subquery) else None
+
+
+def _changed(c: Cursor, expr: Expr, *, offset: Duration | None, at: At | None) -> Expr:
+    span = Span(expr.span.start, c.read_to)
+    match expr:
+        case Subquery():
+            return Subquery(expr.expr, expr.range, expr.step, offset, at, span)
+        case MatrixSelector(selector=inner):
+            return MatrixSelector(_selector(inner, offset, at, inner.span), expr.range, span)
+        case VectorSelector():
+            return _selector(expr, offset, at, span)
+    raise TypeError(f"holds no modifiers: {expr!r}")
+
+
+def _selector(
+    old: VectorSelector, offset: Duration | None, at: At | None, span: Span
+) -> VectorSelector:
+    return VectorSelector(old.name, old.matchers, offset, at, old.anchored, old.smoothed, span)
+
+
+def with_extension(c: Cursor, expr: Expr, word: str) -> Expr:
+    """`anchored` or `smoothed`, which leave the positions as they are."""
+    if isinstance(expr, Subquery):
+        raise c.error(f"{word} modifier is not supported for subqueries", expr.span)
+    if isinstance(expr, MatrixSelector):
+        return MatrixSelector(_extended(c, expr, expr.selector, word), expr.range, expr.span)
+    if isinstance(expr, VectorSelector):
+        return _extended(c, expr, expr, word)
+    raise c.error(f"{word} modifier not implemented", expr.span)
+
+
+def _extended(c: Cursor, expr: Expr, old: VectorSelector, word: str) -> VectorSelector:
+    anchored, smoothed = old.anchored or word == "anchored", old.smoothed or word == "smoothed"
+    if anchored and smoothed:
+        raise c.error("anchored and smoothed modifiers cannot be used together", expr.span)
+    return VectorSelector(old.name, old.matchers, old.offset, old.at, anchored, smoothed, old.span)

@@ -1,0 +1,215 @@
+"""Series held in memory as columns: the storage of tests, benchmarks and small data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from varve.model.staleness import STALE_NAN, is_stale
+from varve.promql.histograms.native_histogram import FloatHistogram
+from varve.promql.histograms.reset_hints import stored
+from varve.promql.kernels.windows import window_bounds
+from varve.promql.labels.label_table import Labels, LabelTable
+from varve.promql.labels.postings import LabelIndex
+from varve.promql.storage import Bools, Float64s, Int64s, Samples, SelectHints, Selection
+from varve.promql.syntax.ast import Matcher
+
+_COUNT_EXACTLY_FROM = 20_000_000
+"""Up to here all samples of the series are counted, whatever the range: that takes no search."""
+
+_NEVER = 1 << 62
+
+Point = tuple[int, float | FloatHistogram, int]
+"""Time in ms, value, start timestamp in ms or 0."""
+
+
+class MemoryStorage:
+    """A fixed set of series; `extended` makes a larger one. Safe to read from many threads."""
+
+    def __init__(self, labels: LabelTable, samples: Samples) -> None:
+        """Row i of both is one series. ValueError if two series have the same labels."""
+        if not labels.is_unique():
+            raise ValueError("two series have the same labels: merge their samples first")
+        order = labels.order()
+        self._labels = labels.take(order)
+        self._samples = samples.take(order)
+        self._index = LabelIndex(self._labels)
+        self._points: dict[Labels, list[Point]] | None = None
+
+    @classmethod
+    def empty(cls) -> MemoryStorage:
+        return cls.of({})
+
+    @classmethod
+    def of(cls, series: Mapping[Labels, Sequence[Point]]) -> MemoryStorage:
+        """Series point by point, sorted by time. A stale marker is STALE_NAN."""
+        points = [point for samples in series.values() for point in _as_stored(samples)]
+        lengths = np.array([len(samples) for samples in series.values()], dtype=np.int64)
+        ends = np.cumsum(lengths)
+        begins = ends - lengths
+        histograms, has_histograms = _histogram_column(points, begins, ends)
+        start_ts = np.array([start for _, _, start in points], dtype=np.int64)
+        values = np.array(
+            [0.0 if isinstance(v, FloatHistogram) else v for _, v, _ in points], dtype=np.float64
+        )
+        samples = Samples(
+            np.array([t for t, _, _ in points], dtype=np.int64),
+            values,
+            begins,
+            ends,
+            _any_in_ranges(is_stale(values), begins, ends),
+            histograms,
+            has_histograms,
+            start_ts if start_ts.any() else None,
+        )
+        storage = cls(LabelTable.of([dict(labels) for labels in series]), samples)
+        storage._points = {labels: list(samples) for labels, samples in series.items()}
+        return storage
+
+    @classmethod
+    def from_columns(
+        cls, labels: LabelTable, indptr: Int64s, ts: Int64s, values: Float64s
+    ) -> MemoryStorage:
+        """Float series; series i has the samples indptr[i]:indptr[i+1]. The columns are copied.
+
+        ts: Unix ms, ascending within a series. A stale marker has the bits of STALE_NAN.
+        """
+        order = labels.order()
+        lengths = np.diff(indptr)[order]
+        ends = np.cumsum(lengths)
+        begins = ends - lengths
+        gather = np.repeat(indptr[:-1][order] - begins, lengths) + np.arange(lengths.sum())
+        values = values[gather]
+        stale = _any_in_ranges(is_stale(values), begins, ends)
+        samples = Samples(ts[gather], values, begins, ends, stale)
+        return cls(labels.take(order), samples)
+
+    def extended(self, series: Iterable[tuple[Labels, Sequence[Point]]]) -> MemoryStorage:
+        """This storage with further series, or further samples of its series.
+
+        Of two samples at one time the later given stays. ValueError if made from columns.
+        """
+        if self._points is None:
+            raise ValueError("a storage made from columns cannot be extended point by point")
+        merged = {labels: {p[0]: p for p in points} for labels, points in self._points.items()}
+        for labels, points in series:
+            merged.setdefault(labels, {}).update({p[0]: p for p in points})
+        return MemoryStorage.of(
+            {labels: [by_time[t] for t in sorted(by_time)] for labels, by_time in merged.items()}
+        )
+
+    @property
+    def series_count(self) -> int:
+        return self._labels.size
+
+    def select(
+        self,
+        matchers: Sequence[Matcher],
+        start_ms: int,  # noqa: ARG002 - all samples are at hand, the engine looks into its windows
+        end_ms: int,  # noqa: ARG002
+        hints: SelectHints,  # noqa: ARG002
+    ) -> Selection:
+        rows, labels = self._index.find(matchers)
+        if labels is self._labels:
+            return Selection(labels, self._samples)
+        return Selection(labels, labels.derived("samples", lambda: self._samples.take(rows)))
+
+    def count(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[int, int]:
+        rows, labels = self._index.find(matchers)
+        samples = self.select(matchers, start_ms, end_ms, SelectHints()).samples
+        most = labels.derived("count", lambda: int((samples.ends - samples.begins).sum()))
+        if most > _COUNT_EXACTLY_FROM:
+            low, high = self._bounds(rows, start_ms, end_ms)
+            most = int((high - low).sum())
+        return len(rows), most
+
+    def label_names(
+        self, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+    ) -> list[str]:
+        table = self.series(matchers, start_ms, end_ms)
+        return [name for name, column in table.columns.items() if column.codes.any()]
+
+    def label_values(
+        self, name: str, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+    ) -> list[str]:
+        table = self.series(matchers, start_ms, end_ms)
+        return list(table.derived(("values", name), lambda: _distinct(table, name)))
+
+    def series(
+        self, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+    ) -> LabelTable:
+        if len(matchers) == 1:
+            rows, table = self._index.find(matchers[0])
+        elif matchers:
+            found = [self._index.find(one)[0] for one in matchers]
+            rows = np.unique(np.concatenate(found))
+            table = self._labels.take(rows)
+        else:
+            rows, table = np.arange(self._labels.size), self._labels
+        first, last = self._first_and_last()
+        return table.select((last[rows] >= start_ms) & (first[rows] <= end_ms))
+
+    def _first_and_last(self) -> tuple[Int64s, Int64s]:
+        """Times of every series' first and last sample; of one without samples, none can match."""
+        samples = self._samples
+
+        def make() -> tuple[Int64s, Int64s]:
+            first = np.full(samples.series, _NEVER, dtype=np.int64)
+            last = np.full(samples.series, -_NEVER, dtype=np.int64)
+            some = samples.ends > samples.begins
+            first[some] = samples.ts[samples.begins[some]]
+            last[some] = samples.ts[samples.ends[some] - 1]
+            return first, last
+
+        return self._labels.derived("first and last", make)
+
+    def _bounds(self, rows: Int64s, start_ms: int, end_ms: int) -> tuple[Int64s, Int64s]:
+        samples = self._samples.take(rows)
+        low, high = np.empty_like(samples.begins), np.empty_like(samples.begins)
+        window_bounds(samples.ts, samples.begins, samples.ends, start_ms, end_ms, low, high)
+        return low, high
+
+
+def _distinct(table: LabelTable, name: str) -> list[str]:
+    column = table.columns.get(name)
+    if column is None:
+        return []
+    values = column.interned.values
+    return sorted(values[code] for code in np.unique(column.codes).tolist() if code)
+
+
+def _as_stored(points: Sequence[Point]) -> Sequence[Point]:
+    """Histograms with the hints that a store would give them."""
+    if not any(isinstance(value, FloatHistogram) for _, value, _ in points):
+        return points
+    read = stored(v if isinstance(v, FloatHistogram) else None for _, v, _ in points)
+    return [
+        point if histogram is None else (point[0], histogram, point[2])
+        for point, histogram in zip(points, read, strict=True)
+    ]
+
+
+def _any_in_ranges(flags: Bools, begins: Int64s, ends: Int64s) -> Bools:
+    """For each range whether any flag in it is set."""
+    before = np.zeros(len(flags) + 1, dtype=np.int64)
+    np.cumsum(flags, out=before[1:])
+    return before[ends] > before[begins]
+
+
+def _histogram_column(
+    points: Sequence[Point], begins: Int64s, ends: Int64s
+) -> tuple[Any, Bools | None]:
+    if not any(isinstance(value, FloatHistogram) for _, value, _ in points):
+        return None, None
+    column = np.empty(len(points), dtype=object)
+    flags = np.zeros(len(points), dtype=np.bool_)
+    for i, (_, value, _) in enumerate(points):
+        if isinstance(value, FloatHistogram):
+            column[i] = value
+            flags[i] = True
+    return column, _any_in_ranges(flags, begins, ends)
+
+
+__all__ = ["STALE_NAN", "MemoryStorage", "Point"]

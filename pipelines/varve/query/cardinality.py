@@ -1,0 +1,200 @@
+"""Where series come from: the metrics, labels and values that have most of them, and what is new.
+
+Counted on a table of labels: of the query service's index, or of the series in the tables that are
+active.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from varve.ingest.active_series import Hours
+from varve.ingest.limits import Limits
+from varve.ingest.reject_reasons import LIMITS
+from varve.model.window import DAY_MS, HOUR_MS
+from varve.promql.labels.label_table import METRIC_NAME, Column, LabelTable
+from varve.query.series_index import COLUMNS, IndexBuilder
+from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.store import Store
+
+_EXAMPLES = 3
+
+Ranked = list[tuple[str, int]]
+"""Names with numbers, greatest first, equal ones by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Of a table of labels; each list is cut to its top. bytes_of_label: of the values, once a
+    series.
+    """
+
+    series: int
+    label_pairs: int
+    series_of_metric: Ranked
+    values_of_label: Ranked
+    bytes_of_label: Ranked
+    series_of_pair: Ranked
+
+
+@dataclass(frozen=True, slots=True)
+class MetricUse:
+    """active: series that count against `limit`. new_1h, new_24h: registered of late."""
+
+    metric: str
+    active: int
+    limit: int
+    new_1h: int
+    new_24h: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelUse:
+    """Distinct values of a label among active series, and a few of them."""
+
+    label: str
+    values: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """since_ms: series seen or registered after it are active; None: all are. refused: samples
+    beyond limits in the last 24 h, by reason.
+    """
+
+    registered: int
+    active: int
+    limit: int
+    since_ms: int | None
+    new_1h: int
+    new_24h: int
+    metrics: list[MetricUse]
+    labels: list[LabelUse]
+    refused: dict[str, int]
+
+
+def counts(labels: LabelTable, top: int) -> Counts:
+    """top: entries of each list, at least 1."""
+    pairs, values, sizes, best, of_metric = 0, [], [], [], []
+    for name, column in labels.columns.items():
+        numbers = _numbers(column)
+        distinct = np.flatnonzero(numbers)
+        pairs += len(distinct)
+        values.append((name, len(distinct)))
+        texts = column.interned.values
+        each = [(texts[code], int(numbers[code])) for code in distinct.tolist()]
+        sizes.append((name, sum(len(text.encode()) * number for text, number in each)))
+        ranked = _top(each, top)
+        best += [(f"{name}={text}", number) for text, number in ranked]
+        if name == METRIC_NAME:
+            of_metric = ranked
+    return Counts(
+        labels.size, pairs, of_metric, _top(values, top), _top(sizes, top), _top(best, top)
+    )
+
+
+def report(
+    store: Store, limits: Limits, *, active_ms: int, now_ms: int, top: int, metric: str | None
+) -> Report:
+    """Of the tables as they are, of one metric only if it is named. active_ms: as of
+    varve.ingest.active_series. Raises NeedsOperator without the table series.
+    """
+    table = snapshot(store, "series")
+    rows = table.scan(Bounds(), [*COLUMNS, "last_seen"])
+    builder = IndexBuilder()
+    builder.add(rows.select(COLUMNS))
+    index = builder.index()
+    ids, hours = index.series_ids, Hours(store, active_ms)
+    order = np.argsort(ids)
+    since = np.empty(len(ids), np.int64)
+    since[order[np.searchsorted(ids[order], rows.column("series_id").to_numpy())]] = rows.column(
+        "last_seen"
+    ).to_numpy()
+    active = np.empty(len(ids), np.bool_)
+    active[order] = hours.saw(ids[order])
+    if hours.since_ms is not None:
+        active |= since > hours.since_ms
+    if metric is not None:
+        mine = np.array([name == metric for name in index.labels.values_of(METRIC_NAME)], np.bool_)
+        active, since = active & mine, np.where(mine, since, np.iinfo(np.int64).min)
+    new_1h, new_24h = since > now_ms - HOUR_MS, since > now_ms - DAY_MS
+    alive = index.labels.take(np.flatnonzero(active))
+    metrics = _metrics(index.labels, limits, active, new_1h, new_24h)
+    return Report(
+        registered=len(ids),
+        active=alive.size,
+        limit=limits.series,
+        since_ms=hours.since_ms,
+        new_1h=int(new_1h.sum()),
+        new_24h=int(new_24h.sum()),
+        metrics=heapq.nsmallest(top, metrics, key=lambda m: (-m.active, -m.new_24h, m.metric)),
+        labels=_labels(alive, top),
+        refused=_refused(store, now_ms - DAY_MS),
+    )
+
+
+def _metrics(
+    labels: LabelTable,
+    limits: Limits,
+    active: npt.NDArray[np.bool_],
+    *new: npt.NDArray[np.bool_],
+) -> list[MetricUse]:
+    column = labels.columns.get(METRIC_NAME)
+    if column is None:
+        return []
+    texts = column.interned.values
+    numbers = [np.bincount(column.codes[mask], minlength=len(texts)) for mask in (active, *new)]
+    return [
+        MetricUse(name, used, limits.of(name).series, hour, day)
+        for name, used, hour, day in zip(texts, *(n.tolist() for n in numbers), strict=True)
+        if used or day
+    ]
+
+
+def _labels(labels: LabelTable, top: int) -> list[LabelUse]:
+    columns = {name: c for name, c in labels.columns.items() if name != METRIC_NAME}
+    numbers = {name: _numbers(column) for name, column in columns.items()}
+    ranked = _top(((name, int(np.count_nonzero(n))) for name, n in numbers.items()), top)
+    return [
+        LabelUse(
+            name,
+            count,
+            tuple(
+                columns[name].interned.values[code]
+                for code in np.argsort(-numbers[name], kind="stable")[:_EXAMPLES].tolist()
+                if numbers[name][code]
+            ),
+        )
+        for name, count in ranked
+        if count
+    ]
+
+
+def _refused(store: Store, since_ms: int) -> dict[str, int]:
+    table = snapshot(store, "quarantine")
+    files = [f for f in table.files if f.maximum.get("rejected_at", since_ms) >= since_ms]
+    rows = table.scan(Bounds(), ["reason", "samples", "rejected_at"], files)
+    found: Counter[str] = Counter()
+    wanted = {reason.value for reason in LIMITS}
+    for row in rows.group_by(["reason", "rejected_at"]).aggregate([("samples", "sum")]).to_pylist():
+        if row["rejected_at"] > since_ms and row["reason"] in wanted:
+            found[row["reason"]] += row["samples_sum"]
+    return dict(sorted(found.items()))
+
+
+def _numbers(column: Column) -> npt.NDArray[np.int64]:
+    """Series by code of the value, none for the absent one."""
+    numbers = np.bincount(column.codes, minlength=len(column.interned.values))
+    numbers[0] = 0
+    return numbers
+
+
+def _top(entries: Iterable[tuple[str, int]], top: int) -> Ranked:
+    return heapq.nsmallest(top, entries, key=lambda entry: (-entry[1], entry[0]))

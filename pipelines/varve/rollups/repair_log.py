@@ -1,0 +1,90 @@
+"""What late rows did to closed windows, as rows of the table repairs: each once, after any crash.
+
+The tier's commit decides: it carries the rows to note, and its transaction says that they are owed.
+The commit to repairs follows it; a start completes one that a crash has kept back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from varve.model.errors import NeedsOperator
+from varve.model.schema import table_schema
+from varve.model.window import HOUR_MS, Tier
+from varve.rollups import time_ranges
+from varve.rollups.late_rows import Late
+from varve.storage import positions
+from varve.storage.commit import Step, commit
+from varve.storage.files import write_file
+from varve.storage.log import entries
+from varve.storage.store import Store
+from varve.storage.table import Table
+
+REPAIRS_KEY = "repairs"
+"""Of a tier's commit: the rows to note."""
+
+
+def rows_of(
+    tier: Tier, late: Late, status: str, revision: int, now_ms: int
+) -> list[dict[str, Any]]:
+    """One for each stretch of late windows no more than an hour apart. windows is 0 where it is
+    not known which windows of a range were touched.
+    """
+    ends = late.keys[:, 1]
+    spans = time_ranges.union(
+        [*time_ranges.of_ends(ends, tier.width_ms, HOUR_MS), *late.whole], gap_ms=HOUR_MS
+    )
+    return [
+        {
+            "tier": tier.name,
+            "start_ms": span.start_ms,
+            "end_ms": span.end_ms,
+            "status": status,
+            "windows": int(time_ranges.within(ends, [span]).sum()),
+            "revision": revision,
+            "noted_at": now_ms,
+        }
+        for span in spans
+    ]
+
+
+class RepairNotes:
+    """Notes of one tier. Not safe to share by threads."""
+
+    def __init__(self, store: Store, tier: Tier) -> None:
+        self._store = store
+        self._tier = tier
+        self._id = positions.repairs(tier.name)
+        self._table = Table(store, "repairs")
+
+    def write(self, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Notes the rows of the tier's commit of that number.
+
+        Raises Conflict if somebody else has just done so.
+        """
+        self._table.refresh()
+        noted = self._table.position(self._id)
+        # The tier may have been put back to an earlier state than this table.
+        step = Step(noted, number if noted is None else max(noted, number))
+        table = pa.Table.from_pylist(list(rows), schema=table_schema("repairs").arrow)
+        file = write_file(self._store, "repairs", table)
+        commit(self._table, [file], transactions={self._id: step})
+
+    def finish(self, target: Table) -> None:
+        """Notes what a driver that died has left. Raises NeedsOperator if it cannot be known."""
+        self._table.refresh()
+        owed, noted = target.position(self._id), self._table.position(self._id)
+        if owed is None or (noted is not None and noted >= owed):
+            return
+        for version in range(target.version, -1, -1):
+            (entry,) = entries(self._store, target.name, version - 1, version)
+            if entry.positions.get(self._id) == owed:
+                self.write(owed, entry.metadata[REPAIRS_KEY])
+                return
+        raise NeedsOperator(
+            f"{target.name}: the repairs of its commit {owed} are not noted and it is not in the"
+            f" log: accept their loss by committing the transaction {self._id} = {owed} to repairs"
+        )

@@ -1,0 +1,90 @@
+"""Names of the positions kept in the tables: every transaction id that a commit may move.
+
+A piece of work keeps how far it is in the table it writes, in the same commit as its rows. The
+functions give the transaction id; the stored version under that id is the position itself.
+docs/architecture.md has the table of them.
+"""
+
+from __future__ import annotations
+
+COMPLETE = "complete:"
+REJECTS = "rejects:"
+REPLAY = "replay:"
+
+
+def offset(query: str, topic_id: str, partition: int) -> str:
+    """On samples: the next Kafka offset that the query reads of the partition."""
+    return f"{query}:{topic_id}:{partition}"
+
+
+def batch(query: str) -> str:
+    """On samples: the number of the query's last batch."""
+    return f"batch:{query}"
+
+
+def complete(query: str) -> str:
+    """On samples: everything produced up to this time (ms, inclusive) is stored."""
+    return f"{COMPLETE}{query}"
+
+
+def rejects(query: str) -> str:
+    """On samples and on quarantine: the query's last batch that refused something.
+
+    Where the two differ, the commit of that batch's rejects is still owed.
+    """
+    return f"{REJECTS}{query}"
+
+
+def replay(query: str) -> str:
+    """On samples and on quarantine: the last replay of quarantined samples.
+
+    Where the two differ, the removal of what was replayed from quarantine is still owed.
+    """
+    return f"{REPLAY}{query}"
+
+
+def registry() -> str:
+    """On series: the number of the last registration of series."""
+    return "registry"
+
+
+def rewrite(table: str) -> str:
+    """On any table: the number of commits that removed files from it."""
+    return f"rewrite:{table}"
+
+
+def frontier(tier: str) -> str:
+    """On the tier's table: the end of its last closed window, ms, inclusive."""
+    return f"frontier:{tier}"
+
+
+def source(tier: str) -> str:
+    """On the tier's table: the version of the table below up to which all late rows that touch a
+    closed window are repaired. That table's log is needed from there on.
+    """
+    return f"source:{tier}"
+
+
+def turn(tier: str) -> str:
+    """On the tier's table: the number of its last commit, from 0.
+
+    Every commit moves it, so of rivals only one wins and the others notice.
+    """
+    return f"turn:{tier}"
+
+
+def repairs(tier: str) -> str:
+    """On the tier's table: the last commit whose repairs must be noted in the table repairs.
+
+    On repairs: the last commit whose repairs are noted there.
+    """
+    return f"repairs:{tier}"
+
+
+def expired() -> str:
+    """On samples: raw samples up to this time, ms, may have been deleted.
+
+    On a rollup table: windows up to this time were closed only after their samples had gone, so
+    they have no rows.
+    """
+    return "expired:default"

@@ -1,0 +1,78 @@
+"""Blocks against a dictionary: whatever the files, one (series_id, ts) is one sample."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from varve.model.staleness import is_stale
+from varve.query.sample_columns import Block, block_of, gather, merge
+
+values = st.sampled_from([None, math.nan, -math.inf, -1.0, 0.0, 1.0, 2.5, math.inf])
+samples = st.tuples(st.integers(-3, 3), st.integers(0, 12), values)
+files = st.lists(st.lists(samples, min_size=1, max_size=30), min_size=1, max_size=5)
+
+
+def rank(value):
+    if value is None:
+        return (0, 0.0)
+    return (1, 0.0) if math.isnan(value) else (2, value)
+
+
+def oracle(rows):
+    best = {}
+    for series_id, ts, value in rows:
+        held = best.get((series_id, ts), ...)
+        if held is ... or rank(value) > rank(held):
+            best[series_id, ts] = value
+    return best
+
+
+def file_block(rows) -> Block:
+    columns = list(zip(*rows, strict=True))
+    types = (pa.int64(), pa.int64(), pa.float64())
+    arrays = [pa.array(c, t, from_pandas=False) for c, t in zip(columns, types, strict=True)]
+    return block_of(pa.table(arrays, names=["series_id", "ts", "value"]))
+
+
+def plain(values):
+    stale = is_stale(values)
+    return [
+        None if s else ("nan" if math.isnan(v) else v) for v, s in zip(values, stale, strict=True)
+    ]
+
+
+def shown(value):
+    return "nan" if value is not None and math.isnan(value) else value
+
+
+@settings(deadline=None)  # the first call compiles
+@given(files)
+def test_merged_files_hold_each_sample_once_and_the_greatest_of_its_copies(files):
+    block = merge([file_block(rows) for rows in files])
+
+    wanted = sorted(oracle([row for rows in files for row in rows]).items())
+    assert list(zip(block.series_ids.tolist(), block.ts.tolist(), strict=True)) == [
+        key for key, _ in wanted
+    ]
+    assert plain(block.values) == [shown(value) for _, value in wanted]
+
+
+@settings(deadline=None)  # the first call compiles
+@given(files, st.integers(-1, 12), st.integers(-1, 13), st.lists(st.integers(-3, 4), unique=True))
+def test_gathered_series_have_their_samples_of_the_left_open_range(files, start, end, ids):
+    series_ids = np.array(ids, dtype=np.int64)
+
+    got = gather([file_block(r) for r in files], series_ids, np.argsort(series_ids), start, end)
+
+    best = oracle([row for rows in files for row in rows])
+    for i, series_id in enumerate(ids):
+        rows = slice(got.begins[i], got.ends[i])
+        wanted = sorted((t, v) for (s, t), v in best.items() if s == series_id and start < t <= end)
+        assert got.ts[rows].tolist() == [t for t, _ in wanted]
+        assert plain(got.values[rows]) == [shown(v) for _, v in wanted]
+        assert got.has_stale[i] == any(v is None for _, v in wanted)

@@ -1,0 +1,101 @@
+"""The label index against a scan of every definition."""
+
+from __future__ import annotations
+
+import re
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from varve.model.identity import define
+from varve.model.schema import table_schema
+from varve.promql.syntax.ast import Matcher, MatchOp
+from varve.query.series_index import COLUMNS, IndexBuilder
+
+names = st.sampled_from(["a", "b", "c"])
+label_sets = st.dictionaries(names, st.sampled_from(["", "x", "y", "xy", "ü\n"]), max_size=3)
+definitions = st.builds(define, st.sampled_from(["up", "down", "u"]), label_sets)
+batches = st.lists(st.lists(definitions, min_size=1, max_size=6), max_size=4)
+patterns = st.sampled_from(["x", "x?y?", ".*", ".+", "x|", "[^x]+", ""])
+matchers = st.builds(
+    Matcher,
+    st.sampled_from(["a", "b", "c", "__name__", "absent"]),
+    st.sampled_from([MatchOp.EQUAL, MatchOp.NOT_EQUAL]),
+    st.sampled_from(["", "x", "up", "u", "nowhere"]),
+) | st.builds(
+    Matcher,
+    st.sampled_from(["a", "b", "__name__", "absent"]),
+    st.sampled_from([MatchOp.REGEX, MatchOp.NOT_REGEX]),
+    patterns,
+)
+
+
+def rows(definitions):
+    records = [
+        {"series_id": d.series_id, "metric": d.metric, "tags": dict(d.tags)} for d in definitions
+    ]
+    schema = pa.schema([table_schema("series").arrow.field(name) for name in COLUMNS])
+    return pa.Table.from_pylist(records, schema)
+
+
+def built(batches):
+    builder = IndexBuilder()
+    for batch in batches:
+        builder.add(rows(batch))
+    return builder.index()
+
+
+def labels_of(definition):
+    return dict(definition.tags) | {"__name__": definition.metric}
+
+
+def meets(labels, matcher):
+    value = labels.get(matcher.name, "")
+    if matcher.op in (MatchOp.EQUAL, MatchOp.NOT_EQUAL):
+        met = value == matcher.value
+    else:
+        met = re.fullmatch(matcher.value, value, re.DOTALL) is not None
+    return met == (matcher.op in (MatchOp.EQUAL, MatchOp.REGEX))
+
+
+@given(batches, st.lists(matchers, max_size=3))
+def test_matchers_find_the_series_that_a_scan_finds(batches, wanted):
+    found = built(batches).find(wanted)
+
+    everything = {d.series_id: labels_of(d) for batch in batches for d in batch}
+    expected = {i: la for i, la in everything.items() if all(meets(la, m) for m in wanted)}
+    got = dict(zip(found.series_ids.tolist(), found.labels.dicts(), strict=True))
+    assert got == expected
+    ordered = [sorted(labels.items()) for labels in got.values()]
+    assert ordered == sorted(ordered)
+    by_id = found.series_ids[found.by_id].tolist()
+    assert by_id == sorted(by_id)
+
+
+@given(batches)
+def test_names_and_values_are_those_of_the_series(batches):
+    index = built(batches)
+
+    everything = [labels_of(d) for batch in batches for d in batch]
+    assert index.label_names([]) == sorted({name for labels in everything for name in labels})
+    for name in ("a", "b", "__name__", "absent"):
+        values = {labels[name] for labels in everything if name in labels}
+        assert index.label_values(name, []) == sorted(values)
+
+
+def test_an_index_taken_earlier_does_not_see_later_series():
+    builder = IndexBuilder()
+    builder.add(rows([define("up", {"a": "x"})]))
+    earlier = builder.index()
+
+    builder.add(rows([define("up", {"a": "y", "b": "z"})]))
+
+    assert earlier.label_values("a", []) == ["x"]
+    assert builder.index().label_values("a", []) == ["x", "y"]
+
+
+def test_a_malformed_regex_is_refused():
+    with pytest.raises(ValueError, match="error parsing regexp"):
+        built([[define("up", {"a": "x"})]]).find([Matcher("a", MatchOp.REGEX, "(")])
