@@ -1,9 +1,14 @@
-"""One (series_id, ts) is one sample, wherever copies of it meet.
+"""Rows with one key are one row: which of them counts, and the ways to find it.
 
-The greatest wins, stale marker < NaN < numbers: the same sample wins in any order of arrival.
-`order`: series are few next to samples, and each one's samples come nearly in order of time, so
+One (series_id, ts) is one sample, wherever copies of it meet. The greatest wins, stale marker < NaN
+< numbers: the same sample wins in any order of arrival. Rollup rows of one window are told apart
+by their revision in the same way.
+
+`merge_runs` suits rows that come in sorted runs, as files are. `order` suits few series in no
+order: series are few next to samples, and each one's samples come nearly in order of time, so
 samples are first dealt out to their series, which takes a hash table and a count, and then looked
-through.
+through. Of 6 M samples of 1.5 M series in 30 files `order` takes 289 ns a sample, merging 63; of
+2 M of 10,000 series in 4 files 28, merging 25.
 """
 
 from __future__ import annotations
@@ -15,16 +20,18 @@ import numpy as np
 import numpy.typing as npt
 
 from varve.model.compiled import inline, kernel
-from varve.model.sorted_runs import merged
 from varve.model.staleness import STALE_BITS
 
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float64]
 
 _STALE = np.int64(STALE_BITS)
 _LEAST = np.iinfo(np.int64).min
 # Ids come from producers: nobody must be able to choose them so that they meet in the hash table.
 _SEED = np.uint64(secrets.randbits(64))
+BY_VALUE: Ints = np.empty(0, np.int64)
+"""In place of ranks: the payload is the bits of a sample's value, ranked by the rule."""
 
 
 class Groups(NamedTuple):
@@ -44,7 +51,7 @@ def group(series_ids: Ints, checks: npt.NDArray[np.int32] | None = None) -> Grou
 
 
 def order(
-    series_ids: Ints, ts: Ints, values: npt.NDArray[np.float64], groups: Groups | None = None
+    series_ids: Ints, ts: Ints, values: Floats, groups: Groups | None = None
 ) -> npt.NDArray[np.intp]:
     """Indices of the samples that count, sorted by (series_id, ts); copies are left out.
 
@@ -57,24 +64,80 @@ def order(
     return _order(place, codes, ts, np.ascontiguousarray(values).view(np.int64))
 
 
-def merge(
-    series_ids: Ints, ts: Ints, values: npt.NDArray[np.float64]
-) -> tuple[Ints, Ints, npt.NDArray[np.float64]]:
-    """The samples that count, sorted by (series_id, ts), copies left out.
-
-    Merges what is sorted already, as files are. `order` suits few series in no order: of 6 M
-    samples of 1.5 M series in 30 files it takes 289 ns a sample, merging 63; of 2 M of 10,000
-    series in 4 files 28, merging 37.
-    """
+def merge(series_ids: Ints, ts: Ints, values: Floats) -> tuple[Ints, Ints, Floats]:
+    """The samples that count, sorted by (series_id, ts); copies are left out."""
     bits = np.ascontiguousarray(values).view(np.int64)
-    ids, times, bits = merged(series_ids, ts, bits)
-    kept = _distinct(ids, times, bits)
-    return ids[:kept], times[:kept], bits[:kept].view(np.float64)
+    ids, times, bits = merge_runs(series_ids, ts, bits, BY_VALUE)
+    return ids, times, bits.view(np.float64)
 
 
-def rank(values: npt.NDArray[np.float64]) -> Ints:
+def rank(values: Floats) -> Ints:
     """Integers in the order of the rule: stale marker, NaN, then numbers ascending."""
     return _ranks(np.ascontiguousarray(values).view(np.int64))
+
+
+@kernel("(const int64[::1], const int64[::1], const int64[::1], const int64[::1])")
+def merge_runs(ids: Ints, times: Ints, payload: Ints, ranks: Ints) -> tuple[Ints, Ints, Ints]:
+    """The rows sorted by (id, time), each key once: that of the greatest rank, else the first.
+
+    payload: the row's index into `ranks`, or with BY_VALUE the bits of its value. The sorted runs
+    that the rows consist of are merged two by two: a pass over the rows for each doubling of runs,
+    all sequential.
+    """
+    return _merge_runs(ids, times, payload, ranks)
+
+
+@kernel(
+    "int64(const int64[::1], const int64[::1], const float64[::1],"
+    " const int64[::1], const int64[::1], const float64[::1],"
+    " int64[::1], int64[::1], float64[::1])"
+)
+def merge_two(
+    a_ids: Ints, a_ts: Ints, a_values: Floats, b_ids: Ints, b_ts: Ints, b_values: Floats,
+    ids: Ints, ts: Ints, values: Floats,
+) -> int:  # fmt: skip
+    """Merges two runs of samples, each strictly ascending by (id, ts), into the last three
+    arrays, which have room for all of both; returns how many rows they hold then.
+    """
+    none = np.empty(0, np.int64)
+    return _join(
+        a_ids, a_ts, a_values.view(np.int64), 0, len(a_ids),
+        b_ids, b_ts, b_values.view(np.int64), 0, len(b_ids),
+        ids, ts, values.view(np.int64), 0, none,
+    )  # fmt: skip
+
+
+@kernel("void(int64[::1], float64[::1], const int64[::1], int64[::1])")
+def settle(ts: Ints, values: Floats, begins: Ints, ends: Ints) -> None:
+    """Sorts each series' samples, which are rows begins[i] to ends[i], by time in place and drops
+    copies, moving its end.
+    """
+    bits = values.view(np.int64)
+    none = np.empty(0, np.int64)
+    for i in range(len(begins)):
+        begin, end = begins[i], ends[i]
+        ascends = True
+        for k in range(begin + 1, end):
+            ascends = ascends and ts[k] > ts[k - 1]
+        if ascends:
+            continue
+        same = np.zeros(end - begin, np.int64)
+        _, times, kept = _merge_runs(same, ts[begin:end], bits[begin:end], none)
+        ends[i] = begin + len(times)
+        ts[begin : ends[i]] = times
+        bits[begin : ends[i]] = kept
+
+
+@inline
+def rank_of(bits: np.int64) -> np.int64:
+    """Rank of one value, given by its bits, for kernels."""
+    if bits == _STALE:
+        return np.int64(_LEAST)
+    if (bits & np.int64(0x7FFFFFFFFFFFFFFF)) > np.int64(0x7FF0000000000000):
+        return np.int64(_LEAST + 1)
+    if bits < 0:
+        return ~bits ^ np.int64(_LEAST)
+    return bits
 
 
 @inline
@@ -125,6 +188,9 @@ def _group(ids: Ints, checks: npt.NDArray[np.int32], seed: np.uint64) -> tuple[C
 
 @kernel("(const int32[::1], const int32[::1], const int64[::1], const int64[::1])")
 def _order(place: Codes, codes: Codes, ts: Ints, bits: Ints) -> Ints:
+    """place: by code, the series' place in the order of ids. Sorts and compares indices, series by
+    series: few rows at a time, for which merging runs costs three times as much.
+    """
     ends = np.zeros(len(place) + 1, np.int64)
     for i in range(len(codes)):
         ends[place[codes[i]] + 1] += 1
@@ -156,35 +222,101 @@ def _order(place: Codes, codes: Codes, ts: Ints, bits: Ints) -> Ints:
     return dealt[:kept].copy()
 
 
-@kernel("(int64[::1], int64[::1], int64[::1])")
-def _distinct(ids: Ints, times: Ints, bits: Ints) -> int:
-    """Moves the samples that count to the front; how many they are."""
-    kept = 0
-    for i in range(len(ids)):
-        if kept and ids[i] == ids[kept - 1] and times[i] == times[kept - 1]:
-            if rank_of(bits[i]) > rank_of(bits[kept - 1]):
-                bits[kept - 1] = bits[i]
-            continue
-        ids[kept], times[kept], bits[kept] = ids[i], times[i], bits[i]
-        kept += 1
-    return kept
-
-
-@inline
-def rank_of(bits: np.int64) -> np.int64:
-    """The same of one value's bits, for kernels."""
-    if bits == _STALE:
-        return np.int64(_LEAST)
-    if (bits & np.int64(0x7FFFFFFFFFFFFFFF)) > np.int64(0x7FF0000000000000):
-        return np.int64(_LEAST + 1)
-    if bits < 0:
-        return ~bits ^ np.int64(_LEAST)
-    return bits
-
-
 @kernel("(const int64[::1],)")
 def _ranks(bits: Ints) -> Ints:
     ranks = np.empty(len(bits), np.int64)
     for i in range(len(bits)):
         ranks[i] = rank_of(bits[i])
     return ranks
+
+
+@inline
+def _merge_runs(ids: Ints, times: Ints, payload: Ints, ranks: Ints) -> tuple[Ints, Ints, Ints]:
+    n = len(ids)
+    a_ids, a_times, a_load = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
+    starts = np.empty(n + 1, np.int64)
+    runs = kept = 0
+    # Copies within a run lie side by side: without them each run is strictly ascending.
+    for i in range(n):
+        falls = kept == 0
+        if kept:
+            last = kept - 1
+            if ids[i] != a_ids[last]:
+                falls = ids[i] < a_ids[last]
+            elif times[i] == a_times[last]:
+                if _exceeds(payload[i], a_load[last], ranks):
+                    a_load[last] = payload[i]
+                continue
+            else:
+                falls = times[i] < a_times[last]
+        if falls:
+            starts[runs] = kept
+            runs += 1
+        a_ids[kept], a_times[kept], a_load[kept] = ids[i], times[i], payload[i]
+        kept += 1
+    starts[runs] = kept
+    if runs > 1:
+        b_ids, b_times = np.empty(kept, np.int64), np.empty(kept, np.int64)
+        b_load = np.empty(kept, np.int64)
+        while runs > 1:
+            joined = written = 0
+            for r in range(0, runs, 2):
+                begin, middle, end = starts[r], starts[r + 1], starts[min(r + 2, runs)]
+                starts[joined] = written
+                joined += 1
+                written = _join(
+                    a_ids, a_times, a_load, begin, middle,
+                    a_ids, a_times, a_load, middle, end,
+                    b_ids, b_times, b_load, written, ranks,
+                )  # fmt: skip
+            starts[joined] = written
+            runs = joined
+            a_ids, b_ids = b_ids, a_ids
+            a_times, b_times = b_times, a_times
+            a_load, b_load = b_load, a_load
+        kept = starts[runs]
+    return a_ids[:kept], a_times[:kept], a_load[:kept]
+
+
+@inline
+def _join(
+    a_ids: Ints, a_times: Ints, a_load: Ints, i: int, a_end: int,
+    b_ids: Ints, b_times: Ints, b_load: Ints, j: int, b_end: int,
+    ids: Ints, times: Ints, load: Ints, kept: int, ranks: Ints,
+) -> int:  # fmt: skip
+    """Merges rows [i, a_end) of a and [j, b_end) of b, each strictly ascending, into the last
+    arrays from `kept` on; returns where they end there.
+    """
+    while i < a_end and j < b_end:
+        if a_ids[i] != b_ids[j]:
+            is_left, is_copy = a_ids[i] < b_ids[j], False
+        else:
+            is_left, is_copy = a_times[i] <= b_times[j], a_times[i] == b_times[j]
+        if is_left:
+            ids[kept], times[kept], load[kept] = a_ids[i], a_times[i], a_load[i]
+            if is_copy:
+                if _exceeds(b_load[j], a_load[i], ranks):
+                    load[kept] = b_load[j]
+                j += 1
+            i += 1
+        else:
+            ids[kept], times[kept], load[kept] = b_ids[j], b_times[j], b_load[j]
+            j += 1
+        kept += 1
+    while i < a_end:
+        ids[kept], times[kept], load[kept] = a_ids[i], a_times[i], a_load[i]
+        i += 1
+        kept += 1
+    while j < b_end:
+        ids[kept], times[kept], load[kept] = b_ids[j], b_times[j], b_load[j]
+        j += 1
+        kept += 1
+    return kept
+
+
+@inline
+def _exceeds(new: np.int64, held: np.int64, ranks: Ints) -> np.bool_:
+    """Whether the payload `new` ranks above `held`."""
+    if len(ranks):
+        return ranks[new] > ranks[held]
+    return rank_of(new) > rank_of(held)

@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from varve.model import copies
 from varve.model.compiled import inline, kernel
-from varve.model.copies import rank_of
 from varve.model.staleness import NORMAL_NAN, STALE_BITS, STALE_NAN
 from varve.promql.kernels.types import F64, I64, Bools
 from varve.promql.storage import Samples
@@ -109,7 +108,7 @@ def _joined(spans: Sequence[tuple[Block, I64, I64]]) -> tuple[I64, F64, I64, I64
     filled = begins.copy()
     for block, low, high in spans:
         copy_spans(block.ts, block.values, low, high, ts, values, filled)
-    settle(ts, values, begins, ends)
+    copies.settle(ts, values, begins, ends)
     return ts, values, begins, ends
 
 
@@ -122,7 +121,7 @@ def _merge_two(left: Block, right: Block) -> Block:
     size = left.rows + right.rows
     ids, ts = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
     values = np.empty(size, dtype=np.float64)
-    kept = merge_sorted(
+    kept = copies.merge_two(
         left.series_ids, left.ts, left.values, right.series_ids, right.ts, right.values,
         ids, ts, values,
     )  # fmt: skip
@@ -137,42 +136,6 @@ def strictly_sorted(ids: I64, ts: I64) -> bool:
         if ids[i] < ids[i - 1] or (ids[i] == ids[i - 1] and ts[i] <= ts[i - 1]):
             return False
     return True
-
-
-@kernel(
-    "int64(const int64[::1], const int64[::1], const float64[::1],"
-    " const int64[::1], const int64[::1], const float64[::1],"
-    " int64[::1], int64[::1], float64[::1])"
-)
-def merge_sorted(
-    a_ids: I64, a_ts: I64, a_values: F64, b_ids: I64, b_ts: I64, b_values: F64,
-    ids: I64, ts: I64, values: F64,
-) -> int:  # fmt: skip
-    """Merges two blocks' columns into the last three; returns how many rows they hold."""
-    a_bits, b_bits = a_values.view(np.int64), b_values.view(np.int64)
-    bits = values.view(np.int64)
-    i = j = out = 0
-    while i < len(a_ids) or j < len(b_ids):
-        if j == len(b_ids):
-            from_a, both = True, False
-        elif i == len(a_ids):
-            from_a, both = False, False
-        elif a_ids[i] != b_ids[j]:
-            from_a, both = a_ids[i] < b_ids[j], False
-        else:
-            from_a, both = a_ts[i] <= b_ts[j], a_ts[i] == b_ts[j]
-        if from_a:
-            ids[out], ts[out], bits[out] = a_ids[i], a_ts[i], a_bits[i]
-            if both:
-                if rank_of(b_bits[j]) > rank_of(a_bits[i]):
-                    bits[out] = b_bits[j]
-                j += 1
-            i += 1
-        else:
-            ids[out], ts[out], bits[out] = b_ids[j], b_ts[j], b_bits[j]
-            j += 1
-        out += 1
-    return out
 
 
 @inline
@@ -233,34 +196,6 @@ def copy_spans(
             bits_out[at] = bits[k]
             at += 1
         filled[i] = at
-
-
-@kernel("void(int64[::1], float64[::1], const int64[::1], int64[::1])")
-def settle(ts: I64, values: F64, begins: I64, ends: I64) -> None:
-    """Sorts each series' rows by time, in place, and drops copies, moving its end."""
-    bits = values.view(np.int64)
-    for i in range(len(begins)):
-        begin, end = begins[i], ends[i]
-        ordered, distinct = True, True
-        for k in range(begin + 1, end):
-            ordered = ordered and ts[k] >= ts[k - 1]
-            distinct = distinct and ts[k] > ts[k - 1]
-        if distinct:
-            continue
-        if not ordered:
-            order = np.argsort(ts[begin:end], kind="mergesort")
-            ts[begin:end] = ts[begin:end][order]
-            bits[begin:end] = bits[begin:end][order]
-        kept = begin
-        for k in range(begin, end):
-            if kept > begin and ts[kept - 1] == ts[k]:
-                if rank_of(bits[k]) > rank_of(bits[kept - 1]):
-                    bits[kept - 1] = bits[k]
-                continue
-            ts[kept] = ts[k]
-            bits[kept] = bits[k]
-            kept += 1
-        ends[i] = kept
 
 
 @kernel("void(const int64[::1], const int64[::1], const int64[::1], boolean[::1])")

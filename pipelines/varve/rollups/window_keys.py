@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from varve.model.compiled import inline, kernel
-from varve.model.sorted_runs import merged
+from varve.model.copies import merge_runs
 from varve.rollups.algebra import Ints
 
 
@@ -15,17 +15,15 @@ def newest(series_ids: Ints, window_ends: Ints, revisions: Ints) -> Ints:
     """Indices of the rows that count, the greatest revision of each window, sorted by
     (series_id, window_end).
     """
-    index = np.arange(len(series_ids))
-    ids, ends, index = merged(series_ids, window_ends, index)
-    return index[: _greatest(ids, ends, index, revisions)]
+    index: Ints = merge_runs(series_ids, window_ends, np.arange(len(series_ids)), revisions)[2]
+    return index
 
 
 def unique_keys(keys: Ints) -> Ints:
     """Pairs, int64 of shape (n, 2), sorted, each once."""
-    ids, ends, _ = merged(keys[:, 0].copy(), keys[:, 1].copy(), np.empty(len(keys), np.int64))
-    first = np.ones(len(ids), dtype=bool)
-    first[1:] = (ids[1:] != ids[:-1]) | (ends[1:] != ends[:-1])
-    return np.stack([ids[first], ends[first]], axis=1)
+    alike = np.zeros(len(keys), np.int64)
+    ids, ends, _ = merge_runs(keys[:, 0].copy(), keys[:, 1].copy(), alike, alike)
+    return np.stack([ids, ends], axis=1)
 
 
 @kernel("(const int64[::1], const int64[::1], const int64[:, ::1])")
@@ -76,17 +74,3 @@ def within_keys(ids: Ints, times: Ints, width: int, keys: Ints) -> Any:
 @inline
 def _less(keys: Ints, k: int, series: int, end: int) -> bool:
     return keys[k, 0] < series or (keys[k, 0] == series and keys[k, 1] < end)
-
-
-@kernel("(int64[::1], int64[::1], int64[::1], const int64[::1])")
-def _greatest(ids: Ints, ends: Ints, index: Ints, revisions: Ints) -> int:
-    """Moves the indices of the greatest revisions to the front; how many they are."""
-    kept = 0
-    for i in range(len(ids)):
-        if kept and ids[i] == ids[kept - 1] and ends[i] == ends[kept - 1]:
-            if revisions[index[i]] > revisions[index[kept - 1]]:
-                index[kept - 1] = index[i]
-            continue
-        ids[kept], ends[kept], index[kept] = ids[i], ends[i], index[i]
-        kept += 1
-    return kept

@@ -78,7 +78,7 @@ def test_where_nothing_can_be_kept_a_kernel_is_compiled_anew(sources):
 
 def test_a_warm_kernel_refuses_other_types(sources):
     compiled.warm_up("varve.rollups.window_keys")
-    from varve.model.sorted_runs import merged
+    from varve.model.copies import merge_runs
 
     with pytest.raises(TypeError):
-        merged(np.zeros(2), np.zeros(2), np.zeros(2))
+        merge_runs(np.zeros(2), np.zeros(2), np.zeros(2), np.zeros(2))

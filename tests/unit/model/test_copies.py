@@ -131,3 +131,58 @@ def test_a_series_that_came_out_of_order_is_sorted():
     chosen = copies.order(np.zeros(5, np.int64), ts, np.arange(5.0))
 
     assert chosen.tolist() == [4, 3, 2, 0]
+
+
+@settings(deadline=None)  # the first call compiles
+@given(samples)
+def test_merging_runs_gives_what_ordering_gives(rows):
+    ids, ts, column = _columns(rows)
+
+    merged = copies.merge(ids, ts, column)
+
+    assert [*zip(*merged[:2], merged[2].view(np.int64), strict=True)] == _bits(rows)
+
+
+@settings(deadline=None)  # the first call compiles
+@given(samples, samples)
+def test_two_runs_merge_to_what_all_their_samples_give(left, right):
+    a, b = (copies.merge(*_columns(rows)) for rows in (left, right))
+    room = len(a[0]) + len(b[0])
+    ids, ts, column = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)
+
+    kept = copies.merge_two(*a, *b, ids, ts, column)
+
+    merged = zip(ids[:kept], ts[:kept], column[:kept].view(np.int64), strict=True)
+    assert [*merged] == _bits(left + right)
+
+
+@settings(deadline=None)  # the first call compiles
+@given(st.lists(st.lists(st.tuples(st.integers(0, 5), values), max_size=9), max_size=5))
+def test_series_that_lie_side_by_side_are_settled_in_place(series):
+    rows = [(i, ts, value) for i, own in enumerate(series) for ts, value in own]
+    _, ts, column = _columns(rows)
+    ends = np.cumsum([len(own) for own in series], dtype=np.int64)
+    begins = ends - np.array([len(own) for own in series], np.int64)
+
+    copies.settle(ts, column, begins, ends)
+
+    settled = [
+        (i, ts[k], column.view(np.int64)[k])
+        for i in range(len(series))
+        for k in range(begins[i], ends[i])
+    ]
+    assert settled == _bits(rows)
+
+
+@settings(deadline=None)  # the first call compiles
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), max_size=40))
+def test_of_rows_with_ranks_the_first_of_the_greatest_counts(rows):
+    ids, ts, ranks = (np.array([row[k] for row in rows], np.int64) for k in range(3))
+
+    _, _, index = copies.merge_runs(ids, ts, np.arange(len(rows)), ranks)
+
+    first = {}
+    for i, row in enumerate(rows):
+        if row[:2] not in first or row[2] > rows[first[row[:2]]][2]:
+            first[row[:2]] = i
+    assert index.tolist() == [first[key] for key in sorted(first)]
