@@ -62,6 +62,10 @@ format: setup-dev ## Format the code, fix what ruff can fix
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
+.PHONY: functions
+functions: setup-dev ## Write docs and completion anew from the table of PromQL functions
+	PYTHONPATH=pipelines:. $(PY) tests/unit/promql/function_documents.py
+
 .PHONY: dist
 dist: setup ## For a cluster, in dist/: wheel, executor environment, jobs, jars
 	$(call SETUP,pack)

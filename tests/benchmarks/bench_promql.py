@@ -51,7 +51,7 @@ KERNELS = (
     ("varve.promql.evaluation.aggregation", "aggregate_matrix"),
     ("varve.promql.evaluation.aggregation", "aggregate_rows"),
     ("varve.promql.evaluation.aggregation", "quantile_matrix"),
-    ("varve.promql.functions.classic", "bucket_quantiles"),
+    ("varve.promql.functions.histogram_quantiles", "bucket_quantiles"),
     ("varve.promql.evaluation.range_functions", "rows"),
     ("varve.promql.evaluation.selection", "rows"),
 )

@@ -157,6 +157,20 @@ def test_names_are_completed_from_the_metrics_there_are(browser, address):
     assert area.get_property("value") == "shop_requests_total"
 
 
+def test_functions_are_completed_and_say_what_they_give(browser, address):
+    show(browser, address, "?expr=1&tab=table&refresh=off")
+    area = browser.find_element(By.ID, "expression")
+    area.clear()
+
+    area.send_keys("double_exp")
+    wait_for(browser, "!document.getElementById('hints').hidden")
+    said = browser.execute_script("return document.querySelector('#hints li').title")
+    area.send_keys(Keys.TAB)
+
+    assert area.get_property("value") == "double_exponential_smoothing"
+    assert said.splitlines()[0] == "double_exponential_smoothing(range vector, scalar, scalar)"
+
+
 def test_the_theme_changes_and_the_chart_is_drawn_again(browser, address):
     show(browser, address, "?expr=shop_requests_total&range=1h&refresh=off")
     before = browser.execute_script("return document.documentElement.dataset.theme")

@@ -37,10 +37,9 @@ from varve.promql.functions.conversion import one_series
 from varve.promql.plan.build import build
 from varve.promql.plan.durations import QueryRange
 from varve.promql.plan.nodes import Plan
+from varve.promql.signatures import ValueType
 from varve.promql.storage import Storage
-from varve.promql.syntax.ast import ValueType
 from varve.promql.syntax.parser import parse
-from varve.promql.syntax.typecheck import DOCUMENTED
 
 _NO_ROWS: Int64s = np.zeros(0, dtype=np.int64)
 
@@ -124,7 +123,7 @@ class Engine:
         plan = self.plan(query)
         if plan.root.type not in (ValueType.SCALAR, ValueType.VECTOR):
             raise BadQueryError(
-                f'invalid expression type "{DOCUMENTED[plan.root.type]}" for range query,'
+                f'invalid expression type "{plan.root.type.documented}" for range query,'
                 " must be Scalar or instant Vector"
             )
         steps = Steps.between(start_ms, end_ms, step_ms)

@@ -20,7 +20,7 @@ from varve.promql.evaluation.parallel_branches import ahead
 from varve.promql.evaluation.range_functions import range_call
 from varve.promql.evaluation.selection import instant_select, range_select, subquery
 from varve.promql.evaluation.values import Matrix, RangeVector, Scalar, Steps, Value
-from varve.promql.functions.table import function_call
+from varve.promql.functions.implementations import function_call
 from varve.promql.plan import nodes
 from varve.promql.plan.nodes import InstantSelect, Node, RangeSelect
 
@@ -31,17 +31,6 @@ def _number(_ev: Evaluation, node: nodes.Number, steps: Steps) -> Scalar:
 
 def _text(_ev: Evaluation, node: nodes.Text, _steps: Steps) -> str:
     return node.value
-
-
-def _query_context(ev: Evaluation, node: nodes.QueryContext, steps: Steps) -> Scalar:
-    query = ev.query
-    ms = {
-        "start": query.start,
-        "end": query.end,
-        "range": query.end - query.start,
-        "step": query.step,
-    }
-    return np.full(steps.count, ms[node.func] / 1000)
 
 
 def _instant_select(ev: Evaluation, node: InstantSelect, steps: Steps) -> Matrix:
@@ -87,7 +76,6 @@ def _binary_operation(ev: Evaluation, node: nodes.BinaryOperation, steps: Steps)
 HANDLERS: Final[Mapping[type[Node], Handler]] = {
     nodes.Number: _number,
     nodes.Text: _text,
-    nodes.QueryContext: _query_context,
     nodes.InstantSelect: _instant_select,
     nodes.RangeSelect: _range_select,
     nodes.SubquerySelect: subquery,

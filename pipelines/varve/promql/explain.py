@@ -131,7 +131,7 @@ def _fused(ev: Evaluation, node: nodes.FusedAggregation) -> str:
     if isinstance(source, nodes.InstantSelect):
         inner = f"select {selector_text(ev, source.selector)}"
     else:
-        inner = source.func
+        inner = source.name
     return f"in one pass: {_grouping(node.plain)}, {inner}"
 
 
@@ -149,11 +149,10 @@ def _subquery(ev: Evaluation, node: nodes.SubquerySelect) -> str:
 _DESCRIPTIONS: dict[type[Node], Callable[..., str]] = {
     nodes.Number: lambda _ev, node: f"number {format_number(node.value)}",
     nodes.Text: lambda _ev, node: f"text {quote(node.value)}",
-    nodes.QueryContext: lambda _ev, node: f"{node.func}()",
     nodes.InstantSelect: lambda ev, node: f"select {selector_text(ev, node.selector)}",
     nodes.RangeSelect: _range_select,
     nodes.SubquerySelect: _subquery,
-    nodes.RangeCall: lambda _ev, node: node.func,
+    nodes.RangeCall: lambda _ev, node: node.name,
     nodes.FunctionCall: lambda _ev, node: node.func,
     nodes.Aggregation: lambda _ev, node: _grouping(node),
     nodes.FusedAggregation: _fused,

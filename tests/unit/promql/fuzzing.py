@@ -21,12 +21,12 @@ from varve.promql.engine import Engine, Options
 from varve.promql.errors import QueryError
 from varve.promql.evaluation.limits import Limits
 from varve.promql.explain import explain
+from varve.promql.function_table import AGGREGATIONS, FUNCTIONS
 from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.kernels import warm_up
 from varve.promql.syntax.cursor import ParseError
 from varve.promql.syntax.parser import parse
 from varve.promql.syntax.printer import to_text
-from varve.promql.syntax.signatures import AGGREGATES, FUNCTIONS
 from varve.promql.testing import MemoryStorage
 
 LIMITS = Limits(max_samples=1_000_000, max_series=10_000, max_steps=11_000, timeout_s=2.0)
@@ -57,7 +57,17 @@ TEXTS += [
 ]
 SYMBOLS = [*"(){}[],:=<>+-*/%^@#\n\\ ", "=~", "!~", "offset ", "@ ", " by (", " on (", "bool "]
 MODIFIERS = [" offset {d}", " @ {t}", "[{d}]", "[{d}:{d}]", "[{d}:]", " anchored", " smoothed"]
-WORDS = [*FUNCTIONS, *AGGREGATES, "and", "or", "unless", "group_left", "fill", "ignoring", "atan2"]
+WORDS = [
+    *FUNCTIONS,
+    *AGGREGATIONS,
+    "and",
+    "or",
+    "unless",
+    "group_left",
+    "fill",
+    "ignoring",
+    "atan2",
+]
 
 OWN_CORPUS = [
     "sum by (job) (rate(a_total[5m]))",

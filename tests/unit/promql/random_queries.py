@@ -6,73 +6,20 @@ import random
 from tests.unit.promql.naive import STALE, labelled
 from tests.unit.promql.naive_histograms import FLOATS as OF_HISTOGRAMS
 from tests.unit.promql.naive_histograms import Histogram
+from varve.promql.function_table import AGGREGATIONS as TABLE
+from varve.promql.function_table import FUNCTIONS
+from varve.promql.signatures import Family
 
-RANGE_FUNCTIONS = [
-    "rate",
-    "increase",
-    "delta",
-    "irate",
-    "idelta",
-    "sum_over_time",
-    "avg_over_time",
-    "count_over_time",
-    "min_over_time",
-    "max_over_time",
-    "first_over_time",
-    "last_over_time",
-    "stddev_over_time",
-    "stdvar_over_time",
-    "present_over_time",
-    "changes",
-    "resets",
-    "ts_of_first_over_time",
-    "ts_of_last_over_time",
-    "ts_of_min_over_time",
-    "ts_of_max_over_time",
-    "mad_over_time",
-    "deriv",
-    "absent_over_time",
-    "quantile_over_time",
-    "predict_linear",
-    "double_exponential_smoothing",
-]
+RANGE_FUNCTIONS = [name for name, entry in FUNCTIONS.items() if entry.kernel is not None]
 ELEMENTWISE = [
-    "abs",
-    "ceil",
-    "exp",
-    "floor",
-    "ln",
-    "log10",
-    "log2",
-    "sgn",
-    "sqrt",
-    "acos",
-    "acosh",
-    "asin",
-    "asinh",
-    "atan",
-    "atanh",
-    "cos",
-    "cosh",
-    "sin",
-    "sinh",
-    "tan",
-    "tanh",
-    "deg",
-    "rad",
+    name
+    for name, entry in FUNCTIONS.items()
+    if entry.family is Family.VALUES and len(entry.args) == 1
 ]
 WELL_CONDITIONED = ("abs", "sgn", "sqrt", "deg", "rad")
-CALENDAR = [
-    "year",
-    "month",
-    "day_of_month",
-    "day_of_week",
-    "day_of_year",
-    "days_in_month",
-    "hour",
-    "minute",
-]
-AGGREGATIONS = ["sum", "avg", "count", "min", "max", "group", "stddev", "stdvar"]
+CALENDAR = [n for n, entry in FUNCTIONS.items() if entry.family is Family.TIMES and entry.variadic]
+AGGREGATIONS = [name for name, entry in TABLE.items() if entry.parameter is None]
+PARAMETRIC = [name for name, entry in TABLE.items() if entry.parameter is not None]
 OPERATORS = [
     "+",
     "-",
@@ -120,7 +67,6 @@ OTHERS = [
     "step",
     "range",
 ]
-PARAMETRIC = ["topk", "bottomk", "limitk", "limit_ratio", "quantile", "count_values"]
 
 BUCKETS = ("h_bucket", "rate(h_bucket[5m])", "sum by (le, job) (h_bucket)")
 SPAN_MS = 1_200_000

@@ -7,6 +7,8 @@ from functools import cache
 
 from hypothesis import strategies as st
 
+from varve.promql.function_table import AGGREGATIONS, FUNCTIONS
+from varve.promql.signatures import ValueType
 from varve.promql.syntax.ast import (
     Aggregate,
     At,
@@ -22,14 +24,12 @@ from varve.promql.syntax.ast import (
     StringLiteral,
     Subquery,
     Unary,
-    ValueType,
     VectorMatching,
     VectorSelector,
 )
 from varve.promql.syntax.lexer import KEYWORDS
 from varve.promql.syntax.printer import METRIC_LABEL, matcher_text
 from varve.promql.syntax.selector_parser import METRIC_WORDS
-from varve.promql.syntax.signatures import AGGREGATES, FUNCTIONS, PARAMETRIC_AGGREGATES
 from varve.promql.syntax.typecheck import COMPARISONS, SET_OPERATORS
 
 SCALAR, TEXT, VECTOR, MATRIX = (
@@ -297,8 +297,8 @@ def _call(draw, wanted, depth):
 
 
 def _aggregate(draw, wanted, depth):
-    op = draw(st.sampled_from(sorted(AGGREGATES)))
-    kind = PARAMETRIC_AGGREGATES.get(op)
+    op = draw(st.sampled_from(sorted(AGGREGATIONS)))
+    kind = AGGREGATIONS[op].parameter
     param = None if kind is None else draw(trees(kind, depth))[0]
     without = draw(st.booleans())
     grouping = tuple(draw(label_lists))

@@ -1,10 +1,10 @@
-"""Functions of a range from rows and from the samples; writes docs/tiers.md when run."""
+"""Functions of a range from rollup rows and from the samples."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import fields, replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from tests.unit.rollups import naive
 from varve.model import copies
+from varve.model.schema import table_schema
 from varve.model.staleness import STALE_NAN
 from varve.model.window import HOUR_MS, MINUTE_MS, TIERS, Window
-from varve.promql.syntax.ast import ValueType
-from varve.promql.syntax.signatures import FUNCTIONS
-from varve.query.tier_answers import ANSWERS, Quality, answer, markdown, quality
+from varve.promql.function_table import FUNCTIONS
+from varve.promql.signatures import Accuracy
+from varve.query.tier_answers import FORMULAS, answer
 from varve.rollups import kernel
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "tiers.md"
 RANGE = Window(0, 6 * HOUR_MS)
 
 values = (
@@ -35,6 +35,11 @@ samples = st.lists(
 
 
 def from_rows(name, rows, parameter=0.0):
+    got, present = answer(name, rolled_up(rows), RANGE, parameter)
+    return float(got[0]) if present[0] else None
+
+
+def rolled_up(rows):
     """Along the tree up to the hour, then the range in one."""
     distinct = naive.distinct(rows)
     ids = np.array([r[0] for r in distinct], np.int64)
@@ -43,15 +48,13 @@ def from_rows(name, rows, parameter=0.0):
     made = kernel.lift(*copies.merge(ids, ts, column), MINUTE_MS)
     for tier in TIERS[1:3]:
         made = kernel.merge(made, np.arange(len(made)), tier.width_ms)
-    made = kernel.merge(made, np.arange(len(made)), RANGE.end_ms)
-    got, present = answer(name, made, RANGE, parameter)
-    return float(got[0]) if present[0] else None
+    return kernel.merge(made, np.arange(len(made)), RANGE.end_ms)
 
 
 def from_samples(name, rows, q=0.0):
     """As Prometheus defines it, without a thought for speed."""
     points = [(ts, v) for _, ts, v in naive.distinct(rows) if v is not None]
-    if len(points) < ANSWERS[name].least:
+    if len(points) < FORMULAS[name].least:
         return None
     times, column = [p[0] for p in points], [p[1] for p in points]
     return quantile(column, q) if name == "quantile_over_time" else RAW[name](times, column)
@@ -130,7 +133,7 @@ RAW = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(set(ANSWERS) - {"quantile_over_time"}))
+@pytest.mark.parametrize("name", sorted(set(FORMULAS) - {"quantile_over_time"}))
 @settings(max_examples=60, deadline=None)
 @given(rows=samples)
 def test_a_function_of_rows_is_that_of_the_samples(name, rows):
@@ -138,7 +141,7 @@ def test_a_function_of_rows_is_that_of_the_samples(name, rows):
 
     if want is None or math.isnan(want):
         assert got is None if want is None else math.isnan(got)
-    elif quality(name) is Quality.EXACT:
+    elif FUNCTIONS[name].tier.accuracy is Accuracy.EXACT:
         assert got == want
     else:
         numbers = [abs(v) for *_, v in rows if v is not None and not math.isnan(v)]
@@ -176,15 +179,29 @@ def test_the_increase_of_whole_counters_is_that_of_the_samples_to_the_last_digit
         assert got == want if want is None else got == pytest.approx(want, rel=1e-12, abs=0)
 
 
-def test_the_document_says_what_the_code_decides():
-    assert DOCUMENT.read_text() == document(), "python tests/unit/query/test_tier_answers.py"
+@pytest.mark.parametrize("name", sorted(FORMULAS))
+def test_an_answer_reads_the_columns_that_the_table_of_functions_names_and_no_others(name):
+    rows = [(1, 1000 * i, float(v)) for i, v in enumerate((3, 8, 2, 2, 9), 1)]
+    made = rolled_up(rows)
+    stated = set(FUNCTIONS[name].tier.columns)
+    kept = stated | {"series_id", "window_end"}
+    if "sketch" in stated:
+        kept |= {f.name for f in fields(made) if f.name.startswith("sketch")}
+    spoilt = {
+        f.name: np.full_like(getattr(made, f.name), 77) for f in fields(made) if f.name not in kept
+    }
+
+    got, present = answer(name, replace(made, **spoilt), RANGE, 0.5)
+
+    assert (got[0], present[0]) == (answer(name, made, RANGE, 0.5)[0][0], True)
+    assert stated <= {*table_schema("rollup_1m").names()}
 
 
-def document():
-    of_ranges = [n for n, s in FUNCTIONS.items() if ValueType.MATRIX in s.args]
-    assert set(ANSWERS) <= set(of_ranges)
-    return markdown(of_ranges)
+def test_functions_have_a_formula_where_the_table_says_that_tiers_answer():
+    answered = {
+        name
+        for name, entry in FUNCTIONS.items()
+        if entry.kernel is not None and entry.tier.accuracy is not Accuracy.RAW_ONLY
+    }
 
-
-if __name__ == "__main__":
-    DOCUMENT.write_text(document())
+    assert answered == {*FORMULAS, "absent_over_time"}

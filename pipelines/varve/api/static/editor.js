@@ -1,18 +1,18 @@
-// The expression: grows with its text, marks where an error is, completes metric and function names.
+// The expression: grows with its text, marks where an error is, completes names of metrics, functions
+// and keywords.
 
 import { characterSpan } from "./client.js";
+import { FUNCTIONS, KEYWORDS } from "./functions.js";
 
 const MOST_HINTS = 12;
-const FUNCTIONS =
-  "abs absent absent_over_time avg avg_over_time bottomk ceil changes clamp clamp_max clamp_min count count_over_time count_values day_of_month day_of_week delta deriv exp floor group histogram_quantile hour idelta increase irate label_join label_replace last_over_time ln log10 log2 max max_over_time min min_over_time minute month offset predict_linear present_over_time quantile quantile_over_time rate resets round scalar sgn sort sort_desc sqrt stddev stddev_over_time stdvar sum sum_over_time time timestamp topk vector year".split(
-    " ",
-  );
+const WORDS = [...FUNCTIONS.map((f) => f.name), ...KEYWORDS];
+const HELP = new Map(FUNCTIONS.map((f) => [f.name, `${f.usage}\n${f.help}`]));
 
 export class Editor {
   // loadNames(): promise of metric names, asked for once something is typed. onRun(): Ctrl+Enter.
   constructor(area, marks, hints, loadNames, onRun) {
     Object.assign(this, { area, marks, hints, loadNames, onRun });
-    this.names = FUNCTIONS;
+    this.names = WORDS;
     this.chosen = 0;
     area.addEventListener("input", () => this.#typed());
     area.addEventListener("keydown", (event) => this.#key(event));
@@ -46,8 +46,8 @@ export class Editor {
     this.unmark();
     this.#grow();
     this.#suggest();
-    if (this.names === FUNCTIONS) {
-      this.names = [...FUNCTIONS];
+    if (this.names === WORDS) {
+      this.names = [...WORDS];
       this.names.push(...(await this.loadNames()));
       this.#suggest();
     }
@@ -75,6 +75,7 @@ export class Editor {
         const hint = document.createElement("li");
         hint.role = "option";
         hint.textContent = name;
+        hint.title = HELP.get(name) ?? "";
         hint.ariaSelected = String(i === 0);
         hint.onmousedown = (event) => {
           event.preventDefault();

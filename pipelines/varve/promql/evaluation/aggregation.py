@@ -14,28 +14,27 @@ from varve.promql.errors import QueryError
 from varve.promql.evaluation import annotations as notes
 from varve.promql.evaluation.context import Actual, Evaluation
 from varve.promql.evaluation.range_functions import (
-    KEEPS_NAME,
     call_on_windows,
     check_smoothing,
     non_counters,
 )
 from varve.promql.evaluation.selection import lookback, select_windows
 from varve.promql.evaluation.step_blocks import by_blocks
-from varve.promql.evaluation.topk import CHOOSERS
+from varve.promql.evaluation.topk import SERIES_FILTERS
 from varve.promql.evaluation.values import Bools, Float64s, Int64s, Matrix, Objects, Scalar, Steps
 from varve.promql.evaluation.windows import kernel_parameters, windows_of
+from varve.promql.function_table import AGGREGATIONS
 from varve.promql.histograms.native_histogram import FloatHistogram, IncompatibleSchemasError
 from varve.promql.histograms.statistics import text as histogram_text
 from varve.promql.histograms.sums import HistogramMean, HistogramSum, hints_collide
 from varve.promql.kernels.aggregate import aggregate_matrix, aggregate_rows, quantile_matrix
-from varve.promql.kernels.codes import AGGREGATIONS, LOOKBACK, RANGE_FUNCTIONS
+from varve.promql.kernels.codes import LOOKBACK
 from varve.promql.labels.label_table import Grouping, members_of
 from varve.promql.plan.nodes import Aggregation, FusedAggregation, InstantSelect, Text
+from varve.promql.signatures import Trait
 from varve.promql.storage import Samples, Selection
 from varve.promql.syntax.go_numbers import format_f
 from varve.promql.syntax.literals import quote
-
-_NEEDS_FLOATS = frozenset({"min", "max", "stddev", "stdvar", "quantile"})
 
 
 def aggregation(ev: Evaluation, node: Aggregation, steps: Steps) -> Matrix:
@@ -44,8 +43,8 @@ def aggregation(ev: Evaluation, node: Aggregation, steps: Steps) -> Matrix:
         return _count_values(ev, node, steps)
     parameter = None if node.param is None else ev.scalar(node.param, steps)
     matrix = ev.matrix(node.expr, steps)
-    if parameter is not None and node.op in CHOOSERS:
-        return CHOOSERS[node.op](ev, node, matrix, parameter)
+    if parameter is not None and node.op in SERIES_FILTERS:
+        return SERIES_FILTERS[node.op](ev, node, matrix, parameter)
     return _aggregate(ev, node, matrix, parameter)
 
 
@@ -56,7 +55,7 @@ def _aggregate(
     if parameter is not None:
         _note_quantiles(ev, node, parameter)
     present = matrix.present
-    if matrix.histograms is not None and node.op in _NEEDS_FLOATS:
+    if matrix.histograms is not None and AGGREGATIONS[node.op].has(Trait.FLOATS_ONLY):
         present = matrix.floats()
         if (matrix.present & ~present).any():
             ev.annotations.add(notes.histogram_ignored(node.op, node.expr_span))
@@ -80,12 +79,12 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
         function, range_ms, drops = LOOKBACK, ev.lookback_ms, False
     else:
         parameters = [ev.scalar(parameter, steps) for parameter in source.parameters]
-        windows = windows_of(ev, source.source, steps, source.func, into_groups=True)
+        windows = windows_of(ev, source.source, steps, source.name, into_groups=True)
         labels, samples, times = windows.series.labels, windows.series.samples, windows.times
         selection = Selection(labels, samples)
-        function, range_ms = RANGE_FUNCTIONS[source.func], windows.range_ms
-        drops = source.func not in KEEPS_NAME
-        if source.func == "double_exponential_smoothing":
+        function, range_ms = source.kernel, windows.range_ms
+        drops = not source.function.has(Trait.KEEPS_NAME)
+        if source.name == "double_exponential_smoothing":
             check_smoothing(parameters, windows)
     if not _only_floats(ev, node, selection, parameters):
         if isinstance(source, InstantSelect):
@@ -102,7 +101,7 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
 
     def kernel(part: slice, block: Float64s, flags: Bools) -> int:
         return aggregate_rows(
-            AGGREGATIONS[plain.op],
+            node.kernel,
             function,
             samples.ts,
             samples.values,
@@ -137,9 +136,9 @@ def _only_floats(
         return False
     if isinstance(node.source, InstantSelect):
         return True
-    if node.source.func in ("rate", "increase"):
+    if node.source.function.has(Trait.EXPECTS_COUNTER):
         return not non_counters(selection.labels, by_type=ev.type_and_unit_labels)
-    if node.source.func == "quantile_over_time":
+    if node.source.name == "quantile_over_time":
         return bool(((parameters[0] >= 0) & (parameters[0] <= 1)).all())
     return True
 
@@ -151,12 +150,12 @@ def _aggregated(
     values, out_present = np.zeros(shape), np.zeros(shape, dtype=np.bool_)
     source = np.ascontiguousarray(matrix.values)
     present = np.ascontiguousarray(present)
-    if op == "quantile" and parameter is not None:
+    kernel = AGGREGATIONS[op].kernel
+    if kernel is not None:
+        aggregate_matrix(kernel, source, present, grouping.ids, values, out_present)
+    elif parameter is not None:
         order, indptr = members_of(grouping)
         quantile_matrix(parameter, source, present, order, indptr, values, out_present)
-    else:
-        code = AGGREGATIONS[op]
-        aggregate_matrix(code, source, present, grouping.ids, values, out_present)
     return Matrix(grouping.table, values, out_present, _dropped(matrix, grouping))
 
 

@@ -13,11 +13,14 @@ from varve.promql.evaluation.limits import Budget
 from varve.promql.evaluation.values import Matrix, RangeVector, Scalar, Steps, Value
 from varve.promql.evaluation.workers import Workers
 from varve.promql.plan.durations import QueryRange
-from varve.promql.plan.nodes import Node
+from varve.promql.plan.nodes import FunctionCall, Node
 from varve.promql.storage import Storage
 from varve.promql.syntax.ast import Matcher
 
 Handler = Callable[["Evaluation", Any, Steps], Value]
+"""Evaluates the nodes of one kind."""
+Implementation = Callable[["Evaluation", FunctionCall, Steps], Value]
+"""Computes one function of vectors, scalars and strings."""
 Key = tuple[int, Steps]
 """A node, by its id, and the steps at which it is evaluated."""
 

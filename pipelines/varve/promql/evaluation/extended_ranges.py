@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from varve.promql.evaluation.histogram_range_functions import changes, in_order,
 from varve.promql.evaluation.selection import select_windows
 from varve.promql.evaluation.values import Matrix, RangeVector, Steps
 from varve.promql.evaluation.windows import Points, points_of, windows_of
+from varve.promql.function_table import FUNCTIONS
 from varve.promql.histograms.native_histogram import (
     FloatHistogram,
     IncompatibleSchemasError,
@@ -29,22 +29,21 @@ from varve.promql.histograms.native_histogram import (
     subtract,
 )
 from varve.promql.plan.nodes import InstantSelect, RangeCall, RangeSelect
+from varve.promql.signatures import Function, Trait
 from varve.promql.storage import Samples
 from varve.promql.syntax.ast import Span
-
-ANCHORED_FUNCTIONS: Final = ("changes", "delta", "increase", "rate", "resets")
-SMOOTHED_FUNCTIONS: Final = ("delta", "increase", "rate")
 
 Sample = tuple[int, float | FloatHistogram]
 
 
-def check_extension(function: str, *, anchored: bool) -> None:
+def check_extension(function: Function, *, anchored: bool) -> None:
     """QueryError if the function cannot be used with the modifier."""
-    modifier = "anchored" if anchored else "smoothed"
-    usable = ANCHORED_FUNCTIONS if anchored else SMOOTHED_FUNCTIONS
-    if function not in usable:
+    needed = Trait.ANCHORED if anchored else Trait.SMOOTHED
+    if not function.has(needed):
+        modifier = "anchored" if anchored else "smoothed"
+        usable = ", ".join(sorted(name for name, f in FUNCTIONS.items() if f.has(needed)))
         raise QueryError(
-            f"{modifier} modifier can only be used with: {', '.join(usable)} - not with {function}"
+            f"{modifier} modifier can only be used with: {usable} - not with {function.name}"
         )
 
 
@@ -56,7 +55,7 @@ def extended_rows(ev: Evaluation, node: RangeCall, steps: Steps) -> Matrix:
     smoothed = source.selector.smoothed
     reach = ev.lookback_ms
     windows = windows_of(
-        ev, source, steps, node.func, before_ms=reach, after_ms=reach if smoothed else 0
+        ev, source, steps, node.name, before_ms=reach, after_ms=reach if smoothed else 0
     )
     count = windows.series.samples.series
     ev.budget.check_values(count * steps.count)
@@ -74,7 +73,7 @@ def extended_rows(ev: Evaluation, node: RangeCall, steps: Steps) -> Matrix:
                 continue
             ev.budget.samples_touched += len(within)
             extended = _Extended(
-                node.func, start, end, smoothed, metric, node.first_span, ev.annotations
+                node.name, start, end, smoothed, metric, node.first_span, ev.annotations
             )
             result = extended.value(within)
             present[row, step] = result is not None

@@ -26,34 +26,19 @@ from varve.promql.histograms.native_histogram import (
     detects_reset,
 )
 from varve.promql.histograms.sums import HistogramMean, HistogramSum, hints_collide
-from varve.promql.kernels.codes import RANGE_FUNCTIONS
 from varve.promql.kernels.windows import rows
 from varve.promql.plan.nodes import RangeCall
+from varve.promql.signatures import Function, Trait
 from varve.promql.syntax.ast import Span
 
 Result = float | FloatHistogram | None
-
-_USE_START_TIMESTAMPS: Final = frozenset({"rate", "increase", "irate", "resets"})
-_IGNORE_HISTOGRAMS: Final = frozenset(
-    {
-        "min_over_time",
-        "max_over_time",
-        "stddev_over_time",
-        "stdvar_over_time",
-        "quantile_over_time",
-        "mad_over_time",
-        "ts_of_min_over_time",
-        "ts_of_max_over_time",
-    }
-)
-_NEED_TWO_FLOATS: Final = frozenset({"deriv", "predict_linear", "double_exponential_smoothing"})
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """One window of one series. float_result: what the kernel made of its floats."""
 
-    function: str
+    function: Function
     points: Points
     start_ms: int
     end_ms: int
@@ -61,6 +46,10 @@ class Window:
     span: Span
     annotations: Annotations
     float_result: float | None
+
+    @property
+    def name(self) -> str:
+        return self.function.name
 
     def note(self, annotation: Annotation) -> None:
         self.annotations.add(annotation)
@@ -82,7 +71,7 @@ def mixed_rows(
     flagged = np.zeros(samples.series, dtype=np.bool_)
     if samples.has_histograms is not None:
         flagged |= samples.has_histograms
-    if samples.start_ts is not None and node.func in _USE_START_TIMESTAMPS:
+    if samples.start_ts is not None and node.function.has(Trait.USES_START_TIMES):
         flagged[:] = True
     if not flagged.any():
         return matrix
@@ -95,7 +84,7 @@ def mixed_rows(
         for step, end in enumerate(windows.times.tolist()):
             start = end - windows.range_ms
             window = Window(
-                node.func,
+                node.function,
                 points.within(start, end),
                 start,
                 end,
@@ -120,7 +109,7 @@ def _float_row(
     shape = (1, windows.steps.count)
     values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
     rows(
-        RANGE_FUNCTIONS[node.func],
+        node.kernel,
         np.ascontiguousarray(points.ts),
         np.ascontiguousarray(points.values),
         np.zeros(1, dtype=np.int64),
@@ -137,16 +126,11 @@ def _float_row(
 
 
 def _evaluate(window: Window) -> Result:
-    function = window.function
-    if function in _IGNORE_HISTOGRAMS:
+    if window.function.has(Trait.FLOATS_ONLY):
         if window.is_mixed:
             window.note(notes.histograms_ignored_in_range(window.metric, window.span))
         return window.float_result
-    if function in _NEED_TWO_FLOATS:
-        if window.is_mixed:
-            window.note(notes.histograms_ignored_in_range(window.metric, window.span))
-        return window.float_result
-    return _FUNCTIONS[function](window)
+    return FUNCTIONS[window.name](window)
 
 
 def _rate(window: Window) -> Result:
@@ -154,8 +138,8 @@ def _rate(window: Window) -> Result:
         window.points,
         window.start_ms,
         window.end_ms,
-        is_counter=window.function != "delta",
-        per_second=window.function == "rate",
+        is_counter=window.name != "delta",
+        per_second=window.name == "rate",
         metric=window.metric,
         span=window.span,
         annotations=window.annotations,
@@ -165,7 +149,7 @@ def _rate(window: Window) -> Result:
 def _instant_rate(window: Window) -> Result:
     return instant_rate(
         window.points,
-        is_rate=window.function == "irate",
+        is_rate=window.name == "irate",
         metric=window.metric,
         span=window.span,
         annotations=window.annotations,
@@ -180,7 +164,7 @@ def _sum_or_average(window: Window) -> Result:
     if not histograms:
         return window.float_result
     total: HistogramSum | HistogramMean
-    if window.function == "sum_over_time":
+    if window.name == "sum_over_time":
         total = HistogramSum(histograms[0])
     else:
         total = HistogramMean(histograms[0])
@@ -198,7 +182,7 @@ def _sum_or_average(window: Window) -> Result:
 
 
 def _count(window: Window) -> Result:
-    return 1.0 if window.function.endswith("sent_over_time") else float(len(window.points))
+    return 1.0 if window.name.endswith("sent_over_time") else float(len(window.points))
 
 
 def _first(window: Window) -> Result:
@@ -264,7 +248,7 @@ def changes(points: list[tuple[int, float | FloatHistogram, int]]) -> float:
     return float(count)
 
 
-_FUNCTIONS: Final[dict[str, Callable[[Window], Result]]] = {
+FUNCTIONS: Final[dict[str, Callable[[Window], Result]]] = {
     "rate": _rate,
     "increase": _rate,
     "delta": _rate,

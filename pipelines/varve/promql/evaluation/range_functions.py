@@ -18,15 +18,12 @@ from varve.promql.evaluation.histogram_range_functions import mixed_rows
 from varve.promql.evaluation.step_blocks import by_blocks
 from varve.promql.evaluation.values import Bools, Float64s, Matrix, Scalar, Steps
 from varve.promql.evaluation.windows import Windows, kernel_parameters, points_of, windows_of
-from varve.promql.kernels.codes import RANGE_FUNCTIONS
 from varve.promql.kernels.windows import rows
 from varve.promql.labels.label_table import METRIC_NAME, LabelTable
 from varve.promql.plan.nodes import RangeCall, RangeSelect, Selector
+from varve.promql.signatures import Trait
 from varve.promql.syntax.ast import MatchOp
 from varve.promql.syntax.go_numbers import format_g
-
-KEEPS_NAME = frozenset({"last_over_time", "first_over_time"})
-"""They act like an offset: the result is a sample of the series."""
 
 _COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
 
@@ -35,13 +32,13 @@ def range_call(ev: Evaluation, node: RangeCall, steps: Steps) -> Matrix:
     """A function of a range vector at each step."""
     selector = node.source.selector if isinstance(node.source, RangeSelect) else Selector(())
     if selector.anchored or selector.smoothed:
-        check_extension(node.func, anchored=selector.anchored)
+        check_extension(node.function, anchored=selector.anchored)
         matrix = extended_rows(ev, node, steps)
-        if node.func in ("rate", "increase"):
+        if node.function.has(Trait.EXPECTS_COUNTER):
             note_non_counters(ev, node, matrix.labels, matrix)
         return matrix
     parameters = [ev.scalar(parameter, steps) for parameter in node.parameters]
-    windows = windows_of(ev, node.source, steps, node.func)
+    windows = windows_of(ev, node.source, steps, node.name)
     return call_on_windows(ev, node, windows, parameters)
 
 
@@ -50,11 +47,11 @@ def call_on_windows(
 ) -> Matrix:
     """`range_call` once its samples and parameters are at hand."""
     matrix = _rows(ev, node, windows, parameters)
-    if node.func in ("rate", "increase"):
+    if node.function.has(Trait.EXPECTS_COUNTER):
         note_non_counters(ev, node, matrix.labels, matrix)
-    if node.func == "absent_over_time":
+    if node.name == "absent_over_time":
         return _absent(node, matrix, windows.steps)
-    if node.func == "double_exponential_smoothing":
+    if node.name == "double_exponential_smoothing":
         check_smoothing(parameters, windows)
     return matrix
 
@@ -68,7 +65,7 @@ def _rows(ev: Evaluation, node: RangeCall, windows: Windows, parameters: list[Sc
 
     def kernel(part: slice, block: Float64s, flags: Bools) -> int:
         return rows(
-            RANGE_FUNCTIONS[node.func],
+            node.kernel,
             samples.ts,
             samples.values,
             samples.begins,
@@ -88,10 +85,9 @@ def _rows(ev: Evaluation, node: RangeCall, windows: Windows, parameters: list[Sc
     )
     ev.budget.samples_touched += touched
     ev.actual[id(node)] = Actual(samples.series, touched)
-    drops = node.func not in KEEPS_NAME
-    drop_name = windows.series.drop_name | drops
+    drop_name = windows.series.drop_name | (not node.function.has(Trait.KEEPS_NAME))
     matrix = Matrix(windows.series.labels, values, present, drop_name)
-    if node.func == "quantile_over_time":
+    if node.name == "quantile_over_time":
         note_quantiles(ev, node, first, present)
     if samples.has_histograms is not None or samples.start_ts is not None:
         return mixed_rows(ev, node, windows, parameters, matrix)

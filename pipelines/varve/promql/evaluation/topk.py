@@ -120,9 +120,9 @@ def _kept(matrix: Matrix, present: Bools) -> Matrix:
     return kept if matrix.steps == 1 else kept.select(kept.any_sample())
 
 
-Chooser = Callable[[Evaluation, Aggregation, Matrix, Scalar], Matrix]
+SeriesFilter = Callable[[Evaluation, Aggregation, Matrix, Scalar], Matrix]
 
-CHOOSERS: Final[dict[str, Chooser]] = {
+SERIES_FILTERS: Final[dict[str, SeriesFilter]] = {
     "topk": _extremes,
     "bottomk": _extremes,
     "limitk": _limitk,

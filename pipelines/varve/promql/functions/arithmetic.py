@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 
-from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.context import Evaluation, Implementation
 from varve.promql.evaluation.values import Float64s, Matrix, Scalar, Steps
 from varve.promql.kernels.float_operators import greatest, least
 from varve.promql.plan.nodes import FunctionCall
@@ -84,7 +84,7 @@ _ELEMENTWISE: dict[str, Elementwise] = {
     "rad": lambda values: values * math.pi / 180,
 }
 
-FUNCTIONS: dict[str, Callable[[Evaluation, FunctionCall, Steps], Any]] = {
+IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {
     **{name: partial(_each, function) for name, function in _ELEMENTWISE.items()},
     "clamp": _clamped,
     "clamp_max": _clamped,

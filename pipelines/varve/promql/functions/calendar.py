@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.context import Evaluation, Implementation
 from varve.promql.evaluation.values import Matrix, Steps
 from varve.promql.labels.label_table import LabelTable
 from varve.promql.plan.nodes import FunctionCall
@@ -95,6 +95,6 @@ def _part(part: Part, ev: Evaluation, node: FunctionCall, steps: Steps) -> Matri
     return matrix.with_values(values, matrix.floats())
 
 
-FUNCTIONS: dict[str, Callable[[Evaluation, FunctionCall, Steps], Any]] = {
+IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {
     name: partial(_part, part) for name, part in _PARTS.items()
 }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 
-from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.context import Evaluation, Implementation
 from varve.promql.evaluation.range_functions import absent_labels
 from varve.promql.evaluation.selection import last_indices, lookback, select_windows
 from varve.promql.evaluation.values import Matrix, Scalar, Steps
@@ -60,6 +60,22 @@ def _time(_ev: Evaluation, _node: FunctionCall, steps: Steps) -> Scalar:
     return steps.times / 1000
 
 
+def _start(ev: Evaluation, _node: FunctionCall, steps: Steps) -> Scalar:
+    return np.full(steps.count, ev.query.start / 1000)
+
+
+def _end(ev: Evaluation, _node: FunctionCall, steps: Steps) -> Scalar:
+    return np.full(steps.count, ev.query.end / 1000)
+
+
+def _range(ev: Evaluation, _node: FunctionCall, steps: Steps) -> Scalar:
+    return np.full(steps.count, (ev.query.end - ev.query.start) / 1000)
+
+
+def _step(ev: Evaluation, _node: FunctionCall, steps: Steps) -> Scalar:
+    return np.full(steps.count, ev.query.step / 1000)
+
+
 def _pi(_ev: Evaluation, _node: FunctionCall, steps: Steps) -> Scalar:
     return np.full(steps.count, math.pi)
 
@@ -92,11 +108,15 @@ def _start_timestamp(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix
     return matrix.with_values(values)
 
 
-FUNCTIONS: dict[str, Callable[[Evaluation, FunctionCall, Steps], Any]] = {
+IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {
     "scalar": _scalar,
     "vector": _vector,
     "absent": _absent,
     "time": _time,
+    "start": _start,
+    "end": _end,
+    "range": _range,
+    "step": _step,
     "pi": _pi,
     "timestamp": _timestamp,
     "start_timestamp": _start_timestamp,

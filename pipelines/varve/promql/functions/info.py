@@ -5,14 +5,14 @@ Source: Prometheus, promql/info.go.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 import numpy as np
 
 from varve.promql.errors import QueryError
-from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.context import Evaluation, Implementation
 from varve.promql.evaluation.selection import lookback, select_windows
 from varve.promql.evaluation.values import DUPLICATE_LABELS, Matrix, Steps
 from varve.promql.kernels.codes import TIMESTAMP
@@ -223,4 +223,4 @@ class _Enrichment:
         return Matrix(labels, values, present, drop_name, histograms)
 
 
-FUNCTIONS: dict[str, Callable[[Evaluation, FunctionCall, Steps], Any]] = {"info": _info}
+IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {"info": _info}

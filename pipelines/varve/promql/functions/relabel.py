@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, Final, cast
 
 import numpy as np
 
 from varve.promql.errors import QueryError
 from varve.promql.evaluation.aggregation import is_label_name
-from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.context import Evaluation, Implementation
 from varve.promql.evaluation.values import Matrix, Steps
 from varve.promql.labels.label_table import METRIC_NAME, LabelTable
 from varve.promql.plan.nodes import FunctionCall, Text
@@ -99,7 +99,7 @@ def _relabelled(
     return result.select(result.any_sample()).merged()
 
 
-FUNCTIONS: dict[str, Callable[[Evaluation, FunctionCall, Steps], Any]] = {
+IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {
     "label_replace": _label_replace,
     "label_join": _label_join,
 }

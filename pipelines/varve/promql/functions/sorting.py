@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import cmp_to_key
-from typing import Any, cast
+from typing import Final, cast
 
 import numpy as np
 
 from varve.promql.evaluation import annotations as notes
-from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.context import Evaluation, Implementation
 from varve.promql.evaluation.values import Int64s, Matrix, Steps
 from varve.promql.labels.natural_order import is_before
 from varve.promql.plan.nodes import FunctionCall, Text
@@ -59,7 +59,7 @@ def _by_label(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     return matrix.take(rows)
 
 
-FUNCTIONS: dict[str, Callable[[Evaluation, FunctionCall, Steps], Any]] = {
+IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {
     "sort": _by_value,
     "sort_desc": _by_value,
     "sort_by_label": _by_label,

@@ -13,33 +13,14 @@ from collections.abc import Hashable
 from dataclasses import replace
 from typing import TypeVar
 
-from varve.promql.kernels.codes import AGGREGATIONS, RANGE_FUNCTIONS
+from varve.promql.function_table import AGGREGATIONS, FUNCTIONS
 from varve.promql.kernels.float_operators import scalar_operation
 from varve.promql.labels.label_table import METRIC_NAME
 from varve.promql.plan import nodes
 from varve.promql.plan.nodes import Node, Plan, Selector
+from varve.promql.signatures import Trait, ValueType
 from varve.promql.syntax import ast
-from varve.promql.syntax.ast import MatchOp, Span, ValueType
-from varve.promql.syntax.signatures import FUNCTIONS
-
-_QUERY_CONTEXT = frozenset({"start", "end", "step", "range"})
-
-_STEP_DEPENDENT = frozenset(
-    {
-        "days_in_month",
-        "day_of_month",
-        "day_of_week",
-        "day_of_year",
-        "hour",
-        "minute",
-        "month",
-        "year",
-        "predict_linear",
-        "time",
-        "timestamp",
-    }
-)
-"""Functions whose result depends on the step even if no argument does."""
+from varve.promql.syntax.ast import MatchOp, Span
 
 _STATS_FUNCTIONS = frozenset({"histogram_count", "histogram_sum", "histogram_avg"})
 _BUCKET_FUNCTIONS = frozenset({"histogram_quantile", "histogram_quantiles", "histogram_fraction"})
@@ -159,9 +140,6 @@ class _Builder:
         return self._unique(node, key, invariant=expr.at is not None)
 
     def _call(self, call: ast.Call) -> Node:
-        if call.func in _QUERY_CONTEXT:
-            context = nodes.QueryContext(call.func, span=call.span, type=ValueType.SCALAR)
-            return self._unique(context, ("context", call.func), invariant=True)
         stats = self._stats
         if call.func in _STATS_FUNCTIONS:
             self._stats = True
@@ -169,7 +147,8 @@ class _Builder:
             self._stats = False
         built = [self.build(arg) for arg in call.args]
         self._stats = stats
-        invariant = call.func not in _STEP_DEPENDENT and all(map(self.is_invariant, built))
+        invariant = all(map(self.is_invariant, built))
+        invariant &= not FUNCTIONS[call.func].has(Trait.STEP_DEPENDENT)
         args = built if invariant else [self.invariant(arg) for arg in built]
         key = ("call", call.func, *map(id, args))
         return self._unique(_call_node(call, args), key, invariant=invariant)
@@ -193,8 +172,9 @@ class _Builder:
             span=expr.span,
         )
         node: Node = plain
-        if expr.op in AGGREGATIONS and (source := _fusible(inner)) is not None:
-            node = nodes.FusedAggregation(plain, source, span=expr.span)
+        kernel = AGGREGATIONS[expr.op].kernel
+        if kernel is not None and (source := _fusible(inner)) is not None:
+            node = nodes.FusedAggregation(plain, source, kernel, span=expr.span)
         key = ("aggregate", expr.op, id(inner), id(param), grouping, expr.without)
         return self._unique(node, key, invariant=invariant)
 
@@ -261,9 +241,9 @@ def _fusible(node: Node) -> nodes.InstantSelect | nodes.RangeCall | None:
     """`node` if a kernel can take the samples under it straight to groups."""
     if isinstance(node, nodes.InstantSelect):
         return None if node.selector.smoothed else node
-    if not isinstance(node, nodes.RangeCall) or node.func not in RANGE_FUNCTIONS:
+    if not isinstance(node, nodes.RangeCall) or not isinstance(node.source, nodes.RangeSelect):
         return None
-    if node.func == "absent_over_time" or not isinstance(node.source, nodes.RangeSelect):
+    if node.name == "absent_over_time":
         return None
     extended = node.source.selector.anchored or node.source.selector.smoothed
     return None if extended else node
@@ -284,7 +264,7 @@ def _call_node(call: ast.Call, args: list[Node]) -> Node:
             # Upstream knows no position of a subquery that is evaluated.
             is_subquery = i == 0 and isinstance(source, nodes.SubquerySelect)
             return nodes.RangeCall(
-                call.func,
+                FUNCTIONS[call.func],
                 source,
                 (*args[:i], *args[i + 1 :]),
                 ast.NOWHERE if is_subquery else spans[0],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
-from varve.promql.syntax.ast import NOWHERE, At, Duration, Matcher, Span, ValueType, VectorMatching
+from varve.promql.signatures import Function, ValueType
+from varve.promql.syntax.ast import NOWHERE, At, Duration, Matcher, Span, VectorMatching
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -27,13 +29,6 @@ class Number(Node):
 @dataclass(frozen=True, slots=True, eq=False)
 class Text(Node):
     value: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class QueryContext(Node):
-    """start(), end(), step() or range(): a number known once the query runs."""
-
-    func: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +77,22 @@ class RangeCall(Node):
     first_span: that of the first argument, whichever it is, where annotations point at.
     """
 
-    func: str
+    function: Function
     source: RangeSelect | SubquerySelect
     parameters: tuple[Node, ...] = ()
     first_span: Span = NOWHERE
 
     def children(self) -> tuple[Node, ...]:
         return (self.source, *self.parameters)
+
+    @property
+    def name(self) -> str:
+        return self.function.name
+
+    @property
+    def kernel(self) -> int:
+        """The function's number in kernels.codes."""
+        return cast(int, self.function.kernel)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,11 +125,13 @@ class Aggregation(Node):
 class FusedAggregation(Node):
     """An aggregation that takes samples straight to groups, in one kernel.
 
-    `plain` is the same in two, for where the samples are not all floats.
+    `plain` is the same in two, for where the samples are not all floats. kernel: the aggregation's
+    number in kernels.codes.
     """
 
     plain: Aggregation
     source: InstantSelect | RangeCall
+    kernel: int
 
     def children(self) -> tuple[Node, ...]:
         return self.source.children()

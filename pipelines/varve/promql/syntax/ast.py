@@ -27,13 +27,6 @@ class Span:
 NOWHERE = Span(0, 0)
 
 
-class ValueType(enum.StrEnum):
-    SCALAR = "scalar"
-    STRING = "string"
-    VECTOR = "vector"
-    MATRIX = "matrix"
-
-
 class MatchOp(enum.StrEnum):
     EQUAL = "="
     NOT_EQUAL = "!="

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from varve.promql.errors import BadQueryError
-from varve.promql.syntax.ast import Expr, Span, ValueType
+from varve.promql.signatures import ValueType
+from varve.promql.syntax.ast import Expr, Span
 from varve.promql.syntax.lexer import END, ERROR, describe, tokenize
 
 MAX_NESTING = 150

@@ -17,8 +17,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from varve.promql.function_table import AGGREGATIONS
 from varve.promql.syntax.literals import quote
-from varve.promql.syntax.signatures import AGGREGATES
 
 END = "end of input"
 ERROR = "error"
@@ -48,7 +48,9 @@ MODIFIERS = FILLS | {
 DURATION_WORDS = frozenset({"step", "range", "max_of", "min_of"})
 FUNCTION_WORDS = DURATION_WORDS | {"start", "end"}
 """Functions whose names are keywords, because they may stand in durations or after @."""
-KEYWORDS = {word: word for word in WORD_OPERATORS | MODIFIERS | FUNCTION_WORDS | AGGREGATES} | {
+KEYWORDS = {
+    word: word for word in WORD_OPERATORS | MODIFIERS | FUNCTION_WORDS | AGGREGATIONS.keys()
+} | {
     "inf": NUMBER,
     "nan": NUMBER,
 }
@@ -122,7 +124,7 @@ def describe(kind: str, text: str) -> str:
         return f"<{text}>"
     if kind in SYMBOLIC_OPERATORS or kind in WORD_OPERATORS:
         return f"<op:{text}>"
-    if kind in AGGREGATES:
+    if kind in AGGREGATIONS:
         return f"<aggr:{text}>"
     whole = _decode(text)
     shown = quote(whole) if len(text) <= 10 else f"{quote(whole[:10])}..."

@@ -55,6 +55,8 @@ import math
 from collections.abc import Callable
 from typing import cast
 
+from varve.promql.function_table import AGGREGATIONS, FUNCTIONS
+from varve.promql.signatures import ValueType
 from varve.promql.syntax import duration_parser
 from varve.promql.syntax.ast import (
     Aggregate,
@@ -71,7 +73,6 @@ from varve.promql.syntax.ast import (
     StringLiteral,
     Subquery,
     Unary,
-    ValueType,
     VectorMatching,
 )
 from varve.promql.syntax.cursor import Cursor, ParseError
@@ -97,7 +98,6 @@ from varve.promql.syntax.selector_parser import (
     with_offset,
     with_range,
 )
-from varve.promql.syntax.signatures import AGGREGATES, FUNCTIONS, PARAMETRIC_AGGREGATES
 from varve.promql.syntax.typecheck import SET_OPERATORS, check, expr_type
 
 _BINDING = {
@@ -302,7 +302,7 @@ def _aggregate_or_name(c: Cursor) -> Expr:
     span = Span(start, c.read_to)
     if not args:
         raise c.error("no arguments for aggregate expression provided", span)
-    wanted = 2 if op in PARAMETRIC_AGGREGATES else 1
+    wanted = 1 if AGGREGATIONS[op].parameter is None else 2
     if len(args) != wanted:
         text = "wrong number of arguments for aggregate expression provided"
         raise c.error(f"{text}, expected {wanted}, got {len(args)}", span)
@@ -391,7 +391,7 @@ def _extension(c: Cursor, expr: Expr) -> Expr:
 
 _PREFIX: dict[str, Callable[[Cursor], Expr]] = {
     **dict.fromkeys(METRIC_WORDS, named_selector),
-    **dict.fromkeys(AGGREGATES, _aggregate_or_name),
+    **dict.fromkeys(AGGREGATIONS, _aggregate_or_name),
     **dict.fromkeys(FUNCTION_WORDS | {NAME}, _name),
     METRIC_NAME: named_selector,
     NUMBER: duration_parser.literal,

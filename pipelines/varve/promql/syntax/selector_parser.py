@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from varve.promql.function_table import AGGREGATIONS
 from varve.promql.syntax.ast import (
     At,
     Duration,
@@ -26,17 +27,20 @@ from varve.promql.syntax.lexer import (
 from varve.promql.syntax.literals import quote, unquote
 from varve.promql.syntax.printer import METRIC_LABEL
 from varve.promql.syntax.regexes import compile_anchored
-from varve.promql.syntax.signatures import AGGREGATES
 
 METRIC_WORDS = (
     FUNCTION_WORDS
-    | AGGREGATES
+    | AGGREGATIONS.keys()
     | FILLS
     | {"and", "or", "unless", "by", "offset", "without", "anchored", "smoothed"}
 )
 """Keywords that name a metric where nothing else can stand."""
 LABEL_KINDS = (
-    FUNCTION_WORDS | AGGREGATES | (MODIFIERS - {"without"}) | WORD_OPERATORS | {NAME, METRIC_NAME}
+    FUNCTION_WORDS
+    | AGGREGATIONS.keys()
+    | (MODIFIERS - {"without"})
+    | WORD_OPERATORS
+    | {NAME, METRIC_NAME}
 )
 """Kinds of token that name a label in by(), on() and the like; as upstream, not `without`."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from varve.promql.errors import BadQueryError
+from varve.promql.function_table import FUNCTIONS
 from varve.promql.syntax.ast import (
     Aggregate,
     At,
@@ -26,7 +27,6 @@ from varve.promql.syntax.ast import (
     VectorSelector,
 )
 from varve.promql.syntax.literals import duration_ms, format_number
-from varve.promql.syntax.signatures import FUNCTIONS
 from varve.promql.syntax.tree import height
 
 Json = dict[str, Any]

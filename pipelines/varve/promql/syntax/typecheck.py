@@ -5,6 +5,8 @@ Source: Prometheus 3, promql/parser/parse.go (checkAST) and ast.go (Type).
 
 from __future__ import annotations
 
+from varve.promql.function_table import AGGREGATIONS, FUNCTIONS
+from varve.promql.signatures import ValueType
 from varve.promql.syntax.ast import (
     Aggregate,
     Binary,
@@ -19,7 +21,6 @@ from varve.promql.syntax.ast import (
     StringLiteral,
     Subquery,
     Unary,
-    ValueType,
     VectorMatching,
     VectorSelector,
 )
@@ -27,18 +28,9 @@ from varve.promql.syntax.cursor import Cursor
 from varve.promql.syntax.literals import quote
 from varve.promql.syntax.printer import METRIC_LABEL
 from varve.promql.syntax.regexes import matches_empty
-from varve.promql.syntax.signatures import FUNCTIONS, PARAMETRIC_AGGREGATES
 
 COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 SET_OPERATORS = frozenset({"and", "or", "unless"})
-DOCUMENTED = {
-    ValueType.SCALAR: "scalar",
-    ValueType.STRING: "string",
-    ValueType.VECTOR: "instant vector",
-    ValueType.MATRIX: "range vector",
-}
-"""What users know the types as."""
-
 _TYPE_OF_NODE: dict[type, ValueType] = {
     NumberLiteral: ValueType.SCALAR,
     StringLiteral: ValueType.STRING,
@@ -76,9 +68,9 @@ def check(c: Cursor, expr: Expr) -> ValueType:
             return _check_call(c, expr)
         case Aggregate():
             _expect_type(c, expr.expr, ValueType.VECTOR, "aggregation expression")
-            if expr.param is not None:
-                wanted = PARAMETRIC_AGGREGATES[expr.op]
-                _expect_type(c, expr.param, wanted, "aggregation parameter")
+            parameter = AGGREGATIONS[expr.op].parameter
+            if expr.param is not None and parameter is not None:
+                _expect_type(c, expr.param, parameter, "aggregation parameter")
         case Paren():
             return check(c, expr.expr)
         case Unary():
@@ -86,7 +78,7 @@ def check(c: Cursor, expr: Expr) -> ValueType:
             if found not in _OPERANDS:
                 raise c.error(
                     "unary expression only allowed on expressions of type scalar or instant"
-                    f' vector, got "{DOCUMENTED[found]}"',
+                    f' vector, got "{found.documented}"',
                     expr.span,
                 )
             return found
@@ -105,7 +97,7 @@ def check(c: Cursor, expr: Expr) -> ValueType:
 def _expect_type(c: Cursor, expr: Expr, wanted: ValueType, context: str) -> None:
     found = check(c, expr)
     if found is not wanted:
-        text = f"expected type {DOCUMENTED[wanted]} in {context}, got {DOCUMENTED[found]}"
+        text = f"expected type {wanted.documented} in {context}, got {found.documented}"
         raise c.error(text, expr.span)
 
 
@@ -156,7 +148,7 @@ def _check_info_labels(c: Cursor, call: Call, arg: Expr) -> None:
     """info()'s second argument is written as a selector and only lists label matchers."""
     found = expr_type(arg)
     if found is not ValueType.VECTOR:
-        text = f'expected type instant vector in call to function "info", got {DOCUMENTED[found]}'
+        text = f'expected type instant vector in call to function "info", got {found.documented}'
         raise c.error(text, call.span)
     if not isinstance(arg, VectorSelector):
         raise c.error("expected label selectors only", arg.span)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Final
 
 import numpy as np
 
-from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.context import Evaluation, Implementation
 from varve.promql.evaluation.values import Matrix, Steps
 from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.histograms.statistics import SIMPLE
@@ -27,6 +27,6 @@ def _each(
     return matrix.with_values(values, present)
 
 
-FUNCTIONS: dict[str, Callable[[Evaluation, FunctionCall, Steps], Any]] = {
+IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {
     name: partial(_each, function) for name, function in SIMPLE.items()
 }

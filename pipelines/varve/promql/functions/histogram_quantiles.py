@@ -6,15 +6,15 @@ funcHistogramFraction and resetHistograms.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Final, cast
 
 import numpy as np
 
 from varve.promql.evaluation import annotations as notes
 from varve.promql.evaluation.annotations import Monotonicity
-from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.context import Evaluation, Implementation
 from varve.promql.evaluation.values import Bools, Float64s, Int64s, Matrix, Scalar, Steps
 from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.histograms.statistics import fraction, quantile
@@ -264,7 +264,7 @@ def _histogram_fraction(ev: Evaluation, node: FunctionCall, steps: Steps) -> Mat
     return _stacked(parts)
 
 
-FUNCTIONS: dict[str, Callable[[Evaluation, FunctionCall, Steps], Any]] = {
+IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {
     "histogram_quantile": _histogram_quantile,
     "histogram_quantiles": _histogram_quantiles,
     "histogram_fraction": _histogram_fraction,
