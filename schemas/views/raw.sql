@@ -8,14 +8,7 @@
 -- series_id  identity of the series (table series)
 -- ts         time of the sample, ms since the Unix epoch; a condition on it skips files
 WITH definitions AS (
-  SELECT series_id, metric, tags
-  FROM (
-    SELECT
-      series_id, metric, tags,
-      row_number() OVER (PARTITION BY series_id ORDER BY last_seen DESC) AS place
-    FROM series
-  ) AS numbered
-  WHERE place = 1
+{newest_definitions[series]}
 ),
 distinct_samples AS (
   SELECT

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from varve.api.app import Service, create_app
-from varve.api.queries import Options
+from varve.api.app import create_app
+from varve.api.service import Service
 from varve.model.clock import ManualClock
 from varve.model.identity import define
 from varve.promql.evaluation.limits import Limits
+from varve.query.evaluation import Options
 from varve.query.tables import Tables
 
 NOW_MS = 1_795_338_000_000

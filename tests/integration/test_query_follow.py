@@ -153,7 +153,7 @@ def test_a_file_that_is_gone_is_an_error_of_the_storage(tables):
     tables.define(UP)
     put(tables, START)
     files = snapshot(tables.store, "samples").files
-    cold = replace(opened(tables).view, recent=(), files=FileTable(files))
+    cold = replace(opened(tables).view, head=(), files=FileTable(files))
     for file in files:
         (Path(tables.store.uri("samples")) / file.path).unlink()
 

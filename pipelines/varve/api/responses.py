@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from varve.api.call import Answer
 from varve.query.view import Provenance
 
 ErrorType = Literal[
@@ -31,17 +31,11 @@ _GZIP_FROM = 1_400
 _GZIP_LEVEL = 1
 
 
-def success(
-    request: Request,
-    data: Any,
-    provenance: Provenance,
-    warnings: Sequence[str] = (),
-    infos: Sequence[str] = (),
-) -> Response:
-    """data: what json.dumps takes, or bytes that are JSON already."""
-    body = data if isinstance(data, bytes) else to_json(data)
-    parts = [b'{"status":"success","data":', body]
-    for name, notes in (("warnings", warnings), ("infos", infos)):
+def success(request: Request, answer: Answer, provenance: Provenance) -> Response:
+    """The response that carries an answer and what it was read from."""
+    data = answer.data
+    parts = [b'{"status":"success","data":', data if isinstance(data, bytes) else to_json(data)]
+    for name, notes in (("warnings", answer.warnings), ("infos", answer.infos)):
         if notes:
             parts += [b',"', name.encode(), b'":', to_json(list(notes))]
     parts += [b',"provenance":', to_json(provenance.to_json()), b"}"]
@@ -49,13 +43,13 @@ def success(
 
 
 def failure(request: Request, kind: ErrorType, text: str, **more: Any) -> Response:
-    """more: further keys beside Prometheus' own."""
+    """The response that carries an error; `more` are keys beside Prometheus' own."""
     body = {"status": "error", "errorType": kind, "error": text, **more}
     return _response(request, to_json(body), _STATUS[kind])
 
 
 def to_json(value: Any) -> bytes:
-    """UTF-8; bytes of a label or query that are none become U+FFFD."""
+    """JSON in UTF-8; bytes of a label or query that are no UTF-8 become U+FFFD."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").encode()
 

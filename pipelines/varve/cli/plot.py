@@ -1,4 +1,4 @@
-"""Lines drawn with Braille characters: two points across and four down in each."""
+"""Draws lines with Braille characters, each of which has two points across and four down."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 Line = Sequence[tuple[float, float]]
-"""(time in seconds, value), ascending; more than a gap apart is not joined."""
+"""(time in seconds, value), in ascending order of time."""
 
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _BLANK = 0x2800
@@ -25,9 +25,10 @@ def plot(
     *,
     colour: bool,
 ) -> list[str]:
-    """Rows of text, `height` for the canvas and one for the times; the last line drawn wins a cell.
+    """Returns rows of text: `height` for the canvas, and one for the times below it.
 
-    start, end: seconds, start < end. gap: seconds beyond which neighbours are not joined.
+    start and end are Unix seconds, start < end. Neighbours more than `gap` seconds apart are not
+    joined. Of lines that share a cell the last one gives it its colour.
     """
     finite = [v for line in lines for _, v in line if math.isfinite(v)]
     low, high = _bounds(finite)
@@ -59,7 +60,7 @@ def plot(
 
 
 def swatch(index: int, *, colour: bool) -> str:
-    """What stands for line `index` in a legend."""
+    """The sample of line `index` in a legend."""
     return f"\x1b[{_COLOURS[index % len(_COLOURS)]}m──\x1b[0m" if colour else "──"
 
 
@@ -109,7 +110,7 @@ def _number(value: float) -> str:
 
 
 def _times(start: float, end: float, width: int) -> str:
-    """Local times at both ends and in the middle."""
+    """The local times at both ends and in the middle, under a canvas of `width` cells."""
     spelled = "%H:%M:%S" if end - start < 86_400 else "%d %b %H:%M"
     first, middle, last = (
         dt.datetime.fromtimestamp(at).astimezone().strftime(spelled)

@@ -18,7 +18,7 @@ from varve.query.sql import connect
 from varve.settings import Settings
 from varve.storage.store import Store
 
-# Rows that the table format shows; csv and json have no end.
+# Rows that the table format shows; csv and json have all of them.
 _MOST_ROWS = 200
 _BATCH = 10_000
 
@@ -78,7 +78,7 @@ def _print_csv(result: duckdb.DuckDBPyConnection) -> None:
 
 
 def _print_json(result: duckdb.DuckDBPyConnection) -> None:
-    """An array with an object a row. NaN and the infinities are strings: JSON has none."""
+    """Prints an array with an object for each row; NaN and the infinities are strings there."""
     names, separator = _columns(result), "["
     while rows := result.fetchmany(_BATCH):
         for row in rows:

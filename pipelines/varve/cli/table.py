@@ -1,4 +1,4 @@
-"""Tables for people: columns as wide as they must be."""
+"""Tables for people, with columns as wide as their widest cell."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    """Lines, the head first; rows are as long as it."""
+    """Yields lines of text, the head first. Every row has as many cells as the head."""
     everything = [head, *rows]
     widths = [max(len(row[i]) for row in everything) for i in range(len(head))]
     for row in everything:

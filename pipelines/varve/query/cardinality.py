@@ -1,7 +1,7 @@
 """Where series come from: the metrics, labels and values that have most of them, and what is new.
 
-Counted on a table of labels: of the query service's index, or of the series in the tables that are
-active.
+`counts` looks at the labels that a query service has in its index; `report` reads the tables, tells
+active series from others, and compares them with the limits.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ from varve.storage.store import Store
 _EXAMPLES = 3
 
 Ranked = list[tuple[str, int]]
-"""Names with numbers, greatest first, equal ones by name."""
+"""Names with numbers, the greatest number first, equal ones by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Of a table of labels; each list is cut to its top. bytes_of_label: of the values, once a
-    series.
+    """How often metrics, labels and values occur in a table of labels.
+
+    Each list has the greatest only. bytes_of_label counts the bytes of a label's values, once for
+    each series that has them.
     """
 
     series: int
@@ -45,7 +47,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class MetricUse:
-    """active: series that count against `limit`. new_1h, new_24h: registered of late."""
+    """Series of one metric.
+
+    `active` ones count against `limit`. new_1h and new_24h were registered in the last hour, day.
+    """
 
     metric: str
     active: int
@@ -56,7 +61,7 @@ class MetricUse:
 
 @dataclass(frozen=True, slots=True)
 class LabelUse:
-    """Distinct values of a label among active series, and a few of them."""
+    """How many distinct values a label has among active series, and a few of them."""
 
     label: str
     values: int
@@ -65,8 +70,10 @@ class LabelUse:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """since_ms: series seen or registered after it are active; None: all are. refused: samples
-    beyond limits in the last 24 h, by reason.
+    """The series of a home and what limits say of them.
+
+    A series is active if it was seen or registered after since_ms; all are if that is None.
+    `refused` counts samples beyond limits in the last 24 h, by reason.
     """
 
     registered: int
@@ -81,7 +88,7 @@ class Report:
 
 
 def counts(labels: LabelTable, top: int) -> Counts:
-    """top: entries of each list, at least 1."""
+    """Counts the labels; `top` is the length of each list, at least 1."""
     pairs, values, sizes, best, of_metric = 0, [], [], [], []
     for name, column in labels.columns.items():
         numbers = _numbers(column)
@@ -103,8 +110,10 @@ def counts(labels: LabelTable, top: int) -> Counts:
 def report(
     store: Store, limits: Limits, *, active_ms: int, now_ms: int, top: int, metric: str | None
 ) -> Report:
-    """Of the tables as they are, of one metric only if it is named. active_ms: as of
-    varve.ingest.active_series. Raises NeedsOperator without the table series.
+    """Reads the newest versions of the tables. `metric` narrows the report to one metric.
+
+    active_ms is the time for which varve.ingest.active_series keeps a series active. `top` is the
+    length of each list. Raises NeedsOperator without the table series.
     """
     table = snapshot(store, "series")
     rows = table.scan(Bounds(), [*COLUMNS, "last_seen"])
@@ -150,10 +159,10 @@ def _metrics(
     if column is None:
         return []
     texts = column.interned.values
-    numbers = [np.bincount(column.codes[mask], minlength=len(texts)) for mask in (active, *new)]
+    by_code = [np.bincount(column.codes[mask], minlength=len(texts)) for mask in (active, *new)]
     return [
         MetricUse(name, used, limits.of(name).series, hour, day)
-        for name, used, hour, day in zip(texts, *(n.tolist() for n in numbers), strict=True)
+        for name, used, hour, day in zip(texts, *(n.tolist() for n in by_code), strict=True)
         if used or day
     ]
 
@@ -190,7 +199,7 @@ def _refused(store: Store, since_ms: int) -> dict[str, int]:
 
 
 def _numbers(column: Column) -> npt.NDArray[np.int64]:
-    """Series by code of the value, none for the absent one."""
+    """How many series have the value of each code; 0 for code 0, the absent value."""
     numbers = np.bincount(column.codes, minlength=len(column.interned.values))
     numbers[0] = 0
     return numbers

@@ -1,4 +1,4 @@
-"""Small files of samples, merged in memory hour by hour.
+"""The head: samples of the newest small files, merged in memory hour by hour.
 
 A batch every few seconds leaves thousands of small files an hour until they are compacted.
 Opening them for each query would cost more than the query: they are read once, as they come,
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from varve.model.window import HOUR_MS
-from varve.query.sample_columns import Block, merge
+from varve.query.sample_columns import SampleColumns, merge
 from varve.storage.log import LiveFile
 
 MAX_ROWS = 65_536
@@ -21,22 +21,28 @@ MAX_ROWS = 65_536
 
 @dataclass(slots=True)
 class _Hour:
-    """Blocks of one hour, the larger first, and the files they come from."""
+    """Sorted runs of one hour, the larger first, and the files that they come from."""
 
-    blocks: list[Block] = field(default_factory=list)
+    sorted_runs: list[SampleColumns] = field(default_factory=list)
     paths: set[str] = field(default_factory=set)
 
     @property
     def nbytes(self) -> int:
-        return sum(block.nbytes for block in self.blocks)
+        return sum(run.nbytes for run in self.sorted_runs)
 
 
-class RecentFiles:
-    """The newest hours of small files, within a bound of bytes. For one thread."""
+class Head:
+    """The newest hours of small files, within a bound of bytes.
 
-    def __init__(self, read: Callable[[list[str]], list[Block]], max_bytes: int) -> None:
-        """read: all rows of each of some files."""
-        self._read = read
+    An hour is held whole or not at all: its sorted runs have exactly the samples of the files in
+    its `paths`. Not safe to share between threads; the sorted runs are.
+    """
+
+    def __init__(
+        self, read_files: Callable[[list[str]], list[SampleColumns]], max_bytes: int
+    ) -> None:
+        """read_files returns all rows of each of some files."""
+        self._read_files = read_files
         self._max_bytes = max_bytes
         self._hours: dict[int, _Hour] = {}
 
@@ -44,28 +50,29 @@ class RecentFiles:
     def nbytes(self) -> int:
         return sum(hour.nbytes for hour in self._hours.values())
 
-    def blocks(self) -> list[Block]:
-        """What is held now. Blocks never change, the list is the caller's."""
-        return [block for hour in self._hours.values() for block in hour.blocks]
+    def sorted_runs(self) -> list[SampleColumns]:
+        """What is held now. The runs never change; the list is the caller's."""
+        return [run for hour in self._hours.values() for run in hour.sorted_runs]
 
     def add(self, files: Iterable[LiveFile]) -> set[str]:
-        """Reads the files and merges them in; returns what is not held: too old for the bound.
+        """Reads the files and merges them in.
 
-        OSError if a file cannot be read; then none is added.
+        Returns the paths of files that are not held: their hours were too old for the bound.
+        Raises OSError if a file cannot be read; then none is added.
         """
         by_hour: dict[int, list[str]] = {}
         for file in files:
             by_hour.setdefault(_hour_of(file), []).append(file.path)
-        fresh = {hour: self._read(paths) for hour, paths in by_hour.items()}
-        for key, blocks in fresh.items():
+        fresh = {hour: self._read_files(paths) for hour, paths in by_hour.items()}
+        for key, parts in fresh.items():
             hour = self._hours.setdefault(key, _Hour())
             hour.paths.update(by_hour[key])
-            hour.blocks.append(merge(blocks))
-            self._settle(key)
-        return self._shrink()
+            hour.sorted_runs.append(merge(parts))
+            self._compact(key)
+        return self._evict()
 
     def remove(self, paths: Iterable[str]) -> set[str]:
-        """Forgets the hours of the files; returns those hours' other files, no longer held."""
+        """Drops the hours of the files. Returns the other files of these hours, no longer held."""
         gone = set(paths)
         hit = [key for key, hour in self._hours.items() if hour.paths & gone]
         dropped: set[str] = set()
@@ -73,19 +80,19 @@ class RecentFiles:
             dropped |= self._hours.pop(key).paths
         return dropped - gone
 
-    def _settle(self, key: int) -> None:
-        """Merges blocks of like size in the newest hour, and all of any other."""
+    def _compact(self, key: int) -> None:
+        """Merges all runs of every hour but the newest, and runs of like size in hour `key`."""
         newest = max(self._hours)
         for other, hour in self._hours.items():
-            if other != newest and len(hour.blocks) > 1:
-                hour.blocks = [merge(hour.blocks)]
-        blocks = self._hours[key].blocks
-        while len(blocks) > 1 and blocks[-2].rows <= 2 * blocks[-1].rows:
-            last = blocks.pop()
-            blocks[-1] = merge([blocks[-1], last])
+            if other != newest and len(hour.sorted_runs) > 1:
+                hour.sorted_runs = [merge(hour.sorted_runs)]
+        runs = self._hours[key].sorted_runs
+        while len(runs) > 1 and runs[-2].rows <= 2 * runs[-1].rows:
+            last = runs.pop()
+            runs[-1] = merge([runs[-1], last])
 
-    def _shrink(self) -> set[str]:
-        """Drops the oldest hours past the bound, never the newest."""
+    def _evict(self) -> set[str]:
+        """Drops the oldest hours past the bound, never the newest. Returns their files."""
         dropped: set[str] = set()
         while self.nbytes > self._max_bytes and len(self._hours) > 1:
             dropped |= self._hours.pop(min(self._hours)).paths

@@ -1,6 +1,6 @@
 """Row groups of sample files, decoded on demand and kept within a bound of bytes.
 
-Files never change, so what was decoded once stays true until it is pushed out.
+Files never change, so a decoded row group stays true until it is evicted.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from varve.promql.kernels.types import I64
-from varve.query.sample_columns import COLUMNS, Block, block_of
+from varve.query.sample_columns import COLUMNS, SampleColumns, from_arrow
 
-# What a footer costs in memory, roughly, beside its row groups.
+# Memory that a footer takes, roughly, beside what it holds of each row group.
 _FOOTER_BYTES = 2_048
 
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """Row groups of a file: rows and bounds (inclusive) of each, as arrays by row group."""
+    """Rows and bounds (both inclusive) of each row group of a file, as arrays by row group."""
 
     rows: I64
     min_id: I64
@@ -42,31 +42,37 @@ class Footer:
         return np.flatnonzero(hit).tolist()
 
 
-class RowGroups:
-    """Decoded row groups and footers by path, least recently used out first. Thread-safe."""
+class RowGroupCache:
+    """Decoded row groups and footers by path, the least recently used evicted first.
+
+    Thread-safe. Two threads that miss the same entry both read it.
+    """
 
     def __init__(self, filesystem: pafs.FileSystem, max_bytes: int, threads: int = 4) -> None:
         self._filesystem = filesystem
         self._max_bytes = max_bytes
-        self._held: OrderedDict[tuple[str, int], Any] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, int], tuple[Any, int]] = OrderedDict()
+        """Value and bytes by (path, row group); row group -1 is the footer."""
         self._bytes = 0
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self.decoded = 0
-        """Row groups read from storage so far."""
+        """Row groups and whole files that were read from storage so far."""
 
     @property
     def nbytes(self) -> int:
         return self._bytes
 
     def close(self) -> None:
-        """Lets the threads go; files under way are finished."""
+        """Ends the threads once they have finished the files under way."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def blocks(self, paths: list[str], series_ids: I64, start_ms: int, end_ms: int) -> list[Block]:
-        """Row groups of the files that can hold the samples asked for; ids ascending.
+    def read(
+        self, paths: list[str], series_ids: I64, start_ms: int, end_ms: int
+    ) -> list[SampleColumns]:
+        """Reads the row groups that can hold samples of the ids (ascending) in the range.
 
-        OSError if a file cannot be read, FileNotFoundError if it is gone.
+        Raises OSError if a file cannot be read, FileNotFoundError if it is gone.
         """
         footers = self._pool.map(self.footer, paths)
         wanted = [
@@ -76,8 +82,8 @@ class RowGroups:
         ]
         return list(self._pool.map(self._row_group, wanted))
 
-    def whole(self, paths: list[str]) -> list[Block]:
-        """All of each file, not kept here. OSError as `blocks`."""
+    def read_files(self, paths: list[str]) -> list[SampleColumns]:
+        """Reads all of each file and keeps nothing of it. OSError as `read`."""
         return list(self._pool.map(self._file, paths))
 
     def footer(self, path: str) -> Footer:
@@ -89,44 +95,48 @@ class RowGroups:
             self._put(key, held, _FOOTER_BYTES + 40 * len(held.rows))
         return held
 
-    def _row_group(self, wanted: tuple[str, int]) -> Block:
-        held = self._get(wanted)
+    def _row_group(self, key: tuple[str, int]) -> SampleColumns:
+        held = self._get(key)
         if held is None:
-            path, group = wanted
+            path, group = key
             metadata = self.footer(path).metadata
             with self._filesystem.open_input_file(path) as file:
                 parquet = pq.ParquetFile(file, metadata=metadata)
-                held = block_of(parquet.read_row_group(group, list(COLUMNS), use_threads=False))
-            self._put(wanted, held, held.nbytes)
+                held = from_arrow(parquet.read_row_group(group, list(COLUMNS), use_threads=False))
+            self._count_decoded()
+            self._put(key, held, held.nbytes)
         return held
 
-    def _file(self, path: str) -> Block:
+    def _file(self, path: str) -> SampleColumns:
         with self._filesystem.open_input_file(path) as file:
             rows: pa.Table = pq.ParquetFile(file).read(list(COLUMNS), use_threads=False)
-        self.decoded += 1
-        return block_of(rows)
+        self._count_decoded()
+        return from_arrow(rows)
+
+    def _count_decoded(self) -> None:
+        with self._lock:
+            self.decoded += 1
 
     def _get(self, key: tuple[str, int]) -> Any:
         with self._lock:
-            if key not in self._held:
+            if key not in self._entries:
                 return None
-            self._held.move_to_end(key)
-            return self._held[key][0]
+            self._entries.move_to_end(key)
+            return self._entries[key][0]
 
     def _put(self, key: tuple[str, int], value: Any, size: int) -> None:
         with self._lock:
-            self.decoded += key[1] >= 0
-            if key in self._held:
+            if key in self._entries:
                 return
-            self._held[key] = (value, size)
+            self._entries[key] = (value, size)
             self._bytes += size
-            while self._bytes > self._max_bytes and len(self._held) > 1:
-                _, (_, freed) = self._held.popitem(last=False)
+            while self._bytes > self._max_bytes and len(self._entries) > 1:
+                _, (_, freed) = self._entries.popitem(last=False)
                 self._bytes -= freed
 
 
 def _footer(metadata: pq.FileMetaData) -> Footer:
-    """Without statistics a row group has no bounds and always counts."""
+    """Reads the bounds; a row group without statistics has the widest bounds there are."""
     names = [metadata.schema.column(i).name for i in range(metadata.num_columns)]
     columns = {name: names.index(name) for name in ("series_id", "ts")}
     least, most = np.iinfo(np.int64).min, np.iinfo(np.int64).max

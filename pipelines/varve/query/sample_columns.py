@@ -1,6 +1,6 @@
-"""Blocks: samples in memory as columns, sorted and without copies, and how blocks merge.
+"""Decoded samples as sorted columns: how several of them merge, and how a query selects from them.
 
-A (series_id, ts) is one sample; which of its copies stays is the rule of varve.model.copies.
+A (series_id, ts) is one sample; varve.model.copies has the rule of which of its copies stays.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ from varve.promql.kernels.types import F64, I64, Bools
 from varve.promql.storage import Samples
 
 BYTES_PER_SAMPLE = 24
-_STALE = STALE_BITS  # kernels take globals of their own module for constants
 COLUMNS = ("series_id", "ts", "value")
+"""What is read of the table samples."""
+
+_STALE = STALE_BITS  # kernels take globals of their own module for constants
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Samples sorted by (series_id, ts), each once; a stale marker has the bits of STALE_NAN."""
+class SampleColumns:
+    """Samples sorted by (series_id, ts), each once. Immutable.
+
+    A staleness marker has the bits of STALE_NAN, every other NaN those of NORMAL_NAN.
+    """
 
     series_ids: I64
     ts: I64
@@ -39,8 +44,8 @@ class Block:
         return self.rows * BYTES_PER_SAMPLE
 
 
-def block_of(rows: pa.Table) -> Block:
-    """COLUMNS of the table samples as a block. NULL becomes the stale marker."""
+def from_arrow(rows: pa.Table) -> SampleColumns:
+    """Converts COLUMNS of the table samples, in any order and with copies; NULL marks staleness."""
     rows = rows.combine_chunks()
     ids = np.ascontiguousarray(rows.column("series_id").to_numpy())
     ts = np.ascontiguousarray(rows.column("ts").to_numpy())
@@ -51,73 +56,73 @@ def block_of(rows: pa.Table) -> Block:
         values[column.is_null().to_numpy()] = STALE_NAN
     if not strictly_sorted(ids, ts):
         ids, ts, values = copies.merge(ids, ts, values)
-    return Block(ids, ts, values)
+    return SampleColumns(ids, ts, values)
 
 
-def merge(blocks: Sequence[Block]) -> Block:
-    """One block with the samples of all of them. ValueError if there is none."""
-    if not blocks:
-        raise ValueError("no blocks to merge")
-    while len(blocks) > 1:  # pairs of like size, so that no row is copied more than log n times
-        ordered = sorted(blocks, key=lambda b: b.rows)
-        halves = [ordered[i : i + 2] for i in range(0, len(ordered), 2)]
-        blocks = [_merge_two(*pair) if len(pair) == 2 else pair[0] for pair in halves]
-    return blocks[0]
+def merge(parts: Sequence[SampleColumns]) -> SampleColumns:
+    """Merges all samples of the parts into one. ValueError without parts."""
+    if not parts:
+        raise ValueError("nothing to merge")
+    while len(parts) > 1:  # pairs of like size, so that no row is copied more than log n times
+        ordered = sorted(parts, key=lambda part: part.rows)
+        pairs = [ordered[i : i + 2] for i in range(0, len(ordered), 2)]
+        parts = [_merge_two(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
+    return parts[0]
 
 
-def gather(
-    blocks: Sequence[Block], series_ids: I64, by_id: I64, start_ms: int, end_ms: int
+def select_samples(
+    parts: Sequence[SampleColumns], series_ids: I64, by_id: I64, start_ms: int, end_ms: int
 ) -> Samples:
-    """Samples of some series in (start_ms, end_ms], merged over all blocks.
+    """Selects the samples of some series in (start_ms, end_ms] from all parts.
 
-    by_id: positions of series_ids in ascending order of id. Row i of the result is
-    series_ids[i]. A series that is in one block only is not copied if that holds for all.
+    by_id holds the positions of series_ids in ascending order of id. Row i of the result is
+    series_ids[i]. Nothing is copied where all samples come from one part.
     """
     wanted = series_ids[by_id]
-    spans = []
-    for block in blocks:
+    ranges = []
+    for part in parts:
         low = np.empty(len(wanted), dtype=np.int64)
         high = np.empty(len(wanted), dtype=np.int64)
-        if locate(block.series_ids, block.ts, wanted, start_ms, end_ms, low, high):
-            spans.append((block, low, high))
+        if find_row_ranges(part.series_ids, part.ts, wanted, start_ms, end_ms, low, high):
+            ranges.append((part, low, high))
     back = np.empty_like(by_id)
     back[by_id] = np.arange(len(by_id))
-    if not spans:
+    if not ranges:
         none = np.zeros(len(wanted), dtype=np.int64)
         empty = np.empty(0, dtype=np.int64)
         return Samples(empty, np.empty(0), none, none, np.zeros(len(wanted), dtype=np.bool_))
-    if len(spans) == 1:
-        block, low, high = spans[0]
-        ts, values = block.ts, block.values
+    if len(ranges) == 1:
+        part, low, high = ranges[0]
+        ts, values = part.ts, part.values
     else:
-        ts, values, low, high = _joined(spans)
+        ts, values, low, high = _concatenate(ranges)
     stale = np.empty(len(wanted), dtype=np.bool_)
     mark_stale(values.view(np.int64), low, high, stale)
     return Samples(ts, values, low[back], high[back], stale[back])
 
 
-def _joined(spans: Sequence[tuple[Block, I64, I64]]) -> tuple[I64, F64, I64, I64]:
-    """(ts, values, begins, ends) with each series' samples of all spans side by side."""
-    # Mostly each block is a time of its own: in their order nothing has to be sorted.
-    spans = sorted(spans, key=lambda span: _first_ts(*span))
-    lengths = np.sum([high - low for _, low, high in spans], axis=0)
+def _concatenate(ranges: Sequence[tuple[SampleColumns, I64, I64]]) -> tuple[I64, F64, I64, I64]:
+    """Copies each series' rows of all parts side by side: (ts, values, begins, ends)."""
+    # Mostly each part is a time of its own: in their order nothing has to be sorted.
+    ranges = sorted(ranges, key=lambda one: _first_ts(*one))
+    lengths = np.sum([high - low for _, low, high in ranges], axis=0)
     ends = np.cumsum(lengths)
     begins = ends - lengths
     ts = np.empty(int(lengths.sum()), dtype=np.int64)
     values = np.empty(len(ts), dtype=np.float64)
     filled = begins.copy()
-    for block, low, high in spans:
-        copy_spans(block.ts, block.values, low, high, ts, values, filled)
+    for part, low, high in ranges:
+        append_ranges(part.ts, part.values, low, high, ts, values, filled)
     copies.settle(ts, values, begins, ends)
     return ts, values, begins, ends
 
 
-def _first_ts(block: Block, low: I64, high: I64) -> int:
+def _first_ts(part: SampleColumns, low: I64, high: I64) -> int:
     row = int(np.argmax(high > low))
-    return int(block.ts[low[row]])
+    return int(part.ts[low[row]])
 
 
-def _merge_two(left: Block, right: Block) -> Block:
+def _merge_two(left: SampleColumns, right: SampleColumns) -> SampleColumns:
     size = left.rows + right.rows
     ids, ts = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
     values = np.empty(size, dtype=np.float64)
@@ -127,7 +132,7 @@ def _merge_two(left: Block, right: Block) -> Block:
     )  # fmt: skip
     if kept < size:
         ids, ts, values = ids[:kept].copy(), ts[:kept].copy(), values[:kept].copy()
-    return Block(ids, ts, values)
+    return SampleColumns(ids, ts, values)
 
 
 @kernel("boolean(const int64[::1], const int64[::1])")
@@ -139,8 +144,8 @@ def strictly_sorted(ids: I64, ts: I64) -> bool:
 
 
 @inline
-def _first_not_below(column: I64, begin: int, end: int, value: int) -> int:
-    """The first index in [begin, end) of an ascending column with column[i] >= value."""
+def _lower_bound(column: I64, begin: int, end: int, value: int) -> int:
+    """The first index in [begin, end] of an ascending column with column[i] >= value."""
     while begin < end:
         middle = (begin + end) >> 1
         if column[middle] < value:
@@ -154,8 +159,13 @@ def _first_not_below(column: I64, begin: int, end: int, value: int) -> int:
     "boolean(const int64[::1], const int64[::1], const int64[::1], int64, int64,"
     " int64[::1], int64[::1])"
 )
-def locate(ids: I64, ts: I64, wanted: I64, start_ms: int, end_ms: int, low: I64, high: I64) -> bool:
-    """Rows low[i]:high[i] of series wanted[i] (ascending) in (start_ms, end_ms]; any at all?"""
+def find_row_ranges(
+    ids: I64, ts: I64, wanted: I64, start_ms: int, end_ms: int, low: I64, high: I64
+) -> bool:
+    """Sets rows low[i]:high[i] of series wanted[i] (ascending ids) in (start_ms, end_ms].
+
+    Returns whether there is any row.
+    """
     found = False
     begin = 0
     for i in range(len(wanted)):
@@ -166,15 +176,15 @@ def locate(ids: I64, ts: I64, wanted: I64, start_ms: int, end_ms: int, low: I64,
             begin = stop + 1
             stop = min(stop + step, len(ids))
             step *= 2
-        begin = _first_not_below(ids, begin, stop, wanted[i])
+        begin = _lower_bound(ids, begin, stop, wanted[i])
         step = 1
         last = begin
         while last < len(ids) and ids[last] == wanted[i]:
             last = min(last + step, len(ids))
             step *= 2
-        end = _first_not_below(ids, begin, last, wanted[i] + 1)
-        low[i] = _first_not_below(ts, begin, end, start_ms + 1)
-        high[i] = _first_not_below(ts, low[i], end, end_ms + 1)
+        end = _lower_bound(ids, begin, last, wanted[i] + 1)
+        low[i] = _lower_bound(ts, begin, end, start_ms + 1)
+        high[i] = _lower_bound(ts, low[i], end, end_ms + 1)
         found = found or high[i] > low[i]
         begin = end
     return found
@@ -184,10 +194,10 @@ def locate(ids: I64, ts: I64, wanted: I64, start_ms: int, end_ms: int, low: I64,
     "void(const int64[::1], const float64[::1], const int64[::1], const int64[::1],"
     " int64[::1], float64[::1], int64[::1])"
 )
-def copy_spans(
+def append_ranges(
     ts: I64, values: F64, low: I64, high: I64, ts_out: I64, values_out: F64, filled: I64
 ) -> None:
-    """Appends each series' rows low:high to the output at filled[i], and moves that on."""
+    """Copies each series' rows low:high to the output at filled[i], and moves filled[i] on."""
     bits, bits_out = values.view(np.int64), values_out.view(np.int64)
     for i in range(len(low)):
         at = filled[i]
@@ -200,7 +210,7 @@ def copy_spans(
 
 @kernel("void(const int64[::1], const int64[::1], const int64[::1], boolean[::1])")
 def mark_stale(bits: I64, begins: I64, ends: I64, stale: Bools) -> None:
-    """Whether each series has a stale marker among its rows."""
+    """Sets for each series whether there is a staleness marker among its rows."""
     for i in range(len(begins)):
         stale[i] = False
         for k in range(begins[i], ends[i]):

@@ -1,7 +1,7 @@
-"""The label index: which series there are and which of them a list of matchers selects.
+"""The series index: which series there are, and which of them a list of matchers selects.
 
-One thread adds rows of the table series to an `IndexBuilder`; the `SeriesIndex` it hands out is
-what was known at that moment, and may be shared between threads.
+One thread adds rows of the table series to an `IndexBuilder`. The `SeriesIndex` it makes has the
+series added so far, and may be shared between threads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from varve.promql.labels.postings import LabelIndex
 from varve.promql.syntax.ast import Matcher
 
 COLUMNS = ("series_id", "metric", "tags", "type", "unit", "help")
-"""What the index reads of the table series."""
+"""What is read of the table series."""
 
 Ids = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]
@@ -28,7 +28,7 @@ Codes = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What producers said of a metric; empty where they said nothing."""
+    """What producers said of a metric. unit and help are empty where they said nothing."""
 
     type: str
     unit: str
@@ -36,10 +36,10 @@ class Metadata:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SelectedSeries:
     """Series in the order of their labels; row i of labels is series_ids[i].
 
-    by_id: rows in ascending order of series_id, to look samples up.
+    by_id holds the rows in ascending order of series_id, to look samples up.
     """
 
     series_ids: Ids
@@ -52,14 +52,14 @@ class Found:
 
 
 class SeriesIndex:
-    """All series known at one moment, metric name as `__name__`. May be shared by threads."""
+    """The series known at one moment, with the metric name as `__name__`. Safe to share."""
 
     def __init__(self, ids: Ids, labels: LabelTable, metadata: dict[str, Metadata]) -> None:
-        """Row i of labels is series ids[i], in any order."""
+        """Row i of labels is series ids[i]; the rows are in any order."""
         self.metadata = metadata
         """By metric name."""
         self._ids = ids
-        self._finder = LabelIndex(labels)
+        self._label_index = LabelIndex(labels)
         self._lock = threading.Lock()
 
     @property
@@ -73,61 +73,61 @@ class SeriesIndex:
 
     @property
     def labels(self) -> LabelTable:
-        """Of all series, in no order."""
-        return self._finder.table
+        """The labels of all series, in no order."""
+        return self._label_index.table
 
-    def find(self, matchers: Sequence[Matcher]) -> Found:
-        """Series that meet all matchers; the same object for the same matchers, while kept.
+    def find(self, matchers: Sequence[Matcher]) -> SelectedSeries:
+        """Selects the series that meet all matchers. ValueError if a regex is malformed.
 
-        ValueError if a regex is malformed.
+        Returns the same object for the same matchers while their rows are remembered.
         """
         rows, labels = self._rows(matchers)
-        return labels.derived("found", lambda: self._found(rows))
+        return labels.derived("selected", lambda: self._select(rows))
 
-    def find_any(self, matchers: Sequence[Sequence[Matcher]]) -> Found:
-        """Series that meet one of the lists; all series if there is no list."""
+    def find_any(self, matchers: Sequence[Sequence[Matcher]]) -> SelectedSeries:
+        """Selects the series that meet one of the lists; all series if there is no list."""
         if len(matchers) <= 1:
             return self.find(matchers[0] if matchers else ())
         rows = np.unique(np.concatenate([self._rows(one)[0] for one in matchers]))
-        return self._found(rows)
+        return self._select(rows)
 
     def label_names(self, matchers: Sequence[Sequence[Matcher]]) -> list[str]:
-        """Names of labels, sorted, that one of the series found has."""
+        """Names of labels, sorted, that one of the series selected as by `find_any` has."""
         rows = self._rows_any(matchers)
-        columns = self._finder.table.columns
+        columns = self._label_index.table.columns
         return sorted(n for n, column in columns.items() if column.codes[rows].any())
 
     def label_values(self, name: str, matchers: Sequence[Sequence[Matcher]]) -> list[str]:
-        """Values of one label, sorted, over the series found."""
-        column = self._finder.table.columns.get(name)
+        """Values of one label, sorted, over the series selected as by `find_any`."""
+        column = self._label_index.table.columns.get(name)
         if column is None:
             return []
         codes = np.unique(column.codes[self._rows_any(matchers)])
         return sorted(column.interned.values[code] for code in codes.tolist() if code)
 
     def _rows(self, matchers: Sequence[Matcher]) -> tuple[Rows, LabelTable]:
-        with self._lock:  # what the finder remembers is not meant for two threads
-            return self._finder.find(matchers)
+        with self._lock:  # two threads must not fill the postings' caches at once
+            return self._label_index.find(matchers)
 
     def _rows_any(self, matchers: Sequence[Sequence[Matcher]]) -> Rows:
         if not matchers:
             return np.arange(self.size)
         return np.unique(np.concatenate([self._rows(one)[0] for one in matchers]))
 
-    def _found(self, rows: Rows) -> Found:
+    def _select(self, rows: Rows) -> SelectedSeries:
         columns = {}
-        for name, column in self._finder.table.columns.items():
+        for name, column in self._label_index.table.columns.items():
             codes = column.codes[rows]
             if codes.any():
                 columns[name] = Column(codes, column.interned)
         labels = LabelTable(len(rows), columns)
         order = labels.order()
         ids = self._ids[rows][order]
-        return Found(ids, labels.take(order), np.argsort(ids))
+        return SelectedSeries(ids, labels.take(order), np.argsort(ids))
 
 
 class IndexBuilder:
-    """Collects the rows of the table series. For one thread."""
+    """Collects the rows of the table series. Not safe to share between threads."""
 
     def __init__(self) -> None:
         self._ids: Ids = np.empty(0, dtype=np.int64)
@@ -137,11 +137,11 @@ class IndexBuilder:
         self._metadata: dict[str, Metadata] = {}
 
     def add(self, rows: pa.Table) -> bool:
-        """Rows with COLUMNS, in any order; whether one of them defines a series.
+        """Adds rows with COLUMNS, in any order. Returns whether one defines a new series.
 
         Rows of one series_id differ in last_seen only, so the first that comes defines it.
         """
-        fresh = self._unknown(rows)
+        fresh = self._undefined(rows)
         if fresh.num_rows == 0:
             return False
         start = len(self._ids)
@@ -149,7 +149,7 @@ class IndexBuilder:
         self._ids = np.concatenate([self._ids, ids])
         self._sorted = np.sort(self._ids)
         own_rows = np.arange(start, len(self._ids))
-        self._put(METRIC_NAME, own_rows, fresh.column("metric").combine_chunks())
+        self._set_label(METRIC_NAME, own_rows, fresh.column("metric").combine_chunks())
         tags = fresh.column("tags").combine_chunks()
         offsets = tags.offsets.to_numpy()
         keys = tags.keys[offsets[0] : offsets[-1]].dictionary_encode()
@@ -158,26 +158,26 @@ class IndexBuilder:
         key_codes = keys.indices.to_numpy()
         for code, name in enumerate(keys.dictionary.to_pylist()):
             mask = key_codes == code
-            self._put(name, parents[mask], items.filter(pa.array(mask)))
-        self._note(fresh)
+            self._set_label(name, parents[mask], items.filter(pa.array(mask)))
+        self._add_metadata(fresh)
         return True
 
     def index(self) -> SeriesIndex:
-        """What is known now."""
+        """Makes the index of the series added so far."""
         columns = {
             name: Column(_padded(codes, len(self._ids)), self._interned[name])
             for name, codes in self._codes.items()
         }
         return SeriesIndex(self._ids, LabelTable(len(self._ids), columns), dict(self._metadata))
 
-    def _unknown(self, rows: pa.Table) -> pa.Table:
-        """The first row of each series_id not seen before."""
+    def _undefined(self, rows: pa.Table) -> pa.Table:
+        """The first row of each series_id that was not added before."""
         ids = rows.column("series_id").to_numpy()
         firsts = np.sort(np.unique(ids, return_index=True)[1])
         known = np.isin(ids[firsts], self._sorted)
         return rows.take(pa.array(firsts[~known]))
 
-    def _put(self, name: str, rows: Rows, values: pa.Array) -> None:
+    def _set_label(self, name: str, rows: Rows, values: pa.Array) -> None:
         interned = self._interned.setdefault(name, Interned())
         codes = _padded(self._codes.get(name), len(self._ids)).copy()
         encoded = values.dictionary_encode()
@@ -185,8 +185,8 @@ class IndexBuilder:
         codes[rows] = np.array(translated, dtype=np.int32)[encoded.indices.to_numpy()]
         self._codes[name] = codes
 
-    def _note(self, rows: pa.Table) -> None:
-        """Metadata of each metric, from the first series whose producer gave any."""
+    def _add_metadata(self, rows: pa.Table) -> None:
+        """Keeps the metadata of each metric from the first series whose producer gave any."""
         columns = (rows.column(c).to_pylist() for c in ("metric", "type", "unit", "help"))
         for metric, type_, unit, text in zip(*columns, strict=True):
             said = Metadata(type_ or "unknown", unit or "", text or "")
@@ -198,7 +198,7 @@ _NOTHING = Metadata("unknown", "", "")
 
 
 def _padded(codes: Codes | None, size: int) -> Codes:
-    """The codes with 0, an absent label, for the rows added since."""
+    """The codes, with 0 (an absent label) for the rows added since."""
     if codes is None:
         return np.zeros(size, dtype=np.int32)
     return codes if len(codes) == size else np.pad(codes, (0, size - len(codes)))

@@ -1,4 +1,4 @@
-"""SQL over the tables and views in DuckDB, without Java: the live files of one version of each."""
+"""SQL over the tables and views in DuckDB, without Java. Each table is read at one version."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OPTIONS: dict[str, str | bool | int | float | list[str]] = {
 
 
 def connect(store: Store, query: str) -> duckdb.DuckDBPyConnection:
-    """A database in memory with the tables and views that the query names, all if it names none.
+    """Opens a database with the tables and views that the query names, all if it names none.
 
     Each table is at its newest version and stays there. Raises NeedsOperator if a table that
     the query needs does not exist.
@@ -53,7 +53,7 @@ def connect(store: Store, query: str) -> duckdb.DuckDBPyConnection:
 
 
 def dataset_of(table: Snapshot) -> ds.Dataset:
-    """The rows of a snapshot, copies and old revisions included; files skipped by statistics."""
+    """The rows of a snapshot, copies and old revisions included; statistics prune its files."""
     schema = table_schema(table.table).arrow
     filesystem = table.store.filesystem(table.table)
     parquet = ds.ParquetFileFormat()
@@ -64,7 +64,7 @@ def dataset_of(table: Snapshot) -> ds.Dataset:
 
 
 def _bounds(file: LiveFile, schema: pa.Schema) -> pc.Expression:
-    """What is true of every row of the file."""
+    """A condition that is true of every row of the file."""
     known = pc.scalar(True)
     for column, low in file.minimum.items():
         if column in schema.names and column in file.maximum:
@@ -74,5 +74,5 @@ def _bounds(file: LiveFile, schema: pa.Schema) -> pc.Expression:
 
 
 def _words(query: str) -> set[str]:
-    """Every word outside comments: all tables that the query can mean are among them."""
+    """Every word outside comments. All tables that the query can mean are among them."""
     return set(_WORD.findall(_COMMENT.sub("", query).lower()))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from varve.model.errors import NeedsOperator
-from varve.query.head import MAX_ROWS, RecentFiles
-from varve.query.row_group_cache import RowGroups
+from varve.query.head import MAX_ROWS, Head
+from varve.query.row_group_cache import RowGroupCache
 from varve.query.series_index import COLUMNS, IndexBuilder
 from varve.query.view import FileTable, Provenance, View
 from varve.storage import positions
@@ -14,27 +14,38 @@ from varve.storage.log import LiveFile
 from varve.storage.snapshot import Bounds, Follower
 from varve.storage.store import Store
 
-# Small files read into memory between two looks at the log.
+# Small files read into the head between two looks at the log.
 _FILES_AT_ONCE = 512
 
 
 class Tables:
-    """The two tables, followed by one thread that calls `poll`; `view` is for any thread."""
+    """The two tables, followed by the thread that calls `poll`; any thread may read `view`.
+
+    The state beneath `view` belongs to the polling thread. Between two polls this holds:
+
+    - `_live_files` are the files of the samples snapshot, by path.
+    - The head holds some of the small ones whole; `_cold_files` are all others. Every live file is
+      in exactly one of the two, so a view reads each sample and none twice from the same file.
+    - `_load_queue` are those cold files that are small and wait for the head, the newest last.
+    - `_cold_table` and `_index` are made from `_cold_files` and from the files `_series_paths`.
+
+    `view` is replaced as a whole once a poll has changed any of it; a view never changes.
+    """
 
     def __init__(self, store: Store, queries: Sequence[str], cache_bytes: int) -> None:
-        """Opens the tables. queries: names of the ingest queries whose input must be complete.
+        """Opens the tables. `queries` names the ingest queries whose input must be complete.
 
         Half of cache_bytes is for small files, half for row groups. Raises NeedsOperator if a
         table does not exist.
         """
         self._store = store
         self._queries = tuple(queries)
-        self._row_groups = RowGroups(store.filesystem("samples"), cache_bytes // 2)
-        self._recent = RecentFiles(self._row_groups.whole, cache_bytes // 2)
-        self._known: dict[str, LiveFile] = {}
-        self._loose: dict[str, LiveFile] = {}
-        self._pending: list[LiveFile] = []
-        self._files = FileTable(())
+        self._row_groups = RowGroupCache(store.filesystem("samples"), cache_bytes // 2)
+        self._head = Head(self._row_groups.read_files, cache_bytes // 2)
+        self._live_files: dict[str, LiveFile] = {}
+        self._cold_files: dict[str, LiveFile] = {}
+        self._load_queue: list[LiveFile] = []
+        self._cold_table = FileTable(())
         self._builder = IndexBuilder()
         self._index = self._builder.index()
         self._series_paths: set[str] = set()
@@ -43,20 +54,20 @@ class Tables:
         self._series = Follower(store, "series")
         self._update_series()
         self._update_files()
-        self.view = self._view()
+        self.view = self._make_view()
 
     @property
     def caught_up(self) -> bool:
-        """Whether all small files worth keeping are in memory."""
-        return not self._pending
+        """Whether all small files worth keeping are in the head."""
+        return not self._load_queue
 
     def close(self) -> None:
         self._row_groups.close()
 
     def poll(self) -> bool:
-        """Looks at the logs once and reads some small files; whether the view has changed.
+        """Looks at the logs once and reads some small files. Returns whether the view has changed.
 
-        OSError or a DeltaError if the storage cannot be reached: the view stays as it was.
+        Raises OSError or a DeltaError if the storage cannot be reached: the view stays as it was.
         """
         samples, series = self._samples.snapshot, self._series.snapshot
         try:
@@ -70,12 +81,13 @@ class Tables:
             self._update_series()
         if self._samples.snapshot is not samples:
             self._update_files()
-        changed |= self._read_pending()
+        changed |= self._load_some()
         if changed:
-            self.view = self._view()
+            self.view = self._make_view()
         return changed
 
     def _update_series(self) -> None:
+        """Adds what the files of the newest snapshot define to the index."""
         snapshot = self._series.snapshot
         fresh = [f for f in snapshot.files if f.path not in self._series_paths]
         self._series_paths = {f.path for f in snapshot.files}
@@ -83,52 +95,54 @@ class Tables:
             self._index = self._builder.index()
 
     def _update_files(self) -> None:
+        """Moves from the files of the last snapshot to those of the newest."""
         live = {f.path: f for f in self._samples.snapshot.files}
-        fresh = [live[path] for path in live.keys() - self._known.keys()]
-        gone = self._known.keys() - live.keys()
-        self._known = live
+        fresh = [live[path] for path in live.keys() - self._live_files.keys()]
+        gone = self._live_files.keys() - live.keys()
+        self._live_files = live
         for path in gone:
-            self._loose.pop(path, None)
-        fresh += [live[path] for path in self._recent.remove(gone)]
-        self._loose.update((f.path, f) for f in fresh)
-        self._pending = [f for f in self._pending if f.path in live]
-        self._pending += [f for f in fresh if f.rows <= MAX_ROWS]
-        self._pending.sort(key=lambda f: f.maximum["ts"])
+            self._cold_files.pop(path, None)
+        fresh += [live[path] for path in self._head.remove(gone)]
+        self._cold_files.update((f.path, f) for f in fresh)
+        self._load_queue = [f for f in self._load_queue if f.path in live]
+        self._load_queue += [f for f in fresh if f.rows <= MAX_ROWS]
+        self._load_queue.sort(key=lambda f: f.maximum["ts"])
         if fresh or gone:
-            self._files = FileTable(tuple(self._loose.values()))
+            self._cold_table = FileTable(tuple(self._cold_files.values()))
         # What came just now is asked for first.
-        self._read_pending()
+        self._load_some()
 
-    def _read_pending(self) -> bool:
-        """Moves the newest pending files from the loose ones into memory."""
-        if not self._pending:
+    def _load_some(self) -> bool:
+        """Moves the newest queued files into the head. Returns whether any was moved."""
+        if not self._load_queue:
             return False
-        batch, self._pending = self._pending[-_FILES_AT_ONCE:], self._pending[:-_FILES_AT_ONCE]
+        batch = self._load_queue[-_FILES_AT_ONCE:]
+        self._load_queue = self._load_queue[:-_FILES_AT_ONCE]
         try:
-            dropped = self._recent.add(batch)
+            dropped = self._head.add(batch)
         except FileNotFoundError:
             return False  # removed and vacuumed since: the next look at the log will say so
         if dropped:
-            self._pending = []  # all older than what has just been dropped
+            self._load_queue = []  # all older than what the head has just dropped
         for file in batch:
-            self._loose.pop(file.path, None)
-        self._loose.update((path, self._known[path]) for path in dropped)
-        self._files = FileTable(tuple(self._loose.values()))
+            self._cold_files.pop(file.path, None)
+        self._cold_files.update((path, self._live_files[path]) for path in dropped)
+        self._cold_table = FileTable(tuple(self._cold_files.values()))
         return True
 
-    def _view(self) -> View:
+    def _make_view(self) -> View:
         versions = {f.table.name: f.snapshot.version for f in (self._samples, self._series)}
         complete = [self._samples.position(positions.complete(name)) for name in self._queries]
         return View(
             self._index,
-            tuple(self._recent.blocks()),
-            self._files,
+            tuple(self._head.sorted_runs()),
+            self._cold_table,
             self._row_groups,
             Provenance(versions, _least(complete)),
         )
 
 
-def _least(positions: Sequence[int | None]) -> int | None:
-    """None while one of the queries has not said how far it is."""
-    known = [position for position in positions if position is not None]
-    return min(known) if known and len(known) == len(positions) else None
+def _least(complete_ms: Sequence[int | None]) -> int | None:
+    """The least of them; None while one of the queries has not said how far it is."""
+    known = [at_ms for at_ms in complete_ms if at_ms is not None]
+    return min(known) if known and len(known) == len(complete_ms) else None

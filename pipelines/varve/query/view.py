@@ -1,4 +1,4 @@
-"""One moment of the tables samples and series, as the storage that the PromQL engine asks."""
+"""One version of the tables samples and series, as the storage that the PromQL engine asks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from varve.promql.kernels.types import I64
 from varve.promql.labels.label_table import LabelTable
 from varve.promql.storage import SelectHints, Selection
 from varve.promql.syntax.ast import Matcher
-from varve.query.row_group_cache import RowGroups
-from varve.query.sample_columns import Block, gather
-from varve.query.series_index import Found, SeriesIndex
+from varve.query.row_group_cache import RowGroupCache
+from varve.query.sample_columns import SampleColumns, select_samples
+from varve.query.series_index import SelectedSeries, SeriesIndex
 from varve.storage.log import LiveFile
 
 
 class FileTable:
-    """Sample files and their bounds as arrays, so that thousands are sifted at once."""
+    """Sample files with their bounds as arrays, so that thousands are looked through at once."""
 
     def __init__(self, files: Sequence[LiveFile]) -> None:
         self._paths = [f.path for f in files]
@@ -51,10 +51,10 @@ class FileTable:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where an answer comes from. versions: of each table read.
+    """Where an answer comes from.
 
-    complete_until_ms: everything produced up to then (broker time, Unix ms) is in the answer;
-    None while ingest has not said so yet.
+    versions has the version of each table that was read. Everything produced up to
+    complete_until_ms (broker time, Unix ms) is in the answer; None while ingest has not said so.
     """
 
     versions: Mapping[str, int]
@@ -63,7 +63,7 @@ class Provenance:
 
     @property
     def token(self) -> str:
-        """The versions as one opaque text."""
+        """The versions, as one opaque text."""
         text = json.dumps(dict(sorted(self.versions.items())), separators=(",", ":"))
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
@@ -80,30 +80,31 @@ class View:
     """Immutable and shared between threads; implements promql.storage.Storage."""
 
     index: SeriesIndex
-    recent: Sequence[Block]
-    """Samples of the small files that are in memory."""
+    head: Sequence[SampleColumns]
+    """The samples of the small files that are held in memory."""
     files: FileTable
     """All other live files."""
-    row_groups: RowGroups
+    row_groups: RowGroupCache
     provenance: Provenance
 
     def extent(self) -> tuple[int, int, int]:
-        """Pieces that samples lie in, in memory and on disk; their first and last time, ms; 0
-        where there are none.
+        """How many runs and files hold samples, and the first and last time of these, ms.
+
+        The times are 0 where there are no samples.
         """
-        held = [block for block in self.recent if block.rows]
-        first = [int(block.ts.min()) for block in held]
-        last = [int(block.ts.max()) for block in held]
+        runs = [run for run in self.head if run.rows]
+        first = [int(run.ts.min()) for run in runs]
+        last = [int(run.ts.max()) for run in runs]
         if len(self.files):
             low, high = self.files.span_ms()
             first.append(low)
             last.append(high)
-        return len(held) + len(self.files), min(first, default=0), max(last, default=0)
+        return len(runs) + len(self.files), min(first, default=0), max(last, default=0)
 
     @property
     def cached_bytes(self) -> int:
-        """Decoded samples in memory, as a bound of what they take."""
-        return sum(block.nbytes for block in self.recent) + self.row_groups.nbytes
+        """Bytes of decoded samples in memory."""
+        return sum(run.nbytes for run in self.head) + self.row_groups.nbytes
 
     def select(
         self,
@@ -112,18 +113,18 @@ class View:
         end_ms: int,
         hints: SelectHints,  # noqa: ARG002 - raw samples answer every function alike
     ) -> Selection:
-        """Samples in (start_ms, end_ms]. StorageError if a file cannot be read."""
-        found = self.index.find(matchers)
-        blocks = [*self._cold(found, start_ms, end_ms), *self.recent]
-        samples = gather(blocks, found.series_ids, found.by_id, start_ms, end_ms)
-        return Selection(found.labels, samples)
+        """Selects samples in (start_ms, end_ms]. StorageError if a file cannot be read."""
+        series = self.index.find(matchers)
+        parts = [*self._cold(series, start_ms, end_ms), *self.head]
+        samples = select_samples(parts, series.series_ids, series.by_id, start_ms, end_ms)
+        return Selection(series.labels, samples)
 
     def count(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[int, int]:
-        found = self.index.find(matchers)
-        ids = found.series_ids[found.by_id]
+        series = self.index.find(matchers)
+        ids = series.series_ids[series.by_id]
         _, rows = self.files.overlapping(ids, start_ms, end_ms)
-        held = gather(self.recent, found.series_ids, found.by_id, start_ms, end_ms)
-        return found.size, rows + int((held.ends - held.begins).sum())
+        held = select_samples(self.head, series.series_ids, series.by_id, start_ms, end_ms)
+        return series.size, rows + int((held.ends - held.begins).sum())
 
     def label_names(
         self,
@@ -150,10 +151,10 @@ class View:
     ) -> LabelTable:
         return self.index.find_any(matchers).labels
 
-    def _cold(self, found: Found, start_ms: int, end_ms: int) -> list[Block]:
-        ids = found.series_ids[found.by_id]
+    def _cold(self, series: SelectedSeries, start_ms: int, end_ms: int) -> list[SampleColumns]:
+        ids = series.series_ids[series.by_id]
         paths, _ = self.files.overlapping(ids, start_ms, end_ms)
         try:
-            return self.row_groups.blocks(paths, ids, start_ms, end_ms)
+            return self.row_groups.read(paths, ids, start_ms, end_ms)
         except OSError as err:
             raise StorageError(f"cannot read samples: {err}") from err

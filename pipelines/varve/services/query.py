@@ -7,23 +7,18 @@ import logging
 import os
 import signal
 import socket
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
-from deltalake.exceptions import DeltaError
 
-from varve.api.app import Service, create_app
-from varve.api.queries import Options
+from varve.api.app import create_app
+from varve.api.service import Service
 from varve.model.clock import SystemClock
-from varve.model.errors import NeedsOperator
 from varve.promql.evaluation.limits import Limits
 from varve.promql.evaluation.workers import Workers
-from varve.promql.kernels import warm_up
-from varve.query.tables import Tables
-from varve.query.view import View
+from varve.query.evaluation import Options
+from varve.query.table_follower import TableFollower
 from varve.services.ports import require_free
 from varve.services.status import ComponentStatus, State
 from varve.settings import Settings
@@ -33,92 +28,9 @@ from varve.telemetry.registry import Telemetry
 
 COMPONENT = "query"
 
-# How long a storage may be out of reach before answers would be too old to give.
-_STALE_S = 30.0
-_RETRY_S = 0.5
 _WATCH_S = 0.2
 
 log = logging.getLogger(__name__)
-
-
-class TableFollower:
-    """Opens the tables once they exist and polls them, in a thread of its own."""
-
-    def __init__(
-        self,
-        store: Store,
-        queries: tuple[str, ...],
-        cache_bytes: int,
-        poll_s: float,
-        metrics: QueryMetrics,
-    ) -> None:
-        self._store = store
-        self._queries = queries
-        self._cache_bytes = cache_bytes
-        self._poll_s = poll_s
-        self._metrics = metrics
-        self._tables: Tables | None = None
-        self._why = "loading compiled code"
-        self._seen_at = time.monotonic()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
-        self.error: BaseException | None = None
-        """What ended the thread."""
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(timeout=0.5)
-        if self._tables is not None:
-            self._tables.close()
-
-    def view(self) -> View | None:
-        return None if self._tables is None else self._tables.view
-
-    def state(self) -> str:
-        """Why answers cannot be given or trusted now; "" if they can."""
-        if self._tables is None:
-            return self._why
-        behind_s = time.monotonic() - self._seen_at
-        return (
-            f"no look at the tables for {behind_s:.0f} s: {self._why}"
-            if behind_s > _STALE_S
-            else ""
-        )
-
-    def _run(self) -> None:
-        try:
-            warm_up()
-            while self._tables is None and not self._stop.is_set():
-                self._open()
-            while self._tables is not None and not self._stop.is_set():
-                self._poll(self._tables)
-        except BaseException as err:
-            self.error = err
-            raise
-
-    def _open(self) -> None:
-        try:
-            self._tables = Tables(self._store, self._queries, self._cache_bytes)
-            self._seen_at = time.monotonic()
-        except (NeedsOperator, OSError, DeltaError) as err:
-            # Started before the first ingest: the tables are about to be created.
-            self._why = str(err)
-            self._stop.wait(_RETRY_S)
-
-    def _poll(self, tables: Tables) -> None:
-        try:
-            tables.poll()
-            self._seen_at = time.monotonic()
-        except (OSError, DeltaError) as err:
-            self._why = str(err)
-            self._metrics.poll_failures.inc()
-            log.warning("cannot look at the tables: %s", err)
-            self._stop.wait(_RETRY_S)
-        if tables.caught_up:
-            self._stop.wait(self._poll_s)
 
 
 def run(settings: Settings) -> int:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from varve.api.app import Service, create_app
-from varve.api.queries import Options
-from varve.model.clock import ManualClock
-from varve.promql.evaluation.limits import Limits
+import pytest
+
+from varve.api.endpoints import ENDPOINTS, PAGES
 
 TEXT = (Path(__file__).parents[3] / "docs" / "query.md").read_text()
 
 
-def test_every_route_of_the_api_is_documented():
-    service = Service(Options(Limits(), 1), ManualClock(), lambda: None, lambda: "")
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.path)
+def test_every_endpoint_is_documented_with_what_it_takes_and_does(endpoint):
+    methods = ", ".join(endpoint.methods)
+    path = endpoint.path.replace("{name:path}", "NAME")
 
-    paths = [getattr(route, "path", "") for route in create_app(service).routes]
+    row = f"| {methods} | /api/v1/{path} | {endpoint.parameters} | {endpoint.help} |"
 
-    wanted = [p.replace("{name:path}", "NAME") for p in paths if p.startswith(("/api", "/-", "/m"))]
-    assert wanted
-    assert [path for path in wanted if path not in TEXT] == []
+    assert row.replace("|  |", "| |") in TEXT
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
+def test_every_other_address_is_documented(page):
+    assert f"| GET | {page.path} | | {page.help} |" in TEXT

@@ -1,4 +1,4 @@
-"""Blocks against a dictionary: whatever the files, one (series_id, ts) is one sample."""
+"""Sample columns against a dictionary: whatever the files, one (series_id, ts) is one sample."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from varve.model.staleness import is_stale
-from varve.query.sample_columns import Block, block_of, gather, merge
+from varve.query.sample_columns import SampleColumns, from_arrow, merge, select_samples
 
 values = st.sampled_from([None, math.nan, -math.inf, -1.0, 0.0, 1.0, 2.5, math.inf])
 samples = st.tuples(st.integers(-3, 3), st.integers(0, 12), values)
@@ -32,11 +32,11 @@ def oracle(rows):
     return best
 
 
-def file_block(rows) -> Block:
+def file_columns(rows) -> SampleColumns:
     columns = list(zip(*rows, strict=True))
     types = (pa.int64(), pa.int64(), pa.float64())
     arrays = [pa.array(c, t, from_pandas=False) for c, t in zip(columns, types, strict=True)]
-    return block_of(pa.table(arrays, names=["series_id", "ts", "value"]))
+    return from_arrow(pa.table(arrays, names=["series_id", "ts", "value"]))
 
 
 def plain(values):
@@ -53,21 +53,23 @@ def shown(value):
 @settings(deadline=None)  # the first call compiles
 @given(files)
 def test_merged_files_hold_each_sample_once_and_the_greatest_of_its_copies(files):
-    block = merge([file_block(rows) for rows in files])
+    merged = merge([file_columns(rows) for rows in files])
 
     wanted = sorted(oracle([row for rows in files for row in rows]).items())
-    assert list(zip(block.series_ids.tolist(), block.ts.tolist(), strict=True)) == [
+    assert list(zip(merged.series_ids.tolist(), merged.ts.tolist(), strict=True)) == [
         key for key, _ in wanted
     ]
-    assert plain(block.values) == [shown(value) for _, value in wanted]
+    assert plain(merged.values) == [shown(value) for _, value in wanted]
 
 
 @settings(deadline=None)  # the first call compiles
 @given(files, st.integers(-1, 12), st.integers(-1, 13), st.lists(st.integers(-3, 4), unique=True))
-def test_gathered_series_have_their_samples_of_the_left_open_range(files, start, end, ids):
+def test_selected_series_have_their_samples_of_the_left_open_range(files, start, end, ids):
     series_ids = np.array(ids, dtype=np.int64)
 
-    got = gather([file_block(r) for r in files], series_ids, np.argsort(series_ids), start, end)
+    got = select_samples(
+        [file_columns(r) for r in files], series_ids, np.argsort(series_ids), start, end
+    )
 
     best = oracle([row for rows in files for row in rows])
     for i, series_id in enumerate(ids):

@@ -10,7 +10,7 @@ import yaml
 
 from tests.unit.promql.asking import vector
 from tests.unit.telemetry.test_metrics import DECLARED
-from varve.api.app import STATIC
+from varve.api.pages import STATIC
 from varve.collectors.pages import PageTarget
 from varve.kafka.partitions import Partition
 from varve.model.resources import conf_dir

@@ -1,0 +1,111 @@
+"""What series, labels and metrics there are, and what serves them.
+
+Source: Prometheus 3, web/api/v1/api.go (series, labelNames, labelValues, metricMetadata, ...).
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+
+from varve import __version__
+from varve.api.call import Answer, Call, limited
+from varve.model.errors import BadRequest
+from varve.query import cardinality
+
+# Rows of each list of the status, as in Prometheus.
+_STATUS_ROWS = 10
+
+_ESCAPED = re.compile(r"__|_([0-9a-fA-F]{1,6})_")
+
+
+def series(call: Call) -> Answer:
+    """Answers with the label sets of the series that match[] selects, each once."""
+    given = call.parameters
+    matchers = given.matchers(required=True)
+    rows = call.view.series(matchers, *given.time_bounds_ms())
+    return limited(list(rows.dicts()), given.limit())
+
+
+def label_names(call: Call) -> Answer:
+    """Answers with the names of labels of the series that match[] selects, of all without it."""
+    given = call.parameters
+    matchers = given.matchers(required=False)
+    return limited(call.view.label_names(matchers, *given.time_bounds_ms()), given.limit())
+
+
+def label_values(call: Call) -> Answer:
+    """Answers with the values of a label over the series that match[] selects, of all without it.
+
+    A name U__... is escaped as in Prometheus 3.
+    """
+    given, name = call.parameters, call.path["name"]
+    if name.startswith("U__"):
+        name = _unescaped(name)
+    if not name:
+        raise BadRequest(f'invalid label name: "{name}"')
+    matchers = given.matchers(required=False)
+    return limited(call.view.label_values(name, matchers, *given.time_bounds_ms()), given.limit())
+
+
+def metadata(call: Call) -> Answer:
+    """Answers with type, unit and help of each metric, or of the one asked for."""
+    most, wanted = call.parameters.limit(), call.parameters.get("metric")
+    known = call.view.index.metadata
+    names = [wanted] if wanted else sorted(known)
+    chosen = [name for name in names if name in known]
+    return Answer(
+        {
+            name: [{"type": known[name].type, "unit": known[name].unit, "help": known[name].help}]
+            for name in (chosen[:most] if most else chosen)
+        }
+    )
+
+
+def tsdb_status(call: Call) -> Answer:
+    """Answers with the metrics, labels and pairs of most series, of all ever registered."""
+    view = call.view
+    found = cardinality.counts(view.index.labels, call.parameters.limit() or _STATUS_ROWS)
+    pieces, first_ms, last_ms = view.extent()
+    head = {"numSeries": found.series, "numLabelPairs": found.label_pairs, "chunkCount": pieces}
+    lists = {
+        "seriesCountByMetricName": found.series_of_metric,
+        "labelValueCountByLabelName": found.values_of_label,
+        "memoryInBytesByLabelName": found.bytes_of_label,
+        "seriesCountByLabelValuePair": found.series_of_pair,
+    }
+    return Answer(
+        {"headStats": head | {"minTime": first_ms, "maxTime": last_ms}}
+        | {
+            name: [{"name": entry, "value": number} for entry, number in ranked]
+            for name, ranked in lists.items()
+        }
+    )
+
+
+def build_info(_: Call) -> Answer:
+    """Answers with the application and its version."""
+    return Answer(
+        {
+            "application": "Varve",
+            "version": __version__,
+            "revision": "",
+            "branch": "",
+            "buildUser": "",
+            "buildDate": "",
+            "goVersion": "",
+            "pythonVersion": platform.python_version(),
+        }
+    )
+
+
+def _unescaped(name: str) -> str:
+    """Turns U__a_2e_b to a.b and U__a__b to a_b. BadRequest if a code is no character."""
+
+    def character(match: re.Match[str]) -> str:
+        return chr(int(match[1], 16)) if match[1] else "_"
+
+    try:
+        return _ESCAPED.sub(character, name.removeprefix("U__"))
+    except ValueError as err:
+        raise BadRequest(f'invalid label name: "{name}"') from err

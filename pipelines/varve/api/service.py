@@ -1,0 +1,32 @@
+"""What the application needs to answer requests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from varve.model.clock import Clock
+from varve.query.evaluation import Options
+from varve.query.view import View
+from varve.telemetry.metrics import QueryMetrics
+from varve.telemetry.registry import Telemetry
+
+
+@dataclass
+class Service:
+    """A query service that answers from the newest view.
+
+    `options` bound every query; a request may ask for a shorter time, never for more. `view` gives
+    None until the tables are open. `state` gives the reason why answers cannot be trusted, or "".
+    `threads` is how many requests are answered at once. Setting `stopping` ends the queries under
+    way.
+    """
+
+    options: Options
+    clock: Clock
+    view: Callable[[], View | None]
+    state: Callable[[], str]
+    metrics: QueryMetrics = field(default_factory=lambda: QueryMetrics(Telemetry()))
+    threads: int = 4
+    stopping: threading.Event = field(default_factory=threading.Event)

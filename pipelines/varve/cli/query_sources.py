@@ -1,0 +1,142 @@
+"""Where `varve query` has its answers from: a query service over HTTP, or the tables themselves."""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+from varve.model.errors import BadRequest, NeedsOperator, TemporaryError
+from varve.services.status import read_status
+from varve.settings import Settings
+
+# Over query.timeout_s, so that the service itself says when a query takes too long.
+_TIMEOUT_S = 130.0
+
+Json = dict[str, Any]
+"""An answer as the HTTP API gives it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """PromQL from start_ms to end_ms, step_ms apart; at start_ms alone if step_ms is 0."""
+
+    expression: str
+    start_ms: int
+    end_ms: int
+    step_ms: int = 0
+    explain: bool = False
+
+
+def ask(question: Question, url: str | None, settings: Settings) -> Json:
+    """Asks the service at `url`, else that of the home, and reads the tables if none runs.
+
+    TemporaryError if `url` is given and nothing answers there; NeedsOperator without tables.
+    """
+    address = url or _service_of(settings)
+    if not address.startswith(("http://", "https://")):
+        raise BadRequest(f"--url {url} is no http:// or https:// address")
+    try:
+        return _ask_service(question, address)
+    except urllib.error.URLError as err:
+        if url is not None:
+            raise TemporaryError(f"no query service answers at {url}: {err.reason}") from err
+    return _ask_tables(question, settings, address)
+
+
+def _service_of(settings: Settings) -> str:
+    record = read_status(settings.home).get("query")
+    if record is not None and record.alive() and "url" in record.detail:
+        return str(record.detail["url"])
+    return f"http://{settings.query.host}:{settings.query.port}"
+
+
+def _ask_service(question: Question, address: str) -> Json:
+    """Raises URLError if nobody answers."""
+    parameters = {"query": question.expression}
+    if question.step_ms:
+        parameters |= {
+            "start": _seconds(question.start_ms),
+            "end": _seconds(question.end_ms),
+            "step": _seconds(question.step_ms),
+        }
+    else:
+        parameters["time"] = _seconds(question.start_ms)
+    path = "query_range" if question.step_ms else "query"
+    if question.explain:
+        path, parameters["run"] = "explain", "1"
+    form = urllib.parse.urlencode(parameters, errors="surrogateescape").encode()
+    request = f"{address.rstrip('/')}/api/v1/{path}"
+    try:
+        with urllib.request.urlopen(request, form, timeout=_TIMEOUT_S) as response:  # noqa: S310
+            return dict(json.load(response))
+    except urllib.error.HTTPError as err:
+        return _refusal(err, address)
+
+
+def _seconds(ms: int) -> str:
+    return f"{ms / 1000:.3f}"
+
+
+def _refusal(err: urllib.error.HTTPError, address: str) -> Json:
+    body = err.read()
+    try:
+        return dict(json.loads(body))
+    except ValueError:
+        raise TemporaryError(
+            f"{address} answers HTTP {err.code} without JSON: is it a Varve query service?"
+        ) from err
+
+
+def _ask_tables(question: Question, settings: Settings, address: str) -> Json:
+    """Evaluates in this process and answers as the service would."""
+    from varve.api.query_endpoints import answer_of
+    from varve.promql.errors import QueryError
+    from varve.promql.evaluation.limits import Limits
+    from varve.promql.syntax.cursor import ParseError
+    from varve.query.evaluation import Options, Range, evaluate, explain
+    from varve.query.tables import Tables
+    from varve.storage.store import Store
+
+    store = Store(settings.storage_root(), settings.storage_options())
+    query = settings.query
+    try:
+        tables = Tables(store, tuple(settings.ingest_queries()), query.cache_mb << 20)
+    except NeedsOperator as err:
+        raise NeedsOperator(f"no query service answers at {address}, and {err}") from err
+    print(f"no query service at {address}: reading {store.root}", file=sys.stderr)
+    options = Options(
+        Limits(
+            max_samples=query.max_samples, max_steps=query.max_points, timeout_s=query.timeout_s
+        ),
+        query.lookback_s * 1000,
+    )
+    start_ms, end_ms, step_ms = question.start_ms, question.end_ms, question.step_ms
+    times = Range(start_ms, end_ms, step_ms) if step_ms else start_ms
+    answer: Json = {"status": "success"}
+    try:
+        if question.explain:
+            answer["data"] = explain(tables.view, question.expression, times, options, run=True)
+        else:
+            found = answer_of(evaluate(tables.view, question.expression, times, options).result)
+            answer |= {
+                "data": json.loads(found.data),
+                "warnings": list(found.warnings),
+                "infos": list(found.infos),
+            }
+    except ParseError as err:
+        position = {"start": err.span.start, "end": err.span.end}
+        return _error(err.error_type, str(err)) | {"position": position}
+    except QueryError as err:
+        return _error(err.error_type, str(err))
+    finally:
+        tables.close()
+    return answer | {"provenance": tables.view.provenance.to_json()}
+
+
+def _error(kind: str, text: str) -> Json:
+    return {"status": "error", "errorType": kind, "error": text}

@@ -1,0 +1,97 @@
+"""Evaluates PromQL over a view of the tables, for whoever needs an answer.
+
+The HTTP API, the command line, rules and jobs call this; it knows neither HTTP nor settings.
+
+    answer = evaluate(tables.view, "sum(rate(x[5m]))", Range(start_ms, end_ms, step_ms), options)
+    answer.result, answer.provenance
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from varve.promql import engine
+from varve.promql.engine import Engine
+from varve.promql.evaluation.limits import Limits
+from varve.promql.evaluation.values import QueryResult
+from varve.promql.evaluation.workers import Workers
+from varve.promql.explain import explain as explained
+from varve.query.view import Provenance, View
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The times start, start + step, ... up to and with end. Unix ms."""
+
+    start_ms: int
+    end_ms: int
+    step_ms: int
+
+
+Times = int | Range
+"""When a query is evaluated: at one time, Unix ms, or over a range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a query is evaluated.
+
+    `lookback_ms` is how far an instant selector reaches back. `workers` lends idle cores to
+    independent parts of the query; None keeps it on the caller's thread. Setting `cancelled` from
+    another thread ends the query before its next kernel.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    lookback_ms: int = 300_000
+    workers: Workers | None = None
+    cancelled: threading.Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a query gave, and what it was read from."""
+
+    result: QueryResult
+    provenance: Provenance
+
+
+def evaluate(view: View, expression: str, times: Times, options: Options) -> Answer:
+    """Evaluates PromQL. Raises QueryError of the kind that applies, ParseError for no PromQL."""
+    running = _engine(view, options)
+    if isinstance(times, Range):
+        result = running.range(
+            expression, times.start_ms, times.end_ms, times.step_ms, cancelled=options.cancelled
+        )
+    else:
+        result = running.instant(expression, times, cancelled=options.cancelled)
+    return Answer(result, view.provenance)
+
+
+def explain(
+    view: View, expression: str, times: Times, options: Options, *, run: bool = False
+) -> list[str]:
+    """Describes the plan of a query, a line a node. Raises as `evaluate`.
+
+    With `run` the query is evaluated, and the lines say what it read.
+    """
+    span = times if isinstance(times, Range) else Range(times, times, 0)
+    text = explained(
+        _engine(view, options),
+        expression,
+        span.start_ms,
+        span.end_ms,
+        span.step_ms,
+        run=run,
+        cancelled=options.cancelled,
+    )
+    return text.splitlines()
+
+
+def _engine(view: View, options: Options) -> Engine:
+    return Engine(
+        view,
+        engine.Options(
+            lookback_ms=options.lookback_ms, limits=options.limits, workers=options.workers
+        ),
+    )
