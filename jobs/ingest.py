@@ -9,9 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from varve.services.ingest_plans import ingest_plans
 from varve.services.instruments import Instruments
 from varve.services.logs import configure_for
-from varve.services.streams import ingest_plans, run_job, start_ingest
+from varve.services.streams import run_job, start_ingest
 from varve.settings import load
 
 

@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 
 from varve.ingest.limits import LimitsFile
+from varve.ingest.plan import task_plan
 from varve.ingest.quarantine_replay import Selection, replay
-from varve.ingest.registry import Registry
 from varve.ingest.reject_reasons import Reason
+from varve.ingest.series_registry import SeriesRegistry
 from varve.model.clock import SystemClock
+from varve.services.ingest_plans import ingest_plans
 from varve.services.logs import configure_for
-from varve.services.streams import ingest_plans
 from varve.settings import load
-from varve.spark.ingest import task_plan
 
 
 def main() -> int:
@@ -34,10 +34,12 @@ def main() -> int:
     configure_for(settings)
     selection = Selection(frozenset(map(Reason, args.reason)), args.since, args.until)
     for plan in ingest_plans(settings, args.query):
-        registry = Registry(plan.store, plan.scratch, plan.active_ms)
+        registry = SeriesRegistry(plan.store, plan.tasks.scratch, plan.active_ms)
         now_ms = SystemClock().now_ms()
         limits = LimitsFile(plan.limits_files).current()
-        counts = replay(plan.store, selection, task_plan(plan, registry, now_ms, limits), registry)
+        counts = replay(
+            plan.store, selection, task_plan(plan.tasks, registry, now_ms, limits), registry
+        )
         print(json.dumps({"query": plan.query, **counts}))
     return 0
 

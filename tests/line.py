@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tests.plans import open_registry, task_plan
 from varve.ingest.batch import BatchCommitter
 from varve.ingest.limits import Limits
+from varve.ingest.plan import TaskPlan
 from varve.ingest.quarantine_replay import Selection, replay
-from varve.ingest.registry import Registry
 from varve.ingest.start_offsets import starts
-from varve.ingest.task import Message, Outcome, TaskPlan, run_task
+from varve.ingest.task import Outcome, run_task
+from varve.kafka.message import Message
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.clock import ManualClock
 from varve.model.window import TIERS
@@ -35,7 +37,7 @@ class Line:
         begin = starts(Table(self.store, "samples"), QUERY, {PARTITION: 0}, {PARTITION: _FAR})
         self.next = begin[PARTITION].offset
         """Offset of the next message to read."""
-        self._registry = Registry(self.store)
+        self._registry = open_registry(self.store)
         self._committer = BatchCommitter(self.store, QUERY, begin)
         self._workers = [
             TierWorker(TierPlan(self.store, tier, (QUERY,), 0, 0, 1), self.clock) for tier in TIERS
@@ -45,7 +47,7 @@ class Line:
         """A batch of messages that came now, complete up to now; its accounting."""
         now_ms, begin = self.clock.now_ms(), self.next
         messages = [
-            Message(PARTITION.topic, PARTITION.number, begin + n, now_ms, value, None)
+            Message(PARTITION.topic, PARTITION.number, begin + n, now_ms, value)
             for n, value in enumerate(values)
         ]
         outcomes = list(run_task(messages, self._plan()))
@@ -67,16 +69,12 @@ class Line:
 
     def _plan(self, **changes: object) -> TaskPlan:
         now_ms = self.clock.now_ms()
-        self._registry.known.advance()
-        return TaskPlan(
+        self._registry.index.advance()
+        return task_plan(
             self.store,
-            QUERY,
             now_ms=now_ms,
-            oldest_ms=now_ms - 12 * DAY_MS,
-            newest_ms=now_ms + 600_000,
-            late_ms=now_ms - 7_200_000,
             max_message_bytes=100_000,
-            series_version=self._registry.known.version,
+            series_version=self._registry.index.version,
             limits=self._limits,
             full=self._registry.full(self._limits),
             **changes,

@@ -16,6 +16,7 @@ import contextlib
 import json
 import shutil
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -29,11 +30,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from kafka import KafkaAdminClient, KafkaProducer
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.plans import ingest_plan
 from varve.ingest import arrow_codec
+from varve.ingest.plan import IngestPlan
+from varve.kafka.client_options import Cluster
 from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.local.broker import Broker
 from varve.model.identity import SeriesDefinition, define
-from varve.spark.ingest import IngestPlan, IngestQuery
+from varve.spark.ingest import IngestQuery
 from varve.spark.session import local_conf, session
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
@@ -128,14 +134,12 @@ class Bench:
         store = Store(str(self.folder / f"tables-{name}"))
         create_tables(store, ("samples", "series", "quarantine"))
         marks: list[Mark] = []
-        plan = IngestPlan(
-            query="bulk",
+        plan = ingest_plan(
+            store,
             topics=(self.topic,),
-            store=store,
-            brokers=self.broker.bootstrap_servers,
-            raw_retention_ms=15 * DAY_MS,
+            cluster=Cluster(self.broker.bootstrap_servers),
             max_messages_per_batch=self.batch,
-            late_after_ms=DAY_MS,
+            old_after_ms=DAY_MS,
             available_now=True,
             on_batch=lambda _: marks.append(self.now()),
         )

@@ -32,9 +32,12 @@ from tests.benchmarks.bench_ingest import (
     measure,
     say,
 )
+from tests.plans import ingest_plan
+from varve.ingest.plan import IngestPlan
+from varve.kafka.client_options import Cluster
 from varve.model.clock import Clock, SystemClock
 from varve.model.window import TIERS
-from varve.spark.ingest import IngestPlan, IngestQuery
+from varve.spark.ingest import IngestQuery
 from varve.spark.rollup import RollupPlan, RollupQuery
 from varve.storage import positions
 from varve.storage.snapshot import snapshot
@@ -84,14 +87,12 @@ class Pipeline(Bench):
         store = Store(str(self.folder / f"tables-{name}"))
         create_tables(store)
         marks: list[Mark] = []
-        ingest = IngestPlan(
-            query="bulk",
+        ingest = ingest_plan(
+            store,
             topics=(self.topic,),
-            store=store,
-            brokers=self.broker.bootstrap_servers,
-            raw_retention_ms=15 * DAY_MS,
+            cluster=Cluster(self.broker.bootstrap_servers),
             max_messages_per_batch=self.batch,
-            late_after_ms=3 * DAY_MS,
+            old_after_ms=3 * DAY_MS,
             complete_every_s=0.5,
         )
         rollups = RollupPlan(store, ("bulk",), trigger_s=1.0)

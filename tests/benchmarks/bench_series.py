@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,11 +22,13 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.plans import open_registry
 from varve.ingest.active_series import census
 from varve.ingest.limits import Limits
-from varve.ingest.mapped_runs import RunFolder
-from varve.ingest.registry import Registry
-from varve.ingest.series_id_index import KNOWN, KnownSeries
+from varve.ingest.mapped_runs import KNOWN, RunFolder
+from varve.ingest.series_id_index import SeriesIdIndex
 from varve.model.identity import define
 from varve.model.schema import table_schema
 from varve.model.window import HOUR_MS
@@ -89,7 +92,7 @@ def start(store: Store) -> dict[str, float]:
 
     def work() -> None:
         nonlocal known
-        known = KnownSeries(store)
+        known = SeriesIdIndex(store)
         np.sum([run.ids.sum() + run.checks.sum() for run in known._runs])
 
     return timed(work)
@@ -104,7 +107,7 @@ def at_once(store: Store, processes: int) -> float:
 
 
 def start_beside(store: Store, gate: Any) -> float:
-    known = KnownSeries(store)
+    known = SeriesIdIndex(store)
     np.sum([run.ids.sum() + run.checks.sum() for run in known._runs])
     gate.wait()
     pss = psutil.Process().memory_full_info().pss
@@ -114,7 +117,7 @@ def start_beside(store: Store, gate: Any) -> float:
 
 def start_registry(store: Store) -> dict[str, float]:
     kept = []
-    return timed(lambda: kept.append(Registry(store)))
+    return timed(lambda: kept.append(open_registry(store)))
 
 
 def count_active(store: Store) -> dict[str, float]:
@@ -130,7 +133,7 @@ def tell(store: Store) -> dict[str, float]:
 
 
 def look_up(store: Store, size: int) -> float:
-    known = KnownSeries(store)
+    known = SeriesIdIndex(store)
     rng = np.random.default_rng(2)
     run = known._runs[0]
     chosen = rng.integers(0, len(run), size)
@@ -144,7 +147,7 @@ def look_up(store: Store, size: int) -> float:
 
 def churn(store: Store, new: int) -> dict[str, float]:
     """CPU seconds of a batch: the driver registers, a worker follows."""
-    registry, worker = Registry(store), KnownSeries(store)
+    registry, worker = open_registry(store), SeriesIdIndex(store)
     seconds = {"s to register": [], "s to follow": [], "s to ask for what is known": []}
     for number in range(4):
         pods = [
@@ -158,7 +161,7 @@ def churn(store: Store, new: int) -> dict[str, float]:
         checks = np.array([p.check for p in pods], np.int32)
         steps: list[Callable[[], Any]] = [
             lambda pods=pods: registry.register([(pod, NOW_MS) for pod in pods]),
-            lambda: worker.advance(registry.known.version),
+            lambda: worker.advance(registry.index.version),
             lambda ids=ids, checks=checks: worker.status(ids, checks),
         ]
         for times, step in zip(seconds.values(), steps, strict=True):

@@ -23,11 +23,13 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.plans import task_plan
 from tests.unit.ingest.fuzzing import MAX_BYTES, Message, check, corpus, mutate
-from tests.unit.ingest.messages import NOW_MS
-from varve.ingest import task
+from tests.unit.ingest.messages import NOW_MS, encoded
 from varve.ingest.decoder import Decoder
-from varve.model.window import DAY_MS
+from varve.ingest.outcome import Outcome
+from varve.ingest.task import run_task
+from varve.kafka import message as kafka
 from varve.storage.store import Store
 from varve.storage.table import create_tables
 
@@ -108,28 +110,23 @@ class Fuzzing:
         """The lot as one task of a batch: its accounting and its files agree."""
         store = Store(str(self.folder / "tables"))
         create_tables(store, ("samples", "series", "quarantine"))
-        plan = task.TaskPlan(
-            store=store,
-            query="bulk",
+        plan = task_plan(
+            store,
             now_ms=NOW_MS,
-            oldest_ms=NOW_MS - 15 * DAY_MS,
-            newest_ms=NOW_MS + 600_000,
-            late_ms=NOW_MS - 7_200_000,
             max_message_bytes=MAX_BYTES,
-            series_version=0,
             definition_topics=frozenset({"defined"}),
         )
         messages = [
-            task.Message(topic, 0, offset, NOW_MS, body, encoding)
+            kafka.Message(topic, 0, offset, NOW_MS, body, encoded(encoding))
             for offset, (body, encoding) in enumerate(lot)
             for topic in ("sent", "defined")
         ]
-        (outcome,) = task.run_task(messages, plan)
+        (outcome,) = run_task(messages, plan)
         refused = sum(outcome.rejected.values())
         assert outcome.messages == len(messages)
         assert outcome.received == outcome.stored + outcome.merged + refused
         assert outcome.stored == sum(f.rows for f in outcome.files)
-        assert task.Outcome.from_json(outcome.to_json()) == outcome
+        assert Outcome.from_json(outcome.to_json()) == outcome
         self.samples += outcome.stored + outcome.merged
         self.refused += refused
         shutil.rmtree(store.root)

@@ -11,6 +11,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.ingest.messages import encoded
 from varve.client.arrow_messages import ArrowEncoder
 from varve.client.messages import JsonEncoder, Sample
 from varve.ingest.decoder import Decoder
@@ -126,7 +127,7 @@ def framings(rows, cut):
 
 def read(body, encoding=None):
     """(series_id, check, ts, value) of each, and the definitions."""
-    block = Decoder().samples(body, MAX_BYTES, encoding)
+    block = Decoder().samples(body, MAX_BYTES, encoded(encoding))
     assert not block.rejects
     stale = is_stale(block.values)
     rows = [
@@ -188,7 +189,7 @@ def test_definitions_of_a_topic_of_their_own_are_those_behind_samples(rows):
 
     for body in bodies:
         for encoding, message in {None: body, "zstd": zstandard.compress(body)}.items():
-            block = Decoder().definitions(message, MAX_BYTES, encoding)
+            block = Decoder().definitions(message, MAX_BYTES, encoded(encoding))
             assert (list(block.definitions), list(block.rejects)) == (defined, [])
 
 
@@ -258,6 +259,6 @@ def test_a_compressed_body_that_is_cut_or_not_compressed_is_refused(encoding):
     packed = gzip.compress(body) if encoding == "gzip" else zstandard.compress(body)
 
     for message in (packed[:-5], body, packed[:3]):
-        block = Decoder().samples(message, MAX_BYTES, encoding)
+        block = Decoder().samples(message, MAX_BYTES, encoded(encoding))
         assert len(block) == 0
         assert [(r.reason, r.value) for r in block.rejects] == [("malformed", message)]

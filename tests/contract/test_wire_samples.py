@@ -11,7 +11,7 @@ from referencing import Registry, Resource
 
 from varve.client.messages import JsonEncoder, Sample
 from varve.ingest import arrow_codec
-from varve.ingest.json_codec import JsonReader
+from varve.ingest.json_codec import JsonCodec
 from varve.model.identity import define
 from varve.model.resources import schemas_dir
 
@@ -71,7 +71,7 @@ def _is_date(sample):
 
 
 def _read(sample):
-    return JsonReader().read(json.dumps(sample).encode())
+    return JsonCodec().read(json.dumps(sample).encode())
 
 
 @settings(deadline=None)
@@ -119,7 +119,7 @@ def test_the_schema_and_the_reader_refuse_the_same(sample):
 def test_the_schema_and_the_reader_of_definitions_refuse_the_same(definition):
     valid = definition_validator.is_valid(definition)
 
-    block = JsonReader().read_definitions(json.dumps(definition).encode())
+    block = JsonCodec().read_definitions(json.dumps(definition).encode())
 
     assert (len(block.definitions), len(block.rejects)) == (valid, not valid)
 

@@ -44,8 +44,8 @@ class Census:
     registered: int
 
 
-class Hours:
-    """The closed hours of late: those that ended after since_ms, None if no hour is closed."""
+class RecentHours:
+    """The recent closed hours: those that ended after since_ms; None if no hour is closed yet."""
 
     def __init__(self, store: Store, active_ms: int) -> None:
         """active_ms: how far before the end of the last closed hour they begin."""
@@ -71,16 +71,16 @@ class Hours:
             if seen.all():
                 break
             for rows in _batches(self._snapshot, file, ["series_id", "window_end"]):
-                late = rows.column("window_end").to_numpy() > self.since_ms
-                found = _distinct(rows.column("series_id").to_numpy()[late])
+                recent = rows.column("window_end").to_numpy() > self.since_ms
+                found = _distinct(rows.column("series_id").to_numpy()[recent])
                 at = np.minimum(np.searchsorted(ids, found), len(ids) - 1)
                 seen[at[ids[at] == found]] = True
         return seen
 
 
 def census(store: Store, active_ms: int) -> Census:
-    """Counts; active_ms: as of Hours. Raises NeedsOperator without the table series."""
-    series, hours = snapshot(store, "series"), Hours(store, active_ms)
+    """Counts; active_ms: as in RecentHours. Raises NeedsOperator without the table series."""
+    series, hours = snapshot(store, "series"), RecentHours(store, active_ms)
     read = [batch.column(0).to_numpy() for batch in _all(series, ["series_id"])]
     ids = _distinct(np.concatenate([np.empty(0, np.int64), *read]))
     seen, counted = hours.saw(ids), np.zeros(len(ids), np.bool_)

@@ -23,15 +23,15 @@ from varve.storage.table import Table
 Ids = npt.NDArray[np.int64]
 
 
-class Members:
-    """Ids of the registered series of some metrics. A process keeps one for a root."""
+class MetricSeriesIds:
+    """Ids of the registered series of the metrics asked for. A process keeps one for each root."""
 
     def __init__(self, store: Store) -> None:
         self._table = Table(store, "series")
         self._ids: dict[str, Ids] = {}
 
     def of(self, metric: str, version: int) -> Ids:
-        """Sorted, as of `version` of the table series or later."""
+        """Ids of the metric's series, sorted, as of `version` of the table series or later."""
         if version > self._table.version:
             fresh = self._table.refresh()
             if fresh is None:
@@ -61,8 +61,8 @@ class Members:
         return ids
 
 
-class Ages:
-    """Bounds of samples' times in one batch: oldest_ms <= ts <= newest_ms."""
+class AgeLimits:
+    """How old and how far ahead the samples of one batch may be: oldest_ms <= ts <= newest_ms."""
 
     def __init__(self, limits: Limits, now_ms: int, oldest_ms: int, newest_ms: int) -> None:
         """oldest_ms: what retention allows at most. newest_ms: where a metric says nothing."""
@@ -74,10 +74,10 @@ class Ages:
     def by_series(
         self, ids: Ids, members: Callable[[str], Ids], metric_of: Callable[[int], str | None]
     ) -> tuple[Ids, Ids] | None:
-        """Oldest and newest for each id; None where all have the default.
+        """The oldest and the newest time for each id; None if all have the default.
 
-        members: registered series of a metric, sorted. metric_of: of the series at a place of ids,
-        where its definition came with the batch.
+        members: gives the ids of a metric's registered series, sorted. metric_of: gives the metric
+        of the series at a place of `ids`, if its definition came with the batch.
         """
         if not self._of:
             return None
@@ -89,11 +89,11 @@ class Ages:
             if not len(near):
                 continue
             known = np.isin(ids[near], members(metric))
-            its = [
+            of_metric = [
                 n for n, k in zip(near.tolist(), known, strict=True) if k or metric_of(n) == metric
             ]
-            oldest[its], newest[its] = bounds
-            own |= bool(its)
+            oldest[of_metric], newest[of_metric] = bounds
+            own |= bool(of_metric)
         return (oldest, newest) if own else None
 
     def _bounds(self, limits: MetricLimits) -> tuple[int, int]:

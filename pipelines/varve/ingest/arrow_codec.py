@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from functools import cache
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ import pyarrow as pa
 from varve.ingest.decoded import EMPTY, Block, concatenate, refused
 from varve.ingest.name_rules import check_names
 from varve.ingest.reject_reasons import Reason
+from varve.kafka.message import Headers
 from varve.model.errors import BadRecord
 from varve.model.identity import SeriesDefinition, define
 from varve.model.resources import schemas_dir
@@ -31,20 +33,36 @@ _TYPES = {
     "string": pa.string(),
     "map<string, string>": pa.map_(pa.string(), pa.string()),
 }
-# What a broken stream raises, measured by fuzzing; MemoryError for a length that is none.
+# What a broken stream raises, found by fuzzing; MemoryError for a length that is none.
 _BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, MemoryError)
+
+
+class ArrowCodec:
+    """Arrow IPC in the registry of codecs."""
+
+    content_types: ClassVar = frozenset({"application/vnd.apache.arrow.stream"})
+    schema_file: ClassVar = "samples.arrow.json"
+
+    def recognises(self, body: bytes) -> bool:
+        return body.startswith(MAGIC)
+
+    def samples(self, body: bytes, headers: Headers) -> Block:  # noqa: ARG002 - says all itself
+        return read(body)
+
+    def definitions(self, body: bytes, headers: Headers) -> Block:  # noqa: ARG002 - as above
+        return read_definitions(body)
 
 
 @cache
 def wire_schema(part: str) -> pa.Schema:
-    """part: "samples" or "definitions"."""
+    """The columns of a part of a message, "samples" or "definitions"."""
     fields = json.loads((schemas_dir() / "wire" / "samples.arrow.json").read_text())[part]
     return pa.schema([pa.field(f["name"], _TYPES[f["type"]], f["nullable"]) for f in fields])
 
 
 def read(message: bytes) -> Block:
-    """Samples, with definitions if there are any. Never raises for bad input: what cannot be
-    stored is in `rejects`. Columns point into the message where they can.
+    """Decodes samples, and definitions if there are any. Never raises for bad input: what cannot
+    be stored is in `rejects`. Columns point into the message where they can.
     """
     source = pa.BufferReader(message)
     try:
@@ -62,7 +80,7 @@ def read(message: bytes) -> Block:
 
 
 def read_definitions(message: bytes) -> Block:
-    """A message that is one stream of definitions. Never raises for bad input, like `read`."""
+    """Decodes one stream of definitions. Never raises for bad input, like `read`."""
     source = pa.BufferReader(message)
     try:
         defined = _definitions(source)

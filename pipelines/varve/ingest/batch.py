@@ -13,8 +13,8 @@ from dataclasses import asdict
 from typing import Any
 
 from varve.ingest.completeness import Completeness
+from varve.ingest.outcome import Outcome
 from varve.ingest.start_offsets import Start
-from varve.ingest.task import Outcome
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.errors import Conflict, NeedsOperator
 from varve.storage import positions

@@ -1,5 +1,5 @@
-"""Any bytes to samples or a reason: expands what is compressed, then finds the format of a message
-by its first bytes.
+"""Turns any message into samples or a reason: expands what is compressed, then lets the codec of
+the message's format decode it.
 """
 
 from __future__ import annotations
@@ -10,74 +10,85 @@ import zlib
 
 import zstandard
 
-from varve.ingest import arrow_codec
+from varve.ingest.codecs import Codec, Codecs
 from varve.ingest.decoded import Block, refused
-from varve.ingest.json_codec import JsonReader
 from varve.ingest.reject_reasons import Reason
+from varve.kafka.message import Headers
 from varve.model.errors import BadRecord
 
 # A Confluent schema registry frame: this byte, then the schema's number in four.
 _CONFLUENT = b"\x00"
 # What a zstd frame may ask for as its window: the most any level below --ultra uses.
 _ZSTD_WINDOW = 8 * 2**20
-# Of a frame: the longest header. Of a skippable one: its magic numbers, without the last half byte.
+# The longest header of a frame; the magic numbers of skippable frames, without the last half byte.
 # Source: RFC 8878, sections 3.1.1 and 3.1.2.
 _ZSTD_HEADER = 18
 _ZSTD_SKIPPABLE = 0x184D2A5
-# First bytes of both. Sources: RFC 1952, section 2.3.1; RFC 8878, section 3.1.1.
-_GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+# First bytes by encoding. Sources: RFC 1952, section 2.3.1; RFC 8878, section 3.1.1.
+_MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
+CONTENT_ENCODING, CONTENT_TYPE = "content-encoding", "content-type"
 
 
-def encoding_of(message: bytes | None) -> str | None:
-    """How a message is compressed whose header is no longer there: no body of a message begins
+def encoding_headers(body: bytes | None) -> Headers:
+    """The header content-encoding of a message whose headers are gone: no body of a message begins
     like gzip or zstd.
     """
-    if not message:
-        return None
-    if message.startswith(_GZIP_MAGIC):
-        return "gzip"
-    return "zstd" if message.startswith(_ZSTD_MAGIC) else None
+    for encoding, magic in _MAGIC.items():
+        if body and body.startswith(magic):
+            return ((CONTENT_ENCODING, encoding.encode()),)
+    return ()
 
 
 class Decoder:
     """Decodes messages; remembers identities it has computed. Not safe to share by threads.
 
-    encoding: the message's header content-encoding, gzip or zstd; None: not compressed. max_bytes:
-    longest message taken, after expansion too.
+    max_bytes: the longest message taken, after expansion too. Of the headers, content-encoding
+    (gzip or zstd; none: not compressed) and content-type are looked at here, in any case.
     """
 
     def __init__(self) -> None:
-        self._json = JsonReader()
+        self._codecs = Codecs()
         self.expanded_bytes = 0
         """Size of the last message that was of a size allowed, once expanded."""
 
-    def samples(self, message: bytes | None, max_bytes: int, encoding: str | None = None) -> Block:
-        """A message of samples. Never raises: what cannot be stored is in `rejects`."""
+    def samples(self, message: bytes | None, max_bytes: int, headers: Headers = ()) -> Block:
+        """Decodes a message of samples. Never raises: what cannot be stored is in `rejects`."""
         try:
-            body = _body(message, max_bytes, encoding)
+            body, codec = self._open(message, max_bytes, headers)
         except BadRecord as bad:
             return refused(Reason(bad.reason), bad.detail, message or b"")
-        self.expanded_bytes = len(body)
-        if body.startswith(arrow_codec.MAGIC):
-            return arrow_codec.read(body)
-        return self._json.read(body)
+        return codec.samples(body, headers)
 
-    def definitions(
-        self, message: bytes | None, max_bytes: int, encoding: str | None = None
-    ) -> Block:
-        """A message of nothing but definitions of series. Never raises, like `samples`."""
+    def definitions(self, message: bytes | None, max_bytes: int, headers: Headers = ()) -> Block:
+        """Decodes a message of nothing but definitions of series. Never raises, like `samples`."""
         try:
-            body = _body(message, max_bytes, encoding)
+            body, codec = self._open(message, max_bytes, headers)
         except BadRecord as bad:
             return refused(Reason(bad.reason), bad.detail, message or b"")
+        return codec.definitions(body, headers)
+
+    def _open(self, message: bytes | None, max_bytes: int, headers: Headers) -> tuple[bytes, Codec]:
+        """The body and who decodes it. Raises BadRecord."""
+        content_type = None
+        if headers:
+            content_type = _header(headers, CONTENT_TYPE)
+            body = _body(message, max_bytes, _header(headers, CONTENT_ENCODING))
+        else:
+            body = _body(message, max_bytes, None)
         self.expanded_bytes = len(body)
-        if body.startswith(arrow_codec.MAGIC):
-            return arrow_codec.read_definitions(body)
-        return self._json.read_definitions(body)
+        return body, self._codecs.of(body, content_type)
+
+
+def _header(headers: Headers, name: str) -> str | None:
+    """The value of the first header of that name, escaped where it is no UTF-8."""
+    for key, value in headers:
+        if key.lower() == name:
+            return None if value is None else value.decode(errors="backslashreplace")
+    return None
 
 
 def _body(message: bytes | None, max_bytes: int, encoding: str | None) -> bytes:
-    """Raises BadRecord for what is of no format."""
+    """The message, expanded. Raises BadRecord if it is empty, too long or of no format at all."""
     if not message:
         raise BadRecord(Reason.MALFORMED, "the message is empty")
     if len(message) > max_bytes:
@@ -91,7 +102,7 @@ def _body(message: bytes | None, max_bytes: int, encoding: str | None) -> bytes:
 
 
 def _expand(message: bytes, max_bytes: int, encoding: str) -> bytes:
-    """No more than max_bytes + 1 are ever expanded. Raises BadRecord."""
+    """Expands a message, up to max_bytes + 1 bytes of it. Raises BadRecord."""
     try:
         match encoding.lower():
             case "gzip":
@@ -105,7 +116,7 @@ def _expand(message: bytes, max_bytes: int, encoding: str) -> bytes:
                 if len(body) <= max_bytes:
                     _require_whole_frames(message)
             case _:
-                text = f"content-encoding {encoding!r} is not gzip or zstd"
+                text = f"content-encoding '{encoding}' is not gzip or zstd"
                 raise BadRecord(Reason.MALFORMED, text)
     except EOFError as err:
         raise BadRecord(Reason.MALFORMED, f"not {encoding}: it ends too early") from err

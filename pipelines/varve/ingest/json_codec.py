@@ -10,7 +10,7 @@ import datetime as dt
 import math
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from varve.ingest.decoded import EMPTY, Block, Reject
 from varve.ingest.name_rules import check_names
 from varve.ingest.reject_reasons import Reason
+from varve.kafka.message import Headers
 from varve.model.errors import BadRecord
 from varve.model.identity import SeriesDefinition, define
 from varve.model.staleness import NORMAL_NAN, STALE_NAN
@@ -78,22 +79,36 @@ _definition = msgspec.json.Decoder(_Definition)
 _any = msgspec.json.Decoder(msgspec.Raw)
 
 
-class JsonReader:
-    """Decodes messages; remembers the identities it has computed. Not safe to share by threads."""
+class JsonCodec:
+    """JSON in the registry of codecs; remembers the identities it has computed."""
+
+    content_types: ClassVar = frozenset({"application/json", "application/x-ndjson"})
+    schema_file: ClassVar = "sample.schema.json"
 
     def __init__(self) -> None:
         self._identities: dict[tuple[str, bytes], SeriesDefinition] = {}
         self._cached_bytes = 0
 
+    def recognises(self, body: bytes) -> bool:  # noqa: ARG002 - whatever no other codec takes
+        return True
+
+    def samples(self, body: bytes, headers: Headers) -> Block:  # noqa: ARG002 - says all itself
+        return self.read(body)
+
+    def definitions(self, body: bytes, headers: Headers) -> Block:  # noqa: ARG002 - as above
+        return self.read_definitions(body)
+
     def read(self, message: bytes) -> Block:
-        """Samples. Never raises for bad input: what cannot be stored is in `rejects`."""
+        """Decodes samples. Never raises for bad input: what cannot be stored is in `rejects`."""
         try:
             return self._block(_records(message))
         except (*_BROKEN, BadRecord):
             return self._piecewise(message)
 
     def read_definitions(self, message: bytes) -> Block:
-        """Definitions: objects like those of samples, without value and timestamp. Never raises."""
+        """Decodes definitions: objects like those of samples, without value and timestamp. Never
+        raises for bad input.
+        """
         defined, rejects = _each(message, _define)
         return Block(EMPTY.series_ids, EMPTY.checks, EMPTY.ts, EMPTY.values, (), defined, rejects)
 

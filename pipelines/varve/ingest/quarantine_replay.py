@@ -17,10 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from varve.ingest.decoded import Block
-from varve.ingest.decoder import Decoder, encoding_of
-from varve.ingest.registry import Key, Registry
+from varve.ingest.decoder import Decoder, encoding_headers
+from varve.ingest.outcome import Outcome
+from varve.ingest.plan import TaskPlan
 from varve.ingest.reject_reasons import LIMITS, Reason
-from varve.ingest.task import Message, Outcome, TaskPlan, run_task
+from varve.ingest.series_id_index import SeriesKey
+from varve.ingest.series_registry import SeriesRegistry
+from varve.ingest.task import run_task
+from varve.kafka.message import Message
 from varve.model.errors import Conflict, NeedsOperator
 from varve.storage import positions
 from varve.storage.commit import Removal, Step, commit, rewrite
@@ -44,7 +48,9 @@ class Selection:
     until_ms: int = (1 << 63) - 1
 
 
-def replay(store: Store, selection: Selection, plan: TaskPlan, registry: Registry) -> Counter[str]:
+def replay(
+    store: Store, selection: Selection, plan: TaskPlan, registry: SeriesRegistry
+) -> Counter[str]:
     """Judges the rows of the plan's query as if they came now, stores what may be stored, and takes
     them out of quarantine; what is refused again stays there, with its reason of now.
 
@@ -62,16 +68,16 @@ def replay(store: Store, selection: Selection, plan: TaskPlan, registry: Registr
                     total += run.take(file)
                     done.add(file.path)
         except Conflict as err:
-            log.info("replay of %s starts over: %s", plan.query, err)
+            log.info("replay of %s starts over: %s", plan.settings.query, err)
             continue
         return total
     raise Conflict(f"{_ATTEMPTS} attempts to replay quarantine met a rival")
 
 
-def awaited(store: Store, query: str) -> dict[Key, int]:
+def awaited(store: Store, query: str) -> dict[SeriesKey, int]:
     """Series without a definition that have samples in quarantine, and since when (ms)."""
     table, decoder = Table(store, "quarantine", files=True), Decoder()
-    since: dict[Key, int] = {}
+    since: dict[SeriesKey, int] = {}
     snapshot = Snapshot(store, "quarantine", table.version, tuple(live_files(table)))
     for file in snapshot.files:
         rows = snapshot.scan(Bounds(), ["query", "reason", "value"], [file])
@@ -85,16 +91,16 @@ def awaited(store: Store, query: str) -> dict[Key, int]:
 
 class _Replay:
     def __init__(
-        self, store: Store, selection: Selection, plan: TaskPlan, registry: Registry
+        self, store: Store, selection: Selection, plan: TaskPlan, registry: SeriesRegistry
     ) -> None:
         self._store, self._selection, self._registry = store, selection, registry
-        registry.known.advance()
+        registry.index.advance()
         # What is refused again has no other place: all of it is kept.
-        self._plan = replace(plan, series_version=registry.known.version, reject_bytes=None)
+        self._plan = replace(plan, series_version=registry.index.version, keep_all_rejects=True)
         self._samples = Table(store, "samples")
         self._quarantine = Table(store, "quarantine", files=True)
         self._decoder = Decoder()
-        self._name = positions.replay(plan.query)
+        self._name = positions.replay(plan.settings.query)
 
     def files(self) -> list[LiveFile]:
         """Files that can hold rows of the selection."""
@@ -137,15 +143,18 @@ class _Replay:
                 self._settle(owed, entry.metadata)
                 return
         raise NeedsOperator(
-            f"replay {owed} of {self._plan.query} is no longer in the log of samples: restore the"
-            f" table quarantine, or commit the transaction {self._name} = {owed} to it"
+            f"replay {owed} of {self._plan.settings.query} is no longer in the log of samples:"
+            f" restore the table quarantine, or commit the transaction {self._name} = {owed} to it"
         )
 
     def _choose(self, rows: pa.Table) -> pa.ChunkedArray:
         selection = self._selection
         reasons = pa.array([reason.value for reason in selection.reasons])
         chosen = pc.and_(
-            pc.and_(pc.is_in(rows["reason"], reasons), pc.equal(rows["query"], self._plan.query)),
+            pc.and_(
+                pc.is_in(rows["reason"], reasons),
+                pc.equal(rows["query"], self._plan.settings.query),
+            ),
             pc.and_(
                 pc.greater(rows["rejected_at"], selection.since_ms),
                 pc.less_equal(rows["rejected_at"], selection.until_ms),
@@ -174,7 +183,7 @@ class _Replay:
                 r["offset"],
                 r["ts"] or 0,
                 r["value"],
-                encoding_of(r["value"]),
+                encoding_headers(r["value"]),
             )
             for r in rows.to_pylist()
         ]
@@ -182,9 +191,10 @@ class _Replay:
         refused = self._registry.register(outcome.definitions, self._plan.limits)
         if not refused:
             return outcome
-        version = self._registry.known.version
+        version = self._registry.index.version
         (outcome,) = run_task(
-            messages, replace(self._plan, refused=refused, settled=True, series_version=version)
+            messages,
+            replace(self._plan, refused=refused, registration_done=True, series_version=version),
         )
         return outcome
 
@@ -192,7 +202,7 @@ class _Replay:
         held, settled = self._samples.position(self._name), self._quarantine.position(self._name)
         number = 1 + max(-1 if n is None else n for n in (held, settled))
         metadata = {
-            "query": self._plan.query,
+            "query": self._plan.settings.query,
             "replay": number,
             "in": outcome.received,
             "stored": outcome.stored,
@@ -232,7 +242,7 @@ class _Replay:
         )
 
 
-def _series_in(value: bytes | None, decoder: Decoder) -> set[Key]:
+def _series_in(value: bytes | None, decoder: Decoder) -> set[SeriesKey]:
     block = _read(value, decoder)
     return set(zip(block.series_ids.tolist(), block.checks.tolist(), strict=True))
 

@@ -13,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from varve.ingest.mapped_runs import (
-    CONTESTED,
-    KNOWN,
     UNKNOWN,
     Checks,
     Ids,
@@ -28,13 +26,14 @@ from varve.storage.snapshot import Bounds, Snapshot, live_files
 from varve.storage.store import Store
 from varve.storage.table import Table
 
-__all__ = ["CONTESTED", "KNOWN", "UNKNOWN", "KnownSeries"]
+SeriesKey = tuple[int, int]
+"""(series_id, check) of a series."""
 
 # Series read from the table at once: bounds the memory of a build, at about 100 MB.
 _PART = 2_000_000
 
 
-class KnownSeries:
+class SeriesIdIndex:
     """Members of the table series as of `version`. One id has one check: the first registered."""
 
     def __init__(self, store: Store, scratch: str = "") -> None:

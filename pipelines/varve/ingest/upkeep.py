@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 
-from varve.ingest.active_series import Census, census
+from varve.ingest.active_series import census
+from varve.ingest.plan import IngestPlan
+from varve.ingest.series_registry import SeriesRegistry
 from varve.model.clock import Clock
 from varve.model.errors import Conflict
 from varve.storage import positions
@@ -21,19 +24,22 @@ EVERY_S = 3_600.0
 
 
 class Upkeep:
-    """Of one query; several at once do no harm, one does the work."""
+    """The hourly work of one query; several at once do no harm, one of them does the work."""
 
-    def __init__(self, store: Store, active_ms: int, quarantine_ms: int, clock: Clock) -> None:
-        """active_ms: as of varve.ingest.active_series. quarantine_ms: how long rejects are kept."""
-        self._store, self._clock = store, clock
-        self._active_ms, self._quarantine_ms = active_ms, quarantine_ms
+    def __init__(self, plan: IngestPlan, registry: SeriesRegistry, clock: Clock) -> None:
+        """registry: is offered each census."""
+        self._store, self._registry, self._clock = plan.store, registry, clock
+        self._active_ms, self._quarantine_ms = plan.active_ms, plan.quarantine_retention_ms
 
-    def count(self) -> Census:
-        """Which series are active."""
-        return census(self._store, self._active_ms)
+    def run(self, stopping: threading.Event) -> None:
+        """Works until `stopping` is set."""
+        self.expire()
+        while not stopping.wait(EVERY_S):
+            self._registry.offer(census(self._store, self._active_ms))
+            self.expire()
 
     def expire(self) -> None:
-        """Removes what is to be kept no longer, unless a rival is at it."""
+        """Removes quarantine that is to be kept no longer, unless a rival is removing it."""
         try:
             expired = expire_quarantine(self._store, self._clock.now_ms() - self._quarantine_ms)
         except Conflict as err:

@@ -1,13 +1,14 @@
-"""Options of Kafka clients by Kafka's own names, for a client that has other names.
+"""Where a Kafka cluster is and how clients reach it: for kafka-python and for Spark's source.
 
-One set of options in the settings serves Spark, which takes them as they are, and kafka-python.
-Source: Kafka's producer configuration; kafka-python 3, KafkaProducer.
+One set of options by Kafka's own names serves both: Spark takes them as they are, kafka-python has
+other names. Source: Kafka's producer configuration; kafka-python 3, KafkaProducer.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from varve.model.errors import NeedsOperator
@@ -30,8 +31,8 @@ _STORES = {
     "ssl.truststore.location": "ssl.truststore.type",
     "ssl.keystore.location": "ssl.keystore.type",
 }
-# What only Kafka's own clients know, those that Spark reads with: nothing here depends on them.
-_OF_SPARK = frozenset(
+# Options that only the Java consumer knows, with which Spark reads: nothing in Python needs them.
+_JAVA_CONSUMER = frozenset(
     {
         "check.crcs",
         "client.rack",
@@ -62,6 +63,34 @@ _NUMBERS = {
 }
 
 
+# Kafka's default of 1 MiB a fetch is a round trip to the broker for every 40 messages of Arrow.
+# And Spark keeps what a poll has brought of each partition for minutes: by default 500 messages,
+# which may be of megabytes each.
+_SPARK_FETCH = {
+    "kafka.max.partition.fetch.bytes": str(8 * 2**20),
+    "kafka.max.poll.records": "20",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A Kafka cluster. bootstrap_servers: host:port, comma separated. options: further options of
+    its clients by Kafka's names; they may hold secrets and are never shown.
+    """
+
+    bootstrap_servers: str
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def python_options(self) -> dict[str, Any]:
+        """The arguments of a kafka-python client. Raises NeedsOperator like `client_options`."""
+        return {"bootstrap_servers": self.bootstrap_servers} | client_options(self.options)
+
+    def spark_options(self) -> dict[str, str]:
+        """The options of Spark's Kafka source."""
+        given = {f"kafka.{name}": value for name, value in self.options.items()}
+        return {"kafka.bootstrap.servers": self.bootstrap_servers} | _SPARK_FETCH | given
+
+
 def client_options(options: Mapping[str, str]) -> dict[str, Any]:
     """The arguments of a kafka-python client for Kafka's options; those that only tune how Spark
     reads are left out.
@@ -85,8 +114,8 @@ def client_options(options: Mapping[str, str]) -> dict[str, Any]:
             found |= _login(value)
         elif name == _ENDPOINT:
             found["ssl_check_hostname"] = value != ""
-        elif name not in _STORES.values() and name not in _OF_SPARK:
-            known = sorted([*_SAME_MEANING, *_NUMBERS, _JAAS, _ENDPOINT, *_OF_SPARK])
+        elif name not in _STORES.values() and name not in _JAVA_CONSUMER:
+            known = sorted([*_SAME_MEANING, *_NUMBERS, _JAAS, _ENDPOINT, *_JAVA_CONSUMER])
             raise NeedsOperator(
                 f"kafka.options: {name} is not an option Varve can honour; there are "
                 + ", ".join(known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kafka import KafkaAdminClient, TopicPartition
@@ -14,25 +14,25 @@ from kafka.errors import (
     for_code,
 )
 
+from varve.kafka.client_options import Cluster
 from varve.kafka.connection import connect
 from varve.kafka.partitions import Partition
 from varve.model.errors import NeedsOperator, TemporaryError
 
 
-class Topics:
+class TopicOffsets:
     """The topics of one query. Keeps a connection; not safe to share by threads.
 
     Needs the right to describe the topics, and no other.
     """
 
-    def __init__(self, options: Mapping[str, Any], topics: Sequence[str]) -> None:
-        """options: of kafka-python's clients, bootstrap_servers among them.
-
-        Raises TemporaryError if no broker answers, NeedsOperator if they refuse the login.
+    def __init__(self, cluster: Cluster, topics: Sequence[str]) -> None:
+        """Connects. Raises TemporaryError if no broker answers, NeedsOperator if they refuse the
+        login.
         """
         self._topics = tuple(topics)
         # Not a consumer, which answers a question about a partition just added by KeyError.
-        self._admin = connect(KafkaAdminClient, options)
+        self._admin = connect(KafkaAdminClient, cluster.python_options())
 
     def existing(self) -> list[str]:
         """Those of the topics that the brokers have."""

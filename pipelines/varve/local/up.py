@@ -25,7 +25,7 @@ from varve.services.collector import instance_name
 from varve.services.home import Home
 from varve.services.metrics_page import serving
 from varve.services.ports import require_free
-from varve.services.progress import kafka_options, lags, progress
+from varve.services.progress import kafka_cluster, lags, progress
 from varve.services.status import ComponentStatus, Record, forget, read_status, replace_file
 from varve.settings import Settings
 from varve.telemetry.metrics import declare_components
@@ -171,7 +171,7 @@ class _Up:
         try:
             admin = connect(
                 KafkaAdminClient,
-                kafka_options(self._settings)
+                kafka_cluster(self._settings).python_options()
                 | {"bootstrap_timeout_ms": int(_KAFKA_DEADLINE_S * 1000)},
             )
             made = ensure_topics(admin, components.topic_plans(self._settings), bounds=bounds)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from varve.ingest.active_series import Hours
+from varve.ingest.active_series import RecentHours
 from varve.ingest.limits import Limits
 from varve.ingest.reject_reasons import LIMITS
 from varve.model.window import DAY_MS, HOUR_MS
@@ -120,7 +120,7 @@ def report(
     builder = IndexBuilder()
     builder.add(rows.select(COLUMNS))
     index = builder.index()
-    ids, hours = index.series_ids, Hours(store, active_ms)
+    ids, hours = index.series_ids, RecentHours(store, active_ms)
     order = np.argsort(ids)
     since = np.empty(len(ids), np.int64)
     since[order[np.searchsorted(ids[order], rows.column("series_id").to_numpy())]] = rows.column(

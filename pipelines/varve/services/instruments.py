@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from varve.ingest.plan import IngestPlan, Reach
 from varve.ingest.reject_reasons import Reason
 from varve.model.window import TIERS
 from varve.rollups.tier import TierState
@@ -14,7 +15,6 @@ from varve.services.metrics_page import serving
 from varve.services.table_sizes import TableSizes
 from varve.services.usage import spark_parts
 from varve.settings import Settings
-from varve.spark.ingest import IngestPlan, Reach
 from varve.spark.rollup import RollupPlan
 from varve.storage.store import Store
 from varve.telemetry.metrics import (

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from varve.kafka.client_options import client_options
-from varve.kafka.offsets import Topics
+from varve.kafka.client_options import Cluster
+from varve.kafka.offsets import TopicOffsets
 from varve.kafka.partitions import Partition
 from varve.model.errors import NeedsOperator
 from varve.model.window import TIERS
@@ -58,10 +57,9 @@ def table_store(settings: Settings) -> Store:
     return Store(settings.storage_root(), settings.storage_options())
 
 
-def kafka_options(settings: Settings) -> dict[str, Any]:
-    """Arguments of a kafka-python client."""
-    options = client_options(settings.kafka.client_options())
-    return options | {"bootstrap_servers": settings.kafka.servers()}
+def kafka_cluster(settings: Settings) -> Cluster:
+    """The brokers of the settings: those that are named, else the one that `varve up` starts."""
+    return Cluster(settings.kafka.servers(), settings.kafka.client_options())
 
 
 def lags(settings: Settings) -> list[Lag]:
@@ -71,7 +69,7 @@ def lags(settings: Settings) -> list[Lag]:
     samples = Table(table_store(settings), "samples")
     found = []
     for query, topic in settings.ingest_queries().items():
-        topics = Topics(kafka_options(settings), [topic])
+        topics = TopicOffsets(kafka_cluster(settings), [topic])
         try:
             ends = topics.latest(topics.partitions())
         finally:

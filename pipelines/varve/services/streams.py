@@ -5,20 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from varve.kafka.client_options import client_options
-from varve.kafka.offsets import Topics
-from varve.model.errors import BadRequest
-from varve.model.window import DAY_MS, HOUR_MS
+from varve.ingest.plan import IngestPlan
+from varve.kafka.offsets import TopicOffsets
+from varve.services.ingest_plans import ingest_plans
 from varve.services.instruments import Instruments
-from varve.services.limits import limits_files
+from varve.services.progress import table_store
 from varve.services.signals import stop_requested
 from varve.services.status import ComponentStatus
 from varve.settings import Settings
-from varve.spark.ingest import IngestPlan, IngestQuery
+from varve.spark.ingest import IngestQuery
 from varve.spark.listener import StreamListener
 from varve.spark.rollup import RollupPlan, RollupQuery
 from varve.spark.session import SparkSession, local_conf, session
-from varve.storage.store import Store
 from varve.storage.table import create_tables
 
 log = logging.getLogger(__name__)
@@ -29,53 +27,10 @@ Query = IngestQuery | RollupQuery
 Start = Callable[[SparkSession], Query]
 
 
-def ingest_plans(
-    settings: Settings, only: Sequence[str] | None = None, *, available_now: bool = False
-) -> list[IngestPlan]:
-    """The ingest queries: a storm on the topic of one does not delay the other.
-
-    only: their names, all by default. available_now: they end by themselves once everything is
-    stored that Kafka had when they started. Raises BadRequest for a name that is none.
-    """
-    topics = settings.ingest_queries()
-    for name in only or ():
-        if name not in topics:
-            raise BadRequest(f"there is no ingest query {name}: there are {', '.join(topics)}")
-    store = Store(settings.storage_root(), settings.storage_options())
-    ingest, definitions = settings.ingest, settings.kafka.topics.series
-    return [
-        IngestPlan(
-            query=query,
-            # The registry is one: definitions read by the bulk query serve every other.
-            topics=(topic, definitions) if query == "bulk" else (topic,),
-            definition_topics=frozenset({definitions}) if query == "bulk" else frozenset(),
-            store=store,
-            brokers=settings.kafka.servers(),
-            kafka=settings.kafka.client_options(),
-            raw_retention_ms=int(settings.retention.samples_days * DAY_MS),
-            trigger_s=ingest.trigger_s,
-            max_messages_per_batch=ingest.max_messages_per_batch,
-            max_message_bytes=ingest.max_message_bytes,
-            max_future_ms=ingest.max_future_s * 1000,
-            late_after_ms=ingest.late_after_s * 1000,
-            complete_every_s=ingest.complete_every_s,
-            on_expired_offsets=ingest.on_expired_offsets,
-            limits_files=limits_files(settings),
-            reject_bytes=ingest.reject_bytes,
-            active_ms=int(ingest.active_hours * HOUR_MS),
-            quarantine_retention_ms=int(settings.retention.quarantine_days * DAY_MS),
-            scratch=ingest.scratch,
-            available_now=available_now,
-        )
-        for query, topic in topics.items()
-        if not only or query in only
-    ]
-
-
 def rollup_plan(settings: Settings) -> RollupPlan:
     """The rollups over everything the ingest queries store."""
     return RollupPlan(
-        store=Store(settings.storage_root(), settings.storage_options()),
+        store=table_store(settings),
         queries=tuple(settings.ingest_queries()),
         trigger_s=settings.rollup.trigger_s,
         grace_ms=int(settings.rollup.grace_s * 1000),
@@ -87,10 +42,8 @@ def rollup_plan(settings: Settings) -> RollupPlan:
 def require_topics(plans: Sequence[IngestPlan]) -> None:
     """Raises TemporaryError without Kafka, NeedsOperator without a topic of samples."""
     for plan in plans:
-        client = {"bootstrap_servers": plan.brokers} | client_options(plan.kafka)
-        topics = Topics(
-            client, [name for name in plan.topics if name not in plan.definition_topics]
-        )
+        samples = [name for name in plan.topics if name not in plan.tasks.definition_topics]
+        topics = TopicOffsets(plan.cluster, samples)
         try:
             topics.partitions()
         finally:

@@ -19,7 +19,7 @@ import psutil
 from kafka import KafkaAdminClient
 
 from tests.integration.ingest.producing import LIMITED, METRIC, Sources
-from varve.kafka.offsets import Topics
+from varve.kafka.offsets import TopicOffsets
 from varve.kafka.partitions import Partition
 from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.model.clock import SystemClock
@@ -251,7 +251,7 @@ class Ingesting:
     def _ends(self) -> dict[str, dict[Partition, int]]:
         ends = {}
         for query, name in self.topics.items():
-            topics = Topics({"bootstrap_servers": self.broker}, [name])
+            topics = TopicOffsets({"bootstrap_servers": self.broker}, [name])
             ends[query] = topics.latest(topics.partitions())
             topics.close()
         return ends

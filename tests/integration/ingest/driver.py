@@ -11,9 +11,10 @@ import os
 import sys
 
 from tests.integration.ingest import faults
-from varve.ingest import batch, registry
+from varve.ingest import batch, series_registry
+from varve.services.ingest_plans import ingest_plans
 from varve.services.logs import configure_logging
-from varve.services.streams import ingest_plans, run_queries, start_ingest
+from varve.services.streams import run_queries, start_ingest
 from varve.settings import load
 from varve.spark import ingest
 from varve.spark.session import local_conf, session
@@ -25,7 +26,7 @@ def main() -> int:
     faults.arm(point, number)
     os.environ["FAULT_POINT"] = f"{point} {number} {os.getpgid(0)}"
     faults.before(ingest.IngestQuery, "_store", "before the batch")
-    faults.after(registry.Registry, "register", "after registration")
+    faults.after(series_registry.SeriesRegistry, "register", "after registration")
     faults.before(batch.BatchCommitter, "_commit_rejects", "between the commits")
     faults.after(batch.BatchCommitter, "commit", "after both commits")
     settings, _ = load()

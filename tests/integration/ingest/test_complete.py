@@ -5,8 +5,10 @@ import json
 import pytest
 
 from tests.integration.ingest.test_ingest import Line, await_that, sample
+from tests.plans import ingest_plan
+from varve.kafka.client_options import Cluster
 from varve.model.clock import ManualClock, SystemClock
-from varve.spark.ingest import IngestPlan, IngestQuery
+from varve.spark.ingest import IngestQuery
 from varve.storage.log import entries
 from varve.storage.table import Table
 
@@ -23,12 +25,10 @@ class TimedLine(Line):
         self.clock = ManualClock(SystemClock().now_ms())
 
     def start(self, **changes):
-        plan = IngestPlan(
-            query="bulk",
+        plan = ingest_plan(
+            self.store,
             topics=(self.topic,),
-            store=self.store,
-            brokers=self.broker.bootstrap_servers,
-            raw_retention_ms=15 * 24 * HOUR_MS,
+            cluster=Cluster(self.broker.bootstrap_servers),
             trigger_s=0.2,
             complete_every_s=0.1,
             **changes,

@@ -14,12 +14,12 @@ from kafka.admin import ACLOperation
 from tests.integration.estate import PASSWORD, READER, WRITER, Estate
 from varve.cli.main import main
 from varve.client import Producer
-from varve.kafka.client_options import client_options
+from varve.kafka.client_options import Cluster
 from varve.kafka.connection import connect
-from varve.kafka.offsets import Topics
+from varve.kafka.offsets import TopicOffsets
 from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.model.errors import NeedsOperator, VarveError
-from varve.services.streams import ingest_plans
+from varve.services.ingest_plans import ingest_plans
 from varve.settings import load
 from varve.spark.ingest import IngestQuery
 from varve.storage.snapshot import Bounds, snapshot
@@ -197,13 +197,10 @@ def test_tls_without_a_login(team):
 )
 def test_a_login_that_is_refused_is_an_error_that_names_the_setting(team, changes, words):
     kafka = team.settings(READER, "PLAIN", **changes).kafka
-    options = client_options(kafka.client_options()) | {
-        "bootstrap_servers": kafka.servers(),
-        "bootstrap_timeout_ms": 3_000,
-    }
+    cluster = Cluster(kafka.servers(), kafka.client_options())
 
     with pytest.raises(NeedsOperator) as ours:
-        Topics(options, [team.topic])
+        TopicOffsets(cluster, [team.topic])
     with pytest.raises(NeedsOperator) as theirs:
         Producer(kafka.servers(), team.topic, options=kafka.client_options(), connect_s=3)
 
@@ -226,11 +223,9 @@ def test_a_topic_that_may_not_be_described_or_created_is_an_error_that_says_so(t
     ensure_topics(admin, [TopicPlan(hidden, 1)])
     admin.close()
     settings = team.settings(READER, "PLAIN")
-    options = client_options(settings.kafka.client_options()) | {
-        "bootstrap_servers": settings.kafka.servers()
-    }
-    topics = Topics(options, [hidden])
-    reader = connect(KafkaAdminClient, options)
+    cluster = Cluster(settings.kafka.servers(), settings.kafka.client_options())
+    topics = TopicOffsets(cluster, [hidden])
+    reader = connect(KafkaAdminClient, cluster.python_options())
 
     with pytest.raises(NeedsOperator, match="let this user describe"):
         topics.partitions()

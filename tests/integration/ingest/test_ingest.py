@@ -10,12 +10,14 @@ import pyarrow as pa
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
+from tests.plans import ingest_plan
 from varve.ingest import arrow_codec
+from varve.kafka.client_options import Cluster
 from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.model.clock import SystemClock
 from varve.model.errors import Conflict
 from varve.model.identity import define
-from varve.spark.ingest import IngestPlan, IngestQuery
+from varve.spark.ingest import IngestQuery
 from varve.storage.snapshot import Bounds, snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
@@ -49,17 +51,15 @@ class Line:
 
     def start(self, **changes):
         options = {
-            "query": "bulk",
             "topics": (self.topic, self.definitions),
             "definition_topics": frozenset({self.definitions}),
-            "store": self.store,
-            "brokers": self.broker.bootstrap_servers,
-            "raw_retention_ms": 15 * DAY_MS,
+            "cluster": Cluster(self.broker.bootstrap_servers),
             "trigger_s": 0.2,
             "complete_every_s": 0.3,
         }
         # A session has one query of a name.
-        query = IngestQuery(self.spark.newSession(), IngestPlan(**options | changes))
+        plan = ingest_plan(self.store, **options | changes)
+        query = IngestQuery(self.spark.newSession(), plan)
         self.queries.append(query)
         return query
 

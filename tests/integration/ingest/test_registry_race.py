@@ -5,8 +5,8 @@ import random
 from collections import Counter
 from dataclasses import replace
 
+from tests.plans import open_registry
 from varve.ingest.limits import Limits, MetricLimits
-from varve.ingest.registry import Registry
 from varve.ingest.reject_reasons import Reason
 from varve.model.identity import define
 from varve.storage.snapshot import Bounds, snapshot
@@ -29,7 +29,7 @@ def contenders():
 
 def compete(store, seed, gate):
     """Registers all contenders in an order of its own. Returns what it was refused."""
-    registry, order = Registry(store), contenders()
+    registry, order = open_registry(store), contenders()
     random.Random(seed).shuffle(order)
     gate.wait(60)
     refused = {}
@@ -61,5 +61,5 @@ def test_rivals_register_each_id_once_and_no_more_than_the_limit(tmp_path):
     assert {key for key, reason in reasons.items() if reason is Reason.ID_COLLISION} <= {
         key for key in everyone if key[0] in taken
     }
-    assert Registry(store).series_of == counts
+    assert open_registry(store).series_of == counts
     assert Table(store, "series").position("registry") is not None

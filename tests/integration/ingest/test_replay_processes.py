@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.plans import open_registry, task_plan
 from varve.ingest.batch import BatchCommitter
-from varve.ingest.registry import Registry
 from varve.ingest.start_offsets import Start
-from varve.ingest.task import Message, TaskPlan, run_task
+from varve.ingest.task import run_task
+from varve.kafka.message import Message
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.clock import SystemClock
 from varve.model.window import DAY_MS
 from varve.storage.snapshot import Bounds, snapshot
 from varve.storage.store import Store
-from varve.storage.table import Table, create_tables
+from varve.storage.table import create_tables
 
 ROOT = Path(__file__).parents[3]
 FILES, ROWS = 4, 25
@@ -31,16 +32,7 @@ def home(tmp_path):
     store = Store(str(tmp_path / "tables"))
     create_tables(store)
     now_ms = SystemClock().now_ms()
-    plan = TaskPlan(
-        store=store,
-        query="bulk",
-        now_ms=now_ms,
-        oldest_ms=now_ms,
-        newest_ms=now_ms + 1,
-        late_ms=0,
-        max_message_bytes=1_000_000,
-        series_version=Table(store, "series").version,
-    )
+    plan = task_plan(store, now_ms=now_ms, oldest_ms=now_ms)
     partition = Partition("samples", "id", 0)
     for n in range(FILES):
         values = [
@@ -49,7 +41,7 @@ def home(tmp_path):
         ]
         messages = [Message("samples", 0, n, now_ms, json.dumps(values).encode())]
         (outcome,) = run_task([*messages, Message("samples", 0, n, now_ms, b"bad")], plan)
-        Registry(store).register(outcome.definitions)
+        open_registry(store).register(outcome.definitions)
         committer = BatchCommitter(store, "bulk", {partition: Start(n or None, n)})
         committer.commit({partition: OffsetRange(n, n + 1)}, [outcome])
     assert stored(store) == Counter()

@@ -20,13 +20,9 @@ from pathlib import Path
 
 from varve.model.clock import SystemClock
 from varve.rollups import repair_log, tier
+from varve.services.ingest_plans import ingest_plans
 from varve.services.logs import configure_logging
-from varve.services.streams import (
-    ingest_plans,
-    rollup_plan,
-    run_queries,
-    start_ingest,
-)
+from varve.services.streams import rollup_plan, run_queries, start_ingest
 from varve.settings import load
 from varve.spark.rollup import RollupQuery
 from varve.spark.session import local_conf, session

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.client.messages import MESSAGE_BYTES, MESSAGE_SAMPLES, JsonEncoder, Sample, partition_of
-from varve.ingest.json_codec import JsonReader
+from varve.ingest.json_codec import JsonCodec
 from varve.model.identity import define
 from varve.model.resources import schemas_dir
 
@@ -38,7 +38,7 @@ def test_what_is_sent_is_what_ingest_reads(sent, partitions):
 
     read = []
     for message in messages:
-        block = JsonReader().read(message.value)
+        block = JsonCodec().read(message.value)
         assert not block.rejects
         read += list(zip(block.series_ids, block.checks, block.ts, block.values, strict=True))
     expected = sorted(sent, key=lambda s: partition_of(s.series.series_id, partitions))
@@ -77,7 +77,7 @@ def test_the_definition_is_said_once_a_message(one, two):
 @given(st.lists(samples, max_size=30), st.integers(1, 5))
 def test_a_series_stays_in_one_partition_and_the_key_is_its_id(sent, partitions):
     for message in JsonEncoder(partitions).messages(sent):
-        first = JsonReader().read(message.value).series_ids[0]
+        first = JsonCodec().read(message.value).series_ids[0]
         assert int.from_bytes(message.key, "big", signed=True) == first
         assert message.partition == partition_of(int(first), partitions)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import zstandard
 
-from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
+from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, encoded, record
 from varve.ingest import arrow_codec
 from varve.ingest.decoded import Block
 from varve.ingest.decoder import Decoder
@@ -80,7 +80,7 @@ def check(decoder: Decoder, message: Message, max_bytes: int = MAX_BYTES) -> lis
     body, encoding = message
     kinds = []
     for decode in (decoder.samples, decoder.definitions):
-        block = decode(body, max_bytes, encoding)
+        block = decode(body, max_bytes, encoded(encoding))
         _require_whole(block, body)
         outcomes = sorted({f"{r.reason} {_form(r.detail)}" for r in block.rejects})
         kinds.append(

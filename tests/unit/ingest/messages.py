@@ -7,9 +7,15 @@ import json
 import pyarrow as pa
 
 from varve.ingest import arrow_codec
+from varve.kafka.message import Headers
 from varve.model.identity import SeriesDefinition
 
 NOW_MS = 1_800_000_000_000
+
+
+def encoded(encoding: str | None) -> Headers:
+    """The headers of a message that is compressed so."""
+    return () if encoding is None else (("Content-Encoding", encoding.encode()),)
 
 
 def record(ts=NOW_MS, value=1.0, metric="requests", **tags) -> dict:

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.plans import open_registry
 from tests.tables import WrittenTables
 from tests.unit.ingest.messages import NOW_MS
 from varve.ingest.active_series import census
 from varve.ingest.limits import Limits, MetricLimits
-from varve.ingest.registry import Registry
 from varve.ingest.reject_reasons import Reason
 from varve.model.clock import ManualClock
 from varve.model.identity import define
@@ -83,7 +83,7 @@ def test_active_are_those_with_a_closed_hour_of_late_or_registered_of_late(
 
 def test_series_that_ended_make_room_and_no_others(tables):
     clock, limits = ManualClock(START_MS), Limits(default=MetricLimits(series=3))
-    registry = Registry(tables.store, clock=clock)
+    registry = open_registry(tables.store, clock=clock)
     registry.register([(s, START_MS) for s in SERIES], limits)
     later = [(define("metric_0", {"later": str(n)}), START_MS) for n in range(9)]
     assert set(registry.register(later, limits).values()) == {Reason.CARDINALITY_LIMIT}
@@ -99,12 +99,12 @@ def test_series_that_ended_make_room_and_no_others(tables):
     refused = registry.register(later, limits)
     assert len(refused) == 7
     assert registry.series_of["metric_0"] == 3
-    assert Registry(tables.store, clock=clock).series_of == registry.series_of
+    assert open_registry(tables.store, clock=clock).series_of == registry.series_of
 
 
 def test_while_rollups_stand_still_no_series_makes_room(tables):
     clock, limits = ManualClock(START_MS), Limits(series=9)
-    registry = Registry(tables.store, clock=clock)
+    registry = open_registry(tables.store, clock=clock)
     registry.register([(s, START_MS) for s in SERIES], limits)
     tables.put([sample(s, START_MS + HOUR_MS) for s in SERIES], complete_ms=START_MS + HOUR_MS)
     tables.roll_up()
@@ -117,7 +117,7 @@ def test_while_rollups_stand_still_no_series_makes_room(tables):
 
 
 def test_a_census_taken_while_series_are_registered_loses_none(tables):
-    registry, rival = Registry(tables.store), Registry(tables.store)
+    registry, rival = open_registry(tables.store), open_registry(tables.store)
     registry.register([(SERIES[0], 0)])
     early = census(tables.store, DAY_MS)
     rival.register([(SERIES[3], 0)])

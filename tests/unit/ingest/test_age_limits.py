@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.plans import open_registry
 from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
 from tests.unit.ingest.test_task import ATTIC, HOUR_MS, run
-from varve.ingest.age_limits import Ages, Members
+from varve.ingest.age_limits import AgeLimits, MetricSeriesIds
 from varve.ingest.limits import Limits, MetricLimits, parse
-from varve.ingest.registry import Registry
 from varve.model.errors import NeedsOperator
 from varve.model.identity import define, id_range
 from varve.storage.table import Table
@@ -16,7 +16,7 @@ SHORT = Limits(metrics={"temperature": MetricLimits(max_age_s=3_600, max_future_
 
 
 def registered(store, *series):
-    Registry(store).register([(s, NOW_MS) for s in series])
+    open_registry(store).register([(s, NOW_MS) for s in series])
 
 
 def test_a_metric_has_bounds_of_its_own_and_the_others_those_of_all(store):
@@ -83,7 +83,7 @@ def test_a_bound_that_is_no_whole_number_is_refused(value):
 
 
 def test_members_follow_the_registry(store):
-    members = Members(store)
+    members = MetricSeriesIds(store)
     metrics = ("temperature", "pressure")
     assert [members.of(m, 0).tolist() for m in metrics] == [[], []]
     for n in range(6):
@@ -93,7 +93,7 @@ def test_members_follow_the_registry(store):
         for metric in metrics:
             expected = sorted(define(metric, {"n": str(k)}).series_id for k in range(n + 1))
             assert members.of(metric, version).tolist() == expected
-            assert Members(store).of(metric, version).tolist() == expected
+            assert MetricSeriesIds(store).of(metric, version).tolist() == expected
 
 
 bounds = st.one_of(st.none(), st.integers(0, 10_000))
@@ -110,7 +110,7 @@ def test_bounds_are_those_of_each_series_metric(default, of, series, known):
     now, oldest, newest = 10**12, 10**12 - 5_000_000, 10**12 + 600_000
     definitions = [define(metric, {"n": str(n)}) for metric, n in series]
     ids = np.array([d.series_id for d in definitions], np.int64)
-    ages = Ages(Limits(default=default, metrics=of), now, oldest, newest)
+    ages = AgeLimits(Limits(default=default, metrics=of), now, oldest, newest)
 
     def members(metric):
         own = [d.series_id for d in definitions if known and d.metric == metric]

@@ -2,11 +2,13 @@ import itertools
 
 import pytest
 
+from tests.plans import task_plan
 from tests.unit.ingest.messages import NOW_MS, as_json, record
 from varve.ingest import batch as batch_module
 from varve.ingest.batch import BatchCommitter
 from varve.ingest.start_offsets import Start, starts
-from varve.ingest.task import Message, TaskPlan, run_task
+from varve.ingest.task import run_task
+from varve.kafka.message import Message
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.errors import Conflict, NeedsOperator
 from varve.storage import positions
@@ -19,16 +21,7 @@ ONE, TWO = Partition("samples", "id-1", 0), Partition("samples", "id-1", 1)
 
 
 def outcome(store, *values):
-    plan = TaskPlan(
-        store=store,
-        query="bulk",
-        now_ms=NOW_MS,
-        oldest_ms=0,
-        newest_ms=NOW_MS * 2,
-        late_ms=0,
-        max_message_bytes=1_000,
-        series_version=Table(store, "series").version,
-    )
+    plan = task_plan(store, now_ms=NOW_MS)
     messages = [Message("samples", 0, n, NOW_MS, value) for n, value in enumerate(values)]
     return list(run_task(messages, plan))
 

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.plans import open_registry
 from tests.unit.ingest.messages import NOW_MS, as_arrow
 from tests.unit.ingest.test_task import plan
 from varve.ingest import task
 from varve.ingest.batch import BatchCommitter
 from varve.ingest.decoder import Decoder
-from varve.ingest.registry import Registry
 from varve.ingest.start_offsets import Start
-from varve.ingest.task import Message, run_task
+from varve.ingest.task import run_task
+from varve.kafka.message import Message
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model import identity
 from varve.model.identity import define
@@ -52,10 +53,10 @@ def drive(tmp_path_factory, course, restarts):
     series = [define("m", {"n": str(n)}) for n in range(COUNT)]
     store = Store(str(tmp_path_factory.mktemp("tables")))
     create_tables(store, ("samples", "series", "quarantine"))
-    registry, sent, offset = Registry(store), [], 0
+    registry, sent, offset = open_registry(store), [], 0
     for messages, restart in zip(course, restarts, strict=False):
         if restart:
-            registry = Registry(store)
+            registry = open_registry(store)
         values = []
         for chosen in messages:
             rows = [(series[n], NOW_MS + len(sent) + k, float(n)) for k, n in enumerate(chosen)]
@@ -81,12 +82,12 @@ def drive(tmp_path_factory, course, restarts):
 def ingest(store, registry, values, offset):
     """As a query does: tasks, registration, and again what was refused."""
     messages = [Message("samples", 0, offset + n, NOW_MS, value) for n, value in enumerate(values)]
-    registry.known.advance()
-    first = plan(store, series_version=registry.known.version)
+    registry.index.advance()
+    first = plan(store, series_version=registry.index.version)
     outcomes = list(run_task(messages, first))
     refused = registry.register([d for o in outcomes for d in o.definitions])
     if refused:
-        again = replace(first, refused=refused, series_version=registry.known.version)
+        again = replace(first, refused=refused, series_version=registry.index.version)
         outcomes = list(run_task(messages, again))
     start = Start(offset or None, offset)
     committer = BatchCommitter(store, "bulk", {PARTITION: start})

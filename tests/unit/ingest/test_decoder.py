@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 import zstandard
 
-from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
+from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, encoded, record
 from varve.ingest import arrow_codec
 from varve.ingest.decoder import Decoder
 from varve.ingest.reject_reasons import Reason
@@ -16,7 +16,7 @@ SERIES = define("cpu", {})
 
 
 def read(message, encoding=None):
-    return Decoder().samples(message, MAX_BYTES, encoding)
+    return Decoder().samples(message, MAX_BYTES, encoded(encoding))
 
 
 def zstd(data, level=3):

@@ -7,14 +7,14 @@ import pytest
 
 from tests.unit.ingest.messages import NOW_MS, as_json, record
 from varve.ingest import json_codec
-from varve.ingest.json_codec import JsonReader
+from varve.ingest.json_codec import JsonCodec
 from varve.ingest.reject_reasons import Reason
 from varve.model.identity import define
 from varve.model.staleness import is_stale
 
 
 def read(message):
-    return JsonReader().read(message)
+    return JsonCodec().read(message)
 
 
 def test_one_object_is_one_sample_with_its_definition():
@@ -225,7 +225,7 @@ def test_what_was_not_read_of_a_message_can_be_read_alone(monkeypatch, wrap):
 
 
 def test_what_says_most_of_a_series_is_remembered():
-    reader = JsonReader()
+    reader = JsonCodec()
     reader.read(as_json(record()))
 
     told = reader.read(as_json(record() | {"type": "counter", "help": "Requests."}))
@@ -237,7 +237,7 @@ def test_what_says_most_of_a_series_is_remembered():
 
 def test_identities_forgotten_for_lack_of_room_are_computed_again(monkeypatch):
     monkeypatch.setattr(json_codec, "CACHED_BYTES", 2_000)
-    reader = JsonReader()
+    reader = JsonCodec()
     message = as_json(*(record(host=str(n)) for n in range(5)))
 
     assert reader.read(message).series_ids.tolist() == reader.read(message).series_ids.tolist()
@@ -252,7 +252,7 @@ def test_definitions_are_objects_without_value_and_timestamp():
         ]
     )
 
-    block = JsonReader().read_definitions(lines)
+    block = JsonCodec().read_definitions(lines)
 
     assert list(block.definitions) == [
         define("a", {"x": "1"}, metric_type="gauge", unit="bytes", help_text="h"),
@@ -263,7 +263,7 @@ def test_definitions_are_objects_without_value_and_timestamp():
 
 def test_remembered_identities_take_bounded_memory_however_long_their_labels(monkeypatch):
     monkeypatch.setattr(json_codec, "CACHED_BYTES", 10 * 2**20)
-    reader = JsonReader()
+    reader = JsonCodec()
 
     tracemalloc.start()
     for n in range(50):

@@ -2,11 +2,11 @@ import os
 
 import pytest
 
+from tests.plans import open_registry
 from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
 from tests.unit.ingest.test_task import ATTIC, CELLAR, rows, run
 from varve.ingest import arrow_codec, task
 from varve.ingest.limits import Limits, LimitsFile, MetricLimits, parse
-from varve.ingest.registry import Registry
 from varve.ingest.reject_reasons import Reason
 from varve.model.errors import NeedsOperator
 from varve.model.identity import define
@@ -92,7 +92,7 @@ def test_labels_and_the_lengths_of_names_and_values_in_bytes_are_limited(limits,
 
 def test_new_series_beyond_the_limit_of_a_metric_are_refused_and_counted_exactly(store):
     limits = Limits(default=MetricLimits(series=3), metrics={"free": MetricLimits()})
-    registry = Registry(store)
+    registry = open_registry(store)
 
     refused = registry.register(hosts(5) + hosts(9, "free"), limits)
     again = registry.register(hosts(5), limits)
@@ -105,7 +105,7 @@ def test_new_series_beyond_the_limit_of_a_metric_are_refused_and_counted_exactly
 
 def test_the_total_is_a_limit_of_all_metrics_together(store):
     limits = Limits(series=4)
-    registry = Registry(store)
+    registry = open_registry(store)
 
     refused = registry.register(hosts(3) + hosts(3, "down"), limits)
 
@@ -115,18 +115,18 @@ def test_the_total_is_a_limit_of_all_metrics_together(store):
 
 def test_drivers_count_what_each_other_has_registered(store):
     limits = Limits(default=MetricLimits(series=4))
-    bulk, critical = Registry(store), Registry(store)
+    bulk, critical = open_registry(store), open_registry(store)
     bulk.register(hosts(3), limits)
 
     refused = critical.register(hosts(6), limits)
 
     assert len(refused) == 2
-    assert Registry(store).series_of == {"up": 4}
+    assert open_registry(store).series_of == {"up": 4}
 
 
 def test_known_series_keep_flowing_and_new_ones_leave_a_count_and_examples(store, monkeypatch):
     monkeypatch.setattr(task, "EXAMPLES", 2)
-    Registry(store).register([(ATTIC, NOW_MS)])
+    open_registry(store).register([(ATTIC, NOW_MS)])
     storm = [
         as_json(*(record(metric="temperature", n=str(n)) for n in range(k, k + 5))) for k in (0, 5)
     ]
@@ -151,7 +151,7 @@ def test_a_task_names_no_more_new_series_than_a_metric_may_have(store):
 
 
 def test_a_new_series_with_too_many_labels_is_refused_and_a_known_one_is_stored(store):
-    Registry(store).register([(CELLAR, NOW_MS)])
+    open_registry(store).register([(CELLAR, NOW_MS)])
 
     outcome = run(
         store,

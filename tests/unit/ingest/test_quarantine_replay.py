@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.plans import open_registry
 from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
 from tests.unit.ingest.test_task import ATTIC, CELLAR, HOUR_MS, plan
 from varve.ingest import arrow_codec, task
@@ -10,10 +11,10 @@ from varve.ingest import quarantine_replay as replay_module
 from varve.ingest.batch import BatchCommitter
 from varve.ingest.limits import Limits, MetricLimits
 from varve.ingest.quarantine_replay import Selection, awaited, replay
-from varve.ingest.registry import Registry
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.start_offsets import Start
-from varve.ingest.task import Message, run_task
+from varve.ingest.task import run_task
+from varve.kafka.message import Message
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.storage import positions
 from varve.storage.commit import rewrite
@@ -32,7 +33,7 @@ class Driver:
             Message("samples", 0, self.offset + n, NOW_MS, value) for n, value in enumerate(values)
         ]
         outcomes = list(run_task(messages, plan(self.store, **changes)))
-        Registry(self.store).register([d for o in outcomes for d in o.definitions])
+        open_registry(self.store).register([d for o in outcomes for d in o.definitions])
         end = self.offset + len(values)
         committer = BatchCommitter(
             self.store, "bulk", {PARTITION: Start(self.offset or None, self.offset)}
@@ -41,7 +42,7 @@ class Driver:
         self.offset = end
 
     def replay(self, *reasons, since_ms=-1, until_ms=NOW_MS * 2, **changes):
-        registry = Registry(self.store)
+        registry = open_registry(self.store)
         return replay(
             self.store,
             Selection(frozenset(reasons), since_ms, until_ms),
@@ -70,7 +71,7 @@ def test_samples_whose_definition_has_come_are_stored_and_the_others_wait_on(dri
     )
     assert awaited(store, "bulk").keys() == {(s.series_id, s.check) for s in (ATTIC, CELLAR)}
     assert awaited(store, "critical") == {}
-    Registry(store).register([(ATTIC, NOW_MS)])
+    open_registry(store).register([(ATTIC, NOW_MS)])
 
     counts = driver.replay(Reason.UNKNOWN_SERIES)
 
@@ -172,7 +173,7 @@ def test_a_rival_that_replays_the_same_rows_stores_nothing_twice(driver, store, 
 
 def test_what_a_rival_series_has_taken_the_id_of_is_not_stored(driver, store):
     driver.ingest(as_arrow([(ATTIC, NOW_MS - 30 * HOUR_MS, 1.0)]))
-    Registry(store).register([(replace(CELLAR, series_id=ATTIC.series_id), NOW_MS)])
+    open_registry(store).register([(replace(CELLAR, series_id=ATTIC.series_id), NOW_MS)])
 
     driver.replay(Reason.TOO_OLD, oldest_ms=0)
 
@@ -196,7 +197,7 @@ def test_what_is_only_counted_stays_a_number_when_its_definition_comes(driver, s
         *(as_arrow([(ATTIC, NOW_MS + n, 1.0)], defined=False) for n in range(5)), reject_bytes=1
     )
     assert awaited(store, "bulk").keys() == {(ATTIC.series_id, ATTIC.check)}
-    Registry(store).register([(ATTIC, NOW_MS)])
+    open_registry(store).register([(ATTIC, NOW_MS)])
 
     driver.replay(Reason.UNKNOWN_SERIES)
 

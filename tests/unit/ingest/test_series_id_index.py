@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from varve.ingest import series_id_index as known_module
-from varve.ingest.mapped_runs import RunFolder
-from varve.ingest.series_id_index import CONTESTED, KNOWN, UNKNOWN, KnownSeries
+from varve.ingest.mapped_runs import CONTESTED, KNOWN, UNKNOWN, RunFolder
+from varve.ingest.series_id_index import SeriesIdIndex
 from varve.model.errors import NeedsOperator
 from varve.model.schema import table_schema
 from varve.storage.commit import Step, commit
@@ -55,18 +55,18 @@ def test_members_are_what_was_registered_first_however_it_was_followed(
 ):
     store = Store(str(tmp_path_factory.mktemp("known")))
     create_tables(store, ("series",))
-    followers, expected = [KnownSeries(store)], {}
+    followers, expected = [SeriesIdIndex(store)], {}
     for batch in registrations:
         fresh = {i: c for i, c in batch.items() if i not in expected}
         register(store, fresh)
         expected |= fresh
         action = data.draw(st.sampled_from(["follow", "join", "wait"]))
         if action == "join":
-            followers.append(KnownSeries(store))
+            followers.append(SeriesIdIndex(store))
         elif action == "follow":
             data.draw(st.sampled_from(followers)).advance()
 
-    for known in [*followers, KnownSeries(store)]:
+    for known in [*followers, SeriesIdIndex(store)]:
         known.advance()
         assert len(known) == len(expected)
         assert known.version == Table(store, "series").version
@@ -78,7 +78,7 @@ def test_members_are_what_was_registered_first_however_it_was_followed(
 
 
 def test_series_that_come_one_by_one_are_few_files(store):
-    known = KnownSeries(store)
+    known = SeriesIdIndex(store)
     for n in range(60):
         register(store, {n * 7919 % 1000 - 500: n})
         known.advance()
@@ -94,7 +94,7 @@ def test_a_large_table_is_read_in_parts_and_an_id_counts_once(store, monkeypatch
     for start in range(0, 40, 4):
         register(store, dict(items[max(start - 2, 0) : start + 4]))
 
-    known = KnownSeries(store)
+    known = SeriesIdIndex(store)
 
     assert len(known) == 40
     assert status(known, *items) == [KNOWN] * 40
@@ -103,22 +103,22 @@ def test_a_large_table_is_read_in_parts_and_an_id_counts_once(store, monkeypatch
 
 def test_a_later_process_reads_the_files_and_not_the_table(store, monkeypatch):
     register(store, {1: 1, 2: 2})
-    KnownSeries(store)
-    monkeypatch.setattr(KnownSeries, "_added", lambda *_: pytest.fail("read the table"))
+    SeriesIdIndex(store)
+    monkeypatch.setattr(SeriesIdIndex, "_added", lambda *_: pytest.fail("read the table"))
 
-    assert status(KnownSeries(store), (1, 1), (2, 3), (3, 3)) == [KNOWN, CONTESTED, UNKNOWN]
+    assert status(SeriesIdIndex(store), (1, 1), (2, 3), (3, 3)) == [KNOWN, CONTESTED, UNKNOWN]
 
 
 def test_what_a_killed_process_left_is_removed(store):
     register(store, {1: 1})
-    KnownSeries(store)
+    SeriesIdIndex(store)
     folder = RunFolder(store).path
     (folder / "0123.tmp").write_bytes(b"half of a file")
     cut = folder / f"{5:020d}-{9:020d}-0.run"
     cut.write_bytes(next(folder.glob("*.run")).read_bytes()[:-3])
 
     register(store, {2: 2})
-    known = KnownSeries(store)
+    known = SeriesIdIndex(store)
 
     assert status(known, (1, 1), (2, 2)) == [KNOWN, KNOWN]
     assert not (folder / "0123.tmp").exists()
@@ -127,30 +127,30 @@ def test_what_a_killed_process_left_is_removed(store):
 
 def test_a_damaged_file_is_made_anew(store):
     register(store, {1: 1})
-    KnownSeries(store)
+    SeriesIdIndex(store)
     (path,) = RunFolder(store).path.glob("*.run")
     path.write_bytes(path.read_bytes()[:-1])
 
-    assert status(KnownSeries(store), (1, 1)) == [KNOWN]
+    assert status(SeriesIdIndex(store), (1, 1)) == [KNOWN]
 
 
 def test_a_table_put_back_to_an_earlier_state_has_no_series_it_lost(store, tmp_path):
     register(store, {1: 1})
     shutil.copytree(f"{store.root}/series", tmp_path / "backup")
     register(store, {2: 2})
-    assert status(KnownSeries(store), (2, 2)) == [KNOWN]
+    assert status(SeriesIdIndex(store), (2, 2)) == [KNOWN]
 
     shutil.rmtree(f"{store.root}/series")
     shutil.copytree(tmp_path / "backup", f"{store.root}/series")
-    assert status(KnownSeries(store), (1, 1), (2, 2)) == [KNOWN, UNKNOWN]
+    assert status(SeriesIdIndex(store), (1, 1), (2, 2)) == [KNOWN, UNKNOWN]
 
     register(store, {3: 3})
     register(store, {4: 4})
-    assert status(KnownSeries(store), (2, 2), (3, 3), (4, 4)) == [UNKNOWN, KNOWN, KNOWN]
+    assert status(SeriesIdIndex(store), (2, 2), (3, 3), (4, 4)) == [UNKNOWN, KNOWN, KNOWN]
 
 
 def test_where_the_log_has_expired_the_live_files_are_read(store, tmp_path):
-    known = KnownSeries(store)
+    known = SeriesIdIndex(store)
     for n in range(4):
         register(store, {n: n})
     Table(store, "series").delta.create_checkpoint()
@@ -160,13 +160,13 @@ def test_where_the_log_has_expired_the_live_files_are_read(store, tmp_path):
     known.advance()
 
     assert status(known, *((n, n) for n in range(4))) == [KNOWN] * 4
-    assert status(KnownSeries(store), *((n, n) for n in range(4))) == [KNOWN] * 4
+    assert status(SeriesIdIndex(store), *((n, n) for n in range(4))) == [KNOWN] * 4
 
 
 def test_files_that_were_merged_away_serve_those_who_map_them(store):
     register(store, {1: 1})
-    early = KnownSeries(store)
-    late = KnownSeries(store)
+    early = SeriesIdIndex(store)
+    late = SeriesIdIndex(store)
     for n in range(2, 12):
         register(store, {n: n})
         late.advance()
@@ -177,11 +177,11 @@ def test_files_that_were_merged_away_serve_those_who_map_them(store):
 
 
 def test_a_folder_of_another_user_is_refused(store, tmp_path, monkeypatch):
-    KnownSeries(store, str(tmp_path / "scratch"))
+    SeriesIdIndex(store, str(tmp_path / "scratch"))
     monkeypatch.setattr("os.getuid", lambda: 12_345)
 
     with pytest.raises(NeedsOperator, match="ingest.scratch"):
-        KnownSeries(store, str(tmp_path / "scratch"))
+        SeriesIdIndex(store, str(tmp_path / "scratch"))
 
 
 def test_folders_that_nothing_has_used_for_long_are_removed(store, tmp_path):
@@ -191,7 +191,7 @@ def test_folders_that_nothing_has_used_for_long_are_removed(store, tmp_path):
         used = time.time() - days * 86_400
         os.utime(scratch / "known" / name, (used, used))
 
-    KnownSeries(store, str(scratch))
+    SeriesIdIndex(store, str(scratch))
 
     assert not (scratch / "known" / "abandoned").exists()
     assert (scratch / "known" / "in use").exists()
@@ -209,7 +209,7 @@ def test_many_processes_build_and_follow_at_once(store):
 
 
 def _follow(store):
-    known = KnownSeries(store)
+    known = SeriesIdIndex(store)
     while len(known) < 400:
         known.advance()
         ids = np.arange(len(known))

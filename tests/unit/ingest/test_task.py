@@ -1,11 +1,13 @@
 from dataclasses import replace
 
+from tests.plans import open_registry, task_plan
 from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
 from varve.ingest import arrow_codec, task
 from varve.ingest.limits import parse
-from varve.ingest.registry import Registry
+from varve.ingest.outcome import Outcome
 from varve.ingest.reject_reasons import Reason
-from varve.ingest.task import Message, Outcome, TaskPlan, run_task
+from varve.ingest.task import run_task
+from varve.kafka.message import Message
 from varve.model.identity import define
 from varve.storage.commit import Step, commit
 from varve.storage.snapshot import Bounds, snapshot
@@ -17,16 +19,14 @@ ATTIC, CELLAR = define("temperature", {"room": "attic"}), define("temperature", 
 
 def plan(store, **changes):
     options = {
-        "query": "bulk",
         "now_ms": NOW_MS,
         "oldest_ms": NOW_MS - 24 * HOUR_MS,
         "newest_ms": NOW_MS + HOUR_MS,
-        "late_ms": NOW_MS - 2 * HOUR_MS,
+        "old_before_ms": NOW_MS - 2 * HOUR_MS,
         "max_message_bytes": 1_000_000,
-        "series_version": Table(store, "series").version,
         "definition_topics": frozenset({"definitions"}),
     }
-    return TaskPlan(store=store, **options | changes)
+    return task_plan(store, **options | changes)
 
 
 def run(store, *values, topic="samples", **changes):
@@ -74,7 +74,7 @@ def test_copies_are_merged_and_counted(store):
     assert [r["value"] for r in rows(store, "samples", outcome.files)] == [5.0]
 
 
-def test_late_samples_go_to_a_file_of_their_own(store):
+def test_old_samples_go_to_a_file_of_their_own(store):
     outcome = run(
         store, as_json(record(), record(NOW_MS - 3 * HOUR_MS), record(NOW_MS - 4 * HOUR_MS))
     )
@@ -128,7 +128,7 @@ def test_a_definition_of_an_earlier_message_counts(store):
 
 
 def test_samples_of_registered_series_need_no_definition(store):
-    Registry(store).register([(ATTIC, NOW_MS)])
+    open_registry(store).register([(ATTIC, NOW_MS)])
 
     outcome = run(store, as_arrow([(ATTIC, NOW_MS, 1.0)], defined=False))
 
@@ -136,7 +136,7 @@ def test_samples_of_registered_series_need_no_definition(store):
 
 
 def test_messages_of_definitions_announce_series_the_registry_does_not_have(store):
-    Registry(store).register([(ATTIC, NOW_MS)])
+    open_registry(store).register([(ATTIC, NOW_MS)])
 
     outcome = run(
         store,
@@ -151,7 +151,7 @@ def test_messages_of_definitions_announce_series_the_registry_does_not_have(stor
 
 def test_of_two_series_with_one_id_the_second_is_quarantined(store):
     rival = replace(CELLAR, series_id=ATTIC.series_id)
-    Registry(store).register([(ATTIC, NOW_MS)])
+    open_registry(store).register([(ATTIC, NOW_MS)])
 
     outcome = run(store, as_arrow([(rival, NOW_MS, 1.0), (ATTIC, NOW_MS, 2.0)], defined=False))
 
@@ -204,7 +204,7 @@ def test_what_the_registry_did_not_see_is_not_stored_when_a_task_runs_again(stor
     message = as_json(*(record(host=str(n)) for n in range(6)))
     first = run(store, message, limits=limits)
     assert len(first.definitions) == 2
-    registry = Registry(store)
+    registry = open_registry(store)
     # Another task, or another driver, takes one of the two places.
     registry.register([(taken, NOW_MS)], limits)
 
@@ -214,8 +214,8 @@ def test_what_the_registry_did_not_see_is_not_stored_when_a_task_runs_again(stor
         message,
         limits=limits,
         refused=refused,
-        settled=True,
-        series_version=registry.known.version,
+        registration_done=True,
+        series_version=registry.index.version,
     )
 
     assert (again.stored, again.rejected) == (1, {"cardinality_limit": 5})

@@ -1,5 +1,6 @@
 import pytest
 
+from tests.plans import ingest_plan, open_registry
 from tests.unit.ingest.messages import NOW_MS, as_json, record
 from tests.unit.ingest.test_quarantine_replay import Driver
 from tests.unit.ingest.test_task import HOUR_MS
@@ -25,7 +26,8 @@ def test_whole_files_of_expired_rejects_go_and_are_counted(driver, store, caplog
     clock = ManualClock(NOW_MS + HOUR_MS + 1)
 
     with caplog.at_level("INFO"):
-        Upkeep(store, HOUR_MS, HOUR_MS, clock).expire()
+        plan = ingest_plan(store, quarantine_retention_ms=HOUR_MS)
+        Upkeep(plan, open_registry(store), clock).expire()
 
     assert driver.quarantined() == [(3, "malformed", 1)]
     assert "3 expired samples removed (2 malformed, 1 too_old)" in caplog.text

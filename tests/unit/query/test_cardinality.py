@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from tests.integration.api_service import app_over
+from tests.plans import open_registry, task_plan
 from tests.tables import WrittenTables
 from tests.unit.ingest.test_active_series import close
 from varve.cli.main import main
 from varve.ingest.limits import Limits, MetricLimits
-from varve.ingest.registry import Registry
 from varve.ingest.reject_reasons import Reason
-from varve.ingest.task import Message, TaskPlan, run_task
+from varve.ingest.task import run_task
+from varve.kafka.message import Message
 from varve.model.clock import ManualClock
 from varve.model.identity import define
 from varve.model.window import DAY_MS, HOUR_MS
@@ -59,22 +60,12 @@ def tables(tmp_path):
     """Pods p0 to p3 were seen a day ago and more, p4 and p5 of late; the others are new."""
     tables = WrittenTables(str(tmp_path / "home" / "tables"))
     store = tables.store
-    Registry(store, clock=ManualClock(NOW_MS - 3 * DAY_MS)).register([(s, 0) for s in PODS])
-    Registry(store, clock=ManualClock(NOW_MS - 2 * HOUR_MS)).register([(OTHERS[0], 0)])
-    Registry(store, clock=ManualClock(NOW_MS - HOUR_MS // 2)).register([(OTHERS[1], 0)])
+    open_registry(store, clock=ManualClock(NOW_MS - 3 * DAY_MS)).register([(s, 0) for s in PODS])
+    open_registry(store, clock=ManualClock(NOW_MS - 2 * HOUR_MS)).register([(OTHERS[0], 0)])
+    open_registry(store, clock=ManualClock(NOW_MS - HOUR_MS // 2)).register([(OTHERS[1], 0)])
     seen = [(pod.series_id, NOW_MS - (26 - 5 * n) * HOUR_MS) for n, pod in enumerate(PODS)]
     close(store, sorted(row for row in seen if row[0] != PODS[0].series_id), NOW_MS)
-    plan = TaskPlan(
-        store=store,
-        query="bulk",
-        now_ms=NOW_MS - HOUR_MS,
-        oldest_ms=0,
-        newest_ms=NOW_MS,
-        late_ms=0,
-        max_message_bytes=10_000,
-        series_version=Table(store, "series").version,
-        full=frozenset({"requests"}),
-    )
+    plan = task_plan(store, now_ms=NOW_MS - HOUR_MS, newest_ms=NOW_MS, full=frozenset({"requests"}))
     message = b'{"metric": "requests", "value": 1, "timestamp": %d}' % (NOW_MS // 1000)
     (outcome,) = run_task([Message("t", 0, 0, 0, message), Message("t", 0, 1, 0, b"x")], plan)
     commit(Table(store, "quarantine"), outcome.quarantine, transactions={"t": Step(None, 0)})

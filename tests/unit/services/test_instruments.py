@@ -5,23 +5,26 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.plans import task_plan
 from tests.tables import WrittenTables
 from tests.unit.ingest.messages import NOW_MS, as_json, record
 from varve.collectors.pages import fetch
 from varve.ingest.batch import BatchCommitter
+from varve.ingest.plan import Reach
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.start_offsets import Start
-from varve.ingest.task import Message, TaskPlan, run_task
+from varve.ingest.task import run_task
+from varve.kafka.message import Message
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.clock import ManualClock
 from varve.model.identity import define
 from varve.model.window import TIERS
 from varve.rollups.task import run_task as roll_up
 from varve.rollups.tier import TierPlan, TierWorker
+from varve.services.ingest_plans import ingest_plans
 from varve.services.instruments import Instruments
-from varve.services.streams import ingest_plans, rollup_plan
+from varve.services.streams import rollup_plan
 from varve.settings import load
-from varve.spark.ingest import Reach
 
 PARTITION = Partition("raw-metrics", "id", 0)
 
@@ -43,17 +46,8 @@ def page_of(instruments):
 
 def committed(store, *values):
     """The accounting of a batch of these messages, and what the driver adds."""
-    plan = TaskPlan(
-        store,
-        "bulk",
-        now_ms=NOW_MS,
-        oldest_ms=NOW_MS - 1_000,
-        newest_ms=NOW_MS + 1_000,
-        late_ms=0,
-        max_message_bytes=10_000,
-        series_version=0,
-    )
-    messages = [Message("raw-metrics", 0, n, NOW_MS, value, None) for n, value in enumerate(values)]
+    plan = task_plan(store, now_ms=NOW_MS, oldest_ms=NOW_MS - 1_000)
+    messages = [Message("raw-metrics", 0, n, NOW_MS, value) for n, value in enumerate(values)]
     outcomes = list(run_task(messages, plan))
     committer = BatchCommitter(store, "bulk", {PARTITION: Start(None, 0)})
     accounting = committer.commit({PARTITION: OffsetRange(0, len(values))}, outcomes)

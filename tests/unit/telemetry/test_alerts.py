@@ -12,6 +12,7 @@ from tests.unit.promql.asking import vector
 from tests.unit.telemetry.test_metrics import DECLARED
 from varve.api.pages import STATIC
 from varve.collectors.pages import PageTarget
+from varve.ingest.plan import Reach
 from varve.kafka.partitions import Partition
 from varve.model.resources import conf_dir
 from varve.model.staleness import STALE_NAN
@@ -20,10 +21,10 @@ from varve.promql.engine import Engine
 from varve.promql.syntax.parser import parse
 from varve.promql.testing import MemoryStorage
 from varve.rollups.tier import TierState
+from varve.services.ingest_plans import ingest_plans
 from varve.services.instruments import Instruments
-from varve.services.streams import ingest_plans, rollup_plan
+from varve.services.streams import rollup_plan
 from varve.settings import Settings
-from varve.spark.ingest import Reach
 from varve.telemetry.metrics import (
     CollectorMetrics,
     ComponentUse,

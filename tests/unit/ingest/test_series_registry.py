@@ -4,12 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.plans import open_registry
 from tests.unit.ingest.messages import NOW_MS
-from varve.ingest import registry as registry_module
+from varve.ingest import series_registry as registry_module
 from varve.ingest.limits import Limits, MetricLimits
-from varve.ingest.registry import Registry
+from varve.ingest.mapped_runs import CONTESTED, KNOWN, UNKNOWN
 from varve.ingest.reject_reasons import Reason
-from varve.ingest.series_id_index import CONTESTED, KNOWN, UNKNOWN, KnownSeries
+from varve.ingest.series_id_index import SeriesIdIndex
 from varve.model.errors import Conflict, TemporaryError
 from varve.model.identity import define
 from varve.storage import positions
@@ -52,7 +53,7 @@ def before_the_next_commit(monkeypatch, act):
 
 
 def test_a_definition_is_durable_with_the_time_of_its_earliest_sample(store):
-    refused = Registry(store).register([(host(1), NOW_MS), (host(1), NOW_MS - 5)])
+    refused = open_registry(store).register([(host(1), NOW_MS), (host(1), NOW_MS - 5)])
 
     assert refused == {}
     (row,) = rows(store)
@@ -62,17 +63,17 @@ def test_a_definition_is_durable_with_the_time_of_its_earliest_sample(store):
 
 
 def test_registering_again_changes_nothing(store):
-    registry = Registry(store)
+    registry = open_registry(store)
     registry.register([(host(1), NOW_MS)])
     version = Table(store, "series").version
 
     assert registry.register([(host(1), NOW_MS + 1)]) == {}
-    assert Registry(store).register([(host(1), NOW_MS + 1)]) == {}
+    assert open_registry(store).register([(host(1), NOW_MS + 1)]) == {}
     assert Table(store, "series").version == version
 
 
 def test_a_series_whose_id_is_taken_is_refused_and_the_others_are_registered(store):
-    registry = Registry(store)
+    registry = open_registry(store)
     registry.register([(host(1), NOW_MS)])
 
     refused = registry.register([(rival_of(host(1)), NOW_MS), (host(2), NOW_MS)])
@@ -86,14 +87,14 @@ def test_of_new_series_with_one_id_the_same_one_wins_in_any_order(store):
     winner = min(contenders, key=key)
     random.Random(3).shuffle(contenders)
 
-    refused = Registry(store).register([(s, NOW_MS) for s in contenders])
+    refused = open_registry(store).register([(s, NOW_MS) for s in contenders])
 
     assert set(refused) == {key(s) for s in contenders} - {key(winner)}
     assert [(r["series_id"], r["check"]) for r in rows(store)] == [key(winner)]
 
 
 def test_drivers_see_what_each_other_has_registered(store):
-    bulk, critical = Registry(store), Registry(store)
+    bulk, critical = open_registry(store), open_registry(store)
     bulk.register([(host(1), NOW_MS)])
 
     refused = critical.register([(rival_of(host(1)), NOW_MS), (host(1), NOW_MS)])
@@ -103,7 +104,7 @@ def test_drivers_see_what_each_other_has_registered(store):
 
 
 def test_a_rival_that_registers_in_between_is_taken_into_account(store, monkeypatch):
-    registry, rival = Registry(store), Registry(store)
+    registry, rival = open_registry(store), open_registry(store)
     before_the_next_commit(monkeypatch, lambda: rival.register([(rival_of(host(1)), NOW_MS)]))
     refused = registry.register([(host(1), NOW_MS), (host(2), NOW_MS)])
 
@@ -115,7 +116,7 @@ def test_a_rival_that_registers_in_between_is_taken_into_account(store, monkeypa
 
 
 def test_what_a_rival_registers_in_between_counts_against_the_limit(store, monkeypatch):
-    registry, rival = Registry(store), Registry(store)
+    registry, rival = open_registry(store), open_registry(store)
     limits = Limits(default=MetricLimits(series=10))
     before_the_next_commit(
         monkeypatch, lambda: rival.register([(host(n), NOW_MS) for n in range(9)], limits)
@@ -134,14 +135,14 @@ def test_a_registry_that_never_wins_says_so(store, monkeypatch):
     monkeypatch.setattr(registry_module, "commit", refuse)
 
     with pytest.raises(TemporaryError, match="rival"):
-        Registry(store).register([(host(1), NOW_MS)])
+        open_registry(store).register([(host(1), NOW_MS)])
 
 
 def test_membership_is_of_id_and_check(store):
-    registry = Registry(store)
+    registry = open_registry(store)
     registry.register([(host(1), NOW_MS)])
 
-    known = status(registry.known, host(1), host(2), rival_of(host(1)))
+    known = status(registry.index, host(1), host(2), rival_of(host(1)))
 
     assert known == [KNOWN, UNKNOWN, CONTESTED]
     assert registry.knows_any([key(host(2)), key(host(1))])
@@ -150,18 +151,18 @@ def test_membership_is_of_id_and_check(store):
 
 
 def test_known_series_follow_the_log(store):
-    known, registry = KnownSeries(store), Registry(store)
+    known, registry = SeriesIdIndex(store), open_registry(store)
     registry.register([(host(n), NOW_MS) for n in range(5)])
     assert status(known, host(0)) == [UNKNOWN]
 
-    known.advance(registry.known.version)
+    known.advance(registry.index.version)
 
     assert status(known, *(host(n) for n in range(5))) == [KNOWN] * 5
     assert len(known) == 5
 
 
 def test_the_transaction_of_the_registry_moves_with_every_commit(store):
-    registry = Registry(store)
+    registry = open_registry(store)
     registry.register([(host(1), NOW_MS)])
     registry.register([(host(2), NOW_MS)])
 

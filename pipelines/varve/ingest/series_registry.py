@@ -1,4 +1,4 @@
-"""The driver's side of the table series: definitions are durable before their samples."""
+"""Registers series in the table series: definitions are durable before their samples."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from varve.ingest.active_series import Census, census
 from varve.ingest.limits import Limits
+from varve.ingest.mapped_runs import CONTESTED, KNOWN
 from varve.ingest.reject_reasons import Reason
-from varve.ingest.series_id_index import CONTESTED, KNOWN, KnownSeries
+from varve.ingest.series_id_index import SeriesIdIndex, SeriesKey
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import Conflict, NeedsOperator, TemporaryError
 from varve.model.identity import SeriesDefinition
 from varve.model.schema import table_schema
-from varve.model.window import HOUR_MS
 from varve.storage import positions
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
@@ -27,33 +27,32 @@ from varve.storage.snapshot import Bounds, Snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
 
-ACTIVE_MS = 24 * HOUR_MS
 _ATTEMPTS = 20
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.005, 1.0
 _NO_LIMITS = Limits()
 
-Key = tuple[int, int]
-"""(series_id, check) of a series."""
 Registration = tuple[SeriesDefinition, int]
 """A definition and the time of its earliest sample, ms."""
 
 
-class Registry:
+class SeriesRegistry:
     """Registers series; several drivers may do so at once. Not safe to share by threads."""
 
     def __init__(
         self,
         store: Store,
-        scratch: str = "",
-        active_ms: int = ACTIVE_MS,
+        scratch: str,
+        active_ms: int,
         clock: Clock | None = None,
     ) -> None:
-        """scratch: as in RunFolder. active_ms: as of varve.ingest.active_series."""
+        """scratch: as in RunFolder. active_ms: how far before the end of the last closed hour a
+        series was seen if it is active: as in varve.ingest.active_series.
+        """
         self._store = store
         self._active_ms = active_ms
         self._clock = clock or SystemClock()
         self._table = Table(store, "series")
-        self.known = KnownSeries(store, scratch)
+        self.index = SeriesIdIndex(store, scratch)
         self.series_of: Counter[str] = Counter()
         """Active series by metric, as of the last census, and those registered since."""
         self._since: list[tuple[int, Counter[str]]] = []
@@ -64,7 +63,9 @@ class Registry:
         self._adopt(census(store, active_ms))
 
     def offer(self, counted: Census) -> None:
-        """A newer census, for the registry's own thread to adopt. May be called from another."""
+        """Hands over a newer census, for the registry's own thread to adopt. May be called from
+        another thread.
+        """
         self._offered = counted
 
     def full(self, limits: Limits) -> frozenset[str]:
@@ -76,19 +77,19 @@ class Registry:
 
     def register(
         self, definitions: Sequence[Registration], limits: Limits = _NO_LIMITS
-    ) -> Mapping[Key, Reason]:
+    ) -> Mapping[SeriesKey, Reason]:
         """Makes the definitions durable; each comes with the time of its earliest sample, ms.
 
         Returns the (series_id, check) refused, and why. Raises TemporaryError if rivals
         registered first in every attempt.
         """
         for attempt in range(_ATTEMPTS):
-            _give_way(attempt)
-            self._look()
-            if self._table.version > self.known.version:
+            _back_off(attempt)
+            self._catch_up()
+            if self._table.version > self.index.version:
                 continue
             position = self._table.position(positions.registry())
-            fresh, refused = self._sort_out(definitions, limits)
+            fresh, refused = self._split(definitions, limits)
             if not fresh:
                 return refused
             step = Step(position, 0 if position is None else position + 1)
@@ -99,26 +100,26 @@ class Registry:
                 continue
             self._seen = self._table.version
             self._add(self._seen, Counter(d.metric for d, _ in fresh))
-            self.known.advance(self._table.version)
+            self.index.advance(self._table.version)
             return refused
         raise TemporaryError(f"{_ATTEMPTS} attempts to register series met a rival's commit")
 
-    def knows_any(self, keys: Sequence[Key]) -> bool:
-        """Whether one of the series has been registered by now."""
+    def knows_any(self, keys: Sequence[SeriesKey]) -> bool:
+        """Whether at least one of the series has been registered by now."""
         return len(self.unknown_among(set(keys))) < len(set(keys))
 
-    def unknown_among(self, keys: Collection[Key]) -> set[Key]:
-        """Those of the series that have not been registered by now."""
+    def unknown_among(self, keys: Collection[SeriesKey]) -> set[SeriesKey]:
+        """The series that have not been registered by now."""
         if not keys:
             return set()
         each = list(keys)
         ids, checks = np.array(each, np.int64).T
-        status = self.known.status(ids, checks.astype(np.int32)).tolist()
+        status = self.index.status(ids, checks.astype(np.int32)).tolist()
         return {key for key, known in zip(each, status, strict=True) if known != KNOWN}
 
-    def _look(self) -> None:
+    def _catch_up(self) -> None:
         """Learns what others have registered, and what has been counted."""
-        self.known.advance()
+        self.index.advance()
         self._adopt_offered()
         self._table.refresh()
         seen, self._seen = self._seen, self._table.version
@@ -126,7 +127,7 @@ class Registry:
             for entry in entries(self._store, "series", seen, self._seen):
                 self._add(entry.version, self._metrics(entry.adds))
         except NeedsOperator:
-            # Expired in between.
+            # The log in between has expired.
             self._adopt(census(self._store, self._active_ms))
 
     def _adopt_offered(self) -> None:
@@ -152,14 +153,14 @@ class Registry:
         column = snapshot.scan(Bounds(), ["metric"]).column("metric")
         return Counter({c["values"]: c["counts"] for c in column.value_counts().to_pylist()})
 
-    def _sort_out(
+    def _split(
         self, definitions: Sequence[Registration], limits: Limits
-    ) -> tuple[list[Registration], dict[Key, Reason]]:
-        """What to add, by id, and what is refused. Of two new series with one id the one with
-        the lesser check is registered, whatever the order they came in.
+    ) -> tuple[list[Registration], dict[SeriesKey, Reason]]:
+        """Splits definitions into those to add, sorted by id, and those refused. Of two new series
+        with one id the one with the lesser check is registered, whatever the order they came in.
         """
         counts, total = self.series_of.copy(), self.series_of.total()
-        first: dict[Key, Registration] = {}
+        first: dict[SeriesKey, Registration] = {}
         for definition, ts in definitions:
             key = definition.series_id, definition.check
             if key not in first or ts < first[key][1]:
@@ -168,9 +169,9 @@ class Registry:
         ids = np.array([k[0] for k in keys], np.int64)
         checks = np.array([k[1] for k in keys], np.int32)
         fresh: list[Registration] = []
-        refused: dict[Key, Reason] = {}
+        refused: dict[SeriesKey, Reason] = {}
         taken = None
-        for key, known in zip(keys, self.known.status(ids, checks).tolist(), strict=True):
+        for key, known in zip(keys, self.index.status(ids, checks).tolist(), strict=True):
             if known == CONTESTED or (known != KNOWN and key[0] == taken):
                 refused[key] = Reason.ID_COLLISION
             elif known != KNOWN:
@@ -185,8 +186,8 @@ class Registry:
         return fresh, refused
 
 
-def _give_way(attempt: int) -> None:
-    """Waits longer and longer, by chance: one whose machine is slow wins in the end, too."""
+def _back_off(attempt: int) -> None:
+    """Waits longer with each attempt, by chance: so a driver on a slow machine wins in the end."""
     if attempt:
         time.sleep(random.uniform(0, min(_FIRST_WAIT_S * 2.0**attempt, _LONGEST_WAIT_S)))  # noqa: S311
 

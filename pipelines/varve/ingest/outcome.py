@@ -1,0 +1,44 @@
+"""What a task did, as it is told to the driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from varve.ingest.series_id_index import SeriesKey
+from varve.model.identity import SeriesDefinition
+from varve.storage.files import NewFile
+
+# Series without a definition that a task names to the driver, who may know them from another task.
+NAMED_UNDEFINED = 10_000
+
+
+@dataclass
+class Outcome:
+    """What one task did. received = stored + merged + the sum of rejected, all in samples."""
+
+    messages: int = 0
+    bytes: int = 0
+    """Bytes of the messages' values."""
+    received: int = 0
+    stored: int = 0
+    merged: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    """Samples refused, by reason."""
+    files: list[NewFile] = field(default_factory=list)
+    quarantine: list[NewFile] = field(default_factory=list)
+    definitions: list[tuple[SeriesDefinition, int]] = field(default_factory=list)
+    """Series the task did not know, each with the time of its earliest sample, ms."""
+    undefined: list[SeriesKey] = field(default_factory=list)
+    """Series of which it has samples but no definition; the first NAMED_UNDEFINED."""
+    partitions: list[tuple[str, int]] = field(default_factory=list)
+    """Topic and number of the partitions it read."""
+
+    def to_json(self) -> str:
+        """Encodes fast: a storm brings hundreds of thousands of definitions."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> Outcome:
+        return msgspec.json.decode(text, type=cls)

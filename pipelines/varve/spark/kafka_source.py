@@ -1,0 +1,79 @@
+"""Spark's Kafka source: the stream of messages, and what each of its batches reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.functions import unix_millis
+
+from varve.kafka.client_options import Cluster
+from varve.kafka.message import Headers, Message
+from varve.kafka.partitions import Partition
+
+_TIMESTAMP = "timestamp_ms"
+# In the order of Message's fields.
+_COLUMNS = ("topic", "partition", "offset", _TIMESTAMP, "value", "headers")
+
+
+def read_stream(
+    spark: SparkSession,
+    cluster: Cluster,
+    topics: Sequence[str],
+    begin: Mapping[Partition, int],
+    max_messages: int,
+) -> DataFrame:
+    """The messages of the topics as a stream, from the offsets of `begin` on; partitions that are
+    added later from their first message on. max_messages: how many a batch takes at most.
+    """
+    offsets: dict[str, dict[str, int]] = {}
+    for partition, offset in begin.items():
+        offsets.setdefault(partition.topic, {})[str(partition.number)] = offset
+    return (
+        spark.readStream.format("kafka")
+        .options(**cluster.spark_options())
+        .option("subscribe", ",".join(topics))
+        .option("startingOffsets", json.dumps(offsets))
+        .option("maxOffsetsPerTrigger", max_messages)
+        .option("failOnDataLoss", "true")
+        .option("includeHeaders", "true")
+        .load()
+        .withColumn(_TIMESTAMP, unix_millis("timestamp"))
+        .select(*_COLUMNS)
+    )
+
+
+def messages(batches: Iterable[pa.RecordBatch]) -> Iterator[Message]:
+    """The rows of the source's DataFrame, inside mapInArrow."""
+    for batch in batches:
+        columns = [batch.column(name).to_pylist() for name in _COLUMNS[:-1]]
+        headers = _headers(batch.column("headers"))
+        yield from map(Message, *columns, headers)
+
+
+def logged_offsets(checkpoint: Path, batch: int) -> dict[tuple[str, int], int]:
+    """Where a batch of the stream ends, by topic and partition, exclusive: Spark writes it before
+    it runs the batch.
+    """
+    text = (checkpoint / "offsets" / str(batch)).read_text()
+    by_topic: dict[str, dict[str, int]] = json.loads(text.splitlines()[-1])
+    return {
+        (topic, int(partition)): offset
+        for topic, offsets in by_topic.items()
+        for partition, offset in offsets.items()
+    }
+
+
+def _headers(column: pa.ListArray) -> Iterable[Headers]:
+    """The headers of each row. Most messages have none: NULL."""
+    if column.null_count == len(column):
+        return [()] * len(column)
+    pairs = column.values
+    names, values = pairs.field("key").to_pylist(), pairs.field("value").to_pylist()
+    each = list(zip(names, values, strict=True))
+    # A NULL row has two equal offsets.
+    return [each[begin:end] for begin, end in pairwise(column.offsets.to_pylist())]
