@@ -1,4 +1,4 @@
-"""Windows of several files, each sorted, as one sorted sequence, and keys of windows."""
+"""Keys of windows, (series_id, window_end): merging those of sorted files, and looking them up."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from varve.model.sorted_runs import merged
 from varve.rollups.algebra import Ints
 
 
-def newest(series_ids: Ints, window_ends: Ints, revisions: Ints) -> Ints:
-    """Indices of the rows that count, the greatest revision of each window, sorted by
-    (series_id, window_end).
+def newest_revisions(series_ids: Ints, window_ends: Ints, revisions: Ints) -> Ints:
+    """Indices of the rows with the greatest revision of their window, sorted by
+    (series_id, window_end). The rows of each file must be sorted so.
     """
     index = np.arange(len(series_ids))
     ids, ends, index = merged(series_ids, window_ends, index)
@@ -21,7 +21,7 @@ def newest(series_ids: Ints, window_ends: Ints, revisions: Ints) -> Ints:
 
 
 def unique_keys(keys: Ints) -> Ints:
-    """Pairs, int64 of shape (n, 2), sorted, each once."""
+    """Sorts pairs, int64 of shape (n, 2), and keeps each once."""
     ids, ends, _ = merged(keys[:, 0].copy(), keys[:, 1].copy(), np.empty(len(keys), np.int64))
     first = np.ones(len(ids), dtype=bool)
     first[1:] = (ids[1:] != ids[:-1]) | (ends[1:] != ends[:-1])
@@ -29,8 +29,10 @@ def unique_keys(keys: Ints) -> Ints:
 
 
 @kernel("(const int64[::1], const int64[::1], const int64[:, ::1])")
-def among(ids: Ints, ends: Ints, keys: Ints) -> Any:
-    """Which (id, end) are in keys, int64 of shape (n, 2); both sorted. Shape of ids, bool."""
+def isin(ids: Ints, ends: Ints, keys: Ints) -> Any:
+    """Tells which (id, end) are among keys, int64 of shape (n, 2); bool, the shape of ids. Both
+    must be sorted.
+    """
     found = np.zeros(len(ids), np.bool_)
     k = 0
     for i in range(len(ids)):
@@ -43,11 +45,11 @@ def among(ids: Ints, ends: Ints, keys: Ints) -> Any:
 
 
 @kernel("(const int64[::1], const int64[::1], int64, const int64[:, ::1])")
-def within_keys(ids: Ints, times: Ints, width: int, keys: Ints) -> Any:
-    """Which rows fall in one of some windows of `width`. keys: series_id and window_end of those,
-    shape (n, 2), sorted. Shape of ids, bool.
+def in_windows(ids: Ints, times: Ints, width: int, keys: Ints) -> Any:
+    """Tells which rows fall in one of some windows of `width`; bool, the shape of ids.
 
-    Cheap where rows are sorted by (series_id, time) in long runs.
+    keys: series_id and window_end of the windows, shape (n, 2), sorted. It is cheap where rows are
+    sorted by (series_id, time) in long runs.
     """
     found = np.zeros(len(ids), np.bool_)
     n = len(keys)
@@ -80,7 +82,7 @@ def _less(keys: Ints, k: int, series: int, end: int) -> bool:
 
 @kernel("(int64[::1], int64[::1], int64[::1], const int64[::1])")
 def _greatest(ids: Ints, ends: Ints, index: Ints, revisions: Ints) -> int:
-    """Moves the indices of the greatest revisions to the front; how many they are."""
+    """Moves the indices of the greatest revisions to the front and returns how many they are."""
     kept = 0
     for i in range(len(ids)):
         if kept and ids[i] == ids[kept - 1] and ends[i] == ends[kept - 1]:
