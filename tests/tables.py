@@ -79,6 +79,6 @@ class WrittenTables:
                 self.store, tier, (QUERY,), grace_ms=0, repair_every_ms=0, repair_keys=1
             )
             worker = TierWorker(plan, ManualClock())
-            while (work := worker.plan()) is not None:
-                files = [run_task(task) for task in work.tasks]
-                worker.commit(work, [file for file in files if file is not None])
+            while (planned := worker.plan()) is not None:
+                files = [run_task(task) for task in planned.tasks]
+                worker.commit(planned, [file for file in files if file is not None])

@@ -42,8 +42,8 @@ from varve.storage.table import Table, create_tables
 STAGES = {
     "read": (task, "read"),
     "order": (copies, "merge"),
-    "newest": (window_keys, "newest"),
-    "lift": (kernel, "lift"),
+    "newest": (window_keys, "newest_revisions"),
+    "aggregate": (kernel, "aggregate"),
     "merge": (kernel, "merge"),
     "from_table": (algebra, "from_table"),
     "to_table": (algebra, "to_table"),
@@ -136,10 +136,10 @@ def roll_up(store: Store, tier) -> tuple[dict[str, float], float, int, int]:
     begun = time.process_time()
     with timed(spent):
         worker = TierWorker(plan, ManualClock())
-        while (work := worker.plan()) is not None:
-            written = [task.run_task(part) for part in work.tasks]
-            worker.commit(work, [file for file in written if file is not None])
-            repaired += len(work.repaired.keys)
+        while (planned := worker.plan()) is not None:
+            written = [task.run_task(part) for part in planned.tasks]
+            worker.commit(planned, [file for file in written if file is not None])
+            repaired += len(planned.repaired.keys)
     return spent, time.process_time() - begun, below, repaired
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from varve.model.errors import BadRequest
 from varve.model.window import TIERS, Window, tier_named
-from varve.rollups.completeness import CompletenessReader, TierState
+from varve.rollups.completeness import CompletenessReader, TierCompleteness
 from varve.rollups.verify import verify
 from varve.settings import Settings
 from varve.storage import positions
 from varve.storage.store import Store
 
-# Differences printed; the exit status speaks of all.
+# Differences, and pending ranges of a tier, that are printed at most.
 _MOST = 20
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -41,7 +41,7 @@ if anything differs.""",
         "--tier", choices=[t.name for t in TIERS], action="append", help="default: all"
     )
     for command in (status, check):
-        # Also where one writes them.
+        # People write them behind the action, too.
         for option, metavar in (("--home", "DIR"), ("--config", "FILE")):
             command.add_argument(
                 option,
@@ -62,27 +62,28 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 def _status(store: Store, now_ms: int) -> int:
     reader = CompletenessReader(store)
-    states = reader.refresh()
+    tiers = reader.refresh()
     for name, at_ms in sorted(reader.positions.items()):
         if name.startswith(positions.COMPLETE):
             query = name.removeprefix(positions.COMPLETE)
             print(f"input {query:<8}  complete until {_time(at_ms)}  {_ago(now_ms - at_ms)} ago")
-    for state in states:
-        print(_line(state, now_ms))
-        for window in state.pending[:_MOST]:
+    for tier in tiers:
+        print(_line(tier, now_ms))
+        for window in tier.pending[:_MOST]:
             print(f"         pending  {_time(window.start_ms)} to {_time(window.end_ms)}")
-        if len(state.pending) > _MOST:
-            print(f"         and {len(state.pending) - _MOST} more ranges")
+        if len(tier.pending) > _MOST:
+            print(f"         and {len(tier.pending) - _MOST} more ranges")
     return 0
 
 
-def _line(state: TierState, now_ms: int) -> str:
-    if state.frontier_ms is None:
-        return f"tier {state.tier.name:<3}  nothing closed yet"
-    behind = _ago(now_ms - state.frontier_ms)
-    text = f"tier {state.tier.name:<3}  closed until {_time(state.frontier_ms)}  {behind} ago"
-    if state.pending:
-        text += f"  {state.late_windows} late windows in {len(state.pending)} ranges"
+def _line(found: TierCompleteness, now_ms: int) -> str:
+    name = found.tier.name
+    if found.frontier_ms is None:
+        return f"tier {name:<3}  nothing closed yet"
+    behind = _ago(now_ms - found.frontier_ms)
+    text = f"tier {name:<3}  closed until {_time(found.frontier_ms)}  {behind} ago"
+    if found.pending:
+        text += f"  {found.late_windows} late windows in {len(found.pending)} ranges"
     return text
 
 

@@ -7,47 +7,47 @@ from dataclasses import dataclass
 
 from varve.model.window import TIERS, Tier, Window, floor_to, window_end
 from varve.rollups import time_ranges
-from varve.rollups.late_rows import find, settled_since
+from varve.rollups.late_rows import computed_since, find_late_windows
 from varve.storage import positions
 from varve.storage.snapshot import Follower, Snapshot
 from varve.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class TierState:
-    """A tier as of one version of its table and a later one of each table below.
+class TierCompleteness:
+    """How complete a tier is, as of one version of its table and a later one of each table below.
 
-    Rows up to frontier_ms are equal to a recomputation from the samples, less those in `pending`.
+    Rows up to frontier_ms are equal to a recomputation from the samples, except those in `pending`.
     """
 
     tier: Tier
     version: int
-    """Of the tier's table."""
+    """Version of the tier's table."""
     frontier_ms: int | None
     """End of the last closed window; None if none has been closed."""
     pending: tuple[Window, ...]
     """Ranges up to the frontier where late rows wait for their repair, here or in a tier below."""
     late_windows: int
-    """Windows of one series each to repair in this tier; whole ranges not counted."""
+    """Windows to repair in this tier, each of one series; whole ranges are not counted."""
     repaired_to: int | None
     """Version of the table below up to which all late rows are repaired."""
-    unmade_until_ms: int | None
-    """Windows up to here have no rows where they were closed only after their samples expired."""
+    expired_until_ms: int | None
+    """Windows up to here have no rows if they were closed only after their samples had expired."""
 
     def complete_until(self, start_ms: int, end_ms: int) -> int:
         """Greatest time t such that (start_ms, t] is complete; at least start_ms, at most end_ms.
 
-        In particular for "now": the frontier, or the start of the first pending range before it.
+        It is the frontier, or the start of the first pending range before it.
         """
         if self.frontier_ms is None:
             return start_ms
-        gaps = (w.start_ms for w in self.pending if w.end_ms > start_ms)
-        return max(min(end_ms, self.frontier_ms, *gaps), start_ms)
+        starts = (w.start_ms for w in self.pending if w.end_ms > start_ms)
+        return max(min(end_ms, self.frontier_ms, *starts), start_ms)
 
 
 class CompletenessReader:
-    """Follows all tiers; a refresh costs the log entries since the last one, and reading the keys
-    of late files. Not safe to share by threads.
+    """Follows all tiers. A refresh reads the log entries since the last one, and the keys of files
+    with late rows. Not safe to share by threads.
     """
 
     def __init__(self, store: Store) -> None:
@@ -58,29 +58,31 @@ class CompletenessReader:
 
     @property
     def positions(self) -> Mapping[str, int]:
-        """Those of samples: `complete:` of each query among them."""
+        """Positions of the table samples: `complete:` of each ingest query among them."""
         return self._samples.table.positions()
 
-    def refresh(self) -> list[TierState]:
-        """Of each tier, the finest first, as of now."""
+    def refresh(self) -> list[TierCompleteness]:
+        """The tiers as of now, the finest first."""
         return self.refresh_with_snapshots()[0]
 
-    def refresh_with_snapshots(self) -> tuple[list[TierState], dict[str, Snapshot]]:
-        """Also the snapshots they are of, by table; each table's is newer than those above it."""
+    def refresh_with_snapshots(self) -> tuple[list[TierCompleteness], dict[str, Snapshot]]:
+        """Also returns the snapshots by table. Each is newer than those of the tiers above it."""
         for tier in reversed(TIERS):
             self._tables[tier.name].refresh()
         self._samples.refresh()
-        states: list[TierState] = []
+        tiers: list[TierCompleteness] = []
         source = self._samples
-        below: tuple[Window, ...] = ()
+        pending_below: tuple[Window, ...] = ()
         for tier in TIERS:
-            state = self._state(tier, source, below)
-            states.append(state)
-            source, below = self._tables[tier.name], state.pending
+            found = self._completeness(tier, source, pending_below)
+            tiers.append(found)
+            source, pending_below = self._tables[tier.name], found.pending
         snapshots = [self._samples.snapshot, *(f.snapshot for f in self._tables.values())]
-        return states, {s.table: s for s in snapshots}
+        return tiers, {s.table: s for s in snapshots}
 
-    def _state(self, tier: Tier, source: Follower, below: tuple[Window, ...]) -> TierState:
+    def _completeness(
+        self, tier: Tier, source: Follower, pending_below: tuple[Window, ...]
+    ) -> TierCompleteness:
         target = self._tables[tier.name]
         frontier = target.position(positions.frontier(tier.name))
         marked = target.position(positions.source(tier.name))
@@ -88,11 +90,11 @@ class CompletenessReader:
         late_windows = 0
         if frontier is not None:
             after = -1 if marked is None else marked
-            settled = settled_since(self._store, tier, target.table.version, after)
-            late = find(self._store, tier, source.snapshot, after, frontier, settled)
+            computed = computed_since(self._store, tier, target.table.version, after)
+            late = find_late_windows(self._store, tier, source.snapshot, after, frontier, computed)
             widened = [
                 Window(floor_to(w.start_ms, tier.width_ms), window_end(w.end_ms, tier.width_ms))
-                for w in below
+                for w in pending_below
             ]
             pending = time_ranges.union([*late.ranges(tier.width_ms), *widened])
             first = min((w.start_ms for w in pending), default=frontier)
@@ -102,7 +104,7 @@ class CompletenessReader:
                 first = max(first, window_end(expired, tier.width_ms))
             pending = time_ranges.clip(pending, Window(first, frontier)) if first < frontier else []
             late_windows = int(time_ranges.within(late.keys[:, 1], pending).sum())
-        return TierState(
+        return TierCompleteness(
             tier,
             target.table.version,
             frontier,

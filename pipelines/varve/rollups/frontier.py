@@ -9,7 +9,9 @@ from varve.storage import positions
 from varve.storage.table import Table
 
 
-def reachable(tier: Tier, source: Table, queries: Sequence[str], grace_ms: int) -> int | None:
+def reachable_frontier(
+    tier: Tier, source: Table, queries: Sequence[str], grace_ms: int
+) -> int | None:
     """The frontier the tier could have from the source as the handle sees it, rounded down.
 
     For the first tier the least time up to which all input queries are complete, less grace; for
@@ -17,9 +19,9 @@ def reachable(tier: Tier, source: Table, queries: Sequence[str], grace_ms: int) 
     """
     if tier.source == "samples":
         complete = [source.position(positions.complete(query)) for query in queries]
-        known = [at for at in complete if at is not None]
-        if len(known) < len(complete) or not known:
+        stored = [at for at in complete if at is not None]
+        if len(stored) < len(complete) or not stored:
             return None
-        return floor_to(min(known) - grace_ms, tier.width_ms)
+        return floor_to(min(stored) - grace_ms, tier.width_ms)
     below = source.position(positions.frontier(tier.source.removeprefix("rollup_")))
     return None if below is None else floor_to(below, tier.width_ms)

@@ -24,7 +24,7 @@ _SHORT = 24
 _HUGE = 1e300
 
 
-def lift(series_ids: Ints, ts: Ints, values: Floats, width_ms: int) -> Rows:
+def aggregate(series_ids: Ints, ts: Ints, values: Floats, width_ms: int) -> Rows:
     """Rows of width_ms from samples sorted by (series_id, ts), unique; NULL is the stale marker."""
     starts = _starts(series_ids, ts, width_ms)
     return Rows(*_lift(series_ids, ts, values, starts, width_ms))

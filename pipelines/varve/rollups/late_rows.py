@@ -1,8 +1,8 @@
-"""Late rows: which closed windows of a tier have got rows below that their own row lacks.
+"""Late rows: which closed windows of a tier lack rows that the table below has got since.
 
-It follows from two logs. The table's below tells which files came in which version; the tier's own
-tells, commit by commit, which ranges of windows include everything up to which version: those it
-closed and those it repaired. So workers and readers find the same, after any crash.
+Two logs tell. That of the table below says which version brought which files. The tier's own log
+says, commit by commit, which ranges of windows were computed (closed or repaired) from which
+version of the table below. Workers and readers therefore find the same windows, after any crash.
 """
 
 from __future__ import annotations
@@ -17,73 +17,79 @@ from varve.model.errors import NeedsOperator
 from varve.model.window import Tier, Window, floor_to, window_end
 from varve.rollups import time_ranges
 from varve.rollups.algebra import Ints
-from varve.rollups.task import NO_KEYS, touched
+from varve.rollups.task import NO_KEYS, touched_windows
 from varve.rollups.window_keys import unique_keys
 from varve.storage.log import LiveFile, LogEntry, entries, list_versions
 from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
 
-SETTLED_KEY = "settled"
+COMPUTED_KEY = "settled"
+"""Metadata of a tier's commit: the ranges [start_ms, end_ms] it computed. The key's text is older
+than the word, and stays, since logs hold it."""
+
 VERSION_KEY = "version"
-"""Of a tier's commits: ranges [start_ms, end_ms], and the version below they are settled at."""
+"""Metadata of a tier's commit: the version of the table below that its ranges were computed
+from."""
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """Windows in `windows` include everything that `version` of the table below has of them."""
+class ComputedRanges:
+    """Ranges whose windows include every row that `source_version` of the table below has."""
 
-    version: int
-    windows: tuple[Window, ...]
+    source_version: int
+    ranges: tuple[Window, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Late:
-    """Windows that lack rows. keys: series_id, window_end, int64, shape (n, 2), sorted, unique.
-    whole: ranges in which every window may lack some.
-    """
+class LateWindows:
+    """Closed windows whose row lacks late rows of the table below."""
 
     keys: Ints
-    whole: tuple[Window, ...] = ()
+    """series_id and window_end of windows that lack rows, int64 of shape (n, 2), sorted, unique."""
+    whole_ranges: tuple[Window, ...] = ()
+    """Ranges in which any window of any series may lack rows. No key lies in one of them."""
 
     def __bool__(self) -> bool:
-        return bool(len(self.keys) or self.whole)
+        return bool(len(self.keys) or self.whole_ranges)
 
     def ranges(self, width_ms: int) -> list[Window]:
-        """The time of them all."""
-        return time_ranges.union([*time_ranges.of_ends(self.keys[:, 1], width_ms), *self.whole])
+        """The time that all these windows cover. width_ms: that of the tier."""
+        return time_ranges.union(
+            [*time_ranges.from_window_ends(self.keys[:, 1], width_ms), *self.whole_ranges]
+        )
 
 
-NOTHING = Late(NO_KEYS)
+NO_LATE_WINDOWS = LateWindows(NO_KEYS)
 
 
-def find(
+def find_late_windows(
     store: Store,
     tier: Tier,
     source: Snapshot,
     after: int,
     frontier_ms: int,
-    settled: Sequence[Settled] = (),
-) -> Late:
-    """What rows that came in versions (after, source.version] touch and `settled` does not cover,
-    up to the frontier.
+    computed: Sequence[ComputedRanges] = (),
+) -> LateWindows:
+    """Windows up to the frontier that rows of versions (after, source.version] fall in and that
+    were not computed since.
 
-    Where the log of the table below has expired, everything up to the frontier is suspect.
+    Where the log of the table below has expired, every window up to the frontier is suspect.
     """
     unknown_to, log = _log(store, tier.source, after, source.version)
-    history = sorted(settled, key=lambda s: s.version)
-    versions = [s.version for s in history]
+    history = sorted(computed, key=lambda c: c.source_version)
+    versions = [c.source_version for c in history]
     whole: list[Window] = []
-    start = first_start(source, tier)
+    start = first_window_start(source, tier)
     if unknown_to > after and start is not None and start < frontier_ms:
-        covered = _covered(history[bisect_left(versions, unknown_to) :])
+        covered = _union(history[bisect_left(versions, unknown_to) :])
         whole += time_ranges.subtract([Window(start, frontier_ms)], covered)
     found = [NO_KEYS]
-    for place, files in _by_settlement(log, versions):
-        covered = _covered(history[place:])
+    for place, files in _by_first_inclusion(log, versions):
+        covered = _union(history[place:])
         try:
-            keys = touched(source, files, tier, frontier_ms)
+            keys = touched_windows(source, files, tier, frontier_ms)
         except FileNotFoundError:
-            # Rewritten or expired since, and deleted: what is left of it are its bounds.
+            # They were rewritten or expired since, and deleted: only their bounds are left.
             spans = [_span(f, source.time_column, tier.width_ms) for f in files]
             inside = time_ranges.clip(
                 spans, Window(min(s.start_ms for s in spans) - 1, frontier_ms)
@@ -93,27 +99,31 @@ def find(
         found.append(keys[~time_ranges.within(keys[:, 1], covered)])
     keys = unique_keys(np.concatenate(found)) if len(found) > 1 else NO_KEYS
     whole = time_ranges.union(whole)
-    return Late(keys[~time_ranges.within(keys[:, 1], whole)], tuple(whole))
+    return LateWindows(keys[~time_ranges.within(keys[:, 1], whole)], tuple(whole))
 
 
-def settled_since(store: Store, tier: Tier, until: int, version: int) -> list[Settled]:
-    """What the tier's commits up to its version `until` settled at versions above `version`."""
-    found: list[Settled] = []
+def computed_since(
+    store: Store, tier: Tier, until: int, source_version: int
+) -> list[ComputedRanges]:
+    """What the tier's commits up to its version `until` computed from versions of the table below
+    greater than source_version.
+    """
+    found: list[ComputedRanges] = []
     for at in range(until, -1, -1):
         try:
             (entry,) = entries(store, tier.table, at - 1, at)
         except NeedsOperator:
-            return found  # expired: what it settled is taken to be late, and repaired again
+            return found  # expired: what it computed is taken to be late, and repaired again
         if VERSION_KEY not in entry.metadata:
             continue  # compaction, or a new column
-        if entry.metadata[VERSION_KEY] <= version:
+        if entry.metadata[VERSION_KEY] <= source_version:
             return found
-        windows = tuple(Window(*w) for w in entry.metadata[SETTLED_KEY])
-        found.append(Settled(entry.metadata[VERSION_KEY], windows))
+        ranges = tuple(Window(*w) for w in entry.metadata[COMPUTED_KEY])
+        found.append(ComputedRanges(entry.metadata[VERSION_KEY], ranges))
     return found
 
 
-def first_start(source: Snapshot, tier: Tier) -> int | None:
+def first_window_start(source: Snapshot, tier: Tier) -> int | None:
     """Start of the first window that holds a row; None for an empty source."""
     if not source.files:
         return None
@@ -131,10 +141,10 @@ def _log(store: Store, table: str, after: int, until: int) -> tuple[int, list[Lo
         return start, list(entries(store, table, start, until))
 
 
-def _by_settlement(
+def _by_first_inclusion(
     log: Sequence[LogEntry], versions: Sequence[int]
 ) -> list[tuple[int, list[LiveFile]]]:
-    """Files added, by the first of `versions` (ascending) that includes them."""
+    """Files added, by the index of the first of `versions` (ascending) that includes them."""
     groups: dict[int, list[LiveFile]] = {}
     for entry in log:
         if entry.adds:
@@ -142,11 +152,12 @@ def _by_settlement(
     return list(groups.items())
 
 
-def _covered(history: Sequence[Settled]) -> list[Window]:
-    return time_ranges.union(w for s in history for w in s.windows)
+def _union(history: Sequence[ComputedRanges]) -> list[Window]:
+    return time_ranges.union(w for c in history for w in c.ranges)
 
 
 def _span(file: LiveFile, time: str, width_ms: int) -> Window:
+    """Windows that rows of the file can fall in, by its statistics."""
     return Window(
         floor_to(file.minimum[time] - 1, width_ms), window_end(file.maximum[time], width_ms)
     )

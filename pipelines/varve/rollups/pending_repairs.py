@@ -1,7 +1,8 @@
-"""The late windows a worker has gathered, and the sweep that repairs them from old to new.
+"""The late windows that a worker has gathered, and the sweep that repairs them from old to new.
 
-A sweep goes through time once, a piece a commit; what turns up behind it waits for the next one.
-When it is through, everything that was known at its start is repaired, and `source:` moves there.
+A sweep goes through time once, a piece in each commit; what turns up behind it waits for the next
+sweep. When it is through, everything gathered before it began is repaired, so `source:` may move
+to the version the worker had gathered up to then.
 """
 
 from __future__ import annotations
@@ -12,112 +13,133 @@ import numpy as np
 
 from varve.model.window import HOUR_MS, Tier, Window, floor_to
 from varve.rollups import time_ranges
-from varve.rollups.late_rows import Late
+from varve.rollups.late_rows import LateWindows
 from varve.rollups.task import NO_KEYS
 from varve.rollups.window_keys import unique_keys
 
-# Late windows of one hour from which it is worth asking whether they are most of it.
+# From so many late windows in one hour it is worth asking whether they are most of it.
 DENSE = 20_000
 _START_OF_TIME, _END_OF_TIME = -(1 << 62), 1 << 62
 
 
-class Pending:
-    """seen: version of the table below whose rows, and all before, are gathered or settled."""
+class PendingRepairs:
+    """Late windows of one tier that no commit has repaired yet.
 
-    def __init__(self, tier: Tier, seen: int) -> None:
-        self.seen = seen
-        self.since_ms: int | None = None
-        """When the oldest was gathered; None if there is none."""
-        self.target: int | None = None
-        """While a sweep is on: the version it brings all windows to."""
-        self._behind: int | None = None
-        self._width = tier.width_ms
-        self._bucket = max(HOUR_MS, tier.width_ms)
+    Invariants, as of the tier's commit number `turn`:
+
+    - Every closed window that lacks rows of a version of the table below up to `gathered_to` is
+      here, as a key or within a whole range.
+    - Keys are sorted and unique, whole ranges are sorted and disjoint, no key lies in one.
+    - `oldest_ms` is None exactly when nothing is pending, `sweep_version` exactly when no sweep
+      is under way.
+
+    All of it is derived from the tables, so it may be thrown away at any time.
+    """
+
+    def __init__(self, tier: Tier, gathered_to: int, turn: int | None) -> None:
+        self.gathered_to = gathered_to
+        """Version of the table below: its rows, and all before, are gathered or computed."""
+        self.turn = turn
+        """Number of the tier's commit after which this holds; None before its first commit."""
+        self.oldest_ms: int | None = None
+        """When the oldest pending window was gathered, Unix ms by the worker's clock."""
+        self.sweep_version: int | None = None
+        """Version of the table below that the sweep under way brings all windows to."""
+        self._swept_to_ms: int | None = None
+        """End of the time that the sweep has gone through; None before its first piece."""
+        self._width_ms = tier.width_ms
+        self._bucket_ms = max(HOUR_MS, tier.width_ms)
         self._keys = NO_KEYS
-        self._whole: list[Window] = []
+        self._whole_ranges: list[Window] = []
 
     def __len__(self) -> int:
-        """Windows of a series each; a range in which all are late counts as one."""
-        return len(self._keys) + len(self._whole)
+        """Windows, each of one series; a whole range counts as one."""
+        return len(self._keys) + len(self._whole_ranges)
 
     def gather(
         self,
-        late: Late,
-        seen: int,
+        late: LateWindows,
+        gathered_to: int,
         frontier_ms: int,
         now_ms: int,
         rows_in: Callable[[Window], float],
     ) -> None:
-        """Adds what came up to version `seen`. rows_in: about how many rows a range has: when most
-        of an hour is late, all of it is repaired, which costs the same and is less to remember.
+        """Adds the late windows of the versions up to gathered_to.
+
+        rows_in: tells about how many rows the tier has in a range. Where most of an hour is late,
+        all of it is repaired, which costs the same and is less to remember.
         """
-        self.seen = seen
+        self.gathered_to = gathered_to
         if late:
-            self._whole = time_ranges.union([*self._whole, *late.whole])
+            self._whole_ranges = time_ranges.union([*self._whole_ranges, *late.whole_ranges])
             keys = unique_keys(np.concatenate([self._keys, late.keys]))
-            self._keys = keys[~time_ranges.within(keys[:, 1], late.whole)]
+            self._keys = keys[~time_ranges.within(keys[:, 1], late.whole_ranges)]
             self._condense(frontier_ms, rows_in)
         if not len(self):
-            self.since_ms = None
-        elif self.since_ms is None or self.since_ms > now_ms:  # the clock was set back
-            self.since_ms = now_ms
+            self.oldest_ms = None
+        elif self.oldest_ms is None or self.oldest_ms > now_ms:  # the clock was set back
+            self.oldest_ms = now_ms
 
-    def before(self, start_ms: int) -> Window | None:
-        """The time of those windows that start before start_ms; None if none does."""
-        last = floor_to(start_ms + self._width - 1, self._width)
+    def starting_before(self, start_ms: int) -> Window | None:
+        """The range of those windows that start before start_ms; None if none does."""
+        last = floor_to(start_ms + self._width_ms - 1, self._width_ms)
         found = time_ranges.clip(self._ranges(), Window(_START_OF_TIME, last))
         return Window(found[0].start_ms, found[-1].end_ms) if found else None
 
-    def ahead(self) -> Window | None:
-        """The time that the sweep under way, or a new one, still has to go through."""
+    def left_to_sweep(self) -> Window | None:
+        """The range that the sweep under way, or a new one, still has to go through."""
         found = self._ranges()
-        if self._behind is not None:
-            found = time_ranges.clip(found, Window(self._behind, _END_OF_TIME))
+        if self._swept_to_ms is not None:
+            found = time_ranges.clip(found, Window(self._swept_to_ms, _END_OF_TIME))
         return Window(found[0].start_ms, found[-1].end_ms) if found else None
 
-    def inside(self, window: Window) -> Late:
-        """Those within a range."""
+    def inside(self, window: Window) -> LateWindows:
+        """Those within a range of whole windows."""
         keys = self._keys[time_ranges.within(self._keys[:, 1], [window])]
-        return Late(keys, tuple(time_ranges.clip(self._whole, window)))
+        return LateWindows(keys, tuple(time_ranges.clip(self._whole_ranges, window)))
 
     def all_inside(self, windows: Sequence[Window]) -> bool:
         """Whether there are none besides those within these ranges."""
         return not time_ranges.subtract(self._ranges(), windows)
 
     def begin_sweep(self) -> None:
-        """Unless one is under way."""
-        if self.target is None:
-            self.target = self.seen
-            self._behind = None
+        """Begins a sweep unless one is under way."""
+        if self.sweep_version is None:
+            self.sweep_version = self.gathered_to
+            self._swept_to_ms = None
 
-    def settle(self, window: Window, *, sweep: bool) -> None:
-        """Forgets what is within a range. sweep: the sweep has come to its end."""
+    def remove(self, window: Window, *, swept: bool) -> None:
+        """Forgets the windows of a range, which a commit has computed. swept: the sweep under way
+        has come to the end of the range.
+        """
         self._keys = self._keys[~time_ranges.within(self._keys[:, 1], [window])]
-        self._whole = time_ranges.subtract(self._whole, [window])
-        if sweep:
-            self._behind = window.end_ms
+        self._whole_ranges = time_ranges.subtract(self._whole_ranges, [window])
+        if swept:
+            self._swept_to_ms = window.end_ms
         if not len(self):
-            self.since_ms = None
+            self.oldest_ms = None
 
     def end_sweep(self, now_ms: int) -> None:
-        self.target = self._behind = None
-        self.since_ms = now_ms if len(self) else None
+        """Ends the sweep. What is left turned up behind it and counts as gathered now."""
+        self.sweep_version = self._swept_to_ms = None
+        self.oldest_ms = now_ms if len(self) else None
 
     def _ranges(self) -> list[Window]:
-        return Late(self._keys, tuple(self._whole)).ranges(self._width)
+        return LateWindows(self._keys, tuple(self._whole_ranges)).ranges(self._width_ms)
 
     def _condense(self, frontier_ms: int, rows_in: Callable[[Window], float]) -> None:
+        """Replaces the keys of hours that are mostly late by whole ranges."""
         if len(self._keys) < DENSE:
             return
-        buckets = -(-self._keys[:, 1] // self._bucket) * self._bucket
+        buckets = -(-self._keys[:, 1] // self._bucket_ms) * self._bucket_ms
         ends, counts = np.unique(buckets, return_counts=True)
         dense: Sequence[int] = ends[counts >= DENSE].tolist()
         late = dict(zip(ends.tolist(), counts.tolist(), strict=True))
         spans = [
-            Window(end - self._bucket, min(end, frontier_ms))
+            Window(end - self._bucket_ms, min(end, frontier_ms))
             for end in dense
-            if 2 * late[end] >= rows_in(Window(end - self._bucket, end))
+            if 2 * late[end] >= rows_in(Window(end - self._bucket_ms, end))
         ]
         if spans:
-            self._whole = time_ranges.union([*self._whole, *spans])
+            self._whole_ranges = time_ranges.union([*self._whole_ranges, *spans])
             self._keys = self._keys[~time_ranges.within(self._keys[:, 1], spans)]

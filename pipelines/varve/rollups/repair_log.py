@@ -1,7 +1,7 @@
-"""What late rows did to closed windows, as rows of the table repairs: each once, after any crash.
+"""The table repairs: what late rows did to closed windows, each noted once, after any crash.
 
-The tier's commit decides: it carries the rows to note, and its transaction says that they are owed.
-The commit to repairs follows it; a start completes one that a crash has kept back.
+The commit of a tier carries the rows to note, and its position `repairs:` says that they are owed.
+The commit to the table repairs follows it; a start makes up for one that a crash has kept back.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from varve.model.errors import NeedsOperator
 from varve.model.schema import table_schema
 from varve.model.window import HOUR_MS, Tier
 from varve.rollups import time_ranges
-from varve.rollups.late_rows import Late
+from varve.rollups.late_rows import LateWindows
 from varve.storage import positions
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
@@ -24,18 +24,21 @@ from varve.storage.store import Store
 from varve.storage.table import Table
 
 REPAIRS_KEY = "repairs"
-"""Of a tier's commit: the rows to note."""
+"""Metadata of a tier's commit: the rows to note."""
 
 
 def rows_of(
-    tier: Tier, late: Late, status: str, revision: int, now_ms: int
+    tier: Tier, late: LateWindows, status: str, revision: int, now_ms: int
 ) -> list[dict[str, Any]]:
-    """One for each stretch of late windows no more than an hour apart. windows is 0 where it is
-    not known which windows of a range were touched.
+    """A row for each stretch of late windows no more than an hour apart.
+
+    status: repaired or refused. revision: the version of the table below. The column windows is 0
+    where it is not known which windows of a range lacked rows.
     """
     ends = late.keys[:, 1]
     spans = time_ranges.union(
-        [*time_ranges.of_ends(ends, tier.width_ms, HOUR_MS), *late.whole], gap_ms=HOUR_MS
+        [*time_ranges.from_window_ends(ends, tier.width_ms, HOUR_MS), *late.whole_ranges],
+        gap_ms=HOUR_MS,
     )
     return [
         {
@@ -52,7 +55,7 @@ def rows_of(
 
 
 class RepairNotes:
-    """Notes of one tier. Not safe to share by threads."""
+    """Writes the notes of one tier. Not safe to share by threads."""
 
     def __init__(self, store: Store, tier: Tier) -> None:
         self._store = store
@@ -74,7 +77,10 @@ class RepairNotes:
         commit(self._table, [file], transactions={self._id: step})
 
     def finish(self, target: Table) -> None:
-        """Notes what a driver that died has left. Raises NeedsOperator if it cannot be known."""
+        """Notes what a driver that died has left undone. target: the tier's table.
+
+        Raises NeedsOperator if the commit that owes the notes is no longer in the log.
+        """
         self._table.refresh()
         owed, noted = target.position(self._id), self._table.position(self._id)
         if owed is None or (noted is not None and noted >= owed):

@@ -1,26 +1,30 @@
-"""What repairs may take of the time, all tiers together."""
+"""Limits the share of time that repairs take, all tiers together."""
 
 from __future__ import annotations
 
 
-class Pace:
-    """Whoever has worked on repairs rests in proportion, so that over time they take no more than
-    `share` of it. The first tier's sweeps keep to it: those above only follow what it repairs.
+class RepairThrottle:
+    """Demands a pause after each piece of repairs, in proportion to the time the piece took, so
+    that repairs take no more than `share` of the time in the long run.
 
-    Not safe to share by threads.
+    The first tier begins no sweep during a pause; the tiers above only follow what it repairs.
+    State: the pause lasts for _pause_ms from _paused_at_ms on. Not safe to share by threads.
     """
 
     def __init__(self, share: float = 0.25) -> None:
-        """share: over 0, at most 1. 1: no rest."""
-        self._rest_for_each_ms = 1 / share - 1
-        self._from_ms = self._for_ms = 0
+        """share: over 0, at most 1, where 1 means no pause."""
+        self._pause_for_each_ms = 1 / share - 1
+        self._paused_at_ms = self._pause_ms = 0
 
-    def worked(self, spent_ms: int, now_ms: int) -> None:
-        """A piece of repairs has just ended that took spent_ms."""
-        past = now_ms - self._from_ms
-        left = self._for_ms - past if 0 <= past < self._for_ms else 0
-        self._from_ms, self._for_ms = now_ms, left + int(spent_ms * self._rest_for_each_ms)
+    def record(self, spent_ms: int, now_ms: int) -> None:
+        """Notes that a piece of repairs has just ended that took spent_ms. What is left of an
+        earlier pause is added to the new one.
+        """
+        past = now_ms - self._paused_at_ms
+        left = self._pause_ms - past if 0 <= past < self._pause_ms else 0
+        self._paused_at_ms = now_ms
+        self._pause_ms = left + int(spent_ms * self._pause_for_each_ms)
 
-    def rests(self, now_ms: int) -> bool:
-        """A clock that was set back ends the rest."""
-        return 0 <= now_ms - self._from_ms < self._for_ms
+    def is_paused(self, now_ms: int) -> bool:
+        """Whether the pause lasts at now_ms. A clock that was set back ends it."""
+        return 0 <= now_ms - self._paused_at_ms < self._pause_ms

@@ -1,41 +1,47 @@
-"""Whose turn it is: one job works for all tiers, a commit at a time."""
+"""Which tier works next: one job serves all tiers, one commit at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from varve.rollups.tier import TierWorker, Work
+from varve.rollups.tier import PlannedCommit, TierWorker
 
 
-class Turns:
-    """Rounds: every tier closes, the finest first, then one tier repairs, another each round. So
-    no close waits for more than one repair, the backlog of one tier does not hold up the others,
-    and while closing falls behind, repairs still come along.
+class RoundRobin:
+    """Rounds in which every tier may close windows, the finest first, and then one tier makes one
+    commit of repairs, another tier each round.
+
+    So no close waits for more than one commit of repairs, the backlog of one tier does not hold up
+    the others, and repairs still come along while closing falls behind.
     """
 
     def __init__(self, workers: Sequence[TierWorker]) -> None:
         self._workers = workers
-        self._closed = 0
-        """How many have had their turn to close in this round."""
-        self._repairs_next = 0
-        self._more = False
+        self._next_to_close = 0
+        """Index of the tier that may close next; those before it had their turn in this round."""
+        self._next_to_repair = 0
+        """Index of the tier that is asked first for repairs at the end of this round."""
+        self._more_to_close = False
+        """Whether a tier that closed in this round had more to close."""
 
-    def next(self) -> tuple[TierWorker, Work] | None:
-        """The next piece of work, to be done before the next call; None if there is none now."""
+    def next(self) -> tuple[TierWorker, PlannedCommit] | None:
+        """The next commit and its tier, to be done before the next call; None if there is nothing
+        to do now.
+        """
         while True:
-            while self._closed < len(self._workers):
-                worker = self._workers[self._closed]
-                self._closed += 1
-                work = worker.plan_close()
-                if work is not None:
-                    self._more |= work.more
-                    return worker, work
-            has_more, self._more, self._closed = self._more, False, 0
+            while self._next_to_close < len(self._workers):
+                worker = self._workers[self._next_to_close]
+                self._next_to_close += 1
+                planned = worker.plan_close()
+                if planned is not None:
+                    self._more_to_close |= planned.more
+                    return worker, planned
+            goes_on, self._more_to_close, self._next_to_close = self._more_to_close, False, 0
             for _ in self._workers:
-                worker = self._workers[self._repairs_next]
-                self._repairs_next = (self._repairs_next + 1) % len(self._workers)
-                work = worker.plan_repair()
-                if work is not None:
-                    return worker, work
-            if not has_more:
+                worker = self._workers[self._next_to_repair]
+                self._next_to_repair = (self._next_to_repair + 1) % len(self._workers)
+                planned = worker.plan_repair()
+                if planned is not None:
+                    return worker, planned
+            if not goes_on:
                 return None

@@ -24,25 +24,29 @@ from varve.storage.store import Store
 
 @dataclass(frozen=True)
 class RollupTask:
-    """Windows of `tier` within `range` (whole windows), from the source at version `revision`.
-
-    keys: None for every window of the range; else series_id and window_end of those wanted,
-    int64, shape (n, 2), sorted, unique, besides all windows within `whole`.
-    series: least and greatest series_id, both inclusive; None for all.
-    """
+    """Computes windows of `tier` within `range`, from one version of the table below."""
 
     store: Store
     tier: Tier
     range: Window
+    """A range of whole windows."""
     revision: int
+    """The version of the table below."""
     files: tuple[LiveFile, ...]
+    """Files of that version which can hold rows of the range."""
     keys: Ints | None = None
-    whole: tuple[Window, ...] = ()
+    """The windows wanted: series_id and window_end, int64 of shape (n, 2), sorted, unique. None:
+    every window of the range."""
+    whole_ranges: tuple[Window, ...] = ()
+    """Ranges whose windows are wanted besides `keys`, of all series."""
     series: tuple[int, int] | None = None
+    """Least and greatest series_id, both inclusive; None for all."""
 
 
 def run_task(task: RollupTask) -> NewFile | None:
-    """The file written, in no commit yet; None if there is nothing in the range."""
+    """Computes a task's rows and writes them; returns the file, which is in no commit yet, or None
+    if there are no rows.
+    """
     table = compute(task)
     if not table.num_rows:
         return None
@@ -52,16 +56,18 @@ def run_task(task: RollupTask) -> NewFile | None:
 def compute(task: RollupTask) -> pa.Table:
     """The rows of the task, sorted by (series_id, window_end)."""
     source = Snapshot(task.store, task.tier.source, task.revision, task.files)
-    wanted = None if task.keys is None else partial(_late, task.keys, task)
+    wanted = None if task.keys is None else partial(_in_late_windows, task.keys, task)
     rows = read(source, task.files, task.range, series=task.series, wanted=wanted)
-    return algebra.to_table(rolled_up(rows, task.tier, task.range, task.series), task.revision)
+    return algebra.to_table(roll_up(rows, task.tier, task.range, task.series), task.revision)
 
 
-def rolled_up(
+def roll_up(
     rows: pa.Table, tier: Tier, window: Window, series: tuple[int, int] | None = None
 ) -> Rows:
-    """The tier's windows within `window`, and a range of series, of rows of the table below, which
-    may be in any order, with copies and old revisions; sorted by (series_id, window_end).
+    """Aggregates rows of the table below into the tier's windows that lie within `window` and a
+    range of series; sorted by (series_id, window_end).
+
+    rows: in any order, with copies and old revisions.
     """
     if tier.source == "samples":
         ids, ts = rows.column("series_id").to_numpy(), rows.column("ts").to_numpy()
@@ -69,26 +75,26 @@ def rolled_up(
         wanted = _within(ids, ts, window, series)
         if not wanted.all():
             ids, ts, values = ids[wanted], ts[wanted], values[wanted]
-        return kernel.lift(*copies.merge(ids, ts, values), tier.width_ms)
+        return kernel.aggregate(*copies.merge(ids, ts, values), tier.width_ms)
     below = algebra.from_table(rows)
     ids, ends = below.series_id, below.window_end
-    chosen = window_keys.newest(ids, ends, rows.column("revision").to_numpy())
+    chosen = window_keys.newest_revisions(ids, ends, rows.column("revision").to_numpy())
     wanted = _within(ids, ends, window, series)
     if not wanted.all():
         chosen = chosen[wanted[chosen]]
     return kernel.merge(below, chosen, tier.width_ms)
 
 
-def touched(source: Snapshot, files: Sequence[LiveFile], tier: Tier, until_ms: int) -> Ints:
+def touched_windows(source: Snapshot, files: Sequence[LiveFile], tier: Tier, until_ms: int) -> Ints:
     """Keys (series_id, window_end) of the tier's windows up to until_ms that rows of the files
     fall in; shape (n, 2), sorted, unique.
     """
-    late = [f for f in files if f.minimum[source.time_column] <= until_ms]
-    if not late:
-        return NO_KEYS
     time = source.time_column
-    before = Window(min(f.minimum[time] for f in late) - 1, until_ms)
-    rows = read(source, late, before, columns=["series_id", time])
+    reaching = [f for f in files if f.minimum[time] <= until_ms]
+    if not reaching:
+        return NO_KEYS
+    closed = Window(min(f.minimum[time] for f in reaching) - 1, until_ms)
+    rows = read(source, reaching, closed, columns=["series_id", time])
     ids = rows.column("series_id").to_numpy()
     ends = -(-rows.column(time).to_numpy() // tier.width_ms) * tier.width_ms
     # Most repeat their neighbour: files are sorted.
@@ -97,10 +103,10 @@ def touched(source: Snapshot, files: Sequence[LiveFile], tier: Tier, until_ms: i
     return window_keys.unique_keys(np.stack([ids[first], ends[first]], axis=1))
 
 
-def _late(keys: Ints, task: RollupTask, ids: Ints, times: Ints) -> Mask:
+def _in_late_windows(keys: Ints, task: RollupTask, ids: Ints, times: Ints) -> Mask:
     """Which rows fall in the windows that a repair wants."""
-    found: Mask = window_keys.within_keys(ids, times, task.tier.width_ms, keys)
-    return found | time_ranges.within(times, task.whole) if task.whole else found
+    mask: Mask = window_keys.in_windows(ids, times, task.tier.width_ms, keys)
+    return mask | time_ranges.within(times, task.whole_ranges) if task.whole_ranges else mask
 
 
 NO_KEYS: Ints = np.empty((0, 2), dtype=np.int64)

@@ -12,7 +12,7 @@ from varve.rollups.algebra import Ints
 
 
 def union(windows: Iterable[Window], gap_ms: int = 0) -> list[Window]:
-    """The same time with neighbours joined; also those no more than gap_ms apart."""
+    """The same time, with windows joined that touch or are no more than gap_ms apart."""
     joined: list[Window] = []
     for window in sorted(windows, key=lambda w: w.start_ms):
         if joined and window.start_ms <= joined[-1].end_ms + gap_ms:
@@ -23,7 +23,7 @@ def union(windows: Iterable[Window], gap_ms: int = 0) -> list[Window]:
 
 
 def subtract(windows: Iterable[Window], removed: Iterable[Window]) -> list[Window]:
-    """What is in `windows` and not in `removed`."""
+    """The time that is in `windows` and not in `removed`."""
     left = union(windows)
     for hole in removed:
         cut = []
@@ -36,7 +36,7 @@ def subtract(windows: Iterable[Window], removed: Iterable[Window]) -> list[Windo
 
 
 def clip(windows: Iterable[Window], bounds: Window) -> list[Window]:
-    """What is in both."""
+    """The time that is in both."""
     pairs = (
         (max(w.start_ms, bounds.start_ms), min(w.end_ms, bounds.end_ms)) for w in union(windows)
     )
@@ -44,14 +44,14 @@ def clip(windows: Iterable[Window], bounds: Window) -> list[Window]:
 
 
 def within(times: Ints, windows: Iterable[Window]) -> npt.NDArray[np.bool_]:
-    """Which of `times` lie in one of `windows`; same shape."""
-    found = np.zeros(len(times), dtype=np.bool_)
+    """Tells which of `times` lie in one of `windows`; same shape."""
+    inside = np.zeros(len(times), dtype=np.bool_)
     for window in windows:
-        found |= (times > window.start_ms) & (times <= window.end_ms)
-    return found
+        inside |= (times > window.start_ms) & (times <= window.end_ms)
+    return inside
 
 
-def of_ends(ends: Ints, width_ms: int, gap_ms: int = 0) -> list[Window]:
+def from_window_ends(ends: Ints, width_ms: int, gap_ms: int = 0) -> list[Window]:
     """The time that windows of width_ms with these ends cover, joined as in `union`."""
     distinct = np.unique(ends)
     if not len(distinct):

@@ -1,8 +1,7 @@
-"""Recomputes rows from raw samples, by the tree, and compares every bit with what is stored.
+"""Recomputes rows from raw samples, tier by tier, and compares every bit with what is stored.
 
-A row is checked against the newest samples: unless late ones wait for their repair, which is known
-(varve.rollups.completeness) and left out, it must equal what they give now as it equals what the
-version it names gave. So a repair that was forgotten shows.
+A row is compared with what the newest samples give, not those of the version it names, so that a
+forgotten repair shows. Windows whose repair is pending (varve.rollups.completeness) are left out.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ import numpy.typing as npt
 from varve.model.window import DAY_MS, HOUR_MS, TIERS, Tier, Window, floor_to, window_end
 from varve.rollups import algebra, kernel, task_ranges, time_ranges, window_keys
 from varve.rollups.algebra import Ints, Rows
-from varve.rollups.completeness import CompletenessReader, TierState
+from varve.rollups.completeness import CompletenessReader, TierCompleteness
 from varve.rollups.reading import read
-from varve.rollups.task import rolled_up
+from varve.rollups.task import roll_up
 from varve.storage import positions
 from varve.storage.snapshot import Bounds, Snapshot
 from varve.storage.store import Store
@@ -27,22 +26,26 @@ from varve.storage.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """stored, computed: None where there is no such row."""
+    """A column of a window that is not what the samples give."""
 
     tier: str
     series_id: int
     window_end: int
     column: str
     stored: Any
+    """None where no such row is stored."""
     computed: Any
+    """None where the samples give no such row."""
 
 
 @dataclass(slots=True)
 class Report:
-    """rows: compared, by tier. left_out: ranges not compared as late samples wait, by tier."""
+    """What was compared, and what differs."""
 
     rows: dict[str, int] = field(default_factory=dict)
+    """Rows compared, by tier."""
     left_out: dict[str, tuple[Window, ...]] = field(default_factory=dict)
+    """Ranges not compared, since late samples wait for their repair, by tier."""
     differences: list[Difference] = field(default_factory=list)
 
 
@@ -54,15 +57,15 @@ def verify(store: Store, window: Window, tiers: Sequence[Tier] = TIERS) -> Repor
     if a table is missing.
     """
     reader = CompletenessReader(store)
-    states, snapshots = reader.refresh_with_snapshots()
-    by_name = {state.tier.name: state for state in states}
+    found, snapshots = reader.refresh_with_snapshots()
+    completeness = {c.tier.name: c for c in found}
     report = Report(rows=dict.fromkeys((t.name for t in tiers), 0))
-    marks = [state.unmade_until_ms for state in states]
+    marks = [c.expired_until_ms for c in found]
     marks.append(reader.positions.get(positions.expired()))
     begin_ms = max([window.start_ms, *(m for m in marks if m is not None)])
-    allowed = {t.name: _allowed(by_name[t.name], begin_ms, window.end_ms) for t in tiers}
+    allowed = {t.name: _allowed(completeness[t.name], begin_ms, window.end_ms) for t in tiers}
     for tier in tiers:
-        inside = time_ranges.clip(by_name[tier.name].pending, window)
+        inside = time_ranges.clip(completeness[tier.name].pending, window)
         report.left_out[tier.name] = tuple(inside)
     samples = snapshots["samples"]
     if not samples.files:
@@ -74,18 +77,18 @@ def verify(store: Store, window: Window, tiers: Sequence[Tier] = TIERS) -> Repor
     return report
 
 
-def _allowed(state: TierState, begin_ms: int, end_ms: int) -> list[Window]:
+def _allowed(tier: TierCompleteness, begin_ms: int, end_ms: int) -> list[Window]:
     """Ranges of whole windows to compare."""
-    if state.frontier_ms is None:
+    if tier.frontier_ms is None:
         return []
-    width = state.tier.width_ms
+    width = tier.tier.width_ms
     start = window_end(begin_ms, width)
-    end = floor_to(min(end_ms, state.frontier_ms), width)
-    return time_ranges.subtract([Window(start, end)], state.pending) if start < end else []
+    end = floor_to(min(end_ms, tier.frontier_ms), width)
+    return time_ranges.subtract([Window(start, end)], tier.pending) if start < end else []
 
 
 def _computed(samples: Snapshot, inside: Sequence[Window]) -> Iterator[tuple[Tier, Window, Rows]]:
-    """Rows of each tier, range by range, of the range of its windows that end there."""
+    """Computes rows range by range: yields the tier, the range, and its rows of windows within."""
     if not inside:
         return
     start, end = inside[0].start_ms, inside[-1].end_ms
@@ -106,11 +109,11 @@ def _computed(samples: Snapshot, inside: Sequence[Window]) -> Iterator[tuple[Tie
 
 
 def _rolled_up(samples: Snapshot, span: Window, about: float) -> list[Rows]:
-    """Rows of all tiers but the last of about so many samples; span: whole hours."""
+    """Rows of all tiers but the last. span: whole hours. about: estimate of their samples."""
     files = samples.select(Bounds(span.start_ms, span.end_ms))
     found: list[list[Rows]] = []
     for series in task_ranges.by_series(samples, files, about, 1) if files else [None]:
-        rows = [rolled_up(read(samples, files, span, series=series), TIERS[0], span, series)]
+        rows = [roll_up(read(samples, files, span, series=series), TIERS[0], span, series)]
         for tier in TIERS[1:3]:
             rows.append(kernel.merge(rows[-1], np.arange(len(rows[-1])), tier.width_ms))
         found.append(rows)
@@ -118,7 +121,7 @@ def _rolled_up(samples: Snapshot, span: Window, about: float) -> list[Rows]:
 
 
 def _concatenated(parts: Sequence[Rows]) -> Rows:
-    """Rows one part after the other."""
+    """All rows in one, in the order of the parts."""
     columns = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in Rows.__slots__
@@ -138,7 +141,7 @@ def _compare(
 ) -> None:
     table = read(target, target.select(Bounds(span.start_ms, span.end_ms)), span)
     stored = algebra.from_table(table)
-    newest = window_keys.newest(
+    newest = window_keys.newest_revisions(
         stored.series_id, stored.window_end, table.column("revision").to_numpy()
     )
     newest = newest[time_ranges.within(stored.window_end[newest], allowed)]
@@ -168,9 +171,9 @@ def _compare(
 
 
 def _absent(keys: Ints, others: Ints) -> npt.NDArray[np.bool_]:
-    """Which of `others` are not among `keys`."""
-    found: npt.NDArray[np.bool_] = window_keys.among(others[:, 0].copy(), others[:, 1].copy(), keys)
-    return ~found
+    """Tells which of `others` are not among `keys`."""
+    there: npt.NDArray[np.bool_] = window_keys.isin(others[:, 0].copy(), others[:, 1].copy(), keys)
+    return ~there
 
 
 def _keys(rows: Rows, chosen: Ints) -> Ints:
@@ -178,30 +181,30 @@ def _keys(rows: Rows, chosen: Ints) -> Ints:
 
 
 def _differing(left: Rows, right: Rows, i: Ints, j: Ints) -> Mapping[str, npt.NDArray[np.bool_]]:
-    """Where rows i of left and j of right differ in a bit, by column."""
-    found = {}
+    """Tells by column where rows i of left and j of right differ in a bit."""
+    differing = {}
     for name in algebra.COLUMNS:
         a, b = getattr(left, name)[i], getattr(right, name)[j]
         if a.dtype == np.float64:
             a, b = a.view(np.int64), b.view(np.int64)
-        found[name] = a != b
-    found["sketch"] = _sketches_differ(left, right, i, j)
-    return found
+        differing[name] = a != b
+    differing["sketch"] = _sketches_differ(left, right, i, j)
+    return differing
 
 
 def _sketches_differ(left: Rows, right: Rows, i: Ints, j: Ints) -> npt.NDArray[np.bool_]:
     lengths = np.diff(left.sketch_starts)[i]
-    found = lengths != np.diff(right.sketch_starts)[j]
-    same = np.flatnonzero(~found)
+    differ = lengths != np.diff(right.sketch_starts)[j]
+    same = np.flatnonzero(~differ)
     lengths = lengths[same]
     # The entries of all these sketches, one after the other.
     within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     a = np.repeat(left.sketch_starts[i[same]], lengths) + within
     b = np.repeat(right.sketch_starts[j[same]], lengths) + within
-    differs = left.sketch_keys[a] != right.sketch_keys[b]
-    differs |= left.sketch_counts[a] != right.sketch_counts[b]
-    found[np.repeat(same, lengths)[differs]] = True
-    return found
+    entries_differ = left.sketch_keys[a] != right.sketch_keys[b]
+    entries_differ |= left.sketch_counts[a] != right.sketch_counts[b]
+    differ[np.repeat(same, lengths)[entries_differ]] = True
+    return differ
 
 
 def _value(rows: Rows, column: str, at: int) -> Any:

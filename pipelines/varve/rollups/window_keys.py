@@ -1,4 +1,4 @@
-"""Windows of several files, each sorted, as one sorted sequence, and keys of windows."""
+"""Keys of windows, (series_id, window_end): merging those of sorted files, and looking them up."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from varve.model.copies import merge_runs
 from varve.rollups.algebra import Ints
 
 
-def newest(series_ids: Ints, window_ends: Ints, revisions: Ints) -> Ints:
-    """Indices of the rows that count, the greatest revision of each window, sorted by
-    (series_id, window_end).
+def newest_revisions(series_ids: Ints, window_ends: Ints, revisions: Ints) -> Ints:
+    """Indices of the rows with the greatest revision of their window, sorted by
+    (series_id, window_end). The rows of each file must be sorted so.
     """
     index: Ints = merge_runs(series_ids, window_ends, np.arange(len(series_ids)), revisions)[2]
     return index
 
 
 def unique_keys(keys: Ints) -> Ints:
-    """Pairs, int64 of shape (n, 2), sorted, each once."""
+    """Sorts pairs, int64 of shape (n, 2), and keeps each once."""
     alike = np.zeros(len(keys), np.int64)
     ids, ends, _ = merge_runs(keys[:, 0].copy(), keys[:, 1].copy(), alike, alike)
     return np.stack([ids, ends], axis=1)
 
 
 @kernel("(const int64[::1], const int64[::1], const int64[:, ::1])")
-def among(ids: Ints, ends: Ints, keys: Ints) -> Any:
-    """Which (id, end) are in keys, int64 of shape (n, 2); both sorted. Shape of ids, bool."""
+def isin(ids: Ints, ends: Ints, keys: Ints) -> Any:
+    """Tells which (id, end) are among keys, int64 of shape (n, 2); bool, the shape of ids. Both
+    must be sorted.
+    """
     found = np.zeros(len(ids), np.bool_)
     k = 0
     for i in range(len(ids)):
@@ -41,11 +43,11 @@ def among(ids: Ints, ends: Ints, keys: Ints) -> Any:
 
 
 @kernel("(const int64[::1], const int64[::1], int64, const int64[:, ::1])")
-def within_keys(ids: Ints, times: Ints, width: int, keys: Ints) -> Any:
-    """Which rows fall in one of some windows of `width`. keys: series_id and window_end of those,
-    shape (n, 2), sorted. Shape of ids, bool.
+def in_windows(ids: Ints, times: Ints, width: int, keys: Ints) -> Any:
+    """Tells which rows fall in one of some windows of `width`; bool, the shape of ids.
 
-    Cheap where rows are sorted by (series_id, time) in long runs.
+    keys: series_id and window_end of the windows, shape (n, 2), sorted. It is cheap where rows are
+    sorted by (series_id, time) in long runs.
     """
     found = np.zeros(len(ids), np.bool_)
     n = len(keys)

@@ -10,7 +10,7 @@ from typing import Any
 from varve.ingest.plan import IngestPlan, Reach
 from varve.ingest.reject_reasons import Reason
 from varve.model.window import TIERS
-from varve.rollups.tier import TierState
+from varve.rollups.tier import TierProgress
 from varve.services.metrics_page import serving
 from varve.services.table_sizes import TableSizes
 from varve.services.usage import spark_parts
@@ -65,7 +65,7 @@ class Instruments:
         return replace(
             plan,
             on_commit=committed,
-            on_look=lambda tier, state: record_state(metrics, tier, state),
+            on_look=lambda tier, progress: record_progress(metrics, tier, progress),
             on_conflict=lambda tier: metrics.conflicts.labels(tier).inc(),
         )
 
@@ -151,11 +151,12 @@ def record_step(metrics: RollupMetrics, accounting: Mapping[str, Any]) -> None:
     metrics.commit.labels(tier).observe(accounting["commit_s"])
 
 
-def record_state(metrics: RollupMetrics, tier: str, state: TierState) -> None:
-    if state.frontier_ms is not None:
-        metrics.frontier.labels(tier).set(state.frontier_ms / 1000)
-    metrics.pending.labels(tier).set(state.pending)
-    metrics.behind.labels(tier).set(state.behind)
+def record_progress(metrics: RollupMetrics, tier: str, progress: TierProgress) -> None:
+    """Records how far a tier's worker is."""
+    if progress.frontier_ms is not None:
+        metrics.frontier.labels(tier).set(progress.frontier_ms / 1000)
+    metrics.pending.labels(tier).set(progress.pending)
+    metrics.behind.labels(tier).set(progress.behind)
 
 
 def _begin(metrics: IngestMetrics, query: str) -> None:

@@ -22,10 +22,10 @@ from varve.model import compiled
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import Conflict
 from varve.model.window import TIERS
-from varve.rollups.repair_throttle import Pace
-from varve.rollups.round_robin import Turns
+from varve.rollups.repair_throttle import RepairThrottle
+from varve.rollups.round_robin import RoundRobin
 from varve.rollups.task import RollupTask, run_task
-from varve.rollups.tier import TierPlan, TierState, TierWorker, Work
+from varve.rollups.tier import PlannedCommit, TierPlan, TierProgress, TierWorker
 from varve.storage.files import NewFile
 from varve.storage.store import Store
 
@@ -34,18 +34,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RollupPlan:
-    """The rollups of one deployment. queries: names of the ingest queries that feed samples."""
+    """How the rollups of one deployment are run."""
 
     store: Store
     queries: tuple[str, ...]
+    """Names of the ingest queries that feed the table samples."""
     trigger_s: float = 5.0
     grace_ms: int = 10_000
     repair_every_ms: int = 60_000
     repair_keys: int = 100_000
     on_commit: Callable[[Mapping[str, Any]], None] | None = None
     """Called with the accounting of every commit."""
-    on_look: Callable[[str, TierState], None] | None = None
-    """Called with a tier's name and state whenever it was looked at and after every commit."""
+    on_look: Callable[[str, TierProgress], None] | None = None
+    """Called with a tier's name and progress whenever it was looked at and after every commit."""
     on_conflict: Callable[[str], None] | None = None
     """Called with a tier's name when a rival has moved it."""
 
@@ -58,7 +59,7 @@ class RollupQuery:
         compiled.warm_up("varve.rollups.window_keys", "varve.rollups.kernel")
         self._spark = spark
         self._plan = plan
-        pace = Pace()
+        throttle = RepairThrottle()
         self._workers = [
             TierWorker(
                 TierPlan(
@@ -72,11 +73,11 @@ class RollupQuery:
                     at_once=spark.sparkContext.defaultParallelism,
                 ),
                 clock or SystemClock(),
-                pace,
+                throttle,
             )
             for tier in TIERS
         ]
-        self._turns = Turns(self._workers)
+        self._round_robin = RoundRobin(self._workers)
         self._stopping = False
         self._scratch = tempfile.TemporaryDirectory(prefix="varve-rollup-")
         self.stream = self._start()
@@ -95,8 +96,8 @@ class RollupQuery:
 
     def _start(self) -> StreamingQuery:
         context = self._spark.sparkContext
-        # The stream's jobs inherit it: next to a backlog of rollups, tasks of ingest still get
-        # every other core that falls free.
+        # The stream's jobs inherit the pool: next to a backlog of rollups, tasks of ingest still
+        # get every other core that falls free.
         context.setLocalProperty("spark.scheduler.pool", "rollup")
         try:
             return self._stream()
@@ -119,20 +120,20 @@ class RollupQuery:
 
     def _batch(self, _wake: DataFrame, _number: int) -> None:
         while not self._stopping:
-            turn = self._turns.next()
-            if turn is None:
+            next_commit = self._round_robin.next()
+            if next_commit is None:
                 break
-            self._do(*turn)
+            self._do(*next_commit)
         for worker in self._workers:
             self._report(worker)
 
-    def _do(self, worker: TierWorker, work: Work) -> None:
-        """One commit of a tier."""
+    def _do(self, worker: TierWorker, planned: PlannedCommit) -> None:
+        """Makes one commit of a tier."""
         begun = time.monotonic()
-        files, cpu_s = self._distribute(work.tasks)
+        files, cpu_s = self._distribute(planned.tasks)
         ran = time.monotonic()
         try:
-            accounting = worker.commit(work, files)
+            accounting = worker.commit(planned, files)
         except Conflict as err:
             log.warning("a rival rolls up the same tier: %s", err)
             if self._plan.on_conflict:
@@ -148,10 +149,10 @@ class RollupQuery:
 
     def _report(self, worker: TierWorker) -> None:
         if self._plan.on_look:
-            self._plan.on_look(worker.tier.name, worker.state())
+            self._plan.on_look(worker.tier.name, worker.progress())
 
     def _distribute(self, tasks: Sequence[RollupTask]) -> tuple[list[NewFile], float]:
-        """The files they wrote, and the CPU seconds they took."""
+        """Runs tasks; returns the files they wrote and the CPU seconds they took."""
         if not tasks:
             return [], 0.0
         # A partition each: repartition() would put two into one now and then.
@@ -164,7 +165,7 @@ class RollupQuery:
 def _runner(
     tasks: Sequence[RollupTask],
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """For mapInArrow: numbers of tasks in, files out."""
+    """The function for mapInArrow: it takes numbers of tasks and gives files."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

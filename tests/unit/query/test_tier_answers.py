@@ -45,7 +45,7 @@ def rolled_up(rows):
     ids = np.array([r[0] for r in distinct], np.int64)
     ts = np.array([r[1] for r in distinct], np.int64)
     column = np.array([STALE_NAN if r[2] is None else r[2] for r in distinct])
-    made = kernel.lift(*copies.merge(ids, ts, column), MINUTE_MS)
+    made = kernel.aggregate(*copies.merge(ids, ts, column), MINUTE_MS)
     for tier in TIERS[1:3]:
         made = kernel.merge(made, np.arange(len(made)), tier.width_ms)
     return kernel.merge(made, np.arange(len(made)), RANGE.end_ms)

@@ -16,7 +16,7 @@ from varve.model.schema import table_schema
 from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS, TIERS, Tier, Window
 from varve.rollups.completeness import CompletenessReader
 from varve.rollups.task import run_task
-from varve.rollups.tier import TierPlan, TierWorker, Work
+from varve.rollups.tier import PlannedCommit, TierPlan, TierWorker
 from varve.rollups.verify import Report, verify
 from varve.storage import positions
 from varve.storage.commit import Removal, Step, commit, rewrite
@@ -92,26 +92,26 @@ class Simulation:
         for gone in removed:
             (Path(self.store.uri(name)) / gone.path).unlink()
 
-    def step(self, tier: str) -> Work | None:
+    def step(self, tier: str) -> PlannedCommit | None:
         """One commit of the tier's worker, unless there is nothing to do."""
         worker = self.workers[tier]
-        work = worker.plan()
-        if work is not None:
-            worker.commit(work, files_of(work))
-        return work
+        planned = worker.plan()
+        if planned is not None:
+            worker.commit(planned, files_of(planned))
+        return planned
 
     def crash(self, tier: str, *, when: str) -> None:
         """A worker dies and another takes over. when: planned, written, or committed: before the
         repairs of its commit are noted.
         """
         worker = self.workers[tier]
-        work = worker.plan()
-        if work is not None and when != "planned":
-            files = files_of(work)
+        planned = worker.plan()
+        if planned is not None and when != "planned":
+            files = files_of(planned)
             if when == "committed":
                 worker._notes = _Dying()
                 with contextlib.suppress(_Died):
-                    worker.commit(work, files)
+                    worker.commit(planned, files)
         self.workers[tier] = self.worker(TIERS[[t.name for t in TIERS].index(tier)])
 
     def race(self, tier: str, *, new_between: Iterable[Sample] = ()) -> None:
@@ -166,8 +166,8 @@ class Simulation:
         commit(table, [], transactions={name: Step(held, new)})
 
 
-def files_of(work: Work) -> list[NewFile]:
-    written = [run_task(task) for task in work.tasks]
+def files_of(planned: PlannedCommit) -> list[NewFile]:
+    written = [run_task(task) for task in planned.tasks]
     return [file for file in written if file is not None]
 
 

@@ -52,7 +52,7 @@ def columns(rows):
 
 
 def lifted(rows, width=MINUTE):
-    return kernel.lift(*copies.merge(*columns(rows)), width)
+    return kernel.aggregate(*copies.merge(*columns(rows)), width)
 
 
 def merged(rows, width):
@@ -198,7 +198,7 @@ def test_the_newest_row_of_each_window_counts(rows):
     for row in rows:
         best[row[:2]] = max(best.get(row[:2], 0), row[2])
 
-    got = window_keys.newest(ids, ends, revisions)
+    got = window_keys.newest_revisions(ids, ends, revisions)
 
     assert [(rows[i][:2], rows[i][2]) for i in got] == sorted(best.items())
 
@@ -217,7 +217,7 @@ def test_a_long_window_of_like_values_keeps_m2():
     column = 1e9 + rng.normal(size=300_000)
     n = len(column)
 
-    got = kernel.lift(np.ones(n, np.int64), np.arange(1, n + 1), column, 3_600_000)
+    got = kernel.aggregate(np.ones(n, np.int64), np.arange(1, n + 1), column, 3_600_000)
 
     assert len(got) == 1
     exact = math.fsum((float(v) - float(column[0])) ** 2 for v in column)

@@ -34,14 +34,14 @@ def test_the_frontier_is_that_of_the_input_that_lags(tmp_path):
     assert worker.plan() is None  # nobody knows yet how far the other one is
 
     complete(simulation, "critical", START + 3 * MINUTE_MS - 1)
-    work = worker.plan()
-    worker.commit(work, files_of(work))
+    planned = worker.plan()
+    worker.commit(planned, files_of(planned))
     assert simulation.frontier("1m") == START + 2 * MINUTE_MS
     assert worker.plan() is None
 
     complete(simulation, "critical", START + 2 * HOUR_MS)
-    work = worker.plan()
-    worker.commit(work, files_of(work))
+    planned = worker.plan()
+    worker.commit(planned, files_of(planned))
     assert simulation.frontier("1m") == START + HOUR_MS
 
 

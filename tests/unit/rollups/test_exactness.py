@@ -19,7 +19,7 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr("varve.rollups.task_ranges.ROWS_PER_TASK", 20)
     monkeypatch.setattr("varve.rollups.task_ranges.LEAST_ROWS", 5)
     monkeypatch.setattr("varve.rollups.task_ranges.ROWS_TO_LOOK_THROUGH", 40)
-    monkeypatch.setattr("varve.rollups.tier.WAVES_PER_STEP", 1)
+    monkeypatch.setattr("varve.rollups.tier_tasks.WAVES_PER_STEP", 1)
 
 
 def run(simulation: Simulation, rng: random.Random, steps: int) -> None:
@@ -223,9 +223,9 @@ def test_what_comes_behind_a_sweep_survives_a_crash_at_its_end(tmp_path):
     assert first.more
     simulation.put([(1, START + 7, 3.0)])
     for _ in range(1_000):
-        if (work := simulation.step("1m")).ends_sweep:
+        if (planned := simulation.step("1m")).ends_sweep:
             break
-    assert work.ends_sweep
+    assert planned.ends_sweep
     simulation.workers["1m"] = simulation.worker(TIERS[0])
 
     simulation.settle()
@@ -294,7 +294,7 @@ def test_backfilled_days_are_repaired_by_whole_hours(tmp_path, monkeypatch):
         begin = START - day * DAY_MS
         simulation.put([(s, begin + k * 30_000, float(k)) for s in range(10) for k in range(240)])
         simulation.workers["1m"].plan()
-    assert len(simulation.workers["1m"]._memory.pending) < 200
+    assert len(simulation.workers["1m"]._pending) < 200
 
     simulation.settle()
 

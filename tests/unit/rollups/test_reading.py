@@ -28,7 +28,7 @@ def test_rows_of_windows_are_found_in_any_order(rows, keys, width):
     wanted = sorted({(s, -(-ts // width) * width) for s, ts in keys})
     ids, times = np.array(rows, np.int64).reshape(-1, 2).T.copy()
 
-    found = window_keys.within_keys(ids, times, width, np.array(wanted, np.int64).reshape(-1, 2))
+    found = window_keys.in_windows(ids, times, width, np.array(wanted, np.int64).reshape(-1, 2))
 
     assert found.tolist() == [(s, -(-ts // width) * width) in wanted for s, ts in rows]
 
@@ -44,7 +44,7 @@ def source(tmp_path, monkeypatch):
     for spread in (100, 3, 40):
         ids = np.sort(rng.integers(0, 9, 50))
         ts = rng.integers(1, spread, 50) * 60_000
-        rows = kernel.lift(*copies.merge(ids, ts, rng.random(50)), 60_000)
+        rows = kernel.aggregate(*copies.merge(ids, ts, rng.random(50)), 60_000)
         new = files.write_file(store, "rollup_1m", algebra.to_table(rows, 3))
         written.append(LiveFile(new.path, new.size, new.rows, new.minimum, new.maximum))
     return Snapshot(store, "rollup_1m", 0, tuple(written))
@@ -98,7 +98,7 @@ def test_a_file_that_was_deleted_is_named(source):
 
 
 def source_columns():
-    return algebra.to_table(kernel.lift(*_nothing(), TIERS[0].width_ms), 0).schema.names
+    return algebra.to_table(kernel.aggregate(*_nothing(), TIERS[0].width_ms), 0).schema.names
 
 
 def _nothing():

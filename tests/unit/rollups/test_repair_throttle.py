@@ -4,37 +4,37 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from varve.rollups.repair_throttle import Pace
+from varve.rollups.repair_throttle import RepairThrottle
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 1_000), min_size=1, max_size=30), st.sampled_from([0.1, 0.25, 0.5]))
 def test_work_takes_its_share_of_the_time_in_the_long_run(pieces, share):
-    pace, now, spent = Pace(share), 0, 0
+    throttle, now, spent = RepairThrottle(share), 0, 0
     for piece in pieces:
-        while pace.rests(now):
+        while throttle.is_paused(now):
             now += 100
         now += piece
         spent += piece
-        pace.worked(piece, now)
-    while pace.rests(now):
+        throttle.record(piece, now)
+    while throttle.is_paused(now):
         now += 1
 
     assert spent <= share * now + len(pieces)
 
 
 def test_work_during_a_rest_makes_it_longer():
-    pace = Pace(0.25)
-    pace.worked(100, 1_000)
-    pace.worked(100, 1_100)
+    throttle = RepairThrottle(0.25)
+    throttle.record(100, 1_000)
+    throttle.record(100, 1_100)
 
-    assert pace.rests(1_599)
-    assert not pace.rests(1_600)
+    assert throttle.is_paused(1_599)
+    assert not throttle.is_paused(1_600)
 
 
 @pytest.mark.parametrize("now", [999, 1_300, -(10**12)])
 def test_a_rest_ends_in_time_or_when_the_clock_is_set_back(now):
-    pace = Pace(0.25)
-    pace.worked(100, 1_000)
+    throttle = RepairThrottle(0.25)
+    throttle.record(100, 1_000)
 
-    assert not pace.rests(now)
+    assert not throttle.is_paused(now)

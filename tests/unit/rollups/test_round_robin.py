@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.rollups.simulation import START, Simulation, files_of
 from varve.model.window import HOUR_MS, MINUTE_MS, TIERS
-from varve.rollups.round_robin import Turns
+from varve.rollups.round_robin import RoundRobin
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +14,7 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr("varve.rollups.task_ranges.ROWS_PER_TASK", 20)
     monkeypatch.setattr("varve.rollups.task_ranges.ROWS_TO_LOOK_THROUGH", 20)
     monkeypatch.setattr("varve.rollups.task_ranges.LEAST_ROWS", 5)
-    monkeypatch.setattr("varve.rollups.tier.WAVES_PER_STEP", 1)
+    monkeypatch.setattr("varve.rollups.tier_tasks.WAVES_PER_STEP", 1)
 
 
 @pytest.fixture
@@ -28,20 +28,20 @@ def simulation(tmp_path):
     return simulation
 
 
-def turns_of(simulation):
-    return Turns([simulation.workers[tier.name] for tier in TIERS])
+def round_robin_of(simulation):
+    return RoundRobin([simulation.workers[tier.name] for tier in TIERS])
 
 
 def test_a_close_waits_for_no_more_than_one_repair(simulation):
-    turns = turns_of(simulation)
+    round_robin = round_robin_of(simulation)
     waited = repairs = 0
 
-    while (turn := turns.next()) is not None:
-        worker, work = turn
-        worker.commit(work, files_of(work))
-        if worker.tier.name == "1m" and work.closed:
+    while (next_commit := round_robin.next()) is not None:
+        worker, planned = next_commit
+        worker.commit(planned, files_of(planned))
+        if worker.tier.name == "1m" and planned.closed:
             waited = 0
-        elif work.repaired:
+        elif planned.repaired:
             repairs += 1
             waited += 1
         assert waited <= 1 or repairs > 20  # then no window ends any more
@@ -56,15 +56,15 @@ def test_a_close_waits_for_no_more_than_one_repair(simulation):
 def test_a_backlog_of_closes_leaves_repairs_a_turn(simulation):
     simulation.put([(1, START + 2 * HOUR_MS + 5_000 * k, 1.0) for k in range(720)])
     simulation.advance(HOUR_MS)
-    turns = turns_of(simulation)
+    round_robin = round_robin_of(simulation)
     closes = between = repairs = 0
 
-    while (turn := turns.next()) is not None:
-        worker, work = turn
-        worker.commit(work, files_of(work))
-        between = 0 if work.repaired else between + 1
-        repairs += bool(work.repaired)
-        closes += bool(work.closed)
+    while (next_commit := round_robin.next()) is not None:
+        worker, planned = next_commit
+        worker.commit(planned, files_of(planned))
+        between = 0 if planned.repaired else between + 1
+        repairs += bool(planned.repaired)
+        closes += bool(planned.closed)
         assert closes > 20 or between <= len(TIERS)
 
     assert closes > 20

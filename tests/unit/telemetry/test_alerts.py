@@ -20,7 +20,7 @@ from varve.model.window import TIERS
 from varve.promql.engine import Engine
 from varve.promql.syntax.parser import parse
 from varve.promql.testing import MemoryStorage
-from varve.rollups.tier import TierState
+from varve.rollups.tier import TierProgress
 from varve.services.ingest_plans import ingest_plans
 from varve.services.instruments import Instruments
 from varve.services.streams import rollup_plan
@@ -102,7 +102,7 @@ class Deployment:
         self.rollup.on_commit(self.step | {"written_bytes": 1, "seconds": 0.1, "commit_s": 0.01})
         for tier in TIERS:
             frontier_ms = now_ms - self.frontier_age_s[tier.name] * 1000
-            self.rollup.on_look(tier.name, TierState(frontier_ms, self.pending, self.behind))
+            self.rollup.on_look(tier.name, TierProgress(frontier_ms, self.pending, self.behind))
         self.query.complete.set(now_ms / 1000 - self.answers_age_s)
         for _ in range(10):
             self.query.requests.labels("query", self.status).inc()
