@@ -36,7 +36,10 @@ COMMANDS = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 refused or failed with a reason on stderr, 2 wrong usage."""
+    """Runs a command.
+
+    Returns 0 if done, 1 if refused or failed with a reason on stderr; exits with 2 for wrong usage.
+    """
     arguments = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
         prog="varve", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -1,4 +1,4 @@
-"""Which variables of the environment are settings: VARVE_SECTION__KEY, and VARVE_HOME."""
+"""Variables of the environment that are settings: VARVE_SECTION__KEY, and VARVE_HOME."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def variable_of(key: str) -> str:
 
 
 def values_in(env: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Name, dotted key and value of each variable that is a setting, by name."""
+    """Yields name, dotted key and value of each variable that is a setting, sorted by name."""
     for name, value in sorted(env.items()):
         if name.startswith(PREFIX) and name != CONFIG_FILE:
             yield name, name.removeprefix(PREFIX).lower().replace("__", "."), value

@@ -25,7 +25,7 @@ def load(
     env: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> tuple[Settings, dict[str, str]]:
-    """The settings, and for every key that is not a default ("kafka.port") where it came from.
+    """The settings, and where each value that is not a default came from, by dotted key.
 
     overrides: options of the command line by dotted key; None stands for one that was not given.
     file: by default that of VARVE_CONFIG, else the checkout's conf/varve.toml.

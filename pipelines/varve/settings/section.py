@@ -16,7 +16,7 @@ class Section(BaseModel):
 
 
 def _resolve(value: object) -> object:
-    """`env:NAME` and `file:PATH` stand for a secret kept elsewhere."""
+    """The secret that `env:NAME` or `file:PATH` stands for; any other value as it is."""
     if not isinstance(value, str):
         return value
     if value.startswith("env:"):
@@ -34,4 +34,4 @@ def _resolve(value: object) -> object:
 
 
 Secret = Annotated[SecretStr, BeforeValidator(_resolve)]
-"""Never shown. Written as it is, or as env:NAME or file:PATH."""
+"""A text that is never shown. It is written as it is, or as env:NAME or file:PATH."""

@@ -39,7 +39,7 @@ class Line(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """One setting there is, by dotted key."""
+    """A setting and its dotted key."""
 
     key: str
     field: FieldInfo
@@ -69,7 +69,7 @@ def in_force(settings: Settings, origins: Mapping[str, str]) -> list[Line]:
 
 
 def template() -> str:
-    """The text of conf/varve.toml."""
+    """The text of conf/varve.toml: every setting, explained, at its default."""
     parts, section = [_HEADER], ""
     for key, field in settings_there_are():
         here, _, name = key.rpartition(".")
