@@ -16,7 +16,7 @@ from typing import Any
 from varve.api.parameters import parse_duration_ms, parse_time_ms
 from varve.cli.plot import plot, swatch
 from varve.model.errors import BadRequest, NeedsOperator, TemporaryError
-from varve.services.status import read_status
+from varve.services.discovery import query_service
 from varve.settings import Settings
 
 _POINTS = 240
@@ -89,7 +89,10 @@ def _answer(
     url: str | None, settings: Settings, path: str, parameters: Mapping[str, str]
 ) -> dict[str, Any]:
     """The service's JSON; from the tables if no service was named and none runs."""
-    address = url or _service(settings)
+    try:
+        address = url or query_service(settings)
+    except TemporaryError as err:
+        return _from_tables(settings, path, parameters, str(err))
     form = urllib.parse.urlencode(parameters, errors="surrogateescape").encode()
     request = f"{address.rstrip('/')}/api/v1/{path}"
     if not request.startswith(("http://", "https://")):
@@ -100,16 +103,7 @@ def _answer(
     except urllib.error.HTTPError as err:
         return _refusal(err, address)
     except urllib.error.URLError as err:
-        if url is not None:
-            raise TemporaryError(f"no query service answers at {url}: {err.reason}") from err
-    return _from_tables(settings, path, parameters, address)
-
-
-def _service(settings: Settings) -> str:
-    record = read_status(settings.home).get("query")
-    if record is not None and record.alive() and "url" in record.detail:
-        return str(record.detail["url"])
-    return f"http://{settings.query.host}:{settings.query.port}"
+        raise TemporaryError(f"no query service answers at {address}: {err.reason}") from err
 
 
 def _refusal(err: urllib.error.HTTPError, address: str) -> dict[str, Any]:
@@ -123,9 +117,9 @@ def _refusal(err: urllib.error.HTTPError, address: str) -> dict[str, Any]:
 
 
 def _from_tables(
-    settings: Settings, path: str, parameters: Mapping[str, str], address: str
+    settings: Settings, path: str, parameters: Mapping[str, str], why: str
 ) -> dict[str, Any]:
-    """The same answer by the same code, in this process."""
+    """The same answer by the same code, in this process. why: there is no service to ask."""
     import threading
 
     from varve.api.parameters import Parameters
@@ -139,8 +133,8 @@ def _from_tables(
     try:
         tables = Tables(store, tuple(settings.ingest_queries()), settings.query.cache_mb << 20)
     except NeedsOperator as err:
-        raise NeedsOperator(f"no query service answers at {address}, and {err}") from err
-    print(f"no query service at {address}: reading {store.root}", file=sys.stderr)
+        raise NeedsOperator(f"{why}, and {err}") from err
+    print(f"{why}: reading {store.root}", file=sys.stderr)
     query = settings.query
     limits = Limits(
         max_samples=query.max_samples, max_steps=query.max_points, timeout_s=query.timeout_s

@@ -24,6 +24,8 @@ from varve.promql.evaluation.workers import Workers
 from varve.promql.kernels import warm_up
 from varve.query.tables import Tables
 from varve.query.view import View
+from varve.services.discovery import HEADER
+from varve.services.home import identity
 from varve.services.ports import require_free
 from varve.services.status import ComponentStatus, State
 from varve.settings import Settings
@@ -64,6 +66,8 @@ class TableFollower:
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self.error: BaseException | None = None
         """What ended the thread."""
+        self.looks = 0
+        """How often it has looked at the tables, with or without success."""
 
     def start(self) -> None:
         self._thread.start()
@@ -93,8 +97,10 @@ class TableFollower:
             warm_up()
             while self._tables is None and not self._stop.is_set():
                 self._open()
+                self.looks += 1
             while self._tables is not None and not self._stop.is_set():
                 self._poll(self._tables)
+                self.looks += 1
         except BaseException as err:
             self.error = err
             raise
@@ -145,7 +151,7 @@ def run(settings: Settings) -> int:
         service = Service(options, SystemClock(), follower.view, follower.state, metrics)
         follower.start()
         try:
-            asyncio.run(_serve(service, listener, follower, status))
+            asyncio.run(_serve(service, listener, follower, status, identity(settings)))
         finally:
             service.stopping.set()
             follower.stop()
@@ -157,7 +163,11 @@ def run(settings: Settings) -> int:
 
 
 async def _serve(
-    service: Service, listener: socket.socket, follower: TableFollower, status: ComponentStatus
+    service: Service,
+    listener: socket.socket,
+    follower: TableFollower,
+    status: ComponentStatus,
+    home: str,
 ) -> None:
     config = uvicorn.Config(
         create_app(service),
@@ -165,6 +175,7 @@ async def _serve(
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=1,
+        headers=[(HEADER, home)],
     )
     server = _Server(config)
     loop = asyncio.get_running_loop()
@@ -183,12 +194,16 @@ async def _serve(
 async def _watch(
     service: Service, follower: TableFollower, status: ComponentStatus, server: uvicorn.Server
 ) -> None:
-    """Says in the status file what state the service is in; ends it with its follower."""
+    """Says in what state the service is, and that its work goes on; ends it with its follower."""
     said: tuple[str, str] | None = None
+    looks = 0
     while not server.should_exit:
         if follower.error is not None:
             server.should_exit = True
             return
+        if follower.looks != looks:
+            looks = follower.looks
+            status.progressed()
         why = service.state()
         state: State = "starting" if why else "ready"
         if said != (state, why):
