@@ -12,6 +12,9 @@ from varve import __version__
 from varve.model.errors import VarveError
 from varve.settings import load
 
+# What only reads: a home that is not there is no empty one.
+_READERS = frozenset({"status", "query", "sql", "cardinality", "rollup"})
+
 DESCRIPTION = """\
 Varve: metrics through Kafka and Spark into open Delta tables, answered by PromQL and SQL.
 
@@ -36,7 +39,10 @@ COMMANDS = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 refused or failed with a reason on stderr, 2 wrong usage."""
+    """Runs a command.
+
+    Returns 0 if done, 1 if refused or failed with a reason on stderr; exits with 2 for wrong usage.
+    """
     arguments = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
         prog="varve", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -49,7 +55,9 @@ def main(argv: list[str] | None = None) -> int:
         sub = subparsers.add_parser(
             name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        sub.add_argument("--home", type=Path, metavar="DIR", help="data folder (default: .varve)")
+        sub.add_argument(
+            "--home", type=_folder, metavar="DIR", help="data folder (default: .varve)"
+        )
         sub.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
         if name == wanted:
             modules[name] = importlib.import_module(module)
@@ -60,9 +68,20 @@ def main(argv: list[str] | None = None) -> int:
         given = module.overrides(args) if hasattr(module, "overrides") else {}
         settings, origins = load(args.config, overrides={"home": args.home, **given})
         args.origins = origins
+        if args.command in _READERS and getattr(args, "url", None) is None:
+            from varve.services.home import require_data
+
+            require_data(settings)
         return int(module.run(args, settings))
     except VarveError as err:
         print(f"varve {args.command}: {err}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _folder(text: str) -> Path:
+    """An empty text would be the current folder, whatever is in it."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty: name a folder")
+    return Path(text)

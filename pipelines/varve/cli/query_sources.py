@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from varve.model.errors import BadRequest, NeedsOperator, TemporaryError
-from varve.services.status import read_status
+from varve.services.discovery import query_service
 from varve.settings import Settings
 
 # Over query.timeout_s, so that the service itself says when a query takes too long.
@@ -37,22 +37,16 @@ def ask(question: Question, url: str | None, settings: Settings) -> Json:
 
     TemporaryError if `url` is given and nothing answers there; NeedsOperator without tables.
     """
-    address = url or _service_of(settings)
+    try:
+        address = url or query_service(settings)
+    except TemporaryError as err:
+        return _ask_tables(question, settings, str(err))
     if not address.startswith(("http://", "https://")):
         raise BadRequest(f"--url {url} is no http:// or https:// address")
     try:
         return _ask_service(question, address)
     except urllib.error.URLError as err:
-        if url is not None:
-            raise TemporaryError(f"no query service answers at {url}: {err.reason}") from err
-    return _ask_tables(question, settings, address)
-
-
-def _service_of(settings: Settings) -> str:
-    record = read_status(settings.home).get("query")
-    if record is not None and record.alive() and "url" in record.detail:
-        return str(record.detail["url"])
-    return f"http://{settings.query.host}:{settings.query.port}"
+        raise TemporaryError(f"no query service answers at {address}: {err.reason}") from err
 
 
 def _ask_service(question: Question, address: str) -> Json:
@@ -92,8 +86,11 @@ def _refusal(err: urllib.error.HTTPError, address: str) -> Json:
         ) from err
 
 
-def _ask_tables(question: Question, settings: Settings, address: str) -> Json:
-    """Evaluates in this process and answers as the service would."""
+def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
+    """Evaluates in this process and answers as the service would.
+
+    why: what keeps the service from being asked.
+    """
     from varve.api.query_endpoints import answer_of
     from varve.promql.errors import QueryError
     from varve.promql.evaluation.limits import Limits
@@ -107,8 +104,8 @@ def _ask_tables(question: Question, settings: Settings, address: str) -> Json:
     try:
         tables = Tables(store, tuple(settings.ingest_queries()), query.cache_mb << 20)
     except NeedsOperator as err:
-        raise NeedsOperator(f"no query service answers at {address}, and {err}") from err
-    print(f"no query service at {address}: reading {store.root}", file=sys.stderr)
+        raise NeedsOperator(f"{why}, and {err}") from err
+    print(f"{why}: reading {store.root}", file=sys.stderr)
     options = Options(
         Limits(
             max_samples=query.max_samples, max_steps=query.max_points, timeout_s=query.timeout_s

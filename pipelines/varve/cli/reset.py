@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from varve.model.errors import NeedsOperator
 from varve.services.home import Home
@@ -12,8 +13,9 @@ from varve.settings import Settings
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = """\
-Deletes the data of a home: tables, the broker's messages, logs. Software, settings and
-tables kept elsewhere (storage.root) stay. Refuses while a `varve up` has the home.
+Deletes the data of a home: tables, the broker's messages, logs. It lists what it will delete.
+Software, settings, limits.toml, what links lead to and tables kept elsewhere (storage.root)
+stay. Refuses a folder that Varve did not make, and a home that a `varve up` has.
 """
     parser.epilog = """\
 examples:
@@ -25,14 +27,14 @@ examples:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     home = Home.at(settings.home)
-    if not home.path.is_dir() or not home.size_bytes():
+    if not home.parts():
         print(f"nothing to delete in {home.path}")
         return 0
     with home.held():
-        sizes = home.size_bytes()
+        sizes = home.parts()
         print(f"in {home.path}:")
         for name, size in sizes.items():
-            print(f"  {name:<20} {size / 2**20:>10,.1f} MiB")
+            print(f"  {name:<20} {size / 2**20:>10,.1f} MiB{_of_link(home.path / name)}")
         if settings.storage.root:
             print(f"  the tables in {settings.storage.root} stay")
         if not args.yes and not _agreed():
@@ -41,6 +43,10 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         home.delete_data()
         print(f"deleted {sum(sizes.values()) / 2**20:,.1f} MiB")
     return 0
+
+
+def _of_link(part: Path) -> str:
+    return f"  (a link: what is in {part.readlink()} stays)" if part.is_symlink() else ""
 
 
 def _agreed() -> bool:

@@ -12,12 +12,18 @@ from varve.model.clock import SystemClock
 from varve.services.overview import Overview, overview
 from varve.settings import Settings
 
+NOT_RUNNING = 3
+"""The exit status if something does not run, as systemctl's."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = """\
 Prints the components of a home, how many messages wait to be stored, the newest sample,
 how far each rollup is closed, and what was refused, by reason. Reads status files, Kafka
 and the tables' logs; needs nothing to run.
+
+Exit status: 0 if all runs, 1 if there is nothing to ask, 3 if something does not run (or
+nothing does): the home is degraded, starting or stopped.
 """
     parser.epilog = """\
 examples:
@@ -33,13 +39,30 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         print(json.dumps(seen.as_json(), indent=2))
     else:
         print("\n".join(_lines(seen, SystemClock().now_ms())))
-    return 0
+    return 0 if _all_runs(seen) else NOT_RUNNING
+
+
+def _all_runs(seen: Overview) -> bool:
+    """Whether `varve up` says so; where none was started, whether each service does.
+
+    What runs for tables elsewhere is not in this home: of them it is enough that they are there.
+    """
+    states = {component.name: component.state for component in seen.components}
+    if not states:
+        return bool(seen.elsewhere and seen.progress)
+    if "up" in states:
+        return states["up"] == "ready"
+    return set(states.values()) == {"ready"}
 
 
 def _lines(seen: Overview, now_ms: int) -> Iterator[str]:
     yield f"home {seen.home}"
-    if not seen.components:
+    if seen.elsewhere:
+        yield f"tables {seen.elsewhere}"
+    if not seen.components and not seen.elsewhere:
         yield "nothing has run here: start with `varve up`"
+    elif not seen.components:
+        yield "no component runs from this home"
     else:
         rows = [
             (c.name, c.state, str(c.pid or ""), _span(c.up_ms), str(c.restarts), c.note)

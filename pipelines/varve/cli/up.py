@@ -40,7 +40,7 @@ examples:
 
 
 def overrides(args: argparse.Namespace) -> dict[str, Any]:
-    """Settings that options of this command stand for."""
+    """The settings that options of this command stand for."""
     return {
         "kafka.bootstrap_servers": args.kafka,
         "collector.enabled": False if args.no_collector else None,

@@ -37,7 +37,7 @@ _MIB = 2**20
 
 
 class DemoSeries(NamedTuple):
-    """values: one for each timestamp of its History."""
+    """A series of the history. `values` has one value for each timestamp of the History."""
 
     definition: SeriesDefinition
     values: Floats
@@ -45,7 +45,7 @@ class DemoSeries(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """ts_ms: ascending, int64, the same for all series."""
+    """All series of the shop. `ts_ms` is ascending and the same for each of them."""
 
     ts_ms: npt.NDArray[np.int64]
     series: tuple[DemoSeries, ...]
@@ -54,7 +54,7 @@ class History:
         return len(self.ts_ms) * len(self.series)
 
     def samples(self, first_ms: int, last_ms: int) -> Iterator[Sample]:
-        """Samples in [first_ms, last_ms), series by series."""
+        """Yields the samples in [first_ms, last_ms), series by series."""
         low, high = np.searchsorted(self.ts_ms, [first_ms, last_ms])
         stamps = self.ts_ms[low:high].tolist()
         for definition, values in self.series:
@@ -63,7 +63,7 @@ class History:
 
 
 def history(end_ms: int, *, days: float, interval_s: int, seed: int) -> History:
-    """Ends at the last multiple of the interval that is not after end_ms."""
+    """The history that ends at the last multiple of interval_s not after end_ms."""
     step_ms = interval_s * 1000
     last = end_ms // step_ms
     count = max(1, int(days * DAY_MS) // step_ms)
@@ -243,7 +243,7 @@ class _Shop:
         return self._leak if instance == _LEAKING else np.zeros(len(self._ts_ms))
 
     def _random(self, metric: str, labels: Mapping[str, str]) -> np.random.Generator:
-        """Of its own for each series: adding one changes no other."""
+        """A generator for this series alone, so that adding a series changes no other."""
         name = f"{metric}{sorted(labels.items())}".encode()
         return np.random.default_rng([self._seed, int(self._ts_ms[-1]), zlib.crc32(name)])
 

@@ -55,7 +55,7 @@ Source = Callable[[], Iterator[Reading]]
 
 
 class HostCollector:
-    """Reads the machine."""
+    """Measures this machine."""
 
     def __init__(self, instance: str, sources: dict[str, Source] | None = None) -> None:
         """sources: by node_exporter's collector names; those of this machine by default."""

@@ -18,7 +18,7 @@ from varve.collectors.readings import Family, Reading, Target, gauge
 from varve.model.identity import MetricType
 
 MAX_SERIES = 2_000
-"""Of one page: one that grows beyond is a defect, and must not become a storm."""
+"""The most series of a page: one that grows beyond is a defect, and must not become a storm."""
 MAX_BYTES = 4 * 2**20
 
 ACCEPT = "application/openmetrics-text; version=1.0.0, text/plain; version=0.0.4; q=0.5"
@@ -32,11 +32,11 @@ _DURATION = gauge("scrape_duration_seconds", "seconds", "Time the scrape took.")
 _SCRAPED = gauge("scrape_samples_scraped", "", "Samples the target had to give.")
 
 Page = tuple[str, str]
-"""Its text and its content type."""
+"""The text of a page and its content type."""
 
 
 class PageTarget:
-    """One page, under a job and an instance. For one thread at a time."""
+    """A page that is scraped under a job and an instance. One thread at a time may use it."""
 
     def __init__(self, job: str, instance: str, fetch: Callable[[], Page]) -> None:
         """fetch: the page; raises OSError or ValueError if it cannot be had."""
@@ -69,8 +69,10 @@ class PageTarget:
 
 
 def fetch(url: str, timeout_s: float) -> Page:
-    """The page at an address of http. Raises OSError; ValueError for one beyond MAX_BYTES, or if
-    what answers does not speak HTTP.
+    """Fetches a page over HTTP.
+
+    Raises OSError if nobody answers; ValueError for a page beyond MAX_BYTES, and if what answers
+    does not speak HTTP.
     """
     request = urllib.request.Request(url, headers={"Accept": ACCEPT})  # noqa: S310 - http only
     try:
@@ -85,14 +87,14 @@ def fetch(url: str, timeout_s: float) -> Page:
 
 
 def parse(text: str, content_type: str) -> Iterator[Reading]:
-    """What a page says; times of when series began are left out. ValueError if it is malformed."""
+    """Yields what a page says, without the times series began. Raises ValueError if malformed."""
     read = open_metrics if content_type.startswith(_OPEN) else prometheus_text
     for family in read(text):
         yield from _readings(family)
 
 
 def _bounded(readings: Iterator[Reading]) -> list[Reading]:
-    """ValueError beyond MAX_SERIES."""
+    """All readings. Raises ValueError beyond MAX_SERIES."""
     found = list(itertools.islice(readings, MAX_SERIES + 1))
     if len(found) > MAX_SERIES:
         raise ValueError(f"over {MAX_SERIES} series")

@@ -10,7 +10,7 @@ from varve.model.identity import MetricType
 
 
 class Family(NamedTuple):
-    """A metric: every series of it shares these."""
+    """What all series of a metric share."""
 
     metric: str
     type: MetricType
@@ -28,7 +28,7 @@ _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Target:
-    """What is measured under one job and instance. Remembers which series there were."""
+    """A target with its job and instance. It remembers which series the last scrape had."""
 
     def __init__(self, job: str, instance: str) -> None:
         self._labels = {"job": job, "instance": instance}
@@ -36,7 +36,7 @@ class Target:
         self._living: dict[int, SeriesDefinition] = {}
 
     def samples(self, readings: Iterable[Reading], ts_ms: int) -> list[Sample]:
-        """One sample a reading, all at ts_ms, and a marker for each series that is gone."""
+        """A sample for each reading, all at ts_ms, and a marker for each series that is gone."""
         readings = list(readings)
         # Only the last scrape's are kept: interfaces of containers come and go without end.
         self._definitions = {_key(r): self._define(r) for r in readings}

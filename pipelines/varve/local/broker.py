@@ -56,16 +56,16 @@ rootLogger.appenderRef.console.ref = console
 class BrokerConfig:
     """What a broker is started with.
 
-    directory: its own folder, made if missing; it runs there, so any path will do. Retention
-    here is what topics without their own get: ms and bytes per partition. extra: properties of
-    Kafka's that go before those here, to run one as companies do: with TLS, logins, rights.
+    directory: its own folder, made if missing; it runs there, so any path will do. retention_ms:
+    how long topics without a retention of their own keep messages. extra: properties of Kafka's
+    that beat those here, to run a broker as companies do: with TLS, logins, rights.
     """
 
     directory: Path
     port: int
     controller_port: int
-    heap_mb: int = 512
-    retention_ms: int = 7_200_000
+    heap_mb: int
+    retention_ms: int
     extra: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -77,7 +77,7 @@ class BrokerConfig:
         return self.directory / "data"
 
     def properties(self) -> str:
-        """Of a property that comes twice the last counts."""
+        """The text of server.properties. Kafka takes the last of two properties of one name."""
         return self._ours() + "".join(f"{name}={value}\n" for name, value in self.extra.items())
 
     def _ours(self) -> str:
@@ -156,7 +156,7 @@ def command(config: BrokerConfig) -> list[str]:
 
 
 def cluster_id(config: BrokerConfig) -> str:
-    """The identity `prepare` gave the broker: tells it from another one at its port."""
+    """The identity that `prepare` gave the broker; it tells the broker from another at its port."""
     lines = (config.data / "meta.properties").read_text().splitlines()
     return next(line.partition("=")[2] for line in lines if line.startswith("cluster.id="))
 
@@ -230,7 +230,7 @@ class Broker:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Orderly; by force after STOP_DEADLINE_S seconds."""
+        """Ends it in order, or by force after STOP_DEADLINE_S seconds."""
         if self._process is None:
             return
         self._process.terminate()
@@ -241,7 +241,7 @@ class Broker:
         self._process = None
 
     def kill(self) -> None:
-        """As a power cut would: for tests of what survives."""
+        """Ends it at once. What it wrote is in the page cache, so only a power cut loses it."""
         if self._process is not None:
             os.kill(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -249,7 +249,7 @@ class Broker:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
+    """Finds a port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
@@ -265,13 +265,14 @@ def _java(*options: str) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Without what other programs set for their own JVM: a debugger's port, another heap."""
+    """The environment without what other programs set for their own JVM: a debugger, a heap."""
     return {k: v for k, v in os.environ.items() if k not in {"CLASSPATH", "JDK_JAVA_OPTIONS"}}
 
 
 def _new_cluster_id() -> str:
-    """As Kafka writes ids: 16 bytes in URL-safe base64; not starting with a dash, which its
-    command line would take for an option.
+    """A random id as Kafka writes them: 16 bytes in URL-safe base64.
+
+    It does not begin with a dash, which Kafka's command line would take for an option.
     """
     while True:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

@@ -22,8 +22,9 @@ _WAIT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What was decided before the first sample was sent, so that a second try after a crash sends
-    equal samples, which are stored as one.
+    """The arguments of the history, noted before its first sample is sent.
+
+    A second try after a crash sends equal samples with them, which are stored as one.
     """
 
     end_ms: int
@@ -58,7 +59,7 @@ def run(settings: Settings) -> int:
 
 
 def _send(settings: Settings, marker: Marker, status: ComponentStatus) -> int:
-    """How many samples were acknowledged: all."""
+    """Sends the whole history and returns its number of samples. Raises TemporaryError."""
     story = history(marker.end_ms, days=marker.days, interval_s=marker.interval_s, seed=marker.seed)
     status.update(state="starting", detail={"samples": 0, "of": len(story)})
     with Producer(

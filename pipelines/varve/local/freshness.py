@@ -16,7 +16,7 @@ from varve.model.clock import Clock, SystemClock
 
 @dataclass
 class Freshness:
-    """Ages of samples of one series at the moment they were first seen in an answer, in ms.
+    """The ages, in ms, of samples of one series when an answer first had them.
 
     Not to be shared between threads.
     """
@@ -25,7 +25,7 @@ class Freshness:
     newest_ms: int | None = None
 
     def observe(self, now_ms: int, timestamps_ms: Iterable[int]) -> None:
-        """An answer that arrived at now_ms. What the first one holds only tells where to begin."""
+        """Notes an answer that arrived at now_ms; samples of the first answer have no age."""
         seen = sorted(timestamps_ms)
         if not seen:
             return
@@ -34,7 +34,7 @@ class Freshness:
         self.newest_ms = max(seen[-1], self.newest_ms or 0)
 
     def quantile_s(self, q: float) -> float | None:
-        """Nearest rank, in seconds: an age that was measured. None if none was."""
+        """The quantile in seconds by nearest rank: an age that was measured. None if none was."""
         if not self.ages_ms:
             return None
         rank = max(0, math.ceil(q * len(self.ages_ms)) - 1)
@@ -60,7 +60,7 @@ def range_query(url: str, selector: str, timeout_s: float = 5.0) -> Ask:
 
 
 class FreshnessProbe:
-    """Asks once a second, in a thread of its own."""
+    """Asks every interval_s seconds, in a thread of its own, and notes the answers."""
 
     def __init__(self, ask: Ask, *, clock: Clock | None = None, interval_s: float = 1.0) -> None:
         self._ask = ask
@@ -75,7 +75,7 @@ class FreshnessProbe:
         self.failures = 0
 
     def start(self, after_s: float = 0.0) -> None:
-        """Begins after_s seconds from now, when caches are warm."""
+        """Begins to ask after_s seconds from now, when caches are warm."""
         self._after_s = after_s
         self._thread.start()
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from varve.local import child
+from varve.local.rotating_log import RotatingLog
 from varve.model.errors import VarveError
-from varve.services.logs import RotatingLog
 from varve.services.usage import family, usage_of
 from varve.telemetry.metrics import ComponentUse, Usage
 

@@ -67,6 +67,7 @@ def run(settings: Settings, origins: dict[str, str], options: UpOptions, say: Sa
     home = Home.at(settings.home)
     settings = settings.model_copy(update={"home": home.path})
     with home.held():
+        home.mark()
         _require_free_ports(settings)
         return _Up(settings, origins, options, home, say).run()
 

@@ -49,6 +49,8 @@ class TableFollower:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self.error: BaseException | None = None
+        self.looks = 0
+        """How often it has looked at the tables, with or without success."""
 
     def start(self) -> None:
         self._thread.start()
@@ -78,8 +80,10 @@ class TableFollower:
             warm_up()
             while self._tables is None and not self._stop.is_set():
                 self._open()
+                self.looks += 1
             while self._tables is not None and not self._stop.is_set():
                 self._poll(self._tables)
+                self.looks += 1
         except BaseException as err:
             self.error = err
             raise

@@ -29,7 +29,7 @@ _AT_ONCE = 4
 
 
 def instance_name(settings: Settings) -> str:
-    """Label instance of this machine's series."""
+    """The label `instance` of this machine's series."""
     return settings.collector.instance or platform.node() or "localhost"
 
 
@@ -41,7 +41,7 @@ class OwnPages:
     """
 
     def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
-        """telemetry: of this process."""
+        """telemetry: the metrics of this process."""
         self._settings = settings
         self._instance = instance_name(settings)
         # Less than an interval, so that no tick is left out.

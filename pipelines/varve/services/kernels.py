@@ -10,7 +10,7 @@ import sys
 
 
 def compile_query() -> None:
-    """Those of the query service."""
+    """Compiles the kernels of the query service."""
     import varve.query.sample_columns  # noqa: F401, PLC0415 - registers its kernels
     from varve.promql.kernels import warm_up  # noqa: PLC0415
 
@@ -18,7 +18,7 @@ def compile_query() -> None:
 
 
 def compile_streams() -> None:
-    """Those of ingest and rollups."""
+    """Compiles the kernels of ingest and rollups."""
     from varve.spark.daemon import make_ready  # noqa: PLC0415
 
     make_ready()

@@ -1,20 +1,16 @@
-"""Logs of the components: one format for all, files that do not grow without end.
+"""What a process logs, and in which form; no line shows a secret.
 
-What belongs to a line besides its words goes along as `extra={"fields": {...}}`: after the words in
-text, as keys of their own in JSON.
+What belongs to a line besides its words goes along as `extra={"fields": {...}}`: it follows the
+words in text and has keys of its own in JSON.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Collection
-from pathlib import Path
 from typing import Literal
 
 from varve.settings import Settings
@@ -22,19 +18,13 @@ from varve.settings import Settings
 _FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)-5s %(name)s %(message)s"
 _TIME = "%Y-%m-%dT%H:%M:%S"
 _HIDDEN = "***"
-_REMEMBERED = 60
-_ERROR = re.compile(r"\b\w*(Error|Exception|ERROR|FATAL)\b")
-KEPT = 3
-"""Older files of a log: NAME.log.1 is the youngest."""
-
-
 LogFormat = Literal["text", "json"]
 
 
 def configure_logging(
     level: int = logging.INFO, form: LogFormat = "text", secrets: Collection[str] = ()
 ) -> None:
-    """This process's log to standard error, which `varve up` writes to the component's file.
+    """Sends the log of this process to standard error, which `varve up` writes to a file.
 
     secrets: texts that a line shows as ***, whoever wrote it.
     """
@@ -48,7 +38,7 @@ def configure_logging(
 
 
 def configure_for(settings: Settings) -> None:
-    """The same, as the settings say."""
+    """Configures the log of this process as the settings say."""
     logs = settings.logs
     level = logging.getLevelNamesMapping()[logs.level]
     configure_logging(level, logs.format, settings.secrets())
@@ -97,21 +87,8 @@ class _Json(logging.Formatter):
         return _without(self._secrets, json.dumps(line, default=str))
 
 
-def _readable(line: str) -> str:
-    """What a line of JSON says in a few words; any other as it is."""
-    try:
-        record = json.loads(line)
-        words = f"{record['level']} {record.get('message') or record['msg']}"
-        exception = record.get("exception")
-    except (ValueError, KeyError, TypeError):
-        return line
-    if isinstance(exception, dict):  # Spark's
-        return f"{words}: {exception.get('class')}: {exception.get('msg')}"
-    return f"{words}: {exception.splitlines()[-1]}" if exception else words
-
-
 def _spellings(secrets: Collection[str]) -> tuple[str, ...]:
-    """As they are, and as they look within JSON."""
+    """The secrets as they are and as they look within JSON."""
     return tuple(dict.fromkeys(s for secret in secrets for s in (secret, json.dumps(secret)[1:-1])))
 
 
@@ -140,50 +117,3 @@ class Sparing(logging.Filter):
             return False
         self._said[key] = record.created
         return True
-
-
-class RotatingLog:
-    """Appends to <folder>/<component>.log; at limit_bytes the file becomes .log.1 and so on.
-
-    May be shared between threads.
-    """
-
-    def __init__(self, folder: Path, component: str, limit_bytes: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"{component}.log"
-        self._limit = limit_bytes
-        self._file = self.path.open("ab")
-        self._last: deque[bytes] = deque(maxlen=_REMEMBERED)
-        self._lock = threading.Lock()
-
-    def write(self, line: bytes) -> None:
-        """A whole line, with its end: a line is never torn between two files."""
-        with self._lock:
-            if self._file.tell() + len(line) > self._limit and self._file.tell() > 0:
-                self._rotate()
-            self._file.write(line)
-            self._file.flush()
-            self._last.append(line)
-
-    def last_lines(self, count: int) -> list[str]:
-        """The last lines this object wrote, at most 60, for a person."""
-        with self._lock:
-            lines = [line.decode(errors="replace").rstrip() for line in self._last]
-        return [_readable(line) for line in lines if line][-count:]
-
-    def last_error(self) -> str:
-        """The last of those lines that names an error, else the last that is none of a stack."""
-        lines = [line for line in self.last_lines(_REMEMBERED) if not line[0].isspace()]
-        errors = [line for line in lines if _ERROR.search(line)]
-        return (errors or lines or [""])[-1]
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _rotate(self) -> None:
-        self._file.close()
-        names = [self.path, *(Path(f"{self.path}.{n}") for n in range(1, KEPT + 1))]
-        for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
-            if newer.exists():
-                newer.replace(older)
-        self._file = self.path.open("ab")

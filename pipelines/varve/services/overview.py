@@ -10,16 +10,20 @@ from typing import Any
 from varve.kafka.connection import reachable
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import VarveError
+from varve.services.discovery import with_running_kafka
 from varve.services.home import Home
 from varve.services.progress import Lag, Progress, lags, progress
 from varve.services.status import Record, read_status
 from varve.settings import Settings
 
+_SILENT_MS = 30_000
+
 
 @dataclass(frozen=True, slots=True)
 class ComponentView:
-    """state: as it said itself, or dead if its process is gone without saying so. up_ms: how long
-    the process has run; None if it does not. note: what it says of itself, for a person.
+    """state: as it said itself, or dead if its process is gone without saying so, or hangs if
+    `varve up`, which speaks each second, is silent. up_ms: how long the process has run; None if it
+    does not. note: what it says of itself, for a person.
     """
 
     name: str
@@ -33,9 +37,13 @@ class ComponentView:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """lag and progress are None where they cannot be known; then the reason is beside them."""
+    """lag and progress are None where they cannot be known; then the reason is beside them.
+
+    elsewhere: where the tables are if they are not in the home, else empty.
+    """
 
     home: str
+    elsewhere: str
     components: tuple[ComponentView, ...]
     lag: tuple[Lag, ...] | None
     lag_unknown: str
@@ -62,6 +70,7 @@ class Overview:
         ]
         return {
             "home": self.home,
+            "elsewhere": self.elsewhere or None,
             "components": [asdict(c) for c in self.components],
             "lag": partitions if self.lag is not None else None,
             "lag_unknown": self.lag_unknown or None,
@@ -78,7 +87,9 @@ def overview(settings: Settings, clock: Clock | None = None) -> Overview:
     lag, lag_unknown = _lag(settings) if done else (None, "there are no tables yet")
     now_ms = (clock or SystemClock()).now_ms()
     views = _components(read_status(home.path), now_ms)
-    return Overview(str(home.path), views, lag, lag_unknown, done, done_unknown)
+    return Overview(
+        str(home.path), settings.storage.root, views, lag, lag_unknown, done, done_unknown
+    )
 
 
 def _components(records: Mapping[str, Record], now_ms: int) -> tuple[ComponentView, ...]:
@@ -91,10 +102,13 @@ def _components(records: Mapping[str, Record], now_ms: int) -> tuple[ComponentVi
         record = records[name]
         alive = record.alive()
         over = record.state in ("stopped", "failed")
+        state: str = record.state if alive or over else "dead"
+        if name == "up" and alive and now_ms - record.updated_ms > _SILENT_MS:
+            state = "hangs"
         views.append(
             ComponentView(
                 name,
-                record.state if alive or over else "dead",
+                state,
                 record.pid if alive else None,
                 now_ms - record.started_ms if alive else None,
                 int(supervised.get(name, {}).get("restarts", 0)),
@@ -122,6 +136,10 @@ def _progress(settings: Settings) -> tuple[Progress | None, str]:
 
 
 def _lag(settings: Settings) -> tuple[tuple[Lag, ...] | None, str]:
+    try:
+        settings = with_running_kafka(settings)
+    except VarveError as err:
+        return None, str(err)
     servers = settings.kafka.servers()
     # The client would try for half a minute.
     if not reachable(servers):

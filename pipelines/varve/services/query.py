@@ -19,6 +19,8 @@ from varve.promql.evaluation.limits import Limits
 from varve.promql.evaluation.workers import Workers
 from varve.query.evaluation import Options
 from varve.query.table_follower import TableFollower
+from varve.services.discovery import HEADER
+from varve.services.home import identity
 from varve.services.ports import require_free
 from varve.services.status import ComponentStatus, State
 from varve.settings import Settings
@@ -57,7 +59,7 @@ def run(settings: Settings) -> int:
         service = Service(options, SystemClock(), follower.view, follower.state, metrics)
         follower.start()
         try:
-            asyncio.run(_serve(service, listener, follower, status))
+            asyncio.run(_serve(service, listener, follower, status, identity(settings)))
         finally:
             service.stopping.set()
             follower.stop()
@@ -69,7 +71,11 @@ def run(settings: Settings) -> int:
 
 
 async def _serve(
-    service: Service, listener: socket.socket, follower: TableFollower, status: ComponentStatus
+    service: Service,
+    listener: socket.socket,
+    follower: TableFollower,
+    status: ComponentStatus,
+    home: str,
 ) -> None:
     config = uvicorn.Config(
         create_app(service),
@@ -77,6 +83,7 @@ async def _serve(
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=1,
+        headers=[(HEADER, home)],
     )
     server = _Server(config)
     loop = asyncio.get_running_loop()
@@ -95,12 +102,16 @@ async def _serve(
 async def _watch(
     service: Service, follower: TableFollower, status: ComponentStatus, server: uvicorn.Server
 ) -> None:
-    """Says in the status file what state the service is in; ends it with its follower."""
+    """Says in what state the service is, and that its work goes on; ends it with its follower."""
     said: tuple[str, str] | None = None
+    looks = 0
     while not server.should_exit:
         if follower.error is not None:
             server.should_exit = True
             return
+        if follower.looks != looks:
+            looks = follower.looks
+            status.progressed()
         why = service.state()
         state: State = "starting" if why else "ready"
         if said != (state, why):

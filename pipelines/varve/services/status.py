@@ -1,12 +1,14 @@
 """What each component says of itself: one small JSON file each under <home>/run.
 
-Written by the component (or by `varve up` for the broker), read by `varve status`, by the
-supervisor for readiness and by whoever is curious. Replaced atomically: a reader never sees half.
+Written by the component (or by `varve up` for the broker and for one that is just starting), read
+by `varve status` and by whoever is curious. Replaced atomically: a reader never sees half, and a
+disk that is full leaves the last word that could be written.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +18,9 @@ from typing import Any, Literal, get_args
 import psutil
 
 from varve.model.clock import Clock, SystemClock
+from varve.services import sd_notify
+
+log = logging.getLogger(__name__)
 
 State = Literal["starting", "ready", "failed", "stopped"]
 STATES: tuple[State, ...] = get_args(State)
@@ -28,9 +33,9 @@ _CLOCK_STEP_MS = 2_000
 class Record:
     """What a component last said.
 
-    pid 0: no process. started_ms: when the process began, which tells it from a later one of the
-    same pid. since_ms: when it came into this state. updated_ms: when it last said anything.
-    All ms since the Unix epoch, UTC.
+    pid is 0 if there is no process. started_ms is when the process began, which tells it from a
+    later one of the same pid; since_ms when it came into this state; updated_ms when it last said
+    anything. All are ms since the Unix epoch, UTC.
     """
 
     component: str
@@ -60,7 +65,7 @@ class ComponentStatus:
     def __init__(
         self, home: Path, component: str, *, pid: int | None = None, clock: Clock | None = None
     ) -> None:
-        """pid: of the component's process, this one by default; 0 for none."""
+        """pid: the component's process, this one by default; 0 for none."""
         self._path = _path(home, component)
         self._component = component
         self._pid = os.getpid() if pid is None else pid
@@ -69,16 +74,22 @@ class ComponentStatus:
         self._state: State = "starting"
         self._since_ms = self._clock.now_ms()
         self._detail: dict[str, Any] = {}
+        self._failing = ""
 
     def update(
         self, *, state: State | None = None, detail: Mapping[str, Any] | None = None
     ) -> None:
-        """Writes the file. Keys of `detail` are added to those said before (None takes one away);
-        values must be JSON. `state` stays what it was unless given.
+        """Writes the file, and tells the supervisor once this process is ready.
+
+        Keys of `detail` are added to those said before (None takes one away); values must be JSON.
+        `state` stays what it was unless given. A file that cannot be written is a warning: what
+        cannot be said must not end the work.
         """
         now_ms = self._clock.now_ms()
         if state is not None and state != self._state:
             self._state, self._since_ms = state, now_ms
+            if state == "ready" and self._pid == os.getpid():
+                sd_notify.notify(sd_notify.READY)
         merged = self._detail | dict(detail or {})
         self._detail = {k: v for k, v in merged.items() if v is not None}
         record = {
@@ -90,15 +101,32 @@ class ComponentStatus:
             "updated_ms": now_ms,
             "detail": self._detail,
         }
-        replace_file(self._path, json.dumps(record))
+        try:
+            replace_file(self._path, json.dumps(record))
+            self._failing = ""
+        except OSError as err:
+            if self._failing != str(err):
+                self._failing = str(err)
+                log.warning("cannot write the status of %s: %s", self._component, err)
+
+    @staticmethod
+    def progressed() -> None:
+        """Tells the supervisor of this process that its work goes on.
+
+        Call it where work is done, at least every few seconds: a process that stops to say so for
+        supervision.stalled_after_s is taken to hang, and started again.
+        """
+        sd_notify.notify(sd_notify.PROGRESS)
 
 
 def read_status(home: Path) -> dict[str, Record]:
-    """The last word of every component that ever ran in this home, by name."""
+    """The last word of every component that ever ran in this home, by name.
+
+    A file that is no status is left out.
+    """
     folder = home / "run"
-    files = sorted(folder.glob("*.status.json")) if folder.is_dir() else []
-    records = [Record(**json.loads(file.read_text())) for file in files]
-    return {r.component: r for r in records}
+    records = map(_read, sorted(folder.glob("*.status.json")))
+    return {record.component: record for record in records if record is not None}
 
 
 def forget(home: Path, component: str) -> None:
@@ -107,15 +135,27 @@ def forget(home: Path, component: str) -> None:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Writes a file so that a reader finds the old text or the new one."""
+    """Writes a file so that a reader finds the old text or the new one, whole. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text)
-    draft.replace(path)
+    try:
+        draft.write_text(text)
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def _path(home: Path, component: str) -> Path:
     return home / "run" / f"{component}.status.json"
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        record = Record(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return record
 
 
 def _started_ms(pid: int) -> int | None:

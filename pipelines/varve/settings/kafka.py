@@ -62,7 +62,7 @@ class Kafka(Section):
         return {str(name).replace("_", "."): value for name, value in options.items()}
 
     def servers(self) -> str:
-        """Where Kafka is: what is set, else the broker that `varve up` starts."""
+        """The brokers' addresses: those that are set, else that of the one `varve up` starts."""
         return self.bootstrap_servers or f"127.0.0.1:{self.port}"
 
     @model_validator(mode="after")
@@ -89,13 +89,14 @@ class Kafka(Section):
         return self
 
     def client_options(self) -> dict[str, str]:
-        """Options of Kafka clients by Kafka's names, in the clear: for a client's constructor and
-        nothing else.
+        """Options of Kafka clients by Kafka's names.
+
+        Secrets are in the clear: pass them to a client's constructor and to nothing else.
         """
         return self._login() | {k: v.get_secret_value() for k, v in self.options.items()}
 
     def _login(self) -> dict[str, str]:
-        """What the settings of names of their own are in Kafka's."""
+        """The settings that have names of their own, as options by Kafka's names."""
         found = {"security.protocol": self.security_protocol, "sasl.mechanism": self.sasl_mechanism}
         if self.username:
             module = "scram.Scram" if self.sasl_mechanism.startswith("SCRAM") else "plain.Plain"
@@ -111,6 +112,6 @@ class Kafka(Section):
 
 
 def _quoted(text: str) -> str:
-    """As a login configuration of Java has it."""
+    """Quotes a text as Java's login configurations do."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

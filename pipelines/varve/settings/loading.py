@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import tomllib
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from varve.model.errors import NeedsOperator
 from varve.model.resources import conf_dir
 from varve.settings.environment import CONFIG_FILE, values_in
 from varve.settings.explanation import explain
-from varve.settings.tree import Settings
+from varve.settings.tree import Settings, settings_there_are
 
 COMMAND_LINE = "command line"
 """Origin of a value that an option of the command line gave."""
@@ -25,7 +26,7 @@ def load(
     env: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> tuple[Settings, dict[str, str]]:
-    """The settings, and for every key that is not a default ("kafka.port") where it came from.
+    """The settings, and where each value that is not a default came from, by dotted key.
 
     overrides: options of the command line by dotted key; None stands for one that was not given.
     file: by default that of VARVE_CONFIG, else the checkout's conf/varve.toml.
@@ -40,7 +41,7 @@ def load(
     if file is not None:
         tree = _read(file)
         origins |= dict.fromkeys(_keys(tree), str(file))
-    for name, key, value in values_in(env):
+    for name, key, value in values_in(env, [setting.key for setting in settings_there_are()]):
         _put(tree, key, value, name)
         origins[key] = name
     for key, value in (overrides or {}).items():
@@ -60,11 +61,26 @@ def _default_file() -> Path | None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text())
+        return tomllib.loads(_text(file))
     except OSError as err:
         raise NeedsOperator(f"cannot read the settings in {file}: {err.strerror}") from err
     except tomllib.TOMLDecodeError as err:
         raise NeedsOperator(f"{file} is not valid TOML: {err}") from err
+
+
+def _text(file: Path) -> str:
+    """TOML is UTF-8; some editors write a byte order mark before it. Raises NeedsOperator."""
+    content = file.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+        raise NeedsOperator(f"{file} is in UTF-16, but TOML is UTF-8: save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as err:
+        line = content.count(b"\n", 0, err.start) + 1
+        raise NeedsOperator(
+            f"{file} is not in UTF-8 (line {line} has the byte 0x{content[err.start]:02X}): save it"
+            " as UTF-8"
+        ) from err
 
 
 def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:

@@ -8,7 +8,7 @@ from varve.settings.section import Section
 
 
 class Query(Section):
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)
     """Address the query service listens on. Loopback: it has no authentication."""
     port: int = Field(9690, ge=1, le=65535)
     """Port it listens on. 9690: free on machines that run Prometheus (9090)."""

@@ -2,21 +2,65 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+
+from varve.settings.environment import VariableText
+
+GREATEST = 2**53
+"""No setting is a greater number. A thousand times as many still fit into 64 bits."""
+
+_TYPES: dict[object, tuple[tuple[type, ...], str]] = {
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    bool: ((bool,), "true or false"),
+}
 
 
 class Section(BaseModel):
     """Settings are immutable, unknown ones are refused, and docstrings are their documentation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _has_its_type(cls, value: object, info: ValidationInfo) -> object:
+        """Refuses what pydantic would convert: true for 1, "9092" for a port, 1 for true.
+
+        Variables of the environment have texts only, so these are converted.
+        """
+        wanted = _TYPES.get(cls.model_fields[str(info.field_name)].annotation)
+        if wanted is None or isinstance(value, VariableText):
+            return value
+        types, words = wanted
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            raise ValueError(f"should be {words}, not {_in_toml(value)}")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _is_no_giant(cls, value: object) -> object:
+        """What is configured in seconds is handed on in milliseconds, to Java's longs too."""
+        if isinstance(value, int | float) and abs(value) > GREATEST:
+            raise ValueError(f"should be at most {GREATEST:,}")
+        return value
 
 
 def _resolve(value: object) -> object:
-    """`env:NAME` and `file:PATH` stand for a secret kept elsewhere."""
+    """The secret that `env:NAME` or `file:PATH` stands for; any other value as it is."""
     if not isinstance(value, str):
         return value
     if value.startswith("env:"):
@@ -33,5 +77,9 @@ def _resolve(value: object) -> object:
     return value
 
 
+def _in_toml(value: object) -> str:
+    return json.dumps(value) if isinstance(value, bool | int | float | str) else str(value)
+
+
 Secret = Annotated[SecretStr, BeforeValidator(_resolve)]
-"""Never shown. Written as it is, or as env:NAME or file:PATH."""
+"""A text that is never shown. It is written as it is, or as env:NAME or file:PATH."""

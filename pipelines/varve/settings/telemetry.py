@@ -8,7 +8,7 @@ from varve.settings.section import Section
 
 
 class Telemetry(Section):
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)
     """Address that streams, jobs and `varve up` serve /metrics on. Loopback: it has no
     authentication. The query service serves its own on query.port."""
     port: int = Field(9691, ge=0, le=65535)

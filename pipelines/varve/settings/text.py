@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from varve.settings.tree import Settings
+from varve.settings.tree import Settings, settings_there_are
 
 DEFAULT = "default"
 _HIDDEN = "***"
@@ -38,26 +38,6 @@ class Line(NamedTuple):
     origin: str
 
 
-class Setting(NamedTuple):
-    """One setting there is, by dotted key."""
-
-    key: str
-    field: FieldInfo
-
-
-def settings_there_are(tree: type[BaseModel] = Settings, prefix: str = "") -> Iterator[Setting]:
-    """Every setting; a section comes before its sub-sections, as TOML wants them."""
-    sections = {}
-    for name, field in tree.model_fields.items():
-        nested = field.annotation
-        if isinstance(nested, type) and issubclass(nested, BaseModel):
-            sections[name] = nested
-        else:
-            yield Setting(prefix + name, field)
-    for name, nested in sections.items():
-        yield from settings_there_are(nested, f"{prefix}{name}.")
-
-
 def in_force(settings: Settings, origins: Mapping[str, str]) -> list[Line]:
     """Every setting with its value. Options of a table (kafka.options) may have several origins."""
     lines = []
@@ -69,7 +49,7 @@ def in_force(settings: Settings, origins: Mapping[str, str]) -> list[Line]:
 
 
 def template() -> str:
-    """The text of conf/varve.toml."""
+    """The text of conf/varve.toml: every setting, explained, at its default."""
     parts, section = [_HEADER], ""
     for key, field in settings_there_are():
         here, _, name = key.rpartition(".")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, field_validator
+from pydantic.fields import FieldInfo
 
 from varve.settings.collector import Collector
 from varve.settings.demo import Demo
@@ -24,6 +28,13 @@ _SECRET_NAME = re.compile(r"password|passwd|secret|token|jaas|credential|key", r
 _QUOTED_PASSWORD = re.compile(r"""password\s*=\s*["']([^"']+)["']""")
 
 
+class Setting(NamedTuple):
+    """A setting and its dotted key."""
+
+    key: str
+    field: FieldInfo
+
+
 class Settings(Section):
     home: Path = Path(".varve")
     """Folder of everything `varve up` keeps: tables, broker, logs."""
@@ -39,6 +50,14 @@ class Settings(Section):
     supervision: Supervision = Supervision()
     telemetry: Telemetry = Telemetry()
     logs: Logs = Logs()
+
+    @field_validator("home", mode="before")
+    @classmethod
+    def _home_is_named(cls, home: object) -> object:
+        # An empty path would be the current folder, whatever is in it.
+        if isinstance(home, str) and not home.strip():
+            raise ValueError("is empty: name a folder")
+        return home
 
     def at(self, key: str) -> Any:
         """The value of a dotted key ("kafka.port"), which must be one of a setting."""
@@ -71,3 +90,16 @@ class Settings(Section):
         found |= {word for text in found for word in _QUOTED_PASSWORD.findall(text)}
         # Shorter ones would take words out of every line, and are no secrets.
         return tuple(sorted((v for v in found if len(v) > 3), key=len, reverse=True))
+
+
+def settings_there_are(tree: type[BaseModel] = Settings, prefix: str = "") -> Iterator[Setting]:
+    """Every setting; a section comes before its sub-sections, as TOML wants them."""
+    sections = {}
+    for name, field in tree.model_fields.items():
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            sections[name] = nested
+        else:
+            yield Setting(prefix + name, field)
+    for name, nested in sections.items():
+        yield from settings_there_are(nested, f"{prefix}{name}.")

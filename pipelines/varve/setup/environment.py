@@ -20,7 +20,7 @@ _STATE = "varve-setup.json"
 _PROBE_TIMEOUT_S = 60
 
 KERNEL_PARTS = ("query", "streams")
-"""What varve.services.kernels compiles at once."""
+"""Parts that varve.services.kernels compiles, at the same time."""
 
 _IMPORTS_KERNELS = re.compile(
     r"varve\.model(\.compiled import| import compiled)|^import numba", re.MULTILINE
@@ -193,7 +193,7 @@ class Environment:
         return dict(state)
 
     def _write_state(self, **changes: object) -> None:
-        """Changes on top of what it says now; atomic."""
+        """Writes the state with these changes, atomically."""
         path = self.folder / f"{_STATE}.new"
         path.write_text(json.dumps({**self._state(), **changes}, indent=1) + "\n")
         path.replace(self.folder / _STATE)
@@ -271,5 +271,5 @@ def _installed(site_packages: Path) -> dict[str, str]:
 
 
 def _digest(root: Path) -> str:
-    """Of what the installed `varve` command depends on."""
+    """A digest of what the installed `varve` command depends on."""
     return hashlib.sha256((root / "pyproject.toml").read_bytes()).hexdigest()

@@ -127,7 +127,7 @@ class Installer:
 
 
 def pip_settings(env: Mapping[str, str]) -> dict[str, str]:
-    """What `pip config list` tells, by option name; later sources beat earlier ones.
+    """The settings that `pip config list` tells, by option; later sources beat earlier ones.
 
     PIP_ variables come last. Without a pip to ask only those are known.
     """
@@ -163,7 +163,7 @@ def uv_settings(pip: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str
 
 
 def _clean(env: Mapping[str, str]) -> dict[str, str]:
-    """Without what would make pip install elsewhere or Python import from elsewhere."""
+    """The environment without what makes pip install, or Python import, elsewhere."""
     misleading = {
         *("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "UV_PROJECT_ENVIRONMENT"),
         *("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV", "PIP_PYTHON"),

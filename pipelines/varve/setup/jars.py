@@ -204,7 +204,7 @@ class Ivy:
 
 
 def _quoted(option: str) -> str:
-    """As a line of a file of options of the java launcher."""
+    """Quotes an option for an argument file of the java launcher."""
     escaped = option.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 

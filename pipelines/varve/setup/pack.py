@@ -66,7 +66,7 @@ assert not foreign, f"the interpreter loads {foreign}, which other machines lack
 """
 
 _COMPRESSION = 4
-"""Of gzip's levels: 6 takes twice as long for 3 % less."""
+"""The level of gzip: 6 takes twice as long for 3 % less."""
 
 
 def pack(environment: Environment, env: Mapping[str, str], dist: Path) -> None:

@@ -1,12 +1,14 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 from varve.cli.main import COMMANDS, main
+from varve.services.home import Home
 
 
 @pytest.fixture(autouse=True)
@@ -57,29 +59,89 @@ def test_config_prints_values_and_origins(capsys):
     ]
 
 
-def test_status_of_a_home_never_used_says_how_to_start(capsys, monkeypatch):
-    assert main(["status"]) == 0
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status",),
+        ("status", "--json"),
+        ("query", "up"),
+        ("sql", "SELECT 1"),
+        ("cardinality",),
+        ("rollup", "status"),
+    ],
+)
+def test_a_home_that_is_not_there_is_an_error(capsys, tmp_path, command):
+    assert main([*command, "--home", "none"]) == 1
 
-    out = capsys.readouterr().out
-    assert "nothing has run here: start with `varve up`" in out
-    assert main(["status", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["progress"] is None
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        f"varve {command[0]}: there is no home {tmp_path / 'none'}: `varve up` makes one;"
+        " --home names another\n"
+    )
+    assert not (tmp_path / "none").exists()
 
 
-def test_reset_asks_before_it_deletes_and_cannot_ask_a_script(tmp_path, capsys, monkeypatch):
-    table = tmp_path / ".varve" / "tables" / "samples"
-    table.mkdir(parents=True)
-    (table / "file").write_text("data")
+@pytest.fixture
+def home(tmp_path):
+    """One with a table, in the default place."""
+    home = Home.at(tmp_path / ".varve")
+    with home.held():
+        home.mark()
+        table = home.path / "tables" / "samples"
+        table.mkdir(parents=True)
+        (table / "file").write_bytes(bytes(3 * 2**20))
+    return home
+
+
+def test_reset_asks_before_it_deletes_and_cannot_ask_a_script(home, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO())
 
     assert main(["reset"]) == 1
-    assert "--yes" in capsys.readouterr().err
-    assert table.exists()
+    out, err = capsys.readouterr()
+    assert re.search(r"(?m)^  tables +3.0 MiB$", out)
+    assert "--yes" in err
+    assert (home.path / "tables" / "samples").exists()
 
     assert main(["reset", "--yes"]) == 0
-    assert not (tmp_path / ".varve" / "tables").exists()
+    assert re.search(r"(?m)^  tables +3.0 MiB$", capsys.readouterr().out)
+    assert not (home.path / "tables").exists()
     assert main(["reset", "--yes"]) == 0
     assert "nothing to delete" in capsys.readouterr().out
+
+
+def test_reset_says_that_what_a_link_leads_to_stays(home, tmp_path, capsys):
+    (tmp_path / "disk").mkdir()
+    (home.path / "kafka").symlink_to(tmp_path / "disk")
+
+    assert main(["reset", "--yes"]) == 0
+
+    assert f"(a link: what is in {tmp_path / 'disk'} stays)" in capsys.readouterr().out
+    assert (tmp_path / "disk").is_dir()
+
+
+def test_reset_touches_no_folder_that_varve_did_not_make(tmp_path, capsys):
+    for part in ("tables", "logs", "run"):
+        (tmp_path / part).mkdir()
+
+    assert main(["reset", "--yes", "--home", "."]) == 1
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "is no home of Varve, and has tables, logs, run of somebody else's" in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["logs", "run", "tables"]
+
+
+def test_an_empty_home_is_refused_by_variable_and_option(tmp_path, capsys, monkeypatch):
+    (tmp_path / "logs").mkdir()
+
+    with pytest.raises(SystemExit, match="2"):
+        main(["reset", "--yes", "--home", ""])
+    assert "--home: it is empty" in capsys.readouterr().err
+    monkeypatch.setenv("VARVE_HOME", "")
+    assert main(["reset", "--yes"]) == 1
+    assert capsys.readouterr().err == "varve reset: VARVE_HOME: home: is empty: name a folder\n"
+    assert (tmp_path / "logs").exists()
 
 
 def test_help_does_not_import_what_it_does_not_need():

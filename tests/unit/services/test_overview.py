@@ -3,10 +3,11 @@ import subprocess
 import sys
 
 from varve.local.broker import free_port
-from varve.model.clock import ManualClock
+from varve.model.clock import ManualClock, SystemClock
 from varve.services.overview import overview
 from varve.services.status import ComponentStatus
 from varve.settings import Settings
+from varve.settings.kafka import Kafka
 from varve.storage.store import Store
 from varve.storage.table import create_tables
 
@@ -59,6 +60,16 @@ def test_components_come_as_they_were_started_with_their_restarts(tmp_path):
     ]
 
 
+def test_an_up_that_runs_and_is_silent_hangs(tmp_path):
+    ComponentStatus(tmp_path, "up").update(state="ready")
+    ComponentStatus(tmp_path, "query").update(state="ready")
+
+    later = ManualClock(SystemClock().now_ms() + 31_000)
+
+    assert _states(overview(_settings(tmp_path))) == {"up": "ready", "query": "ready"}
+    assert _states(overview(_settings(tmp_path), later)) == {"up": "hangs", "query": "ready"}
+
+
 def test_empty_tables_have_progress_and_a_broker_that_is_away_no_lag(tmp_path):
     settings = _settings(tmp_path)
     create_tables(Store(settings.storage_root()))
@@ -68,5 +79,9 @@ def test_empty_tables_have_progress_and_a_broker_that_is_away_no_lag(tmp_path):
     assert seen.progress.rows["samples"] == 0
     assert seen.progress.frontier_ms == dict.fromkeys(("1m", "5m", "1h", "1d"))
     assert (seen.progress.newest_ms, seen.progress.rejected) == (None, {})
-    assert seen.lag_unknown.startswith("no Kafka at")
+    assert seen.lag_unknown == "no Kafka: the broker of this home does not run"
+    theirs = settings.model_copy(
+        update={"kafka": Kafka(bootstrap_servers=f"127.0.0.1:{free_port()}")}
+    )
+    assert overview(theirs).lag_unknown.startswith("no Kafka at 127.0.0.1:")
     assert json.loads(json.dumps(seen.as_json()))["lag"] is None

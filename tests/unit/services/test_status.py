@@ -2,6 +2,9 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from varve.local.notify_socket import NotifySocket
 from varve.model.clock import ManualClock
 from varve.services.status import ComponentStatus, forget, read_status
 
@@ -36,6 +39,48 @@ def test_a_component_whose_process_has_ended_is_not_alive_whatever_it_last_said(
 
 def test_a_home_never_used_has_no_components(tmp_path):
     assert read_status(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize("text", ["", '{"component": "que', "[]", "null", '{"component": "query"}'])
+def test_a_file_that_is_no_status_is_left_out(tmp_path, text):
+    ComponentStatus(tmp_path, "streams").update(state="ready")
+    (tmp_path / "run" / "query.status.json").write_text(text)
+
+    assert list(read_status(tmp_path)) == ["streams"]
+
+
+def test_a_status_that_cannot_be_written_ends_nothing_and_the_last_one_stays(tmp_path, caplog):
+    status = ComponentStatus(tmp_path, "streams")
+    status.update(detail={"batches": 1})
+    (tmp_path / "run" / f".streams.status.json.{os.getpid()}").mkdir()  # in the draft's place
+
+    for batches in (2, 3):
+        status.update(detail={"batches": batches})
+
+    assert read_status(tmp_path)["streams"].detail == {"batches": 1}
+    assert len(caplog.messages) == 1
+    assert "cannot write the status of streams" in caplog.messages[0]
+    (tmp_path / "run" / f".streams.status.json.{os.getpid()}").rmdir()
+    status.update()
+    assert read_status(tmp_path)["streams"].detail == {"batches": 3}
+
+
+def test_a_supervisor_hears_that_a_component_is_ready_and_gets_on(tmp_path, monkeypatch):
+    heard = NotifySocket()
+    for name, value in heard.environment.items():
+        monkeypatch.setenv(name, value)
+    own, of_another = ComponentStatus(tmp_path, "a"), ComponentStatus(tmp_path, "b", pid=1)
+
+    own.update(state="starting")
+    of_another.update(state="ready")
+    assert heard.heard() == []
+    own.update(state="ready")
+    own.update(state="ready")
+    own.progressed()
+
+    assert heard.heard() == [(os.getpid(), "READY=1"), (os.getpid(), "WATCHDOG=1")]
+    heard.close()
+    own.progressed()  # nobody listens: nothing happens
 
 
 def test_a_forgotten_component_is_not_read(tmp_path):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from varve.kafka.client_options import client_options
@@ -55,6 +57,138 @@ def test_a_setting_that_cannot_be_is_named_with_its_origin(tmp_path, text, env, 
 
     for word in words:
         assert word in str(caught.value)
+
+
+KUBERNETES = {
+    "VARVE_SERVICE_HOST": "10.0.0.1",
+    "VARVE_SERVICE_PORT": "9690",
+    "VARVE_SERVICE_PORT_HTTP": "9690",
+    "VARVE_PORT": "tcp://10.0.0.1:9690",
+    "VARVE_PORT_9690_TCP": "tcp://10.0.0.1:9690",
+    "VARVE_PORT_9690_TCP_PROTO": "tcp",
+    "VARVE_PORT_9690_TCP_PORT": "9690",
+    "VARVE_PORT_9690_TCP_ADDR": "10.0.0.1",
+    "VARVE_QUERY_SERVICE_HOST": "10.0.0.2",
+    "VARVE_QUERY_PORT": "tcp://10.0.0.2:9690",
+    "VARVE_KAFKA_PORT_9092_UDP_ADDR": "10.0.0.3",
+}
+
+
+def test_what_kubernetes_says_of_services_is_no_setting_and_no_reason_for_a_word(caplog):
+    settings, origins = load(env=KUBERNETES)
+
+    assert (settings, origins) == (Settings(), {})
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("VARVE_KAFKA_PORT", "9192", ": did you mean VARVE_KAFKA__PORT?"),
+        ("VARVE_PORT", "9690", ""),
+        ("VARVE_CONFG", "/etc/varve.toml", ": did you mean VARVE_CONFIG?"),
+        ("VARVE_VERSION", "1.2", ""),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_a_warning_at_most(caplog, name, value, hint):
+    settings, _ = load(env={name: value})
+
+    assert settings == Settings()
+    assert caplog.messages == [f"the variable {name} is no setting and is ignored{hint}"]
+
+
+def test_a_byte_order_mark_before_the_file_is_skipped(tmp_path):
+    file = tmp_path / "varve.toml"
+    file.write_bytes("\N{ZERO WIDTH NO-BREAK SPACE}home = 'Köln'\r\n".encode())
+
+    assert str(load(file, {})[0].home) == "Köln"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("latin-1", r"varve.toml is not in UTF-8 \(line 2 has the byte 0xF6\): save it as UTF-8$"),
+        ("utf-16", r"varve.toml is in UTF-16, but TOML is UTF-8: save it as UTF-8$"),
+        ("utf-16-le", r"varve.toml is in UTF-16, but TOML is UTF-8: save it as UTF-8$"),
+    ],
+)
+def test_a_file_in_another_encoding_is_one_line_that_says_what_to_do(tmp_path, encoding, words):
+    file = tmp_path / "varve.toml"
+    file.write_bytes("# settings\nhome = 'Köln'\n".encode(encoding))
+
+    with pytest.raises(NeedsOperator, match=words) as caught:
+        load(file, {})
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[kafka]\nport = true", "kafka.port: should be a whole number, not true"),
+        ('[kafka]\nport = "39092"', 'kafka.port: should be a whole number, not "39092"'),
+        ("[kafka]\nport = 9092.0", "kafka.port: should be a whole number, not 9092.0"),
+        ("[kafka]\nport = 1979-05-27", "kafka.port: should be a whole number, not 1979-05-27"),
+        ("[kafka]\nretention_s = 9007199254740993", "kafka.retention_s: should be at most"),
+        ("[ingest]\ntrigger_s = false", "ingest.trigger_s: should be a number, not false"),
+        ('[ingest]\ntrigger_s = "2"', 'ingest.trigger_s: should be a number, not "2"'),
+        ("[ingest]\ntrigger_s = inf", "ingest.trigger_s: input should be a finite number"),
+        ("[ingest]\ntrigger_s = nan", "ingest.trigger_s: input should be a finite number"),
+        ("[ingest]\ntrigger_s = 1e300", "ingest.trigger_s: should be at most"),
+        ("[collector]\nenabled = 1", "collector.enabled: should be true or false, not 1"),
+        ('[collector]\nenabled = "no"', 'collector.enabled: should be true or false, not "no"'),
+        ('[spark]\nmaster = "local[0]"', "spark.master: local[0] is no Spark master"),
+        ('[spark]\nmaster = "local[two]"', "spark.master: local[two] is no Spark master"),
+        ('[spark]\nmaster = ""', "spark.master: an empty text is no Spark master"),
+        ('[query]\nhost = ""', "query.host: string should have at least 1 character"),
+        ('home = ""', "home: is empty: name a folder"),
+        ("home = 1", "home: "),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_with_the_settings_name(tmp_path, text, words):
+    file = tmp_path / "varve.toml"
+    file.write_text(text)
+
+    with pytest.raises(NeedsOperator) as caught:
+        load(file, {})
+
+    assert str(caught.value).startswith(f"{file}: {words}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("VARVE_INGEST__TRIGGER_S", "inf"),
+        ("VARVE_INGEST__TRIGGER_S", "1e999"),
+        ("VARVE_KAFKA__PORT", "9092.5"),
+        ("VARVE_KAFKA__PORT", "true"),
+        ("VARVE_COLLECTOR__ENABLED", "maybe"),
+        ("VARVE_SPARK__MASTER", "local[0]"),
+        ("VARVE_HOME", ""),
+        ("VARVE_HOME", " "),
+    ],
+)
+def test_a_variable_that_cannot_be_is_refused_by_name(name, value):
+    with pytest.raises(NeedsOperator, match=f"^{name}: "):
+        load(env={name: value})
+
+
+def test_a_variables_text_becomes_its_settings_type():
+    env = {
+        "VARVE_KAFKA__PORT": "39092",
+        "VARVE_INGEST__TRIGGER_S": "0.5",
+        "VARVE_COLLECTOR__ENABLED": "False",
+        "VARVE_HOME": "/data",
+        "VARVE_LOGS__LEVEL": "ERROR",
+        "VARVE_SPARK__MASTER": "local[*]",
+    }
+
+    settings, origins = load(env=env)
+
+    assert [settings.at(key) for key in sorted(origins)] == [
+        *(False, Path("/data"), 0.5, 39092, "ERROR", "local[*]")
+    ]
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -1,0 +1,31 @@
+"""Tells whoever supervises this process that it is ready, and that its work goes on.
+
+The protocol is systemd's: datagrams to the socket that NOTIFY_SOCKET names. `varve up` speaks it
+to its components as systemd does to a service of Type=notify with WatchdogSec. It needs no disk,
+so that a process whose disk is full is not taken for one that hangs.
+Source: sd_notify(3).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+VARIABLE = "NOTIFY_SOCKET"
+READY = "READY=1"
+PROGRESS = "WATCHDOG=1"
+
+
+def notify(message: str) -> None:
+    """Sends a message to the supervisor, if there is one. Never blocks and never fails."""
+    address = os.environ.get(VARIABLE)
+    if not address:
+        return
+    if address.startswith("@"):  # in Linux' abstract namespace
+        address = "\0" + address[1:]
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender,
+    ):
+        sender.sendto(message.encode(), address)
