@@ -21,7 +21,8 @@ from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.local import components
 from varve.local.broker import MAX_MESSAGE_BYTES, Broker
 from varve.services.status import read_status
-from varve.settings import Kafka, load
+from varve.settings import load
+from varve.settings.kafka import Kafka
 from varve.storage.log import LogEntry
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables

@@ -14,7 +14,7 @@ from varve.model.clock import SystemClock
 from varve.model.errors import BadRequest
 from varve.model.window import HOUR_MS
 from varve.query.cardinality import Report, report
-from varve.services.streams import limits_files
+from varve.services.limits import limits_files
 from varve.settings import Settings
 from varve.storage.store import Store
 

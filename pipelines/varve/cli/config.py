@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from varve.services.configuration import DEFAULT, in_force, template
 from varve.settings import Settings
+from varve.settings.text import DEFAULT, in_force, template
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,8 @@ from varve.model.errors import NeedsOperator
 from varve.services.home import Home
 from varve.services.status import read_status
 from varve.settings import Settings
+from varve.settings.environment import variable_of
+from varve.settings.loading import COMMAND_LINE
 from varve.setup.console import SetupError
 from varve.setup.java import find_java
 
@@ -81,9 +83,9 @@ def environment(settings: Settings, origins: dict[str, str]) -> dict[str, str]:
     Options of the command line go on as variables, which beat the file as they do.
     """
     given = {
-        "VARVE_" + key.upper().replace(".", "__"): str(_value(settings, key))
+        variable_of(key): str(settings.at(key))
         for key, origin in origins.items()
-        if origin == "command line" and key != "home"
+        if origin == COMMAND_LINE and key != "home"
     }
     # A folder of the user's that is called kafka must not be taken for the library.
     return given | {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
@@ -113,10 +115,3 @@ def _says_ready(home: Home, name: str) -> Callable[[int], bool]:
         return record is not None and record.pid == pid and record.state == "ready"
 
     return ready
-
-
-def _value(settings: Settings, key: str) -> object:
-    value: object = settings
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value

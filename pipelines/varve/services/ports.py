@@ -8,6 +8,7 @@ import socket
 import psutil
 
 from varve.model.errors import NeedsOperator
+from varve.settings.environment import variable_of
 
 
 def require_free(host: str, port: int, setting: str) -> None:
@@ -39,7 +40,7 @@ def holder(port: int) -> str:
 
 
 def _refusal(host: str, port: int, setting: str, err: OSError) -> str:
-    variable = "VARVE_" + setting.upper().replace(".", "__")
+    variable = variable_of(setting)
     if err.errno == errno.EADDRINUSE:
         return (
             f"port {port} is taken by {holder(port)}: end that, or set {setting} to another port"

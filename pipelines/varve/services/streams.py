@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from varve.kafka.client_options import client_options
 from varve.kafka.offsets import Topics
 from varve.model.errors import BadRequest
-from varve.model.resources import conf_dir
 from varve.model.window import DAY_MS, HOUR_MS
 from varve.services.instruments import Instruments
+from varve.services.limits import limits_files
 from varve.services.signals import stop_requested
 from varve.services.status import ComponentStatus
 from varve.settings import Settings
@@ -71,11 +70,6 @@ def ingest_plans(
         for query, topic in topics.items()
         if not only or query in only
     ]
-
-
-def limits_files(settings: Settings) -> tuple[Path, Path]:
-    """Where limits are looked for: the first that exists is in force."""
-    return settings.home / "limits.toml", conf_dir() / "limits.toml"
 
 
 def rollup_plan(settings: Settings) -> RollupPlan:

@@ -22,7 +22,9 @@ _PROBE_TIMEOUT_S = 60
 KERNEL_PARTS = ("query", "streams")
 """What varve.services.kernels compiles at once."""
 
-_KERNELS = ("promql/*.py", "promql/kernels/*.py", "api/blocks.py", "rollups/*.py", "model/*.py")
+_IMPORTS_KERNELS = re.compile(
+    r"varve\.model(\.compiled import| import compiled)|^import numba", re.MULTILINE
+)
 
 
 class Environment:
@@ -198,13 +200,24 @@ class Environment:
 
 
 def _kernels_digest(root: Path) -> str:
-    """Of the kernels' sources and of what compiles them."""
-    package = root / "pipelines" / "varve"
-    sources = sorted(path for pattern in _KERNELS for path in package.glob(pattern))
+    """A digest of the kernels' sources and of the packages that compile them."""
     digest = hashlib.sha256((root / RUN_LOCK).read_bytes())
-    for source in sources:
+    for source in kernel_sources(root / "pipelines" / "varve"):
         digest.update(source.read_bytes())
     return digest.hexdigest()
+
+
+def kernel_sources(package: Path) -> list[Path]:
+    """The modules of every folder in which a module has kernels, sorted.
+
+    Whole folders, because compiled code also holds the constants of its neighbours.
+    """
+    folders = {
+        source.parent
+        for source in package.rglob("*.py")
+        if _IMPORTS_KERNELS.search(source.read_text(encoding="utf-8"))
+    }
+    return sorted(source for folder in folders for source in folder.glob("*.py"))
 
 
 def pinned(lock: Path) -> dict[str, str]:

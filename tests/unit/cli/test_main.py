@@ -96,3 +96,14 @@ def test_help_does_not_import_what_it_does_not_need():
     )
 
     assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in COMMANDS])
+def test_no_command_imports_spark_before_it_is_asked_to_start_it(name):
+    module = next(module for command, module, _ in COMMANDS if command == name)
+    code = f"import sys, {module}; sys.exit('pyspark' in sys.modules)"
+    environment = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+
+    answer = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+
+    assert answer.returncode == 0

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+import varve
 from varve.setup.console import SetupError
 from varve.setup.environment import (
     BUILD_LOCK,
     RUN_LOCK,
     Environment,
     broken_distributions,
+    kernel_sources,
     pinned,
 )
 from varve.setup.installer import Installer
@@ -222,3 +224,13 @@ def test_pinned_reads_extras_and_normalises_names(tmp_path):
     )
 
     assert pinned(lock) == {"delta_spark": "4.4.0", "moto": "5.1.0"}
+
+
+def test_every_module_with_kernels_is_a_reason_to_compile_them_again():
+    package = Path(varve.__file__).parent
+    compiled = {
+        source for source in package.rglob("*.py") if "compiled import" in source.read_text()
+    }
+
+    assert len(compiled) > 10
+    assert compiled <= set(kernel_sources(package))

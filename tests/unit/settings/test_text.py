@@ -4,11 +4,11 @@ import tomllib
 import pytest
 
 from varve.model.resources import conf_dir
-from varve.services.configuration import in_force, settings_there_are, template
 from varve.settings import Settings, load
+from varve.settings.text import in_force, settings_there_are, template
 
 
-@pytest.mark.parametrize("setting", settings_there_are(), ids=lambda s: s.key)
+@pytest.mark.parametrize("setting", list(settings_there_are()), ids=lambda s: s.key)
 def test_every_setting_is_documented_with_its_unit_and_a_reason(setting):
     text = setting.field.description
     assert text, f"{setting.key} needs a docstring"

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from varve.settings import Settings
+from varve.settings.tree import Settings
 
 DEFAULT = "default"
 _HIDDEN = "***"
@@ -27,8 +27,10 @@ _HEADER = """\
 
 
 class Line(NamedTuple):
-    """One setting in force. value: as in TOML, secrets hidden. origin: default, a file, a variable,
-    or the command line.
+    """One setting in force.
+
+    value: written as in TOML, secrets hidden. origin: default, a file, a variable or the command
+    line.
     """
 
     key: str
@@ -44,7 +46,7 @@ class Setting(NamedTuple):
 
 
 def settings_there_are(tree: type[BaseModel] = Settings, prefix: str = "") -> Iterator[Setting]:
-    """Every leaf; those of a section before those of its sub-sections, as TOML wants them."""
+    """Every setting; a section comes before its sub-sections, as TOML wants them."""
     sections = {}
     for name, field in tree.model_fields.items():
         nested = field.annotation
@@ -57,10 +59,10 @@ def settings_there_are(tree: type[BaseModel] = Settings, prefix: str = "") -> It
 
 
 def in_force(settings: Settings, origins: Mapping[str, str]) -> list[Line]:
-    """Every setting; an option of a table (kafka.options) has its own origin."""
+    """Every setting with its value. Options of a table (kafka.options) may have several origins."""
     lines = []
     for key, _ in settings_there_are():
-        value = _at(settings, key)
+        value = settings.at(key)
         within = {k: o for k, o in origins.items() if k == key or k.startswith(f"{key}.")}
         lines.append(Line(key, _toml(value), ", ".join(sorted(set(within.values()))) or DEFAULT))
     return lines
@@ -93,13 +95,6 @@ def _bounds(field: FieldInfo) -> str:
         return f"{said[Ge]:,} to {said[Le]:,}"
     words = {Ge: "at least", Gt: "over", Le: "at most", Lt: "under"}
     return ", ".join(f"{words[kind]} {limit:,}" for kind, limit in said.items())
-
-
-def _at(settings: Settings, key: str) -> Any:
-    value: Any = settings
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def _toml(value: Any) -> str:

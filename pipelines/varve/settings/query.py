@@ -1,0 +1,30 @@
+"""The query service: address, limits, memory."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from varve.settings.section import Section
+
+
+class Query(Section):
+    host: str = "127.0.0.1"
+    """Address the query service listens on. Loopback: it has no authentication."""
+    port: int = Field(9690, ge=1, le=65535)
+    """Port it listens on. 9690: free on machines that run Prometheus (9090)."""
+    lookback_s: int = Field(300, gt=0)
+    """Seconds an instant selector looks back. 300 as in Prometheus: dashboards moved here keep
+    their answers."""
+    poll_ms: int = Field(250, ge=10)
+    """Milliseconds between looks at the tables' logs. 250: a small part of an answer's age."""
+    max_points: int = Field(11_000, gt=0)
+    """Points of one series in a range query. 11,000 as in Prometheus."""
+    max_samples: int = Field(50_000_000, gt=0)
+    """Samples one query may hold. 50 M as in Prometheus."""
+    timeout_s: float = Field(120, gt=0)
+    """Seconds one query may take. 120 as in Prometheus."""
+    cores: int = Field(0, ge=0)
+    """Cores that queries use at once; a query on idle ones evaluates independent parts side by
+    side. 0: all of the machine. 1 where other processes keep it busy: then threads only wait."""
+    cache_mb: int = Field(512, ge=16)
+    """MiB of decoded files kept in memory. 512: a small part of a laptop's memory."""

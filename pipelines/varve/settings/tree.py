@@ -1,0 +1,73 @@
+"""The whole tree of settings, and what follows from several sections together."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from varve.settings.collector import Collector
+from varve.settings.demo import Demo
+from varve.settings.ingest import Ingest
+from varve.settings.kafka import Kafka
+from varve.settings.logs import Logs
+from varve.settings.query import Query
+from varve.settings.retention import Retention
+from varve.settings.rollup import Rollup
+from varve.settings.section import Section
+from varve.settings.spark import Spark
+from varve.settings.storage import Storage
+from varve.settings.supervision import Supervision
+from varve.settings.telemetry import Telemetry
+
+_SECRET_NAME = re.compile(r"password|passwd|secret|token|jaas|credential|key", re.IGNORECASE)
+_QUOTED_PASSWORD = re.compile(r"""password\s*=\s*["']([^"']+)["']""")
+
+
+class Settings(Section):
+    home: Path = Path(".varve")
+    """Folder of everything `varve up` keeps: tables, broker, logs."""
+    kafka: Kafka = Kafka()
+    storage: Storage = Storage()
+    spark: Spark = Spark()
+    ingest: Ingest = Ingest()
+    rollup: Rollup = Rollup()
+    retention: Retention = Retention()
+    query: Query = Query()
+    collector: Collector = Collector()
+    demo: Demo = Demo()
+    supervision: Supervision = Supervision()
+    telemetry: Telemetry = Telemetry()
+    logs: Logs = Logs()
+
+    def at(self, key: str) -> Any:
+        """The value of a dotted key ("kafka.port"), which must be one of a setting."""
+        value: Any = self
+        for part in key.split("."):
+            value = getattr(value, part)
+        return value
+
+    def ingest_queries(self) -> dict[str, str]:
+        """Name and topic of each ingest query."""
+        return {"bulk": self.kafka.topics.raw, "critical": self.kafka.topics.critical}
+
+    def storage_root(self) -> str:
+        """Folder or URL of the tables; a folder is absolute."""
+        return self.storage.root or str((self.home / "tables").absolute())
+
+    def storage_options(self) -> dict[str, str]:
+        """Options of delta-rs, in the clear."""
+        return {name: value.get_secret_value() for name, value in self.storage.options.items()}
+
+    def secrets(self) -> tuple[str, ...]:
+        """Values that no log may show: passwords, keys and tokens, found by their options' names.
+
+        The longest comes first, so that none hides a part of another.
+        """
+        options = {**self.kafka.client_options(), **self.storage_options()}
+        options["kafka.password"] = self.kafka.password.get_secret_value()
+        found = {value for name, value in options.items() if _SECRET_NAME.search(name)}
+        # A password is also known by itself, apart from the line that gives it to Kafka.
+        found |= {word for text in found for word in _QUOTED_PASSWORD.findall(text)}
+        # Shorter ones would take words out of every line, and are no secrets.
+        return tuple(sorted((v for v in found if len(v) > 3), key=len, reverse=True))
