@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "pipelines")]
 
 import psutil  # noqa: E402
+
 from tests.line import Line  # noqa: E402
 from varve.ingest.upkeep import Upkeep  # noqa: E402
 from varve.model.clock import SystemClock  # noqa: E402
