@@ -27,11 +27,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "pipelines")]
-
-from typing import Self
 
 import psutil  # noqa: E402
 
