@@ -37,7 +37,7 @@ class Line:
         begin = starts(Table(self.store, "samples"), QUERY, {PARTITION: 0}, {PARTITION: _FAR})
         self.next = begin[PARTITION].offset
         """Offset of the next message to read."""
-        self._registry = open_registry(self.store)
+        self.registry = open_registry(self.store)
         self._committer = BatchCommitter(self.store, QUERY, begin)
         self._workers = [
             TierWorker(TierPlan(self.store, tier, (QUERY,), 0, 0, 1), self.clock) for tier in TIERS
@@ -58,29 +58,29 @@ class Line:
 
     def replay(self, selection: Selection) -> dict[str, int]:
         """Quarantine once more; how many rows and samples went where."""
-        return dict(replay(self.store, selection, self._plan(), self._registry))
+        return dict(replay(self.store, selection, self._plan(), self.registry))
 
-    def roll_up(self) -> None:
-        """All that is due."""
-        self.clock.advance(3_600_000)  # whatever rests between sweeps
+    def roll_up(self, rest_ms: int = 3_600_000) -> None:
+        """All that is due, rest_ms later: by then whatever rests between sweeps has rested."""
+        self.clock.advance(rest_ms)
         for worker in self._workers:
             while (work := worker.plan()) is not None:
                 worker.commit(work, [f for f in map(roll_up, work.tasks) if f is not None])
 
     def _plan(self, **changes: object) -> TaskPlan:
         now_ms = self.clock.now_ms()
-        self._registry.index.advance()
+        self.registry.index.advance()
         return task_plan(
             self.store,
             now_ms=now_ms,
             max_message_bytes=100_000,
-            series_version=self._registry.index.version,
+            series_version=self.registry.index.version,
             limits=self._limits,
-            full=self._registry.full(self._limits),
+            full=self.registry.full(self._limits),
             **changes,
         )
 
     def _registered(self, messages: Sequence[Message], outcomes: list[Outcome]) -> list[Outcome]:
         found = [d for o in outcomes for d in o.definitions]
-        refused = self._registry.register(found, self._limits) if found else {}
+        refused = self.registry.register(found, self._limits) if found else {}
         return list(run_task(messages, self._plan(refused=refused))) if refused else outcomes

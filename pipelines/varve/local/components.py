@@ -25,6 +25,7 @@ KAFKA = "kafka"
 STREAMS = "streams"
 QUERY = "query"
 COLLECTOR = "collector"
+MAINTENANCE = "maintenance"
 HISTORY = "demo-history"
 
 # Long enough for a busy old laptop: what is merely slow must not be started over.

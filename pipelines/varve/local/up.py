@@ -16,7 +16,7 @@ from kafka.errors import KafkaError
 from varve.kafka.connection import connect
 from varve.kafka.topics import Bounds, ensure_topics
 from varve.local import broker, components
-from varve.local.components import COLLECTOR, HISTORY, KAFKA, QUERY, STREAMS
+from varve.local.components import COLLECTOR, HISTORY, KAFKA, MAINTENANCE, QUERY, STREAMS
 from varve.local.freshness import FreshnessProbe, range_query
 from varve.local.summary import FreshnessFigures, Summary, as_json, as_text, complaints
 from varve.local.supervisor import Component, Health, RestartPolicy, Supervisor
@@ -156,6 +156,8 @@ class _Up:
             self._wait_for(COLLECTOR)
         self._wait_for(STREAMS)
         self._wait_for(QUERY)
+        if self._settings.maintenance.enabled:
+            self._start(self._service(MAINTENANCE, self._environment))
         self._status.update(state="ready")
         self._say(f"\nReady after {time.monotonic() - self._begun:.0f} s: open {self._url}\n")
 
@@ -284,7 +286,7 @@ class _Up:
         self._stopping = True
         embedded = KAFKA in self._supervisor.health()
         try:
-            for name in (HISTORY, COLLECTOR, STREAMS, QUERY, KAFKA):
+            for name in (HISTORY, COLLECTOR, MAINTENANCE, STREAMS, QUERY, KAFKA):
                 self._supervisor.stop(name)
         except BaseException:
             self._supervisor.kill_all()

@@ -15,6 +15,7 @@ from varve.settings.demo import Demo
 from varve.settings.ingest import Ingest
 from varve.settings.kafka import Kafka
 from varve.settings.logs import Logs
+from varve.settings.maintenance import Maintenance
 from varve.settings.query import Query
 from varve.settings.retention import Retention
 from varve.settings.rollup import Rollup
@@ -44,6 +45,7 @@ class Settings(Section):
     ingest: Ingest = Ingest()
     rollup: Rollup = Rollup()
     retention: Retention = Retention()
+    maintenance: Maintenance = Maintenance()
     query: Query = Query()
     collector: Collector = Collector()
     demo: Demo = Demo()

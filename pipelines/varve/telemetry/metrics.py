@@ -367,3 +367,35 @@ class CollectorMetrics:
             "Samples sent and not acknowledged yet.",
             unit="samples",
         )
+
+
+class MaintenanceMetrics:
+    """Declares the metrics of what keeps the tables small."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.live_files = telemetry.gauge(
+            "varve_maintenance_live_files", "Files of the newest version of a table.", "table"
+        )
+        self.files_merged = telemetry.counter(
+            "varve_maintenance_merged_files_total",
+            "Files that were replaced by merged ones.",
+            *("table",),
+            unit="files",
+        )
+        self.rows_written = telemetry.counter(
+            "varve_maintenance_written_rows_total",
+            "Rows written again by merging.",
+            *("table",),
+            unit="rows",
+        )
+        self.files_deleted = telemetry.counter(
+            "varve_maintenance_deleted_files_total",
+            "Files deleted because no version of the last hours needs them.",
+            *("table",),
+            unit="files",
+        )
+        self.failures = telemetry.counter(
+            "varve_maintenance_failures_total",
+            "Pieces of work that failed and are tried again at the next look.",
+            *("table", "work"),
+        )

@@ -11,6 +11,7 @@ from varve.telemetry.metrics import (
     CollectorMetrics,
     ComponentUse,
     IngestMetrics,
+    MaintenanceMetrics,
     QueryMetrics,
     RollupMetrics,
     StreamMetrics,
@@ -26,7 +27,7 @@ def everything():
     """All metrics there are, in one registry."""
     telemetry = Telemetry()
     groups = (IngestMetrics, RollupMetrics, StreamMetrics, TableMetrics, QueryMetrics)
-    for group in (*groups, CollectorMetrics):
+    for group in (*groups, CollectorMetrics, MaintenanceMetrics):
         group(telemetry)
     usage = Usage(1.5, 1_000)
     declare_parts(telemetry, lambda: {"jvm": usage})

@@ -1,0 +1,228 @@
+"""Compaction: small files of a table become few sorted ones, while everything else goes on.
+
+Ingest and rollups leave a file every few seconds. Files of one period (an hour of samples, a day
+of rollup rows) are merged, FANOUT at a time while the period is open and all of them once it has
+closed, so a row is written a few times in all and live files stay in proportion to the periods.
+Of several copies of a sample and several revisions of a rollup row only the one that counts is
+kept. A merge replaces exactly the files it read, in one commit whose rows are no news
+(dataChange=false): whoever follows the table sees the same rows before and after.
+
+Quarantine is left alone: a replay takes its files out by name.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from varve.model import copies
+from varve.model.errors import Conflict
+from varve.model.staleness import from_column, to_column
+from varve.model.window import DAY_MS, HOUR_MS, TIERS
+from varve.rollups import window_keys
+from varve.storage.commit import Removal, rewrite
+from varve.storage.files import NewFile, write_file
+from varve.storage.log import LiveFile
+from varve.storage.snapshot import Bounds, Snapshot
+from varve.storage.store import Store
+from varve.storage.table import Table
+
+FANOUT = 32
+"""Files of like size that an open period gathers before they are merged."""
+
+MAX_ROWS = 6_000_000
+"""Rows that one merge holds in memory; about 0.5 GB of samples, 1.5 GB of rollup rows."""
+
+CLOSED_AFTER_MS = 2 * HOUR_MS
+"""How long after its end a period counts as closed. Later files are late ones, and few."""
+
+# Spans that a file may lie in, the narrowest that holds it first. None is all of time.
+_SPANS: dict[str, tuple[int | None, ...]] = {
+    "samples": (HOUR_MS, DAY_MS, None),
+    **{tier.table: (DAY_MS, 32 * DAY_MS, None) for tier in TIERS},
+    "series": (None,),
+    "repairs": (None,),
+}
+
+TABLES = tuple(_SPANS)
+"""The tables that are compacted."""
+
+Span = tuple[int | None, int]
+"""A period: its width, and its number from the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Files of one period of a table, which become one sorted file, or several of MAX_ROWS."""
+
+    table: str
+    span: Span
+    files: tuple[LiveFile, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a merge did. rows_dropped: copies and old revisions that no longer take space."""
+
+    table: str
+    files_before: int
+    files_after: int
+    rows: int
+    rows_dropped: int
+    bytes_before: int
+    bytes_after: int
+
+
+def plan(snapshot: Snapshot, now_ms: int) -> list[Merge]:
+    """The merges that are due, the periods with most files first. No I/O.
+
+    A period's files are disjoint from those of any other, so the merges can run in any order.
+    """
+    periods: dict[Span, list[LiveFile]] = {}
+    for file in snapshot.files:
+        periods.setdefault(_span(snapshot, file), []).append(file)
+    found: list[Merge] = []
+    for span, files in periods.items():
+        chosen = _of_closed(files) if _is_closed(span, now_ms) else _of_open(files)
+        if chosen:
+            found.append(Merge(snapshot.table, span, tuple(chosen)))
+    return sorted(found, key=lambda merge: -len(merge.files))
+
+
+def run(store: Store, merge: Merge) -> Merged | None:
+    """Writes the merged file and swaps it in; None if a rival has removed one of the files.
+
+    Raises OSError if the storage fails: the files stay as they were.
+    """
+    table = Table(store, merge.table, files=True)
+    snapshot = Snapshot(store, merge.table, table.version, merge.files)
+    rows = _order(merge.table)(snapshot.scan(Bounds()))
+    added = list(_written(store, merge.table, rows))
+    removed = [Removal(file.path, file.size) for file in merge.files]
+    report = Merged(
+        merge.table,
+        files_before=len(removed),
+        files_after=len(added),
+        rows=rows.num_rows,
+        rows_dropped=merge.rows - rows.num_rows,
+        bytes_before=sum(file.size for file in merge.files),
+        bytes_after=sum(file.size for file in added),
+    )
+    try:
+        rewrite(
+            table,
+            added,
+            removed,
+            metadata={"compaction": {"rows": report.rows, "rows_dropped": report.rows_dropped}},
+        )
+    except Conflict:
+        return None
+    return report
+
+
+def _span(snapshot: Snapshot, file: LiveFile) -> Span:
+    """The narrowest period of the table's that holds all rows of the file.
+
+    Periods are left-open, as windows are: a task that reads the hour up to 10:00 reads no file of
+    the next.
+    """
+    low, high = file.minimum.get(snapshot.time_column), file.maximum.get(snapshot.time_column)
+    for width in _SPANS[snapshot.table]:
+        if width is None or low is None or high is None:
+            break
+        if (low - 1) // width == (high - 1) // width:
+            return width, (low - 1) // width
+    return None, 0
+
+
+def _is_closed(span: Span, now_ms: int) -> bool:
+    width, number = span
+    return width is not None and (number + 1) * width + CLOSED_AFTER_MS <= now_ms
+
+
+def _of_open(files: Sequence[LiveFile]) -> list[LiveFile]:
+    """FANOUT files or more of like size, as many as fit into memory.
+
+    Sizes are alike within a factor of FANOUT, so a row is written again once for each such factor
+    that its period grows by.
+    """
+    levels: dict[int, list[LiveFile]] = {}
+    for file in _small(files):
+        levels.setdefault(int(math.log(file.rows, FANOUT)), []).append(file)
+    for _, same in sorted(levels.items()):
+        if len(same) < FANOUT:
+            continue
+        sums = itertools.accumulate(file.rows for file in same)
+        return [file for file, rows in zip(same, sums, strict=True) if rows <= MAX_ROWS]
+    return []
+
+
+def _of_closed(files: Sequence[LiveFile]) -> list[LiveFile]:
+    """The smallest files of like size: each at most twice as large as those before it together.
+
+    So a late file waits beside a large one until there is as much of it, and a row is written
+    again only when its file at least grows by a third.
+    """
+    chosen: list[LiveFile] = []
+    rows = 0
+    for file in sorted(_small(files), key=lambda f: f.rows):
+        if file.rows > 2 * rows or rows + file.rows > MAX_ROWS:
+            if len(chosen) > 1:
+                break
+            chosen, rows = [], 0
+        chosen.append(file)
+        rows += file.rows
+    return chosen if len(chosen) > 1 else []
+
+
+def _small(files: Sequence[LiveFile]) -> list[LiveFile]:
+    """Files that a merge with another as large would not make larger than a merge may be."""
+    return [file for file in files if file.rows <= MAX_ROWS // 2]
+
+
+def _order(table: str) -> Callable[[pa.Table], pa.Table]:
+    if table == "samples":
+        return _samples
+    if table in {tier.table for tier in TIERS}:
+        return _rollup_rows
+    return _series if table == "series" else lambda rows: rows
+
+
+def _samples(rows: pa.Table) -> pa.Table:
+    """Sorted by (series_id, ts); of copies the one that counts."""
+    ids, ts, values = copies.merge(
+        _integers(rows, "series_id"), _integers(rows, "ts"), from_column(rows.column("value"))
+    )
+    return pa.table({"series_id": ids, "ts": ts, "value": to_column(values)})
+
+
+def _rollup_rows(rows: pa.Table) -> pa.Table:
+    """Sorted by (series_id, window_end); of revisions the greatest."""
+    chosen = window_keys.newest_revisions(
+        _integers(rows, "series_id"), _integers(rows, "window_end"), _integers(rows, "revision")
+    )
+    return rows.take(chosen)
+
+
+def _series(rows: pa.Table) -> pa.Table:
+    """Sorted by series_id; the order of rows of one series stays."""
+    return rows.take(np.argsort(_integers(rows, "series_id"), kind="stable"))
+
+
+def _integers(rows: pa.Table, column: str) -> npt.NDArray[np.int64]:
+    return np.ascontiguousarray(rows.column(column).to_numpy())
+
+
+def _written(store: Store, table: str, rows: pa.Table) -> Iterator[NewFile]:
+    for start in range(0, rows.num_rows, MAX_ROWS):
+        yield write_file(store, table, rows.slice(start, MAX_ROWS))

@@ -1,0 +1,128 @@
+"""`varve serve maintenance`: compacts and vacuums the tables until told to stop.
+
+On one machine this is all the upkeep that tables need. It runs at a low priority, a merge at a
+time, and what fails is tried again at the next look: nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+
+from deltalake.exceptions import DeltaError
+
+from varve.maintenance import compaction, vacuum
+from varve.model.clock import Clock, SystemClock
+from varve.model.errors import NeedsOperator, VarveError
+from varve.model.schema import TABLES
+from varve.model.window import HOUR_MS
+from varve.services.metrics_page import serving
+from varve.services.signals import stop_requested
+from varve.services.status import ComponentStatus
+from varve.settings import Settings
+from varve.storage.snapshot import Follower
+from varve.storage.store import Store
+from varve.telemetry.metrics import MaintenanceMetrics
+from varve.telemetry.registry import Telemetry
+
+log = logging.getLogger(__name__)
+
+COMPONENT = "maintenance"
+
+_NICE = 10
+_VACUUM_EVERY_MS = HOUR_MS
+_FAILURES = (OSError, DeltaError, VarveError)
+
+
+class Maintenance:
+    """The upkeep of one store. Not safe to share between threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        keep_ms: int,
+        metrics: MaintenanceMetrics,
+        *,
+        clock: Clock | None = None,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        """keep_ms: how long a file that no version needs stays on disk."""
+        self._store, self._keep_ms, self._metrics = store, keep_ms, metrics
+        self._clock = clock or SystemClock()
+        self._stopping = stopping or threading.Event()
+        self._followers: dict[str, Follower] = {}
+        self._vacuumed_ms: int | None = None
+
+    def look(self) -> None:
+        """Merges what is due in every table; once an hour deletes what nobody needs.
+
+        A table that fails is left for the next look, logged and counted.
+        """
+        for name in compaction.TABLES:
+            self._guarded(name, "compaction", self._compact)
+        now_ms = self._clock.now_ms()
+        if self._vacuumed_ms is None or now_ms - self._vacuumed_ms >= _VACUUM_EVERY_MS:
+            self._vacuumed_ms = now_ms
+            for name in TABLES:
+                self._guarded(name, "vacuum", self._vacuum)
+
+    def _guarded(self, name: str, work: str, run: Callable[[str], None]) -> None:
+        if self._stopping.is_set():
+            return
+        try:
+            run(name)
+        except _FAILURES as err:
+            self._followers.pop(name, None)
+            self._metrics.failures.labels(name, work).inc()
+            log.warning("%s of %s is left to the next look: %s", work, name, err)
+
+    def _compact(self, name: str) -> None:
+        if name not in self._followers:
+            try:
+                self._followers[name] = Follower(self._store, name)
+            except NeedsOperator:
+                return  # not created yet
+        snapshot = self._followers[name].refresh()
+        self._metrics.live_files.labels(name).set(len(snapshot.files))
+        for merge in compaction.plan(snapshot, self._clock.now_ms()):
+            if self._stopping.is_set():
+                return
+            merged = compaction.run(self._store, merge)
+            if merged is None:
+                continue  # a rival was here: planned again at the next look
+            self._metrics.files_merged.labels(name).inc(merged.files_before)
+            self._metrics.rows_written.labels(name).inc(merged.rows)
+            log.info(
+                "%s: %d files became %d, %d rows, %d copies dropped",
+                *(name, merged.files_before, merged.files_after),
+                *(merged.rows, merged.rows_dropped),
+            )
+
+    def _vacuum(self, name: str) -> None:
+        try:
+            garbage = vacuum.plan(self._store, name, self._clock.now_ms(), self._keep_ms)
+        except NeedsOperator:
+            return  # not created yet
+        deleted = vacuum.run(self._store, garbage)
+        self._metrics.files_deleted.labels(name).inc(deleted)
+        if deleted:
+            log.info("%s: %d files deleted, %d bytes", name, deleted, garbage.nbytes)
+
+
+def run(settings: Settings) -> int:
+    """Blocks until SIGTERM or SIGINT; 0."""
+    stopping = stop_requested()
+    os.nice(_NICE)
+    status = ComponentStatus(settings.home, COMPONENT)
+    telemetry = Telemetry()
+    store = Store(settings.storage_root(), settings.storage_options())
+    keep_ms = int(settings.maintenance.keep_hours * HOUR_MS)
+    work = Maintenance(store, keep_ms, MaintenanceMetrics(telemetry), stopping=stopping)
+    with serving(telemetry, settings.telemetry.host, 0, "telemetry.host") as url:
+        status.update(state="ready", detail={"metrics": url})
+        while not stopping.wait(settings.maintenance.compact_every_s):
+            work.look()
+    status.update(state="stopped")
+    return 0

@@ -1,0 +1,401 @@
+"""`varve up` under a steady flow, with a fault every few minutes; nothing may need a hand.
+
+    python tests/benchmarks/soak_live.py [--minutes 60] [--rate 20000] [--only kill,disk]
+
+Runs the real platform against a broker of its own, 5 % of the samples late. In turn each component
+is killed (-9) and stopped for half a minute (SIGSTOP), the broker is killed and stays away, the
+disk fills up, the clock steps a day ahead and back. After each fault it waits until the components
+are ready and the lag is gone, and prints how long that took. At the end every sample sent must be
+stored, merged or rejected, each offset read once, and a sample of the rollup rows recomputed.
+
+Needs root for the small disk (a tmpfs mount) and Debian's libfaketime for the clock; without them
+those faults are left out, and it says so.
+"""
+
+# ruff: noqa: T201 - what it prints is its output
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Self
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "pipelines")]
+
+import psutil  # noqa: E402
+
+from varve.kafka.topics import TopicPlan, ensure_topics  # noqa: E402
+from varve.local.broker import MAX_MESSAGE_BYTES, Broker, free_port  # noqa: E402
+from varve.model.errors import VarveError  # noqa: E402
+from varve.services.progress import lags  # noqa: E402
+from varve.services.status import read_status  # noqa: E402
+from varve.settings import load  # noqa: E402
+from varve.storage.log import entries  # noqa: E402
+from varve.storage.store import Store  # noqa: E402
+from varve.storage.table import Table  # noqa: E402
+
+TOPICS = ("raw-metrics", "raw-metrics-critical", "metric-series")
+COMPONENTS = ("streams", "query", "collector", "maintenance")
+RECOVERY_S = 600
+SMALL_DISK = "6g"
+FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--rate", type=int, default=20_000)
+    parser.add_argument("--series", type=int, default=20_000)
+    parser.add_argument("--late", type=float, default=0.05)
+    parser.add_argument("--away", type=float, default=10, help="minutes that the broker is gone")
+    parser.add_argument("--only", default="", help="kinds of faults: kill,stop,broker,disk,clock")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, Soak(args, Path(folder)) as soak:
+        return soak.run()
+
+
+class Soak:
+    def __init__(self, args: argparse.Namespace, folder: Path) -> None:
+        self.args, self.folder = args, folder
+        self.home = folder / "disk" / "home"
+        self.begun = time.monotonic()
+        self.wrong: list[str] = []
+        self.recovered: list[tuple[str, float]] = []
+
+    def __enter__(self) -> Self:
+        self.stack = contextlib.ExitStack()
+        self.small_disk = self._mount()
+        self.clock = self._clock()
+        self.broker = Broker(self.folder / "kafka", heap_mb=512, port=free_port())
+        self.broker.start()
+        self.stack.callback(self.broker.stop)
+        self._make_topics()
+        self.environment = os.environ | {
+            "PYTHONPATH": str(ROOT / "pipelines"),
+            "VARVE_KAFKA__BOOTSTRAP_SERVERS": self.broker.bootstrap_servers,
+            "VARVE_QUERY__PORT": str(free_port()),
+            "VARVE_TELEMETRY__PORT": str(free_port()),
+            "VARVE_TELEMETRY__UP_PORT": str(free_port()),
+        }
+        self.home.mkdir(parents=True)
+        self.settings, _ = load(env=self.environment | {"VARVE_HOME": str(self.home)})
+        self.up = self._start_up()
+        self.stack.callback(self._stop_up)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def run(self) -> int:
+        self._await("start")
+        self.flow = self._start_flow()
+        self.stack.callback(lambda: self.flow.poll() is None and self.flow.kill())
+        deadline = time.monotonic() + self.args.minutes * 60
+        faults = list(self._faults())
+        round_ = 0
+        while time.monotonic() < deadline and faults:
+            name, fault = faults[round_ % len(faults)]
+            round_ += 1
+            self.say(f"fault {round_}: {name}")
+            began = time.monotonic()
+            with fault():
+                pass
+            held = time.monotonic() - began
+            took = self._await(name)
+            if took is None:
+                break
+            self.recovered.append((name, took))
+            self.say(f"  held {held:.0f} s, recovered {took:.0f} s after it")
+        return self._finish()
+
+    # Faults: each begins, holds and ends inside its block.
+
+    def _faults(
+        self,
+    ) -> Iterator[tuple[str, Callable[[], contextlib.AbstractContextManager[None]]]]:
+        only = set(self.args.only.split(",")) - {""}
+
+        def wanted(kind: str) -> bool:
+            return not only or kind in only
+
+        for name in COMPONENTS:
+            if wanted("kill"):
+                yield f"kill -9 {name}", lambda name=name: self._killed(name)
+            if wanted("stop"):
+                yield f"SIGSTOP {name} for 30 s", lambda name=name: self._stopped(name, 30)
+        if wanted("broker"):
+            yield "kill -9 broker", lambda: self._broker_gone(5)
+            yield (
+                f"broker gone {self.args.away:g} min",
+                lambda: self._broker_gone(self.args.away * 60),
+            )
+        if wanted("disk"):
+            if self.small_disk:
+                yield "disk full for 60 s", lambda: self._disk_full(60)
+            else:
+                self.say("LEFT OUT: the disk cannot be filled without a mount of its own (root)")
+        if wanted("clock"):
+            if self.clock:
+                yield "clock a day ahead for 60 s", lambda: self._clock_off("+1d", 60)
+                yield "clock an hour back for 60 s", lambda: self._clock_off("-1h", 60)
+            else:
+                self.say("LEFT OUT: the clock cannot step without libfaketime")
+
+    @contextlib.contextmanager
+    def _killed(self, name: str) -> Iterator[None]:
+        os.kill(self._pid(name), signal.SIGKILL)
+        yield
+
+    @contextlib.contextmanager
+    def _stopped(self, name: str, seconds: float) -> Iterator[None]:
+        top = psutil.Process(self._pid(name))
+        family = [top, *top.children(recursive=True)]
+        for process in family:
+            process.suspend()
+        time.sleep(seconds)
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+        yield
+
+    @contextlib.contextmanager
+    def _broker_gone(self, seconds: float) -> Iterator[None]:
+        self.broker.kill()
+        time.sleep(seconds)
+        self.broker.start()
+        yield
+
+    @contextlib.contextmanager
+    def _disk_full(self, seconds: float) -> Iterator[None]:
+        filler = self.home.parent / "filler"
+        with filler.open("wb") as out, contextlib.suppress(OSError):
+            while True:
+                out.write(b"\0" * 2**20)
+                out.flush()
+        time.sleep(seconds)
+        filler.unlink()
+        yield
+
+    @contextlib.contextmanager
+    def _clock_off(self, offset: str, seconds: float) -> Iterator[None]:
+        self.clock.write_text(offset)
+        time.sleep(seconds)
+        self.clock.write_text("+0")
+        yield
+
+    # What runs
+
+    def _mount(self) -> bool:
+        disk = self.home.parent
+        disk.mkdir()
+        if os.geteuid() != 0:
+            return False
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(disk)], check=False
+        )
+        if mounted.returncode:
+            return False
+        self.stack.callback(lambda: subprocess.run(["umount", "-l", str(disk)], check=False))
+        return True
+
+    def _clock(self) -> Path | None:
+        found = list(Path("/").glob(FAKETIME.lstrip("/")))
+        if not found:
+            return None
+        clock = self.folder / "clock"
+        clock.write_text("+0")
+        self.preload = {
+            "LD_PRELOAD": str(found[0]),
+            "FAKETIME_TIMESTAMP_FILE": str(clock),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1",
+        }
+        return clock
+
+    def _make_topics(self) -> None:
+        from kafka import KafkaAdminClient
+
+        admin = KafkaAdminClient(bootstrap_servers=self.broker.bootstrap_servers)
+        ensure_topics(admin, [TopicPlan(n, 4, message_bytes=MAX_MESSAGE_BYTES) for n in TOPICS])
+        admin.close()
+
+    def _start_up(self) -> subprocess.Popen[bytes]:
+        log = self.stack.enter_context((self.folder / "up.log").open("wb"))
+        environment = self.environment | (self.preload if self.clock else {})
+        return subprocess.Popen(
+            [sys.executable, "-m", "varve.cli", "up", "--home", str(self.home)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+
+    def _stop_up(self) -> None:
+        if self.up.poll() is None:
+            self.up.terminate()
+            self.up.wait(180)
+
+    def _start_flow(self) -> subprocess.Popen[str]:
+        command = [sys.executable, str(ROOT / "tests/benchmarks/flow.py")]
+        options = {
+            "--brokers": self.broker.bootstrap_servers,
+            "--topic": TOPICS[0],
+            "--rate": self.args.rate,
+            "--series": self.args.series,
+            "--late": self.args.late,
+            "--history": 100 if self.args.late else 0,
+            "--late-days": 5,
+        }
+        command += [str(part) for pair in options.items() for part in pair]
+        return subprocess.Popen(
+            command,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def _pid(self, name: str) -> int:
+        return read_status(self.home)[name].pid
+
+    def _await(self, what: str) -> float | None:
+        """Seconds until all is well again; None, and noted as wrong, if that takes too long."""
+        began, why = time.monotonic(), ""
+        while time.monotonic() - began < RECOVERY_S:
+            if self.up.poll() is not None:
+                self.wrong.append(f"{what}: varve up ended with {self.up.returncode}")
+                return None
+            why = self._trouble()
+            if not why:
+                return time.monotonic() - began
+            time.sleep(1)
+        self.wrong.append(f"{what}: not well after {RECOVERY_S} s: {why}")
+        return None
+
+    def _trouble(self) -> str:
+        """What is not as it should be; empty if all is well."""
+        statuses = read_status(self.home)
+        for name in COMPONENTS:
+            if name not in statuses or statuses[name].state != "ready":
+                return f"{name} is {statuses[name].state if name in statuses else 'not there'}"
+            if not psutil.pid_exists(statuses[name].pid):
+                return f"{name} is gone"
+        try:
+            behind = sum(lag.messages for lag in lags(self.settings))
+        except (VarveError, OSError) as err:
+            return f"lag is unknown: {err}"
+        return f"{behind} messages behind" if behind > max(50, self.args.rate // 100) else ""
+
+    # The end
+
+    def _finish(self) -> int:
+        sent = None
+        if self.flow.poll() is None:
+            self.flow.stdin.close()
+            lines = self.flow.stdout.read().splitlines()
+            self.flow.wait(120)
+            sent = next((int(line.split()[1]) for line in lines if line.startswith("sent ")), None)
+        if sent is None:
+            self.wrong.append("the flow ended by itself")
+        elif not self.wrong:
+            self._await_stored(sent)
+            self._account(sent)
+        self._stop_up()
+        if not self.wrong:
+            self._verify()
+        self._print()
+        return 1 if self.wrong else 0
+
+    def _await_stored(self, sent: int) -> None:
+        deadline = time.monotonic() + RECOVERY_S
+        while self._taken()["flow"] < sent and time.monotonic() < deadline:
+            time.sleep(2)
+
+    def _taken(self) -> Counter[str]:
+        """Samples of the whole log of samples: what became of them; `flow` those of the flow."""
+        store = Store(self.settings.storage_root())
+        version = Table(store, "samples").version
+        found: Counter[str] = Counter()
+        for entry in entries(store, "samples", -1, version):
+            batch = entry.metadata
+            if "in" not in batch:
+                continue
+            found["in"] += batch["in"]
+            found["stored"] += batch["stored"]
+            found["merged"] += batch["merged"]
+            found["rejected"] += sum(batch["rejected"].values())
+            self._check_offsets(entry.version, batch["offsets"])
+        found["flow"] = found["in"] - self._collected()
+        return found
+
+    def _collected(self) -> int:
+        record = read_status(self.home).get("collector")
+        return int(record.detail.get("samples", 0)) if record else 0
+
+    def _check_offsets(self, version: int, offsets: dict[str, list[int]]) -> None:
+        ends = self.__dict__.setdefault("ends", {})
+        if version in ends.setdefault("versions", set()):
+            return
+        ends["versions"].add(version)
+        for name, (start, end) in offsets.items():
+            if name in ends and ends[name] != start:
+                self.wrong.append(f"{name}: offsets {ends[name]} to {start} were read twice or not")
+            ends[name] = end
+
+    def _account(self, sent: int) -> None:
+        taken = self._taken()
+        self.say(f"sent {sent:,} by the flow; taken {dict(taken)}")
+        if taken["in"] != taken["stored"] + taken["merged"] + taken["rejected"]:
+            self.wrong.append("in = stored + merged + rejected does not hold")
+        if taken["in"] < sent:
+            self.wrong.append(f"{sent - taken['in']} samples are missing")
+
+    def _verify(self) -> None:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "varve.cli",
+                "rollup",
+                "verify",
+                "--from",
+                "6d",
+                "--home",
+                str(self.home),
+            ],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.say(done.stdout.strip())
+        if done.returncode:
+            self.wrong.append(f"rollup verify: {done.stdout[-500:]} {done.stderr[-500:]}")
+
+    def _print(self) -> None:
+        for name, took in self.recovered:
+            print(f"{name:<32} {took:6.0f} s")
+        for line in self.wrong:
+            print(f"WRONG: {line}")
+        if self.wrong:
+            print((self.folder / "up.log").read_text(errors="replace")[-4_000:])
+
+    def say(self, text: str) -> None:
+        print(f"{time.monotonic() - self.begun:6.0f} s  {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

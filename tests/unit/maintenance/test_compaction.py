@@ -1,0 +1,174 @@
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.line import DAY_MS, Line
+from tests.tables import WrittenTables
+from varve.maintenance import compaction
+from varve.model.identity import define
+from varve.model.window import HOUR_MS, Window
+from varve.query.sql import connect
+from varve.rollups.verify import verify
+from varve.storage.commit import Removal, rewrite
+from varve.storage.snapshot import Bounds, Follower, snapshot
+from varve.storage.table import Table
+
+BEGIN = 1_795_392_000_000
+SERIES = sorted(define("m", {"k": str(n)}).series_id for n in range(4))
+
+
+def compact(store, now_ms, tables=compaction.TABLES):
+    """Everything that is due, until nothing is."""
+    done = []
+    for name in tables:
+        while due := compaction.plan(snapshot(store, name), now_ms):
+            for merge in due:
+                done.append(compaction.run(store, merge))
+                assert done[-1] is not None
+    return done
+
+
+def stored(store):
+    """(series_id, ts) -> value as the rule of copies has it: stale < NaN < numbers."""
+    found = {}
+    rows = snapshot(store, "samples")
+    for row in rows.scan(Bounds()).to_pylist():
+        key, value = (row["series_id"], row["ts"]), row["value"]
+        rank = (value is not None, value is not None and not math.isnan(value), value or 0.0)
+        if key not in found or rank > found[key][0]:
+            found[key] = rank, repr(value)
+    return {key: text for key, (_, text) in found.items()}
+
+
+values = st.one_of(st.none(), st.just(float("nan")), st.floats(-10, 10), st.just(math.inf))
+files = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 3 * HOUR_MS), values), min_size=1, max_size=6
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(files, min_size=1, max_size=40), st.integers(0, 6))
+def test_samples_are_the_same_before_and_after(tmp_path_factory, batches, hours):
+    store = (tables := WrittenTables(str(tmp_path_factory.mktemp("t")))).store
+    for batch in batches:
+        tables.put(
+            {(SERIES[s], BEGIN + at): (SERIES[s], BEGIN + at, v) for s, at, v in batch}.values()
+        )
+    before = stored(store)
+
+    compact(store, BEGIN + hours * HOUR_MS)
+
+    assert stored(store) == before
+    after = snapshot(store, "samples")
+    for file in after.files:
+        rows = after.scan(Bounds(), files=[file])
+        keys = list(zip(rows["series_id"].to_pylist(), rows["ts"].to_pylist(), strict=True))
+        assert len(batches) == 1 or keys == sorted(keys)
+
+
+def test_an_hour_has_few_files_and_its_rows_are_written_few_times(tmp_path, monkeypatch):
+    monkeypatch.setattr(compaction, "FANOUT", 8)
+    tables, written, each_ms = WrittenTables(str(tmp_path)), 0, HOUR_MS // 512
+    for n in range(512):
+        tables.put([(s, BEGIN + each_ms * n + 1, float(n)) for s in SERIES])
+        if n % 8 == 7:
+            reports = compact(tables.store, BEGIN + each_ms * n, ("samples",))
+            written += sum(report.rows for report in reports)
+            assert len(snapshot(tables.store, "samples").files) <= 8 * 3
+
+    written += sum(r.rows for r in compact(tables.store, BEGIN + 4 * HOUR_MS, ("samples",)))
+
+    files = snapshot(tables.store, "samples").files
+    assert len(files) <= 2
+    assert sum(f.rows for f in files) == 512 * len(SERIES)
+    assert written <= 4 * 512 * len(SERIES)
+
+
+def test_a_late_sample_does_not_write_its_whole_hour_again(tmp_path):
+    tables = WrittenTables(str(tmp_path))
+    tables.put([(SERIES[0], BEGIN + n + 1, 1.0) for n in range(1000)])
+    tables.put([(SERIES[1], BEGIN + 5, 1.0)])
+
+    assert compact(tables.store, BEGIN + DAY_MS) == []
+
+    tables.put([(SERIES[2], BEGIN + 5, 1.0)])
+
+    (report,) = compact(tables.store, BEGIN + DAY_MS)
+    assert report.rows == 2
+
+
+def test_who_follows_the_table_is_told_of_no_new_rows(tmp_path):
+    tables = WrittenTables(str(tmp_path))
+    for n in range(3):
+        tables.put([(SERIES[0], BEGIN + n + 1, 1.0)])
+    follower = Follower(tables.store, "samples")
+
+    compact(tables.store, BEGIN + DAY_MS)
+
+    (entry,) = follower.table.refresh()
+    assert not entry.adds
+    assert len(entry.rewritten) == 1
+    assert len(entry.removes) == 3
+
+
+def test_a_file_that_a_rival_has_removed_is_not_brought_back(tmp_path):
+    tables = WrittenTables(str(tmp_path))
+    for n in range(3):
+        tables.put([(SERIES[0], BEGIN + n + 1, float(n))])
+    (merge,) = compaction.plan(snapshot(tables.store, "samples"), BEGIN + DAY_MS)
+    table = Table(tables.store, "samples", files=True)
+    gone = next(iter(table.live_files().values()))
+    rewrite(table, [], [Removal(gone.path, gone.size, rows_disappear=True)])
+
+    assert compaction.run(tables.store, merge) is None
+    assert len(snapshot(tables.store, "samples").files) == 2
+
+
+def test_a_merge_holds_no_more_rows_than_it_may(tmp_path, monkeypatch):
+    monkeypatch.setattr(compaction, "MAX_ROWS", 100)
+    tables = WrittenTables(str(tmp_path))
+    for n in range(20):
+        tables.put([(SERIES[0], BEGIN + 30 * n + k + 1, 1.0) for k in range(30)])
+
+    reports = compact(tables.store, BEGIN + DAY_MS)
+
+    assert max(report.rows for report in reports) <= 100
+    assert max(f.rows for f in snapshot(tables.store, "samples").files) <= 100
+    assert sum(f.rows for f in snapshot(tables.store, "samples").files) == 600
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rollups_stay_exact_while_tables_are_compacted(tmp_path, seed):
+    rng = random.Random(seed)
+    line = Line(str(tmp_path), BEGIN)
+    for _ in range(60):
+        now = line.clock.now_ms()
+        samples = []
+        for _ in range(rng.randint(1, 5)):
+            late = rng.random() < 0.3
+            at = now - (rng.randint(0, 5 * HOUR_MS) if late else rng.randint(0, 60_000))
+            samples.append(
+                f'{{"metric":"m","value":{rng.randint(0, 9)},"timestamp":{at},'
+                f'"tags":{{"k":"{rng.randint(0, 3)}"}}}}'.encode()
+            )
+        line.ingest(*samples)
+        if rng.random() < 0.3:
+            line.roll_up()
+        else:
+            line.clock.advance(rng.randint(1, 10) * 60_000)
+        if rng.random() < 0.3:
+            compact(line.store, line.clock.now_ms())
+    line.clock.advance(DAY_MS)
+    line.ingest(b'{"metric":"m","value":1,"timestamp":%d}' % line.clock.now_ms())
+    line.roll_up()
+    compact(line.store, line.clock.now_ms() + 3 * DAY_MS)
+    line.roll_up()
+
+    report = verify(line.store, Window(BEGIN - DAY_MS, BEGIN + 4 * DAY_MS))
+    assert report.rows["1m"] > 100
+    assert not report.differences
+    counted = connect(line.store, "raw").execute("SELECT count(*) FROM raw").fetchone()[0]
+    assert counted == len(stored(line.store))

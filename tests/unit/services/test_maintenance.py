@@ -1,0 +1,54 @@
+import shutil
+
+from tests.line import Line
+from varve.model.window import HOUR_MS
+from varve.services.maintenance import Maintenance
+from varve.storage.snapshot import Bounds, snapshot
+from varve.telemetry.metrics import MaintenanceMetrics
+from varve.telemetry.registry import Telemetry
+
+BEGIN = 1_795_392_000_000
+
+
+def value(telemetry, name, **labels):
+    return telemetry.registry.get_sample_value(name, labels) or 0.0
+
+
+def filled(root):
+    line = Line(str(root), BEGIN + 1)
+    for n in range(8):
+        line.ingest(b'{"metric":"m","value":1,"timestamp":%d}' % (BEGIN + 1_000 + n))
+    line.clock.advance(24 * HOUR_MS)
+    return line
+
+
+def test_a_look_merges_what_is_due_and_counts_it(tmp_path):
+    line, telemetry = filled(tmp_path), Telemetry()
+    work = Maintenance(line.store, 12 * HOUR_MS, MaintenanceMetrics(telemetry), clock=line.clock)
+
+    work.look()
+
+    assert len(snapshot(line.store, "samples").files) == 1
+    assert snapshot(line.store, "samples").scan(Bounds()).num_rows == 8
+    assert value(telemetry, "varve_maintenance_merged_files_total", table="samples") == 8
+    assert value(telemetry, "varve_maintenance_written_rows_total", table="samples") == 8
+
+
+def test_a_table_that_fails_is_counted_and_mended_by_a_later_look(tmp_path):
+    line, telemetry = filled(tmp_path), Telemetry()
+    work = Maintenance(line.store, 12 * HOUR_MS, MaintenanceMetrics(telemetry), clock=line.clock)
+    some = next((tmp_path / "samples").glob("*.parquet"))
+    away = tmp_path / "away.parquet"
+    shutil.move(some, away)
+
+    work.look()
+
+    failures = {"table": "samples", "work": "compaction"}
+    assert value(telemetry, "varve_maintenance_failures_total", **failures) == 1
+    assert len(snapshot(line.store, "samples").files) == 8
+
+    shutil.move(away, some)
+    work.look()
+
+    assert len(snapshot(line.store, "samples").files) == 1
+    assert value(telemetry, "varve_maintenance_failures_total", **failures) == 1
