@@ -1,0 +1,103 @@
+"""An S3 that can fail: answers 500 and 503, before or after it has done as asked, or hangs.
+
+    with FaultyS3() as s3:
+        store = Store(s3.root, s3.options)
+        s3.failing = 0.5  # half of the requests fail from now on
+
+moto looks whether a key exists and writes it in two steps, which two requests at once would tear
+apart; S3 itself does not. So this one does one request at a time, though it hangs for many.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import boto3
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+from werkzeug.wrappers import Response
+
+BUCKET = "tables"
+HANG_S = 8.0
+
+
+class _Silent(WSGIRequestHandler):
+    # Without it every request pays for a connection.
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, *_: object) -> None:
+        pass
+
+
+class FaultyS3:
+    """failing: the share of requests, 0 to 1, that get an error or hang for HANG_S seconds."""
+
+    def __init__(self, *, seed: int = 1) -> None:
+        self.failing = 0.0
+        self.requests = 0
+        self.faults = 0
+        self._rng = random.Random(seed)
+        self._app: Any = DomainDispatcherApplication(create_backend_app)
+        self._lock = threading.Lock()
+        self._server: BaseWSGIServer = make_server(
+            "127.0.0.1", 0, self._answer, threaded=True, request_handler=_Silent
+        )
+
+    @property
+    def root(self) -> str:
+        return f"s3://{BUCKET}/varve"
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._server.server_port}",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+        }
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        boto3.client(
+            "s3",
+            endpoint_url=self.options["AWS_ENDPOINT_URL"],
+            region_name="us-east-1",
+            aws_access_key_id="key",
+            aws_secret_access_key="secret",
+        ).create_bucket(Bucket=BUCKET)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _answer(self, environment: dict[str, Any], start_response: Any) -> Any:
+        fault = self._fault()
+        if fault == "hang":
+            time.sleep(HANG_S)
+        if fault not in ("before", "hang"):
+            with self._lock:
+                if fault != "after":
+                    return list(self._app(environment, start_response))
+                list(self._app(environment, lambda *_: None))
+        else:
+            environment["wsgi.input"].read()
+        code = ("SlowDown", 503) if fault != "after" else ("InternalError", 500)
+        body = f"<Error><Code>{code[0]}</Code></Error>"
+        return Response(body, code[1], content_type="application/xml")(environment, start_response)
+
+    def _fault(self) -> str:
+        self.requests += 1
+        if self._rng.random() >= self.failing:
+            return ""
+        self.faults += 1
+        return self._rng.choice(("before", "after", "hang"))
