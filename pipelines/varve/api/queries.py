@@ -146,7 +146,7 @@ def _answer(result: QueryResult, most: int, given: Parameters) -> Answer:
     if most and len(result.order) > most:
         result = replace(result, order=result.order[:most])
         warnings.append(TRUNCATED)
-    data = result_json.data(result)
+    data = result_json.to_json(result)
     if given.get("stats"):
         data = data[:-1] + b',"stats":' + json.dumps(_statistics(result.stats)).encode() + b"}"
     infos = _shortened(result.infos, "info")
