@@ -44,8 +44,12 @@ def success(request: Request, answer: Answer, provenance: Provenance) -> Respons
 
 def failure(request: Request, kind: ErrorType, text: str, **more: Any) -> Response:
     """The response that carries an error; `more` are keys beside Prometheus' own."""
-    body = {"status": "error", "errorType": kind, "error": text, **more}
-    return _response(request, to_json(body), _STATUS[kind])
+    return _response(request, error_body(kind, text, **more), _STATUS[kind])
+
+
+def error_body(kind: ErrorType, text: str, **more: Any) -> bytes:
+    """An error as Prometheus writes it; `more` are keys beside its own."""
+    return to_json({"status": "error", "errorType": kind, "error": text, **more})
 
 
 def to_json(value: Any) -> bytes:

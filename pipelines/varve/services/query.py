@@ -10,9 +10,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import uvicorn
-
 from varve.api.app import create_app
+from varve.api.server import Server, server_of, tcp_socket
 from varve.api.service import Service
 from varve.model.clock import SystemClock
 from varve.promql.evaluation.limits import Limits
@@ -71,14 +70,7 @@ def run(settings: Settings) -> int:
 async def _serve(
     service: Service, listener: socket.socket, follower: TableFollower, status: ComponentStatus
 ) -> None:
-    config = uvicorn.Config(
-        create_app(service),
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        timeout_graceful_shutdown=1,
-    )
-    server = _Server(config)
+    server = server_of(create_app(service))
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -93,7 +85,7 @@ async def _serve(
 
 
 async def _watch(
-    service: Service, follower: TableFollower, status: ComponentStatus, server: uvicorn.Server
+    service: Service, follower: TableFollower, status: ComponentStatus, server: Server
 ) -> None:
     """Says in the status file what state the service is in; ends it with its follower."""
     said: tuple[str, str] | None = None
@@ -111,20 +103,10 @@ async def _watch(
         await asyncio.sleep(_WATCH_S)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn would raise the signal again once it has stopped; we return instead."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     """A socket bound to the address. NeedsOperator, naming the holder, if it is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with tcp_socket(host) as listener:
         try:
             listener.bind((host, port))
         except OSError:
