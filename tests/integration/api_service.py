@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from varve.api.access import Access
 from varve.api.app import create_app
 from varve.api.server import server_of, tcp_socket
 from varve.api.service import Service
@@ -55,7 +56,8 @@ def service_over(tables, *, now_ms: int = NOW_MS, limits: Limits | None = None) 
     while not followed.caught_up:
         followed.poll()
     options = Options(limits or Limits(), lookback_ms=300_000)
-    service = Service(options, ManualClock(now_ms), lambda: followed.view, lambda: "")
+    access = Access.of(["testserver"], [])  # Starlette's test client
+    service = Service(options, ManualClock(now_ms), lambda: followed.view, lambda: "", access)
     service.stopping = threading.Event()
     return service
 

@@ -13,11 +13,19 @@ from varve.api.call import Answer
 from varve.query.view import Provenance
 
 ErrorType = Literal[
-    "bad_data", "execution", "canceled", "timeout", "internal", "not_found", "unavailable"
+    "bad_data",
+    "forbidden",
+    "execution",
+    "canceled",
+    "timeout",
+    "internal",
+    "not_found",
+    "unavailable",
 ]
 
 _STATUS: dict[ErrorType, int] = {
     "bad_data": 400,
+    "forbidden": 403,
     "not_found": 404,
     "execution": 422,
     "canceled": 499,

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from varve.api.access import Access
 from varve.api.app import create_app
 from varve.api.server import Server, server_of, tcp_socket
 from varve.api.service import Service
@@ -53,7 +54,8 @@ def run(settings: Settings) -> int:
         )
         workers = Workers(query.cores or len(os.sched_getaffinity(0)))
         options = Options(limits, query.lookback_s * 1000, workers)
-        service = Service(options, SystemClock(), follower.view, follower.state, metrics)
+        access = Access.of(_listed(query.allowed_hosts), _listed(query.allowed_origins))
+        service = Service(options, SystemClock(), follower.view, follower.state, access, metrics)
         follower.start()
         try:
             asyncio.run(_serve(service, listener, follower, status))
@@ -101,6 +103,11 @@ async def _watch(
             if not why:
                 log.info("ready")
         await asyncio.sleep(_WATCH_S)
+
+
+def _listed(names: str) -> list[str]:
+    """What is separated by commas in a setting."""
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 @contextmanager
