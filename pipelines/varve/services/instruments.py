@@ -9,6 +9,7 @@ from typing import Any
 
 from varve.ingest.plan import IngestPlan, Reach
 from varve.ingest.reject_reasons import Reason
+from varve.ingest.replayed import Replayed
 from varve.model.window import TIERS
 from varve.rollups.tier import TierProgress
 from varve.services.metrics_page import serving
@@ -89,7 +90,7 @@ class Instruments:
             with self.telemetry.together():
                 record_batch(metrics, accounting)
 
-        def replayed(counts: Mapping[str, int]) -> None:
+        def replayed(counts: Replayed) -> None:
             with self.telemetry.together():
                 record_replay(metrics, plan.query, counts)
 
@@ -121,9 +122,10 @@ def record_batch(metrics: IngestMetrics, accounting: Mapping[str, Any]) -> None:
     metrics.awaited.labels(query).set(accounting["awaited"])
 
 
-def record_replay(metrics: IngestMetrics, query: str, counts: Mapping[str, int]) -> None:
-    for outcome in ("stored", "merged", "rejected"):
-        metrics.replayed.labels(query, outcome).inc(counts.get(outcome, 0))
+def record_replay(metrics: IngestMetrics, query: str, replayed: Replayed) -> None:
+    metrics.replayed.labels(query, "stored").inc(replayed.stored)
+    metrics.replayed.labels(query, "merged").inc(replayed.merged)
+    metrics.replayed.labels(query, "rejected").inc(replayed.rejected.total())
 
 
 def record_reach(metrics: IngestMetrics, query: str, reach: Reach) -> None:
