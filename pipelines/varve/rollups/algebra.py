@@ -1,6 +1,6 @@
 """The aggregate of a window, and its laws.
 
-`lift` makes rows of samples, `merge` makes rows of rows (varve.rollups.kernel). Both read their
+`aggregate` makes rows of samples, `merge` makes rows of rows (varve.rollups.kernel). Both read their
 input sorted by (series_id, time) with one entry per key, so their result does not depend on the
 order of arrival.
 
