@@ -133,7 +133,7 @@ def mean(rows: Rows) -> Floats:
 
 
 def _absent(rows: Rows) -> dict[str, npt.NDArray[np.bool_]]:
-    """Masks of the rows in which a column is NULL, by column; a column that has none is left out."""
+    """Masks of the rows in which a column is NULL, by column; columns without any are left out."""
     empty, single = rows.count == 0, rows.count < 2
     no_number = rows.count == rows.nan_count
     masks = {

@@ -151,11 +151,11 @@ def test_of_a_tier_closing_repairing_and_pending_are_told_apart(settings):
     def step():
         work = worker.plan()
         if work is None:
-            plan.on_look(tier.name, worker.state())
+            plan.on_look(tier.name, worker.progress())
             return
         files = [f for f in map(roll_up, work.tasks) if f is not None]
         plan.on_commit(worker.commit(work, files) | {"seconds": 0.2, "commit_s": 0.01})
-        plan.on_look(tier.name, worker.state())
+        plan.on_look(tier.name, worker.progress())
 
     label = ("tier", tier.name)
     tables.put([(series.series_id, ts, 1.0) for ts in (30_000, 90_000)], complete_ms=120_000)
