@@ -1,4 +1,4 @@
-"""Re-ingests what quarantine holds, by reason and time, exactly once: after a fix. Needs no JVM.
+"""Main: re-ingests what quarantine holds, by reason and time, exactly once. Needs no JVM.
 
 python jobs/replay_quarantine.py --config varve.toml --reason too_old --since 2026-11-22T00:00:00Z
 """
@@ -7,41 +7,54 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import json
 import sys
-from pathlib import Path
 
-from varve.ingest.limits import LimitsFile
-from varve.ingest.plan import task_plan
-from varve.ingest.quarantine_replay import Selection, replay
+from varve.ingest.quarantine_replay import Selection
 from varve.ingest.reject_reasons import Reason
-from varve.ingest.series_registry import SeriesRegistry
-from varve.model.clock import SystemClock
+from varve.maintenance.replay_quarantine import ReplayQuarantine
+from varve.services.batch_jobs import main as run
 from varve.services.ingest_plans import ingest_plans
-from varve.services.logs import configure_for
-from varve.settings import load
+from varve.settings import Settings
+
+DESCRIPTION = """\
+Judges samples in quarantine as if they came now: stores those that may be stored by now, exactly
+once, and leaves the others where they are. Run it after a fix: limits.toml was raised, a setting
+changed, definitions have come. Needs the tables alone: nothing has to run, and what runs may go on.
+"""
+EXAMPLES = """\
+examples:
+  replay_quarantine.py --reason cardinality_limit --dry-run
+  replay_quarantine.py --reason too_old --reason malformed --since 2026-11-22T00:00:00Z --json
+"""
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="What quarantine holds, once more.")
-    parser.add_argument("--config", type=Path, help="settings (TOML)")
+    parser = argparse.ArgumentParser(
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    reasons = [reason.value for reason in Reason]
+    parser.add_argument(
+        "--reason",
+        action="append",
+        required=True,
+        choices=reasons,
+        metavar="REASON",
+        help=f"why they were refused, may be repeated: {', '.join(reasons)}",
+    )
     parser.add_argument("--query", action="append", help="bulk or critical; both by default")
-    parser.add_argument("--reason", action="append", required=True, choices=[*map(str, Reason)])
-    parser.add_argument("--since", type=_ms, default=-1, help="refused after this time, RFC 3339")
-    parser.add_argument("--until", type=_ms, default=(1 << 63) - 1, help="and up to this one")
-    args = parser.parse_args()
-    settings, _ = load(args.config)
-    configure_for(settings)
+    for option, default, text in (
+        ("--since", -1, "refused after this time (RFC 3339)"),
+        ("--until", (1 << 63) - 1, "refused up to this time (default: now)"),
+    ):
+        parser.add_argument(option, type=_ms, metavar="TIME", default=default, help=text)
+    return run(parser, _job)
+
+
+def _job(args: argparse.Namespace, settings: Settings) -> ReplayQuarantine:
     selection = Selection(frozenset(map(Reason, args.reason)), args.since, args.until)
-    for plan in ingest_plans(settings, args.query):
-        registry = SeriesRegistry(plan.store, plan.tasks.scratch, plan.active_ms)
-        now_ms = SystemClock().now_ms()
-        limits = LimitsFile(plan.limits_files).current()
-        counts = replay(
-            plan.store, selection, task_plan(plan.tasks, registry, now_ms, limits), registry
-        )
-        print(json.dumps({"query": plan.query, **counts}))
-    return 0
+    return ReplayQuarantine(ingest_plans(settings, args.query), selection)
 
 
 def _ms(text: str) -> int:

@@ -9,6 +9,7 @@ from varve.ingest.batch import BatchCommitter
 from varve.ingest.limits import Limits
 from varve.ingest.plan import TaskPlan
 from varve.ingest.quarantine_replay import Selection, replay
+from varve.ingest.replayed import Replayed
 from varve.ingest.start_offsets import starts
 from varve.ingest.task import Outcome, run_task
 from varve.kafka.message import Message
@@ -56,9 +57,9 @@ class Line:
         self._committer.note(now_ms, {PARTITION: self.next})
         return self._committer.commit({PARTITION: OffsetRange(begin, self.next)}, outcomes)
 
-    def replay(self, selection: Selection) -> dict[str, int]:
-        """Quarantine once more; how many rows and samples went where."""
-        return dict(replay(self.store, selection, self._plan(), self.registry))
+    def replay(self, selection: Selection) -> Replayed:
+        """Replays quarantine."""
+        return replay(selection, self._plan(), self.registry)
 
     def roll_up(self, rest_ms: int = 3_600_000) -> None:
         """All that is due, rest_ms later: by then whatever rests between sweeps has rested."""

@@ -6,6 +6,6 @@ CREATE TABLE anomalies (
   stddev DOUBLE NOT NULL COMMENT 'Standard deviation of the baseline. Unit of the metric, above 0.',
   score DOUBLE NOT NULL COMMENT '(value - expected) / stddev. No unit.',
   revision BIGINT NOT NULL COMMENT 'Version of rollup_1m that the value was read from.',
-  detected_at BIGINT NOT NULL COMMENT 'When. Milliseconds since the Unix epoch, UTC.'
+  detected_at BIGINT NOT NULL COMMENT 'When the window was judged. Milliseconds since the Unix epoch, UTC.'
 ) USING DELTA
 COMMENT 'Windows far from their baseline. Append only. One writer: jobs/detect_anomalies.py.'

@@ -4,7 +4,7 @@ CREATE TABLE quarantine (
   partition INT NOT NULL COMMENT 'Kafka partition of the message, from 0.',
   offset BIGINT NOT NULL COMMENT 'Kafka offset of the message, from 0.',
   ts BIGINT COMMENT 'Kafka timestamp of the message. Milliseconds since the Unix epoch, UTC.',
-  reason STRING NOT NULL COMMENT 'Why: a member of varve.ingest.reject_reasons.',
+  reason STRING NOT NULL COMMENT 'Why it was refused: a member of varve.ingest.reject_reasons.',
   detail STRING NOT NULL COMMENT 'What exactly was wrong, for a person.',
   samples BIGINT NOT NULL COMMENT 'Samples refused by this row; 1 for a message that cannot be read at all. At least 1.',
   value BINARY COMMENT 'What was refused, as a message that can be sent again: the whole message, the refused part of it, or the refused samples as Arrow IPC. NULL where a count is all that is kept: for a limit beyond its examples, and beyond ingest.reject_bytes, with the offsets in detail.',

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import uvicorn
-
+from varve.api.access import Access
 from varve.api.app import create_app
+from varve.api.server import server_of, tcp_socket
 from varve.api.service import Service
 from varve.model.clock import ManualClock
 from varve.model.identity import define
@@ -57,7 +56,8 @@ def service_over(tables, *, now_ms: int = NOW_MS, limits: Limits | None = None) 
     while not followed.caught_up:
         followed.poll()
     options = Options(limits or Limits(), lookback_ms=300_000)
-    service = Service(options, ManualClock(now_ms), lambda: followed.view, lambda: "")
+    access = Access.of(["testserver"], [])  # Starlette's test client
+    service = Service(options, ManualClock(now_ms), lambda: followed.view, lambda: "", access)
     service.stopping = threading.Event()
     return service
 
@@ -69,9 +69,8 @@ def app_over(tables, **options):
 @contextmanager
 def served(service: Service) -> Iterator[str]:
     """The service's address while it runs, on a port of its own."""
-    config = uvicorn.Config(create_app(service), log_level="error", lifespan="off")
-    server = uvicorn.Server(config)
-    with socket.socket() as listener:
+    server = server_of(create_app(service))
+    with tcp_socket("127.0.0.1") as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()  # so that who comes before the server is ready waits
         thread = threading.Thread(target=server.run, args=([listener],))

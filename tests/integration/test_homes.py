@@ -12,6 +12,7 @@ from tests.line import DAY_MS, PARTITION, QUERY, Line
 from tests.unit.ingest.messages import as_arrow, as_json, record
 from varve.ingest.quarantine_replay import Selection
 from varve.ingest.reject_reasons import Reason
+from varve.ingest.replayed import Replayed
 from varve.model.window import TIERS, Window
 from varve.rollups.verify import verify
 from varve.services.table_sizes import TableSize
@@ -87,7 +88,7 @@ def test_what_waited_in_quarantine_is_stored_once_its_definition_comes(home):
 
     counts = line.replay(Selection(frozenset({Reason.UNKNOWN_SERIES})))
 
-    assert counts["stored"] == counts["in"] == waiting
+    assert counts == Replayed(stored=waiting)
     left = snapshot(store, "quarantine").scan(Bounds())["reason"].to_pylist()
     assert "unknown_series" not in left
     assert "malformed" in left

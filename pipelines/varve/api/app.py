@@ -13,11 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from varve.api.access import AccessCheck
 from varve.api.call import Call
 from varve.api.endpoints import ENDPOINTS, PAGES, Endpoint, Page
 from varve.api.pages import STATIC
@@ -42,7 +45,17 @@ def create_app(service: Service) -> Starlette:
     ]
     routes += [Route(p.path, _handler(service, p)) for p in PAGES]
     routes.append(Mount("/static", StaticFiles(directory=STATIC)))
-    return Starlette(routes=routes, exception_handlers={Exception: _internal})
+    middleware = [
+        Middleware(AccessCheck, access=service.access),
+        Middleware(
+            CORSMiddleware,
+            allow_origins=sorted(service.access.origins),
+            allow_methods=["GET", "POST"],
+        ),
+    ]
+    return Starlette(
+        routes=routes, middleware=middleware, exception_handlers={Exception: _internal}
+    )
 
 
 class _Runner:

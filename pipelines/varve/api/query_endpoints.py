@@ -67,7 +67,7 @@ def answer_of(result: QueryResult, most: int = 0, *, statistics: bool = False) -
     if most and len(result.order) > most:
         result = replace(result, order=result.order[:most])
         warnings.append(TRUNCATED)
-    data = result_json.data(result)
+    data = result_json.to_json(result)
     if statistics:
         data = data[:-1] + b',"stats":' + json.dumps(_statistics(result.stats)).encode() + b"}"
     infos = _shortened(result.infos, "info")

@@ -13,11 +13,19 @@ from varve.api.call import Answer
 from varve.query.view import Provenance
 
 ErrorType = Literal[
-    "bad_data", "execution", "canceled", "timeout", "internal", "not_found", "unavailable"
+    "bad_data",
+    "forbidden",
+    "execution",
+    "canceled",
+    "timeout",
+    "internal",
+    "not_found",
+    "unavailable",
 ]
 
 _STATUS: dict[ErrorType, int] = {
     "bad_data": 400,
+    "forbidden": 403,
     "not_found": 404,
     "execution": 422,
     "canceled": 499,
@@ -44,8 +52,12 @@ def success(request: Request, answer: Answer, provenance: Provenance) -> Respons
 
 def failure(request: Request, kind: ErrorType, text: str, **more: Any) -> Response:
     """The response that carries an error; `more` are keys beside Prometheus' own."""
-    body = {"status": "error", "errorType": kind, "error": text, **more}
-    return _response(request, to_json(body), _STATUS[kind])
+    return _response(request, error_body(kind, text, **more), _STATUS[kind])
+
+
+def error_body(kind: ErrorType, text: str, **more: Any) -> bytes:
+    """An error as Prometheus writes it; `more` are keys beside its own."""
+    return to_json({"status": "error", "errorType": kind, "error": text, **more})
 
 
 def to_json(value: Any) -> bytes:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from varve.api.access import Access
 from varve.model.clock import Clock
 from varve.query.evaluation import Options
 from varve.query.view import View
@@ -19,14 +20,15 @@ class Service:
 
     `options` bound every query; a request may ask for a shorter time, never for more. `view` gives
     None until the tables are open. `state` gives the reason why answers cannot be trusted, or "".
-    `threads` is how many requests are answered at once. Setting `stopping` ends the queries under
-    way.
+    `access` says which hosts and pages are answered. `threads` is how many requests are answered at
+    once. Setting `stopping` ends the queries under way.
     """
 
     options: Options
     clock: Clock
     view: Callable[[], View | None]
     state: Callable[[], str]
+    access: Access = field(default_factory=Access)
     metrics: QueryMetrics = field(default_factory=lambda: QueryMetrics(Telemetry()))
     threads: int = 4
     stopping: threading.Event = field(default_factory=threading.Event)

@@ -1,4 +1,4 @@
-"""Samples as Kafka messages of Arrow IPC: 28 bytes a sample, labels only of series that are new.
+"""Encodes samples as Arrow IPC, 28 bytes each; labels are sent for series that are new only.
 
 Source of the format: schemas/wire/samples.arrow.json.
 """
@@ -26,7 +26,7 @@ REDEFINE_S = 600.0
 them before ingest read them."""
 
 _SAMPLE_BYTES = 28
-# What Arrow adds to the texts of a definition, generously.
+# More bytes than Arrow adds to the texts of a definition.
 _DEFINITION_BYTES = 64
 
 
@@ -38,25 +38,28 @@ class _Draft:
 
 
 class ArrowEncoder:
-    """Sends the definition of a series until a message that holds it has reached the broker.
+    """Makes messages of Arrow IPC.
 
-    apart: definitions in messages of their own, for the topic of definitions; else each behind
-    the samples it is needed for.
+    It sends the definition of a series until a message that holds it has reached the broker, and
+    again every REDEFINE_S seconds. State: the series whose definitions the broker has.
     """
 
     def __init__(
         self, partitions: int, *, apart: bool = False, now_s: Callable[[], float] = time.monotonic
     ) -> None:
+        """apart: definitions go into messages of their own, for the topic of definitions; else each
+        goes behind the samples that need it.
+        """
         self._partitions = partitions
         self._apart = apart
         self._now_s = now_s
-        # check by series_id, of the series whose definitions the broker has.
         self._defined: dict[int, int] = {}
+        """The check of each series whose definition the broker has, by series_id."""
         self._forget_at_s = now_s() + REDEFINE_S
 
     def messages(self, samples: Iterable[Sample]) -> Iterator[Message]:
-        """Messages of the samples, in their order within each partition; definitions apart go
-        before the samples that need them.
+        """Yields messages of the samples, in their order within each partition. Definitions in
+        messages of their own go before the samples that need them.
         """
         if self._now_s() >= self._forget_at_s:
             self._defined = {}
@@ -107,7 +110,7 @@ class ArrowEncoder:
 
 
 def _size(series: SeriesDefinition) -> int:
-    """Upper bound of the bytes of a definition: UTF-8 takes up to four a character."""
+    """An upper bound of a definition's bytes, as UTF-8 takes up to four bytes for a character."""
     texts = [
         series.metric,
         series.type,

@@ -1,5 +1,5 @@
-"""Metrics in process: recorded, looked at and aggregated without Kafka, for applications that
-watch themselves, and for learning with.
+"""Metrics kept in the process, to be queried and aggregated without Kafka: for applications that
+watch themselves, and for learning.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ PERCENTILES = (50.0, 95.0, 99.0)
 
 _FIRST_ROOM = 1_024
 _TAGS = pa.map_(pa.string(), pa.string())
-# Of the samples it may hold, the part that is made free when there are too many: looking for the
-# oldest takes long.
+# The part of max_samples that is made free when there are too many samples, as it takes long to
+# look for the oldest.
 _FREED = 1 / 8
 
 Where = Mapping[str, "str | re.Pattern[str]"]
 
 
 class Forward(Protocol):
-    """What `MetricsCollector` passes samples on to: a Producer."""
+    """What `MetricsCollector` passes samples on to, such as a Producer."""
 
     def gauge(
         self,
@@ -57,7 +57,7 @@ class MetricsCollector:
         forward_to: Forward | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """forward_to: gets every sample as a gauge's, with its timestamp."""
+        """forward_to: it is given every sample as that of a gauge, with its timestamp."""
         if retention_s <= 0 or max_samples < 1:
             raise BadRequest("retention_s and max_samples must be greater than 0")
         self._retention_ms = int(retention_s * 1000)
@@ -74,10 +74,10 @@ class MetricsCollector:
         self._values = np.empty(room, np.float64)
         self._size = 0
         self.dropped = 0
-        """Samples that went before their time, because there were more than max_samples."""
+        """Samples that were dropped before they were retention_s old, for lack of room."""
 
     def __len__(self) -> int:
-        """Samples held, those past retention that are not removed yet included."""
+        """The number of samples held, which includes old ones that are not removed yet."""
         return self._size
 
     def record(
@@ -87,8 +87,9 @@ class MetricsCollector:
         tags: Mapping[str, str] | None = None,
         ts_ms: int | None = None,
     ) -> None:
-        """ts_ms: since the Unix epoch; now by default. Raises BadRequest for names, labels and
-        values that a Producer would not take either.
+        """Adds a sample. ts_ms: since the Unix epoch; now by default.
+
+        Raises BadRequest for names, labels and values that a Producer would not take either.
         """
         value = number(name, value)
         at_ms = self._clock.now_ms() if ts_ms is None else timestamp(name, ts_ms)
@@ -116,11 +117,12 @@ class MetricsCollector:
         start_ms: int | None = None,
         end_ms: int | None = None,
     ) -> pa.Table:
-        """Samples in (start_ms, end_ms]: metric, tags, ts (ms), value; by series, then time.
+        """The samples in (start_ms, end_ms] as metric, tags, ts (ms) and value, sorted by series,
+        then time.
 
-        name: of one metric; all by default. where: labels that must have the value, or match the
-        compiled expression as a whole; without: labels that must not. A label that is not there
-        is "".
+        name: the metric; all metrics by default. where: labels that must have the value, or match
+        the compiled expression as a whole. without: labels that must not. The value of a label
+        that a series does not have is "".
         """
         labels, owner, ts, values = self._select(name, where, without, start_ms, end_ms)
         return pa.table(
@@ -144,11 +146,12 @@ class MetricsCollector:
         end_ms: int | None = None,
         percentiles: Sequence[float] = PERCENTILES,
     ) -> pa.Table:
-        """Windows (window_end - window_s, window_end] that hold a sample, ends at multiples of
-        window_s since the epoch: tags, window_end (ms), count, sum, min, max, avg, p50, ...
+        """Aggregates a metric over windows (window_end - window_s, window_end], for each group of
+        series: tags, window_end (ms), count, sum, min, max, avg, p50, ...
 
-        by: labels to group series by; each series alone by default, all together if empty. NaN is
-        left out. Percentiles (0 to 100) are linear between the two nearest values.
+        Windows end at multiples of window_s since the epoch; one without a sample has no row. by:
+        labels to group series by; each series is a group by default, all are one if it is empty.
+        NaN is left out. Percentiles (0 to 100) are linear between the two nearest values.
         """
         width_ms = round(window_s * 1000)
         if width_ms < 1:
@@ -181,11 +184,11 @@ class MetricsCollector:
         return pa.table(columns)
 
     def to_arrow(self) -> pa.Table:
-        """Everything held, as `query` returns it."""
+        """All samples held, as `query` returns them."""
         return self.query()
 
     def to_pandas(self) -> Any:
-        """The same as a DataFrame, ts as its index of UTC times, and a column for each label."""
+        """All samples held as a DataFrame: its index is ts as UTC times, each label is a column."""
         table = self.query()
         tags = [dict(t) for t in table["tags"].to_pylist()]
         frame = table.drop_columns(["tags"]).to_pandas()
@@ -207,7 +210,9 @@ class MetricsCollector:
         npt.NDArray[np.int64],
         npt.NDArray[np.float64],
     ]:
-        """What series there are, and the columns asked for: sorted, one value a (series, ts)."""
+        """The labels of all series, and of the samples asked for: the index of the series, ts and
+        value, sorted, one value for each (series, ts).
+        """
         with self._lock:
             oldest_ms = self._clock.now_ms() - self._retention_ms
             labels = self._labels
@@ -226,7 +231,9 @@ class MetricsCollector:
         return labels, owner[last], ts[last], values[last]
 
     def _make_room(self) -> None:
-        """Under the lock: forgets what is past retention, then grows or drops the oldest."""
+        """Makes room for a sample: removes old ones, then grows or drops the oldest. The caller
+        holds the lock.
+        """
         ts = self._ts[: self._size]
         kept = ts > self._clock.now_ms() - self._retention_ms
         left = int(kept.sum())
@@ -292,7 +299,7 @@ def _groups(
     owner: npt.NDArray[np.intp],
     by: Sequence[str] | None,
 ) -> tuple[list[list[tuple[str, str]]], npt.NDArray[np.intp]]:
-    """Tags of each group, and the group of each sample."""
+    """The tags of each group, and the index of each sample's group."""
     numbers: dict[tuple[tuple[str, str], ...], int] = {}
     of_series = np.array(
         [
@@ -312,7 +319,7 @@ def _percentile(
     counts: npt.NDArray[np.intp],
     percent: float,
 ) -> npt.NDArray[np.float64]:
-    """Of windows of sorted values."""
+    """A percentile of each window. values: sorted within each. counts: values of each."""
     rank = percent / 100 * (counts - 1)
     low = np.floor(rank).astype(np.intp)
     share = rank - low

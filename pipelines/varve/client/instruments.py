@@ -1,6 +1,6 @@
-"""What a producer keeps of each series between reports: gauges, counters, histograms, summaries.
+"""The instruments of a producer: what it keeps of a metric and its tags between reports.
 
-No threads, no clock, no I/O.
+There are no threads, clocks or I/O here.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from varve.model.errors import BadRecord, BadRequest
 from varve.model.identity import MetricType, SeriesDefinition, define
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds of a histogram that names none, made for seconds of a web request.
-The same as in Prometheus' client libraries."""
+"""Upper bounds of a histogram that names none. They suit the seconds that web requests take, and
+are those of Prometheus' client libraries."""
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
-"""Of a summary that names none."""
+"""Quantiles of a summary that names none."""
 
 SUMMARY_WINDOW_MS = 600_000
-"""Milliseconds a summary's quantiles look back: 10 minutes, as in Prometheus' client for Go."""
+"""How far a summary's quantiles look back: 10 minutes, as in Prometheus' client for Go."""
 
-# Timestamps are milliseconds from March 1973 to the year 5138; others are of another unit.
+# Timestamps are milliseconds from March 1973 to the year 5138; numbers beyond are of another unit.
 OLDEST_MS, NEWEST_MS = 10**11, 10**14
 
 
 class Meta:
-    """What describes every series of an instrument."""
+    """The name, tags, unit and help that the series of an instrument have in common."""
 
     __slots__ = ("help_text", "metric", "tags", "unit")
 
@@ -54,31 +54,33 @@ class Meta:
 
 
 class Instrument:
-    """shape: its buckets or quantiles. last_ms: timestamp of its latest sample. own_time: whether
-    its caller gives timestamps.
-    """
+    """The state of a metric and its tags, which is one series or several."""
 
     kind: MetricType = "unknown"
     reserved = ""
-    """A label its series use themselves."""
+    """A label that its series use themselves."""
 
     def __init__(self, _meta: Meta, shape: tuple[float, ...] = ()) -> None:
         self.shape = shape
+        """Its buckets or quantiles."""
         self.series: Sequence[SeriesDefinition] = ()
         self.last_ms = 0
+        """Timestamp of its latest sample."""
         self.own_time = False
+        """Whether the caller gives timestamps; then reports leave it out."""
 
     def values(self, ts_ms: int) -> Sequence[float]:
-        """Of each series, as of ts_ms."""
+        """The value of each series as of ts_ms."""
         raise NotImplementedError
 
     def read(self, ts_ms: int) -> Iterator[Sample]:
+        """A sample of each series as of ts_ms."""
         self.last_ms = max(self.last_ms, ts_ms)
         return (Sample(s, ts_ms, v) for s, v in zip(self.series, self.values(ts_ms), strict=True))
 
     def end(self, now_ms: int) -> Iterator[Sample]:
-        """Stale markers, after every sample there was; with timestamps of the caller's own right
-        after the last of them.
+        """A stale marker of each series, later than its samples. Where the caller gives timestamps
+        it is a millisecond later than the last.
         """
         ts_ms = self.last_ms + 1 if self.own_time else max(now_ms, self.last_ms + 1)
         return (Sample(s, ts_ms, None) for s in self.series)
@@ -165,20 +167,22 @@ I = TypeVar("I", bound=Instrument)  # noqa: E741  # an instrument
 
 
 class Instruments:
-    """Those of one producer, by name and tags. tags: what every one of them has besides its own.
+    """The instruments of one producer, by name and tags.
 
-    A name is of one kind, and of one set of buckets or quantiles.
+    All instruments of a name are of one kind, and have the same buckets or quantiles.
     """
 
     def __init__(self, tags: Mapping[str, str] | None = None) -> None:
+        """tags: what every instrument has besides its own tags."""
         _require_tags("tags", tags or {})
         _require_names("tags", tags or {})
         self._tags = dict(tags or {})
-        # By the tags as they were given, which may say one series in several ways.
-        self._found: dict[tuple[str, frozenset[tuple[str, str]]], Instrument] = {}
-        self._asked_by: dict[int, list[tuple[str, frozenset[tuple[str, str]]]]] = {}
-        """Keys of _found, by the identity of the instrument."""
+        self._by_given: dict[tuple[str, frozenset[tuple[str, str]]], Instrument] = {}
+        """By name and tags as they were given, which may say one series in several ways."""
+        self._given: dict[int, list[tuple[str, frozenset[tuple[str, str]]]]] = {}
+        """Keys of _by_given, by the id() of the instrument."""
         self._by_series: dict[tuple[str, frozenset[tuple[str, str]]], Instrument] = {}
+        """By name and all tags that are not empty."""
         self._shapes: dict[str, tuple[type[Instrument], tuple[float, ...]]] = {}
 
     def __iter__(self) -> Iterator[Instrument]:
@@ -195,10 +199,11 @@ class Instruments:
     ) -> tuple[I, bool]:
         """The instrument, and whether it is new. shape: its buckets or quantiles.
 
-        Raises BadRequest for a name, a label or a shape that cannot be.
+        Raises BadRequest for an invalid name or label, and for another kind or shape than the name
+        has already.
         """
         try:
-            found = self._found.get((name, frozenset(tags.items() if tags else ())))
+            found = self._by_given.get((name, frozenset(tags.items() if tags else ())))
         except (TypeError, AttributeError):
             found = None  # what is wrong with the tags is said below
         if type(found) is kind and self._shapes[name][1] == shape:
@@ -206,10 +211,10 @@ class Instruments:
         return self._make(kind, name, {} if tags is None else tags, shape, unit, help_text)
 
     def remove(self, name: str, tags: Mapping[str, str] | None) -> Instrument | None:
-        """The instrument there was, which is forgotten."""
+        """Forgets an instrument and returns it; None if there was none."""
         removed = self._by_series.pop((name, _key({**self._tags, **(tags or {})})), None)
-        for key in self._asked_by.pop(id(removed), ()):
-            del self._found[key]
+        for key in self._given.pop(id(removed), ()):
+            del self._by_given[key]
         return removed
 
     def _make(
@@ -240,9 +245,9 @@ class Instruments:
         there = self._by_series.get((name, _key(whole)))
         is_new = type(there) is not kind
         found = there if type(there) is kind else kind(Meta(name, whole, unit, help_text), shape)
-        asked = name, frozenset(tags.items())
-        self._found[asked] = self._by_series[name, _key(whole)] = found
-        self._asked_by.setdefault(id(found), []).append(asked)
+        key = name, frozenset(tags.items())
+        self._by_given[key] = self._by_series[name, _key(whole)] = found
+        self._given.setdefault(id(found), []).append(key)
         return found, is_new
 
 
@@ -257,7 +262,7 @@ def number(name: str, value: Any) -> float:
 
 
 def finite(name: str, value: Any) -> float:
-    """The same, for what is added up: NaN and infinities would never leave the sum."""
+    """A finite value as a double: NaN and infinities would never leave a sum. Raises BadRequest."""
     found = number(name, value)
     if not math.isfinite(found):
         raise BadRequest(f"{name}: {found} cannot be added up")
@@ -265,7 +270,7 @@ def finite(name: str, value: Any) -> float:
 
 
 def timestamp(name: str, ts_ms: Any) -> int:
-    """Raises BadRequest for what is not milliseconds since the Unix epoch."""
+    """A timestamp. Raises BadRequest for what is not milliseconds since the Unix epoch."""
     if not isinstance(ts_ms, numbers.Integral):
         raise BadRequest(f"{name}: ts_ms is whole milliseconds since 1970, not {ts_ms!r}")
     ts_ms = int(ts_ms)
@@ -276,7 +281,9 @@ def timestamp(name: str, ts_ms: Any) -> int:
 
 
 def buckets(name: str, bounds: Sequence[float]) -> tuple[float, ...]:
-    """Upper bounds of buckets, less +Inf, which is always one. Raises BadRequest."""
+    """Upper bounds of buckets without +Inf, which every histogram has. Raises BadRequest unless
+    they ascend.
+    """
     found = tuple(number(name, b) for b in bounds)
     if found and found[-1] == math.inf:
         found = found[:-1]
@@ -286,7 +293,7 @@ def buckets(name: str, bounds: Sequence[float]) -> tuple[float, ...]:
 
 
 def quantiles(name: str, wanted: Sequence[float]) -> tuple[float, ...]:
-    """Raises BadRequest unless each is from 0 to 1 and none comes twice."""
+    """Quantiles of a summary. Raises BadRequest unless each is from 0 to 1 and none comes twice."""
     found = tuple(number(name, q) for q in wanted)
     if not all(0 <= q <= 1 for q in found) or len(set(found)) < len(found):
         raise BadRequest(f"{name}: quantiles are different numbers from 0 to 1")
@@ -294,7 +301,7 @@ def quantiles(name: str, wanted: Sequence[float]) -> tuple[float, ...]:
 
 
 def _key(tags: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """An empty value is an absent label."""
+    """The labels of a series as a key: a label with an empty value is an absent one."""
     return frozenset((label, value) for label, value in tags.items() if value)
 
 

@@ -1,5 +1,6 @@
-"""Samples as Kafka messages, each series always in one partition: what encoders have in common,
-and the one for JSON arrays.
+"""Kafka messages of samples: what encoders have in common, and the encoder of JSON arrays.
+
+All samples of a series go to one partition.
 
 Source of the format: schemas/wire/sample.schema.json.
 """
@@ -14,46 +15,48 @@ from typing import NamedTuple, Protocol
 
 from varve.model.identity import SeriesDefinition
 
-# A message ends at the first of these it reaches: enough to make its overhead vanish, small enough
-# for every broker's default limit of 1 MiB.
+# A message ends at the first of these bounds that it reaches: large enough that its overhead does
+# not matter, small enough for a broker's default limit of 1 MiB.
 MESSAGE_SAMPLES = 1_000
 MESSAGE_BYTES = 768 * 1024
 
-# Series whose rendered labels are kept; a full cache is emptied.
+# How many series' rendered labels are kept; a full cache is emptied.
 _CACHED_SERIES = 100_000
 
 
 class Sample(NamedTuple):
-    """One value of a series. ts_ms since the Unix epoch, UTC; None is a staleness marker."""
+    """One value of a series."""
 
     series: SeriesDefinition
     ts_ms: int
+    """Milliseconds since the Unix epoch, UTC."""
     value: float | None
+    """None is a staleness marker."""
 
 
 class Message(NamedTuple):
-    """key: the series_id of its first sample, 8 bytes big-endian. samples: how many it holds;
-    none in a message for the topic of definitions, which has no partition of ours either.
-
-    defines: what `Encoder.delivered` is to hear of once the broker has it.
-    """
+    """A Kafka message of samples, or of definitions alone."""
 
     partition: int | None
+    """None lets Kafka's client choose, for a message of definitions alone."""
     key: bytes
+    """The series_id of its first sample, 8 bytes big-endian."""
     value: bytes
     samples: int
+    """How many samples it holds: 0 in a message of definitions alone."""
     defines: Sequence[SeriesDefinition] = ()
+    """The definitions it holds, for `Encoder.delivered`."""
 
 
 class Encoder(Protocol):
     """Makes messages. Not to be shared between threads, except for `delivered`."""
 
     def messages(self, samples: Iterable[Sample]) -> Iterator[Message]:
-        """Messages of the samples, in their order within each partition."""
+        """Yields messages of the samples, in their order within each partition."""
         ...
 
     def delivered(self, message: Message) -> None:
-        """A message has reached the broker. May be called from any thread."""
+        """Is told that a message has reached the broker. May be called from any thread."""
         ...
 
 
@@ -76,9 +79,9 @@ class JsonEncoder:
         self._rendered: dict[tuple[int, int], tuple[str, str]] = {}
 
     def messages(self, samples: Iterable[Sample]) -> Iterator[Message]:
-        """Messages of the samples, in their order within each partition.
+        """Yields messages of the samples, in their order within each partition.
 
-        Type, unit and help of a series are said once a message.
+        Type, unit and help of a series are said once in each message.
         """
         drafts: dict[int, _Draft] = {}
         for series, ts_ms, value in samples:
@@ -106,10 +109,12 @@ class JsonEncoder:
             yield _message(partition, draft)
 
     def delivered(self, message: Message) -> None:
-        """Nothing to remember: every sample says what its series is."""
+        """Does nothing: every sample says what its series is."""
 
     def _render(self, series: SeriesDefinition) -> tuple[str, str]:
-        """What every sample of the series starts with, and what the first of a message adds."""
+        """The text that every sample of the series starts with, and what the first sample of a
+        message adds.
+        """
         identity = (series.series_id, series.check)
         rendered = self._rendered.get(identity)
         if rendered is None:
@@ -129,7 +134,7 @@ def partition_of(series_id: int, partitions: int) -> int:
 
 
 def number(value: float | None) -> str:
-    """A value as Kafka JSON has it."""
+    """A value as JSON of the wire format."""
     if value is None:
         return "null"
     if math.isfinite(value):
@@ -146,5 +151,5 @@ def _message(partition: int, draft: _Draft) -> Message:
 
 
 def _text(value: object) -> str:
-    """ASCII, so that characters are bytes; compression makes up for the length."""
+    """A value as JSON in ASCII: characters are bytes, and compression makes up for the length."""
     return json.dumps(value, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""The producer applications use: metrics by name, sent in batches, ended by stale markers."""
+"""The producer for applications: it records metrics by name and sends them in batches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from varve.client.instruments import (
     quantiles,
     timestamp,
 )
-from varve.client.messages import MESSAGE_SAMPLES, Encoder, JsonEncoder, Sample
+from varve.client.messages import Encoder, JsonEncoder, Sample
+from varve.client.sample_queue import SampleQueue
 from varve.client.sender import Counts, Sender, deadline_after
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import BadRequest
@@ -86,15 +87,10 @@ class Producer:
         self._instruments = Instruments(tags)
         self._clock = clock or SystemClock()
         self._linger_s, self._report_s = linger_ms / 1000, report_s
-        self._block_s = block_s
         self._stale_markers = stale_markers
         self._pid = os.getpid()
-        self._lock = threading.Condition()
-        self._pending: list[Sample] = []
         self._stopping = False
         self._failure: BaseException | None = None
-        # Held while samples become messages, so that those of a series keep their order.
-        self._encoding = threading.Lock()
         self._sender = Sender(
             bootstrap_servers,
             topic,
@@ -105,7 +101,10 @@ class Producer:
             delivery_s=delivery_s,
             connect_s=connect_s,
         )
-        self._encoder = _encoder(format, self._sender.partitions, apart=bool(definitions_topic))
+        encoder = _encoder(format, self._sender.partitions, apart=bool(definitions_topic))
+        self._queue = SampleQueue(self._sender, encoder, block_s)
+        # Instruments are read and changed, and their samples queued, under this lock.
+        self._lock = self._queue.lock
         self._worker = threading.Thread(target=self._work, name="varve-producer", daemon=True)
         self._worker.start()
         atexit.register(self.close)
@@ -133,7 +132,9 @@ class Producer:
         unit: str = "",
         help_text: str = "",
     ) -> None:
-        """A value that goes up and down. Of several in one millisecond the greatest is stored."""
+        """Sets a value that goes up and down, and sends it. Of several in one millisecond the
+        greatest is stored.
+        """
         value = number(name, value)
         at_ms = self._moment(name, ts_ms)
         with self._lock:
@@ -141,8 +142,8 @@ class Producer:
             gauge.value = value
             gauge.fresh = True
             gauge.own_time = ts_ms is not None
-            self._take(gauge.read(at_ms))
-        self._send_if_full()
+            self._queue.add(gauge.read(at_ms))
+        self._queue.send_if_full()
 
     def counter(
         self,
@@ -167,7 +168,7 @@ class Producer:
             self._before_first(counter, at_ms, new=new, own_time=ts_ms is not None)
             counter.total += increment
             self._send_if_timed(counter, at_ms)
-        self._send_if_full()
+        self._queue.send_if_full()
 
     def counter_total(
         self,
@@ -191,7 +192,7 @@ class Producer:
             counter.own_time = ts_ms is not None
             counter.total = total
             self._send_if_timed(counter, at_ms)
-        self._send_if_full()
+        self._queue.send_if_full()
 
     def histogram(
         self,
@@ -215,7 +216,7 @@ class Producer:
             self._before_first(histogram, at_ms, new=new, own_time=ts_ms is not None)
             histogram.observe(value)
             self._send_if_timed(histogram, at_ms)
-        self._send_if_full()
+        self._queue.send_if_full()
 
     def summary(
         self,
@@ -240,7 +241,7 @@ class Producer:
             summary.own_time = ts_ms is not None
             summary.observe(value, at_ms)
             self._send_if_timed(summary, at_ms)
-        self._send_if_full()
+        self._queue.send_if_full()
 
     def end(self, name: str, tags: Tags = None) -> None:
         """Ends a metric recorded here: its last state and stale markers are sent, and it is
@@ -252,8 +253,8 @@ class Producer:
             if instrument is not None:
                 now_ms = self._clock.now_ms()
                 if not instrument.own_time:
-                    self._take(instrument.read(now_ms))
-                self._take(instrument.end(now_ms))
+                    self._queue.add(instrument.read(now_ms))
+                self._queue.add(instrument.end(now_ms))
 
     def put(self, samples: Iterable[Sample], *, wait_s: float | None = None) -> int:
         """Takes samples for sending as they are and returns how many it could not take, which are
@@ -267,10 +268,7 @@ class Producer:
         for series, ts_ms, _ in taken:
             if not OLDEST_MS <= ts_ms < NEWEST_MS:
                 timestamp(series.metric, ts_ms)
-        self._sender.take(len(taken))
-        with self._encoding:
-            self._drain(self._block_s)  # what was recorded before goes before
-            return self._encode(taken, self._block_s if wait_s is None else wait_s)
+        return self._queue.send_behind(taken, wait_s)
 
     # Sending
 
@@ -279,14 +277,19 @@ class Producer:
         self._require_usable()
         with self._lock:
             self._report()
-        self._send_if_full()
+        self._queue.send_if_full()
 
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Sends everything recorded so far, a report included, and blocks until the brokers have
         acknowledged it; False if some of it still waits after timeout_s.
         """
         self._require_usable()
-        return self._flush(timeout_s)
+        with self._lock:
+            self._report()
+        deadline = deadline_after(timeout_s)
+        return self._queue.flush(deadline) and self._sender.flush(
+            max(0.0, deadline - time.monotonic())
+        )
 
     def close(self, timeout_s: float = 10.0) -> Counts:
         """Sends a last report, stale markers and what waits, for up to timeout_s; what is left then
@@ -301,18 +304,18 @@ class Producer:
             if self._stale_markers:
                 now_ms = self._clock.now_ms()
                 for instrument in self._instruments:
-                    self._take(instrument.end(now_ms))
+                    self._queue.add(instrument.end(now_ms))
             self._stopping = True
             self._lock.notify_all()
         atexit.unregister(self.close)
         deadline = deadline_after(timeout_s)
         self._worker.join(min(timeout_s, threading.TIMEOUT_MAX))
-        self._flush_pending(deadline)
+        self._queue.flush(deadline)
         self._sender.close(max(0.0, deadline - time.monotonic()))
         return self._sender.counts()
 
     def counts(self) -> Counts:
-        """Samples so far, those not sent yet included."""
+        """Counts of all samples so far, which include those not sent yet."""
         return self._sender.counts()
 
     def _moment(self, name: str, ts_ms: int | None) -> int:
@@ -333,26 +336,20 @@ class Producer:
     def _before_first(
         self, instrument: Instrument, at_ms: int, *, new: bool, own_time: bool
     ) -> None:
-        """Before the first observation: a total that begins is a total of 0."""
+        """Sends the zero totals of a new instrument, before its first observation."""
         instrument.own_time = own_time
         if new and not own_time:
-            self._take(instrument.read(at_ms))
+            self._queue.add(instrument.read(at_ms))
 
     def _send_if_timed(self, instrument: Instrument, at_ms: int) -> None:
-        """After an observation: the report sends it, or with own timestamps nobody would."""
+        """Sends the state after an observation with a timestamp of the caller's, which no report
+        would send.
+        """
         if instrument.own_time:
-            self._take(instrument.read(at_ms))
-
-    def _take(self, samples: Iterable[Sample]) -> None:
-        """Under the lock."""
-        before = len(self._pending)
-        self._pending += samples
-        self._sender.take(len(self._pending) - before)
-        if not before:
-            self._lock.notify_all()
+            self._queue.add(instrument.read(at_ms))
 
     def _report(self) -> None:
-        """Under the lock."""
+        """Queues the state of all instruments. The caller holds the lock."""
         now_ms = self._clock.now_ms()
         for instrument in self._instruments:
             if instrument.own_time:
@@ -360,61 +357,18 @@ class Producer:
             if isinstance(instrument, Gauge) and instrument.fresh:
                 instrument.fresh = False
                 continue
-            self._take(instrument.read(now_ms))
-
-    def _send_if_full(self) -> None:
-        """Whoever fills a message sends it: so recording is no faster than sending, in the end."""
-        if len(self._pending) >= MESSAGE_SAMPLES * self._sender.partitions:
-            with self._encoding:
-                self._drain(self._block_s)
-
-    def _drain(self, wait_s: float) -> None:
-        """Sends what is pending. Holding _encoding."""
-        with self._lock:
-            pending, self._pending = self._pending, []
-        self._encode(pending, wait_s)
-
-    def _encode(self, samples: list[Sample], wait_s: float) -> int:
-        """Sends samples that were taken; how many found no room. Holding _encoding."""
-        deadline = deadline_after(wait_s)
-        done = refused = 0
-        try:
-            for message in self._encoder.messages(samples):
-                done += message.samples
-                if not self._sender.send(message, self._encoder, deadline):
-                    refused += message.samples
-        except BaseException as err:
-            self._sender.drop(len(samples) - done, f"{type(err).__name__}: {err}")
-            raise
-        return refused
-
-    def _flush(self, timeout_s: float) -> bool:
-        with self._lock:
-            self._report()
-        deadline = deadline_after(timeout_s)
-        return self._flush_pending(deadline) and self._sender.flush(
-            max(0.0, deadline - time.monotonic())
-        )
-
-    def _flush_pending(self, deadline: float) -> bool:
-        left = max(0.0, deadline - time.monotonic())
-        if not self._encoding.acquire(timeout=min(left, threading.TIMEOUT_MAX)):
-            return False
-        try:
-            self._drain(max(0.0, deadline - time.monotonic()))
-        finally:
-            self._encoding.release()
-        return True
+            self._queue.add(instrument.read(now_ms))
 
     def _work(self) -> None:
-        """Sends what has lingered, and reports."""
+        """The worker thread: sends what has lingered, and reports every report_s seconds."""
         report_at = time.monotonic() + self._report_s
         try:
             while True:
                 with self._lock:
                     left = max(0.0, report_at - time.monotonic())
                     self._lock.wait_for(
-                        lambda: self._stopping or self._pending, min(left, threading.TIMEOUT_MAX)
+                        lambda: self._stopping or len(self._queue) > 0,
+                        min(left, threading.TIMEOUT_MAX),
                     )
                     if time.monotonic() >= report_at:
                         self._report()
@@ -422,21 +376,20 @@ class Producer:
                     self._lock.wait_for(lambda: self._stopping, self._linger_s)
                     if self._stopping:
                         return
-                with self._encoding:
-                    self._drain(self._block_s)
+                self._queue.send()
         except BaseException as err:
             self._failure = err
             raise
 
 
-# The arguments of these names hide the functions.
+# Arguments of the same names hide these functions.
 _buckets, _quantiles = buckets, quantiles
 
 
 def _encoder(name: str, partitions: int, *, apart: bool) -> Encoder:
     if name == "json":
         return JsonEncoder(partitions)
-    # Takes a second to import, which a producer of JSON need not wait for.
+    # It takes a second to import, which a producer of JSON need not wait for.
     from varve.client.arrow_messages import ArrowEncoder  # noqa: PLC0415
 
     return ArrowEncoder(partitions, apart=apart)

@@ -1,4 +1,4 @@
-"""Messages to Kafka: idempotent, acknowledged by all replicas, every loss counted."""
+"""Sends messages to Kafka, idempotently and acknowledged by all replicas, and counts every loss."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from varve.model.errors import TemporaryError
 
 # A broker's limit may be lower; then the broker refuses and the loss is counted.
 _MAX_REQUEST_BYTES = 16 * 2**20
-# Longest pause between two tries to reach a broker that is away; from 50 ms on each is twice as
-# long as the one before, give or take a fifth.
+# The longest pause between two tries to reach a broker that is away. Pauses begin at 50 ms, and
+# each is twice as long as the one before, give or take a fifth.
 _RECONNECT_MAX_MS = 5_000
-# How long a request may be unanswered, less if a message is tried for less.
+# How long a request may be unanswered; less if messages are tried for less.
 _REQUEST_MS = 30_000
-# Kafka's own batches wait so long for more: samples were gathered into messages before.
+# How long Kafka's own batches wait for more: samples have been gathered into messages before.
 _LINGER_MS = 5
 _BATCH_BYTES = 256 * 1024
-# A lock cannot be waited for longer.
+# The longest time that one can wait for a lock.
 _FOREVER_S = threading.TIMEOUT_MAX
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Samples since the producer was made. accepted = acknowledged + lost + waiting."""
+    """Counts of samples since the producer was made: accepted = acknowledged + lost + waiting."""
 
     accepted: int
     acknowledged: int
     lost: int
     """Refused for lack of room, refused by the broker, or not acknowledged in time."""
     last_error: str
-    """Why the latest were lost; empty if none were."""
+    """Why the latest loss happened; empty if there was none."""
 
     @property
     def waiting(self) -> int:
@@ -48,9 +48,9 @@ class Counts:
 
 
 class Sender:
-    """Sends to one topic of samples, and maybe one of definitions. May be shared by threads.
+    """Sends to a topic of samples, and to one of definitions if there is. May be shared by threads.
 
-    What is not acknowledged yet waits in memory, up to buffer_bytes, and is sent again for
+    Messages that are not acknowledged wait in memory, up to buffer_bytes, and are sent again for
     delivery_s seconds.
     """
 
@@ -106,16 +106,15 @@ class Sender:
             self._accepted += samples
 
     def drop(self, samples: int, why: str) -> None:
-        """Counts samples that were taken as lost."""
+        """Counts accepted samples as lost."""
         if samples:
             with self._changed:
                 self._lose(samples, why)
 
     def send(self, message: Message, encoder: Encoder, deadline: float) -> bool:
-        """Whether the message, of samples that were taken, now waits for the broker.
+        """Hands a message of accepted samples to Kafka's client; False if its samples are lost.
 
-        Blocks until `deadline` (monotonic, s; may be infinite) for room; without any, its samples
-        are lost.
+        Blocks until `deadline` (monotonic, s; may be infinite) for room in the buffer.
         """
         size = len(message.value)
         with self._changed:
@@ -144,7 +143,7 @@ class Sender:
         return True
 
     def flush(self, timeout_s: float) -> bool:
-        """Blocks until nothing waits any more; False if something still does after timeout_s."""
+        """Blocks until no message waits any more; False if one still does after timeout_s."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while self._waiting_bytes:
@@ -155,12 +154,12 @@ class Sender:
         return True
 
     def close(self, timeout_s: float) -> None:
-        """Sends what waits, for up to timeout_s; what is left then is lost, and counted."""
+        """Sends what waits, for up to timeout_s. What is left then is lost, and counted."""
         self.flush(timeout_s)
         try:
             self._kafka.close(1.0)
         except KafkaTimeoutError:
-            # It gives up at what it cannot flush, and would go on sending.
+            # The client gives up where it cannot flush, and would go on sending.
             self._kafka._sender.force_close()  # noqa: SLF001 - there is no other way
             self._kafka.close(1.0)
         with self._changed:
@@ -204,5 +203,5 @@ class Sender:
 
 
 def deadline_after(wait_s: float) -> float:
-    """The moment wait_s seconds from now, monotonic; math.inf stays so."""
+    """The time wait_s seconds from now, by the monotonic clock; math.inf if wait_s is."""
     return math.inf if wait_s == math.inf else time.monotonic() + wait_s

@@ -32,10 +32,10 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """Active series by metric, of those that the table series had at `version`.
+    """The active series by metric, counted from version `version` of the table series.
 
-    Active: with a sample in an hour that ended after since_ms, or registered after it. since_ms is
-    None where no hour is closed yet: then all count.
+    A series is active if it has a sample in an hour that ended after since_ms, or was registered
+    after it. since_ms is None if no hour is closed yet: then every series counts.
     """
 
     version: int
@@ -48,7 +48,7 @@ class RecentHours:
     """The recent closed hours: those that ended after since_ms; None if no hour is closed yet."""
 
     def __init__(self, store: Store, active_ms: int) -> None:
-        """active_ms: how far before the end of the last closed hour they begin."""
+        """active_ms: how far before the end of the last closed hour the first of them begins."""
         self.since_ms: int | None = None
         try:
             follower = Follower(store, _HOURS)
@@ -60,7 +60,9 @@ class RecentHours:
             self._snapshot = follower.snapshot
 
     def saw(self, ids: Ids) -> Flags:
-        """Which of the ids, sorted, had a sample in one of the hours; all if none is closed."""
+        """Whether each of the ids (sorted) had a sample in one of the hours; all had if no hour is
+        closed.
+        """
         if self.since_ms is None:
             return np.ones(len(ids), np.bool_)
         seen = np.zeros(len(ids), np.bool_)
@@ -79,7 +81,9 @@ class RecentHours:
 
 
 def census(store: Store, active_ms: int) -> Census:
-    """Counts; active_ms: as in RecentHours. Raises NeedsOperator without the table series."""
+    """Counts the active series. active_ms: as in RecentHours. Raises NeedsOperator if there is no
+    table series.
+    """
     series, hours = snapshot(store, "series"), RecentHours(store, active_ms)
     read = [batch.column(0).to_numpy() for batch in _all(series, ["series_id"])]
     ids = _distinct(np.concatenate([np.empty(0, np.int64), *read]))
@@ -99,7 +103,7 @@ def census(store: Store, active_ms: int) -> Census:
 
 
 def _distinct(ids: Ids) -> Ids:
-    """Sorted, each once. np.unique hashes, which takes five times as long for so many."""
+    """The ids sorted, each once. np.unique hashes, which takes five times as long for so many."""
     ascending = np.sort(ids)
     return ascending[np.append(True, ascending[1:] != ascending[:-1])[: len(ids)]]
 

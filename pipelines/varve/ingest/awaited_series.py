@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable
 
 from varve.ingest.outcome import Outcome
 from varve.ingest.plan import TaskPlan
 from varve.ingest.quarantine_replay import Selection, awaited, replay
 from varve.ingest.reject_reasons import Reason
+from varve.ingest.replayed import Replayed
 from varve.ingest.series_id_index import SeriesKey
 from varve.ingest.series_registry import SeriesRegistry
 from varve.storage.store import Store
@@ -25,7 +25,6 @@ class AwaitedSeries:
 
     def __init__(self, store: Store, query: str) -> None:
         """Reads which series the quarantine waits for."""
-        self._store = store
         self._since: dict[SeriesKey, int] = awaited(store, query)
         self._looked_at = -1
 
@@ -48,13 +47,13 @@ class AwaitedSeries:
         self._looked_at = registry.index.version
         return len(registry.unknown_among(self._since)) < len(self._since)
 
-    def replay(self, plan: TaskPlan, registry: SeriesRegistry) -> Counter[str]:
+    def replay(self, plan: TaskPlan, registry: SeriesRegistry) -> Replayed:
         """Stores the samples whose definition has come; returns the counts of the replay."""
         # Older rows wait for nothing that has come: a large quarantine is not read for each.
         since_ms = min(self._since.values()) - 1
         selection = Selection(frozenset({Reason.UNKNOWN_SERIES}), since_ms)
-        counts = replay(self._store, selection, plan, registry)
-        log.info("replay of %s", Reason.UNKNOWN_SERIES.value, extra={"fields": counts})
+        counts = replay(selection, plan, registry)
+        log.info("replay of %s", Reason.UNKNOWN_SERIES.value, extra={"fields": counts.as_json()})
         left = registry.unknown_among(self._since)
         self._since = {key: since for key, since in self._since.items() if key in left}
         return counts

@@ -80,7 +80,7 @@ class BatchCommitter:
             for partition, start in self._starts.items():
                 if not start.gap:
                     continue
-                # Of a partition without anything to read, too: nothing else would tell of it.
+                # Also if the partition has nothing to read: nothing else would tell of the gap.
                 gaps[partition] = start.gap
                 if partition not in ranges:
                     starts[partition] = Start(start.offset, start.offset)
@@ -109,11 +109,11 @@ class BatchCommitter:
             return self._positions(), self._samples.position(positions.complete(self.query))
 
     def _next_number(self, last: int | None) -> int:
-        """Above those of samples and of quarantine: either may have been restored without the
-        other.
+        """The number of the next batch, above those that samples and quarantine have: either may
+        have been restored without the other.
         """
-        settled = self._quarantine.position(positions.rejects(self.query))
-        return 1 + max(-1 if n is None else n for n in (last, settled))
+        rejects = self._quarantine.position(positions.rejects(self.query))
+        return 1 + max(-1 if n is None else n for n in (last, rejects))
 
     def _positions(self) -> dict[Partition, int]:
         return {partition: start.offset for partition, start in self._starts.items()}
@@ -135,8 +135,8 @@ class BatchCommitter:
     def _finish_last_batch(self) -> None:
         """Commits the rejects of a batch whose driver died between the two commits."""
         name = positions.rejects(self.query)
-        owed, settled = self._samples.position(name), self._quarantine.position(name)
-        if owed is None or (settled is not None and settled >= owed):
+        owed, done = self._samples.position(name), self._quarantine.position(name)
+        if owed is None or (done is not None and done >= owed):
             return
         for version in reversed(list_versions(self._store, "samples")):
             (entry,) = entries(self._store, "samples", version - 1, version)

@@ -32,16 +32,15 @@ class Completeness:
     def note(self, at_ms: int, ends: Mapping[Partition, int]) -> None:
         """Remembers that at at_ms the partitions ended at `ends` (exclusive).
 
-        at_ms must be read before the ends are. While many notes wait, every second one goes.
+        at_ms must be read before the ends are. While many notes wait, every second one is dropped.
         """
         if len(self._notes) >= MAX_NOTES:
             self._notes = deque(list(self._notes)[::2])
         self._notes.append(_Note(at_ms, dict(ends)))
 
     def reached(self, positions: Mapping[Partition, int]) -> int | None:
-        """Greatest noted time all of whose ends the positions (next offset to read) have reached.
-
-        Forgets it and those before. None if there is none.
+        """The greatest noted time all of whose ends the positions (next offset to read) have
+        reached, or None. Forgets its note and those before it.
         """
         at_ms = None
         while self._notes and _covers(positions, self._notes[0].ends):

@@ -20,16 +20,16 @@ class Reject:
     reason: Reason
     detail: str
     samples: int
-    """How many samples it stands for; 1 where that cannot be known."""
+    """The number of samples it stands for; 1 where that cannot be known."""
     value: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Samples in the order they were written, all columns of one length.
+    """Samples of a message in the order they were written; all columns have one length.
 
-    series_ids: int64. checks: int32. ts: int64, ms. values: float64, the stale marker for NULL;
-    canonical once the blocks are concatenated.
+    ts: ms since the epoch. values: the stale marker stands for NULL; they are canonical once blocks
+    are concatenated.
     """
 
     series_ids: npt.NDArray[np.int64]
@@ -46,7 +46,7 @@ class Block:
         return len(self.ts)
 
     def take(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Block:
-        """The chosen samples, and nothing but the columns of them."""
+        """The columns of the chosen samples, without definitions and rejects."""
         return Block(
             self.series_ids[chosen], self.checks[chosen], self.ts[chosen], self.values[chosen]
         )
@@ -58,7 +58,7 @@ EMPTY = Block(
 
 
 def refused(reason: Reason, detail: str, message: bytes) -> Block:
-    """A block without samples: the message as a whole is rejected."""
+    """A block without samples, which rejects the message as a whole."""
     return Block(
         EMPTY.series_ids,
         EMPTY.checks,
@@ -69,7 +69,7 @@ def refused(reason: Reason, detail: str, message: bytes) -> Block:
 
 
 def concatenate(blocks: Sequence[Block]) -> Block:
-    """Samples of all, in order, their values canonical; only the columns."""
+    """The columns of all blocks in order, their values canonical."""
     if not blocks:
         return EMPTY
     return Block(

@@ -24,10 +24,10 @@ UNLIMITED = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class MetricLimits:
-    """Of one metric. series: active ones of the metric. labels: of a series. name_bytes and
-    value_bytes: of each name and value, UTF-8. max_age_s: how many seconds before now a sample may
-    be; None: as many as retention allows, and never more. max_future_s: how many after; None: as
-    the settings say.
+    """What one metric may cost. series: its active series. labels: labels of one series. name_bytes
+    and value_bytes: length of each name and value in UTF-8. max_age_s: how many seconds before now
+    a sample may be; never more than retention allows, which None stands for. max_future_s: how many
+    seconds after now; None: as the settings say.
     """
 
     series: int = UNLIMITED
@@ -38,7 +38,7 @@ class MetricLimits:
     max_future_s: int | None = None
 
     def exceeded_by(self, definition: SeriesDefinition) -> str | None:
-        """Which limit on labels a series exceeds, for a person; None if none."""
+        """The limit on labels that a series exceeds, described for a person; None if none."""
         if len(definition.tags) > self.labels:
             return f"{len(definition.tags)} labels, over the {self.labels} allowed"
         for name in (definition.metric, *(name for name, _ in definition.tags)):
@@ -52,7 +52,9 @@ class MetricLimits:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """series: of all metrics together. metrics: by name, where they are not the default's."""
+    """What metrics may cost. series: active series of all metrics together. metrics: limits of the
+    metrics that do not have the default's, by name.
+    """
 
     series: int = UNLIMITED
     default: MetricLimits = MetricLimits()
@@ -75,7 +77,7 @@ class LimitsFile:
         self._limits = _load(self._seen)
 
     def current(self) -> Limits:
-        """Those of the file as it is now. A file that has become malformed changes nothing."""
+        """The limits of the file as it is now. A file that has become malformed changes nothing."""
         state = self._state()
         if state != self._seen:
             self._seen = state

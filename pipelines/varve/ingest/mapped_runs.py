@@ -1,4 +1,4 @@
-"""Files of known series that all processes of a machine map: one copy in the page cache.
+"""Files of registered series that all processes of a machine map: one copy in the page cache.
 
 A run is a file of series sorted by id: those that the table series gained in a range of versions.
 Runs follow one another without a gap and are merged as they grow, so there are few. Whoever
@@ -44,9 +44,10 @@ _ABANDONED_S = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Series of the versions first to last of the table, inclusive, sorted by id, each id once.
+    """Series that versions first to last (inclusive) of the table added, sorted by id, each once.
 
-    fingerprint: of the log file of version `last`; tells a table put back or made anew.
+    fingerprint: hash of the log file of version `last`; it differs if the table was put back to an
+    earlier state or made anew.
     """
 
     path: Path
@@ -60,7 +61,7 @@ class Run:
         return len(self.ids)
 
     def mark(self, ids: Ids, checks: Checks, status: npt.NDArray[np.int8]) -> None:
-        """Sets the status of those it has; `ids` ascend."""
+        """Sets the status of the ids that the run has. `ids` ascend."""
         at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
         same = np.flatnonzero(self.ids[at] == ids)
         status[same] = np.where(self.checks[at[same]] == checks[same], KNOWN, CONTESTED)
@@ -102,7 +103,9 @@ class RunFolder:
             yield
 
     def open(self, held: Sequence[Run] = ()) -> tuple[Run, ...]:
-        """All runs, oldest first, those of `held` as they are. Removes what dead processes left."""
+        """Maps all runs, oldest first; those in `held` are mapped already. Removes what dead
+        processes have left.
+        """
         found = sorted(self._named(), key=lambda run: (run[0], -run[1]))
         mapped = {run.path: run for run in held}
         chain: list[Run] = []
@@ -125,10 +128,10 @@ class RunFolder:
     def add(
         self, runs: Sequence[Run], parts: Iterable[tuple[Ids, Checks]], last: int, mark: bytes
     ) -> tuple[Run, ...]:
-        """The runs with one more, up to version `last`; merged as they are due.
+        """Writes a run up to version `last` and returns all runs, merged as they are due.
 
-        parts: series that no run has, sorted by id, an id once in each; taken one by one, the
-        first part that has an id decides. At least one.
+        parts: at least one; series that no run has, sorted by id, each id once. If two parts have
+        an id, the first one decides.
         """
         first = runs[-1].last + 1 if runs else 0
         new: list[Run] = []
@@ -216,15 +219,15 @@ def _base(store: Store, scratch: str) -> Path:
 
 
 def _name(store: Store) -> str:
-    """By root and, as a folder may be shared over a network, where mapped files can vanish, by
-    machine.
+    """The folder's name, from the root and the machine: a folder may be shared over a network, and
+    mapped files of another machine could vanish.
     """
     text = f"{socket.gethostname()} {store.root.rstrip('/')}"
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 def _map(path: Path, first: int, last: int) -> Run | None:
-    """None if it is not whole, or of another release."""
+    """Maps a file; None if it is not whole or is of another release."""
     with path.open("rb") as source:
         head = source.read(_HEADER.itemsize)
         size = os.fstat(source.fileno()).st_size

@@ -12,6 +12,7 @@ from typing import Any
 
 from varve.ingest.limits import Limits
 from varve.ingest.reject_reasons import Reason
+from varve.ingest.replayed import Replayed
 from varve.ingest.series_id_index import SeriesKey
 from varve.ingest.series_registry import SeriesRegistry
 from varve.kafka.client_options import Cluster
@@ -104,8 +105,8 @@ class IngestPlan:
     """Called with the accounting of every committed batch, seconds taken included."""
     on_look: Callable[[Reach], None] | None = None
     """Called whenever the query has asked Kafka how far input goes."""
-    on_replay: Callable[[Mapping[str, int]], None] | None = None
-    """Called with the counts of every replay of quarantine."""
+    on_replay: Callable[[Replayed], None] | None = None
+    """Called with what every replay of quarantine came to."""
 
     @property
     def query(self) -> str:

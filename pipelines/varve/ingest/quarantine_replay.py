@@ -21,6 +21,7 @@ from varve.ingest.decoder import Decoder, encoding_headers
 from varve.ingest.outcome import Outcome
 from varve.ingest.plan import TaskPlan
 from varve.ingest.reject_reasons import LIMITS, Reason
+from varve.ingest.replayed import Replayed
 from varve.ingest.series_id_index import SeriesKey
 from varve.ingest.series_registry import SeriesRegistry
 from varve.ingest.task import run_task
@@ -37,6 +38,7 @@ from varve.storage.table import Table
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 20
+ONLY_COUNTED = "only their number was kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +49,35 @@ class Selection:
     since_ms: int = -1
     until_ms: int = (1 << 63) - 1
 
+    def may_hold(self, file: LiveFile) -> bool:
+        """Whether a file of quarantine can hold rows of the selection, by its statistics."""
+        oldest, newest = file.minimum.get("rejected_at", 0), file.maximum.get("rejected_at", 0)
+        return oldest <= self.until_ms and newest > self.since_ms
 
-def replay(
-    store: Store, selection: Selection, plan: TaskPlan, registry: SeriesRegistry
-) -> Counter[str]:
+    def rows(self, rows: pa.Table) -> pa.ChunkedArray:
+        """Which of the rows are of the selection, by their reason and rejected_at."""
+        reasons = pa.array([reason.value for reason in self.reasons])
+        at = rows["rejected_at"]
+        in_time = pc.and_(pc.greater(at, self.since_ms), pc.less_equal(at, self.until_ms))
+        return pc.and_(pc.is_in(rows["reason"], reasons), in_time)
+
+
+def replay(selection: Selection, plan: TaskPlan, registry: SeriesRegistry) -> Replayed:
     """Judges the rows of the plan's query as if they came now, stores what may be stored, and takes
-    them out of quarantine; what is refused again stays there, with its reason of now.
+    it out of quarantine; what is refused again stays there, with its reason of now.
 
-    Returns rows and samples taken, stored, merged and rejected. Of limits only the examples are
-    there; the rest stays as a number. Raises Conflict if a rival is at it all the time.
+    Limits keep only examples of the samples they refuse; the others stay as a number. Raises
+    Conflict if a rival replays the same rows all the time.
     """
-    total: Counter[str] = Counter()
+    total = Replayed()
     done: set[str] = set()
     for _ in range(_ATTEMPTS):
-        run = _Replay(store, selection, plan, registry)
+        run = _Replay(selection, plan, registry)
         try:
             run.finish_last()
             for file in run.files():
                 if file.path not in done:
-                    total += run.take(file)
+                    total.add(run.take(file))
                     done.add(file.path)
         except Conflict as err:
             log.info("replay of %s starts over: %s", plan.settings.query, err)
@@ -90,81 +102,68 @@ def awaited(store: Store, query: str) -> dict[SeriesKey, int]:
 
 
 class _Replay:
-    def __init__(
-        self, store: Store, selection: Selection, plan: TaskPlan, registry: SeriesRegistry
-    ) -> None:
-        self._store, self._selection, self._registry = store, selection, registry
+    """One attempt, on the tables as they are."""
+
+    def __init__(self, selection: Selection, plan: TaskPlan, registry: SeriesRegistry) -> None:
+        self._store, self._selection, self._registry = plan.settings.store, selection, registry
         registry.index.advance()
         # What is refused again has no other place: all of it is kept.
         self._plan = replace(plan, series_version=registry.index.version, keep_all_rejects=True)
-        self._samples = Table(store, "samples")
-        self._quarantine = Table(store, "quarantine", files=True)
+        self._samples = Table(self._store, "samples")
+        self._quarantine = Table(self._store, "quarantine", files=True)
         self._decoder = Decoder()
         self._name = positions.replay(plan.settings.query)
 
     def files(self) -> list[LiveFile]:
         """Files that can hold rows of the selection."""
-        return [
-            file
-            for file in live_files(self._quarantine)
-            if file.minimum.get("rejected_at", 0) <= self._selection.until_ms
-            and file.maximum.get("rejected_at", 0) > self._selection.since_ms
-        ]
+        return [f for f in live_files(self._quarantine) if self._selection.may_hold(f)]
 
-    def take(self, file: LiveFile) -> Counter[str]:
+    def take(self, file: LiveFile) -> Replayed:
+        """Replays the rows of one file, in one commit of each table, if any can be stored."""
         snapshot = Snapshot(self._store, "quarantine", self._quarantine.version, (file,))
         rows = snapshot.scan(Bounds())
-        chosen = self._choose(rows)
+        selected = pc.and_(
+            self._selection.rows(rows), pc.equal(rows["query"], self._plan.settings.query)
+        )
+        readable = pc.and_(selected, pc.is_valid(rows["value"]))
+        chosen = pc.and_(readable, pc.invert(self._awaits(rows, readable)))
+        waiting = _waiting(rows.filter(pc.and_(selected, pc.invert(chosen))))
         taken = rows.filter(chosen)
         if not len(taken):
-            return Counter()
+            return Replayed(waiting=waiting)
         outcome = self._run(taken)
+        rejected = Counter(outcome.rejected)
         if not outcome.stored + outcome.merged + len(outcome.definitions):
-            return Counter()
-        kept = pa.concat_tables(
-            [rows.filter(pc.invert(chosen)), _beyond_examples(taken, self._decoder)]
-        )
+            return Replayed(rejected=rejected, waiting=waiting)
+        beyond = _beyond_examples(taken, self._decoder)
+        kept = pa.concat_tables([rows.filter(pc.invert(chosen)), beyond])
         adds = list(outcome.quarantine)
         if len(kept):
             adds.append(write_file(self._store, "quarantine", kept))
         self._commit(file, outcome, adds)
-        counts = {"rows": len(taken), "in": outcome.received, "stored": outcome.stored}
-        counts |= {"merged": outcome.merged, "rejected": sum(outcome.rejected.values())}
-        return Counter(counts)
+        waiting.update(_waiting(beyond))
+        return Replayed(outcome.stored, outcome.merged, rejected, waiting)
 
     def finish_last(self) -> None:
         """Takes out of quarantine what a replay has stored that died before it could."""
-        owed, settled = self._samples.position(self._name), self._quarantine.position(self._name)
-        if owed is None or (settled is not None and settled >= owed):
+        owed, done = self._samples.position(self._name), self._quarantine.position(self._name)
+        if owed is None or (done is not None and done >= owed):
             return
         for version in reversed(list_versions(self._store, "samples")):
             (entry,) = entries(self._store, "samples", version - 1, version)
             if entry.positions.get(self._name) == owed:
-                self._settle(owed, entry.metadata)
+                self._commit_quarantine(owed, entry.metadata)
                 return
         raise NeedsOperator(
             f"replay {owed} of {self._plan.settings.query} is no longer in the log of samples:"
             f" restore the table quarantine, or commit the transaction {self._name} = {owed} to it"
         )
 
-    def _choose(self, rows: pa.Table) -> pa.ChunkedArray:
-        selection = self._selection
-        reasons = pa.array([reason.value for reason in selection.reasons])
-        chosen = pc.and_(
-            pc.and_(
-                pc.is_in(rows["reason"], reasons),
-                pc.equal(rows["query"], self._plan.settings.query),
-            ),
-            pc.and_(
-                pc.greater(rows["rejected_at"], selection.since_ms),
-                pc.less_equal(rows["rejected_at"], selection.until_ms),
-            ),
-        )
-        chosen = pc.and_(chosen, pc.is_valid(rows["value"]))
-        # Those that still wait for a definition are left as they are.
+    def _awaits(self, rows: pa.Table, chosen: pa.ChunkedArray) -> pa.Array:
+        """Which of the chosen rows still wait for the definition of all of their series."""
         waits = [
-            reason == Reason.UNKNOWN_SERIES.value
-            and wanted
+            wanted
+            and reason == Reason.UNKNOWN_SERIES.value
             and not self._registry.knows_any(sorted(_series_in(value, self._decoder)))
             for wanted, reason, value in zip(
                 chosen.to_pylist(),
@@ -173,7 +172,7 @@ class _Replay:
                 strict=True,
             )
         ]
-        return pc.and_(chosen, pc.invert(pa.array(waits, pa.bool_())))
+        return pa.array(waits, pa.bool_())
 
     def _run(self, rows: pa.Table) -> Outcome:
         messages = [
@@ -199,8 +198,8 @@ class _Replay:
         return outcome
 
     def _commit(self, file: LiveFile, outcome: Outcome, adds: list[NewFile]) -> None:
-        held, settled = self._samples.position(self._name), self._quarantine.position(self._name)
-        number = 1 + max(-1 if n is None else n for n in (held, settled))
+        held, done = self._samples.position(self._name), self._quarantine.position(self._name)
+        number = 1 + max(-1 if n is None else n for n in (held, done))
         metadata = {
             "query": self._plan.settings.query,
             "replay": number,
@@ -215,15 +214,15 @@ class _Replay:
         step = Step(held, number)
         commit(self._samples, outcome.files, transactions={self._name: step}, metadata=metadata)
         try:
-            self._settle(number, metadata)
+            self._commit_quarantine(number, metadata)
         except Conflict:
             # A rival that began meanwhile finishes what it finds begun: then it is done, and ours.
             self._quarantine.refresh()
-            settled = self._quarantine.position(self._name)
-            if settled is None or settled < number:
+            done = self._quarantine.position(self._name)
+            if done is None or done < number:
                 raise
 
-    def _settle(self, number: int, metadata: Mapping[str, Any]) -> None:
+    def _commit_quarantine(self, number: int, metadata: Mapping[str, Any]) -> None:
         self._quarantine.refresh()
         step = Step(self._quarantine.position(self._name), number)
         taken = metadata["taken"]
@@ -247,8 +246,21 @@ def _series_in(value: bytes | None, decoder: Decoder) -> set[SeriesKey]:
     return set(zip(block.series_ids.tolist(), block.checks.tolist(), strict=True))
 
 
+def _waiting(rows: pa.Table) -> Counter[str]:
+    """Samples of rows that are not judged, by why."""
+    waiting: Counter[str] = Counter()
+    for reason, samples, value in zip(
+        rows["reason"].to_pylist(),
+        rows["samples"].to_pylist(),
+        rows["value"].to_pylist(),
+        strict=True,
+    ):
+        waiting[ONLY_COUNTED if value is None else reason] += samples
+    return waiting
+
+
 def _beyond_examples(taken: pa.Table, decoder: Decoder) -> pa.Table:
-    """Of rows that hold examples only, those that tell how many more there were."""
+    """For rows that hold examples only, rows that tell how many more samples there were."""
     left = []
     for row in taken.to_pylist():
         if row["reason"] in LIMITS:

@@ -36,7 +36,7 @@ Registration = tuple[SeriesDefinition, int]
 
 
 class SeriesRegistry:
-    """Registers series; several drivers may do so at once. Not safe to share by threads."""
+    """Registers series; several drivers may do so at once. Not safe to share between threads."""
 
     def __init__(
         self,

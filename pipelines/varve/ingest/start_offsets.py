@@ -12,14 +12,14 @@ from varve.storage.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where a partition is read from. stored: its position in the table, None if never read."""
+    """Where a partition is read from. stored: its position in the table; None if never read."""
 
     stored: int | None
     offset: int
 
     @property
     def gap(self) -> OffsetRange | None:
-        """Offsets that Kafka has dropped before they were read."""
+        """The offsets that Kafka has dropped before they were read, or None."""
         if self.stored is None or self.stored == self.offset:
             return None
         return OffsetRange(self.stored, self.offset)
@@ -28,7 +28,8 @@ class Start:
 def starts(
     samples: Table, query: str, earliest: Mapping[Partition, int], latest: Mapping[Partition, int]
 ) -> dict[Partition, Start]:
-    """By partition, from the table. A partition never read starts at its earliest offset.
+    """Where each partition is read from, by the positions in the table. A partition that was never
+    read starts at its earliest offset.
 
     earliest: inclusive; latest: exclusive. Raises NeedsOperator if a partition ends before what was
     read of it: that broker has lost messages, or is another one.

@@ -54,8 +54,8 @@ class Upkeep:
 
 
 def expire_quarantine(store: Store, before_ms: int) -> Counter[str]:
-    """Removes files of quarantine all of whose rows were refused before a time; whether they wait
-    for a replay or not. Returns the samples removed, by reason.
+    """Removes files of quarantine all of whose rows were refused before a time, whether they wait
+    for a replay or not. Returns the number of samples removed, by reason.
 
     Nothing is removed while a batch or a replay owes quarantine a commit. Raises Conflict if a
     rival has removed one of the files.
@@ -71,9 +71,10 @@ def expire_quarantine(store: Store, before_ms: int) -> Counter[str]:
 
 
 def _owed(store: Store, quarantine: Table) -> bool:
-    settled = quarantine.positions()
+    """Whether a commit of samples has one of quarantine to follow it that is not there yet."""
+    done = quarantine.positions()
     return any(
-        version > settled.get(name, -1)
+        version > done.get(name, -1)
         for name, version in Table(store, "samples").positions().items()
         if name.startswith((positions.REJECTS, positions.REPLAY))
     )

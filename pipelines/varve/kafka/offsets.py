@@ -1,4 +1,4 @@
-"""What a driver asks Kafka itself: the partitions of a topic and their offsets."""
+"""Asks Kafka for the partitions of topics and their offsets."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ from varve.model.errors import NeedsOperator, TemporaryError
 
 
 class TopicOffsets:
-    """The topics of one query. Keeps a connection; not safe to share by threads.
-
-    Needs the right to describe the topics, and no other.
+    """Partitions and offsets of the topics of one query. Keeps a connection; not safe to share
+    between threads. Needs the right to describe the topics, and no other.
     """
 
     def __init__(self, cluster: Cluster, topics: Sequence[str]) -> None:
@@ -35,11 +34,11 @@ class TopicOffsets:
         self._admin = connect(KafkaAdminClient, cluster.python_options())
 
     def existing(self) -> list[str]:
-        """Those of the topics that the brokers have."""
+        """The topics that the brokers have."""
         return [t["name"] for t in self._describe() if not t["error_code"]]
 
     def partitions(self) -> list[Partition]:
-        """Every partition there is now. Raises NeedsOperator if a topic does not exist or may not
+        """All partitions there are now. Raises NeedsOperator if a topic does not exist or may not
         be described.
         """
         found = []
@@ -64,11 +63,11 @@ class TopicOffsets:
                 )
 
     def earliest(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        """First offset that Kafka still has, inclusive."""
+        """The first offset of each partition that Kafka still has, inclusive."""
         return self._offsets(partitions, OffsetSpec.EARLIEST)
 
     def latest(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        """End of each partition, exclusive."""
+        """The end of each partition, exclusive."""
         return self._offsets(partitions, OffsetSpec.LATEST)
 
     def _describe(self) -> list[dict[str, Any]]:

@@ -9,20 +9,22 @@ from varve.storage import positions
 
 @dataclass(frozen=True, order=True, slots=True)
 class Partition:
-    """topic_id: Kafka's id of the topic; another one after it was deleted and created again."""
+    """A partition of a topic. topic_id: Kafka's id of the topic, which is another one after it was
+    deleted and created again.
+    """
 
     topic: str
     topic_id: str
     number: int
 
     def position(self, query: str) -> str:
-        """The transaction id under which a query keeps the next offset it reads of this."""
+        """The transaction id under which a query keeps the next offset that it reads here."""
         return positions.offset(query, self.topic_id, self.number)
 
 
 @dataclass(frozen=True, slots=True)
 class OffsetRange:
-    """Half-open [start, end)."""
+    """Offsets from start (inclusive) to end (exclusive)."""
 
     start: int
     end: int

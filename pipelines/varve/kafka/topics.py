@@ -22,9 +22,10 @@ _BATCH_OVERHEAD = 4_096
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
-    """A topic that should be. share: of the bytes all topics may take together, 0 to 1.
+    """A topic that should exist. share: its part (0 to 1) of the bytes that all topics may take.
 
-    message_bytes: of the longest message it must take; Kafka refuses one longer than a segment.
+    message_bytes: length of the longest message it must take; Kafka refuses one longer than a
+    segment.
     """
 
     name: str
@@ -35,7 +36,7 @@ class TopicPlan:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What our own broker keeps: ms per message, bytes of all topics together."""
+    """What our own broker keeps: each message for so long, all topics together so many bytes."""
 
     retention_ms: int
     retention_bytes: int

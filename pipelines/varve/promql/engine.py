@@ -3,7 +3,7 @@
     engine = Engine(storage)
     result = engine.instant("up", now_ms)
     result = engine.range("sum(rate(x[5m]))", start_ms, end_ms, step_ms)
-    body = encode.to_json(result)
+    data = result_json.to_json(result)
 
 An engine may be used from many threads at once. A query runs on the caller's thread, and parts of
 it on others if Options.workers lends them. Call kernels.warm_up() at start-up, or the first queries

@@ -6,7 +6,6 @@ Source: Prometheus, web/api/v1/json_codec.go and util/jsonutil/marshal.go.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -31,24 +30,10 @@ Offsets = npt.NDArray[np.int64]
 
 
 def to_json(result: QueryResult) -> bytes:
-    """The body of a successful answer to /api/v1/query or query_range."""
-    return data(result, *_around(result.warnings, result.infos))
-
-
-def envelope(body: bytes, warnings: Sequence[str] = (), infos: Sequence[str] = ()) -> bytes:
-    """`body`, which is JSON, as the data of a successful answer."""
-    before, after = _around(warnings, infos)
-    return before + body + after
-
-
-def data(result: QueryResult, before: bytes = b"", after: bytes = b"") -> bytes:
-    """`{"resultType": .., "result": ..}`, with something around it.
-
-    A large answer is copied once only, which joining it to the rest would do again.
-    """
+    """`{"resultType": .., "result": ..}`, the data of an answer to /api/v1/query or query_range."""
     value = result.value
-    head = before + b'{"resultType":"%s","result":[' % result.kind.encode()
-    tail = b"]}" + after
+    head = b'{"resultType":"%s","result":[' % result.kind.encode()
+    tail = b"]}"
     if isinstance(value, str):
         stamp = seconds(int(result.times[0]))
         text = json.dumps(value.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
@@ -80,16 +65,6 @@ def floats(values: npt.NDArray[np.float64]) -> list[bytes]:
     write_floats(buffer, np.ascontiguousarray(values, dtype=np.float64), ends)
     text = buffer.tobytes()
     return [text[begin:end] for begin, end in pairwise([0, *ends.tolist()])]
-
-
-def _around(warnings: Sequence[str], infos: Sequence[str]) -> tuple[bytes, bytes]:
-    """What stands before and after the data of a successful answer."""
-    notes = b"".join(
-        b',"%s":%s' % (name, json.dumps(notes).encode())
-        for name, notes in ((b"warnings", list(warnings)), (b"infos", list(infos)))
-        if notes
-    )
-    return b'{"status":"success","data":', notes + b"}"
 
 
 def _label_texts(table: LabelTable) -> list[bytes]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from varve.promql.labels.label_table import Labels, LabelTable
+from varve.promql.labels.label_table import LabelTable
 from varve.promql.syntax.ast import Matcher
 
 Int64s = npt.NDArray[np.int64]
@@ -138,19 +138,3 @@ class Storage(Protocol):
     ) -> LabelTable:
         """Label sets of series that one of the matcher lists matches, sorted, each once."""
         ...
-
-
-def no_samples(labels: Sequence[Labels] = ()) -> Selection:
-    """A selection of series without samples."""
-    rows = [dict(row) for row in labels]
-    zeros = np.zeros(len(rows), dtype=np.int64)
-    return Selection(
-        LabelTable.of(rows),
-        Samples(
-            np.zeros(0, dtype=np.int64),
-            np.zeros(0, dtype=np.float64),
-            zeros,
-            zeros,
-            np.zeros(len(rows), dtype=np.bool_),
-        ),
-    )

@@ -1,4 +1,8 @@
-"""Series held in memory as columns: the storage of tests, benchmarks and small data."""
+"""A storage in memory, for tests, benchmarks and the conformance judge: no service uses it.
+
+It behaves as the tables do: of several copies of a sample the greatest counts, and native
+histograms are read back with the hints that a store would give them.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from varve.model.staleness import STALE_NAN, is_stale
-from varve.promql.histograms.native_histogram import FloatHistogram
-from varve.promql.histograms.reset_hints import stored
+from varve.model.copies import rank
+from varve.model.staleness import is_stale
+from varve.promql.histograms.native_histogram import FloatHistogram, detects_reset
 from varve.promql.kernels.windows import window_bounds
 from varve.promql.labels.label_table import Labels, LabelTable
 from varve.promql.labels.postings import LabelIndex
@@ -44,9 +48,10 @@ class MemoryStorage:
 
     @classmethod
     def of(cls, series: Mapping[Labels, Sequence[Point]]) -> MemoryStorage:
-        """Series point by point, sorted by time. A stale marker is STALE_NAN."""
-        points = [point for samples in series.values() for point in _as_stored(samples)]
-        lengths = np.array([len(samples) for samples in series.values()], dtype=np.int64)
+        """Series point by point, in any order. A stale marker is STALE_NAN."""
+        distinct = {labels: _distinct_points(points) for labels, points in series.items()}
+        points = [point for samples in distinct.values() for point in _read_back(samples)]
+        lengths = np.array([len(samples) for samples in distinct.values()], dtype=np.int64)
         ends = np.cumsum(lengths)
         begins = ends - lengths
         histograms, has_histograms = _histogram_column(points, begins, ends)
@@ -65,7 +70,7 @@ class MemoryStorage:
             start_ts if start_ts.any() else None,
         )
         storage = cls(LabelTable.of([dict(labels) for labels in series]), samples)
-        storage._points = {labels: list(samples) for labels, samples in series.items()}
+        storage._points = distinct
         return storage
 
     @classmethod
@@ -89,20 +94,14 @@ class MemoryStorage:
     def extended(self, series: Iterable[tuple[Labels, Sequence[Point]]]) -> MemoryStorage:
         """This storage with further series, or further samples of its series.
 
-        Of two samples at one time the later given stays. ValueError if made from columns.
+        ValueError if made from columns.
         """
         if self._points is None:
             raise ValueError("a storage made from columns cannot be extended point by point")
-        merged = {labels: {p[0]: p for p in points} for labels, points in self._points.items()}
+        merged = {labels: list(points) for labels, points in self._points.items()}
         for labels, points in series:
-            merged.setdefault(labels, {}).update({p[0]: p for p in points})
-        return MemoryStorage.of(
-            {labels: [by_time[t] for t in sorted(by_time)] for labels, by_time in merged.items()}
-        )
-
-    @property
-    def series_count(self) -> int:
-        return self._labels.size
+            merged.setdefault(labels, []).extend(points)
+        return MemoryStorage.of(merged)
 
     def select(
         self,
@@ -180,15 +179,53 @@ def _distinct(table: LabelTable, name: str) -> list[str]:
     return sorted(values[code] for code in np.unique(column.codes).tolist() if code)
 
 
-def _as_stored(points: Sequence[Point]) -> Sequence[Point]:
-    """Histograms with the hints that a store would give them."""
-    if not any(isinstance(value, FloatHistogram) for _, value, _ in points):
-        return points
-    read = stored(v if isinstance(v, FloatHistogram) else None for _, v, _ in points)
-    return [
-        point if histogram is None else (point[0], histogram, point[2])
-        for point, histogram in zip(points, read, strict=True)
-    ]
+def _distinct_points(points: Sequence[Point]) -> list[Point]:
+    """The points by time; of several at one time the greatest value, or the last histogram."""
+    by_time: dict[int, Point] = {}
+    for point in points:
+        held = by_time.get(point[0])
+        if held is None or _rank(point) >= _rank(held):
+            by_time[point[0]] = point
+    return [by_time[t] for t in sorted(by_time)]
+
+
+def _rank(point: Point) -> int:
+    """The order of copies as in varve.model.copies; a histogram is above every float."""
+    value = point[1]
+    return 1 << 63 if isinstance(value, FloatHistogram) else int(rank(np.array([value]))[0])
+
+
+def _read_back(points: Sequence[Point]) -> Sequence[Point]:
+    """The points of one series, histograms with the hints that a reader of a store sees.
+
+    A chunk of histograms begins where a counter was reset or the layout changed. Within a chunk
+    there is no reset, and of its first histogram nothing is known. Source: Prometheus, tsdb.
+    """
+    read: list[Point] = []
+    before: FloatHistogram | None = None
+    for t, value, start in points:
+        if not isinstance(value, FloatHistogram):
+            before = None
+            read.append((t, value, start))
+            continue
+        seen = value
+        if value.hint != "gauge":
+            follows = before is not None and _is_one_chunk(before, value)
+            seen = value.with_hint("not_reset" if follows else "unknown")
+        before = value
+        read.append((t, seen, start))
+    return read
+
+
+def _is_one_chunk(before: FloatHistogram, histogram: FloatHistogram) -> bool:
+    return not (
+        histogram.hint == "reset"
+        or before.hint == "gauge"
+        or before.schema != histogram.schema
+        or before.zero_threshold != histogram.zero_threshold
+        or before.custom_values != histogram.custom_values
+        or detects_reset(histogram.with_hint("unknown"), before)
+    )
 
 
 def _any_in_ranges(flags: Bools, begins: Int64s, ends: Int64s) -> Bools:
@@ -210,6 +247,3 @@ def _histogram_column(
             column[i] = value
             flags[i] = True
     return column, _any_in_ranges(flags, begins, ends)
-
-
-__all__ = ["STALE_NAN", "MemoryStorage", "Point"]

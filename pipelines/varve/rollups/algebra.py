@@ -1,8 +1,8 @@
 """The aggregate of a window, and its laws.
 
-`lift` makes rows of samples, `merge` makes rows of rows (varve.rollups.kernel). Both read their
-input sorted by (series_id, time) with one entry per key, so their result does not depend on the
-order of arrival.
+`aggregate` makes rows of samples, `merge` makes rows of rows (varve.rollups.kernel). Both read
+their input sorted by (series_id, time) with one entry per key, so their result does not depend on
+the order of arrival.
 
 1. merge is associative on adjacent windows up to rounding of sum and m2: the rows of a tier are
    always computed along the one tree samples -> 1m -> 5m -> 1h -> 1d, and so are bit-identical.
@@ -34,9 +34,9 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 NEVER = np.iinfo(np.int64).min
-"""In place of a time there is none of."""
+"""Stands for a time that there is not."""
 WIDE = 2.0**-64
-"""Factor under which sums beyond the greatest double are kept."""
+"""The factor by which sums beyond the greatest double are scaled down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ COLUMNS = tuple(f.name for f in fields(Rows) if not f.name.startswith("sketch"))
 
 
 def to_table(rows: Rows, revision: int) -> pa.Table:
-    """As rows of a rollup table; every tier has the same columns."""
+    """Rows as a table of a rollup table's columns, which are the same in every tier."""
     absent = _absent(rows)
     columns: dict[str, pa.Array] = {
         name: pa.array(getattr(rows, name), mask=absent.get(name)) for name in COLUMNS
@@ -117,12 +117,12 @@ def from_table(table: pa.Table) -> Rows:
 
 
 def total(rows: Rows) -> Floats:
-    """Sums, rounded once; infinite beyond the greatest double. Shape (len(rows),)."""
+    """The sums, rounded once; infinite beyond the greatest double. Shape (len(rows),)."""
     return np.where(np.isfinite(rows.sum), rows.sum + rows.sum_error, rows.sum)
 
 
 def mean(rows: Rows) -> Floats:
-    """Mean of the values that are not NaN, finite even where the sum is not; NaN if there is none.
+    """The means of the values that are not NaN, finite even where the sum is not; NaN without any.
 
     Shape (len(rows),).
     """
@@ -133,10 +133,10 @@ def mean(rows: Rows) -> Floats:
 
 
 def _absent(rows: Rows) -> dict[str, npt.NDArray[np.bool_]]:
-    """Columns that can be NULL, and in which rows they are."""
+    """Masks of the rows in which a column is NULL, by column; columns without any are left out."""
     empty, single = rows.count == 0, rows.count < 2
     no_number = rows.count == rows.nan_count
-    found = {
+    masks = {
         "min": empty,
         "max": empty,
         "base": no_number,
@@ -148,4 +148,4 @@ def _absent(rows: Rows) -> dict[str, npt.NDArray[np.bool_]]:
         "last_value": empty,
         "stale_ts": rows.stale_ts == NEVER,
     }
-    return {name: mask for name, mask in found.items() if mask.any()}
+    return {name: mask for name, mask in masks.items() if mask.any()}

@@ -1,21 +1,22 @@
-"""Keys of the sketch: a sparse exponential histogram of growth 2^(1/32).
+"""The sketch, a sparse exponential histogram of growth 2^(1/32): its keys and its quantiles.
 
 Key 0 is the value 0. Key 40000 + i holds (g^(i-1), g^i], g = 2^(1/32), the buckets of schema 5 of
 OpenTelemetry and Prometheus; -(40000 + i) mirrors it; 100000 and -100000 are the infinities.
 Keys ascend with the values, so a sorted sketch is a sorted list of values. A value is estimated by
 the middle of its bucket, 2 g^i / (g + 1): within (g - 1) / (g + 1), 1.083 %. Doubles below 2^-1022
 are a grid of step 2^-1074: there half a step comes on top.
+
+The client's summaries use it too, so nothing here imports numba, which takes a second.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from decimal import Decimal
 
 import numpy as np
 import numpy.typing as npt
-
-from varve.model.compiled import inline
 
 BUCKETS_PER_OCTAVE = 32
 GROWTH = 2.0 ** (1 / BUCKETS_PER_OCTAVE)
@@ -24,27 +25,36 @@ ERROR = (GROWTH - 1) / (GROWTH + 1)
 OFFSET = 40_000
 INFINITE = 100_000
 
-# Upper bounds, inclusive, of the buckets of [0.5, 1]: a table, as log() misplaces powers of two,
-# and by decimals, as the last bit of pow() differs between C libraries.
-_BOUNDS = np.array(
-    [
-        float(Decimal(2) ** (Decimal(j) / BUCKETS_PER_OCTAVE - 1))
-        for j in range(BUCKETS_PER_OCTAVE + 1)
-    ]
+BOUNDS = tuple(
+    float(Decimal(2) ** (Decimal(j) / BUCKETS_PER_OCTAVE - 1))
+    for j in range(BUCKETS_PER_OCTAVE + 1)
 )
+"""Upper bounds, inclusive, of the buckets of [0.5, 1]. It is a table, as log() misplaces powers of
+two, made of decimals, as the last bit of pow() differs between C libraries."""
+
+_BOUNDS = np.array(BOUNDS)
 
 
-@inline
-def key_of(value: float) -> int:
-    """Key of a value that is not NaN."""
+def key_of(value: float, bounds: Sequence[float] | npt.NDArray[np.float64] = BOUNDS) -> int:
+    """Key of a value that is not NaN.
+
+    bounds: BOUNDS, as a tuple for Python and as an array for a kernel that compiles this function.
+    """
     if value == 0.0:
         return 0
     size = abs(value)
     if size == math.inf:
         return INFINITE if value > 0 else -INFINITE
     mantissa, exponent = math.frexp(size)
-    bucket = np.searchsorted(_BOUNDS, mantissa)
-    key = OFFSET + (exponent - 1) * BUCKETS_PER_OCTAVE + int(bucket)
+    # The first bound that is not less.
+    bucket, high = 0, BUCKETS_PER_OCTAVE
+    while bucket < high:
+        middle = (bucket + high) // 2
+        if bounds[middle] < mantissa:
+            bucket = middle + 1
+        else:
+            high = middle
+    key = OFFSET + (exponent - 1) * BUCKETS_PER_OCTAVE + bucket
     return key if value > 0 else -key
 
 

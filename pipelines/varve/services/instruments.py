@@ -1,4 +1,4 @@
-"""Measures streams and jobs: what their queries report goes into metrics, and onto a page."""
+"""Measures Spark's queries: puts what they report into metrics, and shows those on a page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from varve.ingest.plan import IngestPlan, Reach
 from varve.ingest.reject_reasons import Reason
+from varve.ingest.replayed import Replayed
 from varve.model.window import TIERS
 from varve.rollups.tier import TierProgress
 from varve.services.metrics_page import serving
@@ -31,7 +32,7 @@ ROLLUP_TABLES = (*(tier.table for tier in TIERS), "repairs")
 
 
 class Instruments:
-    """The metrics of one process of Spark's. Its methods may be called from any thread."""
+    """The metrics of one process with Spark queries. Methods may be called from any thread."""
 
     def __init__(self) -> None:
         self.telemetry = Telemetry()
@@ -41,7 +42,7 @@ class Instruments:
         declare_parts(self.telemetry, spark_parts)
 
     def on_ingest(self, plans: Sequence[IngestPlan]) -> list[IngestPlan]:
-        """The plans, measured."""
+        """The plans with callbacks that feed the metrics of ingest."""
         metrics = IngestMetrics(self.telemetry)
         for plan in plans:
             _begin(metrics, plan.query)
@@ -49,7 +50,7 @@ class Instruments:
         return [self._measured(plan, metrics) for plan in plans]
 
     def on_rollup(self, plan: RollupPlan) -> RollupPlan:
-        """The plan, measured."""
+        """The plan with callbacks that feed the metrics of rollups."""
         metrics = RollupMetrics(self.telemetry)
         for tier in TIERS:
             for work in ("close", "repair"):
@@ -71,8 +72,9 @@ class Instruments:
 
     @contextmanager
     def shown(self, settings: Settings) -> Iterator[str]:
-        """The address of the page, served until the block ends. Raises NeedsOperator if the port
-        is taken.
+        """Serves the page until the block ends, and gives its address.
+
+        Raises NeedsOperator if the port is taken.
         """
         store = Store(settings.storage_root(), settings.storage_options())
         telemetry = settings.telemetry
@@ -89,7 +91,7 @@ class Instruments:
             with self.telemetry.together():
                 record_batch(metrics, accounting)
 
-        def replayed(counts: Mapping[str, int]) -> None:
+        def replayed(counts: Replayed) -> None:
             with self.telemetry.together():
                 record_replay(metrics, plan.query, counts)
 
@@ -101,7 +103,7 @@ class Instruments:
 
 
 def record_batch(metrics: IngestMetrics, accounting: Mapping[str, Any]) -> None:
-    """A committed batch, by its accounting."""
+    """Records a committed batch by its accounting."""
     query = accounting["query"]
     metrics.samples.labels(query).inc(accounting["in"])
     metrics.stored.labels(query).inc(accounting["stored"])
@@ -121,13 +123,15 @@ def record_batch(metrics: IngestMetrics, accounting: Mapping[str, Any]) -> None:
     metrics.awaited.labels(query).set(accounting["awaited"])
 
 
-def record_replay(metrics: IngestMetrics, query: str, counts: Mapping[str, int]) -> None:
-    for outcome in ("stored", "merged", "rejected"):
-        metrics.replayed.labels(query, outcome).inc(counts.get(outcome, 0))
+def record_replay(metrics: IngestMetrics, query: str, replayed: Replayed) -> None:
+    """Records a replay of quarantine by its counts."""
+    metrics.replayed.labels(query, "stored").inc(replayed.stored)
+    metrics.replayed.labels(query, "merged").inc(replayed.merged)
+    metrics.replayed.labels(query, "rejected").inc(replayed.rejected.total())
 
 
 def record_reach(metrics: IngestMetrics, query: str, reach: Reach) -> None:
-    """How far a query is. Partitions that are gone keep their last value until a restart."""
+    """Records how far a query is. A partition that is gone keeps its last value until a restart."""
     waiting = 0
     for partition, end in reach.ends.items():
         unread = max(0, end - reach.stored.get(partition, 0))
@@ -135,13 +139,13 @@ def record_reach(metrics: IngestMetrics, query: str, reach: Reach) -> None:
         waiting += unread
     if reach.complete_ms is not None:
         metrics.complete.labels(query).set(reach.complete_ms / 1000)
-        # Everything older is stored: what waits was produced since.
+        # Everything older is stored, so what waits was produced since.
         age_ms = max(0, reach.at_ms - reach.complete_ms) if waiting else 0
         metrics.unread_age.labels(query).set(age_ms / 1000)
 
 
 def record_step(metrics: RollupMetrics, accounting: Mapping[str, Any]) -> None:
-    """A committed step of a tier, by its accounting."""
+    """Records a commit of a tier by its accounting."""
     tier = accounting["tier"]
     work = "repair" if accounting["closed"] is None else "close"
     metrics.rows.labels(tier, work).inc(accounting["rows"])
@@ -160,7 +164,7 @@ def record_progress(metrics: RollupMetrics, tier: str, progress: TierProgress) -
 
 
 def _begin(metrics: IngestMetrics, query: str) -> None:
-    """Counters from 0 on: a first rejection is an increase."""
+    """Makes the counters of a query, so that a first rejection is an increase from 0."""
     for counter in (
         *(metrics.samples, metrics.stored, metrics.merged, metrics.messages, metrics.gaps),
         *(metrics.read_bytes, metrics.files, metrics.written_bytes, metrics.cpu),

@@ -1,4 +1,4 @@
-"""What `varve status` tells: components, lag, progress, refusals, as far as each can be known."""
+"""What `varve status` shows: components, lag, progress, rejects, as far as each can be known."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ _SILENT_MS = 30_000
 
 @dataclass(frozen=True, slots=True)
 class ComponentView:
-    """state: as it said itself, or dead if its process is gone without saying so, or hangs if
-    `varve up`, which speaks each second, is silent. up_ms: how long the process has run; None if it
-    does not. note: what it says of itself, for a person.
-    """
+    """A component as its status file, its process and `varve up` tell."""
 
     name: str
     state: str
+    """What it said last, dead if its process has gone without saying so, or hangs if `varve up`,
+    which speaks each second, is silent."""
     pid: int | None
     up_ms: int | None
+    """How long the process has run; None if it does not."""
     restarts: int
     note: str
+    """What it says of itself, for a person."""
     detail: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """lag and progress are None where they cannot be known; then the reason is beside them.
-
-    elsewhere: where the tables are if they are not in the home, else empty.
+    """All that is known of a home. lag and progress are None where they cannot be known; then
+    lag_unknown and progress_unknown say why.
     """
 
     home: str
     elsewhere: str
+    """Where the tables are if they are not in the home, else empty."""
     components: tuple[ComponentView, ...]
     lag: tuple[Lag, ...] | None
     lag_unknown: str
@@ -51,12 +52,14 @@ class Overview:
     progress_unknown: str
 
     def lag_by_query(self) -> dict[str, int]:
+        """Messages not yet stored, by ingest query."""
         counts: Counter[str] = Counter()
         for lag in self.lag or ():
             counts[lag.query] += lag.messages
         return dict(counts)
 
     def as_json(self) -> dict[str, Any]:
+        """What `varve status --json` prints."""
         partitions = [
             {
                 "query": lag.query,
@@ -80,7 +83,7 @@ class Overview:
 
 
 def overview(settings: Settings, clock: Clock | None = None) -> Overview:
-    """Takes a second or two; never raises for what is merely not running."""
+    """Looks at everything, which takes a second or two. It raises nothing for what does not run."""
     home = Home.at(settings.home)
     settings = settings.model_copy(update={"home": home.path})
     done, done_unknown = _progress(settings)
@@ -141,7 +144,7 @@ def _lag(settings: Settings) -> tuple[tuple[Lag, ...] | None, str]:
     except VarveError as err:
         return None, str(err)
     servers = settings.kafka.servers()
-    # The client would try for half a minute.
+    # Kafka's client would try for half a minute.
     if not reachable(servers):
         return None, f"no Kafka at {servers}"
     try:

@@ -1,4 +1,4 @@
-"""How far everything is, read from Kafka and the tables' logs: no Spark, no Java.
+"""How far ingest and rollups are, read from Kafka and the logs of the tables, without a JVM.
 
 Positions, completeness and frontiers are transactions of the tables (docs/adr/0007), so any process
 that sees the tables can tell.
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from varve.kafka.client_options import Cluster
 from varve.kafka.offsets import TopicOffsets
 from varve.kafka.partitions import Partition
-from varve.model.errors import NeedsOperator
 from varve.model.window import TIERS
 from varve.settings import Settings
 from varve.storage import positions
@@ -23,34 +22,35 @@ from varve.storage.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """One partition of an ingest query. end: next offset Kafka will give. stored: next offset to
-    read, None if nothing was read yet.
-    """
+    """How far an ingest query is behind in one partition."""
 
     query: str
     partition: Partition
     end: int
+    """The next offset that Kafka will give."""
     stored: int | None
+    """The next offset to read; None if nothing was read yet."""
 
     @property
     def messages(self) -> int:
-        """Messages Kafka may have that are not in the table; none if never read and empty."""
+        """How many messages Kafka may have that are not in the table."""
         return max(0, self.end - (self.stored or 0))
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """rows: by table, copies and replaced revisions included. rejected: samples by reason.
-
-    complete_ms: by ingest query, the time up to which input is complete. frontier_ms: by tier, the
-    end of its last closed window. newest_ms: the newest sample. All ms since the epoch.
-    """
+    """What the tables hold and how far they are. Times are ms since the Unix epoch."""
 
     rows: Mapping[str, int]
+    """By table; copies and replaced revisions are counted."""
     complete_ms: Mapping[str, int | None]
+    """By ingest query: the time up to which input is complete."""
     frontier_ms: Mapping[str, int | None]
+    """By tier: the end of its last closed window."""
     rejected: Mapping[str, int]
+    """Samples by reason."""
     newest_ms: int | None
+    """Timestamp of the newest sample."""
 
 
 def table_store(settings: Settings) -> Store:
@@ -63,8 +63,9 @@ def kafka_cluster(settings: Settings) -> Cluster:
 
 
 def lags(settings: Settings) -> list[Lag]:
-    """Of all partitions of all ingest queries. Raises TemporaryError without Kafka, NeedsOperator
-    without tables or topics.
+    """The lag of all partitions of all ingest queries.
+
+    Raises TemporaryError without Kafka, NeedsOperator without tables or topics.
     """
     samples = Table(table_store(settings), "samples")
     found = []
@@ -82,7 +83,7 @@ def lags(settings: Settings) -> list[Lag]:
 
 
 def progress(settings: Settings) -> Progress:
-    """Raises NeedsOperator if the tables do not exist."""
+    """What the tables hold now. Raises NeedsOperator if they do not exist."""
     store = table_store(settings)
     samples = Table(store, "samples")
     files = samples.live_files()
@@ -99,15 +100,6 @@ def progress(settings: Settings) -> Progress:
         rejected=_rejected(store),
         newest_ms=max((f.maximum["ts"] for f in files.values() if "ts" in f.maximum), default=None),
     )
-
-
-def created(settings: Settings) -> bool:
-    """Whether the tables have been created yet."""
-    try:
-        Table(table_store(settings), "samples")
-    except NeedsOperator:
-        return False
-    return True
 
 
 def _rows(table: Table) -> int:

@@ -10,9 +10,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import uvicorn
-
+from varve.api.access import Access
 from varve.api.app import create_app
+from varve.api.server import Server, server_of, tcp_socket
 from varve.api.service import Service
 from varve.model.clock import SystemClock
 from varve.promql.evaluation.limits import Limits
@@ -56,7 +56,8 @@ def run(settings: Settings) -> int:
         )
         workers = Workers(query.cores or len(os.sched_getaffinity(0)))
         options = Options(limits, query.lookback_s * 1000, workers)
-        service = Service(options, SystemClock(), follower.view, follower.state, metrics)
+        access = Access.of(_listed(query.allowed_hosts), _listed(query.allowed_origins))
+        service = Service(options, SystemClock(), follower.view, follower.state, access, metrics)
         follower.start()
         try:
             asyncio.run(_serve(service, listener, follower, status, identity(settings)))
@@ -77,15 +78,7 @@ async def _serve(
     status: ComponentStatus,
     home: str,
 ) -> None:
-    config = uvicorn.Config(
-        create_app(service),
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        timeout_graceful_shutdown=1,
-        headers=[(HEADER, home)],
-    )
-    server = _Server(config)
+    server = server_of(create_app(service), [(HEADER, home)])
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -100,7 +93,7 @@ async def _serve(
 
 
 async def _watch(
-    service: Service, follower: TableFollower, status: ComponentStatus, server: uvicorn.Server
+    service: Service, follower: TableFollower, status: ComponentStatus, server: Server
 ) -> None:
     """Says in what state the service is, and that its work goes on; ends it with its follower."""
     said: tuple[str, str] | None = None
@@ -122,20 +115,15 @@ async def _watch(
         await asyncio.sleep(_WATCH_S)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn would raise the signal again once it has stopped; we return instead."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+def _listed(names: str) -> list[str]:
+    """What is separated by commas in a setting."""
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     """A socket bound to the address. NeedsOperator, naming the holder, if it is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with tcp_socket(host) as listener:
         try:
             listener.bind((host, port))
         except OSError:

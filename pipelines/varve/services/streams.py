@@ -51,7 +51,7 @@ def require_topics(plans: Sequence[IngestPlan]) -> None:
 
 
 def start_ingest(plan: IngestPlan) -> Start:
-    """What starts the query in a session; the tables are created if they are missing."""
+    """A function that starts the query in a session, after creating the tables that are missing."""
 
     def start(spark: SparkSession) -> Query:
         create_tables(plan.store)
@@ -61,7 +61,7 @@ def start_ingest(plan: IngestPlan) -> Start:
 
 
 def start_rollup(plan: RollupPlan) -> Start:
-    """What starts the query in a session; the tables are created if they are missing."""
+    """A function that starts the query in a session, after creating the tables that are missing."""
 
     def start(spark: SparkSession) -> Query:
         create_tables(plan.store)

@@ -1,4 +1,4 @@
-"""How large tables and their logs are: looked at now and then by a thread, for the metrics."""
+"""Measures tables and their logs for the metrics: a thread looks at them every few seconds."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ _LAST_CHECKPOINT = "_delta_log/_last_checkpoint"
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Of the live files of a version. log: versions since the last checkpoint."""
+    """The size of one version of a table: its live files, their rows and bytes."""
 
     version: int
     files: int
     rows: int
     bytes: int
     log: int
+    """Versions since the last checkpoint."""
 
 
 class TableSize:
-    """Follows one table without keeping its files in memory. For one thread."""
+    """Follows one table without keeping its files in memory. Not safe to share by threads."""
 
     def __init__(self, store: Store, name: str) -> None:
         """Raises NeedsOperator if the table does not exist."""
@@ -42,10 +43,10 @@ class TableSize:
         self._table = self._count()
 
     def look(self) -> Size:
-        """OSError if the storage is out of reach."""
+        """The size of the newest version. Raises OSError if the storage is out of reach."""
         fresh = self._table.refresh()
         if fresh is None or any(entry.removes for entry in fresh):
-            # What a removed file held is not in the log: rare enough to read all anew.
+            # The log does not say what a removed file held: all is counted again, which is rare.
             self._table = self._count()
         else:
             for entry in fresh:
@@ -54,7 +55,7 @@ class TableSize:
         return Size(version, self._files, self._rows, self._bytes, version - self._checkpoint())
 
     def _count(self) -> Table:
-        """A handle at the version that was counted."""
+        """Counts all live files; returns a handle at the version that was counted."""
         table = Table(self._store, self._name)
         self._files = self._rows = self._bytes = 0
         self._add(snapshot(self._store, self._name, table.version).files)
@@ -66,7 +67,7 @@ class TableSize:
         self._bytes += sum(file.size for file in files)
 
     def _checkpoint(self) -> int:
-        """Version of the last one; -1 if there is none."""
+        """Version of the last checkpoint; -1 if there is none."""
         try:
             return int(json.loads(self._store.read(self._name, _LAST_CHECKPOINT))["version"])
         except FileNotFoundError:
@@ -74,7 +75,7 @@ class TableSize:
 
 
 class TableSizes:
-    """Keeps the metrics of some tables, in a thread of its own."""
+    """Keeps the metrics of some tables up to date, in a thread of its own."""
 
     def __init__(
         self, store: Store, names: Sequence[str], metrics: TableMetrics, every_s: float = EVERY_S
@@ -84,7 +85,7 @@ class TableSizes:
         self._followed: dict[str, TableSize] = {}
         self._stop = threading.Event()
         for name in self._names:
-            metrics.failures.labels(name)  # from 0 on: the first failure is an increase
+            metrics.failures.labels(name)  # from 0 on, so that the first failure is an increase
         self._thread = threading.Thread(target=self._run, name="sizes of tables", daemon=True)
 
     def start(self) -> None:
@@ -95,7 +96,7 @@ class TableSizes:
         self._thread.join()
 
     def look(self) -> None:
-        """Once at every table that exists. A look that fails is counted, and made again later."""
+        """Looks at every table that exists, once. It counts a look that fails; the next may not."""
         for name in self._names:
             try:
                 if name not in self._followed:

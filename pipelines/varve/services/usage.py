@@ -1,4 +1,4 @@
-"""CPU time and memory of processes, and of those a Spark job consists of."""
+"""CPU time and memory of processes, such as those of a Spark job."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from varve.telemetry.metrics import Usage
 
 
 def usage_of(processes: Iterable[psutil.Process]) -> Usage:
-    """Together; those that end meanwhile count nothing.
+    """CPU time and memory of all these processes; one that ends meanwhile counts nothing.
 
-    What their children have used that ended and were waited for is in it, so the sum over a family
-    does not fall when one of it ends.
+    The CPU time includes that of children that have ended and were waited for, so the sum over a
+    family does not fall when one of them ends.
     """
     cpu_s, rss = 0.0, 0
     for process in processes:
@@ -28,7 +28,7 @@ def usage_of(processes: Iterable[psutil.Process]) -> Usage:
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """A process and all below it; empty if there is none."""
+    """A process and its descendants; empty if there is no such process."""
     try:
         parent = psutil.Process(pid)
         return [parent, *parent.children(recursive=True)]
@@ -37,8 +37,10 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def spark_parts() -> Mapping[str, Usage]:
-    """driver: this process. jvm: Spark's, below this one, or above it under spark-submit. workers:
-    the Python processes below the JVM.
+    """Usage of the parts of the Spark job that this process is the driver of.
+
+    driver: this process. jvm: Spark's JVM, a descendant of this process, or its ancestor under
+    spark-submit. workers: the Python processes below the JVM.
     """
     me = psutil.Process(os.getpid())
     mine = me.children(recursive=True)

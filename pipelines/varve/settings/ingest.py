@@ -20,8 +20,8 @@ class Ingest(Section):
     """Seconds a sample's timestamp may be ahead of the broker's clock. 10 min: a wrong clock is
     seen as one, a slightly fast one is not."""
     late_after_s: int = Field(7_200, gt=0)
-    """Seconds after which a sample is late: late ones go to files of their own, so that recent
-    files stay narrow. 2 h: longer than most outages of a producer."""
+    """Seconds after which a sample is old: old ones go to files of their own, so that recent files
+    stay narrow. 2 h: longer than most outages of a producer."""
     complete_every_s: float = Field(2.0, gt=0)
     """Seconds between notes of how far input is complete. 2, as often as batches are stored."""
     reject_bytes: int = Field(8 * 2**20, ge=0)

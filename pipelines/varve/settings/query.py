@@ -28,3 +28,10 @@ class Query(Section):
     side. 0: all of the machine. 1 where other processes keep it busy: then threads only wait."""
     cache_mb: int = Field(512, ge=16)
     """MiB of decoded files kept in memory. 512: a small part of a laptop's memory."""
+    allowed_hosts: str = ""
+    """Names, comma separated, under which clients may ask for the service, beside localhost, this
+    machine's name and any address; * for all. Empty: a page whose name is made to point here (DNS
+    rebinding) gets nothing."""
+    allowed_origins: str = ""
+    """Origins (https://host:port), comma separated, whose pages may send requests and read answers;
+    * for all. Empty: the service's own page only."""

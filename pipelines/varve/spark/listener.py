@@ -1,4 +1,4 @@
-"""What Spark tells of its streams: that they run, and what their triggers spend their time on."""
+"""Measures Spark's streams: whether they run, and what their triggers spend their time on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from varve.telemetry.metrics import StreamMetrics
 
 log = logging.getLogger(__name__)
 
-# Of a trigger's durations this is the sum of the others.
+# The duration of a trigger that is the sum of its others.
 _WHOLE = "triggerExecution"
 
 
@@ -42,12 +42,12 @@ class StreamListener(StreamingQueryListener):
                 self._metrics.phase.labels(name, phase).inc(max(ms, 0) / 1000)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:  # noqa: N802
-        """Nothing was to do."""
+        """An idle stream changes no metric."""
 
     def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:  # noqa: N802
         name = self._names.pop(str(event.runId), str(event.id))
         self._metrics.running.labels(name).set(0)
         if event.exception is not None:
-            # The whole of it is raised where the query is watched; this is for who reads logs.
+            # Whoever watches the query raises the whole error; this line is for readers of logs.
             reason = event.errorClassOnException or event.exception.partition("\n")[0]
             log.error("stream ended", extra={"fields": {"stream": name, "error": reason}})

@@ -22,8 +22,8 @@ _LOCAL_FILES = {
     ),
     "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
 }
-# Of the Python workers: memory that a task has freed is the next one's, instead of new pages that
-# the kernel must clear, a fifth of the CPU time of rollups. Up to 256 MiB stay with a worker.
+# Python workers keep up to 256 MiB that a task has freed for the next one: new pages, which the
+# kernel must clear, took a fifth of the CPU time of rollups.
 _WORKER_MEMORY = {
     "spark.executorEnv.ARROW_DEFAULT_MEMORY_POOL": "system",
     "spark.executorEnv.MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),

@@ -22,7 +22,7 @@ _COMMIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class IngestMetrics:
-    """Of ingest queries. samples = stored + merged + the sum of rejected, on every page."""
+    """The metrics of ingest queries. On every page, samples = stored + merged + all rejected."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         counter, gauge = telemetry.counter, telemetry.gauge
@@ -134,7 +134,7 @@ class IngestMetrics:
 
 
 class RollupMetrics:
-    """Of the tiers."""
+    """The metrics of the rollups' tiers."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         counter, gauge = telemetry.counter, telemetry.gauge
@@ -193,7 +193,7 @@ class RollupMetrics:
 
 
 class StreamMetrics:
-    """Of Structured Streaming itself, as its listener hears it."""
+    """The metrics of Structured Streaming itself, fed by its listener."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self.running = telemetry.gauge(
@@ -211,7 +211,7 @@ class StreamMetrics:
 
 
 class TableMetrics:
-    """Of tables and their logs."""
+    """The metrics of tables and their logs."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         gauge = telemetry.gauge
@@ -233,7 +233,7 @@ class TableMetrics:
 
 
 class QueryMetrics:
-    """Of the query service."""
+    """The metrics of the query service."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self.telemetry = telemetry
@@ -275,7 +275,7 @@ class QueryMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU time since their start, and memory, of some processes."""
+    """CPU time since their start, and memory, of a group of processes."""
 
     cpu_s: float
     rss_bytes: int
@@ -283,15 +283,18 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ComponentUse:
-    """ready: or done, being a task."""
+    """What `varve up` measures of one component."""
 
     ready: bool
+    """True also for a task that is done."""
     restarts: int
     usage: Usage
 
 
 def declare_parts(telemetry: Telemetry, read: Callable[[], Mapping[str, Usage]]) -> None:
-    """CPU and memory of the processes that a job consists of: by driver, jvm, workers."""
+    """Declares CPU and memory of the processes of a Spark job. read: gives them by driver, jvm and
+    workers, whenever the page is read.
+    """
     cpu = Declared(
         "varve_process_cpu_seconds_total",
         "counter",
@@ -320,7 +323,9 @@ def declare_parts(telemetry: Telemetry, read: Callable[[], Mapping[str, Usage]])
 def declare_components(
     telemetry: Telemetry, read: Callable[[], Mapping[str, ComponentUse]]
 ) -> None:
-    """What `varve up` knows of its components."""
+    """Declares what `varve up` knows of its components. read: gives it by component, whenever the
+    page is read.
+    """
     label = ("component",)
     up = Declared("varve_component_up", "gauge", label, "1 while the component is ready, else 0.")
     restarts = Declared(
@@ -352,7 +357,7 @@ def declare_components(
 
 
 class CollectorMetrics:
-    """Of the collector."""
+    """The metrics of the collector."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self.telemetry = telemetry

@@ -1,4 +1,4 @@
-"""The registry of a process, whose pages are consistent, and the page that /metrics answers."""
+"""The registry of a process's metrics, and the page that /metrics answers, which is consistent."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ Kind = Literal["counter", "gauge", "histogram"]
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """name: as queries spell it, `_total` included; of a histogram without `_bucket`."""
+    """What the code says of one metric, for documents and tests."""
 
     name: str
+    """As queries spell it, with `_total`; a histogram's without `_bucket`."""
     kind: Kind
     labels: tuple[str, ...]
     help: str
@@ -46,7 +47,7 @@ class Telemetry:
     """
 
     def __init__(self) -> None:
-        # A second series beside each, of when it began: we ask for none, resets show by themselves.
+        # The client would add a series for each counter's start: resets show without it.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._lock = threading.RLock()
         self.registry: CollectorRegistry = _ConsistentRegistry(self._lock)
@@ -57,13 +58,13 @@ class Telemetry:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What changes within is on a page all or not at all, so that sums hold there."""
+        """Changes within this block are on a page all or not at all, so that sums hold there."""
         with self._lock:
             yield
 
     def page(self, accept: str) -> tuple[bytes, str]:
-        """What /metrics answers, and its content type. accept: the request's header, which may ask
-        for OpenMetrics, with units; the text format of Prometheus otherwise.
+        """The page and its content type. accept: the request's header, which may ask for
+        OpenMetrics, which has units; otherwise the page is in the text format of Prometheus.
         """
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
@@ -77,14 +78,14 @@ class Telemetry:
         return Gauge(name, text, labels, unit=unit, registry=self.registry)
 
     def histogram(self, name: str, text: str, *labels: str, buckets: Iterable[float]) -> Histogram:
-        """Of seconds."""
+        """A histogram of seconds."""
         self._declare(name, "histogram", labels, text)
         return Histogram(
             name, text, labels, unit="seconds", buckets=tuple(buckets), registry=self.registry
         )
 
     def computed(self, *families: Declared, read: Callable[[], Iterable[Metric]]) -> None:
-        """Metrics that are read when the page is."""
+        """Declares metrics whose values are read when the page is."""
         self.declared += families
         self.registry.register(_Computed(read))
 
@@ -93,7 +94,7 @@ class Telemetry:
 
 
 class _ConsistentRegistry(CollectorRegistry):
-    """Collects between changes that belong together, never amid them."""
+    """Collects only while no changes that belong together are under way."""
 
     def __init__(self, lock: threading.RLock) -> None:
         super().__init__()
@@ -106,6 +107,8 @@ class _ConsistentRegistry(CollectorRegistry):
 
 
 class _Computed:
+    """A collector that reads its values when it is collected."""
+
     def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
         self._read = read
 
@@ -113,5 +116,5 @@ class _Computed:
         return self._read()
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing is read when it is registered."""
+        """Says nothing, so that nothing is read when it is registered."""
         return ()

@@ -61,6 +61,7 @@ def run(home, point="none"):
             point,
             "--query=bulk",
             "--reason=too_old",
+            "--json",
         ],
         env=os.environ
         | {
@@ -75,7 +76,7 @@ def run(home, point="none"):
 def finished(process):
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
-    return json.loads(out)
+    return json.loads(out)["done"]["bulk"]
 
 
 POINTS = ["before-samples", "after-samples", "before-quarantine", "after-quarantine"]

@@ -1,10 +1,10 @@
 import math
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from varve.client.quantiles import SLICES, SlidingQuantiles, key_of
+from varve.client.quantiles import SLICES, SlidingQuantiles
 from varve.rollups import sketch
 
 WINDOW_MS = 10_000
@@ -12,13 +12,6 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 normal = finite.filter(lambda x: x == 0 or abs(x) >= 2.0**-1022)
 
 
-@settings(deadline=None)  # the rollups' kernel is compiled on its first call
-@given(finite)
-def test_buckets_are_those_of_the_rollups(value):
-    assert key_of(value) == sketch.key_of(value)
-
-
-@settings(deadline=None)
 @given(st.lists(normal, min_size=1, max_size=50), st.floats(0, 1))
 def test_a_quantile_is_that_of_the_rollups_sketch(values, q):
     sliding = SlidingQuantiles(WINDOW_MS)

@@ -12,6 +12,7 @@ from varve.ingest.batch import BatchCommitter
 from varve.ingest.limits import Limits, MetricLimits
 from varve.ingest.quarantine_replay import Selection, awaited, replay
 from varve.ingest.reject_reasons import Reason
+from varve.ingest.replayed import Replayed
 from varve.ingest.start_offsets import Start
 from varve.ingest.task import run_task
 from varve.kafka.message import Message
@@ -44,7 +45,6 @@ class Driver:
     def replay(self, *reasons, since_ms=-1, until_ms=NOW_MS * 2, **changes):
         registry = open_registry(self.store)
         return replay(
-            self.store,
             Selection(frozenset(reasons), since_ms, until_ms),
             plan(self.store, **changes),
             registry,
@@ -75,7 +75,7 @@ def test_samples_whose_definition_has_come_are_stored_and_the_others_wait_on(dri
 
     counts = driver.replay(Reason.UNKNOWN_SERIES)
 
-    assert counts == {"rows": 1, "in": 1, "stored": 1}
+    assert counts == Replayed(stored=1, waiting={"unknown_series": 1})
     assert driver.stored() == [NOW_MS]
     assert driver.quarantined() == [(1, "unknown_series", 1), (2, "malformed", 1)]
     assert awaited(store, "bulk").keys() == {(CELLAR.series_id, CELLAR.check)}
@@ -88,7 +88,7 @@ def test_a_replay_takes_each_row_once(driver):
     first = driver.replay(Reason.TOO_OLD, oldest_ms=0)
     second = driver.replay(Reason.TOO_OLD, oldest_ms=0)
 
-    assert (first["stored"], second) == (1, {})
+    assert (first, second) == (Replayed(stored=1), Replayed())
     assert driver.stored() == [NOW_MS - 30 * HOUR_MS, NOW_MS]
     assert driver.quarantined() == [(1, "malformed", 1)]
 
@@ -97,7 +97,7 @@ def test_what_is_still_refused_stays_where_it_is(driver, store):
     driver.ingest(as_json(record(NOW_MS - 30 * HOUR_MS)))
     version = Table(store, "quarantine").version
 
-    assert driver.replay(Reason.TOO_OLD) == {}
+    assert driver.replay(Reason.TOO_OLD) == Replayed(rejected={"too_old": 1})
     assert Table(store, "quarantine").version == version
 
 
@@ -147,7 +147,7 @@ def test_a_crash_between_the_two_commits_is_made_good(driver, store, monkeypatch
         driver.replay(Reason.TOO_OLD, oldest_ms=0)
     monkeypatch.undo()
 
-    assert driver.replay(Reason.TOO_OLD, oldest_ms=0) == {}
+    assert driver.replay(Reason.TOO_OLD, oldest_ms=0) == Replayed()
     assert driver.stored() == [NOW_MS - 30 * HOUR_MS]
     assert driver.quarantined() == [(1, "malformed", 1)]
     name = positions.replay("bulk")
@@ -166,7 +166,7 @@ def test_a_rival_that_replays_the_same_rows_stores_nothing_twice(driver, store, 
 
     monkeypatch.setattr(replay_module._Replay, "_run", after_a_rival)
 
-    assert driver.replay(Reason.TOO_OLD, oldest_ms=0) == {}
+    assert driver.replay(Reason.TOO_OLD, oldest_ms=0) == Replayed()
     assert driver.stored() == [NOW_MS - 30 * HOUR_MS]
     assert driver.quarantined() == []
 

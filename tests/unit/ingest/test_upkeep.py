@@ -75,14 +75,14 @@ def test_a_replay_that_a_crash_cut_in_two_is_finished_before_its_rows_expire(
 
 def test_what_a_replay_refuses_again_stays_when_its_file_goes_meanwhile(driver, store, monkeypatch):
     driver.ingest(as_json(record(OLD), record(OLD - 20 * HOUR_MS)))
-    original = replay_module._Replay._settle
+    original = replay_module._Replay._commit_quarantine
 
     def after_the_file_went(self, number, metadata):
         taken = Removal(**metadata["taken"], rows_disappear=True)
         rewrite(Table(store, "quarantine", files=True), [], [taken])
         original(self, number, metadata)
 
-    monkeypatch.setattr(replay_module._Replay, "_settle", after_the_file_went)
+    monkeypatch.setattr(replay_module._Replay, "_commit_quarantine", after_the_file_went)
     driver.replay(Reason.TOO_OLD, oldest_ms=OLD)
 
     assert driver.stored() == [OLD]

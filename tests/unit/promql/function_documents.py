@@ -14,7 +14,7 @@ from pathlib import Path
 
 from varve.promql.function_table import AGGREGATIONS, FUNCTIONS
 from varve.promql.signatures import Accuracy, Aggregation, Family, Function, Trait
-from varve.promql.syntax.lexer import MODIFIERS, WORD_OPERATORS
+from varve.promql.syntax.tokens import MODIFIERS, WORD_OPERATORS
 
 ROOT = Path(__file__).parents[3]
 STATIC = ROOT / "pipelines" / "varve" / "api" / "static"

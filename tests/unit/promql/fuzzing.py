@@ -318,7 +318,7 @@ class Judge:
         else:
             self.kinds["answered"] += 1
         took = time.process_time() - began
-        if body is not None and json.loads(body)["status"] != "success":
+        if body is not None and "result" not in json.loads(body):
             return f"from {start} to {end} step {step}: no answer: {body[:200]!r}"
         if took > BOUND_S:
             return f"from {start} to {end} step {step}: {took:.1f} s of CPU"

@@ -27,9 +27,9 @@ from varve.promql.syntax.ast import (
     VectorMatching,
     VectorSelector,
 )
-from varve.promql.syntax.lexer import KEYWORDS
 from varve.promql.syntax.printer import METRIC_LABEL, matcher_text
 from varve.promql.syntax.selector_parser import METRIC_WORDS
+from varve.promql.syntax.tokens import KEYWORDS
 from varve.promql.syntax.typecheck import COMPARISONS, SET_OPERATORS
 
 SCALAR, TEXT, VECTOR, MATRIX = (

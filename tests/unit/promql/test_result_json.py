@@ -10,7 +10,7 @@ from tests.unit.promql.asking import engine_of, labels, storage_of
 from varve.promql.engine import Engine
 from varve.promql.histograms.native_histogram import CUSTOM_BUCKETS, FloatHistogram
 from varve.promql.labels.label_table import LabelTable
-from varve.promql.result_json import envelope, label_sets, seconds, to_json
+from varve.promql.result_json import label_sets, seconds, to_json
 
 NATIVE = FloatHistogram(
     count=7, sum=4.5, zero_threshold=0.5, zero_count=2, positive={1: 3}, negative={1: 2}
@@ -21,7 +21,7 @@ CUSTOM = FloatHistogram(
 
 
 def answer(result):
-    return json.loads(to_json(result))["data"]
+    return json.loads(to_json(result))
 
 
 def test_an_instant_vector_has_one_value_a_series():
@@ -68,9 +68,7 @@ def test_scalars_and_strings():
 def test_an_empty_result():
     engine = Engine(storage_of())
 
-    assert to_json(engine.instant("a", 0)) == (
-        b'{"status":"success","data":{"resultType":"vector","result":[]}}'
-    )
+    assert to_json(engine.instant("a", 0)) == b'{"resultType":"vector","result":[]}'
 
 
 def test_histograms_tell_count_sum_and_populated_buckets():
@@ -103,18 +101,6 @@ def test_a_series_of_floats_and_histograms_has_both():
 
     assert series["values"] == raw["values"] == [[0, "1"], [20, "2"]]
     assert [t for t, _ in series["histograms"]] == [t for t, _ in raw["histograms"]] == [10]
-
-
-def test_notes_follow_the_data():
-    engine = engine_of({labels("a"): [1.0, 2.0]})
-
-    body = json.loads(to_json(engine.instant("quantile(2, rate(a[1m]))", 10_000)))
-
-    assert body["warnings"] == [
-        "PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)"
-    ]
-    assert len(body["infos"]) == 1
-    assert "warnings" not in json.loads(envelope(b"1"))
 
 
 @pytest.mark.parametrize(

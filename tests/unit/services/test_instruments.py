@@ -1,6 +1,7 @@
 """What queries report, made by the code that reports it, is on the page."""
 
 import time
+from collections import Counter
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,6 +13,7 @@ from varve.collectors.pages import fetch
 from varve.ingest.batch import BatchCommitter
 from varve.ingest.plan import Reach
 from varve.ingest.reject_reasons import Reason
+from varve.ingest.replayed import Replayed
 from varve.ingest.start_offsets import Start
 from varve.ingest.task import run_task
 from varve.kafka.message import Message
@@ -126,7 +128,7 @@ def test_a_replay_is_apart_from_batches(settings):
     instruments = Instruments()
     plan = instruments.on_ingest(ingest_plans(settings))[0]
 
-    plan.on_replay({"rows": 2, "in": 5, "stored": 3, "merged": 1, "rejected": 1})
+    plan.on_replay(Replayed(3, 1, Counter(too_old=1), Counter(unknown_series=9)))
 
     page, query = page_of(instruments), ("query", plan.query)
     replayed = "varve_ingest_replayed_samples_total"
@@ -145,11 +147,11 @@ def test_of_a_tier_closing_repairing_and_pending_are_told_apart(settings):
     def step():
         work = worker.plan()
         if work is None:
-            plan.on_look(tier.name, worker.state())
+            plan.on_look(tier.name, worker.progress())
             return
         files = [f for f in map(roll_up, work.tasks) if f is not None]
         plan.on_commit(worker.commit(work, files) | {"seconds": 0.2, "commit_s": 0.01})
-        plan.on_look(tier.name, worker.state())
+        plan.on_look(tier.name, worker.progress())
 
     label = ("tier", tier.name)
     tables.put([(series.series_id, ts, 1.0) for ts in (30_000, 90_000)], complete_ms=120_000)

@@ -194,14 +194,6 @@ class LabelTable:
 
         return self.derived(("group", names, without), make)
 
-    def members(self, names: tuple[str, ...], *, without: bool) -> tuple[Rows, Rows]:
-        """The rows of each group of `group`: (order, indptr), group g at indptr[g]:indptr[g+1]."""
-
-        def make() -> tuple[Rows, Rows]:
-            return members_of(self.group(names, without=without))
-
-        return self.derived(("members", names, without), make)
-
     def is_unique(self) -> bool:
         """Whether no two rows have the same labels."""
         return self.derived("unique", lambda: len(self.distinct()[1]) == self.size)

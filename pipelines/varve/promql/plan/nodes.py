@@ -175,10 +175,6 @@ class Plan:
     root: Node
     shared: frozenset[int] = field(default_factory=frozenset)
 
-    def nodes(self) -> Iterator[Node]:
-        """Every node, each once, parents first."""
-        return walk(self.root)
-
 
 def walk(root: Node) -> Iterator[Node]:
     """`root` and every node below, each once, parents first."""

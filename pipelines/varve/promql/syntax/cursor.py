@@ -5,7 +5,12 @@ from __future__ import annotations
 from varve.promql.errors import BadQueryError
 from varve.promql.signatures import ValueType
 from varve.promql.syntax.ast import Expr, Span
-from varve.promql.syntax.lexer import END, ERROR, describe, tokenize
+from varve.promql.syntax.lexer import tokenize
+from varve.promql.syntax.tokens import (
+    END,
+    ERROR,
+    describe,
+)
 
 MAX_NESTING = 150
 """Levels of parentheses, calls, aggregations, signs and operators of growing precedence. Far
@@ -83,6 +88,11 @@ class Cursor:
             return False
         self.advance()
         return True
+
+    def expect(self, kind: str) -> None:
+        """Reads a token of that kind. ParseError if the next one is of another."""
+        if not self.accept(kind):
+            raise self.unexpected()
 
     def follower(self) -> str:
         """Kind of the token after the next one, END where there is none."""

@@ -14,10 +14,9 @@ from typing import TypeVar
 
 from varve.promql.syntax.ast import Duration, DurationExpr, NumberLiteral, Span
 from varve.promql.syntax.cursor import Cursor, ParseError
-from varve.promql.syntax.lexer import DURATION, NUMBER
 from varve.promql.syntax.literals import MAX_DURATION_S, parse_duration, parse_number
+from varve.promql.syntax.tokens import DURATION, NUMBER
 
-STARTERS = frozenset({NUMBER, DURATION, "+", "-", "(", "step", "range", "min_of", "max_of"})
 EXPECTED = "number, duration, step(), or range()"
 
 _T = TypeVar("_T")
@@ -128,26 +127,21 @@ def _operand(c: Cursor) -> Duration:
     if kind == "(":
         c.advance()
         inner = expression(c)
-        _expect(c, ")")
+        c.expect(")")
         if isinstance(inner, NumberLiteral):
             return inner
         return DurationExpr(inner.op, inner.lhs, inner.rhs, True, Span(start, c.read_to))
     if kind in _OPERATIONS:
         c.advance()
-        _expect(c, "(")
+        c.expect("(")
         low = high = None
         if kind in ("min_of", "max_of"):
             low = expression(c)
-            _expect(c, ",")
+            c.expect(",")
             high = expression(c)
-        _expect(c, ")")
+        c.expect(")")
         return DurationExpr(_OPERATIONS[kind], low, high, span=Span(start, c.read_to))
     raise c.unexpected()
-
-
-def _expect(c: Cursor, kind: str) -> None:
-    if not c.accept(kind):
-        raise c.unexpected()
 
 
 def _signed(c: Cursor, sign: str, start: int, duration: Duration) -> Duration:

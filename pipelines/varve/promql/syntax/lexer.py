@@ -3,9 +3,6 @@
 The text is handled as UTF-8 bytes with one character each (latin-1), so that every index is the
 byte offset that positions are given in.
 
-A token has a kind: the text itself for punctuation and operators, the lower-case word for
-keywords, and one of the names below for the rest. The last token is END or ERROR.
-
 What a character means depends on where it stands, hence four tables of tokens: plain text; in
 braces, where keywords are names; in brackets up to the first number, where only durations are
 expected; and behind that, where all is as in plain text but that `:` separates and words are
@@ -15,46 +12,20 @@ those of durations. Source: Prometheus 3, promql/parser/lex.go.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
-from varve.promql.function_table import AGGREGATIONS
 from varve.promql.syntax.literals import quote
-
-END = "end of input"
-ERROR = "error"
-NUMBER = "number"
-DURATION = "duration"
-STRING = "string"
-NAME = "identifier"
-METRIC_NAME = "metric identifier"
-
-SYMBOLIC_OPERATORS = frozenset(
-    {"+", "-", "*", "/", "%", "^", "==", "!=", "<", "<=", ">", ">=", "=~", "!~", "</", ">/", "@"}
+from varve.promql.syntax.rare_tokens import character_at, fault_in_string, unusual_number
+from varve.promql.syntax.tokens import (
+    DURATION_WORDS,
+    END,
+    ERROR,
+    FILLS,
+    KEYWORDS,
+    METRIC_NAME,
+    NAME,
+    STRING,
+    Tokens,
 )
-WORD_OPERATORS = frozenset({"and", "or", "unless", "atan2"})
-FILLS = frozenset({"fill", "fill_left", "fill_right"})
-MODIFIERS = FILLS | {
-    "anchored",
-    "bool",
-    "by",
-    "group_left",
-    "group_right",
-    "ignoring",
-    "offset",
-    "on",
-    "smoothed",
-    "without",
-}
-DURATION_WORDS = frozenset({"step", "range", "max_of", "min_of"})
-FUNCTION_WORDS = DURATION_WORDS | {"start", "end"}
-"""Functions whose names are keywords, because they may stand in durations or after @."""
-KEYWORDS = {
-    word: word for word in WORD_OPERATORS | MODIFIERS | FUNCTION_WORDS | AGGREGATIONS.keys()
-} | {
-    "inf": NUMBER,
-    "nan": NUMBER,
-}
-"""Kind by word, in lower case; the query may write them in any."""
 
 _SKIP = r"(?:[ \t\r\n]++|\#[^\r\n]*+)*+"
 _ESCAPE = r"\\(?:[abfnrtv\\%s]|[0-7]{3}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})"
@@ -98,37 +69,9 @@ _BLANKS = re.compile(r"[ \t\r\n]*+")
 _CALL = re.compile(r"[ \t\r\n]*\(")
 
 
-@dataclass(slots=True)
-class Tokens:
-    """Token i is text[starts[i]:ends[i]], of kind kinds[i]. error belongs to a last kind ERROR."""
-
-    text: str
-    kinds: list[str] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)
-    error: str = ""
-
-
 def tokenize(query: str) -> Tokens:
     """The tokens of `query`. Never raises: what is no token ends the list as ERROR."""
     return _Lexer(_as_bytes(query)).run()
-
-
-def describe(kind: str, text: str) -> str:
-    """A token as error messages name it."""
-    if kind == END:
-        return END
-    if kind in (NAME, METRIC_NAME):
-        return f"{kind} {quote(text)}"
-    if kind in MODIFIERS:
-        return f"<{text}>"
-    if kind in SYMBOLIC_OPERATORS or kind in WORD_OPERATORS:
-        return f"<op:{text}>"
-    if kind in AGGREGATIONS:
-        return f"<aggr:{text}>"
-    whole = _decode(text)
-    shown = quote(whole) if len(text) <= 10 else f"{quote(whole[:10])}..."
-    return f"{kind} {shown}" if kind in (NUMBER, DURATION, STRING) else shown
 
 
 def _as_bytes(query: str) -> str:
@@ -138,10 +81,6 @@ def _as_bytes(query: str) -> str:
         return query.encode("utf-8", "surrogateescape").decode("latin-1")
     except UnicodeEncodeError:
         return query.encode("utf-8", "surrogatepass").decode("latin-1")
-
-
-def _decode(text: str) -> str:
-    return text.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 class _Lexer:
@@ -196,7 +135,7 @@ class _Lexer:
                 return NAME, ""
             case "string":
                 is_simple = "\\" not in text and text.isascii()
-                return STRING, "" if is_simple else _fault_in_string(text)
+                return STRING, "" if is_simple else fault_in_string(text)
             case "open":
                 return text, self._open(text)
             case "close":
@@ -270,20 +209,20 @@ class _Lexer:
 
     def _odd(self, start: int) -> tuple[str, int, str]:
         """Kind, end and fault of the token at `start`, which no table has."""
-        text, char = self._text, _char(self._text, start)
+        text, char = self._text, character_at(self._text, start)
         if char in "\"'`" and self._table is not _DURATION:
-            return STRING, start, _fault_in_string(text[start:])
+            return STRING, start, fault_in_string(text[start:])
         if self._table is _IN_BRACES:
             return "", start, self._fault_in_braces(start, char)
         if char in "0123456789" or (
             char == "." and text[start + 1 : start + 2] in set("0123456789")
         ):
             self._number()
-            return _odd_number(text, start)
+            return unusual_number(text, start)
         if self._table is _DURATION or (self._in_brackets and _LETTER.match(char)):
             return "", start, self._no_duration(char)
         if char in "=!":
-            follower = _char(text, start + 1)
+            follower = character_at(text, start + 1)
             return "", start, f"unexpected character after '{char}': {quote(follower, chr(39))}"
         return "", start, f"unexpected character: {quote(char, chr(39))}"
 
@@ -294,120 +233,8 @@ class _Lexer:
 
     def _fault_in_braces(self, start: int, char: str) -> str:
         if char == "!":
-            follower = quote(_char(self._text, start + 1), chr(39))
+            follower = quote(character_at(self._text, start + 1), chr(39))
             return f"unexpected character after '!' inside braces: {follower}"
         if char == "{":
             return "unexpected left brace '{'"
         return f"unexpected character inside braces: {quote(char, chr(39))}"
-
-
-def _char(text: str, at: int) -> str:
-    """The character that starts at byte `at`; U+FFFD at the end and where it is no UTF-8."""
-    return text[at : at + 4].encode("latin-1").decode("utf-8", "replace")[:1] or "\ufffd"
-
-
-def _fault_in_string(quoted: str) -> str:
-    """What is wrong with the string literal that `quoted` starts with, "" if nothing."""
-    mark, at = quoted[0], 1
-    while at < len(quoted):
-        char = quoted[at]
-        if char == mark:
-            return ""
-        if char == "\n" and mark != "`":
-            break
-        if char == "\\" and mark != "`":
-            escape = _LONGEST_ESCAPE.match(quoted, at)
-            if fault := _fault_in_escape(quoted, at, mark):
-                return fault
-            at = escape.end() if escape else at + 2
-            continue
-        if not char.isascii():
-            char = _char(quoted, at)
-            if char == "\ufffd":
-                return "invalid UTF-8 rune"
-        at += len(char.encode())
-    return "unterminated raw string" if mark == "`" else "unterminated quoted string"
-
-
-_LONGEST_ESCAPE = re.compile(
-    r"\\(?:[0-7]{3}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL
-)
-_ESCAPE_DIGITS = {"x": (2, 16, 255), "u": (4, 16, 0x10FFFF), "U": (8, 16, 0x10FFFF)}
-
-
-def _fault_in_escape(quoted: str, at: int, mark: str) -> str:
-    kind = quoted[at + 1 : at + 2]
-    if kind and kind in "abfnrtv\\" + mark:
-        return ""
-    if not kind:
-        return "escape sequence not terminated"
-    if kind in "01234567":
-        count, base, most, first = 3, 8, 255, at + 1
-    elif kind in _ESCAPE_DIGITS:
-        (count, base, most), first = _ESCAPE_DIGITS[kind], at + 2
-    else:
-        return f"unknown escape sequence {_codepoint(_char(quoted, at + 1))}"
-    value = 0
-    for place in range(first, first + count):
-        if place >= len(quoted):
-            return "escape sequence not terminated"
-        digit = "0123456789abcdef".find(quoted[place].lower())
-        if not 0 <= digit < base:
-            return f"illegal character {_codepoint(_char(quoted, place))} in escape sequence"
-        value = value * base + digit
-    if value > most or 0xD800 <= value < 0xE000:
-        return "escape sequence is an invalid Unicode code point"
-    return ""
-
-
-def _codepoint(char: str) -> str:
-    return f"U+{ord(char):04X}" + (f" '{char}'" if char.isprintable() else "")
-
-
-def _odd_number(text: str, start: int) -> tuple[str, int, str]:
-    """A number or duration with hexadecimal digits, `_`, a wrong unit, or two points."""
-    end, valid = _scan_number(text, start)
-    if valid:
-        return NUMBER, end, ""
-    match = _UNITS.match(text, end)
-    if match and match.end() == (stop := _WORD_END.match(text, match.end()).end()):  # type: ignore[union-attr]
-        return DURATION, stop, ""
-    if match and not (digits := _DIGITS.match(text, match.end())):
-        end = match.end() + 1  # what follows the unit is read, too
-    elif match and digits:
-        end = digits.end()
-    shown = text[start:end]
-    return "", start, f"bad number or duration syntax: {quote(shown)}"
-
-
-_DIGITS = re.compile("[0-9]+")
-_UNITS = re.compile(r"[smhdwy]s?(?:[0-9]+[smhdw]s?)*")
-_WORD_END = re.compile(r"\w*", re.ASCII)
-_DECIMALS, _HEXADECIMALS = "0123456789", "0123456789abcdefABCDEF"
-
-
-def _scan_number(text: str, start: int) -> tuple[int, bool]:
-    """Where the number at `start` ends and whether it is one, by upstream's lenient rules."""
-    at, digits = start, _DECIMALS
-    if text[at : at + 2] in ("0x", "0X"):
-        at, digits = at + 2, _HEXADECIMALS
-        at += text[at : at + 1] == "_"
-    at += text[at : at + 1] == "."
-    at += text[at : at + 1] != "" and text[at : at + 1] in digits
-    pointed = raised = False
-    while (char := text[at : at + 1]) and char in digits + "._eE":
-        at += 1
-        if char == ".":
-            if pointed or digits is _HEXADECIMALS or text[at : at + 1] in ("_", "."):
-                return at, False
-            pointed = True
-        elif char in "eE":
-            if raised:
-                return at, False
-            raised = True
-            at += text[at : at + 1] in ("+", "-")
-            if text[at : at + 1] in ("", ".", "_", "e", "E"):
-                return at, False
-        elif char == "_" and text[at : at + 1] in ("", ".", "_", "e", "E"):
-            return at, False
-    return at, _WORD_END.match(text, at).end() == at  # type: ignore[union-attr]

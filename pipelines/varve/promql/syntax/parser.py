@@ -46,37 +46,39 @@ between tokens.
     string      = "..." '...' with Go's escapes, `...` without
 
 Source: Prometheus, promql/parser/generated_parser.y. It is a Pratt parser: `_expression` climbs
-the precedences, `_PREFIX` and `_POSTFIX` say what a token starts and what it modifies.
+the precedences, `_PREFIX` says what a token starts, and modifier_parser.MODIFIERS what it modifies.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import cast
 
 from varve.promql.function_table import AGGREGATIONS, FUNCTIONS
 from varve.promql.signatures import ValueType
 from varve.promql.syntax import duration_parser
 from varve.promql.syntax.ast import (
     Aggregate,
-    At,
     Binary,
     Call,
     Cardinality,
     Expr,
-    MatrixSelector,
     NumberLiteral,
     Paren,
     Span,
-    StartOrEnd,
     StringLiteral,
-    Subquery,
     Unary,
     VectorMatching,
 )
 from varve.promql.syntax.cursor import Cursor, ParseError
-from varve.promql.syntax.lexer import (
+from varve.promql.syntax.literals import quote, unquote
+from varve.promql.syntax.modifier_parser import MODIFIERS
+from varve.promql.syntax.selector_parser import (
+    METRIC_WORDS,
+    label_names,
+    named_selector,
+    nameless_selector,
+)
+from varve.promql.syntax.tokens import (
     DURATION,
     END,
     ERROR,
@@ -86,17 +88,6 @@ from varve.promql.syntax.lexer import (
     NAME,
     NUMBER,
     STRING,
-)
-from varve.promql.syntax.literals import quote, unquote
-from varve.promql.syntax.selector_parser import (
-    METRIC_WORDS,
-    label_names,
-    named_selector,
-    nameless_selector,
-    with_at,
-    with_extension,
-    with_offset,
-    with_range,
 )
 from varve.promql.syntax.typecheck import SET_OPERATORS, check, expr_type
 
@@ -208,15 +199,10 @@ def _matching(c: Cursor) -> tuple[bool, VectorMatching]:
 
 
 def _fill(c: Cursor) -> float:
-    _expect(c, "(")
+    c.expect("(")
     value = duration_parser.signed_number(c)
-    _expect(c, ")")
+    c.expect(")")
     return value
-
-
-def _expect(c: Cursor, kind: str) -> None:
-    if not c.accept(kind):
-        raise c.unexpected()
 
 
 def _operand(c: Cursor) -> Expr:
@@ -224,8 +210,8 @@ def _operand(c: Cursor) -> Expr:
     if prefix is None:
         raise c.unexpected()
     expr = prefix(c)
-    while (postfix := _POSTFIX.get(c.kind)) is not None:
-        expr = postfix(c, expr)
+    while (modifier := MODIFIERS.get(c.kind)) is not None:
+        expr = modifier(c, expr)
     return expr
 
 
@@ -252,7 +238,7 @@ def _parentheses(c: Cursor) -> Expr:
     start = c.start
     c.advance()
     expr = _expression(c)
-    _expect(c, ")")
+    c.expect(")")
     found = Paren(expr, Span(start, c.read_to))
     c.typed = found, _type(c, expr)
     return found
@@ -272,7 +258,7 @@ def _call(c: Cursor) -> Expr:
 
 
 def _arguments(c: Cursor) -> tuple[Expr, ...]:
-    _expect(c, "(")
+    c.expect("(")
     args: list[Expr] = []
     while c.kind != ")":
         args.append(_expression(c))
@@ -281,7 +267,7 @@ def _arguments(c: Cursor) -> tuple[Expr, ...]:
             break
         if c.kind not in _PREFIX and c.kind != ERROR:
             raise c.error("trailing commas not allowed in function call args", comma)
-    _expect(c, ")")
+    c.expect(")")
     return tuple(args)
 
 
@@ -318,77 +304,6 @@ def _grouping(c: Cursor) -> tuple[tuple[str, ...] | None, bool]:
     return label_names(c), without
 
 
-def _brackets(c: Cursor, expr: Expr) -> Expr:
-    start = c.start
-    c.advance()
-    context = "subquery or range selector"
-    duration = duration_parser.within(
-        c, duration_parser.positive, context, duration_parser.EXPECTED
-    )
-    if not c.accept(":"):
-        if not c.accept("]"):
-            raise c.unexpected("subquery or range", '":" or "]"')
-        return with_range(c, expr, duration, Span(start, c.read_to))
-    step, expected = None, 'number, duration, step(), range(), or "]"'
-    if c.kind != "]":
-        step = duration_parser.within(c, duration_parser.positive, "subquery selector", expected)
-    if not c.accept("]"):
-        raise c.unexpected("subquery selector", '"]"')
-    span = Span(expr.span.start, c.read_to)
-    if isinstance(expr, Subquery | MatrixSelector):
-        # Not left to the type check, since nothing else bounds how deep these are nested.
-        raise c.error("subquery is only allowed on instant vector, got matrix instead", span)
-    return Subquery(expr, duration, step, span=span)
-
-
-def _offset(c: Cursor, expr: Expr) -> Expr:
-    c.advance()
-    return with_offset(
-        c,
-        expr,
-        duration_parser.within(c, duration_parser.offset, "offset", duration_parser.EXPECTED),
-    )
-
-
-def _at(c: Cursor, expr: Expr) -> Expr:
-    c.advance()
-    try:
-        at = _time(c, expr)
-    except ParseError as error:
-        if error.placed:
-            raise
-        raise c.unexpected("@", "timestamp") from None
-    return with_at(c, expr, at)
-
-
-def _time(c: Cursor, expr: Expr) -> At:
-    if c.kind in ("start", "end"):
-        word = cast("StartOrEnd", c.kind)
-        c.advance()
-        _expect(c, "(")
-        _expect(c, ")")
-        return At(word)
-    seconds = duration_parser.signed_number(c)
-    if not abs(seconds) < 2**63:
-        shown = f"{seconds:f}" if math.isfinite(seconds) else _special(seconds)
-        raise c.error(f"timestamp out of bounds for @ modifier: {shown}", expr.span)
-    return At(round_half_away(seconds * 1000))
-
-
-def _special(value: float) -> str:
-    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
-
-
-def round_half_away(value: float) -> int:
-    return int(math.copysign(math.floor(abs(value) + 0.5), value))
-
-
-def _extension(c: Cursor, expr: Expr) -> Expr:
-    word = c.kind
-    c.advance()
-    return with_extension(c, expr, word)
-
-
 _PREFIX: dict[str, Callable[[Cursor], Expr]] = {
     **dict.fromkeys(METRIC_WORDS, named_selector),
     **dict.fromkeys(AGGREGATIONS, _aggregate_or_name),
@@ -403,12 +318,3 @@ _PREFIX: dict[str, Callable[[Cursor], Expr]] = {
     "-": _sign,
 }
 """What reads the operand that starts with a token of a kind."""
-
-_POSTFIX: dict[str, Callable[[Cursor, Expr], Expr]] = {
-    "[": _brackets,
-    "offset": _offset,
-    "@": _at,
-    "anchored": _extension,
-    "smoothed": _extension,
-}
-"""What applies the modifier that starts with a token of a kind to the operand before it."""

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from varve.promql.function_table import AGGREGATIONS
 from varve.promql.syntax.ast import (
-    At,
-    Duration,
-    Expr,
     Matcher,
     MatchOp,
-    MatrixSelector,
     Span,
-    Subquery,
     VectorSelector,
 )
 from varve.promql.syntax.cursor import Cursor
-from varve.promql.syntax.lexer import (
+from varve.promql.syntax.literals import quote, unquote
+from varve.promql.syntax.printer import METRIC_LABEL
+from varve.promql.syntax.regexes import compile_anchored
+from varve.promql.syntax.tokens import (
     FILLS,
     FUNCTION_WORDS,
     METRIC_NAME,
@@ -24,9 +22,6 @@ from varve.promql.syntax.lexer import (
     STRING,
     WORD_OPERATORS,
 )
-from varve.promql.syntax.literals import quote, unquote
-from varve.promql.syntax.printer import METRIC_LABEL
-from varve.promql.syntax.regexes import compile_anchored
 
 METRIC_WORDS = (
     FUNCTION_WORDS
@@ -118,79 +113,3 @@ def label_names(c: Cursor) -> tuple[str, ...]:
 
 def _has_stray_byte(text: str) -> bool:
     return any(0xD800 <= ord(char) < 0xE000 for char in text)
-
-
-def with_range(c: Cursor, expr: Expr, duration: Duration, brackets: Span) -> MatrixSelector:
-    if not isinstance(expr, VectorSelector):
-        raise c.error("ranges only allowed for vector selectors", brackets)
-    if expr.offset is not None:
-        raise c.error("no offset modifiers allowed before range", brackets)
-    if expr.at is not None:
-        raise c.error("no @ modifiers allowed before range", brackets)
-    return MatrixSelector(expr, duration, Span(expr.span.start, brackets.end))
-
-
-def with_offset(c: Cursor, expr: Expr, offset: Duration | None) -> Expr:
-    target = _target(expr)
-    if target is None:
-        raise c.error(f"offset {_PRECEDED}", expr.span)
-    if target.offset is not None:
-        raise c.error("offset may not be set multiple times", expr.span)
-    return _changed(c, expr, offset=offset, at=target.at)
-
-
-def with_at(c: Cursor, expr: Expr, at: At) -> Expr:
-    target = _target(expr)
-    if target is None:
-        raise c.error(f"@ {_PRECEDED}", expr.span)
-    if target.at is not None:
-        raise c.error("@ <timestamp> may not be set multiple times", expr.span)
-    return _changed(c, expr, offset=target.offset, at=at)
-
-
-_PRECEDED = (
-    "modifier must be preceded by an instant vector selector or range vector selector or a subquery"
-)
-
-
-def _target(expr: Expr) -> VectorSelector | Subquery | None:
-    """The node that holds the modifiers of `expr`."""
-    if isinstance(expr, MatrixSelector):
-        return expr.selector
-    return expr if isinstance(expr, VectorSelector | Subquery) else None
-
-
-def _changed(c: Cursor, expr: Expr, *, offset: Duration | None, at: At | None) -> Expr:
-    span = Span(expr.span.start, c.read_to)
-    match expr:
-        case Subquery():
-            return Subquery(expr.expr, expr.range, expr.step, offset, at, span)
-        case MatrixSelector(selector=inner):
-            return MatrixSelector(_selector(inner, offset, at, inner.span), expr.range, span)
-        case VectorSelector():
-            return _selector(expr, offset, at, span)
-    raise TypeError(f"holds no modifiers: {expr!r}")
-
-
-def _selector(
-    old: VectorSelector, offset: Duration | None, at: At | None, span: Span
-) -> VectorSelector:
-    return VectorSelector(old.name, old.matchers, offset, at, old.anchored, old.smoothed, span)
-
-
-def with_extension(c: Cursor, expr: Expr, word: str) -> Expr:
-    """`anchored` or `smoothed`, which leave the positions as they are."""
-    if isinstance(expr, Subquery):
-        raise c.error(f"{word} modifier is not supported for subqueries", expr.span)
-    if isinstance(expr, MatrixSelector):
-        return MatrixSelector(_extended(c, expr, expr.selector, word), expr.range, expr.span)
-    if isinstance(expr, VectorSelector):
-        return _extended(c, expr, expr, word)
-    raise c.error(f"{word} modifier not implemented", expr.span)
-
-
-def _extended(c: Cursor, expr: Expr, old: VectorSelector, word: str) -> VectorSelector:
-    anchored, smoothed = old.anchored or word == "anchored", old.smoothed or word == "smoothed"
-    if anchored and smoothed:
-        raise c.error("anchored and smoothed modifiers cannot be used together", expr.span)
-    return VectorSelector(old.name, old.matchers, old.offset, old.at, anchored, smoothed, old.span)

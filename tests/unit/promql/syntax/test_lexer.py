@@ -1,6 +1,7 @@
 import pytest
 
-from varve.promql.syntax.lexer import (
+from varve.promql.syntax.lexer import tokenize
+from varve.promql.syntax.tokens import (
     DURATION,
     END,
     ERROR,
@@ -8,7 +9,6 @@ from varve.promql.syntax.lexer import (
     NAME,
     NUMBER,
     STRING,
-    tokenize,
 )
 
 

@@ -1,0 +1,107 @@
+"""Which requests a browser may send here: none under a foreign name, none from a foreign page.
+
+The service has no authentication. It listens on loopback, but every page that its user's browser
+shows can send requests there too.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from varve.api.responses import failure
+
+# Probes name no host that is known here, and learn nothing from the answer.
+_OPEN_PATHS = frozenset({"/-/healthy", "/-/ready"})
+_HOST = re.compile(r"(?:\[(?P<address>[^\[\]]+)\]|(?P<name>[^\[\]:/?#@]*?)\.?)(?::\d*)?")
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Host names beside localhost and this machine's, and origins beside the service's own.
+
+    "*" among the hosts allows any name, among the origins any page.
+    """
+
+    hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, hosts: Collection[str], origins: Collection[str]) -> Access:
+        return cls(
+            frozenset(host.lower() for host in hosts),
+            frozenset(origin.lower().rstrip("/") for origin in origins),
+        )
+
+    def allows_host(self, header: str) -> bool:
+        """Whether a Host header names this service.
+
+        An address always does: a page can make a name of its own point here (DNS rebinding), but
+        not an address. A request without the header comes from no browser.
+        """
+        name = _host_name(header)
+        if not header or "*" in self.hosts or name in self.hosts or _is_address(name):
+            return True
+        return name in {"localhost", socket.gethostname().lower()} or name.endswith(".localhost")
+
+    def allows_origin(self, method: str, host: str, origin: str, site: str) -> bool:
+        """Whether the page that a request comes from may send it.
+
+        `origin` and `site` are the headers Origin and Sec-Fetch-Site, empty where there is none. A
+        page can read no answer of another origin; what it must not do is send a POST.
+        """
+        if method in _SAFE_METHODS or "*" in self.origins or origin.lower() in self.origins:
+            return True
+        if site:
+            return site in {"same-origin", "none"}
+        return not origin or urlsplit(origin).netloc.lower() == host.lower()
+
+
+class AccessCheck:
+    """ASGI middleware that refuses with 403 what `access` does not allow."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (why := self._refusal(Request(scope))):
+            await failure(Request(scope), "forbidden", why)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _refusal(self, request: Request) -> str:
+        """Why the request is refused; "" if it is not."""
+        headers = request.headers
+        host = headers.get("host", "")
+        if request.url.path not in _OPEN_PATHS and not self._access.allows_host(host):
+            return f"the host {host!r} is not known here: add its name to query.allowed_hosts"
+        origin, site = headers.get("origin", ""), headers.get("sec-fetch-site", "")
+        if not self._access.allows_origin(request.method, host, origin, site):
+            return (
+                f"a page of {origin or 'another site'} may not send this: add its origin to"
+                " query.allowed_origins"
+            )
+        return ""
+
+
+def _host_name(header: str) -> str:
+    """The name or address in a Host header, in lower case; the header itself if it is malformed."""
+    found = _HOST.fullmatch(header.strip().lower())
+    return (found["name"] or found["address"] or header) if found else header
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
