@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -83,8 +84,67 @@ class Merged:
     bytes_after: int
 
 
-def plan(snapshot: Snapshot, now_ms: int) -> list[Merge]:
-    """The merges that are due, the periods with most files first. No I/O.
+@dataclass(frozen=True, slots=True)
+class DueMerges:
+    """The merges that are due."""
+
+    merges: tuple[Merge, ...]
+
+    def as_json(self) -> Mapping[str, Any]:
+        return {
+            "merges": [
+                {"table": m.table, "files": len(m.files), "rows": m.rows} for m in self.merges
+            ]
+        }
+
+    def lines(self) -> Iterable[str]:
+        for merge in self.merges:
+            yield f"{merge.table}: {len(merge.files):,} files of {merge.rows:,} rows to merge"
+        if not self.merges:
+            yield "no table has files to merge"
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What the merges of a run did. left: those that a rival was in the way of."""
+
+    merged: tuple[Merged, ...]
+    left: int
+
+    def as_json(self) -> Mapping[str, Any]:
+        return {"merged": [asdict(merged) for merged in self.merged], "left": self.left}
+
+    def lines(self) -> Iterable[str]:
+        for m in self.merged:
+            yield (
+                f"{m.table}: {m.files_before:,} files became {m.files_after:,},"
+                f" {m.bytes_before:,} bytes {m.bytes_after:,}, {m.rows_dropped:,} copies dropped"
+            )
+        yield f"{len(self.merged)} merges done, {self.left} left to the next run"
+
+
+class Compaction:
+    """The batch job: one round of merges in every table."""
+
+    name: ClassVar[str] = "compact"
+    tables: ClassVar[tuple[str, ...]] = TABLES
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def plan(self, now_ms: int, snapshots: Mapping[str, Snapshot]) -> DueMerges:
+        return DueMerges(
+            tuple(merge for table in snapshots.values() for merge in due_merges(table, now_ms))
+        )
+
+    def run(self, work: DueMerges) -> Compacted:
+        done = [merge_files(self._store, merge) for merge in work.merges]
+        merged = tuple(report for report in done if report is not None)
+        return Compacted(merged, len(done) - len(merged))
+
+
+def due_merges(snapshot: Snapshot, now_ms: int) -> list[Merge]:
+    """The merges that are due in a table, the periods with most files first. No I/O.
 
     A period's files are disjoint from those of any other, so the merges can run in any order.
     """
@@ -99,8 +159,8 @@ def plan(snapshot: Snapshot, now_ms: int) -> list[Merge]:
     return sorted(found, key=lambda merge: -len(merge.files))
 
 
-def run(store: Store, merge: Merge) -> Merged | None:
-    """Writes the merged file and swaps it in; None if a rival has removed one of the files.
+def merge_files(store: Store, merge: Merge) -> Merged | None:
+    """Writes the merged file and swaps it in. Returns None if a rival has removed one of the files.
 
     Raises OSError if the storage fails: the files stay as they were.
     """

@@ -6,17 +6,18 @@ a task that failed was never in a commit. Both go once they are older than `keep
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from deltalake import DeltaTable
 
+from varve.model.schema import TABLES
 from varve.model.window import HOUR_MS
 from varve.storage import positions
+from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,54 @@ class Garbage:
     nbytes: int
 
 
-def plan(store: Store, name: str, now_ms: int, keep_ms: int) -> Garbage:
-    """Files in no version of the last keep_ms and themselves at least as old.
+@dataclass(frozen=True, slots=True)
+class AllGarbage:
+    """The files of all tables that may be deleted."""
+
+    tables: tuple[Garbage, ...]
+
+    def as_json(self) -> Mapping[str, Any]:
+        return {g.table: {"files": len(g.paths), "bytes": g.nbytes} for g in self.tables}
+
+    def lines(self) -> Iterable[str]:
+        for garbage in self.tables:
+            yield f"{garbage.table}: {len(garbage.paths):,} files of {garbage.nbytes:,} bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Vacuumed:
+    """Files deleted, by table."""
+
+    deleted: Mapping[str, int]
+
+    def as_json(self) -> Mapping[str, Any]:
+        return {"deleted": dict(self.deleted)}
+
+    def lines(self) -> Iterable[str]:
+        yield f"{sum(self.deleted.values()):,} files deleted"
+
+
+class Vacuum:
+    """The batch job: deletes the garbage of every table."""
+
+    name: ClassVar[str] = "vacuum"
+    tables: ClassVar[tuple[str, ...]] = TABLES
+
+    def __init__(self, store: Store, keep_ms: int) -> None:
+        """keep_ms: how long a file that no version needs stays, at least an hour."""
+        self._store, self._keep_ms = store, keep_ms
+
+    def plan(self, now_ms: int, snapshots: Mapping[str, Snapshot]) -> AllGarbage:
+        return AllGarbage(
+            tuple(find_garbage(self._store, name, now_ms, self._keep_ms) for name in snapshots)
+        )
+
+    def run(self, work: AllGarbage) -> Vacuumed:
+        return Vacuumed({g.table: delete(self._store, g) for g in work.tables})
+
+
+def find_garbage(store: Store, name: str, now_ms: int, keep_ms: int) -> Garbage:
+    """Finds files in no version of the last keep_ms and themselves at least as old.
 
     A task may write a file for as long as keep_ms before it is committed. Raises NeedsOperator
     if there is no such table, OSError or a DeltaError if the storage fails.
@@ -55,8 +102,8 @@ def plan(store: Store, name: str, now_ms: int, keep_ms: int) -> Garbage:
     return Garbage(name, tuple(info.path for info in found), sum(info.size for info in found))
 
 
-def run(store: Store, garbage: Garbage) -> int:
-    """Deletes the files; returns how many there were. A file that is gone already is as good."""
+def delete(store: Store, garbage: Garbage) -> int:
+    """Deletes the files and returns how many there were. A file that is gone already is as good."""
     filesystem, deleted = store.filesystem(garbage.table), 0
     for path in garbage.paths:
         try:

@@ -86,10 +86,10 @@ class Maintenance:
                 return  # not created yet
         snapshot = self._followers[name].refresh()
         self._metrics.live_files.labels(name).set(len(snapshot.files))
-        for merge in compaction.plan(snapshot, self._clock.now_ms()):
+        for merge in compaction.due_merges(snapshot, self._clock.now_ms()):
             if self._stopping.is_set():
                 return
-            merged = compaction.run(self._store, merge)
+            merged = compaction.merge_files(self._store, merge)
             if merged is None:
                 continue  # a rival was here: planned again at the next look
             self._metrics.files_merged.labels(name).inc(merged.files_before)
@@ -102,10 +102,10 @@ class Maintenance:
 
     def _vacuum(self, name: str) -> None:
         try:
-            garbage = vacuum.plan(self._store, name, self._clock.now_ms(), self._keep_ms)
+            garbage = vacuum.find_garbage(self._store, name, self._clock.now_ms(), self._keep_ms)
         except NeedsOperator:
             return  # not created yet
-        deleted = vacuum.run(self._store, garbage)
+        deleted = vacuum.delete(self._store, garbage)
         self._metrics.files_deleted.labels(name).inc(deleted)
         if deleted:
             log.info("%s: %d files deleted, %d bytes", name, deleted, garbage.nbytes)

@@ -24,9 +24,9 @@ def compact(store, now_ms, tables=compaction.TABLES):
     """Everything that is due, until nothing is."""
     done = []
     for name in tables:
-        while due := compaction.plan(snapshot(store, name), now_ms):
+        while due := compaction.due_merges(snapshot(store, name), now_ms):
             for merge in due:
-                done.append(compaction.run(store, merge))
+                done.append(compaction.merge_files(store, merge))
                 assert done[-1] is not None
     return done
 
@@ -118,12 +118,12 @@ def test_a_file_that_a_rival_has_removed_is_not_brought_back(tmp_path):
     tables = WrittenTables(str(tmp_path))
     for n in range(3):
         tables.put([(SERIES[0], BEGIN + n + 1, float(n))])
-    (merge,) = compaction.plan(snapshot(tables.store, "samples"), BEGIN + DAY_MS)
+    (merge,) = compaction.due_merges(snapshot(tables.store, "samples"), BEGIN + DAY_MS)
     table = Table(tables.store, "samples", files=True)
     gone = next(iter(table.live_files().values()))
     rewrite(table, [], [Removal(gone.path, gone.size, rows_disappear=True)])
 
-    assert compaction.run(tables.store, merge) is None
+    assert compaction.merge_files(tables.store, merge) is None
     assert len(snapshot(tables.store, "samples").files) == 2
 
 

@@ -16,8 +16,8 @@ def compacted(root, files):
     tables = WrittenTables(str(root))
     for n in range(files):
         tables.put([(1, BEGIN + n + 1, float(n))])
-    (merge,) = compaction.plan(snapshot(tables.store, "samples"), BEGIN + 24 * HOUR_MS)
-    assert compaction.run(tables.store, merge)
+    (merge,) = compaction.due_merges(snapshot(tables.store, "samples"), BEGIN + 24 * HOUR_MS)
+    assert compaction.merge_files(tables.store, merge)
     return tables.store
 
 
@@ -32,21 +32,21 @@ def test_files_stay_for_as_long_as_readers_of_older_versions_may_need_them(tmp_p
     store = compacted(tmp_path, 5)
     age(tmp_path, 30)
 
-    assert vacuum.plan(store, "samples", NOW_MS, 12 * HOUR_MS).paths == ()
+    assert vacuum.find_garbage(store, "samples", NOW_MS, 12 * HOUR_MS).paths == ()
 
 
-def test_files_that_no_version_has_had_for_long_go_and_nothing_else_does(tmp_path):
+def test_orphans_go_once_they_are_old_and_nothing_else_does(tmp_path):
     store = compacted(tmp_path, 5)
     rows = snapshot(store, "samples").scan(Bounds())
     orphan = write_file(store, "samples", rows)
     age(tmp_path, 30)
     young = write_file(store, "samples", rows)
 
-    garbage = vacuum.plan(store, "samples", NOW_MS, 12 * HOUR_MS)
+    garbage = vacuum.find_garbage(store, "samples", NOW_MS, 12 * HOUR_MS)
 
     assert garbage.paths == (orphan.path,)
     assert garbage.nbytes == orphan.size
-    assert vacuum.run(store, garbage) == 1
-    assert vacuum.run(store, garbage) == 0
+    assert vacuum.delete(store, garbage) == 1
+    assert vacuum.delete(store, garbage) == 0
     assert (tmp_path / "samples" / young.path).exists()
     assert snapshot(store, "samples").scan(Bounds()).num_rows == 5

@@ -1,0 +1,70 @@
+"""The mains of jobs/ do on a home what their jobs promise, without Java."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tables import WrittenTables
+from varve.storage.snapshot import snapshot
+
+ROOT = Path(__file__).parents[3]
+BEGIN = 1_795_392_000_000
+
+
+@pytest.fixture
+def home(tmp_path):
+    tables = WrittenTables(str(tmp_path / "tables"))
+    for n in range(5):
+        tables.put([(1, BEGIN + n + 1, float(n)), (1, BEGIN + 1, 0.0)])
+    return tmp_path
+
+
+def run(home, name, *options):
+    done = subprocess.run(
+        [sys.executable, ROOT / "jobs" / f"{name}.py", "--home", home, *options],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "pipelines"), "JAVA_HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def files(home):
+    from varve.storage.store import Store
+
+    return snapshot(Store(str(home / "tables")), "samples").files
+
+
+def test_compact_says_what_is_due_does_it_and_has_nothing_left(home):
+    planned = json.loads(run(home, "compact", "--dry-run", "--json"))
+    assert planned["planned"]["merges"] == [{"table": "samples", "files": 5, "rows": 10}]
+    assert planned["done"] is None
+    assert len(files(home)) == 5
+
+    done = json.loads(run(home, "compact", "--json"))
+    assert done["done"]["merged"][0]["rows_dropped"] == 5
+    assert [file.rows for file in files(home)] == [5]
+
+    assert "no table has files to merge" in run(home, "compact")
+
+
+def test_vacuum_deletes_what_is_old_and_in_no_version(home):
+    run(home, "compact")
+    old = 1_700_000_000
+    for file in (home / "tables" / "samples").glob("*.parquet"):
+        os.utime(file, (old, old))
+    orphan = home / "tables" / "samples" / "part-0.parquet"
+    orphan.write_bytes(b"PAR1")
+    os.utime(orphan, (old, old))
+
+    assert "samples: 1 files of 4 bytes" in run(home, "vacuum", "--dry-run")
+    assert orphan.exists()
+    assert "1 files deleted" in run(home, "vacuum")
+    assert not orphan.exists()
+    assert [file.rows for file in files(home)] == [5]
