@@ -33,9 +33,10 @@ from varve.rollups.repair_throttle import Pace
 from varve.rollups.task import NO_KEYS, RollupTask
 from varve.rollups.task_ranges import Part
 from varve.storage import positions
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Step, commit
 from varve.storage.files import NewFile
-from varve.storage.snapshot import Bounds, Follower, Snapshot
+from varve.storage.snapshot import Follower, Snapshot
 from varve.storage.store import Store
 
 # Tasks of one commit that closes, for each that can run side by side: a backlog is worked off in

@@ -16,8 +16,9 @@ from varve.ingest.start_offsets import Start
 from varve.ingest.task import Message, run_task
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.storage import positions
+from varve.storage.bounds import Bounds
 from varve.storage.commit import rewrite
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.snapshot import snapshot
 from varve.storage.table import Table
 
 PARTITION = Partition("samples", "id", 0)

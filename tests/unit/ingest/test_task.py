@@ -7,8 +7,9 @@ from varve.ingest.registry import Registry
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.task import Message, Outcome, TaskPlan, run_task
 from varve.model.identity import define
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Step, commit
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.snapshot import snapshot
 from varve.storage.table import Table
 
 HOUR_MS = 3_600_000
