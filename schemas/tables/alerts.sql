@@ -12,3 +12,4 @@ CREATE TABLE alerts (
   snapshot STRING COMMENT 'Token of the table versions the evaluation read.'
 ) USING DELTA
 COMMENT 'Every change of state of an alert. Append only. One writer: varve serve rules.'
+TBLPROPERTIES ('varve.time_column' = 'evaluated_at')

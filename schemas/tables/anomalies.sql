@@ -9,3 +9,4 @@ CREATE TABLE anomalies (
   detected_at BIGINT NOT NULL COMMENT 'When the window was judged. Milliseconds since the Unix epoch, UTC.'
 ) USING DELTA
 COMMENT 'Windows far from their baseline. Append only. One writer: jobs/detect_anomalies.py.'
+TBLPROPERTIES ('varve.time_column' = 'window_end')

@@ -7,3 +7,4 @@ CREATE TABLE baselines (
   computed_at BIGINT NOT NULL COMMENT 'End of the data read, inclusive. Milliseconds since the Unix epoch, UTC. Of two rows for one hour the later counts.'
 ) USING DELTA
 COMMENT 'What a series looks like at each hour of the week. Append only. One writer: jobs/detect_anomalies.py.'
+TBLPROPERTIES ('varve.time_column' = 'computed_at')

@@ -7,3 +7,4 @@ CREATE TABLE capacity (
   trained_until BIGINT NOT NULL COMMENT 'End of the training data, inclusive. Milliseconds since the Unix epoch, UTC.'
 ) USING DELTA
 COMMENT 'When a resource runs out, by its forecast. Append only. One writer: jobs/forecast.py.'
+TBLPROPERTIES ('varve.time_column' = 'trained_until')

@@ -9,3 +9,4 @@ CREATE TABLE forecasts (
   trained_until BIGINT NOT NULL COMMENT 'End of the training data, inclusive. Milliseconds since the Unix epoch, UTC. Of two rows of one (series_id, ts) the later counts.'
 ) USING DELTA
 COMMENT 'Forecasts of one week ahead. Append only. One writer: jobs/forecast.py.'
+TBLPROPERTIES ('varve.time_column' = 'ts')

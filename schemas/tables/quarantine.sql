@@ -11,3 +11,4 @@ CREATE TABLE quarantine (
   rejected_at BIGINT NOT NULL COMMENT 'When it was refused. Milliseconds since the Unix epoch, UTC.'
 ) USING DELTA
 COMMENT 'What ingest could not store, with the reason. Append only. One writer: jobs/ingest.py.'
+TBLPROPERTIES ('varve.time_column' = 'rejected_at')

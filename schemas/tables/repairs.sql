@@ -8,3 +8,4 @@ CREATE TABLE repairs (
   noted_at BIGINT NOT NULL COMMENT 'When the repair or refusal was noted. Milliseconds since the Unix epoch, UTC.'
 ) USING DELTA
 COMMENT 'What late samples did to closed windows. Append only. One writer: jobs/rollup.py.'
+TBLPROPERTIES ('varve.time_column' = 'noted_at')

@@ -23,3 +23,4 @@ CREATE TABLE rollup_{tier} (
   revision BIGINT NOT NULL COMMENT 'Version of the table below that the row was computed from. Of two rows of one (series_id, window_end) the greater revision counts.'
 ) USING DELTA
 COMMENT 'Rollup of {tier} windows, append only: a late sample appends its window again with a higher revision. Every row is a function of the samples in its window. One writer: jobs/rollup.py.'
+TBLPROPERTIES ('varve.time_column' = 'window_end')

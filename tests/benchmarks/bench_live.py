@@ -38,7 +38,8 @@ from varve.local.broker import Broker
 from varve.model.clock import SystemClock
 from varve.model.window import MINUTE_MS, TIERS, Window, floor_to, window_end
 from varve.storage import positions
-from varve.storage.snapshot import Bounds, Follower, snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import Follower, snapshot
 
 POLL_S = 0.25
 

@@ -17,9 +17,10 @@ import time
 import numpy as np
 
 from varve.model.schema import table_schema
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Step, commit
 from varve.storage.files import NewFile, fingerprint
-from varve.storage.snapshot import Bounds, Follower, snapshot
+from varve.storage.snapshot import Follower, snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 

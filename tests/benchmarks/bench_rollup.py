@@ -34,8 +34,9 @@ from varve.model.window import DAY_MS, TIERS, floor_to
 from varve.rollups import algebra, kernel, task, window_keys
 from varve.rollups.tier import TierPlan, TierWorker
 from varve.storage import files
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Step, commit
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 

@@ -28,7 +28,8 @@ from live import BULK, Live, Watch, say
 from varve.cli.plot import plot
 from varve.ingest.limits import parse
 from varve.model.resources import conf_dir
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
 
 NORMAL_RATE = 10_000
 SERIES = 10_000

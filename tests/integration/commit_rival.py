@@ -13,9 +13,10 @@ import time
 import pyarrow as pa
 
 from varve.model.errors import Conflict
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, Step, commit, rewrite
 from varve.storage.files import NewFile, write_file
-from varve.storage.snapshot import Bounds, Follower
+from varve.storage.snapshot import Follower
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 

@@ -20,10 +20,11 @@ from obstore.store import S3Store
 
 from varve.model.errors import NeedsOperator
 from varve.model.schema import TABLES
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
 from varve.storage.log import list_checkpoints
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 

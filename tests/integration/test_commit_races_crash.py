@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 

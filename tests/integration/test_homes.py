@@ -16,7 +16,8 @@ from varve.ingest.replayed import Replayed
 from varve.model.window import TIERS, Window
 from varve.rollups.verify import verify
 from varve.services.table_sizes import TableSize
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 

@@ -24,9 +24,10 @@ from varve.promql.storage import SelectHints
 from varve.promql.syntax.ast import Matcher, MatchOp
 from varve.query.tables import Tables
 from varve.query.view import FileTable
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, rewrite
 from varve.storage.files import write_file
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
 

@@ -12,7 +12,8 @@ import pytest
 from tests.tables import WrittenTables
 from varve.model.window import DAY_MS, TIERS
 from varve.rollups import sketch
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
 
 pytestmark = pytest.mark.spark
 

@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 from varve.model.errors import NeedsOperator
 from varve.storage import positions
+from varve.storage.bounds import Bounds
 from varve.storage.log import LiveFile
-from varve.storage.snapshot import Bounds, Follower, Snapshot, snapshot
+from varve.storage.snapshot import Follower, Snapshot, snapshot
 from varve.storage.store import Store
 
 _HOURS = "rollup_1h"

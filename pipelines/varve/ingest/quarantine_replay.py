@@ -28,10 +28,11 @@ from varve.ingest.task import run_task
 from varve.kafka.message import Message
 from varve.model.errors import Conflict, NeedsOperator
 from varve.storage import positions
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, Step, commit, rewrite
 from varve.storage.files import NewFile, write_file
 from varve.storage.log import LiveFile, entries, list_versions
-from varve.storage.snapshot import Bounds, Snapshot, live_files
+from varve.storage.snapshot import Snapshot, live_files
 from varve.storage.store import Store
 from varve.storage.table import Table
 

@@ -21,8 +21,9 @@ from varve.ingest.mapped_runs import (
     status_in,
 )
 from varve.model.errors import NeedsOperator
+from varve.storage.bounds import Bounds
 from varve.storage.log import LiveFile, entries, file_name
-from varve.storage.snapshot import Bounds, Snapshot, live_files
+from varve.storage.snapshot import Snapshot, live_files
 from varve.storage.store import Store
 from varve.storage.table import Table
 

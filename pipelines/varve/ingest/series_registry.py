@@ -20,10 +20,11 @@ from varve.model.errors import Conflict, NeedsOperator, TemporaryError
 from varve.model.identity import SeriesDefinition
 from varve.model.schema import table_schema
 from varve.storage import positions
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
 from varve.storage.log import LiveFile, entries
-from varve.storage.snapshot import Bounds, Snapshot
+from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
 

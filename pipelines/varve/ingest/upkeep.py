@@ -12,9 +12,10 @@ from varve.ingest.series_registry import SeriesRegistry
 from varve.model.clock import Clock
 from varve.model.errors import Conflict
 from varve.storage import positions
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, rewrite
 from varve.storage.log import LiveFile
-from varve.storage.snapshot import Bounds, Snapshot, live_files
+from varve.storage.snapshot import Snapshot, live_files
 from varve.storage.store import Store
 from varve.storage.table import Table
 

@@ -27,10 +27,11 @@ from varve.model.errors import Conflict
 from varve.model.staleness import from_column, to_column
 from varve.model.window import DAY_MS, HOUR_MS, TIERS
 from varve.rollups import window_keys
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, rewrite
 from varve.storage.files import NewFile, write_file
 from varve.storage.log import LiveFile
-from varve.storage.snapshot import Bounds, Snapshot
+from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
 

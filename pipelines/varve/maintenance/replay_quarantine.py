@@ -15,7 +15,8 @@ from varve.ingest.plan import IngestPlan, task_plan
 from varve.ingest.quarantine_replay import Selection, replay
 from varve.ingest.replayed import Replayed
 from varve.ingest.series_registry import SeriesRegistry
-from varve.storage.snapshot import Bounds, Snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The tables, as schemas/tables describes them. Code asks here and repeats no column.
 
-A DDL file is Spark SQL; rollup.sql stands for the four tiers, with {tier} in place of the name.
+A DDL file is Spark SQL; rollup.sql stands for the four tiers, with {tier} in place of the name. The
+table property varve.time_column names the column that tells the time of a row.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ TABLES = (
     "capacity",
 )
 
+_TIME_COLUMN = "varve.time_column"
 _PRIMITIVES: dict[str, tuple[str, pa.DataType]] = {
     "BIGINT": ("long", pa.int64()),
     "INT": ("integer", pa.int32()),
@@ -59,6 +61,10 @@ class TableSchema:
     columns: tuple[Column, ...]
     ddl: str
     """The CREATE TABLE statement, Spark SQL."""
+    time_column: str | None = None
+    """Column that tells the time of a row, ms: reads and retention go by it. None for a table
+    whose rows stand for no time.
+    """
 
     @property
     def arrow(self) -> pa.Schema:
@@ -95,8 +101,15 @@ def table_schema(name: str) -> TableSchema:
     create = sqlglot.parse_one(ddl, dialect="spark")
     defined = create.this.expressions
     comment = create.find(sql.SchemaCommentProperty)
+    # Clauses such as USING are properties, too, to sqlglot, but have no value.
+    stated = [p for p in create.find_all(sql.Property) if "value" in p.args]
+    properties = {p.name: p.args["value"].name for p in stated}
     return TableSchema(
-        name, comment.this.name if comment else "", tuple(map(_column, defined)), ddl.strip()
+        name,
+        comment.this.name if comment else "",
+        tuple(map(_column, defined)),
+        ddl.strip(),
+        properties.get(_TIME_COLUMN),
     )
 
 

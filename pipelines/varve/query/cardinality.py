@@ -20,7 +20,8 @@ from varve.ingest.reject_reasons import LIMITS
 from varve.model.window import DAY_MS, HOUR_MS
 from varve.promql.labels.label_table import METRIC_NAME, Column, LabelTable
 from varve.query.series_index import COLUMNS, IndexBuilder
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 
 _EXAMPLES = 3

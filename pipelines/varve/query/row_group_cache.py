@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 
 from varve.promql.kernels.types import I64
 from varve.query.sample_columns import COLUMNS, SampleColumns, from_arrow
+from varve.storage.bounds import Bounds
+from varve.storage.zone_map import ZoneMap
 
 # Memory that a footer takes, roughly, beside what it holds of each row group.
 _FOOTER_BYTES = 2_048
@@ -25,21 +27,16 @@ _FOOTER_BYTES = 2_048
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """Rows and bounds (both inclusive) of each row group of a file, as arrays by row group."""
+    """A file's metadata and the zone map of its row groups."""
 
-    rows: I64
-    min_id: I64
-    max_id: I64
-    min_ts: I64
-    max_ts: I64
     metadata: pq.FileMetaData
+    zones: ZoneMap
 
     def overlapping(self, series_ids: I64, start_ms: int, end_ms: int) -> list[int]:
         """Row groups that can hold samples of the ids (ascending) in (start_ms, end_ms]."""
-        first = np.searchsorted(series_ids, self.min_id, side="left")
-        beyond = np.searchsorted(series_ids, self.max_id, side="right")
-        hit = (beyond > first) & (self.max_ts > start_ms) & (self.min_ts <= end_ms)
-        return np.flatnonzero(hit).tolist()
+        found = self.zones.overlapping(Bounds(start_ms, end_ms, series_ids))
+        groups: list[int] = np.flatnonzero(found).tolist()
+        return groups
 
 
 class RowGroupCache:
@@ -91,8 +88,9 @@ class RowGroupCache:
         held = self._get(key)
         if held is None:
             with self._filesystem.open_input_file(path) as file:
-                held = _footer(pq.read_metadata(file))
-            self._put(key, held, _FOOTER_BYTES + 40 * len(held.rows))
+                metadata = pq.read_metadata(file)
+            held = Footer(metadata, ZoneMap.of_row_groups(metadata, "ts"))
+            self._put(key, held, _FOOTER_BYTES + 32 * metadata.num_row_groups)
         return held
 
     def _row_group(self, key: tuple[str, int]) -> SampleColumns:
@@ -133,23 +131,3 @@ class RowGroupCache:
             while self._bytes > self._max_bytes and len(self._entries) > 1:
                 _, (_, freed) = self._entries.popitem(last=False)
                 self._bytes -= freed
-
-
-def _footer(metadata: pq.FileMetaData) -> Footer:
-    """Reads the bounds; a row group without statistics has the widest bounds there are."""
-    names = [metadata.schema.column(i).name for i in range(metadata.num_columns)]
-    columns = {name: names.index(name) for name in ("series_id", "ts")}
-    least, most = np.iinfo(np.int64).min, np.iinfo(np.int64).max
-    rows, bounds = [], []
-    for group in range(metadata.num_row_groups):
-        row_group = metadata.row_group(group)
-        rows.append(row_group.num_rows)
-        bound = []
-        for name in ("series_id", "ts"):
-            statistics = row_group.column(columns[name]).statistics
-            known = statistics is not None and statistics.has_min_max
-            bound += [statistics.min, statistics.max] if known else [least, most]
-        bounds.append(bound)
-    by_group = np.array(bounds, dtype=np.int64).reshape(-1, 4)
-    min_id, max_id, min_ts, max_ts = by_group.T
-    return Footer(np.array(rows, dtype=np.int64), min_id, max_id, min_ts, max_ts, metadata)

@@ -5,15 +5,11 @@ from __future__ import annotations
 import re
 
 import duckdb
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from varve.model.errors import NeedsOperator
-from varve.model.schema import TABLES, table_schema
+from varve.model.schema import TABLES
 from varve.model.views import VIEWS, view_sql
-from varve.storage.log import LiveFile
-from varve.storage.snapshot import Snapshot, snapshot
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 
 _WORD = re.compile(r"\w+")
@@ -40,7 +36,7 @@ def connect(store: Store, query: str) -> duckdb.DuckDBPyConnection:
     # The table series last: its definitions then cover all that the other tables hold.
     for table in sorted(tables, key=lambda name: (name == "series", name)):
         try:
-            connection.register(table, dataset_of(snapshot(store, table)))
+            connection.register(table, snapshot(store, table).arrow_dataset())
         except NeedsOperator:
             if named:
                 raise
@@ -50,27 +46,6 @@ def connect(store: Store, query: str) -> duckdb.DuckDBPyConnection:
         if view in wanted and bases[view] <= registered:
             connection.execute(f"CREATE VIEW {view} AS {view_sql(view, 'duckdb')}")
     return connection
-
-
-def dataset_of(table: Snapshot) -> ds.Dataset:
-    """The rows of a snapshot, copies and old revisions included; statistics prune its files."""
-    schema = table_schema(table.table).arrow
-    filesystem = table.store.filesystem(table.table)
-    parquet = ds.ParquetFileFormat()
-    fragments = [
-        parquet.make_fragment(file.path, filesystem, _bounds(file, schema)) for file in table.files
-    ]
-    return ds.FileSystemDataset(fragments, schema, parquet, filesystem)
-
-
-def _bounds(file: LiveFile, schema: pa.Schema) -> pc.Expression:
-    """A condition that is true of every row of the file."""
-    known = pc.scalar(True)
-    for column, low in file.minimum.items():
-        if column in schema.names and column in file.maximum:
-            field = pc.field(column)
-            known = known & (field >= low) & (field <= file.maximum[column])
-    return known
 
 
 def _words(query: str) -> set[str]:

@@ -10,8 +10,9 @@ from varve.query.row_group_cache import RowGroupCache
 from varve.query.series_index import COLUMNS, IndexBuilder
 from varve.query.view import FileTable, Provenance, View
 from varve.storage import positions
+from varve.storage.bounds import Bounds
 from varve.storage.log import LiveFile
-from varve.storage.snapshot import Bounds, Follower
+from varve.storage.snapshot import Follower
 from varve.storage.store import Store
 
 # Small files read into the head between two looks at the log.

@@ -7,8 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from varve.promql.errors import StorageError
 from varve.promql.kernels.types import I64
 from varve.promql.labels.label_table import LabelTable
@@ -17,36 +15,29 @@ from varve.promql.syntax.ast import Matcher
 from varve.query.row_group_cache import RowGroupCache
 from varve.query.sample_columns import SampleColumns, select_samples
 from varve.query.series_index import SelectedSeries, SeriesIndex
+from varve.storage.bounds import Bounds
+from varve.storage.file_set import FileSet
 from varve.storage.log import LiveFile
 
 
 class FileTable:
-    """Sample files with their bounds as arrays, so that thousands are looked through at once."""
+    """Sample files, sifted by their statistics."""
 
     def __init__(self, files: Sequence[LiveFile]) -> None:
-        self._paths = [f.path for f in files]
-        self._rows = np.array([f.rows for f in files], dtype=np.int64)
-        bounds = [
-            (f.minimum["series_id"], f.maximum["series_id"], f.minimum["ts"], f.maximum["ts"])
-            for f in files
-        ]
-        columns = np.array(bounds, dtype=np.int64).reshape(-1, 4).T
-        self._min_id, self._max_id, self._min_ts, self._max_ts = columns
+        self._files = FileSet(files, "ts")
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._files)
 
     def span_ms(self) -> tuple[int, int]:
         """First and last time of a sample. ValueError without files."""
-        return int(self._min_ts.min()), int(self._max_ts.max())
+        zones = self._files.zones
+        return int(zones.first_ms.min()), int(zones.last_ms.max())
 
     def overlapping(self, series_ids: I64, start_ms: int, end_ms: int) -> tuple[list[str], int]:
         """Files that can hold samples of the ids (ascending) in (start_ms, end_ms], their rows."""
-        first = np.searchsorted(series_ids, self._min_id, side="left")
-        beyond = np.searchsorted(series_ids, self._max_id, side="right")
-        hit = (beyond > first) & (self._max_ts > start_ms) & (self._min_ts <= end_ms)
-        chosen = np.flatnonzero(hit)
-        return [self._paths[i] for i in chosen.tolist()], int(self._rows[chosen].sum())
+        chosen = self._files.select(Bounds(start_ms, end_ms, series_ids))
+        return [file.path for file in chosen], sum(file.rows for file in chosen)
 
 
 @dataclass(frozen=True, slots=True)

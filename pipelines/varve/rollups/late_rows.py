@@ -127,7 +127,7 @@ def first_window_start(source: Snapshot, tier: Tier) -> int | None:
     """Start of the first window that holds a row; None for an empty source."""
     if not source.files:
         return None
-    return floor_to(int(source.bounds.first_ms.min()) - 1, tier.width_ms)
+    return floor_to(int(source.zones.first_ms.min()) - 1, tier.width_ms)
 
 
 def _log(store: Store, table: str, after: int, until: int) -> tuple[int, list[LogEntry]]:

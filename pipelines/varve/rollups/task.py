@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from varve.model import copies
@@ -15,11 +14,12 @@ from varve.model.staleness import from_column
 from varve.model.window import Tier, Window
 from varve.rollups import algebra, kernel, time_ranges, window_keys
 from varve.rollups.algebra import Ints, Rows
-from varve.rollups.reading import Mask, read
+from varve.storage.bounds import Bounds
 from varve.storage.files import NewFile, write_file
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
+from varve.storage.zone_map import Mask
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def compute(task: RollupTask) -> pa.Table:
     """The rows of the task, sorted by (series_id, window_end)."""
     source = Snapshot(task.store, task.tier.source, task.revision, task.files)
     wanted = None if task.keys is None else partial(_in_late_windows, task.keys, task)
-    rows = read(source, task.files, task.range, series=task.series, wanted=wanted)
+    bounds = Bounds(task.range.start_ms, task.range.end_ms, series=task.series)
+    rows = source.scan(bounds, files=task.files, wanted=wanted, threads=1)
     return algebra.to_table(roll_up(rows, task.tier, task.range, task.series), task.revision)
 
 
@@ -93,8 +94,7 @@ def touched_windows(source: Snapshot, files: Sequence[LiveFile], tier: Tier, unt
     reaching = [f for f in files if f.minimum[time] <= until_ms]
     if not reaching:
         return NO_KEYS
-    closed = Window(min(f.minimum[time] for f in reaching) - 1, until_ms)
-    rows = read(source, reaching, closed, columns=["series_id", time])
+    rows = source.scan(Bounds(end_ms=until_ms), ["series_id", time], reaching, threads=1)
     ids = rows.column("series_id").to_numpy()
     ends = -(-rows.column(time).to_numpy() // tier.width_ms) * tier.width_ms
     # Most repeat their neighbour: files are sorted.
@@ -112,10 +112,8 @@ def _in_late_windows(keys: Ints, task: RollupTask, ids: Ints, times: Ints) -> Ma
 NO_KEYS: Ints = np.empty((0, 2), dtype=np.int64)
 
 
-def _within(
-    ids: Ints, times: Ints, window: Window, series: tuple[int, int] | None
-) -> npt.NDArray[np.bool_]:
-    inside: npt.NDArray[np.bool_] = (times > window.start_ms) & (times <= window.end_ms)
+def _within(ids: Ints, times: Ints, window: Window, series: tuple[int, int] | None) -> Mask:
+    inside: Mask = (times > window.start_ms) & (times <= window.end_ms)
     if series is not None:
         inside &= (ids >= series[0]) & (ids <= series[1])
     return inside

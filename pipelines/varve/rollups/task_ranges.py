@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from varve.model.window import Tier, Window
+from varve.storage.bounds import Bounds
+from varve.storage.file_set import FileSet
 from varve.storage.log import LiveFile
-from varve.storage.snapshot import Bounds, Snapshot
+from varve.storage.snapshot import Snapshot
 
 # Source rows of one task: a second or two of work, a few hundred MB.
 ROWS_PER_TASK = 2_000_000
@@ -77,10 +79,7 @@ def by_series(
 
 def overlapping(files: Sequence[LiveFile], series: tuple[int, int]) -> tuple[LiveFile, ...]:
     """Files that can hold one of a range of series."""
-    low, high = series
-    return tuple(
-        f for f in files if f.minimum["series_id"] <= high and f.maximum["series_id"] >= low
-    )
+    return tuple(FileSet(files).select(Bounds(series=series)))
 
 
 def rows_within(source: Snapshot, window: Window) -> float:

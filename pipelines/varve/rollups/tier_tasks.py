@@ -16,7 +16,8 @@ from varve.rollups.late_rows import LateWindows
 from varve.rollups.pending_repairs import PendingRepairs
 from varve.rollups.task import RollupTask
 from varve.rollups.task_ranges import Part
-from varve.storage.snapshot import Bounds, Snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import Snapshot
 
 # Tasks of one commit that closes windows, for each task that can run at once: a backlog is worked
 # off in steps, each of which is kept. A commit of repairs has one for each.

@@ -17,10 +17,10 @@ from varve.model.window import DAY_MS, HOUR_MS, TIERS, Tier, Window, floor_to, w
 from varve.rollups import algebra, kernel, task_ranges, time_ranges, window_keys
 from varve.rollups.algebra import Ints, Rows
 from varve.rollups.completeness import CompletenessReader, TierCompleteness
-from varve.rollups.reading import read
 from varve.rollups.task import roll_up
 from varve.storage import positions
-from varve.storage.snapshot import Bounds, Snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
 
 
@@ -70,7 +70,7 @@ def verify(store: Store, window: Window, tiers: Sequence[Tier] = TIERS) -> Repor
     samples = snapshots["samples"]
     if not samples.files:
         return report
-    first, last = int(samples.bounds.first_ms.min()) - 1, int(samples.bounds.last_ms.max())
+    first, last = int(samples.zones.first_ms.min()) - 1, int(samples.zones.last_ms.max())
     for tier, span, computed in _computed(samples, time_ranges.clip([window], Window(first, last))):
         if tier.name in allowed:
             _compare(tier, span, computed, snapshots[tier.table], allowed[tier.name], report)
@@ -113,7 +113,8 @@ def _rolled_up(samples: Snapshot, span: Window, about: float) -> list[Rows]:
     files = samples.select(Bounds(span.start_ms, span.end_ms))
     found: list[list[Rows]] = []
     for series in task_ranges.by_series(samples, files, about, 1) if files else [None]:
-        rows = [roll_up(read(samples, files, span, series=series), TIERS[0], span, series)]
+        raw = samples.scan(Bounds(span.start_ms, span.end_ms, series=series), files=files)
+        rows = [roll_up(raw, TIERS[0], span, series)]
         for tier in TIERS[1:3]:
             rows.append(kernel.merge(rows[-1], np.arange(len(rows[-1])), tier.width_ms))
         found.append(rows)
@@ -139,7 +140,7 @@ def _compare(
     allowed: Sequence[Window],
     report: Report,
 ) -> None:
-    table = read(target, target.select(Bounds(span.start_ms, span.end_ms)), span)
+    table = target.scan(Bounds(span.start_ms, span.end_ms))
     stored = algebra.from_table(table)
     newest = window_keys.newest_revisions(
         stored.series_id, stored.window_end, table.column("revision").to_numpy()

@@ -15,7 +15,8 @@ from varve.kafka.partitions import Partition
 from varve.model.window import TIERS
 from varve.settings import Settings
 from varve.storage import positions
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
 

@@ -16,10 +16,9 @@ import pyarrow.parquet as pq
 from varve.model.schema import TableSchema, table_schema
 from varve.storage.store import Store
 
-# Columns whose statistics prune files. Statistics on values would only grow the log.
-STATISTICS = frozenset(
-    {"series_id", "ts", "window_end", "first_seen", "last_seen", "rejected_at", "revision"}
-)
+# Columns whose statistics prune files, beside the table's time. Statistics on values would only
+# grow the log.
+_STATISTICS = frozenset({"series_id", "ts", "first_seen", "last_seen", "revision"})
 # Rows of one row group: a query reads a few series of a file, not all of it.
 ROW_GROUP = 131_072
 
@@ -81,6 +80,7 @@ def write_file(store: Store, table: str, rows: pa.Table) -> NewFile:
     path = f"part-{uuid.uuid4().hex}.parquet"
     texts = [c.name for c in schema.columns if pa.types.is_string(c.arrow_type)]
     integers = {c.name for c in schema.columns if pa.types.is_integer(c.arrow_type)}
+    bounded = _with_statistics(schema)
     with store.filesystem(table).open_output_stream(path) as out:
         pq.write_table(
             rows.cast(schema.arrow),
@@ -93,13 +93,13 @@ def write_file(store: Store, table: str, rows: pa.Table) -> NewFile:
             use_dictionary=texts,
             column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
             # The row groups' bounds are what lets a reader skip them.
-            write_statistics=sorted(STATISTICS & set(schema.names())),
+            write_statistics=bounded,
             store_schema=False,
         )
         size = out.tell()
     # A commit may name it from now on, and must not outlive it if the power fails.
     store.sync(table, path)
-    bounds = {c: pc.min_max(rows.column(c)).as_py() for c in schema.names() if c in STATISTICS}
+    bounds = {c: pc.min_max(rows.column(c)).as_py() for c in bounded}
     return NewFile(
         table=table,
         path=path,
@@ -108,7 +108,7 @@ def write_file(store: Store, table: str, rows: pa.Table) -> NewFile:
         schema=fingerprint(schema),
         minimum={c: b["min"] for c, b in bounds.items() if b["min"] is not None},
         maximum={c: b["max"] for c, b in bounds.items() if b["max"] is not None},
-        nulls={c: rows.column(c).null_count for c in schema.names() if c in STATISTICS},
+        nulls={c: rows.column(c).null_count for c in bounded},
     )
 
 
@@ -118,11 +118,16 @@ def check(new: NewFile, schema: TableSchema) -> None:
         raise ValueError(f"{new.path}: written with another schema of {schema.name}")
     if new.rows <= 0 or new.size <= 0:
         raise ValueError(f"{new.path}: {new.rows} rows in {new.size} bytes")
-    required: set[str] = {c.name for c in schema.columns if not c.nullable} & STATISTICS
-    for column in required:
+    bounded = _with_statistics(schema)
+    for column in (c.name for c in schema.columns if not c.nullable and c.name in bounded):
         low: Any = new.minimum.get(column)
         high: Any = new.maximum.get(column)
         if low is None or high is None or low > high:
             raise ValueError(f"{new.path}: bounds of {column} are {low} and {high}")
         if new.nulls.get(column):
             raise ValueError(f"{new.path}: {column} is never NULL")
+
+
+def _with_statistics(schema: TableSchema) -> list[str]:
+    """Columns of which a file says the bounds, in the table's order."""
+    return [name for name in schema.names() if name in {*_STATISTICS, schema.time_column}]

@@ -2,77 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from varve.model.errors import NeedsOperator
 from varve.model.schema import table_schema
-from varve.storage.log import LiveFile, LogEntry
+from varve.storage.bounds import Bounds
+from varve.storage.file_set import FileSet
+from varve.storage.log import LiveFile
+from varve.storage.scan import Wanted, arrow_dataset, read_rows
 from varve.storage.state import load
 from varve.storage.store import Store
 from varve.storage.table import Table
-
-# Beyond this many series an id set costs more per row than reading the range and joining.
-_MAX_ID_SET = 4_096
-_LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1
-
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """Rows to read: start_ms < time <= end_ms, and series. None means no bound.
-
-    time is ts, or window_end in a rollup.
-    """
-
-    start_ms: int | None = None
-    end_ms: int | None = None
-    series_ids: np.ndarray | None = None
-    """int64, sorted ascending, unique."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileBounds:
-    """Bounds of files as columns, one row a file; both ends inclusive. Where a file has no
-    statistics, the widest bounds there are.
-    """
-
-    first_ms: Ints
-    last_ms: Ints
-    first_series: Ints
-    last_series: Ints
-
-    @classmethod
-    def of(cls, files: Sequence[LiveFile], time: str) -> FileBounds:
-        def column(which: str, name: str, default: int) -> Ints:
-            found = (getattr(f, which).get(name, default) for f in files)
-            return np.fromiter(found, np.int64, len(files))
-
-        return cls(
-            column("minimum", time, _LOWEST),
-            column("maximum", time, _HIGHEST),
-            column("minimum", "series_id", _LOWEST),
-            column("maximum", "series_id", _HIGHEST),
-        )
-
-    def keep(self, mask: npt.NDArray[np.bool_]) -> FileBounds:
-        return FileBounds(*(c[mask] for c in self._columns()))
-
-    def extend(self, others: FileBounds) -> FileBounds:
-        pairs = zip(self._columns(), others._columns(), strict=True)
-        return FileBounds(*(np.concatenate(pair) for pair in pairs))
-
-    def _columns(self) -> tuple[Ints, ...]:
-        return self.first_ms, self.last_ms, self.first_series, self.last_series
+from varve.storage.zone_map import ZoneMap
 
 
 @dataclass(frozen=True)
@@ -82,88 +28,53 @@ class Snapshot:
     store: Store
     table: str
     version: int
-    files: tuple[LiveFile, ...]
+    files: Sequence[LiveFile]
 
     @property
     def time_column(self) -> str:
-        return "window_end" if self.table.startswith("rollup_") else "ts"
+        """Name of the column that tells the time of a row. ValueError if the table has none."""
+        name = table_schema(self.table).time_column
+        if name is None:
+            raise ValueError(f"{self.table} has no time column")
+        return name
 
-    @cached_property
-    def bounds(self) -> FileBounds:
-        """In the order of `files`."""
-        return FileBounds.of(self.files, self.time_column)
+    @property
+    def zones(self) -> ZoneMap:
+        """Bounds of the files, in their order."""
+        return self._set.zones
 
     def select(self, bounds: Bounds) -> list[LiveFile]:
-        """Files that can hold rows within bounds, by their statistics."""
-        files, ids = self.bounds, bounds.series_ids
-        wanted = np.ones(len(self.files), np.bool_)
-        if bounds.start_ms is not None:
-            wanted &= files.last_ms > bounds.start_ms
-        if bounds.end_ms is not None:
-            wanted &= files.first_ms <= bounds.end_ms
-        if ids is not None:
-            # Ids below the range's end that are not below its start.
-            wanted &= np.searchsorted(ids, files.first_series, "left") < np.searchsorted(
-                ids, files.last_series, "right"
-            )
-        return [self.files[i] for i in np.flatnonzero(wanted)]
+        """Files that can hold rows within bounds, by their statistics. ValueError if time is
+        bounded and the table has no time column.
+        """
+        if bounds.has_time:
+            _ = self.time_column
+        return self._set.select(bounds)
 
     def scan(
         self,
         bounds: Bounds,
         columns: Sequence[str] | None = None,
-        files: Iterable[LiveFile] | None = None,
+        files: Sequence[LiveFile] | None = None,
+        wanted: Wanted | None = None,
+        *,
+        threads: int = 0,
     ) -> pa.Table:
-        """Rows within bounds, in no order, copies included; from `files` only, if given.
-
-        Columns that a file was written without are NULL. With more than 4,096 series_ids the rows
-        are those of the range they span: join.
+        """Rows within bounds, in no order, copies included; from `files` only, if given. The
+        other arguments are those of `read_rows`.
         """
-        chosen = self.select(bounds) if files is None else list(files)
-        schema = table_schema(self.table).arrow
-        names = list(columns) if columns is not None else schema.names
-        if not chosen:
-            return pa.schema([schema.field(n) for n in names]).empty_table()
-        dataset = ds.dataset(
-            [f.path for f in chosen],
-            schema=schema,
-            format="parquet",
-            filesystem=self.store.filesystem(self.table),
-        )
-        return dataset.to_table(columns=names, filter=self._filter(bounds))
+        chosen = self.select(bounds) if files is None else files
+        return read_rows(self.store, self.table, chosen, bounds, columns, wanted, threads=threads)
 
-    def advance(self, fresh: Sequence[LogEntry], files: Mapping[str, LiveFile]) -> Snapshot:
-        """The snapshot after `fresh`, whose live files are `files`, in that order: what the
-        entries leave alone is not computed again.
-        """
-        kept, gone = self.bounds, {path for entry in fresh for path in entry.removes}
-        added = [f.path for entry in fresh for f in (*entry.adds, *entry.rewritten)]
-        # The usual case, in which no file went and none was named again, is decided by counting.
-        if gone or len(files) != len(self.files) + len(added):
-            gone.update(added)
-            kept = kept.keep(np.fromiter((f.path not in gone for f in self.files), np.bool_))
-        now = tuple(files.values())
-        new = FileBounds.of(now[len(kept.first_ms) :], self.time_column)
-        after = Snapshot(self.store, self.table, fresh[-1].version, now)
-        after.__dict__["bounds"] = kept.extend(new)
-        return after
+    def arrow_dataset(self) -> ds.Dataset:
+        """The rows, for an engine that plans its own scan."""
+        return arrow_dataset(self.store, self.table, self.files)
 
-    def _filter(self, bounds: Bounds) -> Any:
-        time, conditions = pc.field(self.time_column), []
-        if bounds.start_ms is not None:
-            conditions.append(time > bounds.start_ms)
-        if bounds.end_ms is not None:
-            conditions.append(time <= bounds.end_ms)
-        if (ids := bounds.series_ids) is not None:
-            series = pc.field("series_id")
-            if len(ids):
-                conditions.append((series >= int(ids[0])) & (series <= int(ids[-1])))
-            if len(ids) <= _MAX_ID_SET:
-                conditions.append(series.isin(pa.array(ids, pa.int64())))
-        whole = None
-        for condition in conditions:
-            whole = condition if whole is None else whole & condition
-        return whole
+    @cached_property
+    def _set(self) -> FileSet:
+        if isinstance(self.files, FileSet):
+            return self.files
+        return FileSet(self.files, table_schema(self.table).time_column)
 
 
 class Follower:
@@ -175,25 +86,30 @@ class Follower:
     def __init__(self, store: Store, name: str) -> None:
         """Raises NeedsOperator if the table does not exist."""
         self.table = Table(store, name, files=True)
-        self.snapshot = self._take()
+        self._files = self._live_files()
+        self.snapshot = self._snapshot()
 
     def refresh(self) -> Snapshot:
         """The newest snapshot: the same object if nothing was committed since the last call."""
         fresh = self.table.refresh()
         if fresh is None:
-            self.snapshot = self._take()
+            self._files = self._live_files()
+            self.snapshot = self._snapshot()
         elif fresh:
-            self.snapshot = self.snapshot.advance(fresh, self.table.live_files())
+            for entry in fresh:
+                self._files = self._files.changed(entry.removes, (*entry.adds, *entry.rewritten))
+            self.snapshot = self._snapshot()
         return self.snapshot
 
     def position(self, transaction: str) -> int | None:
         """Version stored under a transaction id in the newest snapshot taken."""
         return self.table.position(transaction)
 
-    def _take(self) -> Snapshot:
-        return Snapshot(
-            self.table.store, self.table.name, self.table.version, tuple(live_files(self.table))
-        )
+    def _live_files(self) -> FileSet:
+        return FileSet(self.table.live_files().values(), self.table.schema.time_column)
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(self.table.store, self.table.name, self.table.version, self._files)
 
 
 def snapshot(store: Store, table: str, version: int | None = None) -> Snapshot:

@@ -25,8 +25,9 @@ from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.model.clock import SystemClock
 from varve.query.sql import connect
 from varve.storage import positions
+from varve.storage.bounds import Bounds
 from varve.storage.log import entries
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 

@@ -22,7 +22,8 @@ from varve.model.errors import NeedsOperator, VarveError
 from varve.services.ingest_plans import ingest_plans
 from varve.settings import load
 from varve.spark.ingest import IngestQuery
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
 from varve.storage.table import create_tables
 
 pytestmark = [pytest.mark.spark, pytest.mark.kafka]

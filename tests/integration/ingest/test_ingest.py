@@ -18,7 +18,8 @@ from varve.model.clock import SystemClock
 from varve.model.errors import Conflict
 from varve.model.identity import define
 from varve.spark.ingest import IngestQuery
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 

@@ -9,7 +9,8 @@ from tests.plans import open_registry
 from varve.ingest.limits import Limits, MetricLimits
 from varve.ingest.reject_reasons import Reason
 from varve.model.identity import define
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 

@@ -18,7 +18,8 @@ from varve.kafka.message import Message
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.clock import SystemClock
 from varve.model.window import DAY_MS
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import create_tables
 

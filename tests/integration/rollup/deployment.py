@@ -23,8 +23,9 @@ from varve.model.errors import NeedsOperator
 from varve.model.window import DAY_MS, TIERS, Window, floor_to
 from varve.rollups.completeness import CompletenessReader
 from varve.rollups.verify import Report, verify
+from varve.storage.bounds import Bounds
 from varve.storage.log import entries
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 

@@ -12,9 +12,10 @@ from varve.kafka.message import Message
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.errors import Conflict, NeedsOperator
 from varve.storage import positions
+from varve.storage.bounds import Bounds
 from varve.storage.commit import commit
 from varve.storage.log import entries
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.snapshot import snapshot
 from varve.storage.table import Table
 
 ONE, TWO = Partition("samples", "id-1", 0), Partition("samples", "id-1", 1)

@@ -19,7 +19,8 @@ from varve.kafka.message import Message
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model import identity
 from varve.model.identity import define
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import create_tables
 

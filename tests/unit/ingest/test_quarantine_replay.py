@@ -18,8 +18,9 @@ from varve.ingest.task import run_task
 from varve.kafka.message import Message
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.storage import positions
+from varve.storage.bounds import Bounds
 from varve.storage.commit import rewrite
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.snapshot import snapshot
 from varve.storage.table import Table
 
 PARTITION = Partition("samples", "id", 0)

@@ -14,8 +14,9 @@ from varve.ingest.series_id_index import SeriesIdIndex
 from varve.model.errors import Conflict, TemporaryError
 from varve.model.identity import define
 from varve.storage import positions
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Step, commit
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.snapshot import snapshot
 from varve.storage.table import Table
 
 

@@ -9,8 +9,9 @@ from varve.ingest.reject_reasons import Reason
 from varve.ingest.task import run_task
 from varve.kafka.message import Message
 from varve.model.identity import define
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Step, commit
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.snapshot import snapshot
 from varve.storage.table import Table
 
 HOUR_MS = 3_600_000

@@ -14,7 +14,8 @@ from tests.unit.ingest.messages import as_arrow, as_json, record
 from varve.ingest.limits import Limits, MetricLimits
 from varve.model.clock import SystemClock
 from varve.model.identity import define
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
 from varve.storage.table import Table
 
 ROOT = Path(__file__).parents[3]

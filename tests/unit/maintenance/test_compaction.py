@@ -12,8 +12,9 @@ from varve.model.identity import define
 from varve.model.window import HOUR_MS, Window
 from varve.query.sql import connect
 from varve.rollups.verify import verify
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, rewrite
-from varve.storage.snapshot import Bounds, Follower, snapshot
+from varve.storage.snapshot import Follower, snapshot
 from varve.storage.table import Table
 
 BEGIN = 1_795_392_000_000

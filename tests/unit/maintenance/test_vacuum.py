@@ -4,8 +4,9 @@ import time
 from tests.tables import WrittenTables
 from varve.maintenance import compaction, vacuum
 from varve.model.window import HOUR_MS
+from varve.storage.bounds import Bounds
 from varve.storage.files import write_file
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.snapshot import snapshot
 
 BEGIN = 1_795_392_000_000
 NOW_MS = time.time_ns() // 1_000_000

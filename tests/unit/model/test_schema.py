@@ -83,3 +83,15 @@ def test_the_tiers_share_one_schema_and_differ_in_their_width():
 def test_there_is_no_other_table():
     with pytest.raises(KeyError):
         table_schema("rollup_2m")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_says_which_column_is_its_time(name):
+    schema = table_schema(name)
+
+    if name == "series":
+        assert schema.time_column is None
+        return
+    (column,) = (c for c in schema.columns if c.name == schema.time_column)
+    assert (column.arrow_type, column.nullable) == (pa.int64(), False)
+    assert "milliseconds since the unix epoch, utc" in column.comment.lower()

@@ -19,10 +19,11 @@ from varve.rollups.task import run_task
 from varve.rollups.tier import PlannedCommit, TierPlan, TierWorker
 from varve.rollups.verify import Report, verify
 from varve.storage import positions
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, Step, commit, rewrite
 from varve.storage.files import NewFile, write_file
 from varve.storage.log import list_versions
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 

@@ -7,9 +7,10 @@ import pytest
 from tests.unit.rollups.simulation import START, Simulation
 from varve.cli.main import main
 from varve.model.window import MINUTE_MS
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.snapshot import snapshot
 from varve.storage.table import Table
 
 

@@ -10,8 +10,9 @@ from tests.line import Line
 from tests.unit.ingest.messages import as_json, record
 from varve.model.window import TIERS
 from varve.storage import positions
+from varve.storage.bounds import Bounds
 from varve.storage.log import entries
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
 

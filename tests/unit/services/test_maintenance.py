@@ -3,7 +3,8 @@ import shutil
 from tests.line import Line
 from varve.model.window import HOUR_MS
 from varve.services.maintenance import Maintenance
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
 from varve.telemetry.metrics import MaintenanceMetrics
 from varve.telemetry.registry import Telemetry
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from varve.model.errors import Conflict, NeedsOperator
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, Step, commit, rewrite
 from varve.storage.log import entries
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, Step, commit, rewrite
 from varve.storage.files import write_file
 from varve.storage.log import LiveFile
-from varve.storage.snapshot import Bounds, Follower, Snapshot, live_files, snapshot
+from varve.storage.snapshot import Follower, Snapshot, live_files, snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 
@@ -31,10 +32,9 @@ ids = st.integers(-4, 4)
 
 
 def columns(now: Snapshot) -> list[list[int]]:
-    bounds = now.bounds
+    zones = now.zones
     return [
-        c.tolist()
-        for c in (bounds.first_ms, bounds.last_ms, bounds.first_series, bounds.last_series)
+        c.tolist() for c in (zones.first_ms, zones.last_ms, zones.first_series, zones.last_series)
     ]
 
 

@@ -11,9 +11,10 @@ from deltalake import DeltaTable
 
 from varve.model.errors import NeedsOperator
 from varve.model.schema import TABLES, table_schema
+from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, Step, commit, rewrite
 from varve.storage.log import encode, entries, file_name, list_checkpoints, list_versions, newer
-from varve.storage.snapshot import Bounds, Follower, snapshot
+from varve.storage.snapshot import Follower, snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables, wait_until_created
 
@@ -45,7 +46,7 @@ def add_column_to_release(monkeypatch, name: str = "samples") -> None:
     extra = type(ddl)("weight", ddl.arrow_type, ddl.delta_type, True, "New. Unit: 1.")
     grown = type(later)(later.name, later.comment, (*later.columns, extra), later.ddl)
     plain = schema.table_schema
-    for module in ("table", "files", "snapshot"):
+    for module in ("table", "files", "snapshot", "scan"):
         monkeypatch.setattr(
             f"varve.storage.{module}.table_schema", lambda n: grown if n == name else plain(n)
         )
