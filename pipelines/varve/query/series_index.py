@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from varve.promql.labels.label_table import METRIC_NAME, Column, Interned, LabelTable
-from varve.promql.labels.postings import LabelIndex
+from varve.promql.labels.postings import Postings
 from varve.promql.syntax.ast import Matcher
 
 COLUMNS = ("series_id", "metric", "tags", "type", "unit", "help")
@@ -59,7 +59,7 @@ class SeriesIndex:
         self.metadata = metadata
         """By metric name."""
         self._ids = ids
-        self._finder = LabelIndex(labels)
+        self._finder = Postings(labels)
         self._lock = threading.Lock()
 
     @property
@@ -82,7 +82,7 @@ class SeriesIndex:
         ValueError if a regex is malformed.
         """
         rows, labels = self._rows(matchers)
-        return labels.derived("found", lambda: self._found(rows))
+        return labels.cached("found", lambda: self._found(rows))
 
     def find_any(self, matchers: Sequence[Sequence[Matcher]]) -> Found:
         """Series that meet one of the lists; all series if there is no list."""
@@ -121,7 +121,7 @@ class SeriesIndex:
             if codes.any():
                 columns[name] = Column(codes, column.interned)
         labels = LabelTable(len(rows), columns)
-        order = labels.order()
+        order = labels.sort_order()
         ids = self._ids[rows][order]
         return Found(ids, labels.take(order), np.argsort(ids))
 
