@@ -52,8 +52,8 @@ KERNELS = (
     ("varve.promql.evaluation.aggregation", "aggregate_rows"),
     ("varve.promql.evaluation.aggregation", "quantile_matrix"),
     ("varve.promql.functions.histogram_quantiles", "bucket_quantiles"),
-    ("varve.promql.evaluation.range_functions", "rows"),
-    ("varve.promql.evaluation.selection", "rows"),
+    ("varve.promql.evaluation.range_functions", "evaluate_rows"),
+    ("varve.promql.evaluation.selection", "evaluate_rows"),
 )
 """Where the evaluation calls its kernels."""
 

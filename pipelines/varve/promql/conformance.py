@@ -1,4 +1,4 @@
-"""The engine behind the contract of the promqltest judge (shared/promqltest/adapter.py)."""
+"""Puts the engine behind the contract of the promqltest judge (shared/promqltest/adapter.py)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _POSITION = re.compile(r"^\d+:\d+: parse error: ")
 
 
 class Adapter:
-    """An engine over its own storage in memory, empty at first."""
+    """Evaluates over a storage in memory of its own, which is empty at first."""
 
     def __init__(self) -> None:
         self._engine = Engine(MemoryStorage.empty(), _OPTIONS)

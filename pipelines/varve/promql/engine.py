@@ -72,7 +72,7 @@ class Engine:
         self._lock = threading.Lock()
 
     def plan(self, query: str) -> Plan:
-        """The plan of a query text. ParseError if it is no PromQL."""
+        """Returns the plan of a query text. Raises ParseError if it is no PromQL."""
         with self._lock:
             known = self._plans.get(query)
             if known is not None:
@@ -93,7 +93,7 @@ class Engine:
         cancelled: threading.Event | None = None,
         lookback_ms: int | None = None,
     ) -> QueryResult:
-        """The value at one time. QueryError of some kind if there is none.
+        """Returns the value at one time. Raises some kind of QueryError if there is none.
 
         Setting `cancelled` from another thread stops the query before its next kernel.
         """
@@ -114,7 +114,7 @@ class Engine:
         cancelled: threading.Event | None = None,
         lookback_ms: int | None = None,
     ) -> QueryResult:
-        """The values at start, start + step, ... up to and with end. Else as `instant`."""
+        """Returns the values at start, start + step, ... up to and with end. See also `instant`."""
         started = time.perf_counter()
         if step_ms <= 0:
             raise BadQueryError("zero or negative query resolution step widths are not accepted")
@@ -140,7 +140,7 @@ class Engine:
         cancelled: threading.Event | None = None,
         lookback_ms: int | None = None,
     ) -> Evaluation:
-        """A run of `plan` that has not begun."""
+        """Returns a run of `plan` that has not begun."""
         options = self.options
         return Evaluation(
             self.storage,
@@ -171,7 +171,7 @@ def _instant_result(
         order = np.flatnonzero(value.present[:, 0])
         return _result(plan, ev, steps, value, order, started)
     if isinstance(value, RangeVector):
-        return _result(plan, ev, steps, value, value.labels.order(), started)
+        return _result(plan, ev, steps, value, value.labels.sort_order(), started)
     return _result(plan, ev, steps, float(value[0]), _NO_ROWS, started)
 
 
@@ -183,8 +183,8 @@ def _range_result(
     if not isinstance(value, Matrix):
         raise TypeError(f"a range query gave {type(value).__name__}")
     value = value.without_dropped_names()
-    order = value.labels.order()
-    order = order[value.any_sample()[order]]
+    order = value.labels.sort_order()
+    order = order[value.has_samples()[order]]
     return _result(plan, ev, steps, value, order, started)
 
 

@@ -1,4 +1,4 @@
-"""Which node of a plan is evaluated by what."""
+"""Says what evaluates each kind of node in a plan."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from varve.promql.evaluation.binary_operators import (
 )
 from varve.promql.evaluation.context import Evaluation, Handler
 from varve.promql.evaluation.extended_ranges import extended_samples, smoothed_instant
-from varve.promql.evaluation.parallel_branches import ahead
+from varve.promql.evaluation.parallel_branches import in_parallel
 from varve.promql.evaluation.range_functions import range_call
 from varve.promql.evaluation.selection import instant_select, range_select, subquery
 from varve.promql.evaluation.values import Matrix, RangeVector, Scalar, Steps, Value
@@ -56,20 +56,20 @@ def _invariant(ev: Evaluation, node: nodes.Invariant, steps: Steps) -> Value:
 
 
 def _function_call(ev: Evaluation, node: nodes.FunctionCall, steps: Steps) -> Value:
-    # The second argument of info() is not evaluated as it stands.
+    # info() does not evaluate its second argument, but reads the matchers in it.
     parts = node.args if node.func != "info" else ()
-    with ahead(ev, parts, steps):
+    with in_parallel(ev, parts, steps):
         return function_call(ev, node, steps)
 
 
 def _aggregation(ev: Evaluation, node: nodes.Aggregation, steps: Steps) -> Matrix:
-    with ahead(ev, node.children(), steps):
+    with in_parallel(ev, node.children(), steps):
         return aggregation(ev, node, steps)
 
 
 def _binary_operation(ev: Evaluation, node: nodes.BinaryOperation, steps: Steps) -> Value:
     chain = chain_of(ev, node)
-    with ahead(ev, operands_of(chain), steps):
+    with in_parallel(ev, operands_of(chain), steps):
         return binary_operation(ev, chain, steps)
 
 

@@ -17,7 +17,7 @@ from varve.promql.syntax.literals import format_duration, format_number, quote
 
 _INDENT = "  "
 _DEEPEST = 40
-"""Levels that are indented; chains of operators go on below without."""
+"""The deepest indentation, in levels: a chain of operators may be thousands deep."""
 
 
 def explain(
@@ -85,7 +85,7 @@ def _line(ev: Evaluation, node: Node, steps: Steps) -> str:
             facts.append(_estimate(ev, source.selector, steps, ev.lookback_ms))
         case nodes.SubquerySelect():
             facts.append(f"{subquery_steps(ev, node, steps).count:,} steps")
-    if (actual := ev.actual.get(id(node))) is not None:
+    if (actual := ev.node_stats.get(id(node))) is not None:
         facts.append(f"actual: {_amount(actual.series, actual.samples)} in all windows")
     return "  ".join(facts)
 
@@ -100,7 +100,7 @@ def _amount(series: int, samples: int) -> str:
 
 
 def selector_text(ev: Evaluation, selector: Selector) -> str:
-    """Matchers in braces, and the modifiers."""
+    """The matchers of a selector in braces, and its modifiers."""
     text = "{" + ", ".join(map(_matcher_text, selector.matchers)) + "}"
     if selector.at is not None:
         at = selector.at.at

@@ -300,7 +300,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
     for family in (_values, _times, _windows, _histograms, _series, _scalars)
     for entry in family()
 }
-"""By name, which is case-sensitive."""
+"""The functions by name, which is case-sensitive."""
 
 AGGREGATIONS: Final[Mapping[str, Aggregation]] = {entry.name: entry for entry in _aggregations()}
-"""By name in lower case; a query may write it in any."""
+"""The aggregations by name in lower case; a query may write it in any."""

@@ -1,4 +1,4 @@
-"""Query results as the JSON of Prometheus' HTTP API.
+"""Writes query results as the JSON of Prometheus' HTTP API.
 
 Source: Prometheus, web/api/v1/json_codec.go and util/jsonutil/marshal.go.
 """
@@ -40,7 +40,7 @@ def to_json(result: QueryResult) -> bytes:
         return head + stamp + b"," + text.encode() + tail
     if isinstance(value, float):
         stamp = seconds(int(result.times[0]))
-        number = format_f(value).encode()  # not as points are: upstream never uses an exponent here
+        number = format_f(value).encode()  # unlike points it has no exponent
         return head + stamp + b',"' + number + b'"' + tail
     if isinstance(value, RangeVector):
         return _range_vector(result, value, head, tail)
@@ -49,7 +49,7 @@ def to_json(result: QueryResult) -> bytes:
 
 def label_sets(table: LabelTable) -> bytes:
     """A JSON array of every row's labels, as /api/v1/series answers."""
-    return table.derived("json array", lambda: b"[" + b",".join(_label_texts(table)) + b"]")
+    return table.cached("json array", lambda: b"[" + b",".join(_label_texts(table)) + b"]")
 
 
 def seconds(ms: int) -> bytes:
@@ -60,7 +60,7 @@ def seconds(ms: int) -> bytes:
 
 
 def floats(values: npt.NDArray[np.float64]) -> list[bytes]:
-    """Each value as Go's strconv prints it: shortest, an exponent below 1e-6 and from 1e21 on."""
+    """The shortest text of each value as in Go: an exponent below 1e-6 and from 1e21 on."""
     buffer, ends = np.empty(len(values) * 26, np.uint8), np.empty(len(values), np.int64)
     write_floats(buffer, np.ascontiguousarray(values, dtype=np.float64), ends)
     text = buffer.tobytes()
@@ -68,7 +68,7 @@ def floats(values: npt.NDArray[np.float64]) -> list[bytes]:
 
 
 def _label_texts(table: LabelTable) -> list[bytes]:
-    """Every row's labels as a JSON object."""
+    """The labels of every row as a JSON object."""
     quoted: dict[str, str] = {}
 
     def quote(text: str) -> str:
@@ -85,7 +85,7 @@ def _label_texts(table: LabelTable) -> list[bytes]:
 
 
 def _label_buffer(table: LabelTable) -> tuple[Bytes, Offsets]:
-    """The objects of all rows one after the other, row i at offsets[i]:offsets[i+1]."""
+    """The JSON objects of all rows in one buffer. Row i is at offsets[i]:offsets[i+1]."""
 
     def make() -> tuple[Bytes, Offsets]:
         texts = _label_texts(table)
@@ -93,11 +93,11 @@ def _label_buffer(table: LabelTable) -> tuple[Bytes, Offsets]:
         np.cumsum([len(text) for text in texts], out=offsets[1:])
         return np.frombuffer(b"".join(texts), np.uint8), offsets
 
-    return table.derived("json", make)
+    return table.cached("json", make)
 
 
 def _room(head: bytes, points: int, series: int, labels: int, tail: bytes) -> Bytes:
-    """For an answer, `head` written already. Pages that nothing is written to take no memory."""
+    """A buffer for an answer that begins with `head`. Pages not written to take no memory."""
     size = len(head) + points * POINT_BYTES + series * SERIES_BYTES + labels + len(tail)
     buffer = np.empty(size, np.uint8)
     buffer[: len(head)] = np.frombuffer(head, np.uint8)
@@ -105,7 +105,7 @@ def _room(head: bytes, points: int, series: int, labels: int, tail: bytes) -> By
 
 
 def _ended(buffer: Bytes, end: int, tail: bytes) -> bytes:
-    """What was written up to `end`, and `tail`."""
+    """What was written up to `end`, followed by `tail`."""
     buffer[end : end + len(tail)] = np.frombuffer(tail, np.uint8)
     return buffer[: end + len(tail)].tobytes()
 
@@ -187,7 +187,7 @@ def _series(
         b"[" + seconds(t) + b',"' + text + b'"]'
         for (t, _), text in zip(numbers, texts, strict=True)
     ]
-    # A histogram is looked up at many steps until the next one comes.
+    # A selector finds the same histogram at many steps, until the next one comes.
     written: dict[int, bytes] = {}
     histograms = []
     for t, sample in points:

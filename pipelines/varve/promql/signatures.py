@@ -1,4 +1,4 @@
-"""What is known of a function or an aggregation: its types, its traits, what a tier answers.
+"""Describes a function or an aggregation: its types, its traits, what a tier answers.
 
 The entries themselves are in function_table.py.
 """
@@ -103,7 +103,7 @@ class Function:
 
     @property
     def most_args(self) -> int | None:
-        """None means that there is no limit."""
+        """How many arguments there may be; None means that there is no limit."""
         if self.variadic == UNLIMITED:
             return None
         return self.least_args + self.variadic if self.variadic else len(self.args)

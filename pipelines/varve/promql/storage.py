@@ -1,7 +1,7 @@
 """What the engine asks of a storage: matchers and a time range in, columns out.
 
-The in-memory columns (memory.py), the plain table reader, the head and the cold reader implement
-`Storage`. Nothing here knows of files or of a network.
+varve.query.view implements `Storage` over the tables, and varve.promql.testing in memory. Nothing
+here knows of files or of a network. tests/unit/promql/storage_suite.py tests any implementation.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Bools = npt.NDArray[np.bool_]
 class SelectHints:
     """What the engine will do with a selection. A storage may ignore all of it.
 
-    function: innermost function or aggregation over the selector, "" if none. range_ms: length
-    of the windows, 0 for an instant selector. step_ms: distance of evaluations, 0 for one.
-    grouping, by: labels of the aggregation directly around.
+    function: the innermost function or aggregation over the selector, "" if there is none.
+    range_ms: the length of the windows, 0 for an instant selector. step_ms: the time between two
+    evaluations, 0 if there is one only. grouping, by: the labels of the aggregation around it.
     """
 
     function: str = ""
@@ -66,7 +66,7 @@ class Samples:
         return len(self.begins)
 
     def take(self, rows: Int64s) -> Samples:
-        """Some of the series; the columns are shared."""
+        """Some of the series, which share the columns."""
         return Samples(
             self.ts,
             self.values,
@@ -104,14 +104,15 @@ class Storage(Protocol):
     ) -> Selection:
         """The series that all of `matchers` match, with their samples in (start_ms, end_ms].
 
-        A matcher on a label that a series lacks sees the empty value. Regexes are RE2, anchored.
-        Equal selections should share one LabelTable: what the engine derives from it is kept
-        with it.
+        Without matchers that is every series. A matcher on a label that a series lacks sees the
+        empty value. Regexes are RE2 and anchored; ValueError if one is malformed. Of copies of a
+        sample the greatest counts (varve.model.copies). Equal selections should share one
+        LabelTable: what the engine computes from it is kept with it.
         """
         ...
 
     def count(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[int, int]:
-        """At most how many series and samples `select` would give; reads no samples.
+        """Upper bounds of the series and samples that `select` would give; it reads no samples.
 
         A query over its limits is refused by these numbers.
         """
@@ -120,9 +121,9 @@ class Storage(Protocol):
     def label_names(
         self, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
     ) -> list[str]:
-        """Names of labels of series that one of the matcher lists matches, sorted.
+        """The names of labels of series that one of the matcher lists matches, sorted.
 
-        No list at all means every series. Series without samples in [start_ms, end_ms] may or
+        Without any list that is every series. Series without samples in [start_ms, end_ms] may or
         may not count; the same holds below.
         """
         ...
@@ -130,11 +131,11 @@ class Storage(Protocol):
     def label_values(
         self, name: str, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
     ) -> list[str]:
-        """Distinct values of a label, sorted."""
+        """The distinct values of a label, sorted."""
         ...
 
     def series(
         self, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
     ) -> LabelTable:
-        """Label sets of series that one of the matcher lists matches, sorted, each once."""
+        """The label sets of series that one of the matcher lists matches, sorted, each once."""
         ...

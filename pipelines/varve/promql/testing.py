@@ -16,12 +16,12 @@ from varve.model.staleness import is_stale
 from varve.promql.histograms.native_histogram import FloatHistogram, detects_reset
 from varve.promql.kernels.windows import window_bounds
 from varve.promql.labels.label_table import Labels, LabelTable
-from varve.promql.labels.postings import LabelIndex
+from varve.promql.labels.postings import Postings
 from varve.promql.storage import Bools, Float64s, Int64s, Samples, SelectHints, Selection
 from varve.promql.syntax.ast import Matcher
 
 _COUNT_EXACTLY_FROM = 20_000_000
-"""Up to here all samples of the series are counted, whatever the range: that takes no search."""
+"""Up to so many samples of the series `count` gives all of them, which takes no search."""
 
 _NEVER = 1 << 62
 
@@ -36,10 +36,10 @@ class MemoryStorage:
         """Row i of both is one series. ValueError if two series have the same labels."""
         if not labels.is_unique():
             raise ValueError("two series have the same labels: merge their samples first")
-        order = labels.order()
+        order = labels.sort_order()
         self._labels = labels.take(order)
         self._samples = samples.take(order)
-        self._index = LabelIndex(self._labels)
+        self._index = Postings(self._labels)
         self._points: dict[Labels, list[Point]] | None = None
 
     @classmethod
@@ -81,7 +81,7 @@ class MemoryStorage:
 
         ts: Unix ms, ascending within a series. A stale marker has the bits of STALE_NAN.
         """
-        order = labels.order()
+        order = labels.sort_order()
         lengths = np.diff(indptr)[order]
         ends = np.cumsum(lengths)
         begins = ends - lengths
@@ -94,7 +94,7 @@ class MemoryStorage:
     def extended(self, series: Iterable[tuple[Labels, Sequence[Point]]]) -> MemoryStorage:
         """This storage with further series, or further samples of its series.
 
-        ValueError if made from columns.
+        Raises ValueError if it was made from columns.
         """
         if self._points is None:
             raise ValueError("a storage made from columns cannot be extended point by point")
@@ -113,12 +113,12 @@ class MemoryStorage:
         rows, labels = self._index.find(matchers)
         if labels is self._labels:
             return Selection(labels, self._samples)
-        return Selection(labels, labels.derived("samples", lambda: self._samples.take(rows)))
+        return Selection(labels, labels.cached("samples", lambda: self._samples.take(rows)))
 
     def count(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[int, int]:
         rows, labels = self._index.find(matchers)
         samples = self.select(matchers, start_ms, end_ms, SelectHints()).samples
-        most = labels.derived("count", lambda: int((samples.ends - samples.begins).sum()))
+        most = labels.cached("count", lambda: int((samples.ends - samples.begins).sum()))
         if most > _COUNT_EXACTLY_FROM:
             low, high = self._bounds(rows, start_ms, end_ms)
             most = int((high - low).sum())
@@ -134,7 +134,7 @@ class MemoryStorage:
         self, name: str, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
     ) -> list[str]:
         table = self.series(matchers, start_ms, end_ms)
-        return list(table.derived(("values", name), lambda: _distinct(table, name)))
+        return list(table.cached(("values", name), lambda: _distinct(table, name)))
 
     def series(
         self, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
@@ -151,7 +151,7 @@ class MemoryStorage:
         return table.select((last[rows] >= start_ms) & (first[rows] <= end_ms))
 
     def _first_and_last(self) -> tuple[Int64s, Int64s]:
-        """Times of every series' first and last sample; of one without samples, none can match."""
+        """Times of each series' first and last sample. Without samples they overlap no range."""
         samples = self._samples
 
         def make() -> tuple[Int64s, Int64s]:
@@ -162,7 +162,7 @@ class MemoryStorage:
             last[some] = samples.ts[samples.ends[some] - 1]
             return first, last
 
-        return self._labels.derived("first and last", make)
+        return self._labels.cached("first and last", make)
 
     def _bounds(self, rows: Int64s, start_ms: int, end_ms: int) -> tuple[Int64s, Int64s]:
         samples = self._samples.take(rows)
@@ -229,7 +229,7 @@ def _is_one_chunk(before: FloatHistogram, histogram: FloatHistogram) -> bool:
 
 
 def _any_in_ranges(flags: Bools, begins: Int64s, ends: Int64s) -> Bools:
-    """For each range whether any flag in it is set."""
+    """Whether any flag is set in each range."""
     before = np.zeros(len(flags) + 1, dtype=np.int64)
     np.cumsum(flags, out=before[1:])
     return before[ends] > before[begins]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from varve.promql.labels.label_table import METRIC_NAME, Column, Interned, LabelTable
-from varve.promql.labels.postings import LabelIndex
+from varve.promql.labels.postings import Postings
 from varve.promql.syntax.ast import Matcher
 
 COLUMNS = ("series_id", "metric", "tags", "type", "unit", "help")
@@ -59,7 +59,7 @@ class SeriesIndex:
         self.metadata = metadata
         """By metric name."""
         self._ids = ids
-        self._label_index = LabelIndex(labels)
+        self._postings = Postings(labels)
         self._lock = threading.Lock()
 
     @property
@@ -74,7 +74,7 @@ class SeriesIndex:
     @property
     def labels(self) -> LabelTable:
         """The labels of all series, in no order."""
-        return self._label_index.table
+        return self._postings.table
 
     def find(self, matchers: Sequence[Matcher]) -> SelectedSeries:
         """Selects the series that meet all matchers. ValueError if a regex is malformed.
@@ -82,7 +82,7 @@ class SeriesIndex:
         Returns the same object for the same matchers while their rows are remembered.
         """
         rows, labels = self._rows(matchers)
-        return labels.derived("selected", lambda: self._select(rows))
+        return labels.cached("selected", lambda: self._select(rows))
 
     def find_any(self, matchers: Sequence[Sequence[Matcher]]) -> SelectedSeries:
         """Selects the series that meet one of the lists; all series if there is no list."""
@@ -94,12 +94,12 @@ class SeriesIndex:
     def label_names(self, matchers: Sequence[Sequence[Matcher]]) -> list[str]:
         """Names of labels, sorted, that one of the series selected as by `find_any` has."""
         rows = self._rows_any(matchers)
-        columns = self._label_index.table.columns
+        columns = self._postings.table.columns
         return sorted(n for n, column in columns.items() if column.codes[rows].any())
 
     def label_values(self, name: str, matchers: Sequence[Sequence[Matcher]]) -> list[str]:
         """Values of one label, sorted, over the series selected as by `find_any`."""
-        column = self._label_index.table.columns.get(name)
+        column = self._postings.table.columns.get(name)
         if column is None:
             return []
         codes = np.unique(column.codes[self._rows_any(matchers)])
@@ -107,7 +107,7 @@ class SeriesIndex:
 
     def _rows(self, matchers: Sequence[Matcher]) -> tuple[Rows, LabelTable]:
         with self._lock:  # two threads must not fill the postings' caches at once
-            return self._label_index.find(matchers)
+            return self._postings.find(matchers)
 
     def _rows_any(self, matchers: Sequence[Sequence[Matcher]]) -> Rows:
         if not matchers:
@@ -116,12 +116,12 @@ class SeriesIndex:
 
     def _select(self, rows: Rows) -> SelectedSeries:
         columns = {}
-        for name, column in self._label_index.table.columns.items():
+        for name, column in self._postings.table.columns.items():
             codes = column.codes[rows]
             if codes.any():
                 columns[name] = Column(codes, column.interned)
         labels = LabelTable(len(rows), columns)
-        order = labels.order()
+        order = labels.sort_order()
         ids = self._ids[rows][order]
         return SelectedSeries(ids, labels.take(order), np.argsort(ids))
 

@@ -60,7 +60,7 @@ def _growth(rows: Rows) -> Floats:
 
 
 def _extrapolated(grown: Floats, rows: Rows, window: Window, *, counter: bool) -> Floats:
-    """Over the whole range what was seen from the first to the last sample.
+    """Extrapolates what was seen from the first to the last sample to the whole range.
 
     Source: Prometheus, promql/functions.go, extrapolatedRate.
     """
@@ -147,5 +147,5 @@ FORMULAS: Final[Mapping[str, Formula]] = {
     "ts_of_first_over_time": Formula(lambda r, _w, _p: _seconds(r.first_ts)),
     "ts_of_last_over_time": Formula(lambda r, _w, _p: _seconds(r.last_ts)),
 }
-"""By the name of the function. absent_over_time has none: it is there where no series has a value
-of present_over_time."""
+"""The formulas by the name of the function. absent_over_time has none: it is there where no series
+has a value of present_over_time."""

@@ -9,7 +9,7 @@ from tests.unit.promql.fuzzing import Fuzzer, Judge, corpus, seeded
 from varve.promql import errors
 from varve.promql.engine import Engine, Options
 from varve.promql.evaluation.limits import Budget, Limits
-from varve.promql.evaluation.step_blocks import AT_ONCE, by_blocks
+from varve.promql.evaluation.step_blocks import BLOCK_SAMPLES, run_in_blocks
 from varve.promql.evaluation.workers import Workers
 from varve.promql.explain import explain
 from varve.promql.labels.label_table import LabelTable
@@ -106,7 +106,7 @@ def test_a_long_kernel_can_be_ended_between_blocks_of_steps():
 
     shape = (1, 10_000)
     with pytest.raises(errors.QueryTimeoutError):
-        by_blocks(budget, samples, 10**6, 10**6, np.zeros(shape), np.zeros(shape, bool), kernel)
+        run_in_blocks(budget, samples, 10**6, 10**6, np.zeros(shape), np.zeros(shape, bool), kernel)
 
     assert parts == [slice(0, 100), slice(100, 200), slice(200, 300)]
 
@@ -126,7 +126,7 @@ def test_blocks_of_steps_give_what_one_call_gives():
     whole = engine.range(query, 0, 20_000_000, 200_000)
     tail = engine.range(query, 19_000_000, 20_000_000, 200_000)
 
-    assert whole.stats.samples_touched > AT_ONCE
+    assert whole.stats.samples_touched > BLOCK_SAMPLES
     assert whole.value.values[0, -6:].tolist() == tail.value.values[0].tolist()
 
 

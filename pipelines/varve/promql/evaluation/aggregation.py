@@ -1,4 +1,4 @@
-"""Aggregations: sum, avg, count, min, max, group, stddev, stdvar, quantile, count_values.
+"""Evaluates aggregations that make one series of a group; topk.py has those that keep some.
 
 Source: Prometheus, promql/engine.go, aggregation and aggregationCountValues.
 """
@@ -12,14 +12,14 @@ import numpy as np
 
 from varve.promql.errors import QueryError
 from varve.promql.evaluation import annotations as notes
-from varve.promql.evaluation.context import Actual, Evaluation
+from varve.promql.evaluation.context import Evaluation, NodeStats
 from varve.promql.evaluation.range_functions import (
     call_on_windows,
     check_smoothing,
     non_counters,
 )
-from varve.promql.evaluation.selection import lookback, select_windows
-from varve.promql.evaluation.step_blocks import by_blocks
+from varve.promql.evaluation.selection import last_samples, select_windows
+from varve.promql.evaluation.step_blocks import run_in_blocks
 from varve.promql.evaluation.topk import SERIES_FILTERS
 from varve.promql.evaluation.values import Bools, Float64s, Int64s, Matrix, Objects, Scalar, Steps
 from varve.promql.evaluation.windows import kernel_parameters, windows_of
@@ -56,7 +56,7 @@ def _aggregate(
         _note_quantiles(ev, node, parameter)
     present = matrix.present
     if matrix.histograms is not None and AGGREGATIONS[node.op].has(Trait.FLOATS_ONLY):
-        present = matrix.floats()
+        present = matrix.float_mask()
         if (matrix.present & ~present).any():
             ev.annotations.add(notes.histogram_ignored(node.op, node.expr_span))
     result = _aggregated(node.op, matrix, present, grouping, parameter)
@@ -66,7 +66,7 @@ def _aggregate(
 
 
 def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> Matrix:
-    """An aggregation of a selector or range function, groups alone leaving the kernel."""
+    """An aggregation of a selector or a range function in one kernel, which stores groups alone."""
     source, plain = node.source, node.plain
     if id(source) in ev.shared:
         return aggregation(ev, plain, steps)
@@ -88,10 +88,10 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
             check_smoothing(parameters, windows)
     if not _only_floats(ev, node, selection, parameters):
         if isinstance(source, InstantSelect):
-            matrix = lookback(ev, selection, times, source, LOOKBACK)
+            matrix = last_samples(ev, selection, times, source, LOOKBACK)
         else:
             matrix = call_on_windows(ev, source, windows, parameters)
-        ev.actual[id(node)] = ev.actual[id(source)]
+        ev.node_stats[id(node)] = ev.node_stats[id(source)]
         return _aggregate(ev, plain, matrix, None)
     grouping = labels.group(plain.grouping, without=plain.without)
     shape = (grouping.size, steps.count)
@@ -119,16 +119,16 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
         )
 
     span_ms = int(times[-1] - times[0]) if len(times) else 0
-    touched = by_blocks(ev.budget, samples, range_ms, span_ms, values, present, kernel)
+    touched = run_in_blocks(ev.budget, samples, range_ms, span_ms, values, present, kernel)
     ev.budget.samples_touched += touched
-    ev.actual[id(node)] = Actual(samples.series, touched)
+    ev.node_stats[id(node)] = NodeStats(samples.series, touched)
     return Matrix(grouping.table, values, present, np.full(grouping.size, drops))
 
 
 def _only_floats(
     ev: Evaluation, node: FusedAggregation, selection: Selection, parameters: list[Scalar]
 ) -> bool:
-    """Whether the kernel sees all there is to see: no histograms, and nothing to note."""
+    """Whether the kernel alone gives the answer: no histograms, and nothing to annotate."""
     samples: Samples = selection.samples
     if samples.start_ts is not None:
         return False
@@ -160,9 +160,9 @@ def _aggregated(
 
 
 def _dropped(matrix: Matrix, grouping: Grouping) -> Bools:
-    """A group's name goes if that of any of its samples does."""
+    """Which groups lose their name: those in which any series with a sample does."""
     dropped = np.zeros(grouping.size, dtype=np.bool_)
-    dropped[grouping.ids[matrix.drop_name & matrix.any_sample()]] = True
+    dropped[grouping.ids[matrix.drop_name & matrix.has_samples()]] = True
     return dropped
 
 
@@ -182,7 +182,7 @@ def _note_quantiles(ev: Evaluation, node: Aggregation, quantiles: Scalar) -> Non
 def _with_histograms(
     ev: Evaluation, node: Aggregation, matrix: Matrix, grouping: Grouping, floats: Matrix
 ) -> Matrix:
-    """sum and avg where histograms are among the samples; `floats` is right elsewhere."""
+    """sum and avg where histograms are among the samples; `floats` has the rest."""
     values, present = floats.values.copy(), floats.present.copy()
     found: Objects = np.full(present.shape, None, dtype=object)
     is_histogram = matrix.histogram_mask()
@@ -202,11 +202,11 @@ def _with_histograms(
 def _combined(
     ev: Evaluation, node: Aggregation, samples: list[FloatHistogram | None], names: list[str]
 ) -> FloatHistogram | None:
-    """The sum or mean of samples in their order, at least one a histogram; None is a float.
+    """The sum or mean of samples in their order, at least one of which is a histogram.
 
-    Nothing if there are floats, too, or if the histograms' kinds differ. Which of this is told
-    depends on what comes first: after a float histograms are not added up, and after a difference
-    of kinds nothing is looked at.
+    In `samples` None stands for a float. The result is None if there are floats, too, or if the
+    histograms' kinds differ. The annotation depends on which comes first: after a float the
+    histograms are not added up, and after a difference of kinds nothing more is looked at.
     """
     make = HistogramSum if node.op == "sum" else HistogramMean
     total: HistogramSum | HistogramMean | None = None if samples[0] is None else make(samples[0])
@@ -233,7 +233,7 @@ def _combined(
 
 
 def _count_values(ev: Evaluation, node: Aggregation, steps: Steps) -> Matrix:
-    """How many series have each value: the value becomes a label."""
+    """count_values: how many series have each value, which becomes a label."""
     label = cast(Text, node.param).value
     if not is_label_name(label):
         raise QueryError(f"invalid label name {quote(label)}")
@@ -254,7 +254,7 @@ def _count_values(ev: Evaluation, node: Aggregation, steps: Steps) -> Matrix:
 
 
 def _texts(ev: Evaluation, matrix: Matrix) -> tuple[list[str], Int64s]:
-    """Distinct values as texts, and which one each sample has, in the order of np.nonzero."""
+    """The distinct values as texts, and the number of each sample's text, in np.nonzero's order."""
     codes: dict[str, int] = {}
     distinct, inverse = np.unique(matrix.values[matrix.present].view(np.int64), return_inverse=True)
     ev.budget.check_values(len(distinct))
@@ -269,5 +269,7 @@ def _texts(ev: Evaluation, matrix: Matrix) -> tuple[list[str], Int64s]:
 
 
 def is_label_name(name: str) -> bool:
-    """Any text but the empty one is a label name; surrogates stand for bytes that are no text."""
+    """Whether a text is a label name: it is not empty, and UTF-8 (a surrogate stands for a bad
+    byte).
+    """
     return bool(name) and not any("\ud800" <= char <= "\udfff" for char in name)

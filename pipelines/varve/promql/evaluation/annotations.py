@@ -1,4 +1,4 @@
-"""Warnings and infos of a query, each once, with the position of what caused them.
+"""Warnings and infos of a query, each of them once, with the position of what caused it.
 
 Source: Prometheus, util/annotations/annotations.go.
 """
@@ -23,7 +23,7 @@ _MONOTONICITY = (
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """A note on the result; two with the same level and text are one."""
+    """A note on the result. Two with the same level and text are equal."""
 
     level: Level
     text: str
@@ -32,7 +32,7 @@ class Annotation:
 
 @dataclass(slots=True)
 class Monotonicity:
-    """All that had to be fixed of one classic histogram's buckets."""
+    """What had to be fixed of one classic histogram's buckets, over all steps."""
 
     span: Span
     from_ms: int
@@ -59,7 +59,7 @@ class Monotonicity:
 
 
 class Annotations:
-    """The notes gathered while a query runs; of equal ones the first position stays."""
+    """Collects the notes of a running query. Equal ones keep the first one's position."""
 
     def __init__(self) -> None:
         self._notes: dict[Annotation, Span] = {}
@@ -85,7 +85,7 @@ class Annotations:
         return bool(self._notes or self._monotonicity)
 
     def rendered(self, query: str, level: Level) -> list[str]:
-        """`PromQL warning: text (line:column)`, in the order they came."""
+        """Every note of a level as `PromQL warning: text (line:column)`, as they came."""
         found = [(note.text, span) for note, span in self._notes.items() if note.level == level]
         if level == "info":
             found += [
@@ -96,7 +96,7 @@ class Annotations:
 
 
 def position(query: str, span: Span) -> str:
-    """`line:column` of a span's start, both from 1; columns count bytes."""
+    """A span's start as `line:column`. Both count from 1, and columns count bytes."""
     head = query.encode("utf-8", "surrogateescape")[: span.start]
     line_start = head.rfind(b"\n") + 1
     line = head.count(b"\n") + 1

@@ -1,4 +1,4 @@
-"""Binary operators between scalars, vectors, and one of each.
+"""Evaluates binary operators between scalars, between vectors, and between one of each.
 
 Source: Prometheus, promql/engine.go, VectorscalarBinop, VectorBinop and the set operators.
 """
@@ -21,13 +21,18 @@ from varve.promql.kernels.float_operators import (
     float_operation,
     scalar_operations,
 )
-from varve.promql.labels.label_table import METADATA_LABELS, LabelTable, concatenate, joint_numbers
+from varve.promql.labels.label_table import (
+    METADATA_LABELS,
+    LabelTable,
+    concatenate,
+    match_group_ids,
+)
 from varve.promql.plan.nodes import BinaryOperation, Negation, Node
 from varve.promql.syntax.ast import Cardinality, VectorMatching
 
 
 def chain_of(ev: Evaluation, node: BinaryOperation) -> list[BinaryOperation]:
-    """An operator after those to its left, which are evaluated with it: there may be thousands."""
+    """The operator and all to its left, leftmost first. They may be thousands: no recursion."""
     chain = [node]
     while isinstance(chain[-1].lhs, BinaryOperation) and id(chain[-1].lhs) not in ev.shared:
         chain.append(chain[-1].lhs)
@@ -35,12 +40,12 @@ def chain_of(ev: Evaluation, node: BinaryOperation) -> list[BinaryOperation]:
 
 
 def operands_of(chain: list[BinaryOperation]) -> list[Node]:
-    """What the operators of a chain are between, from left to right."""
+    """The operands of a chain of operators, from left to right."""
     return [chain[0].lhs, *(operation.rhs for operation in chain)]
 
 
 def binary_operation(ev: Evaluation, chain: list[BinaryOperation], steps: Steps) -> Value:
-    """The operators of a chain, one after the other."""
+    """Evaluates the operators of a chain, one after the other."""
     before = ev.budget.held
     left = ev.eval(chain[0].lhs, steps)
     for operation in chain:
@@ -80,7 +85,7 @@ def _apply(ev: Evaluation, node: BinaryOperation, left: Value, right: Value) -> 
 def _with_scalar(
     ev: Evaluation, node: BinaryOperation, vector: Matrix, scalar: Scalar, *, swapped: bool
 ) -> Matrix:
-    """vector op scalar, or swapped. A comparison keeps the vector's value on either side."""
+    """`vector op scalar`, or `scalar op vector` if swapped; comparisons keep the vector's value."""
     if vector.histograms is not None or node.op in TRIM_OPERATORS:
         return _samples_with_scalar(ev, node, vector, scalar, swapped=swapped)
     broadcast = np.broadcast_to(scalar, vector.values.shape)
@@ -126,7 +131,7 @@ def _samples_with_scalar(
 def _join(
     ev: Evaluation, node: BinaryOperation, left: Matrix, right: Matrix, matching: VectorMatching
 ) -> Matrix:
-    """Each sample with its match on the other side."""
+    """Applies the operator to each sample and its match on the other side."""
     fills = matching.fill_lhs is not None or matching.fill_rhs is not None
     histograms = left.histograms is not None or right.histograms is not None
     if fills or histograms or node.op in TRIM_OPERATORS:
@@ -159,11 +164,11 @@ def _join(
 def _pairs(
     many: LabelTable, one: LabelTable, matching: VectorMatching
 ) -> tuple[Int64s, Int64s] | None:
-    """Rows that match, of both sides; None if a match group has several rows where it must not."""
+    """The matching rows of both sides; None if a match group has several rows where it may not."""
     key = ("pairs", id(one), matching)
 
     def make() -> tuple[LabelTable, object]:
-        (many_ids, one_ids), count = joint_numbers((many, one), matching.labels, on=matching.on)
+        (many_ids, one_ids), count = match_group_ids((many, one), matching.labels, on=matching.on)
         partner = np.full(count, -1, dtype=np.int64)
         partner[one_ids] = np.arange(len(one_ids))
         if len(np.unique(one_ids)) < len(one_ids):
@@ -177,7 +182,7 @@ def _pairs(
         return one, (many_rows, one_rows[many_rows])
 
     # The other table is kept with the answer, so that its id is not used again for another.
-    return many.derived(key, make)[1]  # type: ignore[return-value]
+    return many.cached(key, make)[1]  # type: ignore[return-value]
 
 
 def result_labels(
@@ -188,7 +193,7 @@ def result_labels(
     one_rows: Int64s,
     matching: VectorMatching,
 ) -> LabelTable:
-    """Labels of the pairs: those of the many side, cut to the match, and what is included."""
+    """Labels of the results: those of the many side, cut to the match, and the included ones."""
     key = ("joined", op in ARITHMETIC or op in TRIM_OPERATORS, id(one), matching)
 
     def make() -> tuple[LabelTable, LabelTable]:
@@ -205,11 +210,11 @@ def result_labels(
             labels = labels.with_label(name, [values[row] for row in one_rows.tolist()])
         return one, labels
 
-    return many.derived(key, make)[1]
+    return many.cached(key, make)[1]
 
 
 def _set_operation(op: str, left: Matrix, right: Matrix, matching: VectorMatching) -> Matrix:
-    (left_ids, right_ids), count = joint_numbers(
+    (left_ids, right_ids), count = match_group_ids(
         (left.labels, right.labels), matching.labels, on=matching.on
     )
     if op == "or":
@@ -222,14 +227,14 @@ def _set_operation(op: str, left: Matrix, right: Matrix, matching: VectorMatchin
 
 
 def _groups_present(ids: Int64s, present: Bools, count: int) -> Bools:
-    """For each match group and step whether any of its rows has a sample."""
+    """Whether any row of a match group has a sample, for each group and step."""
     found = np.zeros((count, present.shape[1]), dtype=np.bool_)
     np.logical_or.at(found, ids, present)
     return found
 
 
 def _union(left: Matrix, right: Matrix, added: Bools) -> Matrix:
-    """The left side and, below it, what the right side adds."""
+    """The rows of the left side and, below them, those that the right side adds."""
     histograms = None
     if left.histograms is not None or right.histograms is not None:
         histograms = np.concatenate(
@@ -247,5 +252,5 @@ def _union(left: Matrix, right: Matrix, added: Bools) -> Matrix:
         np.concatenate((left.drop_name, right.drop_name)),
         histograms,
     )
-    union = union.select(union.any_sample())
+    union = union.select(union.has_samples())
     return union if union.steps == 1 else union.merged()

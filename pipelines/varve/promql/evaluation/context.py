@@ -22,12 +22,12 @@ Handler = Callable[["Evaluation", Any, Steps], Value]
 Implementation = Callable[["Evaluation", FunctionCall, Steps], Value]
 """Computes one function of vectors, scalars and strings."""
 Key = tuple[int, Steps]
-"""A node, by its id, and the steps at which it is evaluated."""
+"""The id of a node and the steps at which it is evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
-class Actual:
-    """What a selector or a kernel met. samples of a kernel: each once for every window it is in."""
+class NodeStats:
+    """What a selector selected or a kernel read. A kernel counts a sample once for every window."""
 
     series: int
     samples: int
@@ -35,12 +35,13 @@ class Actual:
 
 @dataclass(slots=True)
 class Evaluation:
-    """One run of a plan, or of a branch of it. Not for use from two threads at once.
+    """One run of a plan, or of a branch of it. It must not be used from two threads at once.
 
-    lookback_ms: how far an instant selector reaches back. default_step_ms: of subqueries that
-    state none. type_and_unit_labels: judge counters by the label __type__ instead of the name.
-    workers: who lends threads for branches, None for one thread. actual: by the id of a plan node
-    what it met, where that is recorded. ahead: values that are evaluated on another thread.
+    lookback_ms: how far an instant selector reaches back. default_step_ms: the step of subqueries
+    that state none. type_and_unit_labels: counters are told by the label __type__ instead of the
+    name. workers: who lends threads for branches; None keeps all of it on one. node_stats: what was
+    read, by the id of the plan node. futures: the values that another thread may be evaluating;
+    calling one waits for it.
     """
 
     storage: Storage
@@ -53,8 +54,8 @@ class Evaluation:
     shared: frozenset[int] = frozenset()
     workers: Workers | None = None
     annotations: Annotations = field(default_factory=Annotations)
-    actual: dict[int, Actual] = field(default_factory=dict)
-    ahead: dict[Key, Callable[[], Value]] = field(default_factory=dict)
+    node_stats: dict[int, NodeStats] = field(default_factory=dict)
+    futures: dict[Key, Callable[[], Value]] = field(default_factory=dict)
     series_selected: int = 0
     _remembered: dict[Key, Value] = field(default_factory=dict)
     _counts: dict[tuple[tuple[Matcher, ...], int, int], tuple[int, int]] = field(
@@ -62,29 +63,30 @@ class Evaluation:
     )
 
     def branch(self) -> Evaluation:
-        """An evaluation of a part of the plan that shares nothing with the rest of it."""
+        """Returns an evaluation for a part of the plan that shares nothing with the rest of it."""
         return replace(
             self,
             budget=self.budget.branch(),
             annotations=Annotations(),
-            actual={},
-            ahead={},
+            node_stats={},
+            futures={},
             series_selected=0,
         )
 
     def join(self, branch: Evaluation) -> None:
-        """What `branch` took and noted is now this one's. LimitError if that is too much."""
+        """Adds what `branch` took and noted to this one. Raises LimitError if that is too much."""
         self.budget.join(branch.budget)
         self.annotations.merge(branch.annotations)
-        self.actual.update(branch.actual)
+        self.node_stats.update(branch.node_stats)
         self.series_selected += branch.series_selected
 
     def eval(self, node: Node, steps: Steps) -> Value:
-        """The value of `node` at `steps`; what is shared in the plan is evaluated once."""
+        """Returns the value of `node` at `steps`. What is shared in the plan is evaluated once."""
         key = (id(node), steps)
-        # Before what is remembered: the other thread remembers, but here nothing is counted yet.
-        if self.ahead and (ahead := self.ahead.pop(key, None)) is not None:
-            return ahead()
+        # This goes before the remembered values: another thread may have remembered this one, but
+        # what it took is not counted here yet.
+        if self.futures and (future := self.futures.pop(key, None)) is not None:
+            return future()
         is_shared = key[0] in self.shared
         if is_shared:
             known = self._remembered.get(key)
@@ -110,7 +112,7 @@ class Evaluation:
         return cast(Scalar, self.eval(node, steps))
 
     def counted(self, matchers: tuple[Matcher, ...], start_ms: int, end_ms: int) -> tuple[int, int]:
-        """Storage.count, asked once."""
+        """Storage.count, which is asked once for the same arguments."""
         key = (matchers, start_ms, end_ms)
         known = self._counts.get(key)
         if known is None:
@@ -123,7 +125,7 @@ class Evaluation:
 
 
 def size_of(value: Value) -> int:
-    """How many samples or values are held by it."""
+    """How many samples or values a result holds."""
     if isinstance(value, Matrix):
         return value.values.size
     if isinstance(value, np.ndarray):

@@ -37,7 +37,7 @@ Sample = tuple[int, float | FloatHistogram]
 
 
 def check_extension(function: Function, *, anchored: bool) -> None:
-    """QueryError if the function cannot be used with the modifier."""
+    """Raises QueryError if the function cannot be used with the modifier."""
     needed = Trait.ANCHORED if anchored else Trait.SMOOTHED
     if not function.has(needed):
         modifier = "anchored" if anchored else "smoothed"
@@ -127,7 +127,7 @@ class _Extended:
             return None
 
     def _count(self, points: Points) -> float | None:
-        """resets or changes from the last sample at or before the window's start on."""
+        """Counts resets or changes from the last sample at or before the window's start on."""
         samples = in_order(points)
         anchor = max(bisect_right(samples, self.start_ms, key=lambda s: s[0]) - 1, 0)
         if samples[-1][0] <= self.start_ms:
@@ -136,7 +136,7 @@ class _Extended:
         return resets(samples) if self.function == "resets" else changes(samples)
 
     def _bounds(self, ts: Sequence[int]) -> tuple[int, int] | None:
-        """Indices of the samples that the ends are taken from."""
+        """Indices of the samples that the window's ends are taken from; None if there are none."""
         last = len(ts) - 1
         first = max(0, bisect_right(ts, self.start_ms, 0, last) - 1)
         if self.smoothed:
@@ -210,7 +210,7 @@ class _Extended:
         left: FloatHistogram,
         right: FloatHistogram,
     ) -> FloatHistogram | None:
-        """What resets between the two ends took away; None for nothing."""
+        """What resets between the two ends took away; None if there were none."""
         before, begin = left, first + 1
         interpolated = self.smoothed and ts[first] < self.start_ms
         if interpolated and detects_reset(histograms[first + 1], histograms[first]):
@@ -258,7 +258,9 @@ class _Extended:
         return combined.histogram
 
     def at_instant(self, points: Points) -> float | FloatHistogram | None:
-        """The value at end_ms, between the samples around it; the last one if none follows."""
+        """The value at end_ms, interpolated between its neighbours; the last sample if none
+        follows.
+        """
         at = self.end_ms
         if len(points.ts) and len(points.histogram_ts):
             self.annotations.add(notes.mixed_floats_histograms(self.metric, self.span))
@@ -291,7 +293,7 @@ class _Extended:
 def _interpolated(
     ts: list[int], values: list[float], i: int, at: int, *, is_counter: bool
 ) -> float:
-    """Between the i-th sample and the one after it; a counter that was reset starts from 0."""
+    """The value between the i-th sample and the next one. A reset counter starts from 0."""
     before, after = values[i], values[i + 1]
     if is_counter and after < before:
         before = 0.0
@@ -299,7 +301,7 @@ def _interpolated(
 
 
 def smoothed_instant(ev: Evaluation, node: InstantSelect, steps: Steps) -> Matrix:
-    """A smoothed instant selector: each series interpolated at each step."""
+    """A smoothed instant selector, which interpolates each series at each step."""
     reach = ev.lookback_ms
     selection, times = select_windows(ev, node.selector, steps, reach, after_ms=reach)
     count = selection.samples.series
@@ -325,7 +327,7 @@ def smoothed_instant(ev: Evaluation, node: InstantSelect, steps: Steps) -> Matri
 
 
 def extended_samples(ev: Evaluation, node: RangeSelect, steps: Steps) -> RangeVector:
-    """The samples of an anchored or smoothed range selector, with those made at its ends."""
+    """The samples of an anchored or smoothed range selector, and those made at its ends."""
     smoothed = node.selector.smoothed
     reach = ev.lookback_ms
     windows = windows_of(ev, node, steps, "", before_ms=reach, after_ms=reach if smoothed else 0)
@@ -357,7 +359,7 @@ def extended_samples(ev: Evaluation, node: RangeSelect, steps: Steps) -> RangeVe
 def _extend(
     points: Points, start: int, end: int, *, smoothed: bool
 ) -> tuple[list[int], list[float]]:
-    """The samples strictly within (start, end), and one at each end."""
+    """Times and values of the samples strictly within (start, end), and of one at each end."""
     ts, values = points.ts.tolist(), points.values.tolist()
     if not ts:
         return [], []

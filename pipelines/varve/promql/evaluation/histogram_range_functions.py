@@ -1,6 +1,6 @@
-"""Range functions of series that have native histograms or start timestamps.
+"""Evaluates range functions of series that have native histograms or start timestamps.
 
-Rows of such series are computed window by window; what concerns floats alone still comes from
+The rows of such series are computed window by window. What concerns floats alone still comes from
 the kernels. Source: Prometheus, promql/functions.go.
 """
 
@@ -26,7 +26,7 @@ from varve.promql.histograms.native_histogram import (
     detects_reset,
 )
 from varve.promql.histograms.sums import HistogramMean, HistogramSum, hints_collide
-from varve.promql.kernels.windows import rows
+from varve.promql.kernels.windows import evaluate_rows
 from varve.promql.plan.nodes import RangeCall
 from varve.promql.signatures import Function, Trait
 from varve.promql.syntax.ast import Span
@@ -36,7 +36,7 @@ Result = float | FloatHistogram | None
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One window of one series. float_result: what the kernel made of its floats."""
+    """One window of one series. `float_result` is what the kernel made of its floats."""
 
     function: Function
     points: Points
@@ -59,14 +59,14 @@ class Window:
         return len(self.points.ts) > 0 and len(self.points.histogram_ts) > 0
 
 
-def mixed_rows(
+def with_histogram_rows(
     ev: Evaluation,
     node: RangeCall,
     windows: Windows,
     parameters: list[Scalar],
     matrix: Matrix,
 ) -> Matrix:
-    """`matrix` with the rows of series that kernels cannot judge computed anew."""
+    """`matrix`, with the rows computed anew for series with histograms or start timestamps."""
     samples = windows.series.samples
     flagged = np.zeros(samples.series, dtype=np.bool_)
     if samples.has_histograms is not None:
@@ -105,10 +105,10 @@ def mixed_rows(
 def _float_row(
     node: RangeCall, points: Points, windows: Windows, parameters: list[Scalar]
 ) -> tuple[Float64s, Bools]:
-    """What the kernel makes of the floats of one series."""
+    """Values and presence that the kernel makes of the floats of one series."""
     shape = (1, windows.steps.count)
     values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
-    rows(
+    evaluate_rows(
         node.kernel,
         np.ascontiguousarray(points.ts),
         np.ascontiguousarray(points.values),
@@ -208,7 +208,7 @@ def _times(window: Window) -> Int64s:
 
 
 def in_order(points: Points) -> list[tuple[int, float | FloatHistogram, int]]:
-    """All samples by time: (time, value, start timestamp)."""
+    """All samples in order of time, as (time, value, start timestamp)."""
     merged: list[tuple[int, float | FloatHistogram, int]] = [
         *zip(points.ts.tolist(), points.values.tolist(), points.start_ts.tolist(), strict=True),
         *zip(
@@ -223,7 +223,7 @@ def in_order(points: Points) -> list[tuple[int, float | FloatHistogram, int]]:
 
 
 def resets(points: list[tuple[int, float | FloatHistogram, int]]) -> float:
-    """How often the counter was reset, a change between floats and histograms included."""
+    """How often the counter was reset. A change between floats and histograms counts as a reset."""
     count = 0
     for (t0, before, st0), (t1, now, st1) in pairwise(points):
         if isinstance(before, FloatHistogram) and isinstance(now, FloatHistogram):

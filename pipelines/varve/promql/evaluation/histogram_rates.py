@@ -1,4 +1,4 @@
-"""rate, increase, delta, irate and idelta where histograms or start timestamps are involved.
+"""Computes rate, increase, delta, irate and idelta of histograms and with start timestamps.
 
 Source: Prometheus, promql/functions.go, extrapolatedRate, histogramRate and instantValue.
 """
@@ -32,7 +32,7 @@ def rate(
     span: Span,
     annotations: Annotations,
 ) -> float | FloatHistogram | None:
-    """Growth over the window (start_ms, end_ms], extrapolated; None if it cannot be told."""
+    """The growth over the window (start_ms, end_ms], extrapolated; None if it cannot be told."""
     growth: float | FloatHistogram | None
     if len(points.ts) and len(points.histogram_ts):
         annotations.add(notes.mixed_floats_histograms(metric, span))
@@ -76,14 +76,14 @@ def rate(
 
 
 def _extension(to_bound: float, average: float) -> float:
-    """How far to extrapolate: to the bound, if it is near by the samples' average distance."""
+    """Seconds to extrapolate: up to the bound if that is near, else half the average distance."""
     return average / 2 if to_bound >= average * 1.1 else to_bound
 
 
 def _to_zero(
     first: float | FloatHistogram, growth: float | FloatHistogram, sampled: float, default: float
 ) -> float:
-    """How long before the first sample the counter would have been zero."""
+    """Seconds before the first sample at which the counter would have been zero."""
     if isinstance(first, FloatHistogram) and isinstance(growth, FloatHistogram):
         first, growth = first.count, growth.count
     if isinstance(first, float) and isinstance(growth, float) and growth > 0 and first >= 0:
@@ -176,7 +176,7 @@ def _histogram_growth(
 def instant_rate(
     points: Points, *, is_rate: bool, metric: str, span: Span, annotations: Annotations
 ) -> float | FloatHistogram | None:
-    """Of the last two samples; None if there are not two of one kind."""
+    """irate or idelta of the last two samples; None if there are not two of one kind."""
     last_two = _last_two(points)
     if len(last_two) < 2:
         return None

@@ -1,4 +1,4 @@
-"""What one query may take: samples, series, steps, time; and how it is cancelled."""
+"""Bounds what one query may take, in samples, series, steps and time, and cancels it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Limits:
     timeout_s: float | None = 120.0
 
     def check_steps(self, steps: int) -> None:
-        """BadQueryError if a range query has too many points; the one at its end is free."""
+        """Raises BadQueryError if a range query has too many points. The one at its end is free."""
         if self.max_steps is not None and steps - 1 > self.max_steps:
             raise BadQueryError(
                 f"exceeded maximum resolution of {self.max_steps:,} points per timeseries."
@@ -42,12 +42,12 @@ class Limits:
 
 
 class Budget:
-    """What is left of the limits while a query runs. Checked between kernels, on one thread.
+    """Counts what a running query takes against its limits. It belongs to one thread.
 
-    held: samples and values that are held by what is under way. kept: by what is remembered to
-    the end. peak: the most of both that was asked for. What is evaluated on another thread has a
-    `branch` of the budget; `join` then checks what an evaluation on this thread alone would have
-    checked, so that no query passes or fails by chance.
+    held: the samples and values of what is under way. kept: those that are remembered until the
+    query ends. peak: the most of both that was asked for at once. A part that another thread
+    evaluates has a `branch` of the budget. `join` then checks what an evaluation on this thread
+    alone would have checked, so that no query passes or fails by chance.
     """
 
     def __init__(
@@ -67,36 +67,38 @@ class Budget:
         self.samples_touched = 0
 
     def branch(self) -> Budget:
-        """That of a part that is evaluated beside this one: counted from nothing."""
+        """Returns a budget for a part that another thread evaluates; it counts from zero."""
         part = copy.copy(self)
         part.held = part.kept = part.peak = part.samples_touched = 0
         return part
 
     def join(self, part: Budget) -> None:
-        """What `part` took now counts here. LimitError if it would not have fitted in."""
+        """Adds what `part` took. Raises LimitError if it would not have fitted in here."""
         self._check(part.peak)
         self.held += part.held
         self.kept += part.kept
         self.samples_touched += part.samples_touched
 
     def abandon(self) -> None:
-        """Nobody waits for the outcome any more: the next check ends the evaluation."""
+        """Makes the next check end the evaluation, since nobody waits for the outcome any more."""
         self._is_abandoned = True
 
     def check_running(self) -> None:
-        """QueryCanceledError or QueryTimeoutError if the query has to stop."""
+        """Raises QueryCanceledError or QueryTimeoutError if the query has to stop."""
         if self._is_abandoned or (self._cancelled is not None and self._cancelled.is_set()):
             raise QueryCanceledError(f"query was canceled in {_ENVIRONMENT}")
         if self._deadline is not None and self._monotonic() > self._deadline:
             raise QueryTimeoutError(f"query timed out in {_ENVIRONMENT}")
 
     def check_values(self, count: int) -> None:
-        """LimitError if `count` samples or values more are too many. Call before allocating."""
+        """Raises LimitError if `count` more samples or values are too many. Call it before
+        allocating.
+        """
         self.check_running()
         self._check(count)
 
     def hold(self, count: int) -> None:
-        """`check_values`, and count them from now on."""
+        """Checks as `check_values` does, and counts them as held from now on."""
         self.check_values(count)
         self.held += count
 
@@ -111,7 +113,7 @@ class Budget:
             )
 
     def check_series(self, count: int) -> None:
-        """LimitError if a selector matches too many series."""
+        """Raises LimitError if a selector matches too many series."""
         most = self._limits.max_series
         if most is not None and count > most:
             raise LimitError(

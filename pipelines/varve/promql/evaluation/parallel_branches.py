@@ -1,4 +1,4 @@
-"""Parts of a query that do not depend on each other, evaluated ahead on idle cores.
+"""Evaluates parts of a query that do not depend on each other side by side, on idle cores.
 
 Kernels hold no interpreter lock, so two of them really run at once. Only parts worth a thread are
 moved, and only those that share nothing with the others. What a query gives does not depend on
@@ -25,14 +25,14 @@ from varve.promql.plan.nodes import Node, Selector
 
 
 @contextmanager
-def ahead(ev: Evaluation, parts: Sequence[Node], steps: Steps) -> Iterator[None]:
-    """While this runs, `parts` may be evaluated on other threads before ev.eval asks for them."""
+def in_parallel(ev: Evaluation, parts: Sequence[Node], steps: Steps) -> Iterator[None]:
+    """While the context is open, other threads may evaluate `parts` before ev.eval asks."""
     branches = None
     if ev.workers is not None and ev.workers.any_idle():
         moved = _worth_moving(ev, parts, steps, ev.workers.worthwhile)
         branches = _Branches(ev, moved, steps)
         if ev.workers.lend(branches.run, len(moved)):
-            ev.ahead |= branches.by_key()
+            ev.futures |= branches.by_key()
     try:
         yield
     finally:
@@ -41,8 +41,8 @@ def ahead(ev: Evaluation, parts: Sequence[Node], steps: Steps) -> Iterator[None]
 
 
 def _worth_moving(ev: Evaluation, parts: Sequence[Node], steps: Steps, least: int) -> list[Node]:
-    """Parts for other threads; the first of those worth it stays with the caller."""
-    reading = [part for part in parts if _reads(part)]
+    """The parts for other threads. The first that is worth one stays with the caller."""
+    reading = [part for part in parts if _reads_samples(part)]
     if len(reading) < 2:
         return []
     costly = [part for part in reading if _cost(ev, part, steps) >= least]
@@ -65,7 +65,7 @@ class _Branch:
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        """Evaluate, unless that has begun."""
+        """Evaluates the part, unless a thread has begun to."""
         if not self._begun.acquire(blocking=False):
             return
         try:
@@ -79,7 +79,7 @@ class _Branch:
         return self._done.is_set()
 
     def value(self) -> Value:
-        """Waits for it. Raises what evaluating raised."""
+        """Waits for the value. Raises what evaluating it raised."""
         self._done.wait()
         if self._error is not None:
             raise self._error
@@ -99,21 +99,21 @@ class _Branches:
         return {key: partial(self._take, key) for key in self._branches}
 
     def run(self) -> None:
-        """All that nobody has begun, one after the other."""
+        """Evaluates the parts that nobody has begun, one after the other."""
         for branch in list(self._branches.values()):
             branch.run()
 
     def abandon(self, ev: Evaluation) -> None:
-        """Nobody will ask for the rest."""
+        """Stops the parts that nobody has asked for."""
         for key, branch in self._branches.items():
             branch.ev.budget.abandon()
-            ev.ahead.pop(key, None)
+            ev.futures.pop(key, None)
 
     def _take(self, key: Key) -> Value:
-        """A value, and what it took added to this evaluation.
+        """Returns a value and adds what it took to this evaluation.
 
-        While another thread is at it, this one goes on with those after it. So what is waited for
-        has always begun, and no two threads can wait for each other.
+        While another thread evaluates it, this one goes on with the parts after it. So a part that
+        is waited for has always begun, and no two threads can wait for each other.
         """
         branch = self._branches.pop(key)
         branch.run()
@@ -126,8 +126,8 @@ class _Branches:
         return value
 
 
-def _reads(part: Node) -> bool:
-    """Whether there are samples under it."""
+def _reads_samples(part: Node) -> bool:
+    """Whether a part reads any samples."""
     return any(
         isinstance(node, nodes.InstantSelect | nodes.RangeSelect) for node in nodes.walk(part)
     )
@@ -136,12 +136,12 @@ def _reads(part: Node) -> bool:
 def _shared_under(ev: Evaluation, part: Node) -> frozenset[int]:
     """Nodes that read samples and are used more than once in the query."""
     return frozenset(
-        id(node) for node in nodes.walk(part) if id(node) in ev.shared and _reads(node)
+        id(node) for node in nodes.walk(part) if id(node) in ev.shared and _reads_samples(node)
     )
 
 
 def _cost(ev: Evaluation, part: Node, steps: Steps) -> int:
-    """About how many samples are read and how many values made of them."""
+    """About how many samples a part reads and how many values it makes of them."""
     total = 0
     stack = [(part, steps)]
     try:
@@ -150,9 +150,9 @@ def _cost(ev: Evaluation, part: Node, steps: Steps) -> int:
             if isinstance(node, nodes.FusedAggregation):
                 node = node.source
             if isinstance(node, nodes.InstantSelect):
-                total += _read(ev, node.selector, at, ev.lookback_ms)
+                total += _selection_cost(ev, node.selector, at, ev.lookback_ms)
             elif isinstance(node, nodes.RangeSelect):
-                total += _read(ev, node.selector, at, length_ms(node.range, ev.query))
+                total += _selection_cost(ev, node.selector, at, length_ms(node.range, ev.query))
             elif isinstance(node, nodes.SubquerySelect):
                 stack.append((node.expr, subquery_steps(ev, node, at)))
             elif isinstance(node, nodes.Invariant):
@@ -160,10 +160,10 @@ def _cost(ev: Evaluation, part: Node, steps: Steps) -> int:
             else:
                 stack += [(child, at) for child in node.children()]
     except QueryError:
-        return 0  # it will be raised in its turn
+        return 0  # evaluating the part will raise it
     return total
 
 
-def _read(ev: Evaluation, selector: Selector, steps: Steps, range_ms: int) -> int:
+def _selection_cost(ev: Evaluation, selector: Selector, steps: Steps, range_ms: int) -> int:
     series, samples = ev.counted(selector.matchers, *selected_span(ev, selector, steps, range_ms))
     return samples + series * steps.count

@@ -1,4 +1,4 @@
-"""Functions of range vectors: rows of float samples by kernels, the rest by `mixed`.
+"""Evaluates functions of range vectors: kernels take the rows of float samples.
 
 Source: Prometheus, promql/engine.go (eval of Call) and functions.go.
 """
@@ -12,13 +12,13 @@ import numpy as np
 
 from varve.promql.errors import QueryError
 from varve.promql.evaluation import annotations as notes
-from varve.promql.evaluation.context import Actual, Evaluation
+from varve.promql.evaluation.context import Evaluation, NodeStats
 from varve.promql.evaluation.extended_ranges import check_extension, extended_rows
-from varve.promql.evaluation.histogram_range_functions import mixed_rows
-from varve.promql.evaluation.step_blocks import by_blocks
+from varve.promql.evaluation.histogram_range_functions import with_histogram_rows
+from varve.promql.evaluation.step_blocks import run_in_blocks
 from varve.promql.evaluation.values import Bools, Float64s, Matrix, Scalar, Steps
 from varve.promql.evaluation.windows import Windows, kernel_parameters, points_of, windows_of
-from varve.promql.kernels.windows import rows
+from varve.promql.kernels.windows import evaluate_rows
 from varve.promql.labels.label_table import METRIC_NAME, LabelTable
 from varve.promql.plan.nodes import RangeCall, RangeSelect, Selector
 from varve.promql.signatures import Trait
@@ -45,7 +45,7 @@ def range_call(ev: Evaluation, node: RangeCall, steps: Steps) -> Matrix:
 def call_on_windows(
     ev: Evaluation, node: RangeCall, windows: Windows, parameters: list[Scalar]
 ) -> Matrix:
-    """`range_call` once its samples and parameters are at hand."""
+    """Evaluates a call whose samples and parameters are at hand."""
     matrix = _rows(ev, node, windows, parameters)
     if node.function.has(Trait.EXPECTS_COUNTER):
         note_non_counters(ev, node, matrix.labels, matrix)
@@ -64,7 +64,7 @@ def _rows(ev: Evaluation, node: RangeCall, windows: Windows, parameters: list[Sc
     values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
 
     def kernel(part: slice, block: Float64s, flags: Bools) -> int:
-        return rows(
+        return evaluate_rows(
             node.kernel,
             samples.ts,
             samples.values,
@@ -80,17 +80,17 @@ def _rows(ev: Evaluation, node: RangeCall, windows: Windows, parameters: list[Sc
             flags,
         )
 
-    touched = by_blocks(
+    touched = run_in_blocks(
         ev.budget, samples, windows.range_ms, windows.span_ms, values, present, kernel
     )
     ev.budget.samples_touched += touched
-    ev.actual[id(node)] = Actual(samples.series, touched)
+    ev.node_stats[id(node)] = NodeStats(samples.series, touched)
     drop_name = windows.series.drop_name | (not node.function.has(Trait.KEEPS_NAME))
     matrix = Matrix(windows.series.labels, values, present, drop_name)
     if node.name == "quantile_over_time":
         note_quantiles(ev, node, first, present)
     if samples.has_histograms is not None or samples.start_ts is not None:
-        return mixed_rows(ev, node, windows, parameters, matrix)
+        return with_histogram_rows(ev, node, windows, parameters, matrix)
     return matrix
 
 
@@ -100,7 +100,7 @@ def note_quantiles(
     quantiles: Scalar,
     present: Bools,
 ) -> None:
-    """Warn of quantiles outside [0, 1] at steps that have a sample."""
+    """Warns of quantiles outside [0, 1] at steps that have a sample."""
     wrong = np.isnan(quantiles) | (quantiles < 0) | (quantiles > 1)
     if wrong.any():
         for q in np.unique(quantiles[wrong & present.any(axis=0)]):
@@ -108,9 +108,9 @@ def note_quantiles(
 
 
 def note_non_counters(ev: Evaluation, node: RangeCall, labels: LabelTable, matrix: Matrix) -> None:
-    """Tell of metrics with float results whose name, or type label, is not a counter's."""
+    """Adds an info for each metric with float results whose name or type is not a counter's."""
     for row in non_counters(labels, by_type=ev.type_and_unit_labels):
-        if matrix.floats()[row].any():
+        if matrix.float_mask()[row].any():
             name = labels.get(row, METRIC_NAME)
             if ev.type_and_unit_labels:
                 note = notes.possible_non_counter_label(
@@ -137,11 +137,11 @@ def non_counters(labels: LabelTable, *, by_type: bool) -> list[int]:
             suspect = [not value.endswith(_COUNTER_SUFFIXES) for value in column.interned.values]
         return np.flatnonzero((named.codes != 0) & np.array(suspect)[column.codes]).tolist()
 
-    return labels.derived(("non counters", by_type), make)
+    return labels.cached(("non counters", by_type), make)
 
 
 def check_smoothing(factors: Sequence[Scalar], windows: Windows) -> None:
-    """QueryError if a factor is outside (0, 1) at a step where a series has a sample."""
+    """Raises QueryError if a factor is outside (0, 1) at a step where a series has a sample."""
     wrong = np.logical_or.reduce([(factor <= 0) | (factor >= 1) for factor in factors])
     if not wrong.any():
         return
@@ -161,7 +161,7 @@ def _fail_on_factors(factors: Sequence[float]) -> None:
 
 
 def absent_labels(source: object) -> LabelTable:
-    """The labels that a selector states by equality, each once and not the name."""
+    """The labels that absent() gives: those that the selector states by equality, less the name."""
     if not isinstance(source, Selector):
         return LabelTable.empty_sets()
     stated: dict[str, str] = {}

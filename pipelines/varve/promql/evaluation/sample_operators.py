@@ -1,4 +1,4 @@
-"""A binary operator between two samples, either of which may be a histogram.
+"""Applies a binary operator to two samples, either of which may be a histogram.
 
 Source: Prometheus, promql/engine.go, vectorElemBinop.
 """

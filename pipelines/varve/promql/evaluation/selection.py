@@ -1,4 +1,4 @@
-"""Selectors and subqueries: what the storage is asked for, and what an instant selector sees."""
+"""Evaluates selectors and subqueries: asks the storage, and finds what an instant selector sees."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from varve.promql.evaluation.context import Actual, Evaluation
+from varve.promql.evaluation.context import Evaluation, NodeStats
 from varve.promql.evaluation.values import Int64s, Matrix, RangeVector, Steps
 from varve.promql.histograms.native_histogram import FloatHistogram, detects_reset
 from varve.promql.kernels.codes import LOOKBACK
-from varve.promql.kernels.windows import rows, window_bounds
+from varve.promql.kernels.windows import evaluate_rows, window_bounds
 from varve.promql.plan.durations import length_ms, offset_ms
 from varve.promql.plan.nodes import InstantSelect, RangeSelect, Selector, SubquerySelect
 from varve.promql.storage import Samples, SelectHints, Selection
@@ -21,22 +21,23 @@ from varve.promql.syntax.ast import At, Duration
 NO_PARAMETER = np.zeros(0)
 
 _LAST_MS = (1 << 63) - (1 << 52)
-"""No window reaches further from it than int64 does: ranges and offsets are under 2**44 ms, and
-not more than some hundreds add up, in subqueries of subqueries."""
+"""Times of @ are kept this far from the ends of int64, so that no window overflows: ranges and
+offsets are under 2**44 ms, and at most some hundreds add up, in subqueries of subqueries."""
 
 _GROUPED_VALUES_PER_SAMPLE = 4
-"""Values that go into groups at once take time but no memory: so many count as one."""
+"""So many values count as one sample if a kernel adds them to groups at once: they take time but
+no memory."""
 
 
 def selector_times(ev: Evaluation, at: At | None, offset: int, steps: Steps) -> Int64s:
-    """Where each step looks to: the step itself or the time of @, less the offset."""
+    """The time that each step looks at: the step itself or the time of @, less the offset."""
     if at is None:
         return steps.times - offset if offset else steps.times
     return np.full(steps.count, at_ms(ev, at) - offset, dtype=np.int64)
 
 
 def at_ms(ev: Evaluation, at: At) -> int:
-    """The time of @, moved from the ends of what is a time in int64, where ranges overflow."""
+    """The time of @, moved away from the ends of int64, where windows would overflow."""
     if at.at == "start":
         return ev.query.start
     if at.at == "end":
@@ -47,7 +48,7 @@ def at_ms(ev: Evaluation, at: At) -> int:
 def selected_span(
     ev: Evaluation, selector: Selector, steps: Steps, range_ms: int
 ) -> tuple[int, int]:
-    """(start, end] of the samples that the windows of a selector see at `steps`."""
+    """The range (start, end] of the samples that the windows of a selector see at `steps`."""
     first, last = _first_and_last(ev, selector.at, selector.offset, steps)
     return first - range_ms, last
 
@@ -55,7 +56,7 @@ def selected_span(
 def _first_and_last(
     ev: Evaluation, at: At | None, offset: Duration | None, steps: Steps
 ) -> tuple[int, int]:
-    """Where the first and the last step look to."""
+    """The times that the first and the last step look at."""
     moved = offset_ms(offset, ev.query)
     if at is not None:
         return at_ms(ev, at) - moved, at_ms(ev, at) - moved
@@ -100,18 +101,18 @@ def select_windows(
 def instant_select(ev: Evaluation, node: InstantSelect, steps: Steps) -> Matrix:
     """The last sample of each series within the lookback, unless it is a stale marker."""
     selection, times = select_windows(ev, node.selector, steps, ev.lookback_ms)
-    return lookback(ev, selection, times, node, LOOKBACK)
+    return last_samples(ev, selection, times, node, LOOKBACK)
 
 
-def lookback(
+def last_samples(
     ev: Evaluation, selection: Selection, times: Int64s, node: InstantSelect, function: int
 ) -> Matrix:
-    """LOOKBACK or TIMESTAMP of each series."""
+    """What LOOKBACK or TIMESTAMP, as `function` says, gives of each series at each time."""
     samples = selection.samples
     shape = (samples.series, len(times))
     ev.budget.check_values(shape[0] * shape[1])
     values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
-    touched = rows(
+    touched = evaluate_rows(
         function,
         samples.ts,
         samples.values,
@@ -127,7 +128,7 @@ def lookback(
         present,
     )
     ev.budget.samples_touched += touched
-    ev.actual[id(node)] = Actual(samples.series, touched)
+    ev.node_stats[id(node)] = NodeStats(samples.series, touched)
     histograms = None
     if samples.has_histograms is not None and samples.has_histograms.any():
         histograms = _last_histograms(samples, times, present)
@@ -136,7 +137,7 @@ def lookback(
 
 
 def last_indices(samples: Samples, row: int, times: Int64s) -> Int64s:
-    """Index of the last sample of a series at or before each time; before its begin if none."""
+    """Index of a series' last sample at or before each time; below its begin if there is none."""
     begin, end = samples.begins[row], samples.ends[row]
     return begin + np.searchsorted(samples.ts[begin:end], times, side="right") - 1
 
@@ -155,7 +156,7 @@ def _last_histograms(
 
 
 def range_select(ev: Evaluation, node: RangeSelect, steps: Steps) -> RangeVector:
-    """The samples of a range selector as they are; for the answer to an instant query."""
+    """The samples of a range selector as they are, for the answer to an instant query."""
     range_ms = length_ms(node.range, ev.query)
     selection, times = select_windows(ev, node.selector, steps, range_ms)
     samples = selection.samples
@@ -171,29 +172,29 @@ def range_select(ev: Evaluation, node: RangeSelect, steps: Steps) -> RangeVector
 
 
 def subquery(ev: Evaluation, node: SubquerySelect, steps: Steps) -> RangeVector:
-    """A vector evaluated at the multiples of the subquery's step in all windows, as samples."""
+    """Evaluates a vector at the multiples of the subquery's step in all windows; gives samples."""
     inner_steps = subquery_steps(ev, node, steps)
     ev.budget.check_values(inner_steps.count)
     if inner_steps.count == 0:
-        return samples_of(Matrix.empty(0), inner_steps)
+        return matrix_samples(Matrix.empty(0), inner_steps)
     before = ev.budget.held
-    inner = samples_of(ev.matrix(node.expr, inner_steps), inner_steps)
+    inner = matrix_samples(ev.matrix(node.expr, inner_steps), inner_steps)
     ev.budget.held = before
     ev.budget.hold(len(inner.samples.ts))
-    ev.actual[id(node)] = Actual(inner.samples.series, len(inner.samples.ts))
+    ev.node_stats[id(node)] = NodeStats(inner.samples.series, len(inner.samples.ts))
     return inner
 
 
 def subquery_steps(ev: Evaluation, node: SubquerySelect, steps: Steps) -> Steps:
-    """The multiples of the subquery's step in all of its windows."""
+    """The multiples of the subquery's step in all of its windows, oldest first."""
     range_ms = length_ms(node.range, ev.query)
     step = ev.default_step_ms if node.step is None else length_ms(node.step, ev.query)
     first, last = _first_and_last(ev, node.at, node.offset, steps)
     return Steps.between(((first - range_ms) // step + 1) * step, last, step)
 
 
-def samples_of(matrix: Matrix, steps: Steps) -> RangeVector:
-    """The samples of a matrix in columns. Counter resets have to be detected anew in them."""
+def matrix_samples(matrix: Matrix, steps: Steps) -> RangeVector:
+    """The samples of a matrix as columns. Histograms lose hints that tell of their neighbours."""
     counts = matrix.present.sum(axis=1)
     ends = np.cumsum(counts)
     ts = np.broadcast_to(steps.times, matrix.present.shape)[matrix.present]
@@ -217,7 +218,7 @@ def samples_of(matrix: Matrix, steps: Steps) -> RangeVector:
 
 
 def _with_detected_resets(samples: Samples, start_ms: int, end_ms: int) -> npt.NDArray[Any] | None:
-    """The histogram column, hints replaced by what a reader of all of (start, end] would tell."""
+    """The histogram column with the hints that a reader of all of (start, end] would give."""
     if samples.histograms is None or samples.has_histograms is None:
         return None
     column = samples.histograms.copy()

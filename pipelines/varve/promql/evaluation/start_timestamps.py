@@ -1,4 +1,4 @@
-"""Counter resets told by start timestamps.
+"""Tells counter resets by start timestamps.
 
 Source: Prometheus, promql/functions.go, isStartTimestampReset and checkStartTimeOverlap.
 """

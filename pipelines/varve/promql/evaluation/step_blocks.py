@@ -1,4 +1,4 @@
-"""Kernels over windows, some of the steps at a time: so a query can be ended while it works."""
+"""Runs kernels over windows a block of steps at a time, so that a query can end between blocks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from varve.promql.evaluation.limits import Budget
 from varve.promql.evaluation.values import Bools, Float64s
 from varve.promql.storage import Samples
 
-AT_ONCE: Final = 50_000_000
+BLOCK_SAMPLES: Final = 50_000_000
 """Samples that one call of a kernel looks at, each once for every window: at most some seconds of
 quantiles, much less of sums. Dashboards do not reach it; a month's windows at a thousand steps do.
 """
 
 Kernel = Callable[[slice, Float64s, Bools], int]
-"""Fills both arrays for the steps of the slice; returns the samples touched."""
+"""Fills both arrays for the steps of the slice, and returns the samples touched."""
 
 
-def by_blocks(
+def run_in_blocks(
     budget: Budget,
     samples: Samples,
     range_ms: int,
@@ -38,9 +38,9 @@ def by_blocks(
     steps = values.shape[1]
     held = int((samples.ends - samples.begins).sum())
     touched_at_most = steps * held * range_ms // max(1, range_ms + span_ms)
-    if touched_at_most <= AT_ONCE or steps == 1:
+    if touched_at_most <= BLOCK_SAMPLES or steps == 1:
         return kernel(slice(0, steps), values, present)
-    size = max(1, steps * AT_ONCE // touched_at_most)
+    size = max(1, steps * BLOCK_SAMPLES // touched_at_most)
     touched = 0
     for begin in range(0, steps, size):
         budget.check_running()

@@ -1,4 +1,4 @@
-"""Aggregations that keep some of the series: topk, bottomk, limitk, limit_ratio.
+"""Evaluates aggregations that keep some of the series: topk, bottomk, limitk, limit_ratio.
 
 Source: Prometheus, promql/engine.go, rangeEvalAgg and aggregationK.
 """
@@ -25,7 +25,9 @@ _LEAST_INT64: Final = -9223372036854775808.0
 
 
 def _limits(parameter: Scalar) -> Int64s | None:
-    """k at each step; None if it is under 1 everywhere. QueryError if it is no integer's value."""
+    """k at each step; None if it is under 1 everywhere. Raises QueryError if an int64 cannot hold
+    it.
+    """
     if (parameter < 1).all():
         return None
     if np.isnan(parameter).any():
@@ -37,12 +39,12 @@ def _limits(parameter: Scalar) -> Int64s | None:
     return parameter.astype(np.int64)
 
 
-def _extremes(ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: Scalar) -> Matrix:
-    """topk and bottomk. At one step the rows come out in order, else in theirs."""
+def _topk(ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: Scalar) -> Matrix:
+    """topk and bottomk. Rows come out by value if there is one step, else in their own order."""
     limits = _limits(parameter)
     if limits is None or matrix.series == 0:
         return Matrix.empty(matrix.steps)
-    present = matrix.floats()
+    present = matrix.float_mask()
     if (matrix.present & ~present)[:, limits >= 1].any():
         ev.annotations.add(notes.histogram_ignored(node.op, node.span))
     ids = matrix.labels.group(node.grouping, without=node.without).ids
@@ -61,19 +63,19 @@ def _extremes(ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: Scal
     if matrix.steps == 1:
         first = _first_places(ids, matrix.present[:, 0])
         chosen = chosen[np.argsort(first[ids[chosen]], kind="stable")]
-        return _kept(matrix, kept).take(chosen)
-    return _kept(matrix, kept)
+        return _filtered(matrix, kept).take(chosen)
+    return _filtered(matrix, kept)
 
 
 def _first_places(ids: Int64s, present: Bools) -> Int64s:
-    """For each group the row in which it first has a sample: groups come out in that order."""
+    """The row in which each group first has a sample; groups come out in that order."""
     places = np.full(int(ids.max()) + 1, len(ids), dtype=np.int64)
     np.minimum.at(places, ids[present], np.flatnonzero(present))
     return places
 
 
 def _rank_in_group(sorted_ids: Int64s) -> Int64s:
-    """The place of each element among those of its group; groups lie together."""
+    """The place of each element within its group. The elements of a group lie together."""
     if not len(sorted_ids):
         return sorted_ids
     starts = np.flatnonzero(np.r_[True, sorted_ids[1:] != sorted_ids[:-1]])
@@ -82,7 +84,7 @@ def _rank_in_group(sorted_ids: Int64s) -> Int64s:
 
 
 def _limitk(_ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: Scalar) -> Matrix:
-    """The first k series of each group."""
+    """limitk: the first k series of each group."""
     limits = _limits(parameter)
     if limits is None or matrix.series == 0:
         return Matrix.empty(matrix.steps)
@@ -92,11 +94,11 @@ def _limitk(_ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: Scala
         rows = order[begin:end]
         present = matrix.present[rows]
         kept[rows] = present & (np.cumsum(present, axis=0) <= limits)
-    return _kept(matrix, kept)
+    return _filtered(matrix, kept)
 
 
 def _limit_ratio(ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: Scalar) -> Matrix:
-    """About a share of the series, chosen by the hash of their labels; negative, the others."""
+    """limit_ratio: the series whose labels' hash is below a ratio; if negative, the other ones."""
     if np.isnan(parameter).any():
         raise QueryError("Ratio value is NaN")
     if (parameter == 0).all():
@@ -112,19 +114,19 @@ def _limit_ratio(ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: S
     ratio = np.clip(parameter, -1.0, 1.0)
     share = (label_hashes(matrix.labels).astype(np.float64) / float(2**64 - 1))[:, None]
     chosen = np.where(ratio >= 0, share < ratio, share >= 1.0 + ratio)
-    return _kept(matrix, matrix.present & chosen)
+    return _filtered(matrix, matrix.present & chosen)
 
 
-def _kept(matrix: Matrix, present: Bools) -> Matrix:
+def _filtered(matrix: Matrix, present: Bools) -> Matrix:
     kept = Matrix(matrix.labels, matrix.values, present, matrix.drop_name, matrix.histograms)
-    return kept if matrix.steps == 1 else kept.select(kept.any_sample())
+    return kept if matrix.steps == 1 else kept.select(kept.has_samples())
 
 
 SeriesFilter = Callable[[Evaluation, Aggregation, Matrix, Scalar], Matrix]
 
 SERIES_FILTERS: Final[dict[str, SeriesFilter]] = {
-    "topk": _extremes,
-    "bottomk": _extremes,
+    "topk": _topk,
+    "bottomk": _topk,
     "limitk": _limitk,
     "limit_ratio": _limit_ratio,
 }

@@ -1,4 +1,4 @@
-"""What evaluating a part of a query gives: a scalar, a string, a vector or raw samples."""
+"""The values of evaluation: a scalar, a string, an instant vector at each step, raw samples."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Steps:
 
     @classmethod
     def between(cls, start_ms: int, end_ms: int, step_ms: int) -> Steps:
-        """Up to and with end_ms; none if that is before start_ms."""
+        """The steps up to and with end_ms. There is none if that is before start_ms."""
         return cls(start_ms, step_ms, max(0, (end_ms - start_ms) // step_ms + 1))
 
     @property
     def times(self) -> Int64s:
-        """All of them, ascending; made when first asked for."""
+        """All steps, ascending. The array is made when it is first asked for."""
         if not self._times:
             self._times.append(self.start + self.step * np.arange(self.count, dtype=np.int64))
         return self._times[0]
@@ -51,7 +51,7 @@ class Steps:
 
 
 Scalar = Float64s
-"""One value a step."""
+"""A scalar has one value at each step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Matrix:
         return self if mask.all() else self.take(np.flatnonzero(mask))
 
     def with_values(self, values: Float64s, present: Bools | None = None) -> Matrix:
-        """The same series with float values and their names dropped."""
+        """The same series with other float values, their names dropped."""
         return Matrix(
             self.labels,
             values,
@@ -108,25 +108,25 @@ class Matrix:
             np.ones(self.series, dtype=np.bool_),
         )
 
-    def any_sample(self) -> Bools:
-        """Which series have a sample at any step."""
+    def has_samples(self) -> Bools:
+        """Which series have a sample at any step; one bool a series."""
         found: Bools = np.logical_or.reduce(self.present, axis=1)
         return found
 
-    def floats(self) -> Bools:
-        """Where there is a float sample."""
+    def float_mask(self) -> Bools:
+        """Where there is a float sample; (series x step)."""
         if self.histograms is None:
             return self.present
         return self.present & (self.histograms == None)  # noqa: E711 - elementwise
 
     def histogram_mask(self) -> Bools:
-        """Where there is a histogram sample."""
+        """Where there is a histogram sample; (series x step)."""
         if self.histograms is None:
             return np.zeros_like(self.present)
         return self.present & (self.histograms != None)  # noqa: E711 - elementwise
 
     def broadcast(self, steps: int) -> Matrix:
-        """One step repeated."""
+        """The only step, repeated."""
         return Matrix(
             self.labels,
             np.repeat(self.values, steps, axis=1),
@@ -136,13 +136,13 @@ class Matrix:
         )
 
     def merged(self) -> Matrix:
-        """Rows with the same labels made one. QueryError if two have a sample at one step.
+        """Merges rows with the same labels. Raises QueryError if two have a sample at one step.
 
-        One that loses its name at the end of the query is not the same as one that keeps it.
+        A row that loses its name at the end of the query differs from one that keeps it.
         """
         if self.labels.is_unique():
             return self
-        ids = self.labels.identities() * 2 + self.drop_name
+        ids = self.labels.label_set_ids() * 2 + self.drop_name
         firsts, ids = np.unique(ids, return_index=True, return_inverse=True)[1:]
         count = len(firsts)
         seen = np.zeros((count, self.steps), dtype=np.int64)
@@ -163,7 +163,10 @@ class Matrix:
         )
 
     def without_dropped_names(self) -> Matrix:
-        """The end of a query: marked names go. QueryError if two series then become one."""
+        """Drops the names that are marked, at the end of a query.
+
+        Raises QueryError if two series with samples at one step then have the same labels.
+        """
         dropped = Matrix(
             self.labels.without_metadata(self.drop_name),
             self.values,
@@ -173,7 +176,7 @@ class Matrix:
         )
         if dropped.labels.is_unique():
             return dropped
-        return dropped.select(dropped.any_sample()).merged()
+        return dropped.select(dropped.has_samples()).merged()
 
     def metric(self, row: int) -> str:
         return self.labels.get(row, METRIC_NAME)

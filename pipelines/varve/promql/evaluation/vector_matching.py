@@ -1,7 +1,7 @@
-"""Vector matching step by step, for what does not fit in arrays.
+"""Matches the samples of two vectors step by step, where arrays of whole series do not serve.
 
-Fill values, histograms, and match groups whose series come and go: whether these match is a
-matter of each step. Source: Prometheus, promql/engine.go, VectorBinop.
+That is so with fill values, with histograms, and where the series of a match group come and go:
+then each step has its own matches. Source: Prometheus, promql/engine.go, VectorBinop.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from varve.promql.labels.label_table import (
     METRIC_NAME,
     Labels,
     LabelTable,
-    joint_numbers,
-    shown,
+    format_labels,
+    match_group_ids,
 )
 from varve.promql.plan.nodes import BinaryOperation
 from varve.promql.syntax.ast import Cardinality, VectorMatching
@@ -30,14 +30,14 @@ from varve.promql.syntax.ast import Cardinality, VectorMatching
 
 @dataclass(slots=True)
 class _Side:
-    """One operand: its samples and the match group of each series."""
+    """One operand, and the match group of each of its series."""
 
     matrix: Matrix
     labels: list[Labels]
     groups: list[int]
 
     def at(self, step: int) -> list[tuple[int, Sample]]:
-        """(row, sample) of every series that has one."""
+        """(row, sample) of every series that has a sample at the step."""
         matrix = self.matrix
         found: list[tuple[int, Sample]] = []
         for row in np.flatnonzero(matrix.present[:, step]).tolist():
@@ -51,7 +51,10 @@ class _Side:
 def join_by_step(
     ev: Evaluation, node: BinaryOperation, left: Matrix, right: Matrix, matching: VectorMatching
 ) -> Matrix:
-    """Each sample with its match. QueryError if matches are not unique where they must be."""
+    """Applies the operator to each sample and its match.
+
+    Raises QueryError if matches are not unique where they must be.
+    """
     return _Join(ev, node, left, right, matching).run()
 
 
@@ -69,16 +72,16 @@ class _Join:
         self.matching = matching
         self.swapped = matching.cardinality is Cardinality.ONE_TO_MANY
         many, one = (right, left) if self.swapped else (left, right)
-        (many_groups, one_groups), _ = joint_numbers(
+        (many_groups, one_groups), _ = match_group_ids(
             (many.labels, one.labels), matching.labels, on=matching.on
         )
         self.many = _Side(many, many.labels.labels(), many_groups.tolist())
         self.one = _Side(one, one.labels.labels(), one_groups.tolist())
         fills = (matching.fill_lhs, matching.fill_rhs)
-        # For the "one" side missing, and the "many" side missing.
+        # What stands in where the "one" side has no sample, and where the "many" side has none.
         self.fill_one, self.fill_many = (fills[0], fills[1]) if self.swapped else fills[::-1]
         self.steps = left.steps
-        # Of the results: arithmetic has taken the name away already.
+        # Which results lose their name at the end: arithmetic takes it away at once.
         self.drops = many.drop_name | node.return_bool
         if node.op in ARITHMETIC:
             self.drops = np.zeros_like(many.drop_name)
@@ -176,7 +179,9 @@ class _Join:
             self.found.append((self._row(labels, drop_name=drop_name), step, value))
 
     def _row(self, labels: Labels, *, drop_name: bool) -> int:
-        """The row of a result. At one step each has its own: equal ones may yet be aggregated."""
+        """The row of a result. At a single step each result has its own: equal ones may be
+        aggregated.
+        """
         key = labels, drop_name
         row = self.rows.get(key)
         if row is None or self.steps == 1:
@@ -186,7 +191,7 @@ class _Join:
         return row
 
     def _match_labels(self, labels: Labels) -> Labels:
-        """The labels that are matched on."""
+        """The labels that two samples must share to match."""
         names = self.matching.labels
         if self.matching.on:
             return tuple(pair for pair in labels if pair[0] in names)
@@ -211,9 +216,9 @@ class _Join:
     def _fail_on_duplicates(self, first: int, second: int) -> None:
         side = "left" if self.swapped else "right"
         labels = self.one.labels
-        group = shown(self._match_labels(labels[second]))
+        group = format_labels(self._match_labels(labels[second]))
         raise QueryError(
             f"found duplicate series for the match group {group} on the {side} hand-side of the"
-            f" operation: [{shown(labels[second])}, {shown(labels[first])}];many-to-many matching"
-            " not allowed: matching labels must be unique on one side"
+            f" operation: [{format_labels(labels[second])}, {format_labels(labels[first])}];"
+            "many-to-many matching not allowed: matching labels must be unique on one side"
         )

@@ -30,7 +30,7 @@ class Windows:
 
     @property
     def span_ms(self) -> int:
-        """From the end of the first window to that of the last."""
+        """Time from the end of the first window to the end of the last."""
         return int(self.times[-1] - self.times[0]) if len(self.times) else 0
 
     def metric(self, row: int) -> str:
@@ -39,9 +39,9 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Samples of one series sorted by time, floats and histograms apart, no stale markers.
+    """The samples of one series by time, less stale markers; floats and histograms are kept apart.
 
-    Start timestamps are 0 where unknown.
+    Start timestamps are 0 where they are unknown.
     """
 
     ts: Int64s
@@ -52,7 +52,7 @@ class Points:
     histogram_start_ts: Int64s
 
     def within(self, start_ms: int, end_ms: int) -> Points:
-        """Those in (start_ms, end_ms]."""
+        """The samples in (start_ms, end_ms]."""
         low, high = np.searchsorted(self.ts, (start_ms, end_ms), side="right")
         first, last = np.searchsorted(self.histogram_ts, (start_ms, end_ms), side="right")
         return Points(
@@ -80,8 +80,8 @@ def windows_of(
 ) -> Windows:
     """The samples under a range function, and its windows.
 
-    before_ms, after_ms: how much further samples are needed, of selectors alone. into_groups as
-    in select_windows.
+    before_ms, after_ms: how far beyond the windows a selector's samples are needed. into_groups is
+    as in select_windows.
     """
     range_ms = length_ms(source.range, ev.query)
     if isinstance(source, SubquerySelect):
@@ -103,7 +103,7 @@ def windows_of(
 
 
 def kernel_parameters(parameters: Sequence[Scalar]) -> tuple[Scalar, Scalar]:
-    """The scalar arguments of a function as kernels take them."""
+    """The scalar arguments of a function, two of them, as kernels take them."""
     padded = [*parameters, _NO_PARAMETER, _NO_PARAMETER]
     return padded[0], padded[1]
 

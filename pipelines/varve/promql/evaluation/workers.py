@@ -1,4 +1,4 @@
-"""Threads that the queries of a process share, for parts of a query that can run side by side."""
+"""Lends threads to the queries of a process, for parts of a query that can run side by side."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Workers:
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """While this runs, its thread takes a core: it evaluates a query."""
+        """Counts the calling thread as one that evaluates a query while the context is open."""
         with self._lock:
             self._busy += 1
         try:
@@ -42,11 +42,11 @@ class Workers:
                 self._busy -= 1
 
     def any_idle(self) -> bool:
-        """Whether there may be a core to lend; asked before it is thought about what for."""
+        """Whether there may be a core to lend: asked before it is worked out what for."""
         return self._busy < self._cores
 
     def lend(self, work: Callable[[], None], most: int) -> int:
-        """Run `work` on up to `most` idle cores; returns on how many. Does not wait for them.
+        """Runs `work` on up to `most` idle cores and returns how many. It does not wait for them.
 
         `work` must not raise, and must not wait for other work that is lent.
         """

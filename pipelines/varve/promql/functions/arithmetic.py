@@ -11,7 +11,7 @@ import numpy as np
 
 from varve.promql.evaluation.context import Evaluation, Implementation
 from varve.promql.evaluation.values import Float64s, Matrix, Scalar, Steps
-from varve.promql.kernels.float_operators import greatest, least
+from varve.promql.kernels.float_operators import go_max, go_min
 from varve.promql.plan.nodes import FunctionCall
 
 Elementwise = Callable[[Any], Any]
@@ -20,11 +20,11 @@ Elementwise = Callable[[Any], Any]
 def _each(function: Elementwise, ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     matrix = ev.matrix(node.args[0], steps)
     with np.errstate(all="ignore"):
-        return matrix.with_values(function(matrix.values), matrix.floats())
+        return matrix.with_values(function(matrix.values), matrix.float_mask())
 
 
 def _sign(values: Float64s) -> Float64s:
-    """-1, 1, or the value itself for zeros and NaN."""
+    """-1 or 1; zeros and NaN stay what they are."""
     return np.where(values < 0, -1.0, np.where(values > 0, 1.0, values))
 
 
@@ -38,22 +38,22 @@ def _clamped(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
         low = ev.scalar(node.args[1], steps)
     else:
         high = ev.scalar(node.args[1], steps)
-    values = greatest(low, least(high, matrix.values))
-    return matrix.with_values(values, matrix.floats() & ~(high < low))
+    values = go_max(low, go_min(high, matrix.values))
+    return matrix.with_values(values, matrix.float_mask() & ~(high < low))
 
 
 def _round(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
-    """To the nearest multiple, ties up."""
+    """Rounds to the nearest multiple of the second argument; ties go up."""
     matrix = ev.matrix(node.args[0], steps)
     nearest = ev.scalar(node.args[1], steps) if len(node.args) > 1 else np.ones(steps.count)
     with np.errstate(all="ignore"):
         inverse = 1.0 / nearest
         values = np.floor(matrix.values * inverse + 0.5) / inverse
-    return matrix.with_values(values, matrix.floats())
+    return matrix.with_values(values, matrix.float_mask())
 
 
 def _of_two(ev: Evaluation, node: FunctionCall, steps: Steps) -> Scalar:
-    choose = greatest if node.func == "max_of" else least
+    choose = go_max if node.func == "max_of" else go_min
     left, right = ev.scalar(node.args[0], steps), ev.scalar(node.args[1], steps)
     return cast(Scalar, choose(left, right))
 

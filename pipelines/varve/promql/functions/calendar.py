@@ -1,4 +1,4 @@
-"""Functions of the calendar, in UTC: of each sample as Unix seconds, or of the step's time."""
+"""Computes parts of dates in UTC, of each sample as Unix seconds or of the step's time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _is_leap(year: Days) -> npt.NDArray[np.bool_]:
 
 
 _LEAST_SECOND = -9_223_372_028_741_760_000
-"""Go's calendar begins here. What is before, NaN too, is 2**64 s later in it."""
+"""Where Go's calendar begins. It puts what is before, and NaN, 2**64 s later."""
 
 
 def _days_and_seconds(seconds: Days) -> tuple[Days, Days]:
@@ -83,7 +83,7 @@ _PARTS: dict[str, Part] = {
 
 def _part(part: Part, ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     if not node.args:
-        # Whole seconds, cut towards zero as the samples are.
+        # The seconds are cut towards zero, as those of samples are.
         seconds = np.trunc(steps.times / 1000).astype(np.int64)
         values = part(*_days_and_seconds(seconds)).astype(np.float64).reshape(1, -1)
         present = np.ones((1, steps.count), dtype=np.bool_)
@@ -92,7 +92,7 @@ def _part(part: Part, ev: Evaluation, node: FunctionCall, steps: Steps) -> Matri
     with np.errstate(invalid="ignore"):
         seconds = np.trunc(matrix.values).astype(np.int64)
     values = part(*_days_and_seconds(seconds)).astype(np.float64)
-    return matrix.with_values(values, matrix.floats())
+    return matrix.with_values(values, matrix.float_mask())
 
 
 IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {

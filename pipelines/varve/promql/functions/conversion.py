@@ -1,4 +1,4 @@
-"""Functions between types, and of time: scalar, vector, absent, time, pi, timestamp."""
+"""Converts between scalars and vectors, and gives times: scalar, vector, absent, timestamp."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from varve.promql.evaluation.context import Evaluation, Implementation
 from varve.promql.evaluation.range_functions import absent_labels
-from varve.promql.evaluation.selection import last_indices, lookback, select_windows
+from varve.promql.evaluation.selection import last_indices, last_samples, select_windows
 from varve.promql.evaluation.values import Matrix, Scalar, Steps
 from varve.promql.kernels.codes import TIMESTAMP
 from varve.promql.labels.label_table import LabelTable
@@ -18,7 +18,7 @@ from varve.promql.plan.nodes import FunctionCall, InstantSelect, Invariant, Node
 
 
 def one_series(values: Scalar) -> Matrix:
-    """A vector of one series without labels."""
+    """A vector with one series, which has no labels."""
     return Matrix(
         LabelTable.empty_sets(),
         np.ascontiguousarray(values).reshape(1, -1),
@@ -28,9 +28,9 @@ def one_series(values: Scalar) -> Matrix:
 
 
 def _scalar(ev: Evaluation, node: FunctionCall, steps: Steps) -> Scalar:
-    """The value where there is exactly one float, else NaN."""
+    """scalar(): the value where there is exactly one float, else NaN."""
     matrix = ev.matrix(node.args[0], steps)
-    floats = matrix.floats()
+    floats = matrix.float_mask()
     if matrix.series == 0:
         return np.full(steps.count, math.nan)
     values = matrix.values[floats.argmax(axis=0), np.arange(steps.count)]
@@ -42,7 +42,7 @@ def _vector(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
 
 
 def _absent(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
-    """1 where the vector is empty, with the labels that its selector states."""
+    """absent(): 1 where the vector is empty, with the labels that its selector states."""
     matrix = ev.matrix(node.args[0], steps)
     missing = ~matrix.present.any(axis=0)
     source = _unwrapped(node.args[0])
@@ -81,23 +81,26 @@ def _pi(_ev: Evaluation, _node: FunctionCall, steps: Steps) -> Scalar:
 
 
 def _timestamp(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
-    """When each sample was taken; of an expression the time of the step."""
+    """timestamp(): when each sample was taken; the time of the step if it is computed."""
     source = _unwrapped(node.args[0])
     if isinstance(source, InstantSelect) and not source.selector.smoothed:
         selection, times = select_windows(ev, source.selector, steps, ev.lookback_ms)
-        matrix = lookback(ev, selection, times, source, TIMESTAMP)
+        matrix = last_samples(ev, selection, times, source, TIMESTAMP)
         return matrix.with_values(matrix.values)
     matrix = ev.matrix(node.args[0], steps)
     return matrix.with_values(np.tile(steps.times / 1000, (matrix.series, 1)))
 
 
 def _start_timestamp(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
-    """Since when each sample's counter counts, 0 if unknown; nothing for an expression."""
+    """start_timestamp(): since when each sample's counter counts, 0 if that is unknown.
+
+    Computed samples have none, and so no result.
+    """
     source = _unwrapped(node.args[0])
     if not isinstance(source, InstantSelect) or source.selector.smoothed:
         return Matrix.empty(steps.count)
     selection, times = select_windows(ev, source.selector, steps, ev.lookback_ms)
-    matrix = lookback(ev, selection, times, source, TIMESTAMP)
+    matrix = last_samples(ev, selection, times, source, TIMESTAMP)
     values = np.zeros_like(matrix.values)
     start_ts = selection.samples.start_ts
     if start_ts is not None:

@@ -1,4 +1,4 @@
-"""Quantiles and fractions of histograms, classic ones by kernels and native ones one by one.
+"""Computes quantiles and fractions of histograms: kernels take classic ones, a loop native ones.
 
 Source: Prometheus, promql/functions.go, funcHistogramQuantile, funcHistogramQuantiles,
 funcHistogramFraction and resetHistograms.
@@ -19,7 +19,7 @@ from varve.promql.evaluation.values import Bools, Float64s, Int64s, Matrix, Scal
 from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.histograms.statistics import fraction, quantile
 from varve.promql.kernels.buckets import bucket_fractions, bucket_quantiles
-from varve.promql.labels.label_table import BUCKET_LABEL, LabelTable, concatenate, joint_numbers
+from varve.promql.labels.label_table import BUCKET_LABEL, LabelTable, concatenate, match_group_ids
 from varve.promql.plan.nodes import FunctionCall, Text
 from varve.promql.syntax.ast import Span
 from varve.promql.syntax.go_numbers import format_open_metrics
@@ -42,7 +42,7 @@ class Layout:
 
 
 def layout(table: LabelTable) -> Layout:
-    """Found once for a table."""
+    """The layout of a table's classic histograms. It is found once and kept with the table."""
 
     def make() -> Layout:
         parsed: dict[str, float | None] = {}
@@ -54,7 +54,7 @@ def layout(table: LabelTable) -> Layout:
         rows = np.flatnonzero(good)
         bounds = np.array([cast(float, parsed[texts[row]]) for row in rows.tolist()])
         labels = table.take(rows).without((BUCKET_LABEL,))
-        ids = labels.identities()
+        ids = labels.label_set_ids()
         order = np.lexsort((np.arange(len(rows)), bounds, ids))
         count = int(ids.max()) + 1 if len(ids) else 0
         indptr = np.zeros(count + 1, dtype=np.int64)
@@ -64,7 +64,7 @@ def layout(table: LabelTable) -> Layout:
             labels.take(firsts), bounds[order], rows[order], indptr, np.flatnonzero(~good)
         )
 
-    return table.derived("bucket layout", make)
+    return table.cached("bucket layout", make)
 
 
 def _bound(text: str) -> float | None:
@@ -88,17 +88,17 @@ class Histograms:
 
 
 def _histograms(ev: Evaluation, matrix: Matrix, span: Span) -> Histograms:
-    """Sort out what is a histogram; both kinds at once for one label set is neither."""
+    """Finds the histograms of a vector. A label set with both kinds at one step has neither."""
     found = layout(matrix.labels)
-    floats, native = matrix.floats(), matrix.histogram_mask()
+    floats, native = matrix.float_mask(), matrix.histogram_mask()
     for row in found.bad[floats[found.bad].any(axis=1)].tolist():
         value = matrix.labels.get(row, BUCKET_LABEL)
         ev.annotations.add(notes.bad_bucket_label(matrix.metric(row), value, span))
     if not native.any():
         return Histograms(matrix, found, floats, native)
     native, classic = native.copy(), floats.copy()
-    (classic_ids, native_ids), _ = joint_numbers((found.labels, matrix.labels), (), on=False)
-    named, _ = joint_numbers((found.labels, matrix.labels), ("__name__",), on=True)
+    (classic_ids, native_ids), _ = match_group_ids((found.labels, matrix.labels), (), on=False)
+    named, _ = match_group_ids((found.labels, matrix.labels), ("__name__",), on=True)
     for row in np.flatnonzero(native.any(axis=1)).tolist():
         same = (classic_ids == native_ids[row]) & (named[0] == named[1][row])
         for group in np.flatnonzero(same).tolist():
@@ -116,7 +116,7 @@ def _with_names_dropped(labels: LabelTable, values: Float64s, present: Bools) ->
 
 
 def _stacked(parts: list[Matrix]) -> Matrix:
-    """All parts one below the other; only rows with a sample if there are several."""
+    """The rows of all parts. If several parts have samples, rows without any are left out."""
     kept = [part for part in parts if part.present.any()] or parts[:1]
     if len(kept) == 1:
         return kept[0]
@@ -126,7 +126,7 @@ def _stacked(parts: list[Matrix]) -> Matrix:
         np.concatenate([part.present for part in kept]),
         np.concatenate([part.drop_name for part in kept]),
     )
-    stacked = stacked.select(stacked.any_sample())
+    stacked = stacked.select(stacked.has_samples())
     return stacked if stacked.steps == 1 else stacked.merged()
 
 
@@ -145,7 +145,7 @@ def _native(
 def _quantiles(
     ev: Evaluation, histograms: Histograms, q: Scalar, times: Int64s, span: Span
 ) -> list[Matrix]:
-    """The native histograms' quantiles, and the classic ones'."""
+    """The quantiles of the native histograms and those of the classic ones."""
     parts: list[Matrix] = []
     if histograms.native.any():
         matrix = histograms.matrix
@@ -213,7 +213,7 @@ def _histogram_quantile(ev: Evaluation, node: FunctionCall, steps: Steps) -> Mat
 
 
 def _histogram_quantiles(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
-    """Several quantiles at once, told apart by a label."""
+    """histogram_quantiles(): several quantiles, told apart by a label."""
     matrix = ev.matrix(node.args[0], steps)
     label = cast(Text, node.args[1]).value
     scalars = [ev.scalar(arg, steps) for arg in node.args[2:]]

@@ -32,7 +32,7 @@ IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {
     **relabel.IMPLEMENTATIONS,
     **sorting.IMPLEMENTATIONS,
 }
-"""By the name of the function."""
+"""What computes a function, by the function's name."""
 
 
 def function_call(ev: Evaluation, node: FunctionCall, steps: Steps) -> Value:

@@ -1,4 +1,4 @@
-"""info(): labels of info series, such as target_info, added to the series they describe.
+"""Computes info(), which adds labels of info series, such as target_info, to those they describe.
 
 Source: Prometheus, promql/info.go.
 """
@@ -13,10 +13,10 @@ import numpy as np
 
 from varve.promql.errors import QueryError
 from varve.promql.evaluation.context import Evaluation, Implementation
-from varve.promql.evaluation.selection import lookback, select_windows
+from varve.promql.evaluation.selection import last_samples, select_windows
 from varve.promql.evaluation.values import DUPLICATE_LABELS, Matrix, Steps
 from varve.promql.kernels.codes import TIMESTAMP
-from varve.promql.labels.label_table import METRIC_NAME, Labels, LabelTable, shown
+from varve.promql.labels.label_table import METRIC_NAME, Labels, LabelTable, format_labels
 from varve.promql.labels.postings import value_test
 from varve.promql.plan.nodes import (
     FunctionCall,
@@ -35,10 +35,10 @@ IDENTIFYING = ("instance", "job")
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What the second argument asks for.
+class _InfoMatchers:
+    """What the second argument of info() asks for.
 
-    names: matchers on the info metrics' names. data: those on each data label.
+    names: the matchers on the names of info metrics. data: the matchers on each data label.
     """
 
     names: tuple[Matcher, ...]
@@ -64,11 +64,14 @@ def _info(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     names = base.labels.values_of(METRIC_NAME)
     ignored = {row for row, name in enumerate(names) if wanted.is_info(name)}
     info, stamps = _info_series(ev, node.args[0], wanted, steps, base, ignored)
-    return _Enrichment(wanted, base, labels, ignored, info, stamps).run()
+    return _InfoJoin(wanted, base, labels, ignored, info, stamps).run()
 
 
-def _wanted(node: FunctionCall) -> _Wanted:
-    """Without a name target_info is meant; where names are only excluded, any other info metric."""
+def _wanted(node: FunctionCall) -> _InfoMatchers:
+    """Reads the second argument: without a name it means target_info.
+
+    If it only excludes names, it means any other metric whose name ends in _info.
+    """
     matchers: tuple[Matcher, ...] = ()
     if len(node.args) > 1:
         source = node.args[1]
@@ -83,24 +86,24 @@ def _wanted(node: FunctionCall) -> _Wanted:
         names = (Matcher(METRIC_NAME, MatchOp.EQUAL, TARGET_INFO),)
     elif all(matcher.op in (MatchOp.NOT_EQUAL, MatchOp.NOT_REGEX) for matcher in names):
         names = (Matcher(METRIC_NAME, MatchOp.REGEX, ".+_info"), *names)
-    return _Wanted(names, data)
+    return _InfoMatchers(names, data)
 
 
 def _info_series(
     ev: Evaluation,
     source: Node,
-    wanted: _Wanted,
+    wanted: _InfoMatchers,
     steps: Steps,
     base: Matrix,
     ignored: set[int],
 ) -> tuple[LabelTable, Matrix | None]:
-    """Info series that may describe one of the base series; their values are sample times."""
+    """The info series that may describe a base series; their values are their samples' times."""
     described = [row for row in range(base.series) if row not in ignored]
     if not any(base.labels.get(row, name) for row in described for name in IDENTIFYING):
         return LabelTable.empty_sets(0), None
     node = InstantSelect(_looking_where(source, wanted.matchers))
     selection, times = select_windows(ev, node.selector, steps, ev.lookback_ms)
-    matrix = lookback(ev, selection, times, node, TIMESTAMP)
+    matrix = last_samples(ev, selection, times, node, TIMESTAMP)
     known = {name: {base.labels.get(row, name) for row in described} - {""} for name in IDENTIFYING}
     wanted_rows = np.array(
         [
@@ -112,7 +115,7 @@ def _info_series(
     matrix = matrix.select(wanted_rows & matrix.present.any(axis=1))
     if matrix.histogram_mask().any():
         row = int(np.flatnonzero(matrix.histogram_mask().any(axis=1))[0])
-        labels = shown(matrix.labels.labels()[row])
+        labels = format_labels(matrix.labels.labels()[row])
         raise QueryError(f"this should be an info metric, with float samples: {labels}")
     return matrix.labels, matrix
 
@@ -129,12 +132,12 @@ def _looking_where(source: Node, matchers: tuple[Matcher, ...]) -> Selector:
     return Selector(matchers)
 
 
-class _Enrichment:
-    """The join of base and info series, step by step: either may come and go."""
+class _InfoJoin:
+    """Joins base and info series step by step, as either may come and go."""
 
     def __init__(
         self,
-        wanted: _Wanted,
+        wanted: _InfoMatchers,
         base: Matrix,
         labels: list[Labels],
         ignored: set[int],
@@ -162,7 +165,7 @@ class _Enrichment:
         return self._matrix()
 
     def _current(self, step: int) -> dict[tuple[str, ...], Labels]:
-        """Info series with a sample at the step, by name and identifying labels; newest wins."""
+        """Info series with a sample at the step, by name and identifying labels; the newest."""
         if self.info is None:
             return {}
         newest: dict[tuple[str, ...], tuple[float, Labels]] = {}
@@ -175,15 +178,16 @@ class _Enrichment:
             if known is not None and known[0] == stamp:
                 at = round(stamp * 1000)
                 raise QueryError(
-                    f"found duplicate series for info metric: existing {shown(known[1])} @ {at},"
-                    f" new {shown(labels)} @ {at}"
+                    "found duplicate series for info metric:"
+                    f" existing {format_labels(known[1])} @ {at},"
+                    f" new {format_labels(labels)} @ {at}"
                 )
             if known is None or known[0] < stamp:
                 newest[key] = stamp, labels
         return {key: labels for key, (_, labels) in newest.items()}
 
     def _enriched(self, row: int, current: dict[tuple[str, ...], Labels]) -> Labels | None:
-        """The base series' labels and what info series add; None if it has to be left out."""
+        """The base series' labels and those that are added; None if the series is left out."""
         base = dict(self.labels[row])
         if row in self.ignored:
             return self.labels[row]

@@ -1,4 +1,4 @@
-"""Functions of each native histogram sample that give a float."""
+"""Computes functions that make a float of each native histogram."""
 
 from __future__ import annotations
 

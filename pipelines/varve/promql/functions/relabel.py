@@ -1,4 +1,4 @@
-"""label_replace and label_join: functions of labels alone."""
+"""Computes label_replace and label_join, which change labels alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _text(node: FunctionCall, place: int) -> str:
 
 
 def _label_replace(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
-    """Set a label from parts of another where that matches a regex."""
+    """Sets a label from parts of another one where that matches a regex."""
     target, template, source, pattern = (_text(node, place) for place in range(1, 5))
     try:
         regex = compile_anchored(pattern)
@@ -48,7 +48,7 @@ def _label_replace(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
 
 
 def expand(template: str, match: Any) -> str:
-    """`template` with $1, ${1}, $name and ${name} replaced, $$ by a dollar sign.
+    """Replaces $1, ${1}, $name and ${name} in `template`, and $$ by a dollar sign.
 
     As in Go a name is the longest run of letters, digits and underscores, and what the regex has
     no group for becomes nothing.
@@ -70,7 +70,7 @@ def expand(template: str, match: Any) -> str:
 
 
 def _label_join(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
-    """Set a label to the values of others, joined."""
+    """Sets a label to the values of others, joined."""
     target, separator = _text(node, 1), _text(node, 2)
     sources = [_text(node, place) for place in range(3, len(node.args))]
     for source in sources:
@@ -90,13 +90,13 @@ def _label_join(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
 def _relabelled(
     matrix: Matrix, target: str, values: list[str], changed: np.ndarray[Any, np.dtype[np.bool_]]
 ) -> Matrix:
-    """A metric name that is set stays, whatever happened to the series before."""
+    """The matrix with a label set. A metric name that is set stays to the end of the query."""
     labels: LabelTable = matrix.labels.with_label(target, values)
     drop_name = matrix.drop_name & ~changed if target == METRIC_NAME else matrix.drop_name
     result = Matrix(labels, matrix.values, matrix.present, drop_name, matrix.histograms)
     if labels.is_unique():
         return result
-    return result.select(result.any_sample()).merged()
+    return result.select(result.has_samples()).merged()
 
 
 IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {

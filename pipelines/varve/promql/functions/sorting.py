@@ -1,4 +1,4 @@
-"""sort and its kin: the order of an instant vector."""
+"""Computes sort, sort_desc, sort_by_label and sort_by_label_desc."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from varve.promql.plan.nodes import FunctionCall, Text
 
 
 def _by_value(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
-    """Floats alone, NaN last either way."""
+    """sort and sort_desc: histograms are left out, and NaN comes last either way."""
     matrix = ev.matrix(node.args[0], steps)
     if steps.count > 1:
         ev.annotations.add(notes.sort_in_range_query(node.span))
-    matrix = Matrix(matrix.labels, matrix.values, matrix.floats(), matrix.drop_name)
+    matrix = Matrix(matrix.labels, matrix.values, matrix.float_mask(), matrix.drop_name)
     if matrix.steps != 1:
         return matrix
     matrix = matrix.select(matrix.present[:, 0])
@@ -34,7 +34,7 @@ def _by_value(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
 
 
 def _by_label(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
-    """By labels in natural order, then by all labels."""
+    """sort_by_label and sort_by_label_desc: in natural order of some labels, then by all labels."""
     matrix = ev.matrix(node.args[0], steps)
     if steps.count > 1:
         ev.annotations.add(notes.sort_in_range_query(node.span))
@@ -44,7 +44,7 @@ def _by_label(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     names = [cast(Text, arg).value for arg in node.args[1:]]
     columns = [matrix.labels.values_of(name) for name in names]
     rank = np.empty(matrix.series, dtype=np.int64)
-    rank[matrix.labels.order()] = np.arange(matrix.series)
+    rank[matrix.labels.sort_order()] = np.arange(matrix.series)
 
     def compare(a: int, b: int) -> int:
         for column in columns:

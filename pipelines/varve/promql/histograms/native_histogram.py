@@ -1,4 +1,4 @@
-"""Native histograms: exponential and custom buckets, their layouts and arithmetic.
+"""Native histograms with exponential or custom buckets, their layouts and arithmetic.
 
 Source: Prometheus, model/histogram/float_histogram.go and generic.go.
 """
@@ -23,7 +23,7 @@ class IncompatibleSchemasError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A bucket from `lower` to `upper` and the observations in it."""
+    """A bucket from `lower` to `upper`, and how many observations are in it."""
 
     lower: float
     upper: float
@@ -63,7 +63,7 @@ class FloatHistogram:
         return self if hint == self.hint else replace(self, hint=hint)
 
     def equals(self, other: FloatHistogram) -> bool:
-        """Whether all is the same but the hint. Data is compared, not numbers: NaN equals NaN."""
+        """Whether all but the hint is the same. NaN equals NaN: data is compared, not numbers."""
         return (
             self.schema == other.schema
             and _same(self.count, other.count)
@@ -76,7 +76,7 @@ class FloatHistogram:
         )
 
     def scaled(self, factor: float) -> FloatHistogram:
-        """Every count and the sum times `factor`; a gauge if that is negative."""
+        """Every count and the sum times `factor`. The result is a gauge if that is negative."""
         return replace(
             self,
             count=self.count * factor,
@@ -88,7 +88,7 @@ class FloatHistogram:
         )
 
     def divided(self, divisor: float) -> FloatHistogram:
-        """Every count and the sum over `divisor`; by zero no bucket is left."""
+        """Every count and the sum divided by `divisor`. No bucket is left if that is zero."""
         none = divisor == 0
         return replace(
             self,
@@ -118,13 +118,13 @@ class FloatHistogram:
         return any(math.isinf(n) for n in counts)
 
     def positive_buckets(self) -> list[Bucket]:
-        """Ascending, those that count 0 left out."""
+        """The positive buckets, ascending, less those that count 0."""
         return [
             self.bucket(i, n, positive=True) for i, n in sorted(self.positive.items()) if n != 0
         ]
 
     def negative_buckets(self) -> list[Bucket]:
-        """Ascending, those that count 0 left out."""
+        """The negative buckets, ascending, less those that count 0."""
         return [
             self.bucket(i, n, positive=False)
             for i, n in sorted(self.negative.items(), reverse=True)
@@ -135,7 +135,7 @@ class FloatHistogram:
         return Bucket(-self.zero_threshold, self.zero_threshold, self.zero_count, True, True)
 
     def all_buckets(self) -> Iterator[Bucket]:
-        """Ascending, empty ones left out, bounds moved where they overlap the zero bucket."""
+        """All buckets that do not count 0, ascending; none reaches into the zero bucket."""
         for bucket in self.negative_buckets():
             if bucket.upper > -self.zero_threshold:
                 yield replace(bucket, upper=-self.zero_threshold)
@@ -160,7 +160,7 @@ class FloatHistogram:
         return Bucket(lower, upper, count, lower < 0, upper > 0)
 
     def upper_bound(self, index: int) -> float:
-        """Of a positive bucket."""
+        """The upper bound of a positive bucket."""
         if self.is_custom:
             if index < 0:
                 return -math.inf
@@ -202,7 +202,10 @@ class Combined:
 
 
 def add(a: FloatHistogram, b: FloatHistogram, *, sign: int = 1) -> Combined:
-    """a + b, or a - b with sign -1. IncompatibleSchemasError if the kinds of buckets differ."""
+    """a + b, or a - b with sign -1.
+
+    Raises IncompatibleSchemasError if the kinds of buckets differ.
+    """
     hint, collide = combined_hint(a.hint, b.hint)
     x, y, reconciled = aligned(a, b)
     result = replace(
@@ -222,7 +225,7 @@ def subtract(a: FloatHistogram, b: FloatHistogram) -> Combined:
 
 
 def combined_hint(a: ResetHint, b: ResetHint) -> tuple[ResetHint, bool]:
-    """The hint of a sum, and whether a reset meets an explicit absence of one."""
+    """The hint of a sum, and whether one side is a reset and the other explicitly is not."""
     if a == b:
         return a, False
     if "gauge" in (a, b):
@@ -231,9 +234,9 @@ def combined_hint(a: ResetHint, b: ResetHint) -> tuple[ResetHint, bool]:
 
 
 def aligned(a: FloatHistogram, b: FloatHistogram) -> tuple[FloatHistogram, FloatHistogram, bool]:
-    """Both with the same layout, and whether custom bounds had to be reconciled for that.
+    """Both in the same layout, and whether custom bounds had to be reconciled for that.
 
-    IncompatibleSchemasError if one has custom buckets and the other has not.
+    Raises IncompatibleSchemasError if one has custom buckets and the other has not.
     """
     if a.is_custom != b.is_custom:
         raise IncompatibleSchemasError
@@ -263,7 +266,7 @@ def with_bounds(h: FloatHistogram, bounds: tuple[float, ...]) -> FloatHistogram:
 
 
 def with_zero_threshold(h: FloatHistogram, threshold: float) -> FloatHistogram:
-    """`h` with a wider zero bucket: at least `threshold`, and up to a bound if it cuts a bucket."""
+    """`h` with a zero bucket up to `threshold`, or up to the next bound if that cuts a bucket."""
     threshold = wider_threshold(h, threshold)
     inside_positive = {i for i in h.positive if exponential_bound(i - 1, h.schema) < threshold}
     inside_negative = {i for i in h.negative if exponential_bound(i - 1, h.schema) < threshold}
@@ -295,7 +298,7 @@ def wider_threshold(h: FloatHistogram, threshold: float) -> float:
 def detects_reset(current: FloatHistogram, previous: FloatHistogram) -> bool:
     """Whether the counter was reset between `previous` and `current`.
 
-    A hint of `current` decides; else any population that fell does.
+    The hint of `current` decides. Without one it was reset if any population fell.
     """
     if current.hint in ("reset", "not_reset"):
         return current.hint == "reset"

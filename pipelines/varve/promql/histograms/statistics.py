@@ -1,4 +1,4 @@
-"""What is computed of one native histogram: quantiles, fractions, moments, text.
+"""Computes quantiles, fractions and moments of a native histogram, and its text.
 
 Source: Prometheus, promql/quantile.go.
 """
@@ -26,14 +26,14 @@ class Quantile:
 
 
 def quantile(q: float, h: FloatHistogram) -> Quantile:
-    """Linear within custom and zero buckets, exponential within exponential ones."""
+    """The q-quantile, interpolated linearly within custom and zero buckets, else exponentially."""
     if q < 0:
         return Quantile(-math.inf)
     if q > 1:
         return Quantile(math.inf)
     if h.count == 0 or math.isnan(q):
         return Quantile(math.nan)
-    # NaN observations are counted but are in no bucket, so then only the way up is right.
+    # NaN observations are counted but in no bucket: then only counting upwards is right.
     forward = math.isnan(h.sum) or q < 0.5
     buckets = list(h.all_buckets())
     if not forward:
@@ -75,7 +75,7 @@ def _within(lower: float, upper: float, share: float, *, linear: bool) -> float:
 
 
 def _natural_zero_bounds(h: FloatHistogram, lower: float, upper: float) -> tuple[float, float]:
-    """The zero bucket ends at 0 where only the other side is populated."""
+    """The bounds of the zero bucket, which ends at 0 where only the other side is populated."""
     if not h.negative and h.positive:
         return 0.0, upper
     if not h.positive and h.negative:
@@ -122,7 +122,7 @@ def fraction(low: float, high: float, h: FloatHistogram) -> tuple[float, bool]:
 def _rank_at(
     v: float, lower: float, upper: float, count: float, rank: float, *, linear: bool
 ) -> float | None:
-    """Observations up to v, if v is before or within the bucket; `rank` were before the bucket."""
+    """How many observations are up to v, None if v is behind the bucket; `rank` are before it."""
     if lower >= v:
         return rank
     if not lower < v < upper:
@@ -140,7 +140,7 @@ def _rank_at(
 
 
 def variance(h: FloatHistogram) -> float:
-    """Of the observations, each at its bucket's mean: geometric for exponential buckets."""
+    """The variance, each observation taken at its bucket's arithmetic or geometric mean."""
     mean = divide(h.sum, h.count)
     total = c = 0.0
     for b in h.all_buckets():
@@ -158,7 +158,7 @@ def variance(h: FloatHistogram) -> float:
 
 
 def text(h: FloatHistogram) -> str:
-    """`{count:.., sum:.., (lower,upper]:count, ..}`, as count_values labels it."""
+    """`{count:.., sum:.., (lower,upper]:count, ..}`, which count_values makes a label."""
     parts = [f"count:{format_g(h.count)}", f"sum:{format_g(h.sum)}"]
     zero = [h.zero_bucket()] if h.zero_count != 0 else []
     for b in [*h.negative_buckets(), *zero, *h.positive_buckets()]:
@@ -176,4 +176,4 @@ SIMPLE: dict[str, Callable[[FloatHistogram], float]] = {
     "histogram_stdvar": variance,
     "histogram_stddev": lambda h: math.sqrt(v) if (v := variance(h)) >= 0 else math.nan,
 }
-"""Functions of one histogram that give one float."""
+"""Functions that make one float of a histogram, by name."""

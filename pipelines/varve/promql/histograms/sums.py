@@ -1,4 +1,4 @@
-"""Compensated sums and means of many native histograms.
+"""Adds up many native histograms, with compensation, and takes their mean.
 
 Source: Prometheus, model/histogram/float_histogram.go, KahanAdd; promql/functions.go.
 """
@@ -20,7 +20,7 @@ from varve.promql.histograms.native_histogram import (
 
 
 class HistogramSum:
-    """A running sum of histograms, each count compensated as in Kahan's and Neumaier's sum."""
+    """A running sum of histograms. Each count is compensated as in Neumaier's sum."""
 
     def __init__(self, first: FloatHistogram) -> None:
         self.total = first
@@ -35,7 +35,10 @@ class HistogramSum:
         return twin
 
     def add(self, other: FloatHistogram) -> None:
-        """IncompatibleSchemasError if exponential and custom buckets meet; nothing is changed."""
+        """Adds a histogram.
+
+        Raises IncompatibleSchemasError, and changes nothing, if the kinds of buckets differ.
+        """
         hint, _ = combined_hint(self.total.hint, other.hint)
         total, addend, reconciled = aligned(self.total, other)
         c = _like(self.compensation, total)
@@ -72,7 +75,7 @@ class HistogramSum:
         self.compensation = self.compensation.divided(divisor)
 
     def result(self, divisor: float = 1.0) -> FloatHistogram:
-        """The sum, or with a divisor the mean."""
+        """The sum over `divisor`."""
         total, c = self.total, self.compensation
         if divisor != 1.0:
             total, c = total.divided(divisor), c.divided(divisor)
@@ -87,7 +90,7 @@ class HistogramSum:
 
 
 class HistogramMean:
-    """A running mean: a sum while that does not overflow, from then on an incremental mean."""
+    """A running mean: a sum until that overflows, from then on an incremental mean."""
 
     def __init__(self, first: FloatHistogram) -> None:
         self._sum = HistogramSum(first)
@@ -99,7 +102,7 @@ class HistogramMean:
         return self._sum.reconciled
 
     def add(self, other: FloatHistogram) -> None:
-        """IncompatibleSchemasError as in HistogramSum."""
+        """Adds a histogram. Raises IncompatibleSchemasError as HistogramSum does."""
         self._count += 1
         if not self._incremental:
             attempt = self._sum.copy()
@@ -155,7 +158,7 @@ def _zeros(h: FloatHistogram) -> FloatHistogram:
 
 
 def _like(c: FloatHistogram, total: FloatHistogram) -> FloatHistogram:
-    """The compensations `c` brought to the layout of `total`, which is coarser or the same."""
+    """The compensations `c` in the layout of `total`, which is the same or coarser."""
     if total.is_custom:
         if c.custom_values == total.custom_values:
             return c

@@ -1,4 +1,4 @@
-"""The observations of a native histogram up to a value, or from one on.
+"""Cuts a native histogram to the observations up to a value, or from a value on.
 
 The sum of what stays is estimated from the middle of each kept part of a bucket: the arithmetic
 one for custom and zero buckets, the geometric one for exponential buckets.
@@ -15,14 +15,14 @@ from varve.promql.histograms.native_histogram import Bucket, Buckets, FloatHisto
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """Observations of one bucket that stay, and the value they are counted at."""
+    """How many observations of a bucket stay, and the value that the sum takes for each."""
 
     count: float
     middle: float
 
 
 def trim(h: FloatHistogram, at: float, *, keep_below: bool) -> FloatHistogram:
-    """Observations up to `at`, or from `at` on; buckets that it cuts are interpolated."""
+    """`h` with the observations up to `at`, or from `at` on. A cut bucket is interpolated."""
     trimmer = _Trimmer(h, at, keep_below=keep_below)
     positive = trimmer.side(h.positive, positive=True)
     negative = trimmer.side(h.negative, positive=False)
@@ -49,7 +49,7 @@ class _Trimmer:
         self.changed = False
 
     def side(self, buckets: Buckets, *, positive: bool) -> dict[int, float]:
-        """The positive, or the negative, buckets that stay."""
+        """The buckets that stay of one side."""
         kept_buckets: dict[int, float] = {}
         for index, count in sorted(buckets.items()):
             if count == 0:
@@ -61,7 +61,7 @@ class _Trimmer:
         return kept_buckets
 
     def zero(self) -> float:
-        """What stays of the zero bucket, which ends at 0 where only one side is populated."""
+        """The count that stays of the zero bucket. It ends at 0 if only one side is populated."""
         zero = self.h.zero_bucket()
         lower, upper = zero.lower, zero.upper
         has_positive = any(self.h.positive.values())
@@ -100,9 +100,9 @@ class _Trimmer:
         return _Kept(above, _middle(at, b.upper, positive=positive, linear=linear))
 
     def _of_infinite(self, b: Bucket) -> _Kept:
-        """A cut bucket without one bound: where in it the observations are is not known.
+        """What stays of a cut bucket with an infinite bound, in which observations may be anywhere.
 
-        Only one up to a positive bound is taken to start at 0, as classic histograms do.
+        Only a bucket up to a positive bound is taken to start at 0, as in classic histograms.
         """
         at = self.at
         if b.lower == -math.inf:
@@ -122,7 +122,7 @@ class _Trimmer:
 
 
 def _count_below(b: Bucket, at: float, *, positive: bool, linear: bool) -> float:
-    """Observations of a finite bucket up to `at`, which is inside it."""
+    """How many observations of a finite bucket are up to `at`, which is inside it."""
     if linear:
         return b.count * ((at - b.lower) / (b.upper - b.lower))
     log_lower, log_upper, log_at = (math.log2(abs(x)) for x in (b.lower, b.upper, at))

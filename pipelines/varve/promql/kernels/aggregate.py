@@ -1,4 +1,4 @@
-"""Aggregation of rows into groups, of a matrix or straight from samples.
+"""Aggregates rows into groups, those of a matrix or straight from samples.
 
 Source: Prometheus, promql/engine.go, aggregation.
 """
@@ -20,17 +20,23 @@ from varve.promql.kernels.codes import (
     AGG_STDVAR,
     AGG_SUM,
 )
-from varve.promql.kernels.locate import kahan_sum
+from varve.promql.kernels.kahan import kahan_sum
 from varve.promql.kernels.over_time import quantile_of
 from varve.promql.kernels.types import F64, I64, Bools
-from varve.promql.kernels.windows import Asked, Columns, is_complete, new_work, row
+from varve.promql.kernels.windows import (
+    SampleColumns,
+    WindowQuery,
+    evaluate_row,
+    is_complete,
+    new_workspace,
+)
 
 
 @inline
 def accumulate(
     op: int, row_out: F64, row_present: Bools, total: F64, c: F64, mean: F64, count: I64
 ) -> None:
-    """Add one series' row to the state of its group; all arrays have one element a step.
+    """Adds one series' row to the state of its group. All arrays have one element a step.
 
     count: series seen, negative (its complement) once AGG_AVG runs on an incremental mean.
     """
@@ -70,7 +76,7 @@ def accumulate(
 
 @inline
 def accumulate_sum(row_out: F64, total: F64, c: F64, count: I64) -> None:
-    """`accumulate` of AGG_SUM for a row with a value at every step: no branches, so vectors."""
+    """`accumulate` of AGG_SUM for a row with a value at every step: it vectorises."""
     for s in range(len(row_out)):
         v, before = row_out[s], total[s]
         t = before + v
@@ -97,7 +103,7 @@ def accumulate_average(row_out: F64, total: F64, c: F64, count: I64) -> bool:
 
 @inline
 def add_to_average(v: float, total: F64, c: F64, mean: F64, count: I64, s: int) -> None:
-    """The running sum, or from where it would overflow the running mean (count < 0)."""
+    """Adds to the sum, or from where that would overflow to a running mean (count < 0)."""
     n = count[s]
     if n > 0:
         new_total, new_c = kahan_sum(v, total[s], c[s])
@@ -116,7 +122,7 @@ def add_to_average(v: float, total: F64, c: F64, mean: F64, count: I64, s: int) 
 
 @inline
 def finish(op: int, total: F64, c: F64, mean: F64, count: I64, present: Bools) -> None:
-    """Turn the state of all groups into results, in `total`; 2-D, groups x steps."""
+    """Turns the state of all groups into results, in `total`. Arrays are (groups x steps)."""
     for g in range(total.shape[0]):
         for s in range(total.shape[1]):
             n = count[g, s]
@@ -144,7 +150,7 @@ def finish(op: int, total: F64, c: F64, mean: F64, count: I64, present: Bools) -
 def aggregate_matrix(
     op: int, values: F64, present: Bools, groups: I64, out: F64, out_present: Bools
 ) -> None:
-    """Aggregate (series x step) values; row i belongs to group groups[i]. out must be zero."""
+    """Aggregates (series x step) values. Row i belongs to group groups[i]; out must be zero."""
     has_c = op in (AGG_SUM, AGG_AVG)
     has_mean = op in (AGG_AVG, AGG_STDDEV, AGG_STDVAR)
     c = np.zeros(out.shape if has_c else (1, 1))
@@ -186,14 +192,14 @@ def aggregate_rows(
     out: F64,
     out_present: Bools,
 ) -> int:
-    """`rows` and `aggregate_matrix` in one pass: only groups are stored. out must be zero.
+    """`evaluate_rows` and `aggregate_matrix` in one pass that stores groups only.
 
-    Returns the samples touched.
+    Returns the samples touched. out must be zero.
     """
     steps = len(times)
-    asked = Asked(function, times, eval_times, range_ms, first_parameter, second_parameter)
-    columns = Columns(ts, values, values.view(np.int64), begins, ends, has_stale)
-    work = new_work(asked, columns)
+    query = WindowQuery(function, times, eval_times, range_ms, first_parameter, second_parameter)
+    columns = SampleColumns(ts, values, values.view(np.int64), begins, ends, has_stale)
+    workspace = new_workspace(query, columns)
     row_out = np.empty(steps)
     row_present = np.empty(steps, np.bool_)
     has_c = op in (AGG_SUM, AGG_AVG)
@@ -203,9 +209,9 @@ def aggregate_rows(
     count = np.zeros(out.shape, np.int64)
     touched = 0
     for i in range(len(begins)):
-        touched += row(asked, columns, i, work, row_out, row_present)
+        touched += evaluate_row(query, columns, i, workspace, row_out, row_present)
         g = groups[i]
-        if op in (AGG_SUM, AGG_AVG) and is_complete(function, has_stale[i], work.state):
+        if op in (AGG_SUM, AGG_AVG) and is_complete(function, has_stale[i], workspace.state):
             if op == AGG_SUM:
                 accumulate_sum(row_out, out[g], c[g], count[g])
                 continue
@@ -231,7 +237,7 @@ def aggregate_rows(
 def quantile_matrix(
     q: F64, values: F64, present: Bools, order: I64, indptr: I64, out: F64, out_present: Bools
 ) -> None:
-    """q[step]-quantile of each group's values.
+    """The q[step]-quantile of each group's values.
 
     Group g has the rows order[indptr[g]:indptr[g + 1]].
     """

@@ -1,4 +1,4 @@
-"""Quantiles and fractions of classic histograms.
+"""Computes quantiles and fractions of classic histograms.
 
 Source: Prometheus, promql/quantile.go, BucketQuantile and BucketFraction.
 """
@@ -57,7 +57,7 @@ def _gather(
 
 @inline
 def _make_monotonic(upper: F64, count: F64, n: int, fix: F64) -> bool:
-    """Lift counts so that none falls; fix becomes (least, greatest bound, largest fall)."""
+    """Lifts counts so that none falls. `fix` becomes (least, greatest bound, largest fall)."""
     fix[0], fix[1], fix[2] = math.inf, -math.inf, 0.0
     forced = False
     before = count[0]
@@ -80,7 +80,7 @@ def _make_monotonic(upper: F64, count: F64, n: int, fix: F64) -> bool:
 
 @inline
 def _quantile(q: float, upper: F64, count: F64, n: int) -> float:
-    """Of monotonic cumulative counts whose last bound is +Inf."""
+    """The quantile of monotonic cumulative counts whose last bound is +Inf."""
     if n < 2:
         return math.nan
     observations = count[n - 1]
@@ -119,7 +119,7 @@ def bucket_quantiles(
     forced: Bools,
     fixes: F64,
 ) -> None:
-    """q[step]-quantile of each classic histogram.
+    """The q[step]-quantile of each classic histogram.
 
     Histogram g has the buckets indptr[g]:indptr[g+1] of bounds (sorted) and rows, which index
     values and present, (series x step) cumulative counts. out, out_present, forced are
@@ -164,7 +164,7 @@ def _interpolate(v: float, low: float, high: float, rank: float, cumulative: flo
 
 @inline
 def _fraction(low: float, high: float, upper: F64, count: F64, n: int) -> float:
-    """Share of observations between low and high."""
+    """The share of observations between low and high."""
     if upper[n - 1] != math.inf:
         return math.nan
     total = count[n - 1]
@@ -215,7 +215,7 @@ def bucket_fractions(
     out: F64,
     out_present: Bools,
 ) -> None:
-    """Share of observations in low[step]..high[step]; the rest as in `bucket_quantiles`."""
+    """The share of observations in low[step]..high[step]. The rest is as in `bucket_quantiles`."""
     most = 1
     for g in range(len(indptr) - 1):
         most = max(most, indptr[g + 1] - indptr[g])

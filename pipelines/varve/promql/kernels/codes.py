@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-# Functions of a row: one series' samples to one value a step.
+# Functions of a row, which make one value a step of a series' samples.
 LOOKBACK: Final = 0
 """An instant selector: the last sample of the window, unless it is a stale marker."""
 TIMESTAMP: Final = 1
-"""Like LOOKBACK, but that sample's time in seconds."""
+"""An instant selector under timestamp(): the same sample's time in seconds."""
 RATE: Final = 2
 INCREASE: Final = 3
 DELTA: Final = 4
@@ -36,7 +36,7 @@ DERIV: Final = 40
 PREDICT_LINEAR: Final = 41
 DOUBLE_EXPONENTIAL_SMOOTHING: Final = 42
 
-# Aggregations over series, one value a group and step.
+# Aggregations, which make one value a group and step.
 AGG_SUM: Final = 0
 AGG_AVG: Final = 1
 AGG_COUNT: Final = 2

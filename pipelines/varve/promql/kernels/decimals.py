@@ -1,4 +1,4 @@
-"""Shortest decimal digits of a float64, and how Go prints them.
+"""Writes the shortest decimal digits of a float64, as Go prints them.
 
 The digits are those of the shortest decimal in the float's rounding interval, the nearest of
 several. Source: Raffaello Giulietti, "The Schubfach way to render doubles" (2020).
@@ -18,7 +18,7 @@ from varve.model.compiled import inline
 from varve.promql.kernels.types import U8
 
 Word = Any
-"""A uint64: arithmetic with plain integers would turn it into a float."""
+"""A uint64. Arithmetic with plain integers would turn it into a float."""
 
 _MIN_POWER, _MAX_POWER = -292, 325
 _U0, _U1, _U2, _U4, _U10 = (np.uint64(n) for n in (0, 1, 2, 4, 10))
@@ -121,7 +121,7 @@ def shortest(bits: Word) -> tuple[Word, Word]:
 
 @inline
 def write_digits(buffer: U8, at: int, number: Word, width: int) -> int:
-    """Write a uint64 in decimal, zero-padded to `width`; returns where it ends."""
+    """Writes a uint64 in decimal, zero-padded to `width`; returns where it ends."""
     length = 1
     limit = _U10
     while number >= limit and length < 20:
@@ -138,7 +138,7 @@ def write_digits(buffer: U8, at: int, number: Word, width: int) -> int:
 
 @inline
 def write_float(buffer: U8, at: int, value: float, bits: Word) -> int:
-    """Write as Go's strconv does with format 'f', or 'e' below 1e-6 and from 1e21 on.
+    """Writes a float as Go's strconv does with format 'f', or 'e' below 1e-6 and from 1e21 on.
 
     bits: those of `value`. Takes up to 25 bytes; returns where they end.
     """
@@ -175,7 +175,7 @@ def write_float(buffer: U8, at: int, value: float, bits: Word) -> int:
         for i in range(exponent):
             buffer[at + i] = 48
         return at + exponent
-    # The digits, at least one more than there are decimals, and a point put between them.
+    # Write at least one digit more than there are decimals, then put the point between them.
     end = write_digits(buffer, at, digits, 1 - exponent)
     for i in range(end, end + exponent, -1):
         buffer[i] = buffer[i - 1]
@@ -200,7 +200,7 @@ def _write_scientific(buffer: U8, at: int, digits: Word, exponent: int) -> int:
 
 @inline
 def write_seconds(buffer: U8, at: int, ms: int) -> int:
-    """Write milliseconds as seconds, with three decimals unless they are all zero."""
+    """Writes milliseconds as seconds, with three decimals unless they are all zero."""
     if ms < 0:
         buffer[at] = 45
         at += 1

@@ -1,4 +1,4 @@
-"""Binary operators on floats, elementwise, as Go computes them.
+"""Applies binary operators to floats, elementwise, as Go computes them.
 
 Source: Prometheus, promql/engine.go, scalarBinop and vectorElemBinop.
 """
@@ -28,7 +28,7 @@ ARITHMETIC: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "^": np.float_power,
     "atan2": np.arctan2,
 }
-"""Give a new value; the name, type and unit of the operand go."""
+"""Operators that give a new value, without the name, type and unit of the operand."""
 
 COMPARISONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "==": np.equal,
@@ -38,11 +38,11 @@ COMPARISONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     ">=": np.greater_equal,
     "<=": np.less_equal,
 }
-"""Keep or drop a sample; with `bool` give 1 or 0."""
+"""Operators that keep or drop a sample, or with `bool` give 1 or 0."""
 
 
-def greatest(left: Any, right: Any) -> Any:
-    """The greater, as Go's math.Max: NaN beats numbers, +Inf beats NaN, 0 is above -0."""
+def go_max(left: Any, right: Any) -> Any:
+    """The greater as Go's math.Max has it: NaN beats numbers, +Inf beats NaN, 0 is above -0."""
     with np.errstate(invalid="ignore"):
         found = np.maximum(left, right)
     zeros = (left == 0) & (right == 0)
@@ -50,9 +50,9 @@ def greatest(left: Any, right: Any) -> Any:
     return np.where((left == np.inf) | (right == np.inf), np.inf, found)
 
 
-def least(left: Any, right: Any) -> Any:
-    """The lesser, as Go's math.Min: NaN beats numbers, -Inf beats NaN, -0 is below 0."""
-    return -greatest(np.negative(left), np.negative(right))
+def go_min(left: Any, right: Any) -> Any:
+    """The lesser as Go's math.Min has it: NaN beats numbers, -Inf beats NaN, -0 is below 0."""
+    return -go_max(np.negative(left), np.negative(right))
 
 
 def scalar_operation(op: str, left: float, right: float) -> float:
@@ -71,7 +71,7 @@ def scalar_operations(op: str, left: Any, right: Any) -> Any:
 
 
 def float_operation(op: str, left: Float64s, right: Float64s) -> tuple[Float64s, Bools | None]:
-    """Values, and for a comparison where it holds; the value then is the left side's."""
+    """The values and, for a comparison, where it holds: its values are those of the left side."""
     with np.errstate(all="ignore"):
         if op in COMPARISONS:
             return left, COMPARISONS[op](left, right)

@@ -1,4 +1,4 @@
-"""Where the windows of all steps begin and end in one series, shared between series.
+"""Finds where the windows of all steps begin and end in a series, and shares that between series.
 
 Series of one scrape target have the same timestamps: what follows from those alone is computed
 once for as long as they stay the same.
@@ -10,10 +10,10 @@ import numpy as np
 
 from varve.model.compiled import inline
 from varve.promql.kernels.codes import DELTA, INCREASE, RATE
-from varve.promql.kernels.locate import advance
+from varve.promql.kernels.search import advance
 from varve.promql.kernels.types import F64, I64
 
-# Fields of a frame's state.
+# The fields of a frame's state.
 BEGIN = 0
 END = 1
 TOUCHED = 2
@@ -37,7 +37,7 @@ def same_times(ts: I64, begin: int, end: int, state: I64) -> bool:
     before = state[BEGIN]
     if before < 0 or end - begin != state[END] - before:
         return False
-    # Unsigned indices: with signed ones, which may count from the end, no vectors are made.
+    # Indices are unsigned: signed ones may count from the end, and nothing would be vectorised.
     these, those = ts[begin:end], ts[before : state[END]]
     i, n = 0, end - begin
     while i < n:
@@ -55,7 +55,7 @@ def same_times(ts: I64, begin: int, end: int, state: I64) -> bool:
 def find_windows(
     ts: I64, begin: int, end: int, times: I64, range_ms: int, low: I64, high: I64, state: I64
 ) -> None:
-    """Samples in (time - range_ms, time] of each step: begin + low[step] to begin + high[step]."""
+    """Finds the samples [begin + low[step], begin + high[step]) in each (time - range_ms, time]."""
     first = last = begin
     touched = 0
     least = 1 << 62
@@ -91,10 +91,11 @@ def find_factors(
     sampled: F64,
     to_start: F64,
 ) -> None:
-    """By what the growth in each window is multiplied, if no counter would fall below zero.
+    """Finds the factor that extrapolates the growth in each window that need not be cut at zero.
 
-    sampled and to_start: seconds between first and last sample, and of extension before the
-    first; with them a counter's extension can be cut. Windows of under two samples are skipped.
+    `sampled` becomes the seconds between first and last sample, and `to_start` the seconds of
+    extension before the first, by which a counter's extension can be cut. Windows of fewer than two
+    samples are skipped.
     """
     for step in range(len(times)):
         gaps = high[step] - low[step] - 1

@@ -1,4 +1,4 @@
-"""Prometheus' JSON of series, written into one byte buffer."""
+"""Writes Prometheus' JSON of series into one byte buffer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from varve.promql.kernels.decimals import write_float, write_seconds
 from varve.promql.kernels.types import F64, I64, U8, Bools
 
 POINT_BYTES = 56
-"""Most bytes that one point takes: brackets, time, quotes, value and comma."""
+"""The most bytes that a point takes: brackets, time, quotes, value and comma."""
 
 SERIES_BYTES = 32
-"""Most bytes of a series besides its labels and points."""
+"""The most bytes that a series takes besides its labels and points."""
 
 _METRIC = np.frombuffer(b'{"metric":', np.uint8)
 _VALUES = np.frombuffer(b',"values":[', np.uint8)
@@ -36,7 +36,7 @@ def _open(buffer: U8, at: int, labels: U8, begin: int, end: int, tail: U8) -> in
 
 @inline
 def _value(buffer: U8, at: int, value: float, bits: int) -> int:
-    """`,"value"]`."""
+    """Writes `,"value"]`."""
     buffer[at], buffer[at + 1] = 44, 34
     at = write_float(buffer, at + 2, value, bits)
     buffer[at], buffer[at + 1] = 34, 93
@@ -58,7 +58,7 @@ def write_matrix(
     present: Bools,
     single: bool,  # noqa: FBT001 - numba passes arguments by position
 ) -> int:
-    """Write the rows of a (series x step) matrix in `order`, comma-separated, from `at`.
+    """Writes the rows of a (series x step) matrix in `order`, comma-separated, from `at`.
 
     labels: the rows' label objects, row i at offsets[i]:offsets[i+1]. single: one step, written
     as "value". A row with no point is left out. Returns where the text ends.
@@ -115,7 +115,7 @@ def write_samples(
     ts: I64,
     values: F64,
 ) -> int:
-    """Write series of samples (a range vector), stale markers left out; as `write_matrix`."""
+    """Writes series of samples, less stale markers, as `write_matrix` does."""
     bits = values.view(np.uint64)
     stale = np.uint64(0x7FF0000000000002)
     is_first = True
@@ -146,7 +146,7 @@ def write_samples(
 
 @kernel("int64(uint8[::1], float64[::1], int64[::1])")
 def write_floats(buffer: U8, values: F64, ends: I64) -> int:
-    """Write each value after the other; ends[i] is where the i-th one ends."""
+    """Writes each value after the other. ends[i] is where the i-th one ends."""
     bits = values.view(np.uint64)
     at = 0
     for i in range(len(values)):

@@ -1,4 +1,4 @@
-"""Functions of the samples in one window: sums, extremes, moments, quantiles, counts.
+"""Computes functions of the samples in one window: sums, extremes, moments, quantiles, counts.
 
 Source: Prometheus, promql/functions.go.
 """
@@ -26,7 +26,7 @@ from varve.promql.kernels.codes import (
     TS_OF_MAX,
     TS_OF_MIN,
 )
-from varve.promql.kernels.locate import kahan_sum
+from varve.promql.kernels.kahan import kahan_sum
 from varve.promql.kernels.types import F64, I64
 
 
@@ -40,7 +40,7 @@ def window_sum(values: F64, low: int, high: int) -> float:
 
 @inline
 def window_average(values: F64, low: int, high: int) -> float:
-    """Sum over count, or a running mean from where the sum would overflow."""
+    """The sum over the count, or a running mean from where the sum would overflow."""
     total = values[low]
     c = mean = 0.0
     count = 1.0
@@ -143,7 +143,7 @@ def over_time(  # noqa: PLR0911 - a line for each function
 
 @inline
 def select_rank(a: F64, n: int, k: int) -> float:
-    """The k-th least of a[:n], no NaN among them; reorders them so that a[k:] are not less."""
+    """The k-th least of a[:n], which has no NaN; reorders it so that a[k:] are not less."""
     low, high = 0, n - 1
     while low < high:
         pivot = a[(low + high) >> 1]

@@ -1,4 +1,4 @@
-"""rate, increase, delta, irate and idelta over one series.
+"""Computes rate, increase, delta, irate and idelta over one series.
 
 Source: Prometheus, promql/functions.go, extrapolatedRate and instantValue.
 """
@@ -12,7 +12,7 @@ from varve.promql.kernels.codes import DELTA, IRATE, RATE
 from varve.promql.kernels.types import F64, I64, Bools
 
 _NEARLY_ONE = 1.0 + 1e-9
-"""More than rounding can make of a product."""
+"""One, and more than rounding can add to a product."""
 
 
 @inline
@@ -20,7 +20,7 @@ def falls(values: F64, begin: int, end: int) -> bool:
     """Whether a value is less than the one before it."""
     if end - begin < 2:
         return False
-    # Unsigned indices: with signed ones, which may count from the end, no vectors are made.
+    # Indices are unsigned: signed ones may count from the end, and nothing would be vectorised.
     before, after = values[begin : end - 1], values[begin + 1 : end]
     found = False
     for i in range(np.uint64(end - begin - 1)):
@@ -30,7 +30,7 @@ def falls(values: F64, begin: int, end: int) -> bool:
 
 @inline
 def with_resets(growth: float, values: F64, low: int, high: int) -> float:
-    """`growth` and what resets took away: the values before each fall within [low, high).
+    """`growth` plus what resets took away: the values before each fall within [low, high).
 
     They are added one by one, as upstream does, since sums of large ones round.
     """
@@ -70,10 +70,10 @@ def grown_row(
     out: F64,
     doubtful: Bools,
 ) -> bool:
-    """Growth times factor where every window has two samples and no reset.
+    """Writes growth times factor, where every window has two samples and no reset.
 
-    doubtful: where a counter's extension may have to be cut. Returns whether that is anywhere.
-    Without branches and divisions, so vectors.
+    `doubtful` becomes where a counter's extension may have to be cut; returns whether it is
+    anywhere. There are no branches and no divisions, so that it vectorises.
     """
     any_doubt = False
     for step in range(len(out)):
@@ -145,7 +145,7 @@ def instant_rate_row(
     out: F64,
     present: Bools,
 ) -> None:
-    """irate or idelta, of the last two samples of each window."""
+    """irate or idelta: of the last two samples of each window."""
     for step in range(len(out)):
         present[step] = False
         out[step] = 0.0

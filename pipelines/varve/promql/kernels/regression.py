@@ -1,4 +1,4 @@
-"""deriv, predict_linear and double_exponential_smoothing over one window.
+"""Computes deriv, predict_linear and double_exponential_smoothing over one window.
 
 Source: Prometheus, promql/functions.go.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from varve.model.compiled import inline
-from varve.promql.kernels.locate import kahan_sum
+from varve.promql.kernels.kahan import kahan_sum
 from varve.promql.kernels.types import F64, I64
 
 
@@ -16,7 +16,7 @@ from varve.promql.kernels.types import F64, I64
 def linear_regression(
     ts: I64, values: F64, low: int, high: int, intercept_ms: int
 ) -> tuple[float, float]:
-    """(slope per second, value at intercept_ms) of the least-squares line, of two samples up."""
+    """Slope per second and value at intercept_ms of the line through two samples or more."""
     n = float(high - low)
     initial = values[low]
     constant = True
@@ -49,7 +49,7 @@ def linear_regression(
 def smoothed_value(
     values: F64, low: int, high: int, smoothing: float, trend_factor: float
 ) -> float:
-    """The last level of double exponential smoothing over two samples up."""
+    """The last level of double exponential smoothing; takes two samples at least."""
     level_before = 0.0
     level = values[low]
     trend = values[low + 1] - values[low]

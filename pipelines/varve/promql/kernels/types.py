@@ -1,4 +1,4 @@
-"""Array types of kernel arguments."""
+"""The array types of kernel arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every range function and instant selection as a row: one series, one value a step."""
+"""Evaluates range functions and instant selectors series by series, one value a step."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from varve.promql.kernels.frames import (
     new_state,
     same_times,
 )
-from varve.promql.kernels.locate import upper_bound
 from varve.promql.kernels.over_time import over_time, window_mad, window_quantile
 from varve.promql.kernels.rates import instant_rate_row, rate_row
 from varve.promql.kernels.regression import linear_regression, smoothed_value
+from varve.promql.kernels.search import upper_bound
 from varve.promql.kernels.types import F64, I64, Bools
 
 _STALE = np.int64(0x7FF0000000000002)
 
 
-class Asked(NamedTuple):
+class WindowQuery(NamedTuple):
     """A function over windows.
 
     times: where each step's window ends, offsets taken off; ascending, one at least. The window
@@ -53,10 +53,10 @@ class Asked(NamedTuple):
     second_parameter: F64
 
 
-class Columns(NamedTuple):
+class SampleColumns(NamedTuple):
     """Series i has the samples [begins[i], ends[i]) of ts and values, sorted by time.
 
-    bits: the values as integers. has_stale: of each series.
+    bits: the values as integers. has_stale: whether series i may have a stale marker.
     """
 
     ts: I64
@@ -67,11 +67,11 @@ class Columns(NamedTuple):
     has_stale: Bools
 
 
-class Work(NamedTuple):
-    """What goes from series to series.
+class Workspace(NamedTuple):
+    """Memory that goes from series to series.
 
     scratch, stale_ts, stale_values: room for the longest series, where it is needed. state, low,
-    high, frame: see frames.py.
+    high, frame: what frames.py finds for one series and may use again for the next.
     """
 
     scratch: F64
@@ -84,19 +84,19 @@ class Work(NamedTuple):
 
 
 @inline
-def new_work(asked: Asked, columns: Columns) -> Work:
-    steps, longest = len(asked.times), 1
+def new_workspace(query: WindowQuery, columns: SampleColumns) -> Workspace:
+    steps, longest = len(query.times), 1
     for i in range(len(columns.begins)):
         longest = max(longest, columns.ends[i] - columns.begins[i])
     stale_length = longest if columns.has_stale.any() else 1
-    return Work(
-        np.empty(longest if asked.function in (QUANTILE, MAD) else 1, np.float64),
+    return Workspace(
+        np.empty(longest if query.function in (QUANTILE, MAD) else 1, np.float64),
         np.empty(stale_length, np.int64),
         np.empty(stale_length, np.float64),
         new_state(),
         np.empty(steps, np.int64),
         np.empty(steps, np.int64),
-        np.empty((3, steps if is_extrapolated(asked.function) else 1)),
+        np.empty((3, steps if is_extrapolated(query.function) else 1)),
     )
 
 
@@ -106,7 +106,7 @@ def is_complete(
     has_stale: bool,  # noqa: FBT001 - numba passes arguments by position
     state: I64,
 ) -> bool:
-    """Whether a row of the frame has a value at every step, told without looking."""
+    """Whether a row is known to have a value at every step, by its frame alone."""
     if function in (LOOKBACK, TIMESTAMP):
         return not has_stale and state[LEAST] > 0
     return is_extrapolated(function) and state[LEAST] > 1
@@ -126,9 +126,9 @@ def lookback_row(
     out: F64,
     present: Bools,
 ) -> int:
-    """The last sample of each window, absent if it is a stale marker; returns how many.
+    """The last sample of each window, unless that is a stale marker; returns how many there are.
 
-    complete: every window is known to have one that is none.
+    complete: every window is known to have one that is no stale marker.
     """
     found = 0
     if complete:
@@ -195,7 +195,7 @@ def window_row(
 def without_stale(
     ts: I64, values: F64, bits: I64, begin: int, end: int, kept_ts: I64, kept_values: F64
 ) -> int:
-    """Copy the samples that are no stale markers; returns how many."""
+    """Copies the samples that are no stale markers; returns how many."""
     n = 0
     for i in range(begin, end):
         if bits[i] != _STALE:
@@ -206,18 +206,27 @@ def without_stale(
 
 
 @inline
-def row(asked: Asked, columns: Columns, i: int, work: Work, out: F64, present: Bools) -> int:
-    """What is asked of series i at each step; returns the samples touched, windows added up."""
-    function, times, range_ms = asked.function, asked.times, asked.range_ms
+def evaluate_row(
+    query: WindowQuery,
+    columns: SampleColumns,
+    i: int,
+    workspace: Workspace,
+    out: F64,
+    present: Bools,
+) -> int:
+    """Evaluates the query for series i at each step; returns the samples touched."""
+    function, times, range_ms = query.function, query.times, query.range_ms
     ts, values, has_stale = columns.ts, columns.values, columns.has_stale[i]
-    state, low, high, frame = work.state, work.low, work.high, work.frame
+    state, low, high, frame = workspace.state, workspace.low, workspace.high, workspace.frame
     is_lookback = function in (LOOKBACK, TIMESTAMP)
     begin = upper_bound(ts, columns.begins[i], columns.ends[i], times[0] - range_ms)
     end = upper_bound(ts, begin, columns.ends[i], times[len(times) - 1])
     is_copied = has_stale and not is_lookback
     if is_copied:
-        end = without_stale(ts, values, columns.bits, begin, end, work.stale_ts, work.stale_values)
-        begin, ts, values = 0, work.stale_ts, work.stale_values
+        end = without_stale(
+            ts, values, columns.bits, begin, end, workspace.stale_ts, workspace.stale_values
+        )
+        begin, ts, values = 0, workspace.stale_ts, workspace.stale_values
         state[BEGIN] = -1
     if not same_times(ts, begin, end, state):
         find_windows(ts, begin, end, times, range_ms, low, high, state)
@@ -257,10 +266,10 @@ def row(asked: Asked, columns: Columns, i: int, work: Work, out: F64, present: B
             begin,
             low,
             high,
-            asked.eval_times,
-            asked.first_parameter,
-            asked.second_parameter,
-            work.scratch,
+            query.eval_times,
+            query.first_parameter,
+            query.second_parameter,
+            workspace.scratch,
             out,
             present,
         )
@@ -272,7 +281,7 @@ def row(asked: Asked, columns: Columns, i: int, work: Work, out: F64, present: B
     " const boolean[::1], int64[::1], int64[::1], int64, float64[::1], float64[::1],"
     " float64[:,::1], boolean[:,::1])"
 )
-def rows(
+def evaluate_rows(
     function: int,
     ts: I64,
     values: F64,
@@ -287,18 +296,19 @@ def rows(
     out: F64,
     present: Bools,
 ) -> int:
-    """`row` for each series: out and present are (series x step). Returns the samples touched.
+    """Evaluates a query for each series into out and present, which are (series x step).
 
-    The arguments are the fields of Asked and Columns.
+    Returns the samples touched, each counted once for every window that it is in. The arguments
+    are the fields of WindowQuery and SampleColumns.
     """
     if len(times) == 0:
         return 0
-    asked = Asked(function, times, eval_times, range_ms, first_parameter, second_parameter)
-    columns = Columns(ts, values, values.view(np.int64), begins, ends, has_stale)
-    work = new_work(asked, columns)
+    query = WindowQuery(function, times, eval_times, range_ms, first_parameter, second_parameter)
+    columns = SampleColumns(ts, values, values.view(np.int64), begins, ends, has_stale)
+    workspace = new_workspace(query, columns)
     touched = 0
     for i in range(len(begins)):
-        touched += row(asked, columns, i, work, out[i], present[i])
+        touched += evaluate_row(query, columns, i, workspace, out[i], present[i])
     return touched
 
 
@@ -309,7 +319,7 @@ def rows(
 def window_bounds(
     ts: I64, begins: I64, ends: I64, start: int, end: int, low: I64, high: I64
 ) -> None:
-    """For each series the range [low, high) of its samples in (start, end]."""
+    """Finds each series' range [low, high) of samples in (start, end]."""
     for i in range(len(begins)):
         low[i] = upper_bound(ts, begins[i], ends[i], start)
         high[i] = upper_bound(ts, begins[i], ends[i], end)

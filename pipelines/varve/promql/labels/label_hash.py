@@ -1,4 +1,4 @@
-"""The hash by which limit_ratio chooses series: XXH64 of a label set's canonical bytes.
+"""Hashes label sets, as limit_ratio chooses series by: XXH64 of their canonical bytes.
 
 Source: Prometheus, model/labels/labels_stringlabels.go (Hash); XXH64 by Yann Collet.
 """
@@ -21,11 +21,11 @@ def label_hashes(table: LabelTable) -> npt.NDArray[np.uint64]:
     def make() -> npt.NDArray[np.uint64]:
         return np.array([xxh64(encoded(row)) for row in table.labels()], dtype=np.uint64)
 
-    return table.derived("hashes", make)
+    return table.cached("hashes", make)
 
 
 def encoded(labels: Labels) -> bytes:
-    """Each name and value with its length before it."""
+    """The canonical bytes: each name and value with its length before it."""
     parts = []
     for pair in labels:
         for text in pair:

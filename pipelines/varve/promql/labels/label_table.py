@@ -1,4 +1,4 @@
-"""Label sets of many series as columns of interned values.
+"""Holds the label sets of many series as columns of interned values.
 
 A `LabelTable` has a row a series and a column a label name: integer codes into the distinct
 values of that name. Grouping, joining and dropping labels are array operations, and their
@@ -19,13 +19,13 @@ from varve.promql.syntax.literals import quote
 METRIC_NAME: Final = "__name__"
 BUCKET_LABEL: Final = "le"
 METADATA_LABELS: Final = frozenset({METRIC_NAME, "__type__", "__unit__"})
-"""What a function or an arithmetic operator takes away: they describe the series they act on."""
+"""Labels that describe a series' own values: a function or arithmetic operator takes them away."""
 
 _MOST_DERIVED: Final = 256
-"""How much is remembered with one table before it is forgotten altogether."""
+"""How many values a table caches before it forgets all of them."""
 
 Labels = tuple[tuple[str, str], ...]
-"""One label set: (name, value) sorted by name, no empty value."""
+"""One label set: (name, value) sorted by name; no value is empty."""
 
 Codes = npt.NDArray[np.int32]
 Rows = npt.NDArray[np.int64]
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Interned:
-    """The distinct values of one label name; code 0 is the empty value, of an absent label."""
+    """The distinct values of one label name. Code 0 is the empty value, that of an absent label."""
 
     __slots__ = ("codes", "values")
 
@@ -44,7 +44,7 @@ class Interned:
             self.code(value)
 
     def code(self, value: str) -> int:
-        """The code of `value`, a new one if need be."""
+        """The code of `value`, which is a new one if the value is new."""
         code = self.codes.get(value)
         if code is None:
             code = self.codes[value] = len(self.values)
@@ -62,7 +62,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Row i is in group ids[i], whose labels are that row of `table`; numbered as first come."""
+    """Row i is in group ids[i], whose labels are that row of `table`.
+
+    Groups are numbered as they first come.
+    """
 
     ids: Rows
     table: LabelTable
@@ -73,7 +76,7 @@ class Grouping:
 
 
 class LabelTable:
-    """The label sets of `size` rows. Immutable; equal label sets may occur twice."""
+    """The label sets of `size` rows. It is immutable, and equal label sets may occur twice."""
 
     __slots__ = ("_cache", "columns", "size")
 
@@ -98,8 +101,8 @@ class LabelTable:
         """`size` rows without labels."""
         return cls(size, {})
 
-    def derived(self, key: Any, make: Callable[[], T]) -> T:
-        """What `make` returns, computed once for each key."""
+    def cached(self, key: Any, make: Callable[[], T]) -> T:
+        """Returns what `make` does, which is called once for each key and kept with the table."""
         try:
             return cast(T, self._cache[key])
         except KeyError:
@@ -122,7 +125,7 @@ class LabelTable:
         return [values[code] for code in column.codes.tolist()]
 
     def labels(self) -> list[Labels]:
-        """Every row as a sorted tuple of (name, value)."""
+        """The label set of every row."""
 
         def make() -> list[Labels]:
             columns = [(name, self.values_of(name)) for name in self.columns]
@@ -131,10 +134,10 @@ class LabelTable:
                 for i in range(self.size)
             ]
 
-        return self.derived("labels", make)
+        return self.cached("labels", make)
 
     def dicts(self) -> Iterator[dict[str, str]]:
-        """Every row as a new dict."""
+        """The label set of every row as a new dict."""
         return (dict(row) for row in self.labels())
 
     def take(self, rows: Rows) -> LabelTable:
@@ -150,7 +153,7 @@ class LabelTable:
         return self if mask.all() else self.take(np.flatnonzero(mask))
 
     def without(self, names: Iterable[str]) -> LabelTable:
-        """All rows, less some labels."""
+        """All rows without some labels."""
         dropped = frozenset(name for name in names if name in self.columns)
         if not dropped:
             return self
@@ -159,14 +162,14 @@ class LabelTable:
             kept = {n: column for n, column in self.columns.items() if n not in dropped}
             return LabelTable(self.size, kept)
 
-        return self.derived(("without", dropped), make)
+        return self.cached(("without", dropped), make)
 
     def only(self, names: Iterable[str]) -> LabelTable:
-        """All rows, less all other labels."""
+        """All rows without all other labels."""
         return self.without(self.columns.keys() - frozenset(names))
 
     def without_metadata(self, mask: npt.NDArray[np.bool_]) -> LabelTable:
-        """All rows, those where `mask` holds less name, type and unit."""
+        """All rows; those where `mask` holds lose name, type and unit."""
         if mask.all():
             return self.without(METADATA_LABELS)
         if not mask.any():
@@ -179,45 +182,45 @@ class LabelTable:
         return LabelTable(self.size, columns)
 
     def with_label(self, name: str, values: Sequence[str]) -> LabelTable:
-        """All rows, with a label set to values[row]; an empty value takes it away."""
+        """All rows with a label set to values[row]. An empty value takes it away."""
         interned = Interned()
         codes = np.array([interned.code(value) for value in values], dtype=np.int32)
         return LabelTable(self.size, self.columns | {name: Column(codes, interned)})
 
     def group(self, names: tuple[str, ...], *, without: bool) -> Grouping:
-        """Rows by the value of some labels, or by all but these and the metric name."""
+        """Groups the rows by some labels, or by all but these and the metric name."""
 
         def make() -> Grouping:
             base = self.without((*names, METRIC_NAME)) if without else self.only(names)
             ids, firsts = base.distinct()
             return Grouping(ids, base.take(firsts))
 
-        return self.derived(("group", names, without), make)
+        return self.cached(("group", names, without), make)
 
     def is_unique(self) -> bool:
         """Whether no two rows have the same labels."""
-        return self.derived("unique", lambda: len(self.distinct()[1]) == self.size)
+        return self.cached("unique", lambda: len(self.distinct()[1]) == self.size)
 
-    def identities(self) -> Rows:
-        """A number for each row, the same for the same labels, counted as they first come."""
+    def label_set_ids(self) -> Rows:
+        """A number for each row's label set. Label sets are numbered as they first come."""
         return self.distinct()[0]
 
-    def order(self) -> Rows:
+    def sort_order(self) -> Rows:
         """Row numbers sorted by labels."""
 
         def make() -> Rows:
             labels = self.labels()
             return np.array(sorted(range(self.size), key=labels.__getitem__), dtype=np.int64)
 
-        return self.derived("order", make)
+        return self.cached("order", make)
 
     def distinct(self) -> tuple[Rows, Rows]:
-        """(number of each row's label set as in `identities`, first row of each)."""
+        """(label_set_ids, the first row of each label set)."""
 
         def make() -> tuple[Rows, Rows]:
             return number_rows([column.codes for column in self.columns.values()], self.size)
 
-        return self.derived("identities", make)
+        return self.cached("identities", make)
 
 
 def members_of(grouping: Grouping) -> tuple[Rows, Rows]:
@@ -230,7 +233,7 @@ def members_of(grouping: Grouping) -> tuple[Rows, Rows]:
 
 
 def number_rows(columns: Sequence[npt.NDArray[Any]], size: int) -> tuple[Rows, Rows]:
-    """Number distinct rows of `columns` as they first come: (number of each row, first rows)."""
+    """Numbers distinct rows of `columns` as they first come: (number of each row, first rows)."""
     if not columns or size == 0:
         return np.zeros(size, dtype=np.int64), np.zeros(min(size, 1), dtype=np.int64)
     keys = columns[0].astype(np.int64)
@@ -248,12 +251,12 @@ def number_rows(columns: Sequence[npt.NDArray[Any]], size: int) -> tuple[Rows, R
     return rank[inverse.reshape(-1)], firsts[by_first].astype(np.int64)
 
 
-def joint_numbers(
+def match_group_ids(
     tables: Sequence[LabelTable], names: tuple[str, ...], *, on: bool
 ) -> tuple[list[Rows], int]:
-    """Number label sets across tables: by `names` if on, else by all but these and the name.
+    """Numbers match groups across tables, by `names` if on, else by all but these and the name.
 
-    Returns a number for each row of each table, and how many numbers there are.
+    Returns the number of each row of each table, and how many numbers there are.
     """
     if on:
         reduced = [table.only(names) for table in tables]
@@ -270,7 +273,7 @@ def joint_numbers(
 
 
 def _joint_column(columns: Sequence[Column | None], tables: Sequence[LabelTable]) -> Codes:
-    """Codes of one label over all tables one after the other, the same for the same value."""
+    """The codes of one label over the rows of all tables, equal for equal values."""
     shared: Interned | None = None
     parts: list[Codes] = []
     for column, table in zip(columns, tables, strict=True):
@@ -293,7 +296,7 @@ def _joint_column(columns: Sequence[Column | None], tables: Sequence[LabelTable]
 
 
 class _Overlay(Interned):
-    """A copy to extend: interned values are shared between tables and must not grow for one."""
+    """A copy of interned values that may grow, while tables share the original."""
 
     __slots__ = ()
 
@@ -325,11 +328,11 @@ def concatenate(tables: Sequence[LabelTable]) -> LabelTable:
     return LabelTable(sum(table.size for table in tables), columns)
 
 
-def shown(labels: Labels) -> str:
-    """`{__name__="up", job="node"}`, as Prometheus prints a label set in errors."""
-    return "{" + ", ".join(f"{_shown_name(name)}={quote(value)}" for name, value in labels) + "}"
+def format_labels(labels: Labels) -> str:
+    """A label set as Prometheus prints it in errors: `{__name__="up", job="node"}`."""
+    return "{" + ", ".join(f"{_format_name(name)}={quote(value)}" for name, value in labels) + "}"
 
 
-def _shown_name(name: str) -> str:
+def _format_name(name: str) -> str:
     plain = name.isascii() and name.replace("_", "a").isalnum() and not name[:1].isdigit()
     return name if plain else quote(name)

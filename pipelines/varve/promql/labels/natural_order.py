@@ -1,4 +1,4 @@
-"""Natural order of texts: runs of digits that fit 64 bits compare as numbers.
+"""Orders texts naturally: runs of digits that fit 64 bits compare as numbers.
 
 Source: github.com/facette/natsort, Compare, which Prometheus sorts labels with.
 """
@@ -24,7 +24,7 @@ def is_before(a: str, b: str) -> bool:
 
 
 def _number(chunk: str) -> int | None:
-    """None for what is no number, or one beyond 64 bits."""
+    """The number that a chunk is; None if it is none, or one beyond 64 bits."""
     digits = chunk.lstrip("0") or "0"
     if not chunk[0].isdecimal() or len(digits) > 19:
         return None

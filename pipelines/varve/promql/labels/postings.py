@@ -1,4 +1,4 @@
-"""Which rows of a label table a list of matchers matches, by postings and distinct values."""
+"""Finds the rows of a label table that matchers match, by postings and distinct values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def value_test(matcher: Matcher) -> Callable[[str], bool]:
     return lambda value: match(value) is None
 
 
-class LabelIndex:
+class Postings:
     """Postings over the rows of one label table.
 
     Rows of a value are found without a scan; a regex is tried once on each distinct value. The
@@ -45,7 +45,7 @@ class LabelIndex:
         self._lock = threading.Lock()
 
     def find(self, matchers: Sequence[Matcher]) -> tuple[Rows, LabelTable]:
-        """Rows that every matcher matches, ascending, and the table of them."""
+        """The rows that every matcher matches, ascending, and the table of them."""
         key = tuple(matchers)
         with self._lock:
             found = self._found.get(key)
@@ -86,7 +86,7 @@ class LabelIndex:
         return np.arange(self.table.size) if rows is None else rows
 
     def _accept(self, matcher: Matcher, interned: Interned) -> Bools:
-        """For each code of a label name whether `matcher` accepts its value."""
+        """Whether `matcher` accepts the value of each code."""
         accepted = self._accepted.get(matcher)
         if accepted is None:
             test = value_test(matcher)

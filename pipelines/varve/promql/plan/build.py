@@ -1,6 +1,6 @@
-"""From the syntax tree to a plan: typed, folded, shared and fused.
+"""Makes a plan of a syntax tree.
 
-Done once for a query text, so that running it again costs nothing here. What the optimiser does:
+A query text is planned once, so that running it again costs nothing here. What the planner does:
 constants are folded; equal subtrees become one node, evaluated once; parts that do not depend
 on the step are evaluated once (`Invariant`); matchers on the left of `and` and `unless` narrow
 the right; an aggregation of a selector or a range function becomes one kernel.
@@ -29,7 +29,7 @@ N = TypeVar("N", bound=Node)
 
 
 def build(query: str, expr: ast.Expr) -> Plan:
-    """The plan of a checked tree."""
+    """Returns the plan of a tree that is checked."""
     builder = _Builder()
     root = builder.build(expr)
     if builder.is_invariant(root) and _is_wrappable(root):
@@ -90,7 +90,7 @@ class _Builder:
         return self._invariant[id(node)]
 
     def invariant(self, node: Node) -> Node:
-        """`node`, evaluated once if that saves anything."""
+        """`node`, wrapped so that it is evaluated once if that saves anything."""
         if not _is_wrappable(node) or not self.is_invariant(node):
             return node
         wrapped = nodes.Invariant(node, span=node.span, type=node.type)
@@ -188,7 +188,7 @@ class _Builder:
         return self._unique(node, ("negation", id(inner)), invariant=self.is_invariant(inner))
 
     def _chain(self, expr: ast.Binary) -> Node:
-        """Operators of one precedence lean left, thousands deep: a loop, not recursion."""
+        """Builds operators of one precedence without recursion: they may be thousands deep."""
         chain = [expr]
         while isinstance(chain[-1].lhs, ast.Binary):
             chain.append(chain[-1].lhs)
@@ -219,7 +219,7 @@ class _Builder:
         return self._unique(node, key, invariant=invariant)
 
     def _narrowed(self, lhs: Node, rhs: Node, matching: ast.VectorMatching) -> Node:
-        """`rhs` with the equality matchers of `lhs` on labels that both must share."""
+        """`rhs` narrowed by the equality matchers of `lhs` on labels that both must share."""
         if not isinstance(lhs, nodes.InstantSelect) or not isinstance(rhs, nodes.InstantSelect):
             return rhs
         pushed = tuple(
@@ -250,7 +250,7 @@ def _fusible(node: Node) -> nodes.InstantSelect | nodes.RangeCall | None:
 
 
 def _inner_span(expr: ast.Expr) -> Span:
-    """Where `expr` stands, its parentheses not counted."""
+    """Where `expr` stands, without its parentheses."""
     while isinstance(expr, ast.Paren):
         expr = expr.expr
     return expr.span

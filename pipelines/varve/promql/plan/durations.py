@@ -1,4 +1,4 @@
-"""Durations to milliseconds, those included that depend on the query's step and range.
+"""Turns durations into milliseconds. They may depend on the query's step and range.
 
 Source: Prometheus, promql/durations.go.
 """
@@ -26,12 +26,12 @@ class QueryRange:
 
 
 def offset_ms(duration: Duration | None, query: QueryRange) -> int:
-    """An offset, of any sign; None is none."""
+    """An offset in milliseconds, which may have either sign. None stands for 0."""
     return 0 if duration is None else _milliseconds(_seconds(duration, query))
 
 
 def length_ms(duration: Duration, query: QueryRange) -> int:
-    """A range or step. QueryError if it is not above zero."""
+    """A range or step in milliseconds. Raises QueryError if it is not above zero."""
     seconds = _seconds(duration, query)
     if seconds <= 0:
         raise QueryError("duration must be greater than 0")

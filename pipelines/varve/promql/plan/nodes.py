@@ -12,7 +12,7 @@ from varve.promql.syntax.ast import NOWHERE, At, Duration, Matcher, Span, Vector
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Node:
-    """span: where it stands in the query. shared: used more than once, worth remembering."""
+    """`span` is where the node stands in the query."""
 
     span: Span = NOWHERE
     type: ValueType = ValueType.VECTOR
@@ -74,7 +74,7 @@ class SubquerySelect(Node):
 class RangeCall(Node):
     """A function of a range vector. parameters: its scalar arguments, in order.
 
-    first_span: that of the first argument, whichever it is, where annotations point at.
+    first_span: where the first argument stands, whichever it is: annotations point there.
     """
 
     function: Function
@@ -97,7 +97,7 @@ class RangeCall(Node):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FunctionCall(Node):
-    """A function of vectors, scalars and strings. arg_spans: where the arguments stand."""
+    """A function of vectors, scalars and strings. `arg_spans` is where the arguments stand."""
 
     func: str
     args: tuple[Node, ...]
@@ -125,7 +125,7 @@ class Aggregation(Node):
 class FusedAggregation(Node):
     """An aggregation that takes samples straight to groups, in one kernel.
 
-    `plain` is the same in two, for where the samples are not all floats. kernel: the aggregation's
+    `plain` is the same in two steps, for samples that are not all floats. kernel: the aggregation's
     number in kernels.codes.
     """
 
@@ -159,7 +159,7 @@ class Negation(Node):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Invariant(Node):
-    """Gives the same at every step: evaluated at the first, then repeated."""
+    """Gives the same at every step, so it is evaluated at the first one and repeated."""
 
     expr: Node
 
@@ -169,7 +169,7 @@ class Invariant(Node):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A query ready to run. shared: nodes used more than once."""
+    """A query ready to run. `shared` has the ids of the nodes that are used more than once."""
 
     query: str
     root: Node

@@ -1,4 +1,4 @@
-"""The PromQL syntax tree: what the parser makes, the printer prints and the planner reads.
+"""The PromQL syntax tree, which the parser makes, the printer prints and the planner reads.
 
 Nodes are frozen and compare by structure; positions take no part in comparison, so a tree
 equals the tree of its printed text. Times are integer milliseconds, durations seconds as written
@@ -36,7 +36,7 @@ class MatchOp(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """One label condition; an absent label has the value "". Regexes are anchored at both ends."""
+    """A condition on one label. An absent label has the value "". Regexes are anchored."""
 
     name: str
     op: MatchOp
@@ -58,7 +58,7 @@ class NumberLiteral:
     value: float
     span: Span = field(default=NOWHERE, compare=False)
     is_duration: bool = False
-    """Written as a duration (`5m`), and printed back as one."""
+    """Whether it was written as a duration (`5m`), as which it is printed, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,12 @@ class DurationExpr:
     lhs: Duration | None
     rhs: Duration | None
     wrapped: bool = False
-    """Written in parentheses."""
+    """Whether it was written in parentheses."""
     span: Span = field(default=NOWHERE, compare=False)
 
 
 Duration = NumberLiteral | DurationExpr
-"""Either a literal in seconds (is_duration tells how it was written) or an expression."""
+"""A literal in seconds (is_duration tells how it was written), or an expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class VectorSelector:
 
 @dataclass(frozen=True, slots=True)
 class MatrixSelector:
-    """`selector[range]`; offset, @, anchored and smoothed are held by the selector."""
+    """`selector[range]`. The selector holds offset, @, anchored and smoothed."""
 
     selector: VectorSelector
     range: Duration
@@ -175,7 +175,7 @@ class VectorMatching:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """matching is None unless both sides are vectors."""
+    """`lhs op rhs`. `matching` is None unless both sides are vectors."""
 
     op: str
     lhs: Expr

@@ -1,4 +1,4 @@
-"""What the parser's functions share: the place in the tokens, and how errors are made."""
+"""Holds the parser's place in the tokens, and makes its errors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from varve.promql.syntax.tokens import (
 )
 
 MAX_NESTING = 150
-"""Levels of parentheses, calls, aggregations, signs and operators of growing precedence. Far
-above any query written by hand, and low enough that code may recurse over a tree."""
+"""The most levels of parentheses, calls, aggregations, signs and operators of growing precedence:
+far above any query written by hand, and low enough that code may recurse over a tree."""
 
 
 class ParseError(BadQueryError):
-    """The text is no PromQL. str() is `line:column: parse error: message`, as upstream's.
+    """The text is no PromQL. str() is `line:column: parse error: message`, as in Prometheus.
 
-    span is in UTF-8 bytes; so are the columns, counted from 1.
+    The span and the column are in UTF-8 bytes; columns count from 1.
     """
 
     def __init__(self, message: str, span: Span, query: str, *, placed: bool = True) -> None:
@@ -38,9 +38,9 @@ def _line_and_column(query: str, start: int) -> str:
 
 
 class Cursor:
-    """The token to be read next: kind, and text on demand.
+    """The token to be read next.
 
-    typed is the expression that was given a type last, and that type.
+    typed: the expression that was given a type last, and that type.
     """
 
     __slots__ = ("_at", "_nesting", "_tokens", "kind", "typed")
@@ -70,12 +70,12 @@ class Cursor:
 
     @property
     def read_to(self) -> int:
-        """End of the token read last."""
+        """Where the token ends that was read last."""
         return self._tokens.ends[self._at - 1]
 
     @property
     def query(self) -> str:
-        """The text, one character for each byte."""
+        """The query text with one character for each byte."""
         return self._tokens.text
 
     def advance(self) -> None:
@@ -83,19 +83,19 @@ class Cursor:
         self.kind = self._tokens.kinds[self._at]
 
     def accept(self, kind: str) -> bool:
-        """Whether the next token is a `kind`; it is read if so."""
+        """Reads the next token if it is of that kind; returns whether it is."""
         if self.kind != kind:
             return False
         self.advance()
         return True
 
     def expect(self, kind: str) -> None:
-        """Reads a token of that kind. ParseError if the next one is of another."""
+        """Reads a token of that kind. Raises ParseError if the next one is of another."""
         if not self.accept(kind):
             raise self.unexpected()
 
     def follower(self) -> str:
-        """Kind of the token after the next one, END where there is none."""
+        """The kind of the token after the next one, END if there is none."""
         kinds = self._tokens.kinds
         return kinds[self._at + 1] if self._at + 1 < len(kinds) else END
 

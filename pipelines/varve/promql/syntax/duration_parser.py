@@ -27,7 +27,7 @@ _OPERATIONS = {"step": "step", "range": "range", "min_of": "min", "max_of": "max
 
 
 def literal(c: Cursor) -> NumberLiteral:
-    """A number or duration, unsigned."""
+    """Reads a number or duration without a sign."""
     span, text = c.span, c.text
     try:
         if c.kind == DURATION:
@@ -42,7 +42,7 @@ def literal(c: Cursor) -> NumberLiteral:
 
 
 def signed_number(c: Cursor) -> float:
-    """A number, or a duration in seconds, with or without a sign."""
+    """Reads a number, or a duration in seconds, with or without a sign."""
     sign = c.kind
     if sign in ("+", "-"):
         c.advance()
@@ -52,12 +52,12 @@ def signed_number(c: Cursor) -> float:
 
 
 def signed(sign: str, value: float) -> float:
-    """Unlike -value, NaN stays the one NaN that is equal to itself in trees."""
+    """The value with its sign. NaN stays the one object, which trees take for equal to itself."""
     return -value if sign == "-" and not math.isnan(value) else value
 
 
 def within(c: Cursor, rule: Callable[[Cursor], _T], context: str, expected: str) -> _T:
-    """`rule`'s duration. An unexpected token is said to be in `context`."""
+    """Reads a duration by `rule`. The error for an unexpected token names `context`."""
     try:
         return rule(c)
     except ParseError as error:
@@ -67,7 +67,7 @@ def within(c: Cursor, rule: Callable[[Cursor], _T], context: str, expected: str)
 
 
 def positive(c: Cursor) -> Duration:
-    """The duration of a range or step; a literal must be above 0."""
+    """Reads the duration of a range or step. A literal must be above 0."""
     duration = expression(c)
     if isinstance(duration, NumberLiteral) and not duration.value > 0:
         raise c.error("duration must be greater than 0", duration.span)
@@ -75,7 +75,7 @@ def positive(c: Cursor) -> Duration:
 
 
 def offset(c: Cursor) -> Duration | None:
-    """What follows `offset`; None for a literal 0."""
+    """Reads what follows `offset`; None stands for a literal 0."""
     duration = _offset(c)
     if isinstance(duration, NumberLiteral) and not round(duration.value * 1e9):
         return None
@@ -83,7 +83,7 @@ def offset(c: Cursor) -> Duration | None:
 
 
 def written_as_duration(duration: Duration) -> Duration:
-    """`[300]` and `[5m]` are one."""
+    """The duration, a literal marked as one: `[300]` and `[5m]` are equal."""
     if isinstance(duration, NumberLiteral) and not duration.is_duration:
         return NumberLiteral(duration.value, duration.span, is_duration=True)
     return duration
@@ -94,7 +94,7 @@ def _offset(c: Cursor) -> Duration:
     if sign == "(" or (sign in _SIGNS and c.follower() in _SIGNS):
         duration = expression(c)
         if isinstance(duration, DurationExpr) and duration.op in _BINDING:
-            # Printed in parentheses, it is the same wherever it stands.
+            # It is printed in parentheses, so that it means the same wherever it stands.
             return replace(duration, wrapped=duration.wrapped or duration.lhs is not None)
         return duration
     if sign not in _SIGNS:

@@ -1,4 +1,4 @@
-"""Numbers in the forms that Go prints them in."""
+"""Prints numbers as Go does."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from varve.promql.syntax.literals import format_number
 
 
 def format_f(value: float) -> str:
-    """strconv's 'f' with the shortest precision: no exponent."""
+    """As strconv's 'f' with the shortest precision does, so without an exponent."""
     return format_number(value)
 
 
 def format_g(value: float, precision: int | None = None) -> str:
-    """fmt's %g, or with a precision its %.Ng.
+    """As fmt's %g does, or with a precision its %.Ng.
 
     Without one the digits are the shortest that read back. An exponent is used below 10**-4 and
     from 10**6, or 10**precision, on.
@@ -46,7 +46,7 @@ def format_g(value: float, precision: int | None = None) -> str:
 
 
 def format_open_metrics(value: float) -> str:
-    """As in an exposition: %g of the value, with ".0" where there is no point and no exponent."""
+    """As an exposition does: %g, with ".0" where there is no point and no exponent."""
     if value in (0.0, 1.0, -1.0):
         return f"{int(value)}.0"
     if math.isnan(value) or math.isinf(value):
@@ -56,6 +56,6 @@ def format_open_metrics(value: float) -> str:
 
 
 def rfc3339(ms: int) -> str:
-    """A time in whole seconds, UTC."""
+    """A time in UTC, cut to whole seconds."""
     seconds = int(ms / 1000)
     return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

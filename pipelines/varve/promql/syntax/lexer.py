@@ -59,7 +59,7 @@ _IN_BRACES = _table(
     f"(?P<string>{_STRING})",
     r"(?P<close>\})",
 )
-_DURATION = _table(  # without comments
+_DURATION = _table(  # it has no comments
     r"(?P<symbol>[:(),*/%+\-^])", _NUMBER, _DURATION_WORD, r"(?P<close>\])", skip=r"[ \t\r\n]*+"
 )
 _IN_BRACKETS = _table(_DURATION_WORD, f"(?P<symbol>:|{_SYMBOLS})", *_COMMON)
@@ -70,7 +70,7 @@ _CALL = re.compile(r"[ \t\r\n]*\(")
 
 
 def tokenize(query: str) -> Tokens:
-    """The tokens of `query`. Never raises: what is no token ends the list as ERROR."""
+    """The tokens of `query`. It never raises: what is no token ends the list as ERROR."""
     return _Lexer(_as_bytes(query)).run()
 
 
@@ -84,7 +84,7 @@ def _as_bytes(query: str) -> str:
 
 
 class _Lexer:
-    """One pass over a text. What no table has is a rare form of number or an error: `_odd`."""
+    """Makes one pass over a text. What no table has is left to `_rare`."""
 
     def __init__(self, text: str) -> None:
         self._tokens = Tokens(text)
@@ -92,7 +92,7 @@ class _Lexer:
         self._table = _PLAIN
         self._parens = 0
         self._in_brackets = False
-        # Since the last left bracket.
+        # Both count since the last left bracket.
         self._colons = 0
         self._durations = 0
 
@@ -106,7 +106,7 @@ class _Lexer:
             if match is None:
                 skipped = _BLANKS if self._table is _DURATION else _SPACES
                 start = skipped.match(text, end).end()  # type: ignore[union-attr]
-                kind, end, fault = self._odd(start)
+                kind, end, fault = self._rare(start)
             else:
                 group: str = match.lastgroup  # type: ignore[assignment]
                 start, end = match.span(group)
@@ -117,7 +117,7 @@ class _Lexer:
                     fault = self._count(kind)
             if fault:
                 tokens.error = fault
-                # As upstream, an unpaired parenthesis or colon is reported behind itself.
+                # Upstream reports an unpaired parenthesis or colon behind it.
                 start = end if kind in (")", ":") and fault is not _SECOND_COLON else start
                 kind, end = ERROR, len(text)
             kinds.append(kind)
@@ -127,7 +127,7 @@ class _Lexer:
                 return tokens
 
     def _token(self, group: str, text: str, end: int) -> tuple[str, str]:
-        """Kind and fault of a token that a table has under `group`."""
+        """The kind of a token that a table has under `group`, and what is wrong with it."""
         match group:
             case "word":
                 return self._word(text, end)
@@ -157,13 +157,13 @@ class _Lexer:
                 return "", self._no_duration(word[0])
             self._durations += 1
             return kind, ""
-        # Names as old as `fill` stay names where no parenthesis follows.
+        # `fill` and its kin were names before: they are keywords only before a parenthesis.
         if kind is None or (kind in FILLS and not _CALL.match(self._text, end)):
             return (METRIC_NAME if ":" in word else NAME), ""
         return kind, ""
 
     def _count(self, symbol: str) -> str:
-        """Keeps account of parentheses and, in brackets, colons; what is wrong with this one."""
+        """Counts parentheses and, in brackets, colons; returns what is wrong with this one."""
         if symbol == "(":
             self._parens += 1
         elif symbol == ")":
@@ -207,8 +207,8 @@ class _Lexer:
             return "unclosed left parenthesis"
         return "unclosed left bracket" if self._in_brackets else ""
 
-    def _odd(self, start: int) -> tuple[str, int, str]:
-        """Kind, end and fault of the token at `start`, which no table has."""
+    def _rare(self, start: int) -> tuple[str, int, str]:
+        """Kind and end of the token at `start`, which no table has, and what is wrong with it."""
         text, char = self._text, character_at(self._text, start)
         if char in "\"'`" and self._table is not _DURATION:
             return STRING, start, fault_in_string(text[start:])

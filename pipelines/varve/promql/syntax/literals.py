@@ -1,4 +1,4 @@
-"""Strings, numbers and durations as PromQL writes them, in both directions.
+"""Reads and writes strings, numbers and durations as PromQL has them.
 
 A PromQL string is a string of bytes. Here it is a str in which each byte that is not part of
 valid UTF-8 is a lone surrogate, as in `bytes.decode("utf-8", "surrogateescape")`.
@@ -12,7 +12,7 @@ import re
 
 NS_PER_S = 1_000_000_000
 MAX_DURATION_S = 2**63 / 1e9
-"""About 292 years: a duration is a signed 64-bit number of nanoseconds."""
+"""The longest duration, about 292 years: it is a signed 64-bit number of nanoseconds."""
 
 _UNITS_NS = {
     "y": 365 * 86_400 * NS_PER_S,
@@ -52,9 +52,9 @@ _INFINITY_OR_NAN = re.compile(r"[+-]?(?:inf|infinity|nan)", re.IGNORECASE)
 
 
 def unquote(quoted: str) -> str:
-    """The value of a string token: quotes off, escapes replaced.
+    """The value of a string token, without quotes and with escapes replaced.
 
-    The token has one character per byte (latin-1). ValueError if an escape is no character.
+    The token has one character per byte (latin-1). Raises ValueError if an escape is no character.
     """
     body = quoted[1:-1]
     if quoted[0] == "`" or "\\" not in body:
@@ -97,9 +97,10 @@ def _quoted_char(char: str, mark: str) -> str:
 
 
 def parse_number(text: str) -> float:
-    """A number token: decimal, 0x hexadecimal, octal after a 0, inf, nan; `_` between digits.
+    """The value of a number token: decimal, 0x hexadecimal, octal after a 0, inf or nan.
 
-    ValueError with strconv's text if it is none or too large for a float.
+    `_` may stand between digits. Raises ValueError with strconv's text if it is none or too large
+    for a float.
     """
     try:
         return float(_parse_int(text))
@@ -110,17 +111,17 @@ def parse_number(text: str) -> float:
     except ValueError:
         raise ValueError(f"strconv.ParseFloat: parsing {quote(text)}: invalid syntax") from None
     if math.isnan(value):
-        return math.nan  # the one object, so that trees with it are equal
+        return math.nan  # trees with the same object are equal
     if math.isinf(value) and not _INFINITY_OR_NAN.fullmatch(text):
         raise ValueError(f"strconv.ParseFloat: parsing {quote(text)}: value out of range")
     return value
 
 
 def parse_float(text: str) -> float:
-    """A number as strconv.ParseFloat reads it, so as in the label `le`.
+    """The value of a number as strconv.ParseFloat reads it, which reads the label `le`.
 
-    ValueError if it is none or too large for a float. Unlike in `parse_number` 017 is 17, and
-    hexadecimal digits need an exponent.
+    Raises ValueError if it is none or too large for a float. Unlike for `parse_number` 017 is 17,
+    and hexadecimal digits need an exponent.
     """
     if _SPECIAL.fullmatch(text):
         return float(text)
@@ -148,7 +149,7 @@ def _parse_int(text: str) -> int:
 
 
 def format_number(value: float) -> str:
-    """Shortest decimal that reads back as `value`, never with an exponent; +Inf, -Inf, NaN."""
+    """Shortest decimal that reads back as `value`, without an exponent; +Inf, -Inf, NaN."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -166,7 +167,7 @@ def format_number(value: float) -> str:
 
 
 def parse_duration(text: str) -> float:
-    """A duration token such as 1h30m, in seconds. ValueError with upstream's text."""
+    """The seconds of a duration token such as 1h30m. Raises ValueError with upstream's text."""
     total, last, end = 0, -1, 0
     for match in _DURATION_PART.finditer(text):
         count, unit = int(match[1]), match[2]
@@ -188,7 +189,7 @@ def parse_duration(text: str) -> float:
 
 
 def duration_ms(seconds: float) -> int:
-    """Whole milliseconds of a duration literal: rounded to ns, then cut towards zero."""
+    """The whole milliseconds of a duration literal, rounded to ns, then cut towards zero."""
     ms = round(seconds * 1000)
     if ms / 1000 == seconds:
         return ms  # from 100 days on, a float does not hold all nanoseconds
@@ -206,7 +207,7 @@ def format_duration(seconds: float) -> str:
     text = ""
     for unit, ns in _UNITS_NS.items():
         unit_ms = ns // 1_000_000
-        # Years and weeks only where nothing would follow: 90d is not 12w6d.
+        # Years and weeks are used only where nothing would follow: 90d is not 12w6d.
         if unit in "yw" and ms % unit_ms:
             continue
         count, ms = divmod(ms, unit_ms)

@@ -43,7 +43,7 @@ def _brackets(c: Cursor, expr: Expr) -> Expr:
         raise c.unexpected("subquery selector", '"]"')
     span = Span(expr.span.start, c.read_to)
     if isinstance(expr, Subquery | MatrixSelector):
-        # Not left to the type check, since nothing else bounds how deep these are nested.
+        # The type check would come too late: nothing else bounds how deep these are nested.
         raise c.error("subquery is only allowed on instant vector, got matrix instead", span)
     return Subquery(expr, duration, step, span=span)
 
@@ -146,7 +146,7 @@ def _selector(
 
 
 def _with_extension(c: Cursor, expr: Expr, word: str) -> Expr:
-    """`anchored` or `smoothed`, which leave the positions as they are."""
+    """Applies `anchored` or `smoothed`, which leave the positions as they are."""
     if isinstance(expr, Subquery):
         raise c.error(f"{word} modifier is not supported for subqueries", expr.span)
     if isinstance(expr, MatrixSelector):
@@ -170,4 +170,4 @@ MODIFIERS: Final[dict[str, Callable[[Cursor, Expr], Expr]]] = {
     "anchored": _extension,
     "smoothed": _extension,
 }
-"""Applies the modifier that starts with a token of a kind to the operand before it."""
+"""What applies a modifier to the operand before it, by the kind of the token that starts it."""

@@ -106,7 +106,7 @@ _MANY_TO_MANY = VectorMatching(Cardinality.MANY_TO_MANY)
 
 
 def parse(query: str) -> Expr:
-    """The tree of `query`, its types checked. Raises ParseError, in bounded time.
+    """Returns the tree of `query`, its types checked. Raises ParseError, and takes bounded time.
 
     Chains of binary operators lean left and may be as deep as the text is long: loop over lhs.
     In every other direction the tree is at most some multiple of MAX_NESTING deep.
@@ -122,7 +122,7 @@ def parse(query: str) -> Expr:
 
 
 def _expression(c: Cursor, least: int = 1) -> Expr:
-    """Operands joined by operators that bind at least as tight as `least`."""
+    """Reads operands joined by operators that bind at least as tight as `least`."""
     c.descend()
     left = _operand(c)
     left_type: ValueType | None = None
@@ -146,7 +146,7 @@ def _expression(c: Cursor, least: int = 1) -> Expr:
 
 
 def _type(c: Cursor, expr: Expr) -> ValueType:
-    """expr_type, but in constant time for what has just been read, however large."""
+    """As expr_type, but in constant time for what has just been read, however large it is."""
     typed = c.typed
     return typed[1] if typed is not None and typed[0] is expr else expr_type(expr)
 
@@ -317,4 +317,4 @@ _PREFIX: dict[str, Callable[[Cursor], Expr]] = {
     "+": _sign,
     "-": _sign,
 }
-"""What reads the operand that starts with a token of a kind."""
+"""What reads an operand, by the kind of the token that starts it."""

@@ -14,16 +14,16 @@ from varve.promql.syntax.tree import walk
 LINE_WIDTH = 100
 INDENT = "  "
 MAX_LEVEL = 64
-"""No line is indented deeper, so that the text of a long chain of operators stays short."""
+"""The deepest indentation, in levels, so that the text of a long chain of operators stays short."""
 
 
 def pretty(expr: Expr) -> str:
-    """`expr` as PromQL; what fits a line is on one, and what does not is split at its parts."""
+    """`expr` as PromQL. What fits a line is on one line, and the rest is split at its parts."""
     return _layout(expr, 0)
 
 
 def _layout(expr: Expr, level: int, *, followed: bool = False) -> str:
-    """followed: an operator may come on the line behind."""
+    """`expr` at a level of indentation. followed: an operator may come on the next line."""
     if isinstance(expr, Unary):
         inner = _layout(expr.expr, level, followed=followed)
         return f"{_indent(level)}{expr.op}{inner.strip()}"
@@ -49,18 +49,18 @@ def _indent(level: int) -> str:
 
 
 def _fits(expr: Expr) -> bool:
-    # Each node takes a character, so most of a long text need not be made to see that it is long.
+    # Each node takes a character or more: a long text need not be made to see that it is long.
     if next(islice(walk(expr), LINE_WIDTH, None), None) is not None:
         return False
     return len(to_text(expr).encode("utf-8", "surrogateescape")) <= LINE_WIDTH
 
 
 def _chain(expr: Binary, level: int, *, followed: bool) -> str:
-    """The left side, the operator and the right side on lines of their own, level by level."""
+    """Puts the left side, the operator and the right side on lines of their own, level by level."""
     spine = [expr]
     while isinstance(spine[-1].lhs, Binary):
         spine.append(spine[-1].lhs)
-    # Each operator takes two characters at least, so that only the innermost can fit.
+    # Each operator takes two characters or more, so only the innermost can fit.
     first = max(0, len(spine) - LINE_WIDTH // 2)
     split = next((i for i in range(first, len(spine)) if _fits(spine[i])), len(spine))
     left = spine[split] if split < len(spine) else spine[-1].lhs

@@ -42,7 +42,7 @@ _DURATION_FUNCTIONS = {"step": "step", "range": "range", "min": "min_of", "max":
 
 
 def to_text(expr: Expr, *, followed: bool = False) -> str:
-    """`expr` on one line. followed: an operator may come behind it."""
+    """`expr` on one line. followed: an operator may come after it."""
     parts: list[str] = []
     _write(expr, parts, followed=followed)
     return "".join(parts)
@@ -81,7 +81,7 @@ def _write(expr: Expr, out: list[str], *, followed: bool = False) -> None:
 
 
 def _write_list(exprs: tuple[Expr, ...], out: list[str]) -> None:
-    """`exprs` and the closing parenthesis."""
+    """Writes `exprs` and the closing parenthesis."""
     for place, expr in enumerate(exprs):
         if place:
             out.append(", ")
@@ -180,7 +180,7 @@ def at_text(at: At | None) -> str:
 
 
 def offset_text(offset: Duration | None, *, followed: bool = False) -> str:
-    """A sign keeps an operator behind from being taken into the parentheses' arithmetic."""
+    """` offset d`, or "". A sign keeps an operator after it out of its arithmetic."""
     if offset is None:
         return ""
     text = duration_text(offset)
@@ -188,7 +188,7 @@ def offset_text(offset: Duration | None, *, followed: bool = False) -> str:
 
 
 def subquery_suffix(expr: Subquery, *, followed: bool = False) -> str:
-    """Brackets and modifiers."""
+    """The brackets and modifiers of a subquery."""
     step = "" if expr.step is None else duration_text(expr.step)
     brackets = f"[{duration_text(expr.range)}:{step}]"
     return brackets + at_text(expr.at) + offset_text(expr.offset, followed=followed)

@@ -1,4 +1,4 @@
-"""Tokens that no table of the lexer has: rare forms of numbers, and what is wrong with the rest.
+"""Reads tokens that no table of the lexer has: rare forms of numbers, and what is no token.
 
 Source: Prometheus 3, promql/parser/lex.go; Go strconv (Unquote).
 """
@@ -75,7 +75,10 @@ def _codepoint(char: str) -> str:
 
 
 def unusual_number(text: str, start: int) -> tuple[str, int, str]:
-    """A number or duration with hexadecimal digits, `_`, a wrong unit, or two points."""
+    """Reads a number with hexadecimal digits, `_`, a wrong unit or two points.
+
+    Returns the kind of token, where it ends, and what is wrong with it, "" if nothing.
+    """
     end, valid = _scan_number(text, start)
     if valid:
         return NUMBER, end, ""
@@ -83,7 +86,7 @@ def unusual_number(text: str, start: int) -> tuple[str, int, str]:
     if match and match.end() == (stop := _WORD_END.match(text, match.end()).end()):  # type: ignore[union-attr]
         return DURATION, stop, ""
     if match and not (digits := _DIGITS.match(text, match.end())):
-        end = match.end() + 1  # what follows the unit is read, too
+        end = match.end() + 1  # upstream reads what follows the unit, too
     elif match and digits:
         end = digits.end()
     shown = text[start:end]

@@ -1,4 +1,4 @@
-"""User regexes as PromQL has them: RE2 syntax, anchored at both ends, `.` matching newlines."""
+"""Compiles regexes of users: RE2 syntax, anchored at both ends, and `.` matches newlines."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from functools import lru_cache
 import re2
 
 CACHED = 128
-"""Patterns kept compiled. Each may take some MB, and anyone may send them."""
+"""How many compiled patterns are kept. Each may take some MB, and anyone may send them."""
 
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _OPTIONS.dot_nl = True
 
-# What C++ RE2 calls an error, and what Go calls it.
+# Go's text for an error, by the text of the C++ library.
 _GO_TEXTS = {
     "missing ]": "missing closing ]",
     "missing )": "missing closing )",
@@ -29,7 +29,7 @@ _GO_TEXTS = {
 
 @lru_cache(maxsize=CACHED)
 def compile_anchored(pattern: str) -> re2._Regexp:
-    """`pattern` compiled; use its fullmatch(). ValueError with upstream's text if malformed."""
+    """Compiles `pattern`; use its fullmatch(). Raises ValueError, with Go's text, if malformed."""
     try:
         return re2.compile(pattern, _OPTIONS)
     except (re2.error, UnicodeEncodeError) as error:
@@ -48,5 +48,5 @@ def _go_text(error: Exception, pattern: str) -> str:
 
 @lru_cache(maxsize=CACHED)
 def matches_empty(pattern: str) -> bool:
-    """Whether `pattern` matches the empty string. ValueError as compile_anchored."""
+    """Whether `pattern` matches the empty string. Raises ValueError as compile_anchored does."""
     return compile_anchored(pattern).fullmatch("") is not None

@@ -1,4 +1,4 @@
-"""Parses vector selectors and lists of label names, and applies modifiers to selectors."""
+"""Parses vector selectors and lists of label names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ METRIC_WORDS = (
     | FILLS
     | {"and", "or", "unless", "by", "offset", "without", "anchored", "smoothed"}
 )
-"""Keywords that name a metric where nothing else can stand."""
+"""Kinds of keyword that name a metric where nothing else can stand."""
 LABEL_KINDS = (
     FUNCTION_WORDS
     | AGGREGATIONS.keys()
@@ -37,13 +37,13 @@ LABEL_KINDS = (
     | WORD_OPERATORS
     | {NAME, METRIC_NAME}
 )
-"""Kinds of token that name a label in by(), on() and the like; as upstream, not `without`."""
+"""Kinds of token that name a label in by(), on() and the like; `without` does not, as upstream."""
 
 _MATCH_OPS = {op.value: op for op in MatchOp}
 
 
 def named_selector(c: Cursor) -> VectorSelector:
-    """A selector that starts with the metric's name."""
+    """Reads a selector that starts with the metric's name."""
     name, start = c.text, c.start
     c.advance()
     matchers = _matchers(c) if c.kind == "{" else ()
@@ -93,7 +93,7 @@ def _matcher(c: Cursor) -> Matcher:
 
 
 def label_names(c: Cursor) -> tuple[str, ...]:
-    """Names in parentheses; a comma may follow the last."""
+    """Reads label names in parentheses. A comma may follow the last."""
     if not c.accept("("):
         raise c.unexpected("grouping opts", '"("')
     names: list[str] = []

@@ -45,12 +45,12 @@ KEYWORDS = {
     "inf": NUMBER,
     "nan": NUMBER,
 }
-"""Kind by word, in lower case; the query may write them in any."""
+"""The kind of a word in lower case; a query may write it in any."""
 
 
 @dataclass(slots=True)
 class Tokens:
-    """Token i is text[starts[i]:ends[i]], of kind kinds[i]. error belongs to a last kind ERROR."""
+    """Token i is text[starts[i]:ends[i]], of kind kinds[i]. `error` explains a last ERROR."""
 
     text: str
     kinds: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Tokens:
 
 
 def describe(kind: str, text: str) -> str:
-    """A token as error messages name it."""
+    """A token, as error messages name it."""
     if kind == END:
         return END
     if kind in (NAME, METRIC_NAME):

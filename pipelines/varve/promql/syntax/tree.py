@@ -1,4 +1,4 @@
-"""Ways through a syntax tree."""
+"""Walks through syntax trees, and changes them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def walk(expr: Expr) -> Iterator[Expr]:
 
 
 def height(expr: Expr) -> int:
-    """Nodes on the longest way down; a leaf has 1."""
+    """How many nodes are on the longest way down. A leaf has 1."""
     deepest, pending = 0, [(expr, 1)]
     while pending:
         node, depth = pending.pop()
@@ -55,7 +55,7 @@ def height(expr: Expr) -> int:
 
 
 def pin_at(expr: Expr, t_ms: int) -> Expr:
-    """`expr` as it is at `t_ms`, whenever it is evaluated.
+    """`expr` changed so that it gives what it does at `t_ms`, whenever it is evaluated.
 
     Every selector and subquery without @ gets one. What is inside a subquery stays: its steps
     are set by the subquery.

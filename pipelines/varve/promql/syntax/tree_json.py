@@ -1,4 +1,4 @@
-"""Syntax trees in the shape of Prometheus' /api/v1/parse_query.
+"""Writes syntax trees in the shape of Prometheus' /api/v1/parse_query.
 
 Source: Prometheus 3, web/api/v1/translate_ast.go.
 """
@@ -32,13 +32,13 @@ from varve.promql.syntax.tree import height
 Json = dict[str, Any]
 
 MAX_HEIGHT = 300
-"""Two levels of JSON for each of these are within reach of json.dumps."""
+"""The highest tree. json.dumps can recurse over two levels of JSON for each of its levels."""
 
 _DURATION_FUNCTIONS = {"min": "min_of", "max": "max_of"}
 
 
 def to_json(expr: Expr) -> Json:
-    """`expr` as what json.dumps takes. Durations and times are in ms.
+    """`expr` in what json.dumps takes. Durations and times are in ms.
 
     A string's bytes that are no UTF-8 become U+FFFD, and a fill of NaN or infinity a string,
     since JSON has neither. Raises BadQueryError above MAX_HEIGHT, because encoders recurse.
@@ -140,7 +140,7 @@ def _at(at: At | None) -> Json:
 
 
 def _duration(key: str, duration: Duration | None) -> Json:
-    """A literal's value; 0 and the expression beside it if there is one."""
+    """A literal's value under `key`, or 0 and the expression beside it."""
     if isinstance(duration, DurationExpr):
         return {key: 0, f"{key}Expr": _duration_expr(duration)}
     return {key: 0 if duration is None else duration_ms(duration.value), f"{key}Expr": None}

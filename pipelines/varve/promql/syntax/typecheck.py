@@ -1,4 +1,4 @@
-"""Types of expressions, and the checks that need them.
+"""Finds the types of expressions, and checks what depends on them.
 
 Source: Prometheus 3, promql/parser/parse.go (checkAST) and ast.go (Type).
 """
@@ -43,7 +43,7 @@ _OPERANDS = (ValueType.SCALAR, ValueType.VECTOR)
 
 
 def expr_type(expr: Expr) -> ValueType:
-    """The type of `expr`'s value. Takes time in proportion to its operators, not to its size."""
+    """The type of `expr`. It takes time in proportion to its operators, not to its size."""
     in_binary = False
     while (found := _TYPE_OF_NODE.get(type(expr))) is None:
         match expr:
@@ -60,7 +60,7 @@ def expr_type(expr: Expr) -> ValueType:
 
 
 def check(c: Cursor, expr: Expr) -> ValueType:
-    """The type of `expr`, whose parts are checked in reading order. Raises ParseError."""
+    """Checks `expr`, its parts in reading order, and returns its type. Raises ParseError."""
     match expr:
         case Binary():
             return _check_chain(c, expr)
@@ -145,7 +145,7 @@ def _check_call(c: Cursor, call: Call) -> ValueType:
 
 
 def _check_info_labels(c: Cursor, call: Call, arg: Expr) -> None:
-    """info()'s second argument is written as a selector and only lists label matchers."""
+    """Checks the second argument of info(), a selector that only lists label matchers."""
     found = expr_type(arg)
     if found is not ValueType.VECTOR:
         text = f'expected type instant vector in call to function "info", got {found.documented}'
@@ -158,7 +158,7 @@ def _check_info_labels(c: Cursor, call: Call, arg: Expr) -> None:
 
 
 def _check_chain(c: Cursor, expr: Binary) -> ValueType:
-    """Operators of one precedence lean left, thousands deep: a loop, not recursion."""
+    """Checks operators of one precedence without recursion: they may be thousands deep."""
     chain = [expr]
     while isinstance(chain[-1].lhs, Binary):
         chain.append(chain[-1].lhs)
@@ -189,7 +189,7 @@ def _check_binary(c: Cursor, expr: Binary, left: ValueType, right: ValueType) ->
 
 
 def _check_operator(c: Cursor, expr: Binary, *, scalars: bool) -> None:
-    """What upstream reports at the operator."""
+    """Checks what upstream reports at the operator."""
     text, matching = "", expr.matching
     if expr.return_bool and expr.op not in COMPARISONS:
         text = "bool modifier can only be used on comparison operators"
@@ -212,7 +212,7 @@ def _check_set_operator(c: Cursor, expr: Binary, matching: VectorMatching) -> No
 
 
 def _operator_span(c: Cursor, expr: Binary) -> Span:
-    """From the operator to the right side, as upstream points at it."""
+    """Where upstream points for an operator: from it up to the right side."""
     text, start, end = c.query, expr.lhs.span.end, expr.rhs.span.start - 1
     while text[start : start + 1].isspace():
         start += 1

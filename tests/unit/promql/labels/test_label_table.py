@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.promql.labels.label_hash import encoded, xxh64
-from varve.promql.labels.label_table import LabelTable, concatenate, joint_numbers, shown
+from varve.promql.labels.label_table import LabelTable, concatenate, format_labels, match_group_ids
 
 names = st.sampled_from(["__name__", "job", "instance", "le", "zone"])
 label_sets = st.lists(st.dictionaries(names, st.sampled_from(["", "a", "b", "c"])), max_size=12)
@@ -36,7 +36,7 @@ def test_rows_are_in_one_group_if_and_only_if_their_grouping_labels_are_equal(ro
 def test_order_sorts_by_labels(rows):
     table = LabelTable.of(rows)
 
-    ordered = [table.labels()[i] for i in table.order()]
+    ordered = [table.labels()[i] for i in table.sort_order()]
 
     assert ordered == sorted(map(plain, rows))
 
@@ -45,7 +45,7 @@ def test_order_sorts_by_labels(rows):
 def test_joint_numbers_are_equal_where_the_matched_labels_are(left, right, matched, on):
     tables = LabelTable.of(left), LabelTable.of(right)
 
-    (first, second), count = joint_numbers(tables, tuple(sorted(matched)), on=on)
+    (first, second), count = match_group_ids(tables, tuple(sorted(matched)), on=on)
 
     def key(row):
         if on:
@@ -75,7 +75,7 @@ def test_metadata_labels_are_dropped_only_where_asked():
 def test_label_sets_are_shown_as_in_prometheus_errors():
     labels = (("__name__", "up"), ("a.b", 'x"y'))
 
-    assert shown(labels) == '{__name__="up", "a.b"="x\\"y"}'
+    assert format_labels(labels) == '{__name__="up", "a.b"="x\\"y"}'
 
 
 def test_xxh64_gives_the_published_values():

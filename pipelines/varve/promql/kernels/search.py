@@ -1,8 +1,6 @@
-"""Finding samples by time in a sorted column, and compensated sums."""
+"""Finds samples by time in a sorted column."""
 
 from __future__ import annotations
-
-import math
 
 from varve.model.compiled import inline
 from varve.promql.kernels.types import I64
@@ -20,7 +18,7 @@ def upper_bound(ts: I64, begin: int, end: int, t: int) -> int:
         return begin
     span = ts[end - 1] - ts[begin]
     guess = begin + int((end - 1 - begin) * ((t - ts[begin]) / span))
-    # Invariant below: ts[low] <= t < ts[high].
+    # From here on ts[low] <= t < ts[high].
     low, high = begin, end - 1
     if ts[guess] <= t:
         low, step = guess, 1
@@ -62,14 +60,3 @@ def advance(ts: I64, i: int, end: int, t: int) -> int:
         else:
             high = middle
     return high
-
-
-@inline
-def kahan_sum(increment: float, total: float, compensation: float) -> tuple[float, float]:
-    """(total, compensation) after adding `increment`, by Neumaier's variant of Kahan's sum."""
-    t = total + increment
-    if math.isinf(t):
-        return t, 0.0
-    if abs(total) >= abs(increment):
-        return t, compensation + ((total - t) + increment)
-    return t, compensation + ((increment - t) + total)
