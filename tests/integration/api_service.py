@@ -57,7 +57,9 @@ def service_over(tables, *, now_ms: int = NOW_MS, limits: Limits | None = None) 
         followed.poll()
     options = Options(limits or Limits(), lookback_ms=300_000)
     access = Access.of(["testserver"], [])  # Starlette's test client
-    service = Service(options, ManualClock(now_ms), lambda: followed.view, lambda: "", access)
+    service = Service(
+        options, ManualClock(now_ms), lambda: followed.view, lambda: "", access=access
+    )
     service.stopping = threading.Event()
     return service
 

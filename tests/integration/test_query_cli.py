@@ -5,12 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from tests.integration.api_service import NOW_MS, fill, served, service_over
 from tests.tables import WrittenTables
 from varve.cli.main import main
+from varve.model.identity import define
 
 AT = ["--at", str(NOW_MS // 1000)]
 
@@ -141,7 +148,152 @@ def test_sql_that_is_wrong_is_one_error(varve, query):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("query", ["", " ", ";", "-- nothing", "/* nothing */;"])
+def test_sql_without_a_statement_is_one_error(varve, query):
+    code, out, err = varve("sql", query)
+
+    assert (code, out) == (1, "")
+    assert err == "varve sql: there is no statement in this SQL\n"
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"])
+def test_the_session_of_sql_is_utc_wherever_the_machine_is(tables, tmp_path, zone):
+    query = """
+        SELECT count(*) AS n, now()::VARCHAR AS now, TIMESTAMPTZ '2026-11-22 09:00:00+00' AS at
+        FROM raw WHERE timestamp > TIMESTAMPTZ '2026-11-22 09:00:00+00' - INTERVAL 5 MINUTE"""
+    environment = os.environ | {
+        "TZ": zone,
+        "VARVE_STORAGE__ROOT": tables.store.root,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    ran = subprocess.run(
+        [sys.executable, "-m", "varve.cli", "sql", query, "--format", "json"],
+        env=environment, capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+
+    (row,) = json.loads(ran.stdout)
+    assert row["n"] == 5 * 20
+    assert row["now"].endswith("+00")
+    assert row["at"] == "2026-11-22T09:00:00+00:00"
+
+
+def test_sql_reaches_nothing_but_the_tables(varve, tmp_path):
+    secret = tmp_path / "secret.csv"
+    secret.write_text("password\n")
+    hidden = pa.table({"x": [1]})  # noqa: F841 - what a replacement scan would find
+    attempts = [
+        f"FROM read_csv('{secret}')",
+        f"FROM '{secret}'",
+        f"FROM read_text('{secret}')",
+        f"FROM glob('{tmp_path}/*')",
+        f"COPY (SELECT 1) TO '{tmp_path}/written.csv'",
+        f"ATTACH '{tmp_path}/written.db'",
+        f"EXPORT DATABASE '{tmp_path}/written'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "FROM hidden",
+        "SET memory_limit = '100GB'",
+        "SET TimeZone = 'Europe/Berlin'",
+        "SET enable_external_access = true",
+        "RESET lock_configuration",
+    ]
+
+    results = [varve("sql", attempt) for attempt in attempts]
+
+    assert [(code, out) for code, out, _ in results] == [(1, "")] * len(attempts)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["secret.csv"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT '--' AS mark, count(*) AS n FROM samples",
+        'SELECT count(*) AS n, 1 AS "--" FROM samples',
+        "SELECT $$--$$ AS mark, count(*) AS n FROM samples",
+        "SELECT '/*' AS mark, count(*) AS n FROM samples -- */",
+        "SELECT count(*) AS n /* -- */ FROM samples",
+        'SELECT count(*) AS n FROM "samples"',
+        "SELECT count(*) AS n FROM query_table('samples')",
+        "SELECT 'it''s --' AS mark, count(*) AS n FROM SAMPLES",
+    ],
+)
+def test_marks_of_comments_in_texts_and_names_hide_no_table(varve, query):
+    code, out, err = varve("sql", query, "--format", "json")
+
+    assert (code, err) == (0, "")
+    assert json.loads(out)[0]["n"] > 0
+
+
+def test_sql_ends_at_its_time_and_its_memory(varve):
+    late = varve("sql", "SELECT count(*) FROM range(100_000_000_000)", "--timeout", "100ms")
+    large = varve("sql", "SELECT list(range) FROM range(100_000_000)", "--memory", "64")
+
+    assert (late[0], late[2]) == (1, "varve sql: stopped after 0.1 s: --timeout gives it longer\n")
+    assert large[0] == 1
+    assert "over 64 MiB: --memory gives it more" in large[2]
+
+
+@pytest.mark.parametrize("query", ["SHOW TABLES", "SELECT 1", "FROM raw"])
+def test_a_home_that_is_not_there_is_an_error_of_sql(query, capsys, monkeypatch):
+    monkeypatch.delenv("VARVE_STORAGE__ROOT", raising=False)
+
+    assert main(["sql", query, "--home", "/nonexistent"]) == 1
+
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "/nonexistent/tables" in said.err
+    assert not Path("/nonexistent").exists()
+
+
 def test_sql_shows_the_tables_and_views_there_are(varve):
     _, out, _ = varve("sql", "SHOW TABLES", "--format", "csv")
 
     assert {"raw", "metrics_1m", "samples", "series", "quarantine"} <= set(out.split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["query", '{__name__=~".+"}', *AT],
+        ["query", "--range", "5m", '{__name__=~".+"}', *AT],
+        ["query", "--json", '{__name__=~".+"}', *AT],
+        ["query", "--explain", '{"evil\x1b]0;title\x07"}', *AT],
+        ["query", "'a\x9bb'", *AT],
+        ["sql", "SELECT metric, tags, value FROM raw"],
+        ["sql", "SELECT metric, tags, value FROM raw", "--format", "csv"],
+        ["sql", "SELECT metric, tags, value FROM raw", "--format", "json"],
+        ["sql", 'SELECT "\x1b[31m" FROM raw'],
+        ["cardinality"],
+    ],
+)
+def test_no_name_commands_the_terminal(command, tmp_path):
+    tables = WrittenTables(str(tmp_path / "tables"))
+    evil = define("evil\x1b]0;title\x07", {"la\x9b31mbel": "va\u202elue\n"})
+    tables.define([evil], NOW_MS)
+    tables.put([(evil.series_id, NOW_MS, 1.0)], complete_ms=NOW_MS)
+    reader, writer = os.openpty()
+
+    ran = subprocess.Popen(
+        [sys.executable, "-m", "varve.cli", *command, "--home", str(tmp_path)],
+        env=os.environ | {"VARVE_QUERY__PORT": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=writer, stdout=writer, stderr=writer,
+    )  # fmt: skip
+    os.close(writer)
+    shown = b""
+    while piece := read(reader):
+        shown += piece
+    ran.wait(60)
+    os.close(reader)
+
+    text = shown.decode()
+    own_colours = re.sub(r"\x1b\[\d*m", "", text) if "--range" in command else text
+    assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202e]", own_colours)
+    assert re.search(r"\\(u001b|u009b|x1b|e)", text)
+
+
+def read(descriptor):
+    """What comes next from a terminal, nothing once its last writer is gone."""
+    try:
+        return os.read(descriptor, 1 << 16)
+    except OSError:
+        return b""

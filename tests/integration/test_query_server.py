@@ -9,6 +9,7 @@ import socket
 import statistics
 import subprocess
 import time
+from urllib.parse import unquote_plus
 
 import pytest
 
@@ -77,6 +78,22 @@ def answered(url, head, piece):
         response = http.client.HTTPResponse(connection)
         response.begin()
         return response.status, response.getheader("content-type"), response.read()
+
+
+@pytest.mark.parametrize("word", ["Köln", "K%C3%B6ln", "内存", "a+b", "%26%3D"])
+@pytest.mark.parametrize("piece", [1, 1 << 16])
+def test_bytes_of_a_request_are_utf_8_escaped_or_not(url, word, piece):
+    wanted = unquote_plus(word)
+    query = f'query="{word}"&time={NOW}'.encode()
+    in_address = b"GET /api/v1/query?%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % query
+    in_form = (
+        b"POST /api/v1/query HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\n\r\n%s" % (len(query), query)
+    )
+
+    for request in (in_address, in_form):
+        status, _, body = answered(url, request, piece)
+        assert (status, json.loads(body)["data"]["result"][1]) == (200, wanted)
 
 
 @pytest.mark.parametrize("piece", [1 << 14, 100_003, 1 << 22])

@@ -111,7 +111,7 @@ class _Runner:
         except QueryError as err:
             return failure(request, err.error_type, str(err))
         self._service.metrics.samples.inc(answer.samples)
-        return success(request, answer, call.view.provenance)
+        return success(request, answer, answer.provenance or call.view.provenance)
 
 
 def _handler(service: Service, page: Page) -> Handler:

@@ -8,7 +8,7 @@ from typing import Any
 
 from varve.api.parameters import Parameters
 from varve.query.evaluation import Options
-from varve.query.view import View
+from varve.query.view import Provenance, View
 
 TRUNCATED = "results truncated due to limit"
 """Prometheus' warning where an answer has fewer items than there are."""
@@ -34,13 +34,14 @@ class Answer:
     """The data of a successful answer, and the notes beside it.
 
     `data` is what json.dumps takes, or bytes that are JSON already. `samples` counts those that
-    were read.
+    were read. `provenance` is that of the call's view unless it is given.
     """
 
     data: Any
     warnings: Sequence[str] = ()
     infos: Sequence[str] = ()
     samples: int = 0
+    provenance: Provenance | None = None
 
 
 def limited(items: Sequence[Any], most: int) -> Answer:

@@ -104,7 +104,11 @@ ENDPOINTS: Final = (
 
 PAGES: Final = (
     Page("/-/healthy", pages.healthy, "200 while the process answers"),
-    Page("/-/ready", pages.ready, "200 when answers can be trusted, else 503 with the reason"),
+    Page(
+        "/-/ready",
+        pages.ready,
+        "200 when answers can be trusted, else 503; says why, or that they lag",
+    ),
     Page("/metrics", pages.metrics, "the service's own metrics"),
     Page("/", pages.page, "the page"),
     Page("/graph", pages.graph, "Prometheus' address of its page: goes to /"),

@@ -28,7 +28,10 @@ async def ready(service: Service, _: Request) -> Response:
     state = service.state()
     if state:
         return PlainTextResponse(f"Varve is not ready: {state}\n", 503)
-    return PlainTextResponse("Varve is ready.\n")
+    lag = service.lag()
+    return PlainTextResponse(
+        f"Varve is ready, but its view lags: {lag}\n" if lag else "Varve is ready.\n"
+    )
 
 
 async def metrics(service: Service, request: Request) -> Response:

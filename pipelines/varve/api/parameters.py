@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 
@@ -110,7 +110,11 @@ def _selector(text: str) -> tuple[Matcher, ...]:
 
 
 def _decoded(form: bytes) -> list[tuple[str, str]]:
-    try:
-        return parse_qsl(form.decode("latin-1"), keep_blank_values=True, errors="surrogateescape")
-    except ValueError as err:
-        raise BadRequest(f"malformed form: {err}") from err
+    pairs = (pair.partition(b"=") for pair in form.split(b"&") if pair)
+    return [(_text(name), _text(value)) for name, _, value in pairs]
+
+
+def _text(escaped: bytes) -> str:
+    """UTF-8, whether its bytes are escaped or not; bytes that are none become surrogates."""
+    raw = unquote_to_bytes(escaped.replace(b"+", b" "))
+    return raw.decode("utf-8", "surrogateescape")

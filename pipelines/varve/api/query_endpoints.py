@@ -78,8 +78,9 @@ def _evaluated(call: Call, times: Times) -> Answer:
     given = call.parameters
     most = given.limit()
     options = _options(given, call.options)
-    answer = evaluate(call.view, given.get("query"), times, options)
-    return answer_of(answer.result, most, statistics=bool(given.get("stats")))
+    found = evaluate(call.view, given.get("query"), times, options)
+    answer = answer_of(found.result, most, statistics=bool(given.get("stats")))
+    return replace(answer, provenance=found.provenance)
 
 
 def _range(given: Parameters) -> Range:

@@ -19,7 +19,8 @@ class Service:
     """A query service that answers from the newest view.
 
     `options` bound every query; a request may ask for a shorter time, never for more. `view` gives
-    None until the tables are open. `state` gives the reason why answers cannot be trusted, or "".
+    None until the tables are open. `state` gives the reason why answers cannot be trusted, or "";
+    `lag` why they miss what was stored last, or "".
     `access` says which hosts and pages are answered. `threads` is how many requests are answered at
     once. Setting `stopping` ends the queries under way.
     """
@@ -28,6 +29,7 @@ class Service:
     clock: Clock
     view: Callable[[], View | None]
     state: Callable[[], str]
+    lag: Callable[[], str] = lambda: ""
     access: Access = field(default_factory=Access)
     metrics: QueryMetrics = field(default_factory=lambda: QueryMetrics(Telemetry()))
     threads: int = 4

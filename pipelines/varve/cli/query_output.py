@@ -10,6 +10,7 @@ from typing import Any
 
 from varve.cli.plot import plot, swatch
 from varve.cli.query_sources import Question
+from varve.cli.terminal import printable
 
 _HEIGHT = 16
 _LEGEND_ROWS = 20
@@ -19,20 +20,20 @@ def print_answer(answer: Mapping[str, Any], question: Question) -> None:
     """Prints a successful answer, its notes on stderr."""
     data = answer["data"]
     if data["resultType"] in ("scalar", "string"):
-        print(data["result"][1])
+        print(printable(data["result"][1], keep="\n\t"))
     elif question.step_ms:
         _print_plot(data["result"], question)
     else:
         _print_table(data["result"])
     for note in [*answer.get("warnings", ()), *answer.get("infos", ())]:
-        print(note, file=sys.stderr)
+        print(printable(note), file=sys.stderr)
 
 
 def error_text(answer: Mapping[str, Any], expression: str) -> str:
     """The error, and a line that points at its place where the answer says where that is."""
-    text = str(answer["error"]).removeprefix('invalid parameter "query": ')
+    text = printable(str(answer["error"]).removeprefix('invalid parameter "query": '), keep="\n")
     position = answer.get("position")
-    if position is None or "\n" in expression:
+    if position is None or printable(expression) != expression:
         return text
     raw = expression.encode("utf-8", "surrogateescape")
     before = len(raw[: position["start"]].decode(errors="replace"))
@@ -80,4 +81,4 @@ def _name(series: Mapping[str, Any]) -> str:
     labels = dict(series["metric"])
     name = labels.pop("__name__", "")
     inside = ", ".join(f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in labels.items())
-    return f"{name}{{{inside}}}" if inside or not name else name
+    return printable(f"{name}{{{inside}}}" if inside or not name else name)

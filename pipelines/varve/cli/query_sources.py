@@ -97,6 +97,7 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
     from varve.promql.syntax.cursor import ParseError
     from varve.query.evaluation import Options, Range, evaluate, explain
     from varve.query.tables import Tables
+    from varve.query.view import View
     from varve.storage.store import Store
 
     store = Store(settings.storage_root(), settings.storage_options())
@@ -106,11 +107,17 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
     except NeedsOperator as err:
         raise NeedsOperator(f"{why}, and {err}") from err
     print(f"{why}: reading {store.root}", file=sys.stderr)
+
+    def newer_view(_: View) -> View:
+        tables.poll()
+        return tables.view
+
     options = Options(
         Limits(
             max_samples=query.max_samples, max_steps=query.max_points, timeout_s=query.timeout_s
         ),
         query.lookback_s * 1000,
+        newer_view=newer_view,
     )
     start_ms, end_ms, step_ms = question.start_ms, question.end_ms, question.step_ms
     times = Range(start_ms, end_ms, step_ms) if step_ms else start_ms

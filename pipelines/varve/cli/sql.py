@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import datetime as dt
+import io
 import json
 import math
 import shutil
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import duckdb
 
+from varve.cli.terminal import output, printable
 from varve.model.errors import BadRequest
-from varve.query.sql import connect
+from varve.query.sql import DEFAULT_MEMORY_MB, connect
+from varve.query.times import parse_duration_ms
 from varve.settings import Settings
 from varve.storage.store import Store
 
@@ -26,7 +32,8 @@ _BATCH = 10_000
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = """\
 Runs one SQL statement (DuckDB's dialect) over the tables and views of this home, or of
-storage.root. Reads the newest version of each table; writes nothing.
+storage.root. Reads the newest version of each table; writes nothing and reaches nothing else.
+now() and dates are in UTC, as the timestamps of the views.
 
 views:   raw                         samples with metric and tags, copies removed
          metrics_1m _5m _1h _1d      windows: count, avg, min, max, stddev, p50, p95, p99, ...
@@ -45,36 +52,96 @@ examples:
     parser.add_argument(
         "--format", choices=("table", "csv", "json"), default="table", help="default: table"
     )
+    parser.add_argument(
+        "--timeout", metavar="DURATION", help="how long it may take (default: query.timeout_s)"
+    )
+    parser.add_argument(
+        "--memory",
+        type=int,
+        default=DEFAULT_MEMORY_MB,
+        metavar="MIB",
+        help=f"what it may take (default: {DEFAULT_MEMORY_MB:,})",
+    )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     query = sys.stdin.read() if args.sql == "-" else args.sql
+    timeout_s = _seconds(args.timeout) if args.timeout else settings.query.timeout_s
+    if args.memory < 16:
+        raise BadRequest(f"--memory {args.memory} is under 16 MiB")
     store = Store(settings.storage_root(), settings.storage_options())
-    connection = connect(store, query)
     try:
-        if args.format == "table":
-            _print_table(connection, query)
-        else:
-            result = connection.execute(query)
-            (_print_csv if args.format == "csv" else _print_json)(result)
+        if not duckdb.extract_statements(query):
+            raise BadRequest("there is no statement in this SQL")
+        # Closed before Python ends: threads of DuckDB that still read would abort the process.
+        with (
+            connect(store, query, args.memory) as connection,
+            _interrupted(connection, timeout_s),
+            output(),
+        ):
+            if args.format == "table":
+                _print_table(connection, query)
+            else:
+                result = connection.execute(query)
+                (_print_csv if args.format == "csv" else _print_json)(result)
+    except duckdb.InterruptException as err:
+        raise BadRequest(f"stopped after {timeout_s:g} s: --timeout gives it longer") from err
+    except duckdb.OutOfMemoryException as err:
+        raise BadRequest(f"over {args.memory} MiB: --memory gives it more\n{err}") from err
     except duckdb.Error as err:
-        raise BadRequest(str(err)) from err
+        raise BadRequest(printable(str(err), keep="\n")) from err
     return 0
+
+
+@contextlib.contextmanager
+def _interrupted(connection: duckdb.DuckDBPyConnection, after_s: float) -> Iterator[None]:
+    """Ends the statement under way if this takes longer. InterruptException then."""
+    timer = threading.Timer(min(after_s, threading.TIMEOUT_MAX), connection.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = parse_duration_ms(text) / 1000
+    except ValueError as err:
+        raise BadRequest(f"--timeout: {err}") from err
+    if seconds <= 0:
+        raise BadRequest(f"--timeout {text} is not above zero")
+    return seconds
 
 
 def _print_table(connection: duckdb.DuckDBPyConnection, query: str) -> None:
     relation = connection.sql(query)
-    if relation is not None:  # a statement such as SET has no result
+    if relation is not None:  # a statement such as CREATE has no result
         width = shutil.get_terminal_size((160, 40)).columns
-        relation.show(max_width=width, max_rows=_MOST_ROWS, max_col_width=80)
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text):
+            relation.show(max_width=width, max_rows=_MOST_ROWS, max_col_width=80)
+        _write(text.getvalue())
+
+
+def _write(text: str) -> None:
+    """Writes lines; what a terminal would obey is escaped if it is one that reads them."""
+    sys.stdout.write(printable(text, keep="\n") if sys.stdout.isatty() else text)
 
 
 def _print_csv(result: duckdb.DuckDBPyConnection) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(_columns(result))
     while rows := result.fetchmany(_BATCH):
         for row in rows:
             writer.writerow([_cell(value) for value in row])
+        _write(lines.getvalue())
+        lines.seek(0)
+        lines.truncate()
+    _write(lines.getvalue())
 
 
 def _print_json(result: duckdb.DuckDBPyConnection) -> None:
@@ -83,7 +150,7 @@ def _print_json(result: duckdb.DuckDBPyConnection) -> None:
     while rows := result.fetchmany(_BATCH):
         for row in rows:
             record = {name: _plain(value) for name, value in zip(names, row, strict=True)}
-            print(separator, json.dumps(record, ensure_ascii=False, default=str), sep="")
+            print(separator, printable(json.dumps(record, ensure_ascii=False, default=str)), sep="")
             separator = ","
     print("[]" if separator == "[" else "]")
 

@@ -9,7 +9,9 @@ The HTTP API, the command line, rules and jobs call this; it knows neither HTTP 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from varve.promql import engine
 from varve.promql.engine import Engine
@@ -17,7 +19,9 @@ from varve.promql.evaluation.limits import Limits
 from varve.promql.evaluation.values import QueryResult
 from varve.promql.evaluation.workers import Workers
 from varve.promql.explain import explain as explained
-from varve.query.view import Provenance, View
+from varve.query.view import FileGone, Provenance, View
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +43,16 @@ class Options:
 
     `lookback_ms` is how far an instant selector reaches back. `workers` lends idle cores to
     independent parts of the query; None keeps it on the caller's thread. Setting `cancelled` from
-    another thread ends the query before its next kernel.
+    another thread ends the query before its next kernel. `newer_view` gives the view that comes
+    after one, waiting for it a little: a query that meets a deleted file is evaluated again on it,
+    once. It returns the same view if none came.
     """
 
     limits: Limits = field(default_factory=Limits)
     lookback_ms: int = 300_000
     workers: Workers | None = None
     cancelled: threading.Event | None = None
+    newer_view: Callable[[View], View] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +65,18 @@ class Answer:
 
 def evaluate(view: View, expression: str, times: Times, options: Options) -> Answer:
     """Evaluates PromQL. Raises QueryError of the kind that applies, ParseError for no PromQL."""
-    running = _engine(view, options)
-    if isinstance(times, Range):
-        result = running.range(
-            expression, times.start_ms, times.end_ms, times.step_ms, cancelled=options.cancelled
-        )
-    else:
-        result = running.instant(expression, times, cancelled=options.cancelled)
-    return Answer(result, view.provenance)
+
+    def run(on: View) -> Answer:
+        running = _engine(on, options)
+        if isinstance(times, Range):
+            result = running.range(
+                expression, times.start_ms, times.end_ms, times.step_ms, cancelled=options.cancelled
+            )
+        else:
+            result = running.instant(expression, times, cancelled=options.cancelled)
+        return Answer(result, on.provenance)
+
+    return _on_newest(view, options, run)
 
 
 def explain(
@@ -76,16 +87,31 @@ def explain(
     With `run` the query is evaluated, and the lines say what it read.
     """
     span = times if isinstance(times, Range) else Range(times, times, 0)
-    text = explained(
-        _engine(view, options),
-        expression,
-        span.start_ms,
-        span.end_ms,
-        span.step_ms,
-        run=run,
-        cancelled=options.cancelled,
-    )
-    return text.splitlines()
+
+    def describe(on: View) -> list[str]:
+        text = explained(
+            _engine(on, options),
+            expression,
+            span.start_ms,
+            span.end_ms,
+            span.step_ms,
+            run=run,
+            cancelled=options.cancelled,
+        )
+        return text.splitlines()
+
+    return _on_newest(view, options, describe)
+
+
+def _on_newest(view: View, options: Options, work: Callable[[View], T]) -> T:
+    """What `work` gives for the view, or for the next one if a file is gone from this one."""
+    try:
+        return work(view)
+    except FileGone:
+        newer = view if options.newer_view is None else options.newer_view(view)
+        if newer is view:
+            raise
+        return work(newer)
 
 
 def _engine(view: View, options: Options) -> Engine:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +71,7 @@ class RowGroupCache:
     ) -> list[SampleColumns]:
         """Reads the row groups that can hold samples of the ids (ascending) in the range.
 
-        Raises OSError if a file cannot be read, FileNotFoundError if it is gone.
+        Raises OSError if a file cannot be read or is damaged, FileNotFoundError if it is gone.
         """
         footers = self._pool.map(self.footer, paths)
         wanted = [
@@ -87,7 +89,7 @@ class RowGroupCache:
         key = (path, -1)
         held = self._get(key)
         if held is None:
-            with self._filesystem.open_input_file(path) as file:
+            with self._open(path) as file:
                 metadata = pq.read_metadata(file)
             held = Footer(metadata, ZoneMap.of_row_groups(metadata, "ts"))
             self._put(key, held, _FOOTER_BYTES + 32 * metadata.num_row_groups)
@@ -98,7 +100,7 @@ class RowGroupCache:
         if held is None:
             path, group = key
             metadata = self.footer(path).metadata
-            with self._filesystem.open_input_file(path) as file:
+            with self._open(path) as file:
                 parquet = pq.ParquetFile(file, metadata=metadata)
                 held = from_arrow(parquet.read_row_group(group, list(COLUMNS), use_threads=False))
             self._count_decoded()
@@ -106,10 +108,19 @@ class RowGroupCache:
         return held
 
     def _file(self, path: str) -> SampleColumns:
-        with self._filesystem.open_input_file(path) as file:
+        with self._open(path) as file:
             rows: pa.Table = pq.ParquetFile(file).read(list(COLUMNS), use_threads=False)
         self._count_decoded()
         return from_arrow(rows)
+
+    @contextmanager
+    def _open(self, path: str) -> Iterator[pa.NativeFile]:
+        """The file, while it is read. OSError also for one that is damaged."""
+        try:
+            with self._filesystem.open_input_file(path) as file:
+                yield file
+        except pa.ArrowException as err:
+            raise OSError(f"{path}: {err}") from err
 
     def _count_decoded(self) -> None:
         with self._lock:

@@ -6,7 +6,6 @@ series added so far, and may be shared between threads.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,7 +59,6 @@ class SeriesIndex:
         """By metric name."""
         self._ids = ids
         self._postings = Postings(labels)
-        self._lock = threading.Lock()
 
     @property
     def size(self) -> int:
@@ -106,8 +104,7 @@ class SeriesIndex:
         return sorted(column.interned.values[code] for code in codes.tolist() if code)
 
     def _rows(self, matchers: Sequence[Matcher]) -> tuple[Rows, LabelTable]:
-        with self._lock:  # two threads must not fill the postings' caches at once
-            return self._postings.find(matchers)
+        return self._postings.find(matchers)
 
     def _rows_any(self, matchers: Sequence[Sequence[Matcher]]) -> Rows:
         if not matchers:
@@ -133,6 +130,7 @@ class IndexBuilder:
         self._ids: Ids = np.empty(0, dtype=np.int64)
         self._sorted: Ids = self._ids
         self._interned: dict[str, Interned] = {}
+        self._published: dict[str, Interned] = {}
         self._codes: dict[str, Codes] = {}
         self._metadata: dict[str, Metadata] = {}
 
@@ -163,12 +161,23 @@ class IndexBuilder:
         return True
 
     def index(self) -> SeriesIndex:
-        """Makes the index of the series added so far."""
+        """Makes the index of the series added so far; what is added later does not change it."""
         columns = {
-            name: Column(_padded(codes, len(self._ids)), self._interned[name])
+            name: Column(_padded(codes, len(self._ids)), self._publish(name))
             for name, codes in self._codes.items()
         }
         return SeriesIndex(self._ids, LabelTable(len(self._ids), columns), dict(self._metadata))
+
+    def _publish(self, name: str) -> Interned:
+        """The values of a label as they are now. An index that met a later one would look for its
+        postings, which it cannot have.
+        """
+        growing, published = self._interned[name], self._published.get(name)
+        if published is None or len(published.values) != len(growing.values):
+            published = Interned()
+            published.values, published.codes = list(growing.values), dict(growing.codes)
+            self._published[name] = published
+        return published
 
     def _undefined(self, rows: pa.Table) -> pa.Table:
         """The first row of each series_id that was not added before."""

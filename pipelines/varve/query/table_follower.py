@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 
+import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
 from varve.model.errors import NeedsOperator
@@ -17,7 +18,14 @@ from varve.telemetry.metrics import QueryMetrics
 
 # How long a storage may be out of reach before answers would be too old to give.
 _STALE_S = 30.0
+# Without a look for so long, the view is said to lag.
+_LAG_S = 2.0
+# How long a query that met a deleted file waits for a newer view.
+_NEWER_S = 2.0
 _RETRY_S = 0.5
+
+# What passes by itself, or once somebody has mended the storage.
+_PASSING = (OSError, DeltaError, pa.ArrowException)
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +55,8 @@ class TableFollower:
         self._why = "loading compiled code"
         self._seen_at = time.monotonic()
         self._stop = threading.Event()
+        self._look_now = threading.Event()
+        self._looked = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self.error: BaseException | None = None
         self.looks = 0
@@ -58,6 +68,7 @@ class TableFollower:
     def stop(self) -> None:
         """Ends the thread; one that waits for the storage is left behind, being a daemon."""
         self._stop.set()
+        self._look_now.set()
         self._thread.join(timeout=0.5)
         if self._tables is not None:
             self._tables.close()
@@ -66,13 +77,26 @@ class TableFollower:
         """The newest view, None until the tables are open."""
         return None if self._tables is None else self._tables.view
 
-    def state(self) -> str:
-        """Why answers cannot be given or trusted now; "" if they can."""
+    def newer_view(self, than: View) -> View:
+        """The view after this one, looked for at once; this one if none comes within 2 s."""
+        with self._looked:
+            self._look_now.set()
+            self._looked.wait_for(lambda: self.view() is not than, _NEWER_S)
+        return self.view() or than
+
+    def lag(self) -> str:
+        """Since when and why the view is not kept up to date; "" if it is."""
         if self._tables is None:
             return self._why
         behind_s = time.monotonic() - self._seen_at
-        if behind_s > _STALE_S:
-            return f"no look at the tables for {behind_s:.0f} s: {self._why}"
+        if behind_s <= _LAG_S + self._poll_s:
+            return ""
+        return f"no look at the tables for {behind_s:.0f} s: {self._why or 'one is under way'}"
+
+    def state(self) -> str:
+        """Why answers cannot be given or trusted now; "" if they can."""
+        if self._tables is None or time.monotonic() - self._seen_at > _STALE_S:
+            return self.lag()
         return ""
 
     def _run(self) -> None:
@@ -91,8 +115,8 @@ class TableFollower:
     def _open(self) -> None:
         try:
             self._tables = Tables(self._store, self._queries, self._cache_bytes)
-            self._seen_at = time.monotonic()
-        except (NeedsOperator, OSError, DeltaError) as err:
+            self._seen_at, self._why = time.monotonic(), ""
+        except (NeedsOperator, *_PASSING) as err:
             # Started before the first ingest: the tables are about to be created.
             self._why = str(err)
             self._stop.wait(_RETRY_S)
@@ -100,11 +124,15 @@ class TableFollower:
     def _poll(self, tables: Tables) -> None:
         try:
             tables.poll()
-            self._seen_at = time.monotonic()
-        except (OSError, DeltaError) as err:
+            self._seen_at, self._why = time.monotonic(), ""
+        except _PASSING as err:
+            if not self._why:
+                log.warning("cannot look at the tables: %s", err)
             self._why = str(err)
             self._metrics.poll_failures.inc()
-            log.warning("cannot look at the tables: %s", err)
             self._stop.wait(_RETRY_S)
+        with self._looked:
+            self._looked.notify_all()
         if tables.caught_up:
-            self._stop.wait(self._poll_s)
+            self._look_now.wait(self._poll_s)
+            self._look_now.clear()

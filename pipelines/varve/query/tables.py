@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from varve.model.errors import NeedsOperator
 from varve.query.head import MAX_ROWS, Head
+from varve.query.load_queue import LoadQueue
 from varve.query.row_group_cache import RowGroupCache
 from varve.query.series_index import COLUMNS, IndexBuilder
 from varve.query.view import FileTable, Provenance, View
 from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.log import LiveFile
-from varve.storage.snapshot import Follower
+from varve.storage.snapshot import Follower, Snapshot
 from varve.storage.store import Store
 
 # Small files read into the head between two looks at the log.
 _FILES_AT_ONCE = 512
+
+log = logging.getLogger(__name__)
 
 
 class Tables:
@@ -24,20 +28,21 @@ class Tables:
 
     The state beneath `view` belongs to the polling thread. Between two polls this holds:
 
-    - `_live_files` are the files of the samples snapshot, by path.
+    - `_live_files` are the files of the samples snapshot that was applied last, by path.
     - The head holds some of the small ones whole; `_cold_files` are all others. Every live file is
-      in exactly one of the two, so a view reads each sample and none twice from the same file.
-    - `_load_queue` are those cold files that are small and wait for the head, the newest last.
+      in exactly one of the two, so a view reads each file's samples once.
+    - `_load_queue` has those cold files that are small and wait for the head.
     - `_cold_table` and `_index` are made from `_cold_files` and from the files `_series_paths`.
 
-    `view` is replaced as a whole once a poll has changed any of it; a view never changes.
+    Whatever raises leaves this as it was, so the next poll does what this one could not. `view` is
+    replaced as a whole once a poll has changed any of it; a view never changes.
     """
 
     def __init__(self, store: Store, queries: Sequence[str], cache_bytes: int) -> None:
         """Opens the tables. `queries` names the ingest queries whose input must be complete.
 
         Half of cache_bytes is for small files, half for row groups. Raises NeedsOperator if a
-        table does not exist.
+        table does not exist, OSError or a DeltaError if the storage cannot be reached.
         """
         self._store = store
         self._queries = tuple(queries)
@@ -45,22 +50,25 @@ class Tables:
         self._head = Head(self._row_groups.read_files, cache_bytes // 2)
         self._live_files: dict[str, LiveFile] = {}
         self._cold_files: dict[str, LiveFile] = {}
-        self._load_queue: list[LiveFile] = []
+        self._load_queue = LoadQueue()
         self._cold_table = FileTable(())
         self._builder = IndexBuilder()
         self._index = self._builder.index()
         self._series_paths: set[str] = set()
+        self._applied: dict[str, Snapshot] = {}
+        """By table, the snapshot that the state was made from."""
         # Samples first: then the series read after them define every sample of the snapshot.
         self._samples = Follower(store, "samples")
         self._series = Follower(store, "series")
-        self._update_series()
-        self._update_files()
+        self._apply_series()
+        self._apply_samples()
+        self._load_some()
         self.view = self._make_view()
 
     @property
     def caught_up(self) -> bool:
-        """Whether all small files worth keeping are in the head."""
-        return not self._load_queue
+        """Whether all small files worth keeping, and readable now, are in the head."""
+        return not self._load_queue.is_due
 
     def close(self) -> None:
         self._row_groups.close()
@@ -68,36 +76,41 @@ class Tables:
     def poll(self) -> bool:
         """Looks at the logs once and reads some small files. Returns whether the view has changed.
 
-        Raises OSError or a DeltaError if the storage cannot be reached: the view stays as it was.
+        Raises OSError or a DeltaError if the storage cannot be reached: the view stays as it was. A
+        small file that cannot be read is no error here; queries that need it will meet it.
         """
-        samples, series = self._samples.snapshot, self._series.snapshot
         try:
-            changed = self._samples.refresh() is not samples
-            changed |= self._series.refresh() is not series
+            self._samples.refresh()
+            self._series.refresh()
         except NeedsOperator:  # the log has expired past where we were: start from a snapshot
             self._samples = Follower(self._store, "samples")
             self._series = Follower(self._store, "series")
-            changed = True
-        if self._series.snapshot is not series:
-            self._update_series()
-        if self._samples.snapshot is not samples:
-            self._update_files()
+        changed = self._apply_series()
+        changed |= self._apply_samples()
         changed |= self._load_some()
         if changed:
             self.view = self._make_view()
         return changed
 
-    def _update_series(self) -> None:
-        """Adds what the files of the newest snapshot define to the index."""
+    def _apply_series(self) -> bool:
+        """Adds what new files of the newest snapshot define to the index. Whether it is newer."""
         snapshot = self._series.snapshot
+        if snapshot is self._applied.get("series"):
+            return False
         fresh = [f for f in snapshot.files if f.path not in self._series_paths]
-        self._series_paths = {f.path for f in snapshot.files}
-        if fresh and self._builder.add(snapshot.scan(Bounds(), COLUMNS, fresh)):
+        rows = snapshot.scan(Bounds(), COLUMNS, fresh)
+        if fresh and self._builder.add(rows):
             self._index = self._builder.index()
+        self._series_paths = {f.path for f in snapshot.files}
+        self._applied["series"] = snapshot
+        return True
 
-    def _update_files(self) -> None:
-        """Moves from the files of the last snapshot to those of the newest."""
-        live = {f.path: f for f in self._samples.snapshot.files}
+    def _apply_samples(self) -> bool:
+        """Moves to the files of the newest snapshot. Whether it is newer."""
+        snapshot = self._samples.snapshot
+        if snapshot is self._applied.get("samples"):
+            return False
+        live = {f.path: f for f in snapshot.files}
         fresh = [live[path] for path in live.keys() - self._live_files.keys()]
         gone = self._live_files.keys() - live.keys()
         self._live_files = live
@@ -105,26 +118,27 @@ class Tables:
             self._cold_files.pop(path, None)
         fresh += [live[path] for path in self._head.remove(gone)]
         self._cold_files.update((f.path, f) for f in fresh)
-        self._load_queue = [f for f in self._load_queue if f.path in live]
-        self._load_queue += [f for f in fresh if f.rows <= MAX_ROWS]
-        self._load_queue.sort(key=lambda f: f.maximum["ts"])
+        self._load_queue.keep(live.keys())
+        self._load_queue.put(f for f in fresh if f.rows <= MAX_ROWS)
         if fresh or gone:
             self._cold_table = FileTable(tuple(self._cold_files.values()))
-        # What came just now is asked for first.
-        self._load_some()
+        self._applied["samples"] = snapshot
+        return True
 
     def _load_some(self) -> bool:
         """Moves the newest queued files into the head. Returns whether any was moved."""
-        if not self._load_queue:
+        batch = self._load_queue.take(_FILES_AT_ONCE)
+        if not batch:
             return False
-        batch = self._load_queue[-_FILES_AT_ONCE:]
-        self._load_queue = self._load_queue[:-_FILES_AT_ONCE]
         try:
             dropped = self._head.add(batch)
-        except FileNotFoundError:
-            return False  # removed and vacuumed since: the next look at the log will say so
-        if dropped:
-            self._load_queue = []  # all older than what the head has just dropped
+        except OSError as err:  # perhaps removed and vacuumed: the next look at the log will say so
+            log.warning("cannot read %d small files into memory yet: %s", len(batch), err)
+            self._load_queue.failed(batch)
+            return False
+        self._load_queue.loaded(batch)
+        if dropped:  # older ones would be dropped at once
+            self._load_queue.drop_older(max(self._live_files[p].maximum["ts"] for p in dropped))
         for file in batch:
             self._cold_files.pop(file.path, None)
         self._cold_files.update((path, self._live_files[path]) for path in dropped)
@@ -132,7 +146,7 @@ class Tables:
         return True
 
     def _make_view(self) -> View:
-        versions = {f.table.name: f.snapshot.version for f in (self._samples, self._series)}
+        versions = {name: snapshot.version for name, snapshot in self._applied.items()}
         complete = [self._samples.position(positions.complete(name)) for name in self._queries]
         return View(
             self._index,

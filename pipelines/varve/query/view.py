@@ -20,6 +20,10 @@ from varve.storage.file_set import FileSet
 from varve.storage.log import LiveFile
 
 
+class FileGone(StorageError):
+    """A file of the view was replaced and then deleted: a newer view does without it."""
+
+
 class FileTable:
     """Sample files, sifted by their statistics."""
 
@@ -147,5 +151,7 @@ class View:
         paths, _ = self.files.overlapping(ids, start_ms, end_ms)
         try:
             return self.row_groups.read(paths, ids, start_ms, end_ms)
+        except FileNotFoundError as err:
+            raise FileGone(f"cannot read samples: {err}") from err
         except OSError as err:
             raise StorageError(f"cannot read samples: {err}") from err

@@ -18,7 +18,7 @@ FORM = {"query": "1"}
 
 def client(access: Access | None = None) -> TestClient:
     access = access or Access()
-    service = Service(Options(), ManualClock(), lambda: None, lambda: "no tables", access)
+    service = Service(Options(), ManualClock(), lambda: None, lambda: "no tables", access=access)
     return TestClient(create_app(service), base_url="http://localhost:9690")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import pyarrow as pa
 import pytest
@@ -99,3 +100,67 @@ def test_an_index_taken_earlier_does_not_see_later_series():
 def test_a_malformed_regex_is_refused():
     with pytest.raises(ValueError, match="error parsing regexp"):
         built([[define("up", {"a": "x"})]]).find([Matcher("a", MatchOp.REGEX, "(")])
+
+
+@pytest.mark.parametrize("op", [MatchOp.EQUAL, MatchOp.NOT_EQUAL, MatchOp.REGEX])
+def test_an_index_taken_earlier_takes_a_value_that_is_new_since_for_unknown(op):
+    builder = IndexBuilder()
+    builder.add(rows([define("up", {"a": "x"}), define("up", {"a": "xx"})]))
+    earlier = builder.index()
+    known = earlier.find([Matcher("a", MatchOp.EQUAL, "x")])  # its postings are made
+
+    builder.add(rows([define("down", {"a": "y"})]))
+
+    for matcher in (Matcher("a", op, "y"), Matcher("__name__", op, "down")):
+        assert earlier.find([matcher]).size == (2 if op is MatchOp.NOT_EQUAL else 0)
+    assert earlier.find([Matcher("a", MatchOp.EQUAL, "x")]) is known
+    assert builder.index().find([Matcher("a", MatchOp.EQUAL, "y")]).size == 1
+
+
+def test_queries_are_answered_while_the_index_grows():
+    """Threads look values up as they are added; none meets half of an addition."""
+    builder = IndexBuilder()
+    builder.add(rows([define("up", {"a": "v0"})]))
+    current = [builder.index()]
+    failures, done = [], threading.Event()
+
+    def ask():
+        while not done.is_set():
+            index = current[0]
+            for k in range(0, 60, 7):
+                try:
+                    found = index.find([Matcher("a", MatchOp.EQUAL, f"v{k}")])
+                    assert found.size == (index.size > k)
+                    found.labels.labels()
+                except (IndexError, KeyError, AssertionError) as err:
+                    failures.append(err)
+                    return
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for k in range(1, 60):
+        builder.add(rows([define("up", {"a": f"v{k}"})]))
+        current[0] = builder.index()
+    done.set()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+
+
+def test_a_slow_regex_keeps_no_other_query_waiting():
+    builder = IndexBuilder()
+    builder.add(rows([define("up", {"a": f"value-{k}"}) for k in range(100_000)]))
+    index = builder.index()
+    index.find([Matcher("a", MatchOp.EQUAL, "value-1")])
+    slow = threading.Thread(
+        target=lambda: index.find([Matcher("a", MatchOp.REGEX, "(.*(a|b|c).*){3}[x-z]{9}")])
+    )
+
+    slow.start()
+    index.find([Matcher("a", MatchOp.EQUAL, "value-2")])
+    was_first = slow.is_alive()
+    slow.join()
+
+    assert was_first

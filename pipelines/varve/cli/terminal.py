@@ -1,0 +1,38 @@
+"""What may be written to a terminal, and what happens when nobody reads it any more."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Control characters, which move the cursor and recolour or retitle a terminal; the marks of
+# writing direction, which show text in another order than it has; half characters, which cannot be
+# written at all.
+_UNSAFE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""The text with unsafe characters written as \u001b, which also keeps JSON what it says.
+
+    Metric names, labels and error texts come from whoever produces samples. `keep` has the
+    characters that the caller means as they are.
+    """
+    return _UNSAFE.sub(
+        lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text
+    )
+
+
+@contextmanager
+def output() -> Iterator[None]:
+    """Ends without an error where whoever reads stdout has seen enough, as `head` has."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered has to go somewhere when Python closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
