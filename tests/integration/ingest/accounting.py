@@ -19,6 +19,7 @@ import psutil
 from kafka import KafkaAdminClient
 
 from tests.integration.ingest.producing import LIMITED, METRIC, Sources
+from varve.kafka.client_options import Cluster
 from varve.kafka.offsets import TopicOffsets
 from varve.kafka.partitions import Partition
 from varve.kafka.topics import TopicPlan, ensure_topics
@@ -252,7 +253,7 @@ class Ingesting:
     def _ends(self) -> dict[str, dict[Partition, int]]:
         ends = {}
         for query, name in self.topics.items():
-            topics = TopicOffsets({"bootstrap_servers": self.broker}, [name])
+            topics = TopicOffsets(Cluster(self.broker), [name])
             ends[query] = topics.latest(topics.partitions())
             topics.close()
         return ends
