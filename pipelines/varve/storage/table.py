@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import json
-import logging
-import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
-
 from varve.model.errors import NeedsOperator
 from varve.model.schema import TABLES, table_schema
+from varve.storage import checkpoint
 from varve.storage.log import LiveFile, LogEntry, encode, file_name, newer, parse
-from varve.storage.state import CHECKPOINT_INTERVAL, load
+from varve.storage.state import load
 from varve.storage.store import Store
 
-# Log files are expired by a job that knows every reader's position, never by a commit.
-PROPERTIES = {
+_PROPERTIES = {
+    # Log files are expired by a job that knows every reader's position, never by a commit.
     "delta.enableExpiredLogCleanup": "false",
-    "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
+    "delta.checkpointInterval": str(checkpoint.CHECKPOINT_INTERVAL),
 }
 # Readers and writers of any Delta release can open such a table.
 _PROTOCOL = {"minReaderVersion": 1, "minWriterVersion": 2}
-
-_log = logging.getLogger(__name__)
 
 
 class Table:
@@ -52,11 +46,6 @@ class Table:
     @property
     def version(self) -> int:
         return self._state.version
-
-    @property
-    def delta(self) -> DeltaTable:
-        """delta-rs' own handle, at the newest version. Slow to open; not for commits."""
-        return DeltaTable(self.store.uri(self.name), storage_options=self.store.delta_options)
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -122,7 +111,7 @@ class Table:
         # Refused and still ours: something underneath sent the request twice.
         if won or self.store.read(self.name, path) == body:
             self._state.apply(parse(version, body))
-            self._checkpoint_if_due()
+            checkpoint.write_if_due(self.store, self.name, version)
             return True
         return False
 
@@ -130,13 +119,6 @@ class Table:
         """Changes fields of Delta's metaData action; like `write_next` otherwise."""
         new = {"metaData": {**self._state.table_metadata, **change}}
         return self.write_next("CHANGE METADATA", [new])
-
-    def _checkpoint_if_due(self) -> None:
-        if (self.version + 1) % CHECKPOINT_INTERVAL:
-            return
-        # Apart, for it takes as long as many commits. No daemon: it is finished before exit.
-        arguments = (self.store, self.name, self.version)
-        threading.Thread(target=_checkpoint, args=arguments, name="checkpoint").start()
 
 
 def create_tables(store: Store, names: tuple[str, ...] = TABLES) -> None:
@@ -151,16 +133,6 @@ def create_tables(store: Store, names: tuple[str, ...] = TABLES) -> None:
         _evolve(Table(store, name))
 
 
-def _checkpoint(store: Store, name: str, version: int) -> None:
-    try:
-        DeltaTable(
-            store.uri(name), version=version, storage_options=store.delta_options
-        ).create_checkpoint()
-    except (DeltaError, OSError):
-        # The commit stands without it, and another one is due soon: opening is slower until then.
-        _log.exception("%s: no checkpoint at version %d", store.uri(name), version)
-
-
 def _create(store: Store, name: str) -> None:
     if load(store, name, files=False) is not None:
         return
@@ -172,7 +144,7 @@ def _create(store: Store, name: str) -> None:
         "format": {"provider": "parquet", "options": {}},
         "schemaString": schema.delta_json,
         "partitionColumns": [],
-        "configuration": PROPERTIES,
+        "configuration": _PROPERTIES,
         "createdTime": int(time.time() * 1000),
     }
     actions: list[dict[str, Any]] = [{"protocol": _PROTOCOL}, {"metaData": table_metadata}]
@@ -200,15 +172,3 @@ def _evolve(table: Table) -> None:
         schema = json.dumps({"type": "struct", "fields": [*stored.values(), *missing]})
         if not table.set_metadata({"schemaString": schema}):
             table.refresh()
-
-
-def wait_until_created(store: Store, name: str, deadline_s: float) -> Table:
-    """The table, once somebody has created it. Raises NeedsOperator after deadline_s seconds."""
-    end = time.monotonic() + deadline_s
-    while True:
-        try:
-            return Table(store, name)
-        except NeedsOperator:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.2)
