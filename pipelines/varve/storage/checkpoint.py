@@ -35,8 +35,7 @@ _COLUMNS = (
     "txn.appId",
     "txn.version",
     "metaData",
-    "protocol.minReaderVersion",
-    "protocol.readerFeatures",
+    "protocol",
 )
 
 _log = logging.getLogger(__name__)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from varve.model.errors import NeedsOperator
 from varve.storage import checkpoint
 from varve.storage.log import LiveFile, LogEntry, entries, file_name, newer
+from varve.storage.protocol import require_readable
 from varve.storage.store import Store
 
 
 @dataclass(slots=True)
 class State:
-    """A table at a version. Only `apply` changes it."""
+    """A table at a version. Only `apply` changes it. where: the table, for a person."""
 
+    where: str
     version: int = -1
     positions: dict[str, int] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
     table_metadata: dict[str, Any] = field(default_factory=dict)
     files: dict[str, LiveFile] | None = None
     """Live files by path, in the order they came; None if not asked for."""
@@ -26,7 +28,8 @@ class State:
         program has made the table one that Varve cannot read.
         """
         if entry.protocol is not None:
-            _require_readable(entry.protocol)
+            require_readable(self.where, entry.protocol)
+            self.protocol = entry.protocol
         self.version = entry.version
         self.positions |= entry.positions
         if entry.table_metadata is not None:
@@ -48,7 +51,7 @@ def load(
     Raises NeedsOperator if the version is not there (yet, or any more), or if another program
     has changed the table into something this one cannot read.
     """
-    state = State(files={} if files else None)
+    state = State(store.uri(table), files={} if files else None)
     base = checkpoint.newest_version(store, table, version)
     if base is not None:
         state.apply(checkpoint.read(store, table, base, files=files))
@@ -61,11 +64,3 @@ def load(
     for entry in following:
         state.apply(entry)
     return state
-
-
-def _require_readable(protocol: dict[str, Any]) -> None:
-    if protocol["minReaderVersion"] > 1 or protocol.get("readerFeatures"):
-        raise NeedsOperator(
-            "another program has switched on a feature of Delta that Varve does not read"
-            f" ({protocol}): restore the table to a version before that"
-        )

@@ -12,6 +12,7 @@ from varve.model.errors import NeedsOperator
 from varve.model.schema import TABLES, table_schema
 from varve.storage import checkpoint
 from varve.storage.log import LiveFile, LogEntry, encode, file_name, newer, parse
+from varve.storage.protocol import PROTOCOL, require_writable
 from varve.storage.state import load
 from varve.storage.store import Store
 
@@ -20,8 +21,6 @@ _PROPERTIES = {
     "delta.enableExpiredLogCleanup": "false",
     "delta.checkpointInterval": str(checkpoint.CHECKPOINT_INTERVAL),
 }
-# Readers and writers of any Delta release can open such a table.
-_PROTOCOL = {"minReaderVersion": 1, "minWriterVersion": 2}
 
 
 class Table:
@@ -69,6 +68,13 @@ class Table:
             self._state.apply(entry)
         return fresh
 
+    def require_writable(self) -> None:
+        """Raises NeedsOperator if another program has made the table one that Varve must not
+        write to.
+        """
+        where = self.store.uri(self.name)
+        require_writable(where, self._state.protocol, self._state.table_metadata)
+
     def position(self, transaction: str) -> int | None:
         """Version stored under a transaction id; None if it has never been set."""
         return self._state.positions.get(transaction)
@@ -94,10 +100,12 @@ class Table:
     ) -> bool:
         """Writes the version after this handle's, unless a rival has. True if it is ours.
 
-        For `commit` and this module alone: it checks nothing but the version. False leaves the
-        handle where it is: `refresh` tells who won. Raises OSError if the outcome cannot be found
-        out; the version may be there, or still arrive.
+        For `commit` and this module alone: it checks nothing but the version and that the table is
+        one to write to. False leaves the handle where it is: `refresh` tells who won. Raises
+        NeedsOperator like `require_writable`, and OSError if the outcome cannot be found out; the
+        version may be there, or still arrive.
         """
+        self.require_writable()
         body = encode(uuid.uuid4().hex, operation, actions, metadata)
         version = self.version + 1
         path = file_name(version)
@@ -125,7 +133,8 @@ def create_tables(store: Store, names: tuple[str, ...] = TABLES) -> None:
     """Creates what is missing and adds columns the schemas have gained. Safe to repeat and to race.
 
     Raises NeedsOperator where a table has columns its schema does not know or of another type, or
-    where the object store cannot refuse to overwrite a file.
+    features that Varve does not write, or where the object store cannot refuse to overwrite a
+    file.
     """
     store.require_conditional_put()
     for name in names:
@@ -147,7 +156,7 @@ def _create(store: Store, name: str) -> None:
         "configuration": _PROPERTIES,
         "createdTime": int(time.time() * 1000),
     }
-    actions: list[dict[str, Any]] = [{"protocol": _PROTOCOL}, {"metaData": table_metadata}]
+    actions: list[dict[str, Any]] = [{"protocol": PROTOCOL}, {"metaData": table_metadata}]
     store.prepare(name)
     # If a rival creates it first, that is as good.
     store.put_if_absent(name, file_name(0), encode(uuid.uuid4().hex, "CREATE TABLE", actions))
@@ -156,6 +165,7 @@ def _create(store: Store, name: str) -> None:
 def _evolve(table: Table) -> None:
     wanted = json.loads(table.schema.delta_json)["fields"]
     while True:
+        table.require_writable()
         stored = table.columns
         known = {field["name"]: field for field in wanted}
         for name, field in stored.items():

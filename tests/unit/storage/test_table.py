@@ -14,7 +14,7 @@ from varve.model.schema import TABLES, table_schema
 from varve.storage import checkpoint
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, Step, commit, rewrite
-from varve.storage.log import encode, entries, file_name, list_versions, newer
+from varve.storage.log import encode, entries, list_versions, newer
 from varve.storage.snapshot import Follower, snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
@@ -193,15 +193,6 @@ def test_a_past_version_is_read_as_it_was_until_its_log_expires(bench):
         log_path(table, version).unlink()
     with pytest.raises(NeedsOperator, match="version 60 has expired|rebuild by range"):
         snapshot(bench.store, "samples", 60)
-
-
-def test_a_table_changed_by_a_program_with_other_features_is_refused(bench):
-    table = bench.table()
-    action = {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["x"]}}
-    assert table.store.put_if_absent("samples", file_name(1), json.dumps(action).encode())
-
-    with pytest.raises(NeedsOperator, match="feature of Delta"):
-        table.refresh()
 
 
 def test_a_file_system_and_a_bucket_are_told_apart():
