@@ -143,7 +143,7 @@ def _from_tables(
     print(f"no query service at {address}: reading {store.root}", file=sys.stderr)
     query = settings.query
     limits = Limits(
-        max_samples=query.max_samples, max_steps=query.max_points, timeout_s=query.timeout_s
+        max_samples=query.max_samples, max_points=query.max_points, timeout_s=query.timeout_s
     )
     options = Options(limits, query.lookback_s * 1000)
     given, never = Parameters(list(parameters.items())), threading.Event()
