@@ -20,10 +20,10 @@ from obstore.store import S3Store
 
 from varve.model.errors import NeedsOperator
 from varve.model.schema import TABLES
+from varve.storage import checkpoint
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
-from varve.storage.log import list_checkpoints
 from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
@@ -226,7 +226,7 @@ def test_tables_created_by_two_at_once_are_one_table(place, rivals):
 
 
 def test_a_checkpoint_is_left_and_opened(place, monkeypatch):
-    monkeypatch.setattr("varve.storage.table.CHECKPOINT_INTERVAL", 10)
+    monkeypatch.setattr("varve.storage.checkpoint.CHECKPOINT_INTERVAL", 10)
     create_tables(place, (TABLE,))
     table = Table(place, TABLE)
     (path,) = append(table, 0, 1)
@@ -234,7 +234,7 @@ def test_a_checkpoint_is_left_and_opened(place, monkeypatch):
         commit(table, [], transactions={"a": Step(table.position("a"), table.version)})
 
     deadline = time.monotonic() + 60
-    while list_checkpoints(place, TABLE) != [9]:
+    while checkpoint.list_versions(place, TABLE) != [9]:
         assert time.monotonic() < deadline
     assert Table(place, TABLE).positions() == {"setup": 1, "a": 9}
     assert [f.path for f in snapshot(place, TABLE).files] == [path]

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 
@@ -160,7 +161,7 @@ def test_ingest_and_rollup_run_by_spark_submit_from_an_empty_directory(submit_ho
 
     with submitted(submit_host, "ingest.py", "--config", "varve.toml", "--available-now") as ingest:
         assert ingest.wait(START_S) == 0
-    samples = Table(Store(str(tables)), "samples").delta.to_pyarrow_table()
+    samples = DeltaTable(Store(str(tables)).uri("samples")).to_pyarrow_table()
     assert sorted(samples["value"].to_pylist()) == list(range(SAMPLES))
 
     with submitted(submit_host, "rollup.py", "--config", "varve.toml") as rollup:
@@ -174,6 +175,6 @@ def test_ingest_and_rollup_run_by_spark_submit_from_an_empty_directory(submit_ho
         )
         rollup.terminate()  # ends spark-submit's JVM at once: what is committed must do
         rollup.wait(60)
-    rows = Table(Store(str(tables)), "rollup_1m").delta.to_pyarrow_table().to_pylist()
+    rows = DeltaTable(Store(str(tables)).uri("rollup_1m")).to_pyarrow_table().to_pylist()
     assert sum(row["count"] for row in rows) == SAMPLES
     assert {row["window_end"] for row in rows} == {minute * 1000, (minute + 60) * 1000}

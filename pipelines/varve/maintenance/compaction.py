@@ -197,9 +197,12 @@ def _span(snapshot: Snapshot, file: LiveFile) -> Span:
     Periods are left-open, as windows are: a task that reads the hour up to 10:00 reads no file of
     the next.
     """
-    low, high = file.minimum.get(snapshot.time_column), file.maximum.get(snapshot.time_column)
     for width in _SPANS[snapshot.table]:
-        if width is None or low is None or high is None:
+        if width is None:
+            break
+        column = snapshot.time_column
+        low, high = file.minimum.get(column), file.maximum.get(column)
+        if low is None or high is None:
             break
         if (low - 1) // width == (high - 1) // width:
             return width, (low - 1) // width

@@ -24,7 +24,8 @@ _warm: set[Any] = set()
 
 
 def kernel(signature: str) -> Callable[[F], F]:
-    """Compiles a function for `signature`, at `warm_up`, or when first called for what it is given.
+    """Compiles a function for `signature` at `warm_up`; without it, when it is first called, for
+    the types it is called with.
 
     The compiled code is kept beside the source or, where that cannot be written, in the user's
     cache folder (numba's NUMBA_CACHE_DIR goes before both); where neither can be, as in a container
@@ -85,7 +86,7 @@ class _Cache(FunctionCache):
 
 @lru_cache
 def _fingerprint(file: Path) -> str:
-    """Of a source and of all of ours that it imports, and they import."""
+    """A hash of a source and of all our sources that it imports, directly or not."""
     found: set[Path] = set()
     ahead = [file]
     while ahead:

@@ -71,11 +71,6 @@ def merge(series_ids: Ints, ts: Ints, values: Floats) -> tuple[Ints, Ints, Float
     return ids, times, bits.view(np.float64)
 
 
-def rank(values: Floats) -> Ints:
-    """Integers in the order of the rule: stale marker, NaN, then numbers ascending."""
-    return _ranks(np.ascontiguousarray(values).view(np.int64))
-
-
 @kernel("(const int64[::1], const int64[::1], const int64[::1], const int64[::1])")
 def merge_runs(ids: Ints, times: Ints, payload: Ints, ranks: Ints) -> tuple[Ints, Ints, Ints]:
     """The rows sorted by (id, time), each key once: that of the greatest rank, else the first.
@@ -220,14 +215,6 @@ def _order(place: Codes, codes: Codes, ts: Ints, bits: Ints) -> Ints:
             dealt[kept] = best
             kept += 1
     return dealt[:kept].copy()
-
-
-@kernel("(const int64[::1],)")
-def _ranks(bits: Ints) -> Ints:
-    ranks = np.empty(len(bits), np.int64)
-    for i in range(len(bits)):
-        ranks[i] = rank_of(bits[i])
-    return ranks
 
 
 @inline

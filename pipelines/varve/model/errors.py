@@ -6,7 +6,7 @@ class VarveError(Exception):
 
 
 class BadRecord(VarveError):
-    """Can never succeed: one quarantine row. `reason` is a member of ingest.reasons."""
+    """Can never succeed: one quarantine row. `reason` is a member of ingest.reject_reasons."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")

@@ -26,7 +26,7 @@ from varve.promql.syntax.printer import to_text
 from varve.promql.syntax.tree import pin_at
 from varve.promql.testing import MemoryStorage, Point
 
-_OPTIONS = Options(limits=Limits(max_steps=None, timeout_s=None))
+_OPTIONS = Options(limits=Limits(max_points=None, timeout_s=None))
 _POSITION = re.compile(r"^\d+:\d+: parse error: ")
 
 

@@ -236,7 +236,7 @@ def _series() -> Iterator[Function]:
         "1 where the vector is empty, with the labels that the selector states.")
     yield function("info", (_V, _V),
         "Adds the labels of info series, by default target_info, by job and instance.",
-        1, _EXPERIMENTAL)
+        1, _EXPERIMENTAL | Trait.STEP_DEPENDENT)
     yield function("label_join", (_V, _T, _T, _T),
         "Sets a label to the values of others, joined.", UNLIMITED)
     yield function("label_replace", (_V, _T, _T, _T, _T),

@@ -52,7 +52,7 @@ def run(settings: Settings) -> int:
             store, queries, query.cache_mb << 20, query.poll_ms / 1000, metrics
         )
         limits = Limits(
-            max_samples=query.max_samples, max_steps=query.max_points, timeout_s=query.timeout_s
+            max_samples=query.max_samples, max_points=query.max_points, timeout_s=query.timeout_s
         )
         workers = Workers(query.cores or len(os.sched_getaffinity(0)))
         options = Options(limits, query.lookback_s * 1000, workers, newer_view=follower.newer_view)

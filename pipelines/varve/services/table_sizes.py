@@ -50,7 +50,7 @@ class TableSize:
             self._table = self._count()
         else:
             for entry in fresh:
-                self._add((*entry.adds, *entry.rewritten))
+                self._add((*entry.adds, *entry.replacements))
         version = self._table.version
         return Size(version, self._files, self._rows, self._bytes, version - self._checkpoint())
 

@@ -17,21 +17,20 @@ from typing import Any
 
 from varve.model.errors import Conflict, NeedsOperator
 from varve.storage import positions
-from varve.storage.files import NewFile, check
-from varve.storage.log import METADATA_KEY, LogEntry
+from varve.storage.files import NewFile, require_valid
+from varve.storage.log import LogEntry
 from varve.storage.table import Table
 
-# Attempts to place one commit while others, about other work, win the next version.
+# Attempts to write one commit while others, about other work, take the next version each time.
 ATTEMPTS = 100
-
-__all__ = ["METADATA_KEY", "Removal", "Step", "commit", "rewrite"]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """From the version the work was computed from (None: never set) to the new one, inclusive."""
+    """How a commit moves one position; `new` may equal `expected`."""
 
     expected: int | None
+    """Where it was when the work was computed; None if it had never been set."""
     new: int
 
     def __post_init__(self) -> None:
@@ -41,11 +40,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A live file to remove. rows_disappear: its rows are not in the files added with it."""
+    """A live file that a rewrite removes."""
 
     path: str
     size: int
+    """Bytes."""
     rows_disappear: bool = False
+    """Whether its rows leave the table; else they are in the files added with it."""
 
 
 def commit(
@@ -55,8 +56,8 @@ def commit(
     transactions: Mapping[str, Step],
     metadata: Mapping[str, Any] | None = None,
 ) -> int:
-    """Appends rows and moves positions, all or nothing. Returns the version it became; the handle
-    is at least there.
+    """Appends rows and moves positions, all or nothing. Returns the version that the commit became,
+    which the handle has then reached.
 
     Raises Conflict if a stored position is not the expected one, or a rival moved it, to whatever
     version, since it was read: nothing was written, plan again from the table. ValueError if a
@@ -65,8 +66,8 @@ def commit(
     """
     if not transactions:
         raise ValueError(f"a commit to {table.name} must name its transaction")
-    _require(adds, table)
-    return _place(table, adds, None, transactions, metadata)
+    _require_files_of(table, adds)
+    return _write_next_free(table, adds, None, transactions, metadata)
 
 
 def rewrite(
@@ -83,38 +84,40 @@ def rewrite(
     Commits again by itself when a rival rewrite touched other files; raises Conflict when a
     file to remove is no longer live: compute the rewrite anew. Other errors as in `commit`.
     """
-    _require(adds, table)
-    return _place(table, adds, removes, transactions or {}, metadata)
+    _require_files_of(table, adds)
+    return _write_next_free(table, adds, removes, transactions or {}, metadata)
 
 
-def _require(adds: Sequence[NewFile], table: Table) -> None:
+def _require_files_of(table: Table, adds: Sequence[NewFile]) -> None:
     for new in adds:
         if new.table != table.name:
             raise ValueError(f"{new.path} is a file of {new.table}, not of {table.name}")
-        check(new, table.schema)
+        require_valid(new, table.schema)
     paths = [new.path for new in adds]
     if len(set(paths)) < len(paths):
         raise ValueError(f"a commit to {table.name} adds one file twice")
 
 
-def _place(
+def _write_next_free(
     table: Table,
     adds: Sequence[NewFile],
     removes: Sequence[Removal] | None,
-    given: Mapping[str, Step],
+    steps: Mapping[str, Step],
     metadata: Mapping[str, Any] | None,
 ) -> int:
-    """removes: None for an append, whose adds are new rows."""
+    """Writes the commit as the first version that no rival takes, as long as the rivals that came
+    before it have nothing in common with it. removes: None for an append, whose rows are new.
+    """
     table.refresh()
     _check_columns(table)
-    _check_positions(table, given)
+    _check_positions(table, steps)
     _check_live(table, removes or ())
-    lock = positions.rewrite(table.name)
+    rewrites = positions.rewrite(table.name)
     for _ in range(ATTEMPTS):
-        moves = {name: step.new for name, step in given.items()}
+        moves = {name: step.new for name, step in steps.items()}
         if removes is not None:
-            held = table.position(lock)
-            moves[lock] = 0 if held is None else held + 1
+            number = table.position(rewrites)
+            moves[rewrites] = 0 if number is None else number + 1
         actions = _actions(adds, removes or (), moves, data_change=removes is None)
         if table.write_next("WRITE", actions, metadata):
             return table.version
@@ -122,7 +125,7 @@ def _place(
         if rivals is None:
             raise Conflict(f"{table.name}: the log has moved on beyond what it keeps")
         for rival in rivals:
-            _check_rival(table.name, rival, given, removes or ())
+            _check_rival(table.name, rival, steps, removes or ())
     raise Conflict(f"{table.name}: {ATTEMPTS} others in a row were faster")
 
 
@@ -152,12 +155,12 @@ def _check_live(table: Table, removes: Sequence[Removal]) -> None:
 
 
 def _check_rival(
-    table: str, rival: LogEntry, given: Mapping[str, Step], removes: Sequence[Removal]
+    table: str, rival: LogEntry, steps: Mapping[str, Step], removes: Sequence[Removal]
 ) -> None:
     where = f"{table}: version {rival.version}, by a rival,"
     if rival.table_metadata is not None or rival.protocol is not None:
         raise Conflict(f"{where} changed the table's columns or protocol")
-    if common := given.keys() & rival.positions.keys():
+    if common := steps.keys() & rival.positions.keys():
         raise Conflict(f"{where} moved {min(common)}")
     if common := {r.path for r in removes} & set(rival.removes):
         raise Conflict(f"{where} removed {min(common)}")

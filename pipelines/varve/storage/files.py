@@ -25,20 +25,21 @@ ROW_GROUP = 131_072
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """A file that exists in the folder of `table` but in no commit yet.
-
-    minimum, maximum: by column, both inclusive. nulls: rows that are NULL, by column.
-    """
+    """A file that exists in the folder of `table` but in no commit yet."""
 
     table: str
     path: str
     size: int
+    """Bytes."""
     rows: int
     schema: str
     """Fingerprint of the schema it was written with."""
     minimum: Mapping[str, int] = field(default_factory=dict)
+    """Least value by column, of the columns with statistics."""
     maximum: Mapping[str, int] = field(default_factory=dict)
+    """Greatest value by column."""
     nulls: Mapping[str, int] = field(default_factory=dict)
+    """Rows that are NULL by column."""
 
     def statistics(self) -> str:
         """The `stats` of Delta's add action."""
@@ -60,8 +61,8 @@ class NewFile:
 
 
 def fingerprint(schema: TableSchema) -> str:
-    """Of names, types and nullability. Not of comments: a release that words one better must still
-    commit the files that a crash of the one before it has kept back.
+    """A hash of names, types and nullability. Comments do not count: a release that words one
+    better must still commit the files that a crash of the one before it has kept back.
     """
     columns = [(c.name, c.delta_type, c.nullable) for c in schema.columns]
     return hashlib.blake2b(json.dumps(columns).encode(), digest_size=8).hexdigest()
@@ -112,7 +113,7 @@ def write_file(store: Store, table: str, rows: pa.Table) -> NewFile:
     )
 
 
-def check(new: NewFile, schema: TableSchema) -> None:
+def require_valid(new: NewFile, schema: TableSchema) -> None:
     """ValueError if the file's description cannot be true of a file of this table."""
     if new.schema != fingerprint(schema):
         raise ValueError(f"{new.path}: written with another schema of {schema.name}")

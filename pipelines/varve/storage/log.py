@@ -7,6 +7,7 @@ absent. Source: Delta protocol, "Delta Log Entries" and "Actions".
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,17 +18,20 @@ import pyarrow.fs as pafs
 from varve.model.errors import NeedsOperator
 from varve.storage.store import Store
 
-# Keys of commitInfo. The second tells a writer that does not know whether its commit arrived.
-METADATA_KEY = "varve"
-IDENTITY_KEY = "varveCommit"
-ENGINE = "varve"
+# Keys of commitInfo. Under the first is a commit's metadata, as JSON; under the second its
+# identity, which makes its file unlike all others: a writer that does not know whether its commit
+# arrived compares.
+_METADATA_KEY = "varve"
+_IDENTITY_KEY = "varveCommit"
+_ENGINE = "varve"
 # Versions asked for at once when a reader is behind.
 _AHEAD = 64
+_VERSION = re.compile(r"\d{20}\.json")
 
 
 @dataclass(frozen=True, slots=True)
 class LiveFile:
-    """A file of a version. minimum, maximum: by column, both inclusive."""
+    """A data file of a table. minimum, maximum: bounds of its rows by column, both inclusive."""
 
     path: str
     size: int
@@ -38,17 +42,19 @@ class LiveFile:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One version of a table. adds: files with new rows; rewritten: files whose rows were there."""
+    """What one version of a table changed."""
 
     version: int
-    timestamp_ms: int
     adds: tuple[LiveFile, ...] = ()
-    rewritten: tuple[LiveFile, ...] = ()
+    """Files with new rows."""
+    replacements: tuple[LiveFile, ...] = ()
+    """Files that take the place of others: their rows were in the table before."""
     removes: tuple[str, ...] = ()
+    """Paths of files that are live no more."""
     positions: dict[str, int] = field(default_factory=dict)
+    """Versions by transaction id, of those that the commit moved."""
     metadata: dict[str, Any] = field(default_factory=dict)
-    identity: str | None = None
-    """Made up by the writer for this commit alone; None if another program wrote it."""
+    """What the writer said of its commit; empty if another program wrote it."""
     table_metadata: dict[str, Any] | None = None
     """Delta's metaData action, if the version sets it."""
     protocol: dict[str, Any] | None = None
@@ -97,19 +103,21 @@ def newer(store: Store, table: str, after: int) -> Iterator[LogEntry]:
 
 def list_versions(store: Store, table: str) -> list[int]:
     """Versions whose log file still exists, ascending."""
-    return sorted(int(n[:-5]) for n in _names(store, table) if n.endswith(".json") and n[0] != "_")
+    return sorted(int(name[:20]) for name in folder(store, table) if _VERSION.fullmatch(name))
 
 
-def list_checkpoints(store: Store, table: str) -> list[int]:
-    """Versions that have a checkpoint in one file, ascending."""
-    suffix = ".checkpoint.parquet"
-    return sorted(int(n.removesuffix(suffix)) for n in _names(store, table) if n.endswith(suffix))
+def folder(store: Store, table: str) -> list[str]:
+    """Names of all that lies in the log's folder."""
+    infos = store.filesystem(table).get_file_info(
+        pafs.FileSelector("_delta_log", allow_not_found=True)
+    )
+    return [info.base_name for info in infos]
 
 
 def parse(version: int, body: bytes) -> LogEntry:
     """Raises ValueError if it is not a version of a log."""
     adds: list[LiveFile] = []
-    rewritten: list[LiveFile] = []
+    replacements: list[LiveFile] = []
     removes: list[str] = []
     positions: dict[str, int] = {}
     info: dict[str, Any] = {}
@@ -117,7 +125,7 @@ def parse(version: int, body: bytes) -> LogEntry:
     for line in body.splitlines():
         action = json.loads(line)
         if add := action.get("add"):
-            (adds if add["dataChange"] else rewritten).append(
+            (adds if add["dataChange"] else replacements).append(
                 live_file(add["path"], add["size"], json.loads(add.get("stats") or "{}"))
             )
         elif remove := action.get("remove"):
@@ -130,13 +138,11 @@ def parse(version: int, body: bytes) -> LogEntry:
             protocol = action.get("protocol") or protocol
     return LogEntry(
         version,
-        info.get("timestamp", 0),
         tuple(adds),
-        tuple(rewritten),
+        tuple(replacements),
         tuple(removes),
         positions,
-        json.loads(info[METADATA_KEY]) if METADATA_KEY in info else {},
-        info.get(IDENTITY_KEY),
+        json.loads(info[_METADATA_KEY]) if _METADATA_KEY in info else {},
         table_metadata,
         protocol,
     )
@@ -148,22 +154,22 @@ def encode(
     actions: Iterable[Mapping[str, Any]],
     metadata: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """A version's file: commitInfo, then the actions."""
+    """The file of a version: commitInfo, then the actions. identity: of this commit alone."""
     info = {
         "timestamp": int(time.time() * 1000),
         "operation": operation,
         "operationParameters": {},
-        "engineInfo": ENGINE,
-        IDENTITY_KEY: identity,
+        "engineInfo": _ENGINE,
+        _IDENTITY_KEY: identity,
     }
     if metadata:
-        info[METADATA_KEY] = json.dumps(metadata)
+        info[_METADATA_KEY] = json.dumps(metadata)
     lines: Sequence[Mapping[str, Any]] = [{"commitInfo": info}, *actions]
     return "".join(json.dumps(a, separators=(",", ":")) + "\n" for a in lines).encode()
 
 
 def live_file(path: str, size: int, stats: Mapping[str, Any]) -> LiveFile:
-    """stats: of Delta's add action."""
+    """A file as an add action describes it; `stats` is that of the action, decoded."""
     return LiveFile(
         path,
         size,
@@ -171,13 +177,6 @@ def live_file(path: str, size: int, stats: Mapping[str, Any]) -> LiveFile:
         stats.get("minValues") or {},
         stats.get("maxValues") or {},
     )
-
-
-def _names(store: Store, table: str) -> list[str]:
-    infos = store.filesystem(table).get_file_info(
-        pafs.FileSelector("_delta_log", allow_not_found=True)
-    )
-    return [info.base_name for info in infos]
 
 
 def _expired(store: Store, table: str, version: int) -> NeedsOperator:

@@ -97,7 +97,7 @@ class Follower:
             self.snapshot = self._snapshot()
         elif fresh:
             for entry in fresh:
-                self._files = self._files.changed(entry.removes, (*entry.adds, *entry.rewritten))
+                self._files = self._files.changed(entry.removes, (*entry.adds, *entry.replacements))
             self.snapshot = self._snapshot()
         return self.snapshot
 

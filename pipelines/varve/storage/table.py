@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import json
-import logging
-import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
-
 from varve.model.errors import NeedsOperator
 from varve.model.schema import TABLES, table_schema
+from varve.storage import checkpoint
 from varve.storage.log import LiveFile, LogEntry, encode, file_name, newer, parse
-from varve.storage.state import CHECKPOINT_INTERVAL, load
+from varve.storage.protocol import PROTOCOL, require_writable
+from varve.storage.state import load
 from varve.storage.store import Store
 
-# Log files are expired by a job that knows every reader's position, never by a commit.
-PROPERTIES = {
+_PROPERTIES = {
+    # Log files are expired by a job that knows every reader's position, never by a commit.
     "delta.enableExpiredLogCleanup": "false",
-    "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
+    "delta.checkpointInterval": str(checkpoint.CHECKPOINT_INTERVAL),
 }
-# Readers and writers of any Delta release can open such a table.
-_PROTOCOL = {"minReaderVersion": 1, "minWriterVersion": 2}
-
-_log = logging.getLogger(__name__)
 
 
 class Table:
@@ -54,11 +47,6 @@ class Table:
         return self._state.version
 
     @property
-    def delta(self) -> DeltaTable:
-        """delta-rs' own handle, at the newest version. Slow to open; not for commits."""
-        return DeltaTable(self.store.uri(self.name), storage_options=self.store.delta_options)
-
-    @property
     def columns(self) -> dict[str, Any]:
         """Fields of the stored schema by name, as in Delta's schema JSON."""
         fields = json.loads(self._state.table_metadata["schemaString"])["fields"]
@@ -79,6 +67,13 @@ class Table:
         for entry in fresh:
             self._state.apply(entry)
         return fresh
+
+    def require_writable(self) -> None:
+        """Raises NeedsOperator if another program has made the table one that Varve must not
+        write to.
+        """
+        where = self.store.uri(self.name)
+        require_writable(where, self._state.protocol, self._state.table_metadata)
 
     def position(self, transaction: str) -> int | None:
         """Version stored under a transaction id; None if it has never been set."""
@@ -105,10 +100,12 @@ class Table:
     ) -> bool:
         """Writes the version after this handle's, unless a rival has. True if it is ours.
 
-        For `commit` and this module alone: it checks nothing but the version. False leaves the
-        handle where it is: `refresh` tells who won. Raises OSError if the outcome cannot be found
-        out; the version may be there, or still arrive.
+        For `commit` and this module alone: it checks nothing but the version and that the table is
+        one to write to. False leaves the handle where it is: `refresh` tells who won. Raises
+        NeedsOperator like `require_writable`, and OSError if the outcome cannot be found out; the
+        version may be there, or still arrive.
         """
+        self.require_writable()
         body = encode(uuid.uuid4().hex, operation, actions, metadata)
         version = self.version + 1
         path = file_name(version)
@@ -122,7 +119,7 @@ class Table:
         # Refused and still ours: something underneath sent the request twice.
         if won or self.store.read(self.name, path) == body:
             self._state.apply(parse(version, body))
-            self._checkpoint_if_due()
+            checkpoint.write_if_due(self.store, self.name, version)
             return True
         return False
 
@@ -131,34 +128,18 @@ class Table:
         new = {"metaData": {**self._state.table_metadata, **change}}
         return self.write_next("CHANGE METADATA", [new])
 
-    def _checkpoint_if_due(self) -> None:
-        if (self.version + 1) % CHECKPOINT_INTERVAL:
-            return
-        # Apart, for it takes as long as many commits. No daemon: it is finished before exit.
-        arguments = (self.store, self.name, self.version)
-        threading.Thread(target=_checkpoint, args=arguments, name="checkpoint").start()
-
 
 def create_tables(store: Store, names: tuple[str, ...] = TABLES) -> None:
     """Creates what is missing and adds columns the schemas have gained. Safe to repeat and to race.
 
     Raises NeedsOperator where a table has columns its schema does not know or of another type, or
-    where the object store cannot refuse to overwrite a file.
+    features that Varve does not write, or where the object store cannot refuse to overwrite a
+    file.
     """
     store.require_conditional_put()
     for name in names:
         _create(store, name)
         _evolve(Table(store, name))
-
-
-def _checkpoint(store: Store, name: str, version: int) -> None:
-    try:
-        DeltaTable(
-            store.uri(name), version=version, storage_options=store.delta_options
-        ).create_checkpoint()
-    except (DeltaError, OSError):
-        # The commit stands without it, and another one is due soon: opening is slower until then.
-        _log.exception("%s: no checkpoint at version %d", store.uri(name), version)
 
 
 def _create(store: Store, name: str) -> None:
@@ -172,10 +153,10 @@ def _create(store: Store, name: str) -> None:
         "format": {"provider": "parquet", "options": {}},
         "schemaString": schema.delta_json,
         "partitionColumns": [],
-        "configuration": PROPERTIES,
+        "configuration": _PROPERTIES,
         "createdTime": int(time.time() * 1000),
     }
-    actions: list[dict[str, Any]] = [{"protocol": _PROTOCOL}, {"metaData": table_metadata}]
+    actions: list[dict[str, Any]] = [{"protocol": PROTOCOL}, {"metaData": table_metadata}]
     store.prepare(name)
     # If a rival creates it first, that is as good.
     store.put_if_absent(name, file_name(0), encode(uuid.uuid4().hex, "CREATE TABLE", actions))
@@ -184,6 +165,7 @@ def _create(store: Store, name: str) -> None:
 def _evolve(table: Table) -> None:
     wanted = json.loads(table.schema.delta_json)["fields"]
     while True:
+        table.require_writable()
         stored = table.columns
         known = {field["name"]: field for field in wanted}
         for name, field in stored.items():
@@ -200,15 +182,3 @@ def _evolve(table: Table) -> None:
         schema = json.dumps({"type": "struct", "fields": [*stored.values(), *missing]})
         if not table.set_metadata({"schemaString": schema}):
             table.refresh()
-
-
-def wait_until_created(store: Store, name: str, deadline_s: float) -> Table:
-    """The table, once somebody has created it. Raises NeedsOperator after deadline_s seconds."""
-    end = time.monotonic() + deadline_s
-    while True:
-        try:
-            return Table(store, name)
-        except NeedsOperator:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.2)

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -153,7 +154,7 @@ def test_where_the_log_has_expired_the_live_files_are_read(store, tmp_path):
     known = SeriesIdIndex(store)
     for n in range(4):
         register(store, {n: n})
-    Table(store, "series").delta.create_checkpoint()
+    DeltaTable(store.uri("series")).create_checkpoint()
     for version in range(4):
         (tmp_path / "tables" / "series" / file_name(version)).unlink()
 

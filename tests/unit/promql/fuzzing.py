@@ -29,7 +29,7 @@ from varve.promql.syntax.parser import parse
 from varve.promql.syntax.printer import to_text
 from varve.promql.testing import MemoryStorage
 
-LIMITS = Limits(max_samples=1_000_000, max_series=10_000, max_steps=11_000, timeout_s=2.0)
+LIMITS = Limits(max_samples=1_000_000, max_series=10_000, max_points=11_000, timeout_s=2.0)
 BOUND_S = 4.0
 """CPU seconds a query may take: its timeout, and what may pass until it is looked at."""
 MOST_MEMORY = 1 << 30

@@ -207,16 +207,9 @@ def matches(matcher, value):
 
 
 def absent_labels(selector):
-    stated, seen = {}, set()
-    for m in selector.matchers if selector is not None else ():
-        if m.name == "__name__":
-            continue
-        if m.op == "=" and m.name not in seen:
-            stated[m.name] = m.value
-            seen.add(m.name)
-        else:
-            stated.pop(m.name, None)
-    return labelled(stated)
+    matchers = [m for m in selector.matchers if m.name != "__name__"] if selector else []
+    names = [m.name for m in matchers]
+    return labelled({m.name: m.value for m in matchers if m.op == "=" and names.count(m.name) == 1})
 
 
 def share_of(labels):

@@ -105,9 +105,8 @@ def join(expr, left, right):  # noqa: C901 - the rules in the order they apply
     matching = expr.matching
     swapped = matching.cardinality == "one-to-many"
     many, one = (right, left) if swapped else (left, right)
+    # As upstream's engine, which swaps the sides for group_right but not these.
     fill_many, fill_one = matching.fill_lhs, matching.fill_rhs
-    if swapped:
-        fill_many, fill_one = fill_one, fill_many
     if fill_many is None and fill_one is None and not (many and one):
         return []
     partners = {}

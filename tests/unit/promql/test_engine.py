@@ -87,7 +87,7 @@ def test_a_bomb_is_refused_by_the_name_of_its_limit_before_memory_is_touched(bom
     engine.instant("count(m)", 0)
     tracemalloc.start()
 
-    with pytest.raises(errors.LimitError, match="max_samples"):
+    with pytest.raises(errors.LimitError, match="query.max_samples"):
         engine.instant(bomb, 10**12)
 
     peak = tracemalloc.get_traced_memory()[1]
@@ -103,7 +103,7 @@ def test_a_selector_of_too_many_series_is_refused():
 
 
 def test_too_many_steps_are_bad_data():
-    with pytest.raises(errors.BadQueryError, match="max_steps"):
+    with pytest.raises(errors.BadQueryError, match="The limit is query.max_points"):
         Engine(MemoryStorage.empty()).range("1", 0, 11_001_000, 1000)
     Engine(MemoryStorage.empty()).range("1", 0, 11_000_000, 1000)
 

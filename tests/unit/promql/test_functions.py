@@ -221,17 +221,96 @@ def test_extremes_are_those_of_go(engine, query, value):
 
 
 @pytest.mark.parametrize(
+    ("x", "finite"), [(709.7, True), (709.79, False), (710.4, False), (-710.2, False), (-709, True)]
+)
+def test_sinh_and_cosh_overflow_where_exp_does(x, finite):
+    engine = engine_of({labels("v"): [float(x)]})
+
+    sinh = vector(engine.instant("sinh(v)", 0))[()]
+    cosh = vector(engine.instant("cosh(v)", 0))[()]
+
+    assert math.isfinite(sinh) is math.isfinite(cosh) is finite
+    assert sinh == math.copysign(cosh, x)
+
+
+@pytest.mark.parametrize("x", [0.0, -0.0, 1e-9, 0.3, -20.9, 21.1, 400.0, -709.5])
+def test_sinh_and_cosh_are_those_of_the_library_elsewhere(x):
+    engine = engine_of({labels("v"): [x]})
+
+    assert vector(engine.instant("sinh(v)", 0))[()] == pytest.approx(math.sinh(x), rel=1e-14)
+    assert vector(engine.instant("cosh(v)", 0))[()] == pytest.approx(math.cosh(x), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("every[20s + 0s]", 2),
+        ("every[0ms + 20s]", 2),
+        ("every[20s - 0]", 2),
+        ("every[max_of(0s, 30s)]", 3),
+        ("every[1m * 0 + 10s]", 1),
+        ("every[20s] offset (10s + 0s)", 2),
+        ("every[20s] offset 0s", 2),
+        ("every[20s:10s + 0s]", 2),
+        ("every[20s + 0s:0s + 10s] offset (0s - 0s)", 2),
+    ],
+)
+def test_an_operand_of_a_duration_may_be_zero(query, count):
+    engine = engine_of({labels("every"): [1.0] * 10})
+
+    assert vector(engine.instant(f"count_over_time({query})", 60_000)) == {(): count}
+
+
+@pytest.mark.parametrize(
+    "duration", ["1m - 60s", "0s * 5m", "min_of(0s, 1m)", "0s - 5m", "step()", "5m % 1m"]
+)
+@pytest.mark.parametrize("query", ["count_over_time(every[{}])", "max_over_time(every[1m:{}])"])
+def test_a_duration_that_comes_out_as_zero_or_less_is_refused(query, duration):
+    engine = engine_of({labels("every"): [1.0] * 10})
+
+    with pytest.raises(QueryError, match="duration must be greater than 0"):
+        engine.instant(query.format(duration), 60_000)
+
+
+WARNS = "sort is ineffective for range queries"
+
+
+@pytest.mark.parametrize("function", ["sort", "sort_desc", "sort_by_label", "sort_by_label_desc"])
+@pytest.mark.parametrize(("end", "step"), [(0, 1000), (999, 1000), (30_000, 30_000), (90_000, 10)])
+def test_sort_warns_in_every_range_query_however_many_steps_it_has(engine, function, end, step):
+    result = engine.range(f"{function}(m)", 0, end, step)
+
+    assert [WARNS in text for text in result.warnings] == [True]
+
+
+@pytest.mark.parametrize(
+    ("query", "warned"),
+    [
+        ("sort(m)", 0),
+        ("count_over_time(sort(m)[1m:10s])", 1),
+        ("count_over_time(sort(m)[20s:20s])", 1),
+        ("count_over_time((m)[1m:10s])", 0),
+    ],
+)
+def test_sort_warns_in_an_instant_query_only_within_a_subquery(engine, query, warned):
+    assert sum(WARNS in text for text in engine.instant(query, 30_000).warnings) == warned
+
+
+@pytest.mark.parametrize(
     ("selector", "stated"),
     [
         ('nope{a="1", b="2"}', {"a": "1", "b": "2"}),
         ('nope{a="1", a="1"}', {}),
         ('nope{a="1", a!="2"}', {}),
-        ('nope{a!="2", a="1"}', {"a": "1"}),
+        ('nope{a!="2", a="1", c="3"}', {"c": "3"}),
+        ('nope{a=~"1|2", a="1"}', {}),
+        ('nope{a!~"2.*", b="x", a="1", a!=""}', {"b": "x"}),
         ('nope{a=~"1", b=""}', {}),
         ('{__name__="nope", a="1"}', {"a": "1"}),
+        ('{__name__!="nope", __name__=~"no.+", a="1"}', {"a": "1"}),
     ],
 )
-def test_absence_states_what_comes_first_and_alone(engine, selector, stated):
+def test_absence_states_what_one_matcher_alone_says_by_equality(engine, selector, stated):
     expected = {tuple(stated.items()): 1.0}
 
     assert vector(engine.instant(f"absent({selector})", 0)) == expected

@@ -120,7 +120,7 @@ def test_blocks_of_steps_give_what_one_call_gives():
         np.tile(np.arange(points) * 1000, series),
         r.random(series * points),
     )
-    engine = Engine(storage, Options(limits=Limits(max_steps=None)))
+    engine = Engine(storage, Options(limits=Limits(max_points=None)))
     query = "sum(max_over_time(a[4h])) + max(quantile_over_time(0.3, a[4h]))"
 
     whole = engine.range(query, 0, 20_000_000, 200_000)

@@ -49,7 +49,7 @@ class ViewSuite(StorageSuite):
             if self.in_memory:
                 return followed.view
             files = FileTable(snapshot(tables.store, "samples").files)
-            return replace(followed.view, recent=(), files=files)
+            return replace(followed.view, head=(), files=files)
 
         yield open_storage
         for followed in opened:

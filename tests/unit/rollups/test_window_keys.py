@@ -15,6 +15,6 @@ def test_rows_of_windows_are_found_in_any_order(rows, keys, width):
     wanted = sorted({(s, -(-ts // width) * width) for s, ts in keys})
     ids, times = np.array(rows, np.int64).reshape(-1, 2).T.copy()
 
-    found = window_keys.within_keys(ids, times, width, np.array(wanted, np.int64).reshape(-1, 2))
+    found = window_keys.in_windows(ids, times, width, np.array(wanted, np.int64).reshape(-1, 2))
 
     assert found.tolist() == [(s, -(-ts // width) * width) in wanted for s, ts in rows]

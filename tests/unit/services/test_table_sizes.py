@@ -3,9 +3,10 @@ import pytest
 from tests.tables import WrittenTables
 from varve.model.identity import define
 from varve.services.table_sizes import TableSize, TableSizes
+from varve.storage.checkpoint import CHECKPOINT_INTERVAL
 from varve.storage.commit import Removal, rewrite
 from varve.storage.store import Store
-from varve.storage.table import CHECKPOINT_INTERVAL, Table
+from varve.storage.table import Table
 from varve.telemetry.metrics import TableMetrics
 from varve.telemetry.registry import Telemetry
 

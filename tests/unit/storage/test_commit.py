@@ -130,9 +130,9 @@ def test_a_failing_storage_is_an_error_and_the_plan_starts_from_the_table(bench,
 
 
 def test_a_failed_checkpoint_does_not_fail_the_commit(bench, monkeypatch, caplog):
-    monkeypatch.setattr("varve.storage.table.CHECKPOINT_INTERVAL", 2)
-    monkeypatch.setattr("varve.storage.table.DeltaTable", lambda *_, **__: 1 / 0)
-    monkeypatch.setattr("varve.storage.table.DeltaError", ZeroDivisionError)
+    monkeypatch.setattr("varve.storage.checkpoint.CHECKPOINT_INTERVAL", 2)
+    monkeypatch.setattr("varve.storage.checkpoint.DeltaTable", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("varve.storage.checkpoint.DeltaError", ZeroDivisionError)
 
     assert commit(bench.table(), [], transactions={"a": Step(None, 1)}) == 1
 
@@ -172,7 +172,7 @@ def test_a_rewrite_replaces_files_and_says_that_no_row_is_new(bench):
     version = rewrite(table, [bench.file([1, 2])], [Removal(f.path, f.size) for f in files])
 
     (entry,) = entries(bench.store, "samples", version - 1, version)
-    assert (entry.adds, len(entry.rewritten), len(entry.removes)) == ((), 1, 2)
+    assert (entry.adds, len(entry.replacements), len(entry.removes)) == ((), 1, 2)
     assert entry.positions == {"rewrite:samples": 0}
     assert times(bench.store) == [1, 2]
 

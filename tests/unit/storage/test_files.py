@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from varve.model.schema import TABLES, table_schema
-from varve.storage.files import NewFile, check, fingerprint, write_file
+from varve.storage.files import NewFile, fingerprint, require_valid, write_file
 from varve.storage.store import Store
 
 ROWS = {
@@ -58,7 +58,7 @@ def test_a_file_says_what_is_in_it(store):
         {"series_id": 2**63 - 1, "ts": 1_700_000_000_000},
     )
     assert NewFile.from_json(new.to_json()) == new
-    check(new, table_schema("samples"))
+    require_valid(new, table_schema("samples"))
 
 
 def test_every_reader_gets_the_rows_back(store):
@@ -76,7 +76,7 @@ def test_a_row_of_every_table_survives(store, name):
 
     new = write_file(store, name, rows)
 
-    check(new, table_schema(name))
+    require_valid(new, table_schema(name))
     path = str(Path(store.uri(name)) / new.path)
     assert pq.read_table(path).to_pylist() == rows.to_pylist()
     assert len(duckdb.read_parquet(path).limit(2).fetchall()) == 1

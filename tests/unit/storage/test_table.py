@@ -11,12 +11,13 @@ from deltalake import DeltaTable
 
 from varve.model.errors import NeedsOperator
 from varve.model.schema import TABLES, table_schema
+from varve.storage import checkpoint
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, Step, commit, rewrite
-from varve.storage.log import encode, entries, file_name, list_checkpoints, list_versions, newer
+from varve.storage.log import encode, entries, list_versions, newer
 from varve.storage.snapshot import Follower, snapshot
 from varve.storage.store import Store
-from varve.storage.table import Table, create_tables, wait_until_created
+from varve.storage.table import Table, create_tables
 
 
 def grow(table: Table, until: int) -> None:
@@ -73,17 +74,6 @@ def test_a_missing_table_says_what_to_do(tmp_path):
         snapshot(Store(str(tmp_path)), "samples", 0)
 
 
-def test_waiting_for_a_table_ends_when_it_is_there_or_time_is_up(tmp_path):
-    store = Store(str(tmp_path))
-    creator = threading.Timer(0.2, create_tables, (store, ("samples",)))
-    creator.start()
-
-    assert wait_until_created(store, "samples", 30).version == 0
-    with pytest.raises(NeedsOperator):
-        wait_until_created(store, "series", 0)
-    creator.join()
-
-
 def test_a_gained_column_is_added_and_old_rows_have_none(bench, monkeypatch):
     old = bench.table()
     commit(old, [bench.file([1])], transactions={"a": Step(None, 1)})
@@ -120,7 +110,7 @@ def test_every_hundredth_commit_leaves_a_checkpoint_and_opening_uses_it(bench):
     grow(table, 205)
     settle()
 
-    assert list_checkpoints(bench.store, "samples") == [99, 199]
+    assert checkpoint.list_versions(bench.store, "samples") == [99, 199]
     assert list_versions(bench.store, "samples") == list(range(206))
     log_path(table, 150).unlink()
     assert Table(bench.store, "samples").position("a") == 205
@@ -153,7 +143,7 @@ def test_what_was_removed_before_a_checkpoint_stays_removed(bench):
     grow(table, 100)
     settle()
 
-    assert list_checkpoints(bench.store, "samples") == [99]
+    assert checkpoint.list_versions(bench.store, "samples") == [99]
     assert snapshot(bench.store, "samples").scan(Bounds()).column("ts").to_pylist() == [2]
 
 
@@ -203,15 +193,6 @@ def test_a_past_version_is_read_as_it_was_until_its_log_expires(bench):
         log_path(table, version).unlink()
     with pytest.raises(NeedsOperator, match="version 60 has expired|rebuild by range"):
         snapshot(bench.store, "samples", 60)
-
-
-def test_a_table_changed_by_a_program_with_other_features_is_refused(bench):
-    table = bench.table()
-    action = {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["x"]}}
-    assert table.store.put_if_absent("samples", file_name(1), json.dumps(action).encode())
-
-    with pytest.raises(NeedsOperator, match="feature of Delta"):
-        table.refresh()
 
 
 def test_a_file_system_and_a_bucket_are_told_apart():

@@ -23,21 +23,21 @@ class Limits:
     """Bounds of a query; None is no bound.
 
     max_samples: samples read plus values held at once, 50 million as in Prometheus.
-    max_series: series that one selector may match. max_steps: points of a range query, 11,000 as
+    max_series: series that one selector may match. max_points: points of a range query, 11,000 as
     in Prometheus. timeout_s: seconds.
     """
 
     max_samples: int | None = 50_000_000
     max_series: int | None = 1_000_000
-    max_steps: int | None = 11_000
+    max_points: int | None = 11_000
     timeout_s: float | None = 120.0
 
     def check_steps(self, steps: int) -> None:
         """Raises BadQueryError if a range query has too many points. The one at its end is free."""
-        if self.max_steps is not None and steps - 1 > self.max_steps:
+        if self.max_points is not None and steps - 1 > self.max_points:
             raise BadQueryError(
-                f"exceeded maximum resolution of {self.max_steps:,} points per timeseries."
-                " Try decreasing the query resolution (?step=XX). The limit is max_steps."
+                f"exceeded maximum resolution of {self.max_points:,} points per timeseries."
+                " Try decreasing the query resolution (?step=XX). The limit is query.max_points."
             )
 
 
@@ -109,7 +109,7 @@ class Budget:
         if most is not None and wanted > most:
             raise LimitError(
                 f"query processing would load too many samples into memory in {_ENVIRONMENT}:"
-                f" {wanted:,} are over max_samples = {most:,}"
+                f" {wanted:,} are over query.max_samples = {most:,}"
             )
 
     def check_series(self, count: int) -> None:

@@ -6,6 +6,7 @@ Source: Prometheus, promql/engine.go (eval of Call) and functions.go.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -161,20 +162,19 @@ def _fail_on_factors(factors: Sequence[float]) -> None:
 
 
 def absent_labels(source: object) -> LabelTable:
-    """The labels that absent() gives: those that the selector states by equality, less the name."""
+    """The labels that absent() gives: those that one matcher of the selector states by equality.
+
+    A label that several matchers name is left out, and so is the metric's name.
+    """
     if not isinstance(source, Selector):
         return LabelTable.empty_sets()
-    stated: dict[str, str] = {}
-    seen: set[str] = set()
-    for matcher in source.matchers:
-        if matcher.name == METRIC_NAME:
-            continue
-        if matcher.op is MatchOp.EQUAL and matcher.name not in seen:
-            stated[matcher.name] = matcher.value
-            seen.add(matcher.name)
-        else:
-            stated.pop(matcher.name, None)
-    return LabelTable.of([{name: value for name, value in stated.items() if value}])
+    named = Counter(matcher.name for matcher in source.matchers)
+    stated = {
+        matcher.name: matcher.value
+        for matcher in source.matchers
+        if matcher.op is MatchOp.EQUAL and named[matcher.name] == 1 and matcher.name != METRIC_NAME
+    }
+    return LabelTable.of([stated])
 
 
 def _absent(node: RangeCall, matrix: Matrix, steps: Steps) -> Matrix:

@@ -190,7 +190,8 @@ def subquery_steps(ev: Evaluation, node: SubquerySelect, steps: Steps) -> Steps:
     range_ms = length_ms(node.range, ev.query)
     step = ev.default_step_ms if node.step is None else length_ms(node.step, ev.query)
     first, last = _first_and_last(ev, node.at, node.offset, steps)
-    return Steps.between(((first - range_ms) // step + 1) * step, last, step)
+    begin = ((first - range_ms) // step + 1) * step
+    return Steps.between(begin, last, step, is_range=begin != last)
 
 
 def matrix_samples(matrix: Matrix, steps: Steps) -> RangeVector:

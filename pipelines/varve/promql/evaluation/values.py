@@ -22,11 +22,15 @@ DUPLICATE_LABELS = "vector cannot contain metrics with the same labelset"
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """The times at which a part of a query is evaluated: start, start + step, ... (Unix ms)."""
+    """The times at which a part of a query is evaluated: start, start + step, ... (Unix ms).
+
+    is_range: they go from a start to an end, even if one step is all that fits in.
+    """
 
     start: int
     step: int
     count: int
+    is_range: bool = False
     _times: list[Int64s] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
@@ -34,9 +38,10 @@ class Steps:
         return cls(at_ms, 1, 1)
 
     @classmethod
-    def between(cls, start_ms: int, end_ms: int, step_ms: int) -> Steps:
+    def between(cls, start_ms: int, end_ms: int, step_ms: int, *, is_range: bool = True) -> Steps:
         """The steps up to and with end_ms. There is none if that is before start_ms."""
-        return cls(start_ms, step_ms, max(0, (end_ms - start_ms) // step_ms + 1))
+        count = max(0, (end_ms - start_ms) // step_ms + 1)
+        return cls(start_ms, step_ms, count, is_range)
 
     @property
     def times(self) -> Int64s:

@@ -77,9 +77,10 @@ class _Join:
         )
         self.many = _Side(many, many.labels.labels(), many_groups.tolist())
         self.one = _Side(one, one.labels.labels(), one_groups.tolist())
-        fills = (matching.fill_lhs, matching.fill_rhs)
         # What stands in where the "one" side has no sample, and where the "many" side has none.
-        self.fill_one, self.fill_many = (fills[0], fills[1]) if self.swapped else fills[::-1]
+        # Upstream's engine (up to 3.15) swaps the sides for group_right, but not the fill values:
+        # there fill_right fills the "one" side, which is the left one. So it is here.
+        self.fill_one, self.fill_many = matching.fill_rhs, matching.fill_lhs
         self.steps = left.steps
         # Which results lose their name at the end: arithmetic takes it away at once.
         self.drops = many.drop_name | node.return_bool
@@ -217,8 +218,9 @@ class _Join:
         side = "left" if self.swapped else "right"
         labels = self.one.labels
         group = format_labels(self._match_labels(labels[second]))
+        duplicates = ", ".join(sorted(format_labels(labels[row]) for row in (first, second)))
         raise QueryError(
             f"found duplicate series for the match group {group} on the {side} hand-side of the"
-            f" operation: [{format_labels(labels[second])}, {format_labels(labels[first])}];"
-            "many-to-many matching not allowed: matching labels must be unique on one side"
+            f" operation: [{duplicates}];many-to-many matching not allowed: matching labels must be"
+            " unique on one side"
         )

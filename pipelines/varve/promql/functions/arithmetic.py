@@ -16,6 +16,9 @@ from varve.promql.plan.nodes import FunctionCall
 
 Elementwise = Callable[[Any], Any]
 
+_HALF_OF_EXP: Final = 21.0
+"""From here on Go takes half of exp(x) for sinh(x) and cosh(x)."""
+
 
 def _each(function: Elementwise, ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     matrix = ev.matrix(node.args[0], steps)
@@ -26,6 +29,22 @@ def _each(function: Elementwise, ev: Evaluation, node: FunctionCall, steps: Step
 def _sign(values: Float64s) -> Float64s:
     """-1 or 1; zeros and NaN stay what they are."""
     return np.where(values < 0, -1.0, np.where(values > 0, 1.0, values))
+
+
+def _sinh(values: Float64s) -> Float64s:
+    """As Go's math.Sinh, which overflows where exp does, before the result would."""
+    return np.where(
+        np.abs(values) > _HALF_OF_EXP, np.copysign(_half_exp(values), values), np.sinh(values)
+    )
+
+
+def _cosh(values: Float64s) -> Float64s:
+    """As Go's math.Cosh, which overflows where exp does, before the result would."""
+    return np.where(np.abs(values) > _HALF_OF_EXP, _half_exp(values), np.cosh(values))
+
+
+def _half_exp(values: Float64s) -> Float64s:
+    return np.exp(np.abs(values)) * 0.5
 
 
 def _clamped(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
@@ -75,9 +94,9 @@ _ELEMENTWISE: dict[str, Elementwise] = {
     "atan": np.arctan,
     "atanh": np.arctanh,
     "cos": np.cos,
-    "cosh": np.cosh,
+    "cosh": _cosh,
     "sin": np.sin,
-    "sinh": np.sinh,
+    "sinh": _sinh,
     "tan": np.tan,
     "tanh": np.tanh,
     "deg": lambda values: values * 180 / math.pi,

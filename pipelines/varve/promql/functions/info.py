@@ -5,7 +5,7 @@ Source: Prometheus, promql/info.go.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,11 +13,12 @@ import numpy as np
 
 from varve.promql.errors import QueryError
 from varve.promql.evaluation.context import Evaluation, Implementation
-from varve.promql.evaluation.selection import last_samples, select_windows
+from varve.promql.evaluation.selection import at_ms, last_samples, select_windows
 from varve.promql.evaluation.values import DUPLICATE_LABELS, Matrix, Steps
 from varve.promql.kernels.codes import TIMESTAMP
 from varve.promql.labels.label_table import METRIC_NAME, Labels, LabelTable, format_labels
 from varve.promql.labels.postings import value_test
+from varve.promql.plan.durations import offset_ms
 from varve.promql.plan.nodes import (
     FunctionCall,
     FusedAggregation,
@@ -26,12 +27,16 @@ from varve.promql.plan.nodes import (
     Node,
     RangeSelect,
     Selector,
+    SubquerySelect,
 )
-from varve.promql.syntax.ast import Matcher, MatchOp
+from varve.promql.signatures import ValueType
+from varve.promql.syntax.ast import At, Matcher, MatchOp, NumberLiteral
 
 TARGET_INFO = "target_info"
 IDENTIFYING = ("instance", "job")
 """Labels that tell which series an info series describes."""
+
+_VECTORS = (ValueType.VECTOR, ValueType.MATRIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ def _info_series(
     described = [row for row in range(base.series) if row not in ignored]
     if not any(base.labels.get(row, name) for row in described for name in IDENTIFYING):
         return LabelTable.empty_sets(0), None
-    node = InstantSelect(_looking_where(source, wanted.matchers))
+    node = InstantSelect(_info_selector(ev, source, wanted.matchers))
     selection, times = select_windows(ev, node.selector, steps, ev.lookback_ms)
     matrix = last_samples(ev, selection, times, node, TIMESTAMP)
     known = {name: {base.labels.get(row, name) for row in described} - {""} for name in IDENTIFYING}
@@ -120,16 +125,63 @@ def _info_series(
     return matrix.labels, matrix
 
 
-def _looking_where(source: Node, matchers: tuple[Matcher, ...]) -> Selector:
-    """A selector with the offset and @ of the first one in `source`."""
-    stack = [source]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, InstantSelect | RangeSelect):
-            return Selector(matchers, node.selector.offset, node.selector.at)
-        below = (node.source,) if isinstance(node, FusedAggregation) else node.children()
-        stack.extend(reversed(below))
-    return Selector(matchers)
+def _info_selector(ev: Evaluation, source: Node, matchers: tuple[Matcher, ...]) -> Selector:
+    """A selector of the info series as of the time that the described series are taken from.
+
+    That is the one time of all selectors in `source`. If they have different ones, or if a part of
+    it has no selector, as vector(1) has not, the info series of the step itself are meant.
+    """
+    found = set(_references(ev, source, ()))
+    reference = found.pop() if len(found) == 1 else None
+    if reference is None:
+        return Selector(matchers)
+    pinned_ms, offset = reference
+    at = None if pinned_ms is None else At(pinned_ms)
+    return Selector(
+        matchers, NumberLiteral(offset / 1000, is_duration=True) if offset else None, at
+    )
+
+
+_Reference = tuple[int | None, int]
+"""Where a selector looks to: the time of @ less all offsets, or None and its offset in ms."""
+
+
+def _references(
+    ev: Evaluation, node: Node, subqueries: tuple[SubquerySelect, ...]
+) -> Iterator[_Reference | None]:
+    """The references of the vectors that `node` is made of; None for one without a selector.
+
+    subqueries: those around `node`, outermost first. Their offsets add up, until a time of @ makes
+    what is further out irrelevant.
+    """
+    if isinstance(node, FusedAggregation | Invariant):
+        inner = node.source if isinstance(node, FusedAggregation) else node.expr
+        yield from _references(ev, inner, subqueries)
+    elif isinstance(node, InstantSelect | RangeSelect):
+        yield _reference(ev, node.selector, subqueries)
+    else:
+        children = node.children()
+        if isinstance(node, FunctionCall) and node.func == "info":
+            children = children[:1]
+        if isinstance(node, SubquerySelect):
+            subqueries = (*subqueries, node)
+        vectors = [child for child in children if child.type in _VECTORS]
+        if not vectors:
+            yield None
+        for child in vectors:
+            yield from _references(ev, child, subqueries)
+
+
+def _reference(
+    ev: Evaluation, selector: Selector, subqueries: tuple[SubquerySelect, ...]
+) -> _Reference:
+    at, offset = selector.at, offset_ms(selector.offset, ev.query)
+    for subquery in reversed(subqueries):
+        if at is not None:
+            break
+        at = subquery.at
+        offset += offset_ms(subquery.offset, ev.query)
+    return (None, offset) if at is None else (at_ms(ev, at) - offset, 0)
 
 
 class _InfoJoin:

@@ -18,7 +18,7 @@ from varve.promql.plan.nodes import FunctionCall, Text
 def _by_value(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     """sort and sort_desc: histograms are left out, and NaN comes last either way."""
     matrix = ev.matrix(node.args[0], steps)
-    if steps.count > 1:
+    if steps.is_range:
         ev.annotations.add(notes.sort_in_range_query(node.span))
     matrix = Matrix(matrix.labels, matrix.values, matrix.float_mask(), matrix.drop_name)
     if matrix.steps != 1:
@@ -36,7 +36,7 @@ def _by_value(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
 def _by_label(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     """sort_by_label and sort_by_label_desc: in natural order of some labels, then by all labels."""
     matrix = ev.matrix(node.args[0], steps)
-    if steps.count > 1:
+    if steps.is_range:
         ev.annotations.add(notes.sort_in_range_query(node.span))
     if matrix.steps != 1:
         return matrix

@@ -181,10 +181,8 @@ def parse_duration(text: str) -> float:
         if total >= 2**63:
             raise ValueError("duration out of range")
         last, end = _UNIT_ORDER[unit], match.end()
-    if end != len(text):
+    if end != len(text) or not text:
         raise ValueError(f"not a valid duration string: {quote(text)}")
-    if not total:
-        raise ValueError("duration must be greater than 0")
     return total / NS_PER_S
 
 

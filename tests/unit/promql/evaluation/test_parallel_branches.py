@@ -193,7 +193,7 @@ def test_a_part_counts_as_if_it_had_been_evaluated_in_order():
     whole.join(part)
 
     assert (whole.held, whole.peak) == (70, 100)
-    with pytest.raises(errors.LimitError, match="max_samples = 100"):
+    with pytest.raises(errors.LimitError, match="query.max_samples = 100"):
         whole.join(part)
 
 

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,7 +47,7 @@ def specified(left, right, labels, *, on, group="", include=(), fill_left=None, 
     one = [(found, 1.0 * (i + 1)) for i, found in enumerate(right)]
     fill_one, fill_many = fill_right, fill_left
     if group == "group_right":
-        many, one, fill_one, fill_many = one, many, fill_left, fill_right
+        many, one = one, many
     if not (many and one) and (not (many or one) or fill_left is fill_right is None):
         return {}
     partners = {}
@@ -140,7 +141,7 @@ def test_set_operators_keep_series_by_their_match(left, right, labels, on):
 
 def test_duplicates_are_shown_with_their_group_and_side():
     engine = engine_with([{"x": "1"}], [{"x": "1", "y": "1"}, {"x": "1", "y": "2"}])
-    listed = '[{__name__="b", x="1", y="2"}, {__name__="b", x="1", y="1"}]'
+    listed = '[{__name__="b", x="1", y="1"}, {__name__="b", x="1", y="2"}]'
 
     for query, side in (("a + on(x) b", "right"), ("b + on(x) group_right a", "left")):
         try:
@@ -176,6 +177,46 @@ def test_comparisons_keep_the_left_value_whichever_side_is_many():
     assert set(judged.values()) == {0.0}
     assert all(re.match("[xy]", name) for key in judged for name, _ in key), "names go with bool"
     assert len(kept) == len(judged) == 2
+
+
+@pytest.mark.parametrize(
+    ("fill", "filled"),
+    [
+        ("fill_left(100)", {(("x", "2"),): 102.0}),
+        ("fill_right(100)", {(("x", "3"), ("y", "1")): 120.0}),
+        ("fill_right(100) fill_left(7)", {(("x", "2"),): 9.0, (("x", "3"), ("y", "1")): 120.0}),
+        ("fill(0)", {(("x", "2"),): 2.0, (("x", "3"), ("y", "1")): 20.0}),
+    ],
+)
+@pytest.mark.parametrize("group", ["group_left", "group_right"])
+def test_fill_left_fills_the_many_side_and_fill_right_the_one_side_with_either_group(
+    group, fill, filled
+):
+    one = {(("__name__", "one"), ("x", x)): [float(x)] for x in "12"}
+    many = {
+        (("__name__", "many"), ("x", x), ("y", "1")): [v] for x, v in (("1", 10.0), ("3", 20.0))
+    }
+    operands = ("many", "one") if group == "group_left" else ("one", "many")
+
+    found = vector(
+        engine_of(one | many).instant(f"{operands[0]} + on(x) {group} {fill} {operands[1]}", 0)
+    )
+
+    assert found == filled | {(("x", "1"), ("y", "1")): 11.0}
+
+
+@pytest.mark.parametrize("order", [("b", "a"), ("a", "b"), ("10", "9")])
+def test_duplicates_are_shown_in_the_order_of_their_labels(order):
+    series = {(("__name__", "d"), ("x", "1"), ("z", z)): [1.0] for z in order}
+    engine = engine_of({**series, (("__name__", "m"), ("x", "1")): [1.0]})
+    first, second = sorted(order)
+    listed = (
+        rf'\[{{__name__="d", x="1", z="{first}"}}, {{__name__="d", x="1", z="{second}"}}\];many'
+    )
+
+    for query in ("m * on(x) d", "d - ignoring(z, y) group_right m", "m > on(x) fill(1) d"):
+        with pytest.raises(QueryError, match=listed):
+            engine.range(query, 0, 10_000, 10_000)
 
 
 def test_a_comparison_brings_no_dropped_name_back():

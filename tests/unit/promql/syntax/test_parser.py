@@ -27,6 +27,7 @@ from varve.promql.syntax.parser import parse
 from varve.promql.syntax.printer import to_text
 
 M5 = NumberLiteral(300.0, is_duration=True)
+ZERO = NumberLiteral(0.0, is_duration=True)
 STEP = DurationExpr("step", None, None)
 
 
@@ -116,6 +117,9 @@ ONE, TWO, THREE = (NumberLiteral(value) for value in (1.0, 2.0, 3.0))
         ("foo[1-2-3]", DurationExpr("-", DurationExpr("-", ONE, TWO), THREE)),
         ("foo[1^2^3]", DurationExpr("^", ONE, DurationExpr("^", TWO, THREE))),
         ("foo[-1^2]", DurationExpr("-", None, DurationExpr("^", ONE, TWO))),
+        ("foo[5m + 0s]", DurationExpr("+", M5, ZERO)),
+        ("foo[0s - -5m]", DurationExpr("-", ZERO, NumberLiteral(-300.0, is_duration=True))),
+        ("foo[max_of(0ms, 5m)]", DurationExpr("max", ZERO, M5)),
         ("foo[-step()+5m]", DurationExpr("+", DurationExpr("-", None, STEP), M5)),
         ("foo[min_of(step(), 5m)]", DurationExpr("min", STEP, M5)),
         (
@@ -314,6 +318,8 @@ ERRORS = [
         "unexpected <op:*> in subquery or range selector, expected " + A_DURATION,
     ),
     ("foo[0]", "1:5", "duration must be greater than 0"),
+    ("foo[0h0m]", "1:5", "duration must be greater than 0"),
+    ("foo[(0s)]", "1:6", "duration must be greater than 0"),
     ("foo[-5m]", "1:5", "duration must be greater than 0"),
     ("foo[5m:0s]", "1:8", "duration must be greater than 0"),
     ("foo[5m / 0]", "1:8", "division by zero"),
