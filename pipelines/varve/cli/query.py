@@ -44,7 +44,6 @@ examples:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-<<<<<<< .merge_file_teppZn
     question = _question(args, SystemClock().now_ms())
     answer = ask(question, args.url, settings)
     if answer["status"] != "success" and not args.json:
@@ -54,110 +53,6 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             print(printable(json.dumps(answer, indent=2, ensure_ascii=False), keep="\n"))
         elif args.explain:
             print("\n".join(printable(line) for line in answer["data"]))
-=======
-    at = _argument("--at", parse_time_ms, args.at) / 1000 if args.at else time.time()
-    parameters = {"query": args.expression}
-    if args.range:
-        span = _argument("--range", parse_duration_ms, args.range) / 1000
-        if span <= 0:
-            raise BadRequest(f"--range {args.range} is not above zero")
-        step = _argument("--step", parse_duration_ms, args.step) / 1000 if args.step else None
-        step = step or max(1.0, round(span / _POINTS))
-        parameters |= {"start": f"{at - span:.3f}", "end": f"{at:.3f}", "step": f"{step:g}"}
-    else:
-        parameters["time"] = f"{at:.3f}"
-    path = "query_range" if args.range else "query"
-    if args.explain:
-        path, parameters["run"] = "explain", "1"
-    answer = _answer(args.url, settings, path, parameters)
-    if args.json:
-        print(json.dumps(answer, indent=2, ensure_ascii=False))
-        return 0 if answer["status"] == "success" else 1
-    if answer["status"] != "success":
-        raise BadRequest(_explained(answer, args.expression))
-    if args.explain:
-        print("\n".join(answer["data"]))
-    else:
-        _print(answer, {k: float(v) for k, v in parameters.items() if k != "query"})
-    return 0
-
-
-def _argument(name: str, parse: Any, text: str) -> int:
-    try:
-        return int(parse(text))
-    except ValueError as err:
-        raise BadRequest(f"{name}: {err}") from err
-
-
-def _answer(
-    url: str | None, settings: Settings, path: str, parameters: Mapping[str, str]
-) -> dict[str, Any]:
-    """The service's JSON; from the tables if no service was named and none runs."""
-    address = url or _service(settings)
-    form = urllib.parse.urlencode(parameters, errors="surrogateescape").encode()
-    request = f"{address.rstrip('/')}/api/v1/{path}"
-    if not request.startswith(("http://", "https://")):
-        raise BadRequest(f"--url {url} is no http:// or https:// address")
-    try:
-        with urllib.request.urlopen(request, form, timeout=_TIMEOUT_S) as response:  # noqa: S310
-            return dict(json.load(response))
-    except urllib.error.HTTPError as err:
-        return _refusal(err, address)
-    except urllib.error.URLError as err:
-        if url is not None:
-            raise TemporaryError(f"no query service answers at {url}: {err.reason}") from err
-    return _from_tables(settings, path, parameters, address)
-
-
-def _service(settings: Settings) -> str:
-    record = read_status(settings.home).get("query")
-    if record is not None and record.alive() and "url" in record.detail:
-        return str(record.detail["url"])
-    return f"http://{settings.query.host}:{settings.query.port}"
-
-
-def _refusal(err: urllib.error.HTTPError, address: str) -> dict[str, Any]:
-    body = err.read()
-    try:
-        return dict(json.loads(body))
-    except ValueError:
-        raise TemporaryError(
-            f"{address} answers HTTP {err.code} without JSON: is it a Varve query service?"
-        ) from err
-
-
-def _from_tables(
-    settings: Settings, path: str, parameters: Mapping[str, str], address: str
-) -> dict[str, Any]:
-    """The same answer by the same code, in this process."""
-    import threading
-
-    from varve.api.parameters import Parameters
-    from varve.api.queries import Options, explained, instant, range_
-    from varve.promql.errors import QueryError
-    from varve.promql.evaluation.limits import Limits
-    from varve.query.tables import Tables
-    from varve.storage.store import Store
-
-    store = Store(settings.storage_root(), settings.storage_options())
-    try:
-        tables = Tables(store, tuple(settings.ingest_queries()), settings.query.cache_mb << 20)
-    except NeedsOperator as err:
-        raise NeedsOperator(f"no query service answers at {address}, and {err}") from err
-    print(f"no query service at {address}: reading {store.root}", file=sys.stderr)
-    query = settings.query
-    limits = Limits(
-        max_samples=query.max_samples, max_points=query.max_points, timeout_s=query.timeout_s
-    )
-    options = Options(limits, query.lookback_s * 1000)
-    given, never = Parameters(list(parameters.items())), threading.Event()
-    now_ms = int(time.time() * 1000)
-    try:
-        if path == "query":
-            answer = instant(tables.view, given, options, never, now_ms)
-        elif path == "explain":
-            answer = explained(tables.view, given, options, never, now_ms)
->>>>>>> .merge_file_ItUatX
         else:
             print_answer(answer, question)
     return 0 if answer["status"] == "success" else 1

@@ -114,7 +114,7 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
 
     options = Options(
         Limits(
-            max_samples=query.max_samples, max_steps=query.max_points, timeout_s=query.timeout_s
+            max_samples=query.max_samples, max_points=query.max_points, timeout_s=query.timeout_s
         ),
         query.lookback_s * 1000,
         newer_view=newer_view,

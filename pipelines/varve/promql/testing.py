@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from varve.model.copies import rank
 from varve.model.staleness import is_stale
 from varve.promql.histograms.native_histogram import FloatHistogram, detects_reset
 from varve.promql.kernels.windows import window_bounds
@@ -189,10 +188,14 @@ def _distinct_points(points: Sequence[Point]) -> list[Point]:
     return [by_time[t] for t in sorted(by_time)]
 
 
-def _rank(point: Point) -> int:
+def _rank(point: Point) -> tuple[int, float]:
     """The order of copies as in varve.model.copies; a histogram is above every float."""
     value = point[1]
-    return 1 << 63 if isinstance(value, FloatHistogram) else int(rank(np.array([value]))[0])
+    if isinstance(value, FloatHistogram):
+        return 3, 0.0
+    if np.isnan(value):
+        return (0 if is_stale(np.array([value]))[0] else 1), 0.0
+    return 2, value
 
 
 def _read_back(points: Sequence[Point]) -> Sequence[Point]:
