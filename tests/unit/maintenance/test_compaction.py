@@ -111,7 +111,7 @@ def test_who_follows_the_table_is_told_of_no_new_rows(tmp_path):
 
     (entry,) = follower.table.refresh()
     assert not entry.adds
-    assert len(entry.rewritten) == 1
+    assert len(entry.replacements) == 1
     assert len(entry.removes) == 3
 
 
