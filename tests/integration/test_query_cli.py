@@ -68,6 +68,27 @@ def test_without_a_service_it_reads_the_tables_and_says_so(varve, url):
     assert "no query service at http://127.0.0.1:1: reading" in direct[2]
 
 
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--range", "1h", "--step", "0"], "--step 0 is not above zero"),
+        (["--range", "1h", "--step", "0s"], "--step"),
+        (["--range", "1h", "--step=-1m"], "--step"),
+        (["--range", "1h", "--step", "0.1ms"], "--step"),
+        (["--range", "0"], "--range 0 is not above zero"),
+        (["--range", "soon"], "--range: "),
+        (["--step", "1m"], "give --range too"),
+        (["--at", "soon"], "--at: "),
+    ],
+)
+def test_times_that_mean_nothing_are_refused(varve, options, error):
+    code, out, err = varve("query", "up", *options)
+
+    assert (code, out) == (1, "")
+    assert error in err
+    assert len(err.splitlines()) == 1
+
+
 def test_a_range_is_plotted_with_a_legend(varve, url):
     code, out, _ = varve("query", "--range", "1h", "shop_requests_total", *AT, "--url", url)
 

@@ -10,13 +10,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-import pyarrow.fs as pafs
 import pytest
 
+from tests.integration.faulty_store import FaultyStore
 from tests.integration.test_query_follow import (
     END,
     START,
@@ -35,84 +34,10 @@ from varve.promql.errors import StorageError
 from varve.promql.storage import SelectHints
 from varve.promql.syntax.ast import Matcher, MatchOp
 from varve.query.evaluation import Options, Range, evaluate, explain
+from varve.query.reader import Reader
 from varve.query.tables import Tables
 from varve.query.view import FileGone, FileTable
 from varve.storage.snapshot import snapshot
-from varve.storage.store import Store
-
-
-class Fault:
-    """Lets a number of requests to the storage pass, then fails some."""
-
-    def __init__(self):
-        self.passing = 1 << 62
-        self.failing = 0
-        self.hit = False
-
-    def arm(self, passing, failing):
-        self.passing, self.failing, self.hit = passing, failing, False
-
-    def __call__(self):
-        self.passing -= 1
-        if -self.failing <= self.passing < 0:
-            self.hit = True
-            raise OSError("injected")
-
-
-class FaultyFiles(pafs.FileSystemHandler):
-    """Files of a table, where every look and every opening may fail."""
-
-    def __init__(self, inner, fault):
-        self.inner, self.fault = inner, fault
-
-    def get_type_name(self):
-        return "faulty"
-
-    def normalize_path(self, path):
-        return path
-
-    def get_file_info(self, paths):
-        self.fault()
-        return self.inner.get_file_info(paths)
-
-    def get_file_info_selector(self, selector):
-        self.fault()
-        return self.inner.get_file_info(selector)
-
-    def open_input_file(self, path):
-        self.fault()
-        return self.inner.open_input_file(path)
-
-    def open_input_stream(self, path):
-        self.fault()
-        return self.inner.open_input_stream(path)
-
-    def _writes(self, *_, **__):
-        raise AssertionError("a reader writes nothing")
-
-    create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = _writes
-    delete_file = move = copy_file = open_output_stream = open_append_stream = _writes
-
-
-@dataclass(frozen=True)
-class FaultyStore(Store):
-    fault: Fault = field(default_factory=Fault)
-
-    def filesystem(self, table: str) -> pafs.FileSystem:
-        return pafs.PyFileSystem(FaultyFiles(super().filesystem(table), self.fault))
-
-    def read(self, table: str, path: str) -> bytes:
-        self.fault()
-        return super().read(table, path)
-
-    def read_many(self, table, paths) -> Iterator[bytes | None]:
-        for path in paths:
-            self.fault()
-            yield self._read_if_there(table, path)
-
-    def exists(self, table: str, path: str) -> bool:
-        self.fault()
-        return super().exists(table, path)
 
 
 @pytest.fixture
@@ -122,7 +47,8 @@ def tables(tmp_path):
 
 def everything(view):
     """All samples by labels."""
-    found = view.select([Matcher("__name__", MatchOp.REGEX, ".+")], 0, END, SelectHints())
+    wanted = [Matcher("__name__", MatchOp.REGEX, ".+")]
+    found = Reader(view).select(wanted, 0, END, SelectHints())
     held = found.samples
     return {
         labels: list(zip(held.ts[b:e].tolist(), held.values[b:e].tolist(), strict=True))

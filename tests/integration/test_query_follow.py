@@ -22,6 +22,7 @@ from varve.model.identity import define
 from varve.promql.errors import StorageError
 from varve.promql.storage import SelectHints
 from varve.promql.syntax.ast import Matcher, MatchOp
+from varve.query.reader import Reader
 from varve.query.tables import Tables
 from varve.query.view import FileTable
 from varve.storage.bounds import Bounds
@@ -55,9 +56,8 @@ def settle(followed):
 
 def samples(view, *matchers):
     """By instance: (ts, value) of every sample."""
-    found = view.select(
-        [Matcher("__name__", MatchOp.EQUAL, "up"), *matchers], 0, END, SelectHints()
-    )
+    wanted = [Matcher("__name__", MatchOp.EQUAL, "up"), *matchers]
+    found = Reader(view).select(wanted, 0, END, SelectHints())
     got = {}
     for i, labels in enumerate(found.labels.dicts()):
         rows = slice(found.samples.begins[i], found.samples.ends[i])
@@ -143,7 +143,8 @@ def test_counting_reads_nothing_and_is_never_too_low(tables):
     view = opened(tables).view
     decoded = view.row_groups.decoded
 
-    series, most = view.count([Matcher("instance", MatchOp.EQUAL, "h1")], START, START + 3)
+    matcher = Matcher("instance", MatchOp.EQUAL, "h1")
+    series, most = Reader(view).count([matcher], START, START + 3)
 
     assert series == 1
     assert 3 <= most <= 15

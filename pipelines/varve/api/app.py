@@ -6,10 +6,11 @@ endpoints.py has the addresses. Work runs in threads; the event loop only waits.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from starlette.applications import Starlette
@@ -25,14 +26,17 @@ from varve.api.call import Call
 from varve.api.endpoints import ENDPOINTS, PAGES, Endpoint, Page
 from varve.api.pages import STATIC
 from varve.api.parameters import read_parameters
-from varve.api.responses import failure, success
+from varve.api.responses import HeldResponse, failure, success
 from varve.api.service import Service
 from varve.model.errors import BadRequest
 from varve.promql.errors import QueryError
 from varve.promql.syntax.cursor import ParseError
+from varve.query.memory import Reservation
 
 # How soon a query notices that nobody waits for its answer any more.
 _DISCONNECT_S = 0.25
+# How long after its deadline a query may still say by itself that it is over.
+_GRACE_S = 0.5
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -80,27 +84,47 @@ class _Runner:
         return handle
 
     async def _respond(self, request: Request, endpoint: Endpoint) -> Response:
-        service = self._service
+        """Answers by the deadline, which counts from here: what the request waited for is in it."""
+        service, arrived_s = self._service, time.monotonic()
         view = service.view()
         if view is None:
             return failure(request, "unavailable", f"not ready: {service.state()}")
+        timeout_s = service.options.limits.timeout_s or math.inf
         try:
-            given = await read_parameters(request)
+            async with asyncio.timeout(None if math.isinf(timeout_s) else timeout_s):
+                given = await read_parameters(request)
+            timeout_s = min(given.timeout_s() or math.inf, timeout_s)
         except BadRequest as err:
             return failure(request, "bad_data", str(err))
+        except TimeoutError:
+            return failure(request, "timeout", f"the request did not come whole in {timeout_s:g} s")
         cancelled = threading.Event()
-        options = replace(service.options, cancelled=cancelled)
+        deadline_s = arrived_s + timeout_s
+        options = replace(service.options, cancelled=cancelled, deadline_s=deadline_s)
         call = Call(view, given, options, service.clock.now_ms(), request.path_params)
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._pool, self._answer, request, endpoint, call)
-        while not (await asyncio.wait({future}, timeout=_DISCONNECT_S))[0]:
+        work = self._pool.submit(self._answer, request, endpoint, call)
+        answered = asyncio.wrap_future(work)
+        while not (await asyncio.wait({answered}, timeout=_DISCONNECT_S))[0]:
+            if time.monotonic() > deadline_s + _GRACE_S:
+                # It still waits for a thread, or for the end of a kernel: nobody waits for that.
+                cancelled.set()
+                if not work.cancel():
+                    work.add_done_callback(_discard)
+                return failure(request, "timeout", "query timed out in query execution")
             if service.stopping.is_set() or await request.is_disconnected():
                 cancelled.set()
-        return future.result()
+        return answered.result()
 
     def _answer(self, request: Request, endpoint: Endpoint, call: Call) -> Response:
+        service = self._service
         try:
-            answer = endpoint.function(call)
+            call.options.check_running()
+            with Reservation(service.memory) as memory:
+                options = replace(call.options, memory=memory)
+                answer = endpoint.function(replace(call, options=options))
+                service.metrics.samples.inc(answer.samples)
+                provenance = answer.provenance or call.view.provenance
+                return success(request, answer, provenance, service.memory, options.check_running)
         except BadRequest as err:
             return failure(request, "bad_data", str(err))
         except ParseError as err:
@@ -110,8 +134,12 @@ class _Runner:
             return failure(request, "bad_data", text, position=span)
         except QueryError as err:
             return failure(request, err.error_type, str(err))
-        self._service.metrics.samples.inc(answer.samples)
-        return success(request, answer, answer.provenance or call.view.provenance)
+
+
+def _discard(work: Future[Response]) -> None:
+    """Takes an answer that came too late to be sent."""
+    if work.exception() is None and isinstance(response := work.result(), HeldResponse):
+        response.release()
 
 
 def _handler(service: Service, page: Page) -> Handler:

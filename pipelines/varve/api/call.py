@@ -8,6 +8,7 @@ from typing import Any
 
 from varve.api.parameters import Parameters
 from varve.query.evaluation import Options
+from varve.query.reader import Reader
 from varve.query.view import Provenance, View
 
 TRUNCATED = "results truncated due to limit"
@@ -27,6 +28,11 @@ class Call:
     options: Options
     now_ms: int
     path: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def reader(self) -> Reader:
+        """The view, read within the memory and the time of this call."""
+        return Reader(self.view, self.options.memory, self.options.check_running)
 
 
 @dataclass(frozen=True, slots=True)

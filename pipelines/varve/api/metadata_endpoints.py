@@ -8,9 +8,12 @@ from __future__ import annotations
 import platform
 import re
 
+import numpy as np
+
 from varve import __version__
-from varve.api.call import Answer, Call, limited
+from varve.api.call import TRUNCATED, Answer, Call, limited
 from varve.model.errors import BadRequest
+from varve.promql import result_json
 from varve.query import cardinality
 
 # Rows of each list of the status, as in Prometheus.
@@ -23,15 +26,17 @@ def series(call: Call) -> Answer:
     """Answers with the label sets of the series that match[] selects, each once."""
     given = call.parameters
     matchers = given.matchers(required=True)
-    rows = call.view.series(matchers, *given.time_bounds_ms())
-    return limited(list(rows.dicts()), given.limit())
+    rows, most = call.reader.series(matchers, *given.time_bounds_ms()), given.limit()
+    if not most or rows.size <= most:
+        return Answer(result_json.label_sets(rows))
+    return Answer(result_json.label_sets(rows.take(np.arange(most))), [TRUNCATED])
 
 
 def label_names(call: Call) -> Answer:
     """Answers with the names of labels of the series that match[] selects, of all without it."""
     given = call.parameters
     matchers = given.matchers(required=False)
-    return limited(call.view.label_names(matchers, *given.time_bounds_ms()), given.limit())
+    return limited(call.reader.label_names(matchers, *given.time_bounds_ms()), given.limit())
 
 
 def label_values(call: Call) -> Answer:
@@ -45,7 +50,7 @@ def label_values(call: Call) -> Answer:
     if not name:
         raise BadRequest(f'invalid label name: "{name}"')
     matchers = given.matchers(required=False)
-    return limited(call.view.label_values(name, matchers, *given.time_bounds_ms()), given.limit())
+    return limited(call.reader.label_values(name, matchers, *given.time_bounds_ms()), given.limit())
 
 
 def metadata(call: Call) -> Answer:

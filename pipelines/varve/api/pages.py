@@ -43,6 +43,8 @@ async def metrics(service: Service, request: Request) -> Response:
         metrics.complete.set(math.nan if complete_ms is None else complete_ms / 1000)
         for table, version in view.provenance.versions.items():
             metrics.version.labels(table).set(version)
+    for use, nbytes in service.memory.used.items():
+        metrics.memory.labels(use).set(nbytes)
     text, content_type = metrics.telemetry.page(request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": content_type})
 

@@ -61,6 +61,16 @@ class Parameters:
         except ValueError as err:
             raise invalid(name, str(err)) from err
 
+    def timeout_s(self) -> float | None:
+        """The time that the client gives a query, above zero; None if it says nothing."""
+        text = self.get("timeout")
+        if not text:
+            return None
+        seconds = self.duration_ms("timeout") / 1000
+        if seconds <= 0:
+            raise invalid("timeout", f'"{text}" is not above zero')
+        return seconds
+
     def limit(self) -> int:
         """The most items wanted, never negative; 0, the default, means all."""
         text = self.get("limit")

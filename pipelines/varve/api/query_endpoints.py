@@ -10,17 +10,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from varve.api.call import TRUNCATED, Answer, Call
 from varve.api.parameters import Parameters, invalid
 from varve.model.errors import BadRequest
 from varve.promql import result_json
-from varve.promql.evaluation.values import QueryResult, Stats
+from varve.promql.evaluation.values import Matrix, QueryResult, RangeVector, Stats
 from varve.promql.syntax.parser import parse
 from varve.promql.syntax.pretty import pretty
 from varve.promql.syntax.tree_json import to_json
 from varve.query import evaluation
 from varve.query.evaluation import Options, Range, Times, evaluate
 from varve.query.times import parse_duration_ms
+
+# A point in JSON: a time, a number, quotes and brackets.
+_POINT_BYTES = 40
+# A series in JSON without its points: some labels.
+_SERIES_BYTES = 200
 
 MOST_NOTES = 10
 """Warnings, and infos, in one answer, as in Prometheus."""
@@ -79,8 +86,22 @@ def _evaluated(call: Call, times: Times) -> Answer:
     most = given.limit()
     options = _options(given, call.options)
     found = evaluate(call.view, given.get("query"), times, options)
+    options.check_running()
+    options.memory.take(_json_bytes(found.result))
     answer = answer_of(found.result, most, statistics=bool(given.get("stats")))
     return replace(answer, provenance=found.provenance)
+
+
+def _json_bytes(result: QueryResult) -> int:
+    """About what the JSON of a result takes while it is written and copied once."""
+    value = result.value
+    if isinstance(value, Matrix):
+        points = int(np.count_nonzero(value.present))
+    elif isinstance(value, RangeVector):
+        points = int((value.samples.ends - value.samples.begins).sum())
+    else:
+        return 0
+    return 2 * (points * _POINT_BYTES + len(result.order) * _SERIES_BYTES)
 
 
 def _range(given: Parameters) -> Range:
@@ -98,18 +119,8 @@ def _range(given: Parameters) -> Range:
 
 
 def _options(given: Parameters, options: Options) -> Options:
-    """The service's options, with the lookback and the shorter timeout that a request asks for."""
-    timeout_s = options.limits.timeout_s
-    if asked := given.get("timeout"):
-        seconds = given.duration_ms("timeout") / 1000
-        if seconds <= 0:
-            raise invalid("timeout", f'"{asked}" is not above zero')
-        timeout_s = seconds if timeout_s is None else min(seconds, timeout_s)
-    return replace(
-        options,
-        limits=replace(options.limits, timeout_s=timeout_s),
-        lookback_ms=_lookback_ms(given) or options.lookback_ms,
-    )
+    """The call's options, with the lookback that it asks for."""
+    return replace(options, lookback_ms=_lookback_ms(given) or options.lookback_ms)
 
 
 def _lookback_ms(given: Parameters) -> int:

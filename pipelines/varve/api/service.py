@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from varve.api.access import Access
 from varve.model.clock import Clock
 from varve.query.evaluation import Options
+from varve.query.memory import UNBOUNDED, MemoryBudget
 from varve.query.view import View
 from varve.telemetry.metrics import QueryMetrics
 from varve.telemetry.registry import Telemetry
@@ -21,8 +22,8 @@ class Service:
     `options` bound every query; a request may ask for a shorter time, never for more. `view` gives
     None until the tables are open. `state` gives the reason why answers cannot be trusted, or "";
     `lag` why they miss what was stored last, or "".
-    `access` says which hosts and pages are answered. `threads` is how many requests are answered at
-    once. Setting `stopping` ends the queries under way.
+    `access` says which hosts and pages are answered. `memory` is what all of it may hold. `threads`
+    is how many requests are answered at once. Setting `stopping` ends the queries under way.
     """
 
     options: Options
@@ -31,6 +32,7 @@ class Service:
     state: Callable[[], str]
     lag: Callable[[], str] = lambda: ""
     access: Access = field(default_factory=Access)
+    memory: MemoryBudget = field(default_factory=lambda: MemoryBudget(UNBOUNDED))
     metrics: QueryMetrics = field(default_factory=lambda: QueryMetrics(Telemetry()))
     threads: int = 4
     stopping: threading.Event = field(default_factory=threading.Event)

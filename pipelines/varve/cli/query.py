@@ -60,13 +60,18 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 def _question(args: argparse.Namespace, now_ms: int) -> Question:
     at_ms = _parsed("--at", parse_time_ms, args.at) if args.at else now_ms
+    if args.step and not args.range:
+        raise BadRequest("--step is the distance of points of a plot: give --range too")
     if not args.range:
         return Question(args.expression, at_ms, at_ms, explain=args.explain)
     span_ms = _parsed("--range", parse_duration_ms, args.range)
     if span_ms <= 0:
         raise BadRequest(f"--range {args.range} is not above zero")
-    step_ms = _parsed("--step", parse_duration_ms, args.step) if args.step else 0
-    step_ms = step_ms or max(1, round(span_ms / 1000 / _POINTS)) * 1000
+    step_ms = max(1, round(span_ms / 1000 / _POINTS)) * 1000
+    if args.step:
+        step_ms = _parsed("--step", parse_duration_ms, args.step)
+        if step_ms <= 0:
+            raise BadRequest(f"--step {args.step} is not above zero")
     return Question(args.expression, at_ms - span_ms, at_ms, step_ms, args.explain)
 
 

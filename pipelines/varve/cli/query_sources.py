@@ -96,14 +96,16 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
     from varve.promql.evaluation.limits import Limits
     from varve.promql.syntax.cursor import ParseError
     from varve.query.evaluation import Options, Range, evaluate, explain
+    from varve.query.memory import MemoryBudget, Reservation
     from varve.query.tables import Tables
     from varve.query.view import View
     from varve.storage.store import Store
 
     store = Store(settings.storage_root(), settings.storage_options())
     query = settings.query
+    memory = MemoryBudget(query.memory_bytes())
     try:
-        tables = Tables(store, tuple(settings.ingest_queries()), query.cache_mb << 20)
+        tables = Tables(store, tuple(settings.ingest_queries()), query.cache_mb << 20, memory)
     except NeedsOperator as err:
         raise NeedsOperator(f"{why}, and {err}") from err
     print(f"{why}: reading {store.root}", file=sys.stderr)
@@ -117,6 +119,7 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
             max_samples=query.max_samples, max_points=query.max_points, timeout_s=query.timeout_s
         ),
         query.lookback_s * 1000,
+        memory=Reservation(memory),
         newer_view=newer_view,
     )
     start_ms, end_ms, step_ms = question.start_ms, question.end_ms, question.step_ms

@@ -8,17 +8,22 @@ The HTTP API, the command line, rules and jobs call this; it knows neither HTTP 
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from varve.promql import engine
 from varve.promql.engine import Engine
+from varve.promql.errors import QueryCanceledError, QueryTimeoutError
 from varve.promql.evaluation.limits import Limits
 from varve.promql.evaluation.values import QueryResult
 from varve.promql.evaluation.workers import Workers
 from varve.promql.explain import explain as explained
+from varve.query.memory import Reservation
+from varve.query.reader import Reader
 from varve.query.view import FileGone, Provenance, View
 
 T = TypeVar("T")
@@ -43,7 +48,9 @@ class Options:
 
     `lookback_ms` is how far an instant selector reaches back. `workers` lends idle cores to
     independent parts of the query; None keeps it on the caller's thread. Setting `cancelled` from
-    another thread ends the query before its next kernel. `newer_view` gives the view that comes
+    another thread ends the query before its next file or kernel. `deadline_s`, of time.monotonic(),
+    ends it if it comes before limits.timeout_s is over. `memory` is asked for what the query reads;
+    its owner releases it once the answer is no longer used. `newer_view` gives the view that comes
     after one, waiting for it a little: a query that meets a deleted file is evaluated again on it,
     once. It returns the same view if none came.
     """
@@ -52,7 +59,16 @@ class Options:
     lookback_ms: int = 300_000
     workers: Workers | None = None
     cancelled: threading.Event | None = None
+    deadline_s: float = math.inf
+    memory: Reservation = field(default_factory=Reservation)
     newer_view: Callable[[View], View] | None = None
+
+    def check_running(self) -> None:
+        """Raises QueryCanceledError or QueryTimeoutError if a query has to end now."""
+        if self.cancelled is not None and self.cancelled.is_set():
+            raise QueryCanceledError("query was canceled in query execution")
+        if time.monotonic() > self.deadline_s:
+            raise QueryTimeoutError("query timed out in query execution")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +131,12 @@ def _on_newest(view: View, options: Options, work: Callable[[View], T]) -> T:
 
 
 def _engine(view: View, options: Options) -> Engine:
+    now_s = time.monotonic()
+    timeout_s = min(options.limits.timeout_s or math.inf, max(options.deadline_s - now_s, 0.0))
+    limits = replace(options.limits, timeout_s=None if math.isinf(timeout_s) else timeout_s)
+    within = replace(options, deadline_s=now_s + timeout_s)
+    reader = Reader(view, options.memory, within.check_running, limits.max_samples)
     return Engine(
-        view,
-        engine.Options(
-            lookback_ms=options.lookback_ms, limits=options.limits, workers=options.workers
-        ),
+        reader,
+        engine.Options(lookback_ms=options.lookback_ms, limits=limits, workers=options.workers),
     )

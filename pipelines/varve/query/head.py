@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from varve.model.window import HOUR_MS
+from varve.query.memory import HEAD, UNBOUNDED, MemoryBudget
 from varve.query.sample_columns import SampleColumns, merge
 from varve.storage.log import LiveFile
 
@@ -39,11 +40,16 @@ class Head:
     """
 
     def __init__(
-        self, read_files: Callable[[list[str]], list[SampleColumns]], max_bytes: int
+        self,
+        read_files: Callable[[list[str]], list[SampleColumns]],
+        max_bytes: int,
+        budget: MemoryBudget | None = None,
     ) -> None:
         """read_files returns all rows of each of some files."""
         self._read_files = read_files
         self._max_bytes = max_bytes
+        self._budget = budget or MemoryBudget(UNBOUNDED)
+        self._counted = 0
         self._hours: dict[int, _Hour] = {}
 
     @property
@@ -69,7 +75,9 @@ class Head:
             hour.paths.update(by_hour[key])
             hour.sorted_runs.append(merge(parts))
             self._compact(key)
-        return self._evict()
+        dropped = self._evict()
+        self._count()
+        return dropped
 
     def remove(self, paths: Iterable[str]) -> set[str]:
         """Drops the hours of the files. Returns the other files of these hours, no longer held."""
@@ -78,6 +86,7 @@ class Head:
         dropped: set[str] = set()
         for key in hit:
             dropped |= self._hours.pop(key).paths
+        self._count()
         return dropped - gone
 
     def _compact(self, key: int) -> None:
@@ -92,11 +101,18 @@ class Head:
             runs[-1] = merge([runs[-1], last])
 
     def _evict(self) -> set[str]:
-        """Drops the oldest hours past the bound, never the newest. Returns their files."""
+        """Drops the oldest hours past the bound, at last even the newest. Returns their files.
+
+        An hour that is over the bound begins again with the files that come next.
+        """
         dropped: set[str] = set()
-        while self.nbytes > self._max_bytes and len(self._hours) > 1:
+        while self._hours and self.nbytes > self._max_bytes:
             dropped |= self._hours.pop(min(self._hours)).paths
         return dropped
+
+    def _count(self) -> None:
+        self._budget.add(HEAD, self.nbytes - self._counted)
+        self._counted = self.nbytes
 
 
 def _hour_of(file: LiveFile) -> int:

@@ -53,11 +53,17 @@ class LoadQueue:
         known = [*self._waiting, *(file for file, _ in self._failed.values())]
         self.keep({file.path for file in known if file.maximum["ts"] > than_ms})
 
-    def take(self, most: int) -> list[LiveFile]:
-        """Removes and returns the newest files, or else one that failed and is due again."""
-        if self._waiting:
-            batch = self._waiting[-most:]
-            del self._waiting[-most:]
+    def take(self, most_files: int, most_rows: int) -> list[LiveFile]:
+        """Removes and returns the newest files, or else one that failed and is due again.
+
+        They are at most most_files, and the last one takes them to most_rows or beyond.
+        """
+        batch: list[LiveFile] = []
+        rows = 0
+        while self._waiting and len(batch) < most_files and rows < most_rows:
+            batch.append(self._waiting.pop())
+            rows += batch[-1].rows
+        if batch:
             return batch
         path = self._first_due()
         return [] if path is None else [self._failed[path][0]]

@@ -6,12 +6,12 @@ Files never change, so a decoded row group stays true until it is evicted.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,12 +19,17 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from varve.promql.kernels.types import I64
+from varve.query.memory import ROW_GROUPS, UNBOUNDED, MemoryBudget
 from varve.query.sample_columns import COLUMNS, SampleColumns, from_arrow
 from varve.storage.bounds import Bounds
 from varve.storage.zone_map import ZoneMap
 
 # Memory that a footer takes, roughly, beside what it holds of each row group.
 _FOOTER_BYTES = 2_048
+# How soon a query that waits for storage notices that it has to end.
+_CHECK_S = 0.1
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,11 @@ class Footer:
         groups: list[int] = np.flatnonzero(found).tolist()
         return groups
 
+    def overlapping_rows(self, series_ids: I64, start_ms: int, end_ms: int) -> int:
+        """The rows of those row groups."""
+        groups = self.overlapping(series_ids, start_ms, end_ms)
+        return sum(self.metadata.row_group(group).num_rows for group in groups)
+
 
 class RowGroupCache:
     """Decoded row groups and footers by path, the least recently used evicted first.
@@ -47,14 +57,25 @@ class RowGroupCache:
     Thread-safe. Two threads that miss the same entry both read it.
     """
 
-    def __init__(self, filesystem: pafs.FileSystem, max_bytes: int, threads: int = 4) -> None:
+    def __init__(
+        self,
+        filesystem: pafs.FileSystem,
+        max_bytes: int,
+        budget: MemoryBudget | None = None,
+        threads: int = 4,
+    ) -> None:
+        """`threads` read for queries, and as many for the head: neither keeps the other waiting."""
         self._filesystem = filesystem
         self._max_bytes = max_bytes
+        self._budget = budget or MemoryBudget(UNBOUNDED)
+        self._budget.add_cache(self._shrink)
         self._entries: OrderedDict[tuple[str, int], tuple[Any, int]] = OrderedDict()
         """Value and bytes by (path, row group); row group -1 is the footer."""
         self._bytes = 0
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._query_threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._head_threads = ThreadPoolExecutor(threads, thread_name_prefix="head")
+        self._under_way = 2 * threads
         self.decoded = 0
         """Row groups and whole files that were read from storage so far."""
 
@@ -64,26 +85,46 @@ class RowGroupCache:
 
     def close(self) -> None:
         """Ends the threads once they have finished the files under way."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._query_threads, self._head_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def read(
-        self, paths: list[str], series_ids: I64, start_ms: int, end_ms: int
-    ) -> list[SampleColumns]:
-        """Reads the row groups that can hold samples of the ids (ascending) in the range.
+        self, row_groups: Iterable[tuple[str, int]], check: Callable[[], None]
+    ) -> Iterator[SampleColumns]:
+        """Reads row groups (path, number) in their order, some of them ahead.
 
-        Raises OSError if a file cannot be read or is damaged, FileNotFoundError if it is gone.
+        `check` is called before each, and may raise. Raises OSError if a file cannot be read or is
+        damaged, FileNotFoundError if it is gone.
         """
-        footers = self._pool.map(self.footer, paths)
-        wanted = [
-            (path, group)
-            for path, footer in zip(paths, footers, strict=True)
-            for group in footer.overlapping(series_ids, start_ms, end_ms)
-        ]
-        return list(self._pool.map(self._row_group, wanted))
+        ahead: deque[Future[SampleColumns]] = deque()
+        try:
+            for key in row_groups:
+                check()
+                ahead.append(self._query_threads.submit(self._row_group, key))
+                if len(ahead) >= self._under_way:
+                    yield _result(ahead.popleft(), check)
+            while ahead:
+                yield _result(ahead.popleft(), check)
+        finally:
+            for future in ahead:
+                future.cancel()
 
     def read_files(self, paths: list[str]) -> list[SampleColumns]:
         """Reads all of each file and keeps nothing of it. OSError as `read`."""
-        return list(self._pool.map(self._file, paths))
+        return list(self._head_threads.map(self._file, paths))
+
+    def footers(self, paths: Sequence[str], check: Callable[[], None]) -> Iterator[Footer]:
+        """The footers in the order of the paths; `check` and OSError as `read`."""
+        missing = [path for path in paths if self._get((path, -1)) is None]
+        ahead = {path: self._query_threads.submit(self.footer, path) for path in missing}
+        try:
+            for path in paths:
+                check()
+                future = ahead.get(path)
+                yield self.footer(path) if future is None else _result(future, check)
+        finally:
+            for future in ahead.values():
+                future.cancel()
 
     def footer(self, path: str) -> Footer:
         key = (path, -1)
@@ -134,11 +175,35 @@ class RowGroupCache:
             return self._entries[key][0]
 
     def _put(self, key: tuple[str, int], value: Any, size: int) -> None:
+        """Keeps an entry that is not over the bound by itself."""
         with self._lock:
-            if key in self._entries:
+            if key in self._entries or size > self._max_bytes:
                 return
+            self._evict(self._bytes + size - self._max_bytes)
             self._entries[key] = (value, size)
             self._bytes += size
-            while self._bytes > self._max_bytes and len(self._entries) > 1:
-                _, (_, freed) = self._entries.popitem(last=False)
-                self._bytes -= freed
+        self._budget.add(ROW_GROUPS, size)
+
+    def _shrink(self, nbytes: int) -> int:
+        with self._lock:
+            return self._evict(nbytes)
+
+    def _evict(self, nbytes: int) -> int:
+        freed = 0
+        while freed < nbytes and self._entries:
+            _, (_, size) = self._entries.popitem(last=False)
+            freed += size
+        self._bytes -= freed
+        self._budget.add(ROW_GROUPS, -freed)
+        return freed
+
+
+def _result(future: Future[T], check: Callable[[], None]) -> T:
+    """What the future gives; `check` is called while it is waited for."""
+    while True:
+        try:
+            return future.result(timeout=_CHECK_S)
+        except TimeoutError:
+            if future.done():  # the storage's own
+                raise
+            check()

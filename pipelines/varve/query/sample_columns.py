@@ -5,7 +5,7 @@ A (series_id, ts) is one sample; varve.model.copies has the rule of which of its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,10 @@ class SampleColumns:
         return self.rows * BYTES_PER_SAMPLE
 
 
+def _nothing(_: int) -> None:
+    """Takes no notice of memory."""
+
+
 def from_arrow(rows: pa.Table) -> SampleColumns:
     """Converts COLUMNS of the table samples, in any order and with copies; NULL marks staleness."""
     rows = rows.combine_chunks()
@@ -71,55 +75,123 @@ def merge(parts: Sequence[SampleColumns]) -> SampleColumns:
 
 
 def select_samples(
-    parts: Sequence[SampleColumns], series_ids: I64, by_id: I64, start_ms: int, end_ms: int
+    resident: Iterable[SampleColumns],
+    passing: Iterable[SampleColumns],
+    series_ids: I64,
+    by_id: I64,
+    start_ms: int,
+    end_ms: int,
+    take: Callable[[int], None] = _nothing,
 ) -> Samples:
     """Selects the samples of some series in (start_ms, end_ms] from all parts.
 
-    by_id holds the positions of series_ids in ascending order of id. Row i of the result is
-    series_ids[i]. Nothing is copied where all samples come from one part.
+    `resident` parts are in memory anyway. `passing` ones are there for this alone: what is wanted
+    of each is copied out, unless it is most of it, before the next is asked for. `take` is asked
+    for the bytes that this holds before they are allocated, and may raise. by_id holds the
+    positions of series_ids in ascending order of id. Row i of the result is series_ids[i].
     """
     wanted = series_ids[by_id]
-    ranges = []
-    for part in parts:
-        low = np.empty(len(wanted), dtype=np.int64)
-        high = np.empty(len(wanted), dtype=np.int64)
-        if find_row_ranges(part.series_ids, part.ts, wanted, start_ms, end_ms, low, high):
-            ranges.append((part, low, high))
+    found = list(_find_all(resident, wanted, start_ms, end_ms))
+    take(sum(ranges.bounds_bytes for ranges in found))
+    found += [_held(ranges, take) for ranges in _find_all(passing, wanted, start_ms, end_ms)]
     back = np.empty_like(by_id)
     back[by_id] = np.arange(len(by_id))
-    if not ranges:
-        none = np.zeros(len(wanted), dtype=np.int64)
+    take(6 * 8 * len(wanted))
+    low, high = np.zeros((2, len(wanted)), dtype=np.int64)
+    if not found:
         empty = np.empty(0, dtype=np.int64)
-        return Samples(empty, np.empty(0), none, none, np.zeros(len(wanted), dtype=np.bool_))
-    if len(ranges) == 1:
-        part, low, high = ranges[0]
-        ts, values = part.ts, part.values
+        return Samples(empty, np.empty(0), low, high, np.zeros(len(wanted), dtype=np.bool_))
+    if len(found) == 1:
+        (one,) = found
+        ts, values = one.ts, one.values
+        low[one.wanted], high[one.wanted] = one.low, one.high
     else:
-        ts, values, low, high = _concatenate(ranges)
+        ts, values = _concatenate(found, low, high, take)
     stale = np.empty(len(wanted), dtype=np.bool_)
     mark_stale(values.view(np.int64), low, high, stale)
     return Samples(ts, values, low[back], high[back], stale[back])
 
 
-def _concatenate(ranges: Sequence[tuple[SampleColumns, I64, I64]]) -> tuple[I64, F64, I64, I64]:
-    """Copies each series' rows of all parts side by side: (ts, values, begins, ends)."""
+def count_samples(
+    parts: Iterable[SampleColumns], ids: I64, start_ms: int, end_ms: int
+) -> tuple[int, int]:
+    """At most how many of the series (ascending ids) have samples in the range, and how many."""
+    series = rows = 0
+    for ranges in _find_all(parts, ids, start_ms, end_ms):
+        series += int(np.count_nonzero(ranges.high > ranges.low))
+        rows += ranges.rows
+    return min(series, len(ids)), rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranges:
+    """Rows low[i]:high[i] of the columns are those of the i-th wanted series of a slice."""
+
+    wanted: slice
+    ts: I64
+    values: F64
+    low: I64
+    high: I64
+    rows: int
+
+    @property
+    def bounds_bytes(self) -> int:
+        return 16 * len(self.low)
+
+
+def _find_all(
+    parts: Iterable[SampleColumns], wanted: I64, start_ms: int, end_ms: int
+) -> Iterator[_Ranges]:
+    """The rows of each part that are selected, of those parts that have any."""
+    for part in parts:
+        if not part.rows:
+            continue
+        begin = int(np.searchsorted(wanted, part.series_ids[0], "left"))
+        end = int(np.searchsorted(wanted, part.series_ids[-1], "right"))
+        low, high = np.empty((2, end - begin), dtype=np.int64)
+        ids = np.ascontiguousarray(wanted[begin:end])
+        if find_row_ranges(part.series_ids, part.ts, ids, start_ms, end_ms, low, high):
+            rows = int((high - low).sum())
+            yield _Ranges(slice(begin, end), part.ts, part.values, low, high, rows)
+
+
+def _held(found: _Ranges, take: Callable[[int], None]) -> _Ranges:
+    """The ranges, copied out of a part of which they are the smaller half, so that it can go."""
+    if 2 * found.rows > len(found.ts):
+        take(found.bounds_bytes + BYTES_PER_SAMPLE * len(found.ts))
+        return found
+    take(found.bounds_bytes + 16 * found.rows)
+    ts, values = np.empty(found.rows, dtype=np.int64), np.empty(found.rows, dtype=np.float64)
+    high = np.cumsum(found.high - found.low)
+    low = high - (found.high - found.low)
+    append_ranges(found.ts, found.values, found.low, found.high, ts, values, low.copy())
+    return _Ranges(found.wanted, ts, values, low, high, found.rows)
+
+
+def _concatenate(
+    found: list[_Ranges], begins: I64, ends: I64, take: Callable[[int], None]
+) -> tuple[I64, F64]:
+    """Copies each series' rows of all parts side by side; sets where each begins and ends."""
     # Mostly each part is a time of its own: in their order nothing has to be sorted.
-    ranges = sorted(ranges, key=lambda one: _first_ts(*one))
-    lengths = np.sum([high - low for _, low, high in ranges], axis=0)
-    ends = np.cumsum(lengths)
-    begins = ends - lengths
-    ts = np.empty(int(lengths.sum()), dtype=np.int64)
-    values = np.empty(len(ts), dtype=np.float64)
+    found.sort(key=_first_ts)
+    for one in found:
+        ends[one.wanted] += one.high - one.low
+    rows = int(ends.sum())
+    np.cumsum(ends, out=begins)
+    begins -= ends
+    ends += begins
+    take(16 * rows)
+    ts, values = np.empty(rows, dtype=np.int64), np.empty(rows, dtype=np.float64)
     filled = begins.copy()
-    for part, low, high in ranges:
-        append_ranges(part.ts, part.values, low, high, ts, values, filled)
+    for one in found:
+        append_ranges(one.ts, one.values, one.low, one.high, ts, values, filled[one.wanted])
     copies.settle(ts, values, begins, ends)
-    return ts, values, begins, ends
+    return ts, values
 
 
-def _first_ts(part: SampleColumns, low: I64, high: I64) -> int:
-    row = int(np.argmax(high > low))
-    return int(part.ts[low[row]])
+def _first_ts(found: _Ranges) -> int:
+    row = int(np.argmax(found.high > found.low))
+    return int(found.ts[found.low[row]])
 
 
 def _merge_two(left: SampleColumns, right: SampleColumns) -> SampleColumns:

@@ -16,9 +16,22 @@ import pyarrow as pa
 from varve.promql.labels.label_table import METRIC_NAME, Column, Interned, LabelTable
 from varve.promql.labels.postings import Postings
 from varve.promql.syntax.ast import Matcher
+from varve.query.memory import INDEX, UNBOUNDED, MemoryBudget
+from varve.query.selection_cache import SelectionCache
 
 COLUMNS = ("series_id", "metric", "tags", "type", "unit", "help")
 """What is read of the table series."""
+
+# A selection without its series: some objects.
+_SELECTION_BYTES = 1_024
+# A series in a selection: its ids, its place among the others, a tuple of its labels.
+_SERIES_BYTES = 96
+# A label of it: its code, its name and value in that tuple and in JSON.
+_LABEL_BYTES = 124
+# A series in the index, for each label: its code and its place in the postings.
+_POSTING_BYTES = 12
+# A distinct value of a label: a short text, listed and looked up, while it grows and as published.
+_VALUE_BYTES = 300
 
 Ids = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]
@@ -49,20 +62,45 @@ class SelectedSeries:
     def size(self) -> int:
         return len(self.series_ids)
 
+    @property
+    def nbytes(self) -> int:
+        """About what they take, with the label sets and JSON that queries derive from them."""
+        series = _SERIES_BYTES + _LABEL_BYTES * len(self.labels.columns)
+        return _SELECTION_BYTES + self.size * series
+
 
 class SeriesIndex:
     """The series known at one moment, with the metric name as `__name__`. Safe to share."""
 
-    def __init__(self, ids: Ids, labels: LabelTable, metadata: dict[str, Metadata]) -> None:
-        """Row i of labels is series ids[i]; the rows are in any order."""
+    def __init__(
+        self,
+        ids: Ids,
+        labels: LabelTable,
+        metadata: dict[str, Metadata],
+        selections: SelectionCache[SelectedSeries],
+    ) -> None:
+        """Row i of labels is series ids[i]; the rows are in any order.
+
+        What `selections` has of an index before this one is dropped.
+        """
         self.metadata = metadata
         """By metric name."""
         self._ids = ids
-        self._postings = Postings(labels)
+        # It need not remember anything: `selections` does, and knows what it takes.
+        self._postings = Postings(labels, remembered=0)
+        self._selections = selections
+        self._generation = selections.replace_index()
 
     @property
     def size(self) -> int:
         return len(self._ids)
+
+    @property
+    def nbytes(self) -> int:
+        """About what labels, ids and postings take, the latter once they are made."""
+        values = sum(len(c.interned.values) for c in self.labels.columns.values())
+        codes = self.size * _POSTING_BYTES * len(self.labels.columns)
+        return 16 * self.size + codes + _VALUE_BYTES * values
 
     @property
     def series_ids(self) -> Ids:
@@ -77,17 +115,19 @@ class SeriesIndex:
     def find(self, matchers: Sequence[Matcher]) -> SelectedSeries:
         """Selects the series that meet all matchers. ValueError if a regex is malformed.
 
-        Returns the same object for the same matchers while their rows are remembered.
+        Returns the same object for the same matchers while it is remembered.
         """
-        rows, labels = self._rows(matchers)
-        return labels.cached("selected", lambda: self._select(rows))
+        key = tuple(matchers)
+        known = self._selections.get(self._generation, key)
+        if known is None:
+            known = self._selections.put(self._generation, key, self._select(self._rows(key)))
+        return known
 
     def find_any(self, matchers: Sequence[Sequence[Matcher]]) -> SelectedSeries:
         """Selects the series that meet one of the lists; all series if there is no list."""
         if len(matchers) <= 1:
             return self.find(matchers[0] if matchers else ())
-        rows = np.unique(np.concatenate([self._rows(one)[0] for one in matchers]))
-        return self._select(rows)
+        return self._select(self._rows_any(matchers))
 
     def label_names(self, matchers: Sequence[Sequence[Matcher]]) -> list[str]:
         """Names of labels, sorted, that one of the series selected as by `find_any` has."""
@@ -103,13 +143,13 @@ class SeriesIndex:
         codes = np.unique(column.codes[self._rows_any(matchers)])
         return sorted(column.interned.values[code] for code in codes.tolist() if code)
 
-    def _rows(self, matchers: Sequence[Matcher]) -> tuple[Rows, LabelTable]:
-        return self._postings.find(matchers)
+    def _rows(self, matchers: Sequence[Matcher]) -> Rows:
+        return self._postings.find(matchers)[0]
 
     def _rows_any(self, matchers: Sequence[Sequence[Matcher]]) -> Rows:
         if not matchers:
             return np.arange(self.size)
-        return np.unique(np.concatenate([self._rows(one)[0] for one in matchers]))
+        return np.unique(np.concatenate([self._rows(one) for one in matchers]))
 
     def _select(self, rows: Rows) -> SelectedSeries:
         columns = {}
@@ -126,7 +166,10 @@ class SeriesIndex:
 class IndexBuilder:
     """Collects the rows of the table series. Not safe to share between threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: MemoryBudget | None = None) -> None:
+        self._budget = budget or MemoryBudget(UNBOUNDED)
+        self._selections: SelectionCache[SelectedSeries] = SelectionCache(self._budget)
+        self._counted = 0
         self._ids: Ids = np.empty(0, dtype=np.int64)
         self._sorted: Ids = self._ids
         self._interned: dict[str, Interned] = {}
@@ -166,7 +209,11 @@ class IndexBuilder:
             name: Column(_padded(codes, len(self._ids)), self._publish(name))
             for name, codes in self._codes.items()
         }
-        return SeriesIndex(self._ids, LabelTable(len(self._ids), columns), dict(self._metadata))
+        labels = LabelTable(len(self._ids), columns)
+        made = SeriesIndex(self._ids, labels, dict(self._metadata), self._selections)
+        self._budget.add(INDEX, made.nbytes - self._counted)
+        self._counted = made.nbytes
+        return made
 
     def _publish(self, name: str) -> Interned:
         """The values of a label as they are now. An index that met a later one would look for its

@@ -11,6 +11,7 @@ from deltalake.exceptions import DeltaError
 
 from varve.model.errors import NeedsOperator
 from varve.promql.kernels import warm_up
+from varve.query.memory import MemoryBudget
 from varve.query.tables import Tables
 from varve.query.view import View
 from varve.storage.store import Store
@@ -43,13 +44,15 @@ class TableFollower:
         queries: tuple[str, ...],
         cache_bytes: int,
         poll_s: float,
+        budget: MemoryBudget,
         metrics: QueryMetrics,
     ) -> None:
-        """`queries` and `cache_bytes` are as for Tables; `poll_s` lies between two polls."""
+        """queries, cache_bytes and budget are as for Tables; `poll_s` lies between two polls."""
         self._store = store
         self._queries = queries
         self._cache_bytes = cache_bytes
         self._poll_s = poll_s
+        self._budget = budget
         self._metrics = metrics
         self._tables: Tables | None = None
         self._why = "loading compiled code"
@@ -114,7 +117,7 @@ class TableFollower:
 
     def _open(self) -> None:
         try:
-            self._tables = Tables(self._store, self._queries, self._cache_bytes)
+            self._tables = Tables(self._store, self._queries, self._cache_bytes, self._budget)
             self._seen_at, self._why = time.monotonic(), ""
         except (NeedsOperator, *_PASSING) as err:
             # Started before the first ingest: the tables are about to be created.

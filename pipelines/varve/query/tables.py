@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from varve.model.errors import NeedsOperator
 from varve.query.head import MAX_ROWS, Head
 from varve.query.load_queue import LoadQueue
+from varve.query.memory import MemoryBudget
 from varve.query.row_group_cache import RowGroupCache
 from varve.query.series_index import COLUMNS, IndexBuilder
 from varve.query.view import FileTable, Provenance, View
@@ -19,6 +20,8 @@ from varve.storage.store import Store
 
 # Small files read into the head between two looks at the log.
 _FILES_AT_ONCE = 512
+# Their rows, which take 24 bytes each while they are merged.
+_ROWS_AT_ONCE = 2_000_000
 
 log = logging.getLogger(__name__)
 
@@ -38,21 +41,28 @@ class Tables:
     replaced as a whole once a poll has changed any of it; a view never changes.
     """
 
-    def __init__(self, store: Store, queries: Sequence[str], cache_bytes: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        queries: Sequence[str],
+        cache_bytes: int,
+        budget: MemoryBudget | None = None,
+    ) -> None:
         """Opens the tables. `queries` names the ingest queries whose input must be complete.
 
-        Half of cache_bytes is for small files, half for row groups. Raises NeedsOperator if a
-        table does not exist, OSError or a DeltaError if the storage cannot be reached.
+        Half of cache_bytes is for the head, half for row groups; what is held is counted in
+        `budget`. Raises NeedsOperator if a table does not exist, OSError or a DeltaError if the
+        storage cannot be reached.
         """
         self._store = store
         self._queries = tuple(queries)
-        self._row_groups = RowGroupCache(store.filesystem("samples"), cache_bytes // 2)
-        self._head = Head(self._row_groups.read_files, cache_bytes // 2)
+        self._row_groups = RowGroupCache(store.filesystem("samples"), cache_bytes // 2, budget)
+        self._head = Head(self._row_groups.read_files, cache_bytes // 2, budget)
         self._live_files: dict[str, LiveFile] = {}
         self._cold_files: dict[str, LiveFile] = {}
         self._load_queue = LoadQueue()
         self._cold_table = FileTable(())
-        self._builder = IndexBuilder()
+        self._builder = IndexBuilder(budget)
         self._index = self._builder.index()
         self._series_paths: set[str] = set()
         self._applied: dict[str, Snapshot] = {}
@@ -127,7 +137,7 @@ class Tables:
 
     def _load_some(self) -> bool:
         """Moves the newest queued files into the head. Returns whether any was moved."""
-        batch = self._load_queue.take(_FILES_AT_ONCE)
+        batch = self._load_queue.take(_FILES_AT_ONCE, _ROWS_AT_ONCE)
         if not batch:
             return False
         try:

@@ -1,4 +1,4 @@
-"""One version of the tables samples and series, as the storage that the PromQL engine asks."""
+"""One version of the tables samples and series: what queries read."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from dataclasses import dataclass
 
 from varve.promql.errors import StorageError
 from varve.promql.kernels.types import I64
-from varve.promql.labels.label_table import LabelTable
-from varve.promql.storage import SelectHints, Selection
-from varve.promql.syntax.ast import Matcher
 from varve.query.row_group_cache import RowGroupCache
-from varve.query.sample_columns import SampleColumns, select_samples
-from varve.query.series_index import SelectedSeries, SeriesIndex
+from varve.query.sample_columns import SampleColumns
+from varve.query.series_index import SeriesIndex
 from varve.storage.bounds import Bounds
 from varve.storage.file_set import FileSet
 from varve.storage.log import LiveFile
@@ -72,7 +69,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class View:
-    """Immutable and shared between threads; implements promql.storage.Storage."""
+    """What queries read: the index, and where samples are. Immutable, shared between threads.
+
+    reader.Reader makes it a storage for one query.
+    """
 
     index: SeriesIndex
     head: Sequence[SampleColumns]
@@ -100,58 +100,3 @@ class View:
     def cached_bytes(self) -> int:
         """Bytes of decoded samples in memory."""
         return sum(run.nbytes for run in self.head) + self.row_groups.nbytes
-
-    def select(
-        self,
-        matchers: Sequence[Matcher],
-        start_ms: int,
-        end_ms: int,
-        hints: SelectHints,  # noqa: ARG002 - raw samples answer every function alike
-    ) -> Selection:
-        """Selects samples in (start_ms, end_ms]. StorageError if a file cannot be read."""
-        series = self.index.find(matchers)
-        parts = [*self._cold(series, start_ms, end_ms), *self.head]
-        samples = select_samples(parts, series.series_ids, series.by_id, start_ms, end_ms)
-        return Selection(series.labels, samples)
-
-    def count(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[int, int]:
-        series = self.index.find(matchers)
-        ids = series.series_ids[series.by_id]
-        _, rows = self.files.overlapping(ids, start_ms, end_ms)
-        held = select_samples(self.head, series.series_ids, series.by_id, start_ms, end_ms)
-        return series.size, rows + int((held.ends - held.begins).sum())
-
-    def label_names(
-        self,
-        matchers: Sequence[Sequence[Matcher]],
-        start_ms: int,  # noqa: ARG002 - series without samples in the range may count
-        end_ms: int,  # noqa: ARG002
-    ) -> list[str]:
-        return self.index.label_names(matchers)
-
-    def label_values(
-        self,
-        name: str,
-        matchers: Sequence[Sequence[Matcher]],
-        start_ms: int,  # noqa: ARG002
-        end_ms: int,  # noqa: ARG002
-    ) -> list[str]:
-        return self.index.label_values(name, matchers)
-
-    def series(
-        self,
-        matchers: Sequence[Sequence[Matcher]],
-        start_ms: int,  # noqa: ARG002
-        end_ms: int,  # noqa: ARG002
-    ) -> LabelTable:
-        return self.index.find_any(matchers).labels
-
-    def _cold(self, series: SelectedSeries, start_ms: int, end_ms: int) -> list[SampleColumns]:
-        ids = series.series_ids[series.by_id]
-        paths, _ = self.files.overlapping(ids, start_ms, end_ms)
-        try:
-            return self.row_groups.read(paths, ids, start_ms, end_ms)
-        except FileNotFoundError as err:
-            raise FileGone(f"cannot read samples: {err}") from err
-        except OSError as err:
-            raise StorageError(f"cannot read samples: {err}") from err

@@ -18,6 +18,7 @@ from varve.model.clock import SystemClock
 from varve.promql.evaluation.limits import Limits
 from varve.promql.evaluation.workers import Workers
 from varve.query.evaluation import Options
+from varve.query.memory import MemoryBudget
 from varve.query.table_follower import TableFollower
 from varve.services.discovery import HEADER
 from varve.services.home import identity
@@ -48,8 +49,9 @@ def run(settings: Settings) -> int:
         store = Store(settings.storage_root(), settings.storage_options())
         queries = tuple(settings.ingest_queries())
         metrics = QueryMetrics(Telemetry())
+        memory = MemoryBudget(query.memory_bytes())
         follower = TableFollower(
-            store, queries, query.cache_mb << 20, query.poll_ms / 1000, metrics
+            store, queries, query.cache_mb << 20, query.poll_ms / 1000, memory, metrics
         )
         limits = Limits(
             max_samples=query.max_samples, max_points=query.max_points, timeout_s=query.timeout_s
@@ -58,7 +60,14 @@ def run(settings: Settings) -> int:
         options = Options(limits, query.lookback_s * 1000, workers, newer_view=follower.newer_view)
         access = Access.of(_listed(query.allowed_hosts), _listed(query.allowed_origins))
         service = Service(
-            options, SystemClock(), follower.view, follower.state, follower.lag, access, metrics
+            options,
+            SystemClock(),
+            follower.view,
+            follower.state,
+            follower.lag,
+            access,
+            memory,
+            metrics,
         )
         follower.start()
         try:

@@ -28,6 +28,10 @@ class Query(Section):
     side. 0: all of the machine. 1 where other processes keep it busy: then threads only wait."""
     cache_mb: int = Field(512, ge=16)
     """MiB of decoded files kept in memory. 512: a small part of a laptop's memory."""
+    memory_mb: int = Field(2_048, ge=64)
+    """MiB that the index of series, cached files, remembered selections and the queries under way
+    take together, at least twice cache_mb; a query that does not fit is refused. 2,048: a heavy
+    dashboard, with room for the index of some million series."""
     allowed_hosts: str = ""
     """Names, comma separated, under which clients may ask for the service, beside localhost, this
     machine's name and any address; * for all. Empty: a page whose name is made to point here (DNS
@@ -35,3 +39,7 @@ class Query(Section):
     allowed_origins: str = ""
     """Origins (https://host:port), comma separated, whose pages may send requests and read answers;
     * for all. Empty: the service's own page only."""
+
+    def memory_bytes(self) -> int:
+        """What all of the service may hold."""
+        return max(self.memory_mb, 2 * self.cache_mb) << 20

@@ -258,6 +258,12 @@ class QueryMetrics:
         self.cached_bytes = gauge(
             "varve_query_cache_bytes", "Decoded samples held in memory.", unit="bytes"
         )
+        self.memory = gauge(
+            "varve_query_memory_bytes",
+            "What counts against query.memory_mb: index, head, row_groups, selections, queries.",
+            "use",
+            unit="bytes",
+        )
         self.version = gauge(
             "varve_query_table_version", "Version of each table that queries read now.", "table"
         )

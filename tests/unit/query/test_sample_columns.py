@@ -63,13 +63,24 @@ def test_merged_files_hold_each_sample_once_and_the_greatest_of_its_copies(files
 
 
 @settings(deadline=None)  # the first call compiles
-@given(files, st.integers(-1, 12), st.integers(-1, 13), st.lists(st.integers(-3, 4), unique=True))
-def test_selected_series_have_their_samples_of_the_left_open_range(files, start, end, ids):
+@given(
+    files,
+    st.integers(-1, 12),
+    st.integers(-1, 13),
+    st.lists(st.integers(-3, 4), unique=True),
+    st.integers(0, 5),
+)
+def test_selected_series_have_their_samples_of_the_left_open_range(
+    files, start, end, ids, resident
+):
     series_ids = np.array(ids, dtype=np.int64)
 
+    parts = [file_columns(r) for r in files]
+    taken = []
     got = select_samples(
-        [file_columns(r) for r in files], series_ids, np.argsort(series_ids), start, end
-    )
+        parts[:resident], parts[resident:], series_ids, np.argsort(series_ids), start, end,
+        taken.append,
+    )  # fmt: skip
 
     best = oracle([row for rows in files for row in rows])
     for i, series_id in enumerate(ids):
@@ -78,3 +89,5 @@ def test_selected_series_have_their_samples_of_the_left_open_range(files, start,
         assert got.ts[rows].tolist() == [t for t, _ in wanted]
         assert plain(got.values[rows]) == [shown(v) for _, v in wanted]
         assert got.has_stale[i] == any(v is None for _, v in wanted)
+    copied = int((got.ends - got.begins).sum()) if resident < len(parts) else 0
+    assert sum(taken) >= 16 * copied

@@ -1,0 +1,83 @@
+"""Selections of series that queries have made, remembered within a bound of bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Generic, Protocol, TypeVar
+
+from varve.promql.syntax.ast import Matcher
+from varve.query.memory import SELECTIONS, MemoryBudget
+
+# A quarter of what a service may hold: dashboards ask for the same series again and again.
+_SHARE = 4
+
+Key = tuple[Matcher, ...]
+
+
+class Sized(Protocol):
+    @property
+    def nbytes(self) -> int: ...
+
+
+S = TypeVar("S", bound=Sized)
+
+
+class SelectionCache(Generic[S]):
+    """The least recently used selections go first. Safe to use from many threads.
+
+    Selections belong to one index, whose number is its generation. Those of an index that has been
+    replaced are dropped.
+    """
+
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget = budget
+        self._max_bytes = budget.max_bytes // _SHARE
+        self._generation = 0
+        self._held: OrderedDict[Key, S] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        budget.add_cache(self._shrink)
+
+    def replace_index(self) -> int:
+        """Drops everything. Returns the generation of the index that comes."""
+        with self._lock:
+            self._generation += 1
+            self._held.clear()
+            self._budget.add(SELECTIONS, -self._bytes)
+            self._bytes = 0
+            return self._generation
+
+    def get(self, generation: int, key: Key) -> S | None:
+        with self._lock:
+            if generation != self._generation or key not in self._held:
+                return None
+            self._held.move_to_end(key)
+            return self._held[key]
+
+    def put(self, generation: int, key: Key, found: S) -> S:
+        """Remembers a selection, unless it alone is over the bound. Returns the one to use: the one
+        that is remembered already, so that queries share what they derive from it.
+        """
+        with self._lock:
+            if generation != self._generation or found.nbytes > self._max_bytes:
+                return found
+            if key not in self._held:
+                self._drop(self._bytes + found.nbytes - self._max_bytes)
+                self._held[key] = found
+                self._bytes += found.nbytes
+                self._budget.add(SELECTIONS, found.nbytes)
+            return self._held[key]
+
+    def _shrink(self, nbytes: int) -> int:
+        with self._lock:
+            return self._drop(nbytes)
+
+    def _drop(self, nbytes: int) -> int:
+        freed = 0
+        while freed < nbytes and self._held:
+            _, gone = self._held.popitem(last=False)
+            freed += gone.nbytes
+        self._bytes -= freed
+        self._budget.add(SELECTIONS, -freed)
+        return freed
