@@ -266,6 +266,29 @@ def test_a_query_is_explained_without_being_run_unless_asked(client):
 
 
 @pytest.mark.parametrize(
+    "query",
+    [
+        "shop_requests_total",
+        "sum_over_time(shop_requests_total[1h])",
+        'rate(shop_requests_total{route="/r1"}[10m]) / 2',
+        "max_over_time(rate(shop_requests_total[5m])[30m:1m])",
+        "shop_requests_total offset 1h",
+        "increase(shop_requests_total[5m] anchored)",
+    ],
+)
+@pytest.mark.parametrize("span", [{"time": NOW}, {"start": NOW - 7_200, "end": NOW, "step": 60}])
+def test_what_was_estimated_and_what_was_selected_are_the_same_kind_of_number(client, query, span):
+    lines = data(client.get("/api/v1/explain", params={"query": query, "run": "1", **span}))
+
+    told = [line for line in lines if "estimated:" in line]
+    numbers = r"(\d[\d,]*) series, (\d[\d,]*) samples"
+    (found,) = (re.search(f"estimated: {numbers}  actual: {numbers}", line) for line in told)
+    series, samples, selected_series, selected = (int(n.replace(",", "")) for n in found.groups())
+    assert 0 < selected_series <= series
+    assert 0 < selected <= samples
+
+
+@pytest.mark.parametrize(
     ("params", "error"),
     [
         ({"query": "sum("}, "parse error"),

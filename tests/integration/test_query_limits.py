@@ -75,7 +75,7 @@ def test_samples_of_other_series_in_the_same_files_do_not_count(day):
 
 
 def test_a_selection_over_the_limit_is_refused_with_its_number(day):
-    with pytest.raises(LimitError, match=r"56,160 are over max_samples = 50,000"):
+    with pytest.raises(LimitError, match=r"56,160 are over query.max_samples = 50,000"):
         evaluate(day, "sum_over_time(busy[1d])", START + DAY_MS - 1, options(50_000))
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple, cast
+
+import numpy as np
 
 from varve.promql.engine import Engine
 from varve.promql.evaluation.context import Evaluation
@@ -12,6 +16,7 @@ from varve.promql.evaluation.values import Steps
 from varve.promql.plan import nodes
 from varve.promql.plan.durations import QueryRange, length_ms, offset_ms
 from varve.promql.plan.nodes import Node, Plan, Selector
+from varve.promql.storage import SelectHints, Selection, Storage
 from varve.promql.syntax.ast import Matcher
 from varve.promql.syntax.literals import format_duration, format_number, quote
 
@@ -33,18 +38,58 @@ def explain(
     """The plan of a query, a line a node, inputs below and indented.
 
     step_ms 0 stands for an instant query at start_ms. Selectors tell how many series and samples
-    they select at most, as the storage estimates it. With `run` the query is evaluated, and what
-    reads samples tells how many series there were and how many samples it looked at: one for each
-    window that a sample is in. A node used more than once has a number, and is evaluated once.
-    QueryError as Engine.range.
+    they select at most, as the storage estimates it. With `run` the query is evaluated, and they
+    tell beside it how many they did select. What evaluates windows tells how many samples it looked
+    at then: one for each window that a sample is in. A node used more than once has a number, and
+    is evaluated once. QueryError as Engine.range.
     """
     plan = engine.plan(query)
     steps = Steps.between(start_ms, end_ms, step_ms) if step_ms else Steps.instant(start_ms)
     engine.options.limits.check_steps(steps.count)
     ev = engine.evaluation(plan, QueryRange(start_ms, end_ms, step_ms), cancelled)
     if run:
+        ev.storage = cast(Storage, _Recording(ev.storage))
         ev.eval(plan.root, steps)
     return "\n".join(_lines(plan, ev, steps))
+
+
+class _Selected(NamedTuple):
+    """(start_ms, end_ms] of a selection; its series and samples."""
+
+    span: tuple[int, int]
+    amount: tuple[int, int]
+
+
+class _Recording:
+    """The storage of a query that remembers how much each of its selections had."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._selected: dict[tuple[tuple[Matcher, ...], int, int], tuple[int, int]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def select(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, hints: SelectHints
+    ) -> Selection:
+        selection = self._storage.select(matchers, start_ms, end_ms, hints)
+        held = selection.samples.ends - selection.samples.begins
+        amount = int(np.count_nonzero(held)), int(held.sum())
+        self._selected[tuple(matchers), start_ms, end_ms] = amount
+        return selection
+
+    def selected(self, selector: Selector, start_ms: int, end_ms: int) -> _Selected | None:
+        """The least selection that holds this one, None if there was none.
+
+        It is wider than this one where the engine asks for samples around the windows.
+        """
+        found = [
+            (end - start, _Selected((start, end), amount))
+            for (matchers, start, end), amount in self._selected.items()
+            if matchers == selector.matchers and start <= start_ms and end >= end_ms
+        ]
+        return min(found, key=itemgetter(0))[1] if found else None
 
 
 def _lines(plan: Plan, ev: Evaluation, steps: Steps) -> Iterator[str]:
@@ -86,13 +131,17 @@ def _line(ev: Evaluation, node: Node, steps: Steps) -> str:
         case nodes.SubquerySelect():
             facts.append(f"{subquery_steps(ev, node, steps).count:,} steps")
     if (actual := ev.node_stats.get(id(node))) is not None:
-        facts.append(f"actual: {_amount(actual.series, actual.samples)} in all windows")
+        facts.append(f"looked at: {_amount(actual.series, actual.samples)} in all windows")
     return "  ".join(facts)
 
 
 def _estimate(ev: Evaluation, selector: Selector, steps: Steps, range_ms: int) -> str:
     span = selected_span(ev, selector, steps, range_ms)
-    return f"estimated: {_amount(*ev.counted(selector.matchers, *span))}"
+    selected = ev.storage.selected(selector, *span) if isinstance(ev.storage, _Recording) else None
+    if selected is None:
+        return f"estimated: {_amount(*ev.counted(selector.matchers, *span))}"
+    estimated = _amount(*ev.counted(selector.matchers, *selected.span))
+    return f"estimated: {estimated}  actual: {_amount(*selected.amount)}"
 
 
 def _amount(series: int, samples: int) -> str:

@@ -131,7 +131,7 @@ class Reader:
         if self._is_too_many(_size(samples)):
             raise LimitError(
                 "query processing would load too many samples into memory in query execution:"
-                f" {_size(samples):,} are over max_samples = {self.max_samples:,}"
+                f" {_size(samples):,} are over query.max_samples = {self.max_samples:,}"
             )
         return _without_empty(series.labels, samples)
 

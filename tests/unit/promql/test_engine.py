@@ -164,8 +164,11 @@ def test_a_plan_tells_what_is_fused_and_what_was_read():
 
     assert text.splitlines() == [
         "operator +",
-        "  in one pass: sum of all, rate  actual: 1 series, 2 samples in all windows",
-        '    select {__name__="a_total"} windows of 5m  estimated: 1 series, 2 samples',
+        "  in one pass: sum of all, rate  looked at: 1 series, 2 samples in all windows",
+        (
+            '    select {__name__="a_total"} windows of 5m'
+            "  estimated: 1 series, 2 samples  actual: 1 series, 2 samples"
+        ),
         "  number 1",
     ]
 

@@ -9,6 +9,7 @@ from tests.unit.promql.storage_suite import ALL, SERIES, StorageSuite, T
 from varve.model.identity import define
 from varve.promql.errors import StorageError
 from varve.promql.storage import SelectHints
+from varve.query.reader import Reader
 from varve.query.tables import Tables
 from varve.query.view import FileTable
 from varve.storage.snapshot import snapshot
@@ -47,9 +48,9 @@ class ViewSuite(StorageSuite):
             while not followed.caught_up:
                 followed.poll()
             if self.in_memory:
-                return followed.view
+                return Reader(followed.view)
             files = FileTable(snapshot(tables.store, "samples").files)
-            return replace(followed.view, head=(), files=files)
+            return Reader(replace(followed.view, head=(), files=files))
 
         yield open_storage
         for followed in opened:
