@@ -138,6 +138,13 @@ bench-lateness: setup-dev ## 20,000 samples/s, 5 % up to ten days late, then eve
 bench-visibility: setup-dev ## 100,000 samples/s: how soon a window that has ended can be read
 	$(TOOL)/bench_live.py --rate 100000 --series 500000 --minutes 6 $(ARGS)
 
+.PHONY: soak soak-week soak-live
+soak: soak-week soak-live ## A simulated week, then an hour of faults: nothing grows, nothing needs a hand
+soak-week: setup-dev ## Seven days of tables under a simulated clock; ARGS="--days 3" (needs libfaketime)
+	$(TOOL)/soak_week.py $(ARGS)
+soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minutes 10 --only kill"
+	$(TOOL)/soak_live.py $(ARGS)
+
 .PHONY: fuzz-ingest chaos-ingest chaos-rollup
 fuzz-ingest: setup-dev ## Damaged messages: any bytes are samples or a reason; ARGS="--minutes 10"
 	$(TOOL)/fuzz_ingest.py $(ARGS)
