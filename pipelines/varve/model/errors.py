@@ -22,6 +22,12 @@ class TemporaryError(VarveError):
     """May succeed later: tried a bounded number of times, then raised."""
 
 
+class StorageFull(TemporaryError, OSError):
+    """There is no room for a file; nothing of it was left behind. An OSError, too, as every other
+    failure of the storage is one, with its errno.
+    """
+
+
 class Conflict(VarveError):
     """A rival committed first. Nothing was written: plan again from the table."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from varve.model.errors import NeedsOperator
+from varve.storage import checkpoint
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
@@ -18,7 +18,6 @@ from varve.telemetry.metrics import TableMetrics
 log = logging.getLogger(__name__)
 
 EVERY_S = 10.0
-_LAST_CHECKPOINT = "_delta_log/_last_checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +67,8 @@ class TableSize:
 
     def _checkpoint(self) -> int:
         """Version of the last checkpoint; -1 if there is none."""
-        try:
-            return int(json.loads(self._store.read(self._name, _LAST_CHECKPOINT))["version"])
-        except FileNotFoundError:
-            return -1
+        hint = checkpoint.read_hint(self._store, self._name)
+        return -1 if hint is None else hint.version
 
 
 class TableSizes:

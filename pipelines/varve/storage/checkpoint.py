@@ -1,7 +1,8 @@
-"""Checkpoints: the whole state of a table at a version in one Parquet file, written every so many
-versions so that opening the table need not read its log from the beginning.
+"""Checkpoints: when one is written, which are kept, how they are found.
 
-Source: Delta protocol, "Checkpoints" and "Last Checkpoint File".
+A checkpoint is the whole state of a table at a version in one file, so that opening the table need
+not read its log from the beginning. The newest KEPT are kept: if one cannot be read, the table is
+opened from the one before it. Source: Delta protocol, "Checkpoints", "Last Checkpoint File".
 """
 
 from __future__ import annotations
@@ -10,123 +11,206 @@ import json
 import logging
 import re
 import threading
-from typing import Any
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
-from varve.model.errors import NeedsOperator
-from varve.storage.log import LiveFile, LogEntry, file_name, folder, live_file
+from varve.model.errors import VarveError
+from varve.storage.checkpoint_file import RETENTION, Contents, Unreadable, path_of
+from varve.storage.log import FOLDER, LogEntry, bodies
 from varve.storage.store import Store
 
 CHECKPOINT_INTERVAL = 100
-"""Versions from one checkpoint to the next."""
+"""Least number of versions from one checkpoint to the next."""
+LONGEST_INTERVAL = 400
+"""Most versions from one to the next: whoever opens the table reads no more files than that."""
+KEPT = 3
+"""Checkpoints that are kept, the newest included."""
+TOMBSTONE_HOURS = 12
+"""How long a removed file stays named in checkpoints, so that VACUUM spares it: longer than a
+reader uses a version of the table.
+"""
+PROPERTIES = {
+    # Log files are expired by a job that knows every reader's position, never by a commit.
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
+    RETENTION: f"interval {TOMBSTONE_HOURS} hours",
+}
+"""What tables tell other programs about their log."""
 
-_HINT = "_delta_log/_last_checkpoint"
+# A version of the log costs whoever opens the table as much as so many bytes of a checkpoint.
+_BYTES_PER_VERSION = 10_000
+# With a version so old in the log, a checkpoint is due whatever its size.
+_OLDEST_MS = 3_600_000
+_HINT = f"{FOLDER}/_last_checkpoint"
+# Tag of the hint that names the other checkpoints there are, so that none has to be looked for.
+_OTHERS = "varve.others"
 _NAME = re.compile(r"(\d{20})\.checkpoint\.parquet")
-# Checkpoints asked for by name before the log is listed; one may be missing after a crash.
-_PROBES = 3
-_COLUMNS = (
-    "add.path",
-    "add.size",
-    "add.stats",
-    "txn.appId",
-    "txn.version",
-    "metaData",
-    "protocol",
-)
 
 _log = logging.getLogger(__name__)
+_writing: set[tuple[str, str]] = set()
+_writing_lock = threading.Lock()
 
 
-def write_if_due(store: Store, table: str, version: int) -> None:
-    """Writes a checkpoint of the version just committed, if it is its turn, in a thread of its
-    own: it takes as long as many commits. The thread is no daemon: it is finished before exit.
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What a table's log says of its last checkpoint."""
+
+    version: int
+    others: tuple[int, ...] | None
+    """Versions of the other checkpoints, ascending; None if another program wrote it."""
+
+
+@dataclass(slots=True)
+class Growth:
+    """How a log has grown since the last checkpoint that a handle knows of."""
+
+    checkpoint_size: int = 0
+    """Bytes of the checkpoint; 0 if there is none."""
+    versions: int = 0
+    size: int = 0
+    """Bytes of the versions since."""
+    oldest_ms: int | None = None
+    """When the first of them was written; None if it does not say."""
+    is_damaged: bool = False
+    """The last checkpoint could not be read."""
+
+    def add(self, entry: LogEntry) -> None:
+        self.versions += 1
+        self.size += entry.size
+        if self.oldest_ms is None:
+            self.oldest_ms = entry.timestamp_ms
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether the next checkpoint is due: once the log since the last one costs whoever opens
+        the table as much as that one does. So all that is written to checkpoints stays in
+        proportion to the log.
+        """
+        if self.is_damaged or self.versions >= LONGEST_INTERVAL:
+            return True
+        if self.versions < CHECKPOINT_INTERVAL:
+            return False
+        cost = self.size + self.versions * _BYTES_PER_VERSION
+        is_old = self.oldest_ms is not None and now_ms - self.oldest_ms >= _OLDEST_MS
+        return cost >= self.checkpoint_size or is_old
+
+
+def write_if_due(store: Store, table: str, growth: Growth, version: int) -> Growth:
+    """Has a checkpoint of `version`, just committed, written if it is due; returns the growth of
+    the log from then on.
+
+    It is written in a thread of its own, as it takes as long as many commits; no daemon, so that
+    it is finished before exit. Its failure harms nothing: it is logged, and the next is due soon.
     """
-    if (version + 1) % CHECKPOINT_INTERVAL == 0:
-        threading.Thread(target=_write, args=(store, table, version), name="checkpoint").start()
+    if not growth.is_due(int(time.time() * 1000)):
+        return growth
+    with _writing_lock:
+        if (store.root, table) not in _writing:
+            _writing.add((store.root, table))
+            arguments = (store, table, version, growth.is_damaged)
+            threading.Thread(target=_write_apart, args=arguments, name="checkpoint").start()
+    return Growth(growth.checkpoint_size)
 
 
-def read(store: Store, table: str, version: int, *, files: bool) -> LogEntry:
-    """The checkpoint of a version as one entry that stands for all up to it. files: whether its
-    live files are wanted.
+def write(store: Store, table: str, version: int) -> None:
+    """Writes the checkpoint of a version, unless there is a newer one, and deletes those beyond
+    KEPT.
+
+    Costs the live files of the last checkpoint and the log since. Raises LogExpired if a part of
+    the log that it needs has expired, OSError if the storage fails: then the others are as before.
     """
-    wanted = [c for c in _COLUMNS if files or not c.startswith("add.")]
-    with store.filesystem(table).open_input_file(_path(version)) as source:
-        rows = pq.ParquetFile(source).read(columns=wanted)
-    (protocol,) = _present(rows, "protocol").to_pylist()
-    (table_metadata,) = _present(rows, "metaData").to_pylist()
-    return LogEntry(
-        version,
-        adds=_live_files(_present(rows, "add")) if files else (),
-        positions={t["appId"]: t["version"] for t in _present(rows, "txn").to_pylist()},
-        table_metadata=_as_in_log(table_metadata),
-        protocol=protocol,
-    )
+    hint = read_hint(store, table)
+    if hint is not None and hint.version >= version:
+        return
+    if hint is None or hint.others is None:
+        there = [v for v in list_versions(store, table) if v < version]
+    else:
+        there = [*hint.others, hint.version]
+    contents = _newest_contents(store, table, there)
+    for body in bodies(store, table, contents.version, version):
+        contents.apply(body)
+    rows, files = contents.table(int(time.time() * 1000))
+    out = pa.BufferOutputStream()
+    pq.write_table(rows, out, compression="zstd", store_schema=False, write_page_checksum=True)
+    size = out.tell()
+    store.put(table, path_of(version), out.getvalue())
+    # Whoever has just read the hint finds what it names: that is among those kept.
+    gone, kept = there[: 1 - KEPT], there[1 - KEPT :]
+    store.delete(table, [path_of(v) for v in gone])
+    new = {
+        "version": version,
+        "size": rows.num_rows,
+        "sizeInBytes": size,
+        "numOfAddFiles": files,
+        "tags": {_OTHERS: json.dumps(kept)},
+    }
+    store.put(table, _HINT, json.dumps(new).encode())
 
 
-def newest_version(store: Store, table: str, until: int | None = None) -> int | None:
-    """Version of the newest checkpoint up to a version, by default of all; None if there is none
-    and the log begins with version 0. Raises NeedsOperator if the log up to `until` has expired.
+def versions_by_age(store: Store, table: str, until: int | None = None) -> Iterator[int]:
+    """Versions that have a checkpoint, up to `until`, the newest first. Lists the log's folder
+    only if none that the hint names was wanted.
     """
+    hint = read_hint(store, table)
+    named = set() if hint is None else {hint.version, *(hint.others or ())}
+    tried = {v for v in named if until is None or v <= until}
+    yield from sorted(tried, reverse=True)
+    for version in reversed(list_versions(store, table)):
+        if version not in tried and (until is None or version <= until):
+            yield version
+
+
+def read_hint(store: Store, table: str) -> Hint | None:
+    """None if there is no checkpoint yet, or what names it cannot be read, which is logged."""
     try:
-        hint = int(json.loads(store.read(table, _HINT))["version"])
+        found = json.loads(store.read(table, _HINT))
+        others = (found.get("tags") or {}).get(_OTHERS)
+        return Hint(
+            int(found["version"]),
+            None if others is None else tuple(map(int, json.loads(others))),
+        )
     except FileNotFoundError:
-        hint = None
-    if hint is not None and (until is None or hint <= until):
-        return hint
-    if until is not None:
-        last = (until + 1) // CHECKPOINT_INTERVAL * CHECKPOINT_INTERVAL - 1
-        for candidate in range(
-            last, max(last - _PROBES * CHECKPOINT_INTERVAL, 0), -CHECKPOINT_INTERVAL
-        ):
-            if store.exists(table, _path(candidate)):
-                return candidate
-    if store.exists(table, file_name(0)):
         return None
-    there = [c for c in list_versions(store, table) if until is None or c <= until]
-    if not there and hint is not None:
-        raise NeedsOperator(f"{store.uri(table)}: version {until} has expired; ask for a newer one")
-    return there[-1] if there else None
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        _warn(f"{store.uri(table)}/{_HINT} cannot be read: {err!r}")
+        return None
 
 
 def list_versions(store: Store, table: str) -> list[int]:
     """Versions that have a checkpoint in one file, ascending."""
-    names = (_NAME.fullmatch(name) for name in folder(store, table))
-    return sorted(int(name[1]) for name in names if name)
+    names = (_NAME.fullmatch(name) for name in store.list(table, FOLDER))
+    return [int(name[1]) for name in names if name]
 
 
-def _write(store: Store, table: str, version: int) -> None:
+@cache
+def _warn(unreadable: str) -> None:
+    """Once in the life of a process."""
+    _log.warning("%s; the checkpoints are looked for in the log's folder", unreadable)
+
+
+def _newest_contents(store: Store, table: str, versions: Sequence[int]) -> Contents:
+    """Those of the newest checkpoint that can be read; else of a log before its first version."""
+    for version in reversed(versions):
+        try:
+            return Contents.read(store, table, version)
+        except Unreadable:
+            continue
+    return Contents()
+
+
+def _write_apart(store: Store, table: str, version: int, was_damaged: bool) -> None:  # noqa: FBT001
     try:
-        DeltaTable(
-            store.uri(table), version=version, storage_options=store.delta_options
-        ).create_checkpoint()
-    except (DeltaError, OSError):
-        # The commit stands without it, and another one is due soon: opening is slower until then.
+        hint = read_hint(store, table)
+        # Of several writers of a table one is enough.
+        if was_damaged or hint is None or version - hint.version >= CHECKPOINT_INTERVAL:
+            write(store, table, version)
+    except (OSError, VarveError, pa.ArrowException):
+        # The commit stands without it: opening is slower until the next.
         _log.exception("%s: no checkpoint at version %d", store.uri(table), version)
-
-
-def _path(version: int) -> str:
-    return f"_delta_log/{version:020d}.checkpoint.parquet"
-
-
-def _present(rows: pa.Table, action: str) -> pa.StructArray:
-    column = rows.column(action).combine_chunks()
-    return column.filter(column.is_valid())
-
-
-def _live_files(adds: pa.StructArray) -> tuple[LiveFile, ...]:
-    paths, sizes, texts = (adds.field(n).to_pylist() for n in ("path", "size", "stats"))
-    stats = json.loads(f"[{','.join(t or '{}' for t in texts)}]")
-    return tuple(map(live_file, paths, sizes, stats))
-
-
-def _as_in_log(table_metadata: dict[str, Any]) -> dict[str, Any]:
-    """The metaData action, whose maps come from Parquet as lists of pairs."""
-    kind = table_metadata["format"]
-    return table_metadata | {
-        "configuration": dict(table_metadata["configuration"]),
-        "format": kind | {"options": dict(kind["options"])},
-    }
+    finally:
+        with _writing_lock:
+            _writing.discard((store.root, table))

@@ -113,6 +113,9 @@ def _write_next_free(
     _check_positions(table, steps)
     _check_live(table, removes or ())
     rewrites = positions.rewrite(table.name)
+    if adds:
+        # Tasks have made their content safe; once for all of them, their names.
+        table.store.sync(table.name)
     for _ in range(ATTEMPTS):
         moves = {name: step.new for name, step in steps.items()}
         if removes is not None:

@@ -12,21 +12,26 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import pyarrow.fs as pafs
+from urllib.parse import unquote
 
 from varve.model.errors import NeedsOperator
 from varve.storage.store import Store
 
+FOLDER = "_delta_log"
+"""Where a table's log lies, relative to the table's folder."""
 # Keys of commitInfo. Under the first is a commit's metadata, as JSON; under the second its
 # identity, which makes its file unlike all others: a writer that does not know whether its commit
 # arrived compares.
 _METADATA_KEY = "varve"
 _IDENTITY_KEY = "varveCommit"
 _ENGINE = "varve"
-# Versions asked for at once when a reader is behind.
+# Versions asked for at once, at most.
 _AHEAD = 64
 _VERSION = re.compile(r"\d{20}\.json")
+
+
+class LogExpired(NeedsOperator):
+    """A version of the log is no longer there, or not yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,10 @@ class LogEntry:
     """Paths of files that are live no more."""
     positions: dict[str, int] = field(default_factory=dict)
     """Versions by transaction id, of those that the commit moved."""
+    timestamp_ms: int | None = None
+    """When it was written, Unix ms UTC; None if it does not say."""
+    size: int = 0
+    """Bytes of its file."""
     metadata: dict[str, Any] = field(default_factory=dict)
     """What the writer said of its commit; empty if another program wrote it."""
     table_metadata: dict[str, Any] | None = None
@@ -63,29 +72,36 @@ class LogEntry:
 
 def file_name(version: int) -> str:
     """Path of a version's file, relative to the table's folder."""
-    return f"_delta_log/{version:020d}.json"
+    return f"{FOLDER}/{version:020d}.json"
 
 
 def entries(store: Store, table: str, after: int, until: int) -> Iterator[LogEntry]:
     """Versions in (after, until], ascending.
 
-    Raises NeedsOperator if one of them has been expired: the reader must start over from a
-    snapshot.
+    Raises LogExpired if one of them is not there: the reader must start over from a snapshot.
     """
+    for version, body in enumerate(bodies(store, table, after, until), after + 1):
+        yield parse(version, body)
+
+
+def bodies(store: Store, table: str, after: int, until: int) -> Iterator[bytes]:
+    """The files of the versions in (after, until], as `entries` gives them."""
     for start in range(after + 1, until + 1, _AHEAD):
         versions = range(start, min(start + _AHEAD, until + 1))
-        bodies = store.read_many(table, [file_name(v) for v in versions])
-        for version, body in zip(versions, bodies, strict=True):
+        found = store.read_many(table, [file_name(v) for v in versions])
+        for version, body in zip(versions, found, strict=True):
             if body is None:
                 raise _expired(store, table, version)
-            yield parse(version, body)
+            yield body
 
 
 def newer(store: Store, table: str, after: int) -> Iterator[LogEntry]:
     """Versions above `after`, ascending, up to the newest there is.
 
     Asks for files by name: listing a log is slow, as it holds a file for every commit of the last
-    hours. Raises NeedsOperator like `entries`.
+    hours. Asks for one more at a time and, while all are there, for twice as many: two requests to
+    an object store for one new version, and as many if there is none. Raises LogExpired like
+    `entries`.
     """
     version, ahead = after + 1, 1
     while True:
@@ -93,25 +109,23 @@ def newer(store: Store, table: str, after: int) -> Iterator[LogEntry]:
         for body in store.read_many(table, names):
             if body is None:
                 # The newest version is never expired, so if the one before is gone, so is this.
-                if version > 0 and not store.exists(table, file_name(version - 1)):
+                # One that was read just now is not gone.
+                if (
+                    version == after + 1
+                    and after >= 0
+                    and not store.exists(table, file_name(after))
+                ):
                     raise _expired(store, table, version)
                 return
             yield parse(version, body)
             version += 1
-        ahead = _AHEAD
+        ahead = min(2 * ahead, _AHEAD) if version > after + 2 else 1
 
 
 def list_versions(store: Store, table: str) -> list[int]:
     """Versions whose log file still exists, ascending."""
-    return sorted(int(name[:20]) for name in folder(store, table) if _VERSION.fullmatch(name))
-
-
-def folder(store: Store, table: str) -> list[str]:
-    """Names of all that lies in the log's folder."""
-    infos = store.filesystem(table).get_file_info(
-        pafs.FileSelector("_delta_log", allow_not_found=True)
-    )
-    return [info.base_name for info in infos]
+    names = store.list(table, FOLDER)
+    return [int(name[:20]) for name in names if _VERSION.fullmatch(name)]
 
 
 def parse(version: int, body: bytes) -> LogEntry:
@@ -129,7 +143,7 @@ def parse(version: int, body: bytes) -> LogEntry:
                 live_file(add["path"], add["size"], json.loads(add.get("stats") or "{}"))
             )
         elif remove := action.get("remove"):
-            removes.append(remove["path"])
+            removes.append(unquote(remove["path"]))
         elif txn := action.get("txn"):
             positions[txn["appId"]] = txn["version"]
         else:
@@ -142,9 +156,11 @@ def parse(version: int, body: bytes) -> LogEntry:
         tuple(replacements),
         tuple(removes),
         positions,
-        json.loads(info[_METADATA_KEY]) if _METADATA_KEY in info else {},
-        table_metadata,
-        protocol,
+        timestamp_ms=info.get("timestamp"),
+        size=len(body),
+        metadata=json.loads(info[_METADATA_KEY]) if _METADATA_KEY in info else {},
+        table_metadata=table_metadata,
+        protocol=protocol,
     )
 
 
@@ -169,9 +185,9 @@ def encode(
 
 
 def live_file(path: str, size: int, stats: Mapping[str, Any]) -> LiveFile:
-    """A file as an add action describes it; `stats` is that of the action, decoded."""
+    """A file as an add action describes it: the path is escaped, `stats` is decoded."""
     return LiveFile(
-        path,
+        unquote(path),
         size,
         stats.get("numRecords", 0),
         stats.get("minValues") or {},
@@ -179,8 +195,8 @@ def live_file(path: str, size: int, stats: Mapping[str, Any]) -> LiveFile:
     )
 
 
-def _expired(store: Store, table: str, version: int) -> NeedsOperator:
-    return NeedsOperator(
+def _expired(store: Store, table: str, version: int) -> LogExpired:
+    return LogExpired(
         f"{store.uri(table)}: version {version} of the log has expired before it was read;"
         " rebuild by range"
     )

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
+from varve.model.errors import NeedsOperator
 from varve.storage import checkpoint
-from varve.storage.log import LiveFile, LogEntry, entries, file_name, newer
+from varve.storage.checkpoint import Growth
+from varve.storage.checkpoint_file import Unreadable, read
+from varve.storage.log import (
+    LiveFile,
+    LogEntry,
+    LogExpired,
+    entries,
+    file_name,
+    list_versions,
+    newer,
+)
 from varve.storage.protocol import require_readable
 from varve.storage.store import Store
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -22,6 +38,7 @@ class State:
     table_metadata: dict[str, Any] = field(default_factory=dict)
     files: dict[str, LiveFile] | None = None
     """Live files by path, in the order they came; None if not asked for."""
+    growth: Growth = field(default_factory=Growth)
 
     def apply(self, entry: LogEntry) -> None:
         """Moves to the version of `entry`. Raises NeedsOperator, and changes nothing, if another
@@ -41,6 +58,7 @@ class State:
                 # Newest last, even if it was there: followers rely on the order.
                 self.files.pop(file.path, None)
                 self.files[file.path] = file
+        self.growth.add(entry)
 
 
 def load(
@@ -48,19 +66,74 @@ def load(
 ) -> State | None:
     """The newest state, or that of a version. None if the table does not exist.
 
-    Raises NeedsOperator if the version is not there (yet, or any more), or if another program
-    has changed the table into something this one cannot read.
+    A checkpoint that cannot be read is passed over, which is logged: the one before it or the log
+    gives the same. Raises NeedsOperator if neither does, if the version is not there (yet, or any
+    more), or if another program has changed the table into something this one cannot read.
     """
+    unreadable: list[Unreadable] = []
     state = State(store.uri(table), files={} if files else None)
-    base = checkpoint.newest_version(store, table, version)
+    base = _newest_checkpoint(store, table, version, unreadable, files=files)
     if base is not None:
-        state.apply(checkpoint.read(store, table, base, files=files))
+        state.apply(base)
     elif not store.exists(table, file_name(0)):
+        _require_none(store, table, version, unreadable)
         return None
+    state.growth = Growth(0 if base is None else base.size, is_damaged=bool(unreadable))
     if version is None:
         following = newer(store, table, state.version)
     else:
         following = entries(store, table, state.version, version)
-    for entry in following:
-        state.apply(entry)
+    try:
+        for entry in following:
+            state.apply(entry)
+    except LogExpired as err:
+        if unreadable:
+            raise _lost(unreadable) from err
+        raise
+    if any(state.version < damaged.version for damaged in unreadable if not damaged.is_gone):
+        raise _lost(unreadable)  # the log went on to there, so a part of it has gone
     return state
+
+
+def _newest_checkpoint(
+    store: Store, table: str, until: int | None, unreadable: list[Unreadable], *, files: bool
+) -> LogEntry | None:
+    """The newest that can be read; None if there is none. Notes those that cannot be."""
+    for version in checkpoint.versions_by_age(store, table, until):
+        try:
+            return read(store, table, version, files=files)
+        except Unreadable as err:
+            unreadable.append(err)
+            _warn(str(err))
+    return None
+
+
+def _require_none(
+    store: Store, table: str, version: int | None, unreadable: Sequence[Unreadable]
+) -> None:
+    """Raises NeedsOperator if there is a part of a log, whose beginning has expired."""
+    if unreadable:
+        raise _lost(unreadable)
+    kept = list_versions(store, table)
+    if kept and version is not None:
+        raise NeedsOperator(
+            f"{store.uri(table)}: version {version} has expired; ask for a newer one"
+        )
+    if kept:
+        raise NeedsOperator(
+            f"{store.uri(table)}: the log begins with version {kept[0]} and there is no checkpoint"
+            " of what came before: restore the folder _delta_log from a backup"
+        )
+
+
+def _lost(unreadable: Sequence[Unreadable]) -> NeedsOperator:
+    return NeedsOperator(
+        f"{unreadable[0]}, and the log no longer reaches back to an older checkpoint: restore that"
+        " file from a backup, or the folder _delta_log it is in"
+    )
+
+
+@cache
+def _warn(unreadable: str) -> None:
+    """Once in the life of a process."""
+    _log.warning("%s; an older checkpoint or the log stands in for it", unreadable)

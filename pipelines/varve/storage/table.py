@@ -11,16 +11,10 @@ from typing import Any
 from varve.model.errors import NeedsOperator
 from varve.model.schema import TABLES, table_schema
 from varve.storage import checkpoint
-from varve.storage.log import LiveFile, LogEntry, encode, file_name, newer, parse
+from varve.storage.log import LiveFile, LogEntry, LogExpired, encode, file_name, newer, parse
 from varve.storage.protocol import PROTOCOL, require_writable
 from varve.storage.state import load
 from varve.storage.store import Store
-
-_PROPERTIES = {
-    # Log files are expired by a job that knows every reader's position, never by a commit.
-    "delta.enableExpiredLogCleanup": "false",
-    "delta.checkpointInterval": str(checkpoint.CHECKPOINT_INTERVAL),
-}
 
 
 class Table:
@@ -52,13 +46,18 @@ class Table:
         fields = json.loads(self._state.table_metadata["schemaString"])["fields"]
         return {f["name"]: f for f in fields}
 
+    @property
+    def properties(self) -> dict[str, str]:
+        """The table's properties, as of Delta's `configuration`."""
+        return self._state.table_metadata.get("configuration") or {}
+
     def refresh(self) -> list[LogEntry] | None:
         """Moves to the newest version. Returns what came since, oldest first; None if the log in
         between has expired and the state was read anew.
         """
         try:
             fresh = list(newer(self.store, self.name, self.version))
-        except NeedsOperator:
+        except LogExpired:
             state = load(self.store, self.name, files=self._state.files is not None)
             if state is None:
                 raise
@@ -102,8 +101,9 @@ class Table:
 
         For `commit` and this module alone: it checks nothing but the version and that the table is
         one to write to. False leaves the handle where it is: `refresh` tells who won. Raises
-        NeedsOperator like `require_writable`, and OSError if the outcome cannot be found out; the
-        version may be there, or still arrive.
+        NeedsOperator like `require_writable`, StorageFull if nothing was written for want of room,
+        and any other OSError if the outcome cannot be found out; the version may be there, or
+        still arrive.
         """
         self.require_writable()
         body = encode(uuid.uuid4().hex, operation, actions, metadata)
@@ -119,7 +119,8 @@ class Table:
         # Refused and still ours: something underneath sent the request twice.
         if won or self.store.read(self.name, path) == body:
             self._state.apply(parse(version, body))
-            checkpoint.write_if_due(self.store, self.name, version)
+            growth = checkpoint.write_if_due(self.store, self.name, self._state.growth, version)
+            self._state.growth = growth
             return True
         return False
 
@@ -130,7 +131,8 @@ class Table:
 
 
 def create_tables(store: Store, names: tuple[str, ...] = TABLES) -> None:
-    """Creates what is missing and adds columns the schemas have gained. Safe to repeat and to race.
+    """Creates what is missing, and adds the columns and properties that tables have gained since
+    they were created. Safe to repeat and to race.
 
     Raises NeedsOperator where a table has columns its schema does not know or of another type, or
     features that Varve does not write, or where the object store cannot refuse to overwrite a
@@ -153,7 +155,7 @@ def _create(store: Store, name: str) -> None:
         "format": {"provider": "parquet", "options": {}},
         "schemaString": schema.delta_json,
         "partitionColumns": [],
-        "configuration": _PROPERTIES,
+        "configuration": checkpoint.PROPERTIES,
         "createdTime": int(time.time() * 1000),
     }
     actions: list[dict[str, Any]] = [{"protocol": PROTOCOL}, {"metaData": table_metadata}]
@@ -163,22 +165,35 @@ def _create(store: Store, name: str) -> None:
 
 
 def _evolve(table: Table) -> None:
-    wanted = json.loads(table.schema.delta_json)["fields"]
     while True:
         table.require_writable()
-        stored = table.columns
-        known = {field["name"]: field for field in wanted}
-        for name, field in stored.items():
-            if name not in known or known[name]["type"] != field["type"]:
-                raise NeedsOperator(
-                    f"{table.store.uri(table.name)}: column {name} {field['type']} is not in this"
-                    " release's schema: it was written by a newer release or by something else;"
-                    " use that release"
-                )
-        # Rows written before have no value for a new column.
-        missing = [f | {"nullable": True} for f in wanted if f["name"] not in stored]
-        if not missing:
+        change = _lacking_properties(table) | _lacking_columns(table)
+        if not change or table.set_metadata(change):
             return
-        schema = json.dumps({"type": "struct", "fields": [*stored.values(), *missing]})
-        if not table.set_metadata({"schemaString": schema}):
-            table.refresh()
+        table.refresh()
+
+
+def _lacking_columns(table: Table) -> dict[str, str]:
+    """The change of metaData that adds the columns the schema has gained."""
+    wanted = json.loads(table.schema.delta_json)["fields"]
+    stored, known = table.columns, {field["name"]: field for field in wanted}
+    for name, field in stored.items():
+        if name not in known or known[name]["type"] != field["type"]:
+            raise NeedsOperator(
+                f"{table.store.uri(table.name)}: column {name} {field['type']} is not in this"
+                " release's schema: it was written by a newer release or by something else;"
+                " use that release"
+            )
+    # Rows written before have no value for a new column.
+    missing = [f | {"nullable": True} for f in wanted if f["name"] not in stored]
+    if not missing:
+        return {}
+    return {"schemaString": json.dumps({"type": "struct", "fields": [*stored.values(), *missing]})}
+
+
+def _lacking_properties(table: Table) -> dict[str, dict[str, str]]:
+    """The change of metaData that adds the properties it lacks; one that was set stays."""
+    stored = table.properties
+    if stored.keys() >= checkpoint.PROPERTIES.keys():
+        return {}
+    return {"configuration": checkpoint.PROPERTIES | stored}

@@ -129,14 +129,6 @@ def test_a_failing_storage_is_an_error_and_the_plan_starts_from_the_table(bench,
     assert times(bench.store) == [1]
 
 
-def test_a_failed_checkpoint_does_not_fail_the_commit(bench, monkeypatch, caplog):
-    monkeypatch.setattr("varve.storage.checkpoint.CHECKPOINT_INTERVAL", 2)
-    monkeypatch.setattr("varve.storage.checkpoint.DeltaTable", lambda *_, **__: 1 / 0)
-    monkeypatch.setattr("varve.storage.checkpoint.DeltaError", ZeroDivisionError)
-
-    assert commit(bench.table(), [], transactions={"a": Step(None, 1)}) == 1
-
-
 def test_a_commit_must_name_its_work(bench):
     with pytest.raises(ValueError, match="name its transaction"):
         commit(bench.table(), [bench.file([1])], transactions={})

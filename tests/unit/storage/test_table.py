@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import json
-import threading
 import time
 from pathlib import Path
 
@@ -13,25 +12,11 @@ from varve.model.errors import NeedsOperator
 from varve.model.schema import TABLES, table_schema
 from varve.storage import checkpoint
 from varve.storage.bounds import Bounds
-from varve.storage.commit import Removal, Step, commit, rewrite
-from varve.storage.log import encode, entries, list_versions, newer
+from varve.storage.commit import Step, commit
+from varve.storage.log import encode, entries, newer
 from varve.storage.snapshot import Follower, snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
-
-
-def grow(table: Table, until: int) -> None:
-    """Commits without files up to that version."""
-    while table.version < until:
-        stored = table.position("a")
-        commit(table, [], transactions={"a": Step(stored, table.version + 1)})
-
-
-def settle() -> None:
-    """Waits for the checkpoints under way."""
-    for thread in threading.enumerate():
-        if thread.name == "checkpoint":
-            thread.join(30)
 
 
 def log_path(table: Table, version: int) -> Path:
@@ -63,7 +48,7 @@ def test_tables_are_created_once_and_open_elsewhere(tmp_path):
         assert table.version == 0
         delta = DeltaTable(store.uri(name))
         assert json.loads(delta.schema().to_json()) == json.loads(table.schema.delta_json)
-        assert delta.metadata().configuration["delta.enableExpiredLogCleanup"] == "false"
+        assert delta.metadata().configuration == checkpoint.PROPERTIES
         assert delta.metadata().name == name
 
 
@@ -105,17 +90,6 @@ def test_columns_of_a_newer_release_are_not_touched(bench, monkeypatch):
         create_tables(bench.store, ("samples",))
 
 
-def test_every_hundredth_commit_leaves_a_checkpoint_and_opening_uses_it(bench):
-    table = bench.table()
-    grow(table, 205)
-    settle()
-
-    assert checkpoint.list_versions(bench.store, "samples") == [99, 199]
-    assert list_versions(bench.store, "samples") == list(range(206))
-    log_path(table, 150).unlink()
-    assert Table(bench.store, "samples").position("a") == 205
-
-
 def test_two_thousand_commits_open_fast(bench):
     files = [bench.file([i]) for i in range(3)]
     table = bench.table()
@@ -123,9 +97,9 @@ def test_two_thousand_commits_open_fast(bench):
         action = {"txn": {"appId": "a", "version": version}}
         log_path(table, version).write_bytes(encode(f"{version:x}", "WRITE", [action]))
     table.refresh()
-    grow(table, 1_999)
+    table = bench.grow(1_999)
     commit(table, files, transactions={"b": Step(None, 1)})
-    settle()
+    bench.settle()
 
     started = time.process_time()
     follower = Follower(bench.store, "samples")
@@ -135,35 +109,11 @@ def test_two_thousand_commits_open_fast(bench):
     assert follower.position("a") == 1_999
 
 
-def test_what_was_removed_before_a_checkpoint_stays_removed(bench):
-    table = bench.table()
-    file = bench.file([1])
-    commit(table, [file, bench.file([2])], transactions={"a": Step(None, 1)})
-    rewrite(table, [], [Removal(file.path, file.size, rows_disappear=True)])
-    grow(table, 100)
-    settle()
-
-    assert checkpoint.list_versions(bench.store, "samples") == [99]
-    assert snapshot(bench.store, "samples").scan(Bounds()).column("ts").to_pylist() == [2]
-
-
-def test_a_lost_pointer_to_the_checkpoint_costs_a_listing(bench):
-    table = bench.table()
-    grow(table, 120)
-    settle()
-    (log_path(table, 0).parent / "_last_checkpoint").unlink()
-    for version in range(99):
-        log_path(table, version).unlink()
-
-    assert Table(bench.store, "samples").position("a") == 120
-
-
 def test_a_reader_behind_an_expired_log_is_told_and_a_handle_starts_over(bench):
     behind, follower = bench.table(), Follower(bench.store, "samples")
     table = bench.table()
     commit(table, [bench.file([5])], transactions={"b": Step(None, 1)})
-    grow(table, 205)
-    settle()
+    bench.grow(205)
     for version in range(150):
         log_path(table, version).unlink()
 
@@ -181,8 +131,7 @@ def test_a_past_version_is_read_as_it_was_until_its_log_expires(bench):
     table = bench.table()
     for i in range(3):
         commit(table, [bench.file([i])], transactions={"b": Step(i or None, i + 1)})
-    grow(table, 250)
-    settle()
+    bench.grow(250)
 
     assert [len(snapshot(bench.store, "samples", v).files) for v in (0, 1, 2, 3, 120, 250)] == [
         0, 1, 2, 3, 3, 3,
@@ -199,7 +148,6 @@ def test_a_file_system_and_a_bucket_are_told_apart():
     assert Store("/tables").is_local
     bucket = Store("s3://bucket/x", {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
     assert not bucket.is_local
-    assert bucket.delta_options["AWS_ALLOW_HTTP"] == "true"
     assert bucket.uri("samples") == "s3://bucket/x/samples"
 
 
