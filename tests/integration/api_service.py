@@ -55,7 +55,7 @@ def service_over(tables, *, now_ms: int = NOW_MS, limits: Limits | None = None) 
     followed = Tables(tables.store, ["bulk"], 64 << 20)
     while not followed.caught_up:
         followed.poll()
-    options = Options(limits or Limits(), lookback_ms=300_000)
+    options = Options(limits or Limits(), lookback_ms=300_000, say_why_empty=True)
     access = Access.of(["testserver"], [])  # Starlette's test client
     service = Service(
         options, ManualClock(now_ms), lambda: followed.view, lambda: "", access=access

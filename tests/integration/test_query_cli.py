@@ -116,6 +116,25 @@ def test_a_plan_says_what_was_read_with_and_without_a_service(varve, url):
     assert "4 series" in served
 
 
+@pytest.mark.parametrize("span", [[], ["--range", "5m"]])
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("node_load2", 'unknown metric "node_load2", but there is "node_load1"'),
+        ("node_load1 > 100", "no series"),
+    ],
+)
+def test_an_empty_answer_says_why_with_and_without_a_service(varve, url, span, query, said):
+    at = ["--at", str(NOW_MS // 1000 - 660)]
+    served = varve("query", query, *span, *at, "--url", url)
+    direct = varve("query", query, *span, *at)
+
+    assert served[:2] == direct[:2] == (0, "")
+    assert said in served[2]
+    assert direct[2].endswith(served[2])
+    assert len(served[2].splitlines()) == 1
+
+
 def test_an_error_points_at_its_place(varve, url):
     code, out, err = varve("query", "sum(up{a=1})", *AT, "--url", url)
 

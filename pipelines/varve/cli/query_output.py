@@ -19,13 +19,16 @@ _LEGEND_ROWS = 20
 def print_answer(answer: Mapping[str, Any], question: Question) -> None:
     """Prints a successful answer, its notes on stderr."""
     data = answer["data"]
+    notes = [*answer.get("warnings", ()), *answer.get("infos", ())]
     if data["resultType"] in ("scalar", "string"):
         print(printable(data["result"][1], keep="\n\t"))
+    elif not data["result"]:
+        notes = notes or [f"no series {'in that range' if question.step_ms else 'at that time'}"]
     elif question.step_ms:
         _print_plot(data["result"], question)
     else:
         _print_table(data["result"])
-    for note in [*answer.get("warnings", ()), *answer.get("infos", ())]:
+    for note in notes:
         print(printable(note), file=sys.stderr)
 
 
@@ -42,9 +45,6 @@ def error_text(answer: Mapping[str, Any], expression: str) -> str:
 
 
 def _print_table(result: list[dict[str, Any]]) -> None:
-    if not result:
-        print("no series at that time", file=sys.stderr)
-        return
     rows = [(_name(series), _values(series)) for series in result]
     width = max(len(name) for name, _ in rows)
     for name, values in rows:
@@ -62,9 +62,6 @@ def _values(series: Mapping[str, Any]) -> list[str]:
 
 
 def _print_plot(result: list[dict[str, Any]], question: Question) -> None:
-    if not result:
-        print("no series in that range", file=sys.stderr)
-        return
     colour = sys.stdout.isatty()
     lines = [[(at, float(value)) for at, value in s.get("values", ())] for s in result]
     width = shutil.get_terminal_size((100, 24)).columns

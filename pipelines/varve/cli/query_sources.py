@@ -121,6 +121,7 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
         query.lookback_s * 1000,
         memory=Reservation(memory),
         newer_view=newer_view,
+        say_why_empty=True,
     )
     start_ms, end_ms, step_ms = question.start_ms, question.end_ms, question.step_ms
     times = Range(start_ms, end_ms, step_ms) if step_ms else start_ms

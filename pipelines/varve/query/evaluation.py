@@ -22,6 +22,7 @@ from varve.promql.evaluation.limits import Limits
 from varve.promql.evaluation.values import QueryResult
 from varve.promql.evaluation.workers import Workers
 from varve.promql.explain import explain as explained
+from varve.query.absence import why_empty
 from varve.query.memory import Reservation
 from varve.query.reader import Reader
 from varve.query.view import FileGone, Provenance, View
@@ -52,7 +53,8 @@ class Options:
     ends it if it comes before limits.timeout_s is over. `memory` is asked for what the query reads;
     its owner releases it once the answer is no longer used. `newer_view` gives the view that comes
     after one, waiting for it a little: a query that meets a deleted file is evaluated again on it,
-    once. It returns the same view if none came.
+    once. It returns the same view if none came. With `say_why_empty` an answer without series has
+    infos about selectors that had no samples.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -62,6 +64,7 @@ class Options:
     deadline_s: float = math.inf
     memory: Reservation = field(default_factory=Reservation)
     newer_view: Callable[[View], View] | None = None
+    say_why_empty: bool = False
 
     def check_running(self) -> None:
         """Raises QueryCanceledError or QueryTimeoutError if a query has to end now."""
@@ -83,13 +86,15 @@ def evaluate(view: View, expression: str, times: Times, options: Options) -> Ans
     """Evaluates PromQL. Raises QueryError of the kind that applies, ParseError for no PromQL."""
 
     def run(on: View) -> Answer:
-        running = _engine(on, options)
+        running, reader = _engine(on, options)
         if isinstance(times, Range):
             result = running.range(
                 expression, times.start_ms, times.end_ms, times.step_ms, cancelled=options.cancelled
             )
         else:
             result = running.instant(expression, times, cancelled=options.cancelled)
+        if options.say_why_empty and result.kind in {"vector", "matrix"} and not len(result.order):
+            result = replace(result, infos=[*result.infos, *why_empty(reader)])
         return Answer(result, on.provenance)
 
     return _on_newest(view, options, run)
@@ -106,7 +111,7 @@ def explain(
 
     def describe(on: View) -> list[str]:
         text = explained(
-            _engine(on, options),
+            _engine(on, options)[0],
             expression,
             span.start_ms,
             span.end_ms,
@@ -130,13 +135,13 @@ def _on_newest(view: View, options: Options, work: Callable[[View], T]) -> T:
         return work(newer)
 
 
-def _engine(view: View, options: Options) -> Engine:
+def _engine(view: View, options: Options) -> tuple[Engine, Reader]:
     now_s = time.monotonic()
     timeout_s = min(options.limits.timeout_s or math.inf, max(options.deadline_s - now_s, 0.0))
     limits = replace(options.limits, timeout_s=None if math.isinf(timeout_s) else timeout_s)
     within = replace(options, deadline_s=now_s + timeout_s)
     reader = Reader(view, options.memory, within.check_running, limits.max_samples)
-    return Engine(
-        reader,
-        engine.Options(lookback_ms=options.lookback_ms, limits=limits, workers=options.workers),
+    evaluation = engine.Options(
+        lookback_ms=options.lookback_ms, limits=limits, workers=options.workers
     )
+    return Engine(reader, evaluation), reader

@@ -16,7 +16,7 @@ from varve.promql.storage import Samples, SelectHints, Selection
 from varve.promql.syntax.ast import Matcher
 from varve.query.memory import Reservation
 from varve.query.row_group_cache import Footer
-from varve.query.sample_columns import count_samples, select_samples
+from varve.query.sample_columns import SampleColumns, count_samples, select_samples
 from varve.query.series_index import SelectedSeries
 from varve.query.view import FileGone, View
 
@@ -46,6 +46,8 @@ class Reader:
     _series_of: dict[Matchers, SelectedSeries] = field(default_factory=dict)
     _selected: dict[tuple[Matchers, int, int], Selection] = field(default_factory=dict)
     """What had to be read to be counted, until it is asked for."""
+    _sizes: dict[tuple[Matchers, int, int], int] = field(default_factory=dict)
+    """Samples of each selection so far."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def select(
@@ -60,9 +62,13 @@ class Reader:
         Raises StorageError if a file cannot be read, LimitError if there are too many samples or
         they do not fit in memory.
         """
+        key = tuple(matchers), start_ms, end_ms
         with self._lock:
-            known = self._selected.pop((tuple(matchers), start_ms, end_ms), None)
-        return known or self._select(tuple(matchers), start_ms, end_ms)
+            known = self._selected.pop(key, None)
+        selection = known or self._select(*key)
+        with self._lock:
+            self._sizes[key] = _size(selection.samples)
+        return selection
 
     def count(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[int, int]:
         """At most how many series and samples `select` gives. Raises as it does.
@@ -87,6 +93,31 @@ class Reader:
                 self._selected[key] = selection
             return selection.samples.series, _size(selection.samples)
         return min(series.size, found + rows), held + rows
+
+    def empty_selections(self) -> list[tuple[Matchers, int, int]]:
+        """Matchers, start and end of the selections so far that had no samples."""
+        with self._lock:
+            return [key for key, samples in self._sizes.items() if not samples]
+
+    def next_to(
+        self, ids: I64, start_ms: int, end_ms: int, *, newest: bool, most: int
+    ) -> Iterator[tuple[int, SampleColumns]]:
+        """The row groups with samples of the ids that reach furthest towards an end of the range.
+
+        With each comes how far it reaches, the furthest first. That is towards end_ms if `newest`,
+        else towards start_ms; `most` of them are given. Raises as `select`.
+        """
+        with _reading():
+            found = [
+                (int((footer.max_ts if newest else footer.min_ts)[group]), path, group)
+                for path, footer in self._footers(ids, start_ms, end_ms)
+                for group in footer.overlapping(ids, start_ms, end_ms)
+            ]
+            found.sort(reverse=newest)
+            parts = self.view.row_groups.read(
+                ((path, group) for _, path, group in found[:most]), self.check
+            )
+            yield from zip((reach for reach, *_ in found), parts, strict=False)
 
     def label_names(
         self,

@@ -57,7 +57,13 @@ def run(settings: Settings) -> int:
             max_samples=query.max_samples, max_points=query.max_points, timeout_s=query.timeout_s
         )
         workers = Workers(query.cores or len(os.sched_getaffinity(0)))
-        options = Options(limits, query.lookback_s * 1000, workers, newer_view=follower.newer_view)
+        options = Options(
+            limits,
+            query.lookback_s * 1000,
+            workers,
+            newer_view=follower.newer_view,
+            say_why_empty=True,
+        )
         access = Access.of(_listed(query.allowed_hosts), _listed(query.allowed_origins))
         service = Service(
             options,

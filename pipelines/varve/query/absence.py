@@ -1,0 +1,141 @@
+"""Why a selector had no samples: its metric is unknown, no series has its labels, or they ended."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import heapq
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+from varve.promql.errors import QueryError
+from varve.promql.kernels.types import I64
+from varve.promql.labels.label_table import METRIC_NAME
+from varve.promql.syntax.ast import Matcher, MatchOp
+from varve.promql.syntax.literals import quote
+from varve.query.reader import Reader
+from varve.query.sample_columns import SampleColumns, find_row_ranges
+
+_NEAREST = 3
+# Names that are compared letter by letter: those that share most pairs of letters.
+_COMPARED = 200
+# Row groups read to find where series end or begin.
+_READ = 32
+_FIRST_MS, _LAST_MS = -(1 << 62), 1 << 62
+
+
+def why_empty(reader: Reader) -> list[str]:
+    """A sentence for each selection of a query that had no samples, as infos of its answer."""
+    found = []
+    for matchers, start_ms, end_ms in reader.empty_selections():
+        # The answer stands without it, should storage or time not be enough to find out.
+        with contextlib.suppress(QueryError):
+            found.append(_why(reader, matchers, start_ms, end_ms))
+    return [f"PromQL info: {text}" for text in dict.fromkeys(found)]
+
+
+def _why(reader: Reader, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> str:
+    index = reader.view.index
+    name = next(
+        (m for m in matchers if m.name == METRIC_NAME and m.op is MatchOp.EQUAL and m.value), None
+    )
+    if name is not None and not index.find([name]).size:
+        near = _nearest(name.value, index.label_values(METRIC_NAME, []))
+        return f"unknown metric {quote(name.value)}{_or_near(near)}"
+    of = "no series" if name is None else f"no series of {quote(name.value)}"
+    series = index.find(matchers)
+    if not series.size:
+        others = [m for m in matchers if m is not name]
+        given = [] if name is None else [name]
+        for matcher in others:
+            if not index.find([*given, matcher]).size:
+                return f"{of} with {_text(matcher)}{_values_near(reader, given, matcher)}"
+        return f"{of} with {', '.join(map(_text, others))} together"
+    label = "the series" if name is None else quote(name.value)
+    ids = np.sort(series.series_ids)
+    if (ended_ms := _nearest_time(reader, ids, _FIRST_MS, start_ms, newest=True)) is not None:
+        return f"{label} ended at {_time(ended_ms)}"
+    if (began_ms := _nearest_time(reader, ids, end_ms, _LAST_MS, newest=False)) is not None:
+        return f"{label} began at {_time(began_ms)}, later than asked for"
+    return f"{label} has no samples near this time"
+
+
+def _values_near(reader: Reader, given: Sequence[Matcher], matcher: Matcher) -> str:
+    """Which values the label has that a matcher names, or which label it may have meant."""
+    index = reader.view.index
+    values = index.label_values(matcher.name, [given] if given else [])
+    if values and matcher.op is MatchOp.EQUAL:
+        return f": {matcher.name} is {_or(_nearest(matcher.value, values) or values[:_NEAREST])}"
+    if values:
+        return ""
+    labels = [n for n in index.label_names([given] if given else []) if n != METRIC_NAME]
+    return f": they have no label {matcher.name}{_or_near(_nearest(matcher.name, labels))}"
+
+
+def _nearest_time(
+    reader: Reader, ids: I64, start_ms: int, end_ms: int, *, newest: bool
+) -> int | None:
+    """The last or the first time of a sample of the ids (ascending) in (start_ms, end_ms].
+
+    None if there is none, or none in the files that are next to the bound.
+    """
+    times = [
+        time
+        for run in reader.view.head
+        if (time := _bound_of(run, ids, start_ms, end_ms, newest=newest)) is not None
+    ]
+    best = (max if newest else min)(times, default=None)
+    for reach_ms, run in reader.next_to(ids, start_ms, end_ms, newest=newest, most=_READ):
+        if best is not None and (reach_ms <= best if newest else reach_ms >= best):
+            break
+        time = _bound_of(run, ids, start_ms, end_ms, newest=newest)
+        if time is not None and (best is None or (time > best if newest else time < best)):
+            best = time
+    return best
+
+
+def _bound_of(
+    run: SampleColumns, ids: I64, start_ms: int, end_ms: int, *, newest: bool
+) -> int | None:
+    low, high = np.empty((2, len(ids)), dtype=np.int64)
+    if not find_row_ranges(run.series_ids, run.ts, ids, start_ms, end_ms, low, high):
+        return None
+    there = high > low
+    return int(run.ts[high[there] - 1].max() if newest else run.ts[low[there]].min())
+
+
+def _nearest(wanted: str, names: Sequence[str]) -> list[str]:
+    """The names most like what was wanted, the nearest first."""
+    pairs = {wanted[i : i + 2] for i in range(len(wanted) - 1)}
+
+    def shared(name: str) -> float:
+        return sum(pair in name for pair in pairs) / (len(wanted) + len(name))
+
+    pool = heapq.nlargest(_COMPARED, names, key=shared)
+    return difflib.get_close_matches(wanted, pool, _NEAREST, cutoff=0.6)
+
+
+def _or_near(near: Sequence[str]) -> str:
+    return f", but there is {_or(near)}" if near else ""
+
+
+def _or(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(_quoted(names[:-1])), *_quoted(names[-1:]))))
+
+
+def _quoted(names: Sequence[str]) -> Iterator[str]:
+    return map(quote, names)
+
+
+def _text(matcher: Matcher) -> str:
+    return f"{matcher.name}{matcher.op.value}{quote(matcher.value)}"
+
+
+def _time(ms: int) -> str:
+    try:
+        at = datetime.fromtimestamp(ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{ms} ms"
+    return at.isoformat(timespec="milliseconds" if ms % 1000 else "seconds").replace("+00:00", "Z")
