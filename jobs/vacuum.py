@@ -1,4 +1,4 @@
-"""Main: deletes files of the tables that no version of the last hours needs. Needs no JVM.
+"""Main: deletes files and log entries that no reader of the tables needs. Needs no JVM.
 
 python jobs/vacuum.py --config varve.toml [--dry-run] [--json]
 """
@@ -9,15 +9,13 @@ import argparse
 import sys
 
 from varve.maintenance.vacuum import Vacuum
-from varve.model.window import HOUR_MS
 from varve.services.batch_jobs import main as run
 from varve.services.progress import table_store
-from varve.settings import Settings
 
 DESCRIPTION = """\
-Deletes files that have been in no version of a table for maintenance.keep_hours: those that
-merges have replaced and those that failed tasks have left. Until then readers of older versions
-still find them. `varve up` does this by itself.
+Deletes files that have been in no version of a table for 12 hours, those that merges have replaced
+and those that failed tasks have left, and log entries as old that no tier of rollups has to read.
+Until then readers of older versions still find them. `varve up` does this by itself.
 """
 
 
@@ -25,11 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    return run(parser, _job)
-
-
-def _job(_: argparse.Namespace, settings: Settings) -> Vacuum:
-    return Vacuum(table_store(settings), int(settings.maintenance.keep_hours * HOUR_MS))
+    return run(parser, lambda _, settings: Vacuum(table_store(settings)))
 
 
 if __name__ == "__main__":

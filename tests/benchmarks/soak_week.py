@@ -35,7 +35,7 @@ from tests.line import Line  # noqa: E402
 from varve.ingest.upkeep import Upkeep  # noqa: E402
 from varve.model.clock import SystemClock  # noqa: E402
 from varve.model.schema import TABLES  # noqa: E402
-from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS, Window  # noqa: E402
+from varve.model.window import DAY_MS, MINUTE_MS, Window  # noqa: E402
 from varve.rollups.verify import verify  # noqa: E402
 from varve.services.maintenance import Maintenance  # noqa: E402
 from varve.storage.snapshot import snapshot  # noqa: E402
@@ -46,7 +46,6 @@ from varve.telemetry.registry import Telemetry  # noqa: E402
 BEGIN_S = 1_795_392_000
 CLOCK = "FAKETIME_TIMESTAMP_FILE"
 LIBRARY = "faketime/libfaketimeMT.so.1"
-KEEP_MS = 12 * HOUR_MS
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ class Week:
         self.line = Line(str(home), self.now_s * 1000)
         self.upkeep = Upkeep(self.line.store, DAY_MS, 30 * DAY_MS, SystemClock())
         self.maintenance = Maintenance(
-            self.line.store, KEEP_MS, MaintenanceMetrics(Telemetry()), clock=SystemClock()
+            self.line.store, MaintenanceMetrics(Telemetry()), clock=SystemClock()
         )
         self.counts = dict.fromkeys(("in", "stored", "merged", "rejected"), 0)
         self.commit_ms: list[float] = []

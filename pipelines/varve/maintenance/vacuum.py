@@ -1,7 +1,8 @@
-"""Vacuum: deletes data files that no reader can need any more.
+"""Vacuum: deletes files and log entries that no reader can need any more.
 
-A file that a commit removed stays on disk for a while, for readers of earlier versions; a file of
-a task that failed was never in a commit. Both go once they are older than `keep_ms`.
+A file that a commit removed stays on disk for KEEP_MS, for readers of earlier versions; a file of a
+task that failed was never in a commit. Entries of a table's log stay as long, and longer where a
+tier of rollups or an owed commit still has to read them.
 """
 
 from __future__ import annotations
@@ -10,50 +11,79 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deltalake import DeltaTable
+import pyarrow.fs as pafs
 
 from varve.model.schema import TABLES
-from varve.model.window import HOUR_MS
+from varve.model.window import HOUR_MS, TIERS
 from varve.storage import positions
+from varve.storage.checkpoint import TOMBSTONE_HOURS, lately_removed
+from varve.storage.log import entries, list_versions
+from varve.storage.log_expiry import expire_log
 from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
 
+KEEP_MS = TOMBSTONE_HOURS * HOUR_MS
+"""How long what no version needs any more stays."""
+
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """Files of a table that may be deleted: paths relative to its folder, and their bytes."""
+    """What of a table may be deleted."""
 
     table: str
     paths: tuple[str, ...]
+    """Data files, relative to the table's folder."""
     nbytes: int
+    """Bytes of those files."""
+    keep_log_from: int
+    """The least version whose log entry has to stay."""
 
 
 @dataclass(frozen=True, slots=True)
 class AllGarbage:
-    """The files of all tables that may be deleted."""
+    """What of all tables may be deleted."""
 
     tables: tuple[Garbage, ...]
 
     def as_json(self) -> Mapping[str, Any]:
-        return {g.table: {"files": len(g.paths), "bytes": g.nbytes} for g in self.tables}
+        return {
+            g.table: {"files": len(g.paths), "bytes": g.nbytes, "keep_log_from": g.keep_log_from}
+            for g in self.tables
+        }
 
     def lines(self) -> Iterable[str]:
         for garbage in self.tables:
-            yield f"{garbage.table}: {len(garbage.paths):,} files of {garbage.nbytes:,} bytes"
+            yield (
+                f"{garbage.table}: {len(garbage.paths):,} files of {garbage.nbytes:,} bytes,"
+                f" and the log before version {garbage.keep_log_from:,}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """Files and log entries of a table that were deleted."""
+
+    files: int
+    log_entries: int
 
 
 @dataclass(frozen=True, slots=True)
 class Vacuumed:
-    """Files deleted, by table."""
+    """What was deleted, by table."""
 
-    deleted: Mapping[str, int]
+    deleted: Mapping[str, Deleted]
 
     def as_json(self) -> Mapping[str, Any]:
-        return {"deleted": dict(self.deleted)}
+        return {
+            table: {"files": done.files, "log_entries": done.log_entries}
+            for table, done in self.deleted.items()
+        }
 
     def lines(self) -> Iterable[str]:
-        yield f"{sum(self.deleted.values()):,} files deleted"
+        files = sum(done.files for done in self.deleted.values())
+        logged = sum(done.log_entries for done in self.deleted.values())
+        yield f"{files:,} files and {logged:,} log entries deleted"
 
 
 class Vacuum:
@@ -62,63 +92,83 @@ class Vacuum:
     name: ClassVar[str] = "vacuum"
     tables: ClassVar[tuple[str, ...]] = TABLES
 
-    def __init__(self, store: Store, keep_ms: int) -> None:
-        """keep_ms: how long a file that no version needs stays, at least an hour."""
-        self._store, self._keep_ms = store, keep_ms
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def plan(self, now_ms: int, snapshots: Mapping[str, Snapshot]) -> AllGarbage:
-        return AllGarbage(
-            tuple(find_garbage(self._store, name, now_ms, self._keep_ms) for name in snapshots)
-        )
+        return AllGarbage(tuple(find_garbage(self._store, name, now_ms) for name in snapshots))
 
     def run(self, work: AllGarbage) -> Vacuumed:
         return Vacuumed({g.table: delete(self._store, g) for g in work.tables})
 
 
-def find_garbage(store: Store, name: str, now_ms: int, keep_ms: int) -> Garbage:
-    """Finds files in no version of the last keep_ms and themselves at least as old.
+def find_garbage(store: Store, name: str, now_ms: int) -> Garbage:
+    """Finds what no version of the last KEEP_MS and no reader needs. Changes nothing.
 
-    A task may write a file for as long as keep_ms before it is committed. Raises NeedsOperator
-    if there is no such table, OSError or a DeltaError if the storage fails.
+    A task may write a file for as long as KEEP_MS before it is committed. Raises NeedsOperator
+    if there is no such table, OSError if the storage fails.
     """
     table = Table(store, name, files=True)
-    if _owed(store, table):
-        # The files of a commit that a crash left owed are in no version yet.
-        return Garbage(name, (), 0)
-    candidates = DeltaTable(store.uri(name), storage_options=store.delta_options).vacuum(
-        retention_hours=max(1, keep_ms // HOUR_MS),
-        dry_run=True,
-        enforce_retention_duration=False,
-        full=True,
-    )
-    live = table.live_files()
+    if _is_owed(store, table):
+        # The files of a commit that a crash left owed are in no version yet, and what tells of
+        # them is in the log.
+        return Garbage(name, (), 0, 0)
+    since_ms = now_ms - KEEP_MS
+    needed = lately_removed(store, name, table.version, since_ms) | table.live_files().keys()
+    there = store.filesystem(name).get_file_info(pafs.FileSelector("", recursive=False))
     found = [
         info
-        for info in store.filesystem(name).get_file_info(
-            [path for path in candidates if path.endswith(".parquet") and "/" not in path]
-        )
-        if info.is_file and info.path not in live and info.mtime_ns // 1_000_000 < now_ms - keep_ms
+        for info in there
+        if info.is_file
+        and info.extension == "parquet"
+        and info.base_name not in needed
+        and info.mtime_ns // 1_000_000 < since_ms
     ]
-    return Garbage(name, tuple(info.path for info in found), sum(info.size for info in found))
+    return Garbage(
+        name,
+        tuple(info.base_name for info in found),
+        sum(info.size for info in found),
+        min(_first_version_since(table, since_ms), _least_read_version(store, table)),
+    )
 
 
-def delete(store: Store, garbage: Garbage) -> int:
-    """Deletes the files and returns how many there were. A file that is gone already is as good."""
-    filesystem, deleted = store.filesystem(garbage.table), 0
-    for path in garbage.paths:
-        try:
-            filesystem.delete_file(path)
-        except FileNotFoundError:
-            continue
-        deleted += 1
-    return deleted
+def delete(store: Store, garbage: Garbage) -> Deleted:
+    """Deletes the files and the log entries. Those that are gone already are as good."""
+    store.delete(garbage.table, garbage.paths)
+    expired = expire_log(Table(store, garbage.table), garbage.keep_log_from)
+    return Deleted(len(garbage.paths), expired)
 
 
-def _owed(store: Store, table: Table) -> bool:
-    """Whether a batch or a replay still owes the table a commit that its log of samples names."""
-    if table.name != "quarantine":
+def _first_version_since(table: Table, since_ms: int) -> int:
+    """The first version that was committed at since_ms or later; the newest if none was."""
+    there = list_versions(table.store, table.name)
+    low, high = 0, len(there) - 1
+    while low < high:
+        middle = (low + high) // 2
+        version = there[middle]
+        (entry,) = entries(table.store, table.name, version - 1, version)
+        if (entry.timestamp_ms or 0) < since_ms:
+            low = middle + 1
+        else:
+            high = middle
+    return there[low]
+
+
+def _least_read_version(store: Store, table: Table) -> int:
+    """The version from which on the tier above, if there is one, reads the table's log."""
+    read = [table.version]
+    for tier in TIERS:
+        if tier.source == table.name:
+            marked = Table(store, tier.table).position(positions.source(tier.name))
+            read.append(0 if marked is None else marked)
+    return min(read)
+
+
+def _is_owed(store: Store, table: Table) -> bool:
+    """Whether a batch or a replay owes quarantine a commit, of which samples' log tells."""
+    if table.name not in ("samples", "quarantine"):
         return False
-    settled = table.positions()
+    settled = Table(store, "quarantine").positions()
     return any(
         version > settled.get(name, -1)
         for name, version in Table(store, "samples").positions().items()

@@ -109,7 +109,11 @@ class Reader:
         """
         with _reading():
             found = [
-                (int((footer.max_ts if newest else footer.min_ts)[group]), path, group)
+                (
+                    int((footer.zones.last_ms if newest else footer.zones.first_ms)[group]),
+                    path,
+                    group,
+                )
                 for path, footer in self._footers(ids, start_ms, end_ms)
                 for group in footer.overlapping(ids, start_ms, end_ms)
             ]

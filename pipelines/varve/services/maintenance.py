@@ -11,8 +11,6 @@ import os
 import threading
 from collections.abc import Callable
 
-from deltalake.exceptions import DeltaError
-
 from varve.maintenance import compaction, vacuum
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import NeedsOperator, VarveError
@@ -33,7 +31,7 @@ COMPONENT = "maintenance"
 
 _NICE = 10
 _VACUUM_EVERY_MS = HOUR_MS
-_FAILURES = (OSError, DeltaError, VarveError)
+_FAILURES = (OSError, VarveError)
 
 
 class Maintenance:
@@ -42,14 +40,12 @@ class Maintenance:
     def __init__(
         self,
         store: Store,
-        keep_ms: int,
         metrics: MaintenanceMetrics,
         *,
         clock: Clock | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
-        """keep_ms: how long a file that no version needs stays on disk."""
-        self._store, self._keep_ms, self._metrics = store, keep_ms, metrics
+        self._store, self._metrics = store, metrics
         self._clock = clock or SystemClock()
         self._stopping = stopping or threading.Event()
         self._followers: dict[str, Follower] = {}
@@ -102,13 +98,16 @@ class Maintenance:
 
     def _vacuum(self, name: str) -> None:
         try:
-            garbage = vacuum.find_garbage(self._store, name, self._clock.now_ms(), self._keep_ms)
+            garbage = vacuum.find_garbage(self._store, name, self._clock.now_ms())
         except NeedsOperator:
             return  # not created yet
-        deleted = vacuum.delete(self._store, garbage)
-        self._metrics.files_deleted.labels(name).inc(deleted)
-        if deleted:
-            log.info("%s: %d files deleted, %d bytes", name, deleted, garbage.nbytes)
+        done = vacuum.delete(self._store, garbage)
+        self._metrics.files_deleted.labels(name).inc(done.files)
+        if done.files or done.log_entries:
+            log.info(
+                "%s: %d files of %d bytes and %d log entries deleted",
+                *(name, done.files, garbage.nbytes, done.log_entries),
+            )
 
 
 def run(settings: Settings) -> int:
@@ -118,8 +117,7 @@ def run(settings: Settings) -> int:
     status = ComponentStatus(settings.home, COMPONENT)
     telemetry = Telemetry()
     store = Store(settings.storage_root(), settings.storage_options())
-    keep_ms = int(settings.maintenance.keep_hours * HOUR_MS)
-    work = Maintenance(store, keep_ms, MaintenanceMetrics(telemetry), stopping=stopping)
+    work = Maintenance(store, MaintenanceMetrics(telemetry), stopping=stopping)
     with serving(telemetry, settings.telemetry.host, 0, "telemetry.host") as url:
         status.update(state="ready", detail={"metrics": url})
         while not stopping.wait(settings.maintenance.compact_every_s):

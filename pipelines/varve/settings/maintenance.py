@@ -13,6 +13,3 @@ class Maintenance(Section):
     run the same work as jobs instead."""
     compact_every_s: float = Field(30, gt=0)
     """Seconds between looks for small files to merge. 30: some dozen files a table wait."""
-    keep_hours: float = Field(12, ge=1)
-    """Hours that a file no version needs any more stays on disk, for readers of older versions and
-    tasks under way. 12: longer than any query, short enough for a laptop's disk."""

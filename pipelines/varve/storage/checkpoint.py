@@ -151,6 +151,19 @@ def write(store: Store, table: str, version: int) -> None:
     store.put(table, _HINT, json.dumps(new).encode())
 
 
+def lately_removed(store: Store, table: str, version: int, since_ms: int) -> set[str]:
+    """Paths of the files that commits up to `version` removed after since_ms, which is at most
+    TOMBSTONE_HOURS ago: readers of older versions may still need them.
+
+    Raises LogExpired if a part of the log that it needs has expired, OSError if the storage fails.
+    """
+    there = [v for v in list_versions(store, table) if v <= version]
+    contents = _newest_contents(store, table, there)
+    for body in bodies(store, table, contents.version, version):
+        contents.apply(body)
+    return set(contents.removed_paths(since_ms))
+
+
 def versions_by_age(store: Store, table: str, until: int | None = None) -> Iterator[int]:
     """Versions that have a checkpoint, up to `until`, the newest first. Lists the log's folder
     only if none that the hint names was wanted.

@@ -182,6 +182,13 @@ class Contents:
             before += len(part)
         return pa.table(columns), len(adds)
 
+    def removed_paths(self, since_ms: int) -> list[str]:
+        """Paths of the files that were removed after since_ms and are still named."""
+        removes = self._merged("remove", self._removes)
+        removed_ms = pc.fill_null(removes.field("deletionTimestamp"), 0)
+        found = removes.filter(pc.greater(removed_ms, since_ms))
+        return [unquote(path) for path in found.field("path").to_pylist()]
+
     def _merged(self, action: str, old: pa.StructArray) -> pa.StructArray:
         """The add or remove actions: the old ones of files that were not named since, and the new
         ones.

@@ -65,6 +65,6 @@ def test_vacuum_deletes_what_is_old_and_in_no_version(home):
 
     assert "samples: 1 files of 4 bytes" in run(home, "vacuum", "--dry-run")
     assert orphan.exists()
-    assert "1 files deleted" in run(home, "vacuum")
+    assert "1 files and 0 log entries deleted" in run(home, "vacuum")
     assert not orphan.exists()
     assert [file.rows for file in files(home)] == [5]

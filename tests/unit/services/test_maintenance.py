@@ -25,7 +25,7 @@ def filled(root):
 
 def test_a_look_merges_what_is_due_and_counts_it(tmp_path):
     line, telemetry = filled(tmp_path), Telemetry()
-    work = Maintenance(line.store, 12 * HOUR_MS, MaintenanceMetrics(telemetry), clock=line.clock)
+    work = Maintenance(line.store, MaintenanceMetrics(telemetry), clock=line.clock)
 
     work.look()
 
@@ -37,7 +37,7 @@ def test_a_look_merges_what_is_due_and_counts_it(tmp_path):
 
 def test_a_table_that_fails_is_counted_and_mended_by_a_later_look(tmp_path):
     line, telemetry = filled(tmp_path), Telemetry()
-    work = Maintenance(line.store, 12 * HOUR_MS, MaintenanceMetrics(telemetry), clock=line.clock)
+    work = Maintenance(line.store, MaintenanceMetrics(telemetry), clock=line.clock)
     some = next((tmp_path / "samples").glob("*.parquet"))
     away = tmp_path / "away.parquet"
     shutil.move(some, away)
