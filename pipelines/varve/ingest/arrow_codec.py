@@ -41,7 +41,7 @@ class ArrowCodec:
     """Arrow IPC in the registry of codecs."""
 
     content_types: ClassVar = frozenset({"application/vnd.apache.arrow.stream"})
-    schema_file: ClassVar = "samples.arrow.json"
+    schema_files: ClassVar[tuple[str, ...]] = ("samples.arrow.json",)
 
     def recognises(self, body: bytes) -> bool:
         return body.startswith(MAGIC)
@@ -70,7 +70,7 @@ def read(message: bytes) -> Block:
         defined = _definitions(source) if source.tell() < len(message) else ()
         _require_end(source, message)
     except BadRecord as bad:
-        return refused(Reason(bad.reason), bad.detail, message)
+        return refused(bad, message)
     samples = blocks[0] if len(blocks) == 1 else concatenate(blocks)
     if not defined:
         return samples
@@ -86,7 +86,7 @@ def read_definitions(message: bytes) -> Block:
         defined = _definitions(source)
         _require_end(source, message)
     except BadRecord as bad:
-        return refused(Reason(bad.reason), bad.detail, message)
+        return refused(bad, message)
     return Block(EMPTY.series_ids, EMPTY.checks, EMPTY.ts, EMPTY.values, definitions=defined)
 
 

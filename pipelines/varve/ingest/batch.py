@@ -14,6 +14,7 @@ from typing import Any
 
 from varve.ingest.completeness import Completeness
 from varve.ingest.outcome import Outcome
+from varve.ingest.quarantine_writer import noted_files
 from varve.ingest.start_offsets import Start
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.errors import Conflict, NeedsOperator
@@ -141,7 +142,7 @@ class BatchCommitter:
         for version in reversed(list_versions(self._store, "samples")):
             (entry,) = entries(self._store, "samples", version - 1, version)
             if entry.positions.get(name) == owed:
-                files = [NewFile(**f) for f in entry.metadata["quarantine"]]
+                files = noted_files(entry.metadata["quarantine"])
                 self._commit_rejects(owed, files)
                 return
         raise NeedsOperator(

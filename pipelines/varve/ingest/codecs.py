@@ -24,8 +24,8 @@ class Codec(Protocol):
 
     content_types: ClassVar[frozenset[str]]
     """Media types of the format, lower case, without parameters."""
-    schema_file: ClassVar[str]
-    """The file under schemas/wire that describes it."""
+    schema_files: ClassVar[tuple[str, ...]]
+    """The files under schemas/wire that describe it."""
 
     def recognises(self, body: bytes) -> bool:
         """Whether the body is of this format, by its first bytes."""

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from varve.ingest.reject_reasons import Reason
+from varve.kafka.message import Headers
+from varve.model.errors import BadRecord
 from varve.model.identity import SeriesDefinition
 from varve.model.staleness import canonicalise
 
@@ -22,6 +24,10 @@ class Reject:
     samples: int
     """The number of samples it stands for; 1 where that cannot be known."""
     value: bytes
+    headers: Headers = ()
+    """The headers with which `value` must be read to be judged in the same way again."""
+    series_ids: Sequence[int] = ()
+    """For Reason.UNKNOWN_SERIES, the series of its samples, each once, ascending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +63,10 @@ EMPTY = Block(
 )
 
 
-def refused(reason: Reason, detail: str, message: bytes) -> Block:
+def refused(bad: BadRecord, message: bytes, headers: Headers = ()) -> Block:
     """A block without samples, which rejects the message as a whole."""
-    return Block(
-        EMPTY.series_ids,
-        EMPTY.checks,
-        EMPTY.ts,
-        EMPTY.values,
-        rejects=(Reject(reason, detail, 1, message),),
-    )
+    reject = Reject(Reason(bad.reason), bad.detail, 1, message, headers)
+    return Block(EMPTY.series_ids, EMPTY.checks, EMPTY.ts, EMPTY.values, rejects=(reject,))
 
 
 def concatenate(blocks: Sequence[Block]) -> Block:

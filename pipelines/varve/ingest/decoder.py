@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from dataclasses import replace
 
 import zstandard
 
@@ -56,16 +57,16 @@ class Decoder:
         try:
             body, codec = self._open(message, max_bytes, headers)
         except BadRecord as bad:
-            return refused(Reason(bad.reason), bad.detail, message or b"")
-        return codec.samples(body, headers)
+            return refused(bad, message or b"", headers)
+        return _with_headers(codec.samples(body, headers), headers)
 
     def definitions(self, message: bytes | None, max_bytes: int, headers: Headers = ()) -> Block:
         """Decodes a message of nothing but definitions of series. Never raises, like `samples`."""
         try:
             body, codec = self._open(message, max_bytes, headers)
         except BadRecord as bad:
-            return refused(Reason(bad.reason), bad.detail, message or b"")
-        return codec.definitions(body, headers)
+            return refused(bad, message or b"", headers)
+        return _with_headers(codec.definitions(body, headers), headers)
 
     def _open(self, message: bytes | None, max_bytes: int, headers: Headers) -> tuple[bytes, Codec]:
         """The body and who decodes it. Raises BadRecord."""
@@ -77,6 +78,15 @@ class Decoder:
             body = _body(message, max_bytes, None)
         self.expanded_bytes = len(body)
         return body, self._codecs.of(body, content_type)
+
+
+def _with_headers(block: Block, headers: Headers) -> Block:
+    """The block, whose rejects are read with the headers of their message, but are expanded."""
+    kept = [(name, value) for name, value in headers if name.lower() != CONTENT_ENCODING]
+    if not kept or not block.rejects:
+        return block
+    rejects = [replace(reject, headers=kept) for reject in block.rejects]
+    return replace(block, rejects=rejects)
 
 
 def _header(headers: Headers, name: str) -> str | None:

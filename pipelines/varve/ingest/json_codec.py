@@ -1,57 +1,37 @@
-"""Kafka JSON: one object, an array of objects, or one object a line (NDJSON).
+"""Kafka JSON: objects one after the other, on lines or in arrays, of one of several shapes.
 
-schemas/wire/sample.schema.json says what an object is. A message is read whole in one go; only
-if that fails is it taken apart, so that its good objects are stored and its bad ones named.
+Our own shape is schemas/wire/sample.schema.json. A message of nothing but that is read in one go;
+any other is taken apart, so that its good objects are stored and its bad ones named.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import math
-import re
-from collections.abc import Callable, Iterator
+import codecs
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
 import numpy as np
 
-from varve.ingest.decoded import EMPTY, Block, Reject
+from varve.ingest.decoded import EMPTY, Block, Reject, refused
+from varve.ingest.json_shapes import Identities, Read, Shape
+from varve.ingest.json_text import BLANK, GAP, parts
+from varve.ingest.json_values import NOT_JSON, milliseconds, number, tags_of, timestamp_ms
 from varve.ingest.name_rules import check_names
+from varve.ingest.prometheus_adapter_json import PrometheusAdapterShape
 from varve.ingest.reject_reasons import Reason
+from varve.ingest.telegraf_json import TelegrafShape
 from varve.kafka.message import Headers
 from varve.model.errors import BadRecord
 from varve.model.identity import SeriesDefinition, define
-from varve.model.staleness import NORMAL_NAN, STALE_NAN
 
-# Timestamps from here on are ms; below, s. 1e11 s is the year 5138, 1e11 ms is March 1973.
-MILLISECONDS_FROM = 1e11
-# From here on they can only be finer than ms.
-TOO_FINE_FROM = 1e14
 # Bad objects of a message that get a quarantine row of their own; those beyond share one a reason.
 OWN_ROWS = 10
-# Bad objects after which the rest of a message is not looked at: bounds the time it takes.
-TAKEN_APART = 10_000
-# Memory of the distinct (metric, tags) texts whose identity is kept; a full cache is emptied. One
-# of 100 bytes was measured to take 1,250, so this holds over 400,000 of them.
-CACHED_BYTES = 512 * 2**20
-_CACHED_ENTRY = 650
-_CACHED_PER_BYTE = 6
-
-_SPECIAL = {
-    "NaN": NORMAL_NAN,
-    "+Inf": math.inf,
-    "Inf": math.inf,
-    "-Inf": -math.inf,
-}
-# Source: RFC 3339, section 5.6; fromisoformat alone takes more than that.
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
-# Strings as a whole, so that nothing in them counts; each pattern is linear, whatever the bytes.
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
-_BLANK = b" \t\r\n"
-_BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
 
 T = TypeVar("T")
+_BAD = (*NOT_JSON, BadRecord)
 
 
 class _Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -66,7 +46,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 class _Definition(msgspec.Struct, forbid_unknown_fields=True):
     metric: str
-    tags: dict[str, str] = {}
+    tags: msgspec.Raw = msgspec.Raw(b"{}")
     type: str = "unknown"
     unit: str = ""
     help: str = ""
@@ -74,20 +54,35 @@ class _Definition(msgspec.Struct, forbid_unknown_fields=True):
 
 _array = msgspec.json.Decoder(list[_Record])
 _single = msgspec.json.Decoder(_Record)
-_tags = msgspec.json.Decoder(dict[str, str])
 _definition = msgspec.json.Decoder(_Definition)
-_any = msgspec.json.Decoder(msgspec.Raw)
+_names = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class JsonCodec:
     """JSON in the registry of codecs; remembers the identities it has computed."""
 
     content_types: ClassVar = frozenset({"application/json", "application/x-ndjson"})
-    schema_file: ClassVar = "sample.schema.json"
+    schema_files: ClassVar[tuple[str, ...]] = (
+        "sample.schema.json",
+        "definition.schema.json",
+        TelegrafShape.schema_file,
+        PrometheusAdapterShape.schema_file,
+    )
 
     def __init__(self) -> None:
-        self._identities: dict[tuple[str, bytes], SeriesDefinition] = {}
-        self._cached_bytes = 0
+        self._identities = Identities()
+        self._own = _OwnShape(self._identities)
+        # A new shape is a module and an entry here.
+        shapes: tuple[Shape, ...] = (
+            self._own,
+            TelegrafShape(self._identities),
+            PrometheusAdapterShape(self._identities),
+        )
+        self._shapes = {mark: shape for shape in shapes for mark in shape.marks}
+        self._likely: Shape = self._own
+        """The shape of the last object that was of another one than those before it."""
+        marks = ", ".join(sorted(self._shapes))
+        self._no_shape = f"an object of no known format: it has none of {marks}"
 
     def recognises(self, body: bytes) -> bool:  # noqa: ARG002 - whatever no other codec takes
         return True
@@ -100,32 +95,61 @@ class JsonCodec:
 
     def read(self, message: bytes) -> Block:
         """Decodes samples. Never raises for bad input: what cannot be stored is in `rejects`."""
+        if self._likely is not self._own:
+            with contextlib.suppress(*_BAD):
+                return _block([self._likely.read(message)], [])
+        with contextlib.suppress(*_BAD):
+            return self._own.block(message)
         try:
-            return self._block(_records(message))
-        except (*_BROKEN, BadRecord):
-            return self._piecewise(message)
+            return _block(*_each(message, self._read))
+        except BadRecord as bad:
+            return refused(bad, message)
 
     def read_definitions(self, message: bytes) -> Block:
         """Decodes definitions: objects like those of samples, without value and timestamp. Never
         raises for bad input.
         """
-        defined, rejects = _each(message, _define)
+        try:
+            defined, rejects = _each(message, _define)
+        except BadRecord as bad:
+            return refused(bad, message)
         return Block(EMPTY.series_ids, EMPTY.checks, EMPTY.ts, EMPTY.values, (), defined, rejects)
 
-    def _piecewise(self, message: bytes) -> Block:
-        rows, rejects = _each(message, self._row)
-        if not rows:
-            return Block(EMPTY.series_ids, EMPTY.checks, EMPTY.ts, EMPTY.values, rejects=rejects)
-        owners, ts, values = zip(*rows, strict=True)
-        return _columns(owners, np.array(ts, np.int64), np.array(values, np.float64), rejects)
+    def _read(self, part: bytes) -> Read:
+        """Reads an object of any shape. Raises BadRecord or NOT_JSON."""
+        try:
+            return self._likely.read(part)
+        except _BAD:
+            # It may be of another shape, or of several.
+            pass
+        names = _names.decode(part)
+        marks = self._shapes.keys() & names.keys()
+        if not marks:
+            raise BadRecord(Reason.MALFORMED, self._no_shape)
+        if len(found := {self._shapes[mark] for mark in marks}) > 1:
+            text = f"ambiguous: it has {' and '.join(sorted(marks))}, of different formats"
+            raise BadRecord(Reason.MALFORMED, text)
+        self._likely = found.pop()
+        return self._likely.read(part)
 
-    def _row(self, part: bytes) -> tuple[SeriesDefinition, int, float]:
-        record = _parse(_single, part)
-        return self._owner(record), timestamp_ms(record.timestamp), number(record.value)
 
-    def _block(self, records: list[_Record]) -> Block:
-        """Raises BadRecord if one of the records is bad."""
-        known = self._identities
+class _OwnShape:
+    """The shape of schemas/wire/sample.schema.json."""
+
+    marks: ClassVar = frozenset({"metric"})
+    schema_file: ClassVar = "sample.schema.json"
+
+    def __init__(self, identities: Identities) -> None:
+        self._identities = identities
+
+    def read(self, part: bytes) -> Read:
+        record = _single.decode(part)
+        return Read([(self._owner(record), timestamp_ms(record.timestamp), number(record.value))])
+
+    def block(self, message: bytes) -> Block:
+        """A message of nothing but good objects. Raises NOT_JSON or BadRecord for any other."""
+        records = _records(message)
+        known = self._identities.known
         try:
             owners = [
                 known[r.metric, bytes(r.tags)] if r.type == "unknown" else self._owner(r)
@@ -136,7 +160,7 @@ class JsonCodec:
         stamps = [r.timestamp for r in records]
         values = [r.value for r in records]
         if {*map(type, stamps)} == {float}:
-            ts = _milliseconds(np.array(stamps, np.float64))
+            ts = milliseconds(np.array(stamps, np.float64))
         else:
             ts = np.array([timestamp_ms(s) for s in stamps], np.int64)
         if {*map(type, values)} != {float}:
@@ -145,58 +169,27 @@ class JsonCodec:
 
     def _owner(self, record: _Record) -> SeriesDefinition:
         key = record.metric, bytes(record.tags)
-        known = self._identities.get(key)
+        known = self._identities.known.get(key)
         # Type, unit and help may be said once for many samples: what says most is remembered.
         if known is not None and (record.type == "unknown" or known.type != "unknown"):
             return known
-        series = _series(record, _parse(_tags, key[1], "tags: "))
-        # By size, as a label may be as long as a message: limits on labels are judged later.
-        texts = len(record.metric) + len(key[1]) + len(record.unit) + len(record.help)
-        self._cached_bytes += _CACHED_ENTRY + _CACHED_PER_BYTE * texts
-        if self._cached_bytes > CACHED_BYTES:
-            self._identities.clear()
-            self._cached_bytes = 0
-        self._identities[key] = series
+        series = _series(record)
+        size = len(record.metric) + len(key[1]) + len(record.unit) + len(record.help)
+        self._identities.put(key, size, series)
         return series
 
 
-def timestamp_ms(stamp: float | str) -> int:
-    """ms since the epoch from s, ms (>= 1e11) or RFC 3339. Raises BadRecord."""
-    if isinstance(stamp, str):
-        problem = f"timestamp: {stamp!r} is not RFC 3339 with a time zone"
-        if not _RFC_3339.fullmatch(stamp):
-            raise BadRecord(Reason.MALFORMED, problem)
-        try:
-            return round(dt.datetime.fromisoformat(stamp).timestamp() * 1000)
-        except ValueError as err:
-            raise BadRecord(Reason.MALFORMED, f"{problem}: {err}") from err
-    return int(_milliseconds(np.array([stamp], np.float64))[0])
-
-
-def number(value: float | str | None) -> float:
-    """The stale marker for null. Raises BadRecord for any other text than NaN, +Inf, Inf, -Inf."""
-    if value is None:
-        return STALE_NAN
-    if isinstance(value, str):
-        if value not in _SPECIAL:
-            raise BadRecord(Reason.MALFORMED, f"value: {value!r} is not a number")
-        return _SPECIAL[value]
-    return value
-
-
-def _milliseconds(stamps: np.ndarray) -> np.ndarray:
-    """From s or ms, float64. Raises BadRecord for what can be neither."""
-    size = np.abs(stamps)
-    if size.max(initial=0) >= TOO_FINE_FROM:
-        wrong = stamps[size >= TOO_FINE_FROM][0]
-        raise BadRecord(Reason.MALFORMED, f"timestamp: {wrong:.0f} looks like µs; send s or ms")
-    return np.where(size >= MILLISECONDS_FROM, np.trunc(stamps), np.rint(stamps * 1000)).astype(
-        np.int64
-    )
+def _block(found: list[Read], rejects: list[Reject]) -> Block:
+    rejects += [reject for read in found for reject in read.rejects]
+    rows = [row for read in found for row in read.rows]
+    if not rows:
+        return Block(EMPTY.series_ids, EMPTY.checks, EMPTY.ts, EMPTY.values, rejects=rejects)
+    owners, ts, values = zip(*rows, strict=True)
+    return _columns(owners, np.array(ts, np.int64), np.array(values, np.float64), rejects)
 
 
 def _columns(
-    owners: Any, ts: np.ndarray, values: np.ndarray, rejects: list[Reject] | None = None
+    owners: Any, ts: np.ndarray, values: np.ndarray, rejects: Sequence[Reject] = ()
 ) -> Block:
     return Block(
         np.array([o.series_id for o in owners], np.int64),
@@ -204,11 +197,12 @@ def _columns(
         ts,
         values,
         owners,
-        rejects=rejects or (),
+        rejects=rejects,
     )
 
 
-def _series(record: _Record | _Definition, tags: dict[str, str]) -> SeriesDefinition:
+def _series(record: _Record | _Definition) -> SeriesDefinition:
+    tags = tags_of(bytes(record.tags))
     check_names(record.metric, tags)
     return define(
         record.metric, tags, metric_type=record.type, unit=record.unit, help_text=record.help
@@ -216,12 +210,11 @@ def _series(record: _Record | _Definition, tags: dict[str, str]) -> SeriesDefini
 
 
 def _define(part: bytes) -> SeriesDefinition:
-    record = _parse(_definition, part)
-    return _series(record, record.tags)
+    return _series(_definition.decode(part))
 
 
 def _records(message: bytes) -> list[_Record]:
-    if message.lstrip(_BLANK).startswith(b"["):
+    if message.lstrip(BLANK).startswith(b"["):
         return _array.decode(message)
     records = _single.decode_lines(message)
     if not records:
@@ -229,79 +222,66 @@ def _records(message: bytes) -> list[_Record]:
     return records
 
 
-def _parse(decoder: msgspec.json.Decoder[T], part: bytes, where: str = "") -> T:
-    try:
-        return decoder.decode(part)
-    except _BROKEN as err:
-        raise BadRecord(Reason.MALFORMED, f"{where}{err}") from err
-
-
 def _each(message: bytes, read: Callable[[bytes], T]) -> tuple[list[T], list[Reject]]:
-    """What `read` makes of each object of a message, and what it refuses."""
-    whole = message.strip(_BLANK)
-    if not whole:
-        return [], [Reject(Reason.MALFORMED, "the message is blank", 1, message)]
+    """What `read` makes of each object of a message, and the objects for which it raises BadRecord
+    or NOT_JSON. Raises BadRecord for a message that cannot be taken apart.
+    """
+    text = message.removeprefix(codecs.BOM_UTF8)
+    try:
+        text.decode()
+    except UnicodeDecodeError as err:
+        raise BadRecord(Reason.MALFORMED, f"not UTF-8: {err.reason} at {err.start}") from err
+    if not text.strip(GAP):
+        raise BadRecord(Reason.MALFORMED, "the message is blank")
     good: list[T] = []
-    rejects: list[Reject] = []
-    beyond: dict[Reason, tuple[str, list[bytes]]] = {}
-    bad_ones = 0
-    for part, start in _parts(whole):
-        if bad_ones == TAKEN_APART:
-            detail = f"{bad_ones} objects of the message are bad: the rest was not read"
-            rest = whole[start:]
-            # Of an array it is one, so that it can be read again.
-            rest = b"[" + rest if whole[:1] == b"[" else rest
-            rejects.append(Reject(Reason.MALFORMED, detail, 1, rest))
-            break
+    refused = _Refused()
+    for part, problem in parts(text):
+        if problem is not None:
+            refused.add(BadRecord(Reason.MALFORMED, problem), part, whole=False)
+            continue
         try:
             good.append(read(part))
         except BadRecord as bad:
-            bad_ones += 1
-            if bad_ones <= OWN_ROWS:
-                rejects.append(Reject(Reason(bad.reason), bad.detail, 1, part))
-            else:
-                beyond.setdefault(Reason(bad.reason), (bad.detail, []))[1].append(part)
-    for reason, (detail, parts) in beyond.items():
-        text = f"{len(parts)} objects of the message; the first: {detail}"
-        rejects.append(Reject(reason, text, len(parts), b"[" + b",".join(parts) + b"]"))
-    return good, rejects
+            refused.add(bad, part, whole=True)
+        except NOT_JSON as err:
+            refused.add(BadRecord(Reason.MALFORMED, str(err)), part, whole=True)
+    return good, refused.rejects()
 
 
-def _parts(whole: bytes) -> Iterator[tuple[bytes, int]]:
-    """The objects of a stripped message as they were written, each with where it begins."""
-    if whole.startswith(b"["):
-        yield from _elements(whole)
-        return
-    try:
-        _any.decode(whole)
-    except _BROKEN:
-        start = 0
-        for line in whole.splitlines(keepends=True):
-            if stripped := line.strip(_BLANK):
-                yield stripped, start
-            start += len(line)
-    else:
-        yield whole, 0
+class _Refused:
+    """What cannot be stored of a message: the first few pieces one by one, the others together."""
+
+    def __init__(self) -> None:
+        self._own: list[Reject] = []
+        self._beyond: dict[tuple[Reason, bool], _Together] = {}
+
+    def add(self, bad: BadRecord, part: bytes, *, whole: bool) -> None:
+        """whole: whether the part has its closing bracket."""
+        reason = Reason(bad.reason)
+        if len(self._own) < OWN_ROWS:
+            self._own.append(Reject(reason, bad.detail, 1, part))
+            return
+        together = self._beyond.get((reason, whole))
+        if together is None:
+            together = self._beyond[reason, whole] = _Together(bad.detail)
+        # Pieces must not become an object by being put together.
+        together.text += part + (b"," if whole else b"\n]\n")
+        together.count += 1
+
+    def rejects(self) -> list[Reject]:
+        found = list(self._own)
+        for (reason, whole), together in self._beyond.items():
+            text = bytes(together.text)
+            value = b"[" + text[:-1] + b"]" if whole else text
+            detail = f"{together.count} pieces of the message; the first: {together.detail}"
+            found.append(Reject(reason, detail, together.count, value))
+        return found
 
 
-def _elements(array: bytes) -> Iterator[tuple[bytes, int]]:
-    """Elements of an array that need not be valid JSON, or even end."""
-    depth, start = 0, 1
-    for token in _TOKEN.finditer(array):
-        match token[0]:
-            case b"[" | b"{":
-                depth += 1
-            case b"," if depth == 1:
-                yield array[start : token.start()].strip(_BLANK), start
-                start = token.end()
-            case b"]" | b"}":
-                depth -= 1
-                if depth == 0:
-                    last = array[start : token.start()].strip(_BLANK)
-                    if last or start > 1:
-                        yield last, start
-                    start = token.end()
-                    break
-    rest = array[start:].strip(_BLANK)
-    if rest or depth:
-        yield rest, start
+@dataclass(slots=True)
+class _Together:
+    """Pieces of a message that are refused for one reason. detail: of the first."""
+
+    detail: str
+    text: bytearray = field(default_factory=bytearray)
+    count: int = 0

@@ -20,12 +20,13 @@ from varve.ingest.decoded import Block
 from varve.ingest.decoder import Decoder, encoding_headers
 from varve.ingest.outcome import Outcome
 from varve.ingest.plan import TaskPlan
+from varve.ingest.quarantine_writer import noted_files
 from varve.ingest.reject_reasons import LIMITS, Reason
 from varve.ingest.replayed import Replayed
 from varve.ingest.series_id_index import SeriesKey
 from varve.ingest.series_registry import SeriesRegistry
 from varve.ingest.task import run_task
-from varve.kafka.message import Message
+from varve.kafka.message import Headers, Message
 from varve.model.errors import Conflict, NeedsOperator
 from varve.storage import positions
 from varve.storage.bounds import Bounds
@@ -183,7 +184,7 @@ class _Replay:
                 r["offset"],
                 r["ts"] or 0,
                 r["value"],
-                encoding_headers(r["value"]),
+                _headers(r),
             )
             for r in rows.to_pylist()
         ]
@@ -231,15 +232,22 @@ class _Replay:
             # Compacted meanwhile: its rows are taken again some day, and merge then. Or expired:
             # then what was refused again has no other place.
             log.warning("quarantine: %s is no longer live; its rows stay", taken["path"])
-            again = [NewFile(**new) for new in metadata.get("refused", ())]
+            again = noted_files(metadata.get("refused", ()))
             commit(self._quarantine, again, transactions={self._name: step})
             return
         rewrite(
             self._quarantine,
-            [NewFile(**new) for new in metadata["quarantine"]],
+            noted_files(metadata["quarantine"]),
             [Removal(taken["path"], taken["size"], rows_disappear=True)],
             transactions={self._name: step},
         )
+
+
+def _headers(row: Mapping[str, Any]) -> Headers:
+    """The headers of a row's message. Earlier releases did not keep them."""
+    if row["headers"] is None:
+        return encoding_headers(row["value"])
+    return [(header["name"], header["value"]) for header in row["headers"]]
 
 
 def _series_in(value: bytes | None, decoder: Decoder) -> set[SeriesKey]:

@@ -7,7 +7,9 @@ of a partition in a batch, a reason has one row, with the number and the offsets
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 
@@ -15,7 +17,7 @@ from varve.ingest.decoded import Reject
 from varve.ingest.reject_reasons import Reason
 from varve.kafka.message import Message
 from varve.model.schema import table_schema
-from varve.storage.files import NewFile, write_file
+from varve.storage.files import NewFile, fingerprint, write_file
 from varve.storage.store import Store
 
 # Bytes that a row takes beside its value, roughly.
@@ -71,10 +73,7 @@ class QuarantineWriter:
 
     def write(self, store: Store, query: str, now_ms: int, *, last: bool) -> list[NewFile]:
         """Writes what is held, and forgets it. last: whether the counts are written, too."""
-        rows = [
-            _row(message, reject.reason, reject.detail, reject.samples, reject.value)
-            for message, reject in self._rows
-        ]
+        rows = [_row(message, reject) for message, reject in self._rows]
         if last:
             rows += [self._counted_row(reason, c) for (_, _, reason), c in self._counted.items()]
             self._counted = {}
@@ -99,19 +98,28 @@ class QuarantineWriter:
             f"in offsets {counted.first.offset} to {counted.last_offset}, counted only: over the"
             f" {self._keep_bytes} bytes kept of a partition and batch; the first: {counted.detail}"
         )
-        return _row(counted.first, reason, detail, counted.samples, None)
+        return _row(counted.first, Reject(reason, detail, counted.samples, b"")) | {"value": None}
 
 
-def _row(
-    message: Message, reason: Reason, detail: str, samples: int, value: bytes | None
-) -> dict[str, object]:
+def noted_files(notes: Iterable[Mapping[str, Any]]) -> list[NewFile]:
+    """Files of quarantine from the notes (asdict) in the metadata of a commit of samples. They may
+    be of an earlier release, without columns that the table has gained: those are NULL in them.
+    """
+    schema = fingerprint(table_schema("quarantine"))
+    return [replace(NewFile(**note), schema=schema) for note in notes]
+
+
+def _row(message: Message, reject: Reject) -> dict[str, object]:
+    headers = [{"name": name, "value": value} for name, value in reject.headers]
     return {
         "topic": message.topic,
         "partition": message.partition,
         "offset": message.offset,
         "ts": message.ts,
-        "reason": reason.value,
-        "detail": detail[:_DETAIL_CHARACTERS],
-        "samples": samples,
-        "value": value,
+        "reason": reject.reason.value,
+        "detail": reject.detail[:_DETAIL_CHARACTERS],
+        "samples": reject.samples,
+        "value": reject.value,
+        "headers": headers,
+        "series_ids": reject.series_ids or None,
     }

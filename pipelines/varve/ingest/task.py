@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -137,7 +138,11 @@ class _Task:
                 message = held.messages[number]
                 full = self._quarantine.full(message)
                 value = b"" if full else self._message(held, number, part)
-                self._reject(message, Reject(reason, self._judge.detail(reason), len(part), value))
+                reject = Reject(reason, self._judge.detail(reason), len(part), value)
+                if reason == Reason.UNKNOWN_SERIES:
+                    ids = np.unique(held.columns.series_ids[part]).tolist()
+                    reject = replace(reject, series_ids=ids)
+                self._reject(message, reject)
 
     def _reject_storm(
         self,

@@ -44,10 +44,20 @@ _CLEAR = [
     as_json(*(record(stamp) for stamp in ("2026-13-40T00:00:00Z", "today", NOW_MS * 1000, 1e308))),
     as_json(record(value="many"), record(metric=""), record(__name__="m"), {"metric": "m"}),
 ]
+_CLEAR += [
+    b'{"fields":{"value":1,"b":true,"c":"x"},"name":"cpu","tags":{"h":"a"},"timestamp":1.5e9}',
+    b'{"metrics":[{"fields":{"a":1},"name":"m","timestamp":0},{"name":"n","fields":{}}]}',
+    (
+        b'{"labels":{"__name__":"up","a":"b"},"name":"up","timestamp":"2026-11-22t09:00:60z",'
+        b'"value":"1e+06"}'
+    ),
+    b"\xef\xbb\xbf" + as_json(record()) * 3 + b"[" + as_json(record(), record()) + b"]",
+]
 _BOMBS = [b" " * 20_000_000, b"[" + b"0," * 5_000_000, arrow_codec.MAGIC + bytes(10_000_000)]
 TOKENS = [
     *(b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\\u", b"\n", b"\r", b"\x00", b" "),
     *(b"null", b"NaN", b'"NaN"', b"1e999", b"-", b"1e14", b"\xff\xff\xff\xff", b"\xed\xa0\x80"),
+    *(b'{"metric":', b'"fields":{', b'"labels":{', b'"metrics":[', b'"name":', b"}}", b"},{"),
     *(b'"metric":', b'"tags":{', b'"__name__":"x"', b'"timestamp":', b'"value":', b'"type":'),
 ]
 
@@ -75,13 +85,17 @@ def mutate(chance: random.Random, among: Sequence[Message]) -> Message:
 def check(decoder: Decoder, message: Message, max_bytes: int = MAX_BYTES) -> list[str]:
     """Decodes it as samples and as definitions; what both came to, in short and without numbers.
 
-    AssertionError if something is neither.
+    AssertionError if something is neither, or is refused and then stored by itself, unchanged.
     """
     body, encoding = message
     kinds = []
     for decode in (decoder.samples, decoder.definitions):
         block = decode(body, max_bytes, encoded(encoding))
         _require_whole(block, body)
+        for reject in block.rejects:
+            again = decode(reject.value, max_bytes, reject.headers)
+            assert not len(again), (reject, again)
+            assert not again.definitions, (reject, again)
         outcomes = sorted({f"{r.reason} {_form(r.detail)}" for r in block.rejects})
         kinds.append(
             f"{min(len(block), 2)} {min(len(block.definitions), 2)} {min(len(block.rejects), 3)}"

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -139,6 +140,21 @@ def test_a_crash_between_the_two_commits_is_made_good_at_the_next_start(store, m
 
     assert sorted(quarantined(store)) == [b"first", b"second"]
     assert Table(store, "quarantine").position(positions.rejects("bulk")) == 1
+
+
+def test_rejects_that_an_earlier_release_owes_are_committed_after_the_table_gained_a_column(
+    store, monkeypatch
+):
+    monkeypatch.setattr(BatchCommitter, "_commit_rejects", lambda *_: None)
+    outcomes = outcome(store, b"first")
+    for done in outcomes:
+        done.quarantine = [replace(file, schema="of other columns") for file in done.quarantine]
+    committer(store).commit({ONE: OffsetRange(0, 1)}, outcomes)
+    monkeypatch.undo()
+
+    committer(store)
+
+    assert quarantined(store) == [b"first"]
 
 
 def test_a_crash_before_the_samples_commit_leaves_nothing(store, monkeypatch):

@@ -81,9 +81,9 @@ def test_every_object_of_a_message_is_a_sample_or_refused_once(objects, array, b
     assert sum(r.samples for r in block.rejects) == len(objects) - len(block)
 
 
-def test_damaged_messages_are_samples_or_a_reason():
+def test_damaged_messages_are_samples_or_a_reason_and_what_was_refused_is_refused_again():
     decoder, among = Decoder(), corpus()
-    for seed in range(3_000):
+    for seed in range(6_000):
         message = mutate(random.Random(seed), among)
         try:
             check(decoder, message)

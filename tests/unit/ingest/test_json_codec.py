@@ -1,3 +1,4 @@
+import codecs
 import json
 import math
 import tracemalloc
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.unit.ingest.messages import NOW_MS, as_json, record
-from varve.ingest import json_codec
+from varve.ingest import json_codec, json_shapes
 from varve.ingest.json_codec import JsonCodec
 from varve.ingest.reject_reasons import Reason
 from varve.model.identity import define
@@ -74,7 +75,18 @@ def test_an_empty_array_holds_nothing_and_is_no_mistake():
         (100_000_000_000, 100_000_000_000),
         (1_700_000_000_123, 1_700_000_000_123),
         (-1.5, -1_500),
+        # What is finer than ms is cut off, however it is written.
+        (1_700_000_000.123, 1_700_000_000_123),
+        (1_700_000_000.1239, 1_700_000_000_123),
+        (1_700_000_000_123.9, 1_700_000_000_123),
+        ("2023-11-14T22:13:20.1239Z", 1_700_000_000_123),
+        ("2023-11-14T22:13:20.123999999999Z", 1_700_000_000_123),
+        (-0.0005, -1),
+        ("1969-12-31T23:59:59.9995Z", -1),
         ("2026-11-22T09:00:00Z", 1_795_338_000_000),
+        ("2026-11-22t09:00:00z", 1_795_338_000_000),
+        ("2016-12-31T23:59:60Z", 1_483_228_800_000),
+        ("2016-12-31T23:59:60.5+00:00", 1_483_228_800_500),
         ("2026-11-22T10:00:00.0625+01:00", 1_795_338_000_062),
         ("1969-12-31T23:59:59.5Z", -500),
     ],
@@ -100,6 +112,8 @@ def test_a_timestamp_is_in_seconds_milliseconds_or_text(written, ms):
         "2026-11-22T09:00:00",
         "2026-13-22T09:00:00Z",
         "20261122T090000Z",
+        "2026-11-22T09:00:61Z",
+        "2026-11-22T24:00:00Z",
         None,
         True,
     ],
@@ -144,8 +158,6 @@ def test_other_values_are_refused(value):
         (b'{"metric":"m","value":1,"timestamp":1,"labels":{}}', Reason.MALFORMED),
         (b'{"metric":"m","value":1,"timestamp":1,"tags":{"a":1}}', Reason.MALFORMED),
         (b'{"metric":"m","value":1,"timestamp":1,"tags":null}', Reason.MALFORMED),
-        (b'{"metric":"m","value":1,"timestamp":1,"tags":{"a":"\xff"}}', Reason.MALFORMED),
-        (b'{"metric":"\xc3","value":1,"timestamp":1}', Reason.MALFORMED),
         (b'{"metric":"\\ud800","value":1,"timestamp":1}', Reason.MALFORMED),
         (b'{"metric":"m","value":1,"timestamp":1,"tags":{"__name__":"n"}}', Reason.INVALID_LABEL),
         (b'{"metric":"m","value":1,"timestamp":1,"tags":{"":"v"}}', Reason.INVALID_LABEL),
@@ -205,23 +217,97 @@ def test_bad_objects_beyond_the_first_few_share_a_row_that_can_be_sent_again():
     assert json.loads(last.value) == [json.loads(b) for b in bad[json_codec.OWN_ROWS :]]
 
 
-def test_a_message_of_nothing_but_mistakes_is_not_read_to_its_end():
-    block = read(b"[" + b"," * 3_000_000)
+@pytest.mark.parametrize(
+    ("message", "ending"),
+    [
+        (b'{"metric":"m","value":1,"timestamp":1,"tags":{"a":"\xff"}}', "start byte at 47"),
+        ('{"metric":"Köln","value":1,"timestamp":1}'.encode("latin-1"), "at 12"),
+        (json.dumps(record()).encode("utf-16"), "start byte at 0"),
+    ],
+)
+def test_a_body_that_is_not_utf_8_is_refused_once_and_whole(message, ending):
+    whole = as_json(record()) + b"\n" + message if ending != "start byte at 0" else message
 
-    assert len(block.rejects) == json_codec.OWN_ROWS + 2
-    assert len(block.rejects[-2].value) > 2_900_000 or len(block.rejects[-1].value) > 2_900_000
+    block = read(whole)
+
+    (reject,) = block.rejects
+    assert (len(block), reject.value, reject.samples) == (0, whole, 1)
+    assert reject.detail.startswith("not UTF-8")
 
 
-@pytest.mark.parametrize("wrap", [b",", b"\n"])
-def test_what_was_not_read_of_a_message_can_be_read_alone(monkeypatch, wrap):
-    monkeypatch.setattr(json_codec, "TAKEN_APART", 3)
-    whole = wrap.join([b"{}"] * 3 + [as_json(record(NOW_MS + n)) for n in range(4)])
+def test_a_byte_order_mark_is_skipped():
+    block = read(codecs.BOM_UTF8 + as_json(record(value=1.0)) + b"\n" + as_json(record(value=2.0)))
 
-    block = read(b"[" + whole + b"]" if wrap == b"," else whole)
+    assert (block.values.tolist(), list(block.rejects)) == ([1.0, 2.0], [])
+    assert len(JsonCodec().read_definitions(codecs.BOM_UTF8 + b'{"metric":"m"}').definitions) == 1
 
-    (left,) = [r.value for r in block.rejects if "not read" in r.detail]
-    again = read(left)
-    assert (len(again.rejects), again.ts.tolist()) == (0, [NOW_MS + n for n in range(4)])
+
+GOOD = [as_json(record(value=float(n), host=str(n), odd='}],{"')) for n in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("message", "stored", "refused"),
+    [
+        (b"%b%b%b", [0, 1, 2], []),
+        (b"%b {NaN} %b\t%b", [0, 1, 2], [b"{NaN}"]),
+        (b"[%b,%b]\n[%b,%b]", [0, 1, 2, 3], []),
+        (b"[%b,%b] [{},%b]\n", [0, 1, 2], [b"{}"]),
+        (b"[%b,[%b,[],[[%b],{}]],%b]", [0, 1, 2, 3], [b"{}"]),
+        (b"%b,\n%b,\n%b", [0, 1, 2], []),
+        (b"[%b %b]", [0, 1], []),
+        (b'{\n "metric": "m",\n "value": no\n}\n%b', [0], [b'{\n "metric": "m",\n "value": no\n}']),
+        # An object that does not end: in an array, on a line, with and without what it holds.
+        (b'[%b,{"metric":"m","tags":{"a":"1","value":1},%b,%b]', [0, 1, 2], 1),
+        (b'%b\n{"metric":"m","val\n%b\n%b\n', [0, 1, 2], [b'{"metric":"m","val']),
+        (b'{"metric":"m",\n  "value":\n%b\n%b', [1], 1),
+        # A quote that is missing.
+        (b'[%b,{"metric":"m,"value":1,"timestamp":1},%b,%b]', [0, 1, 2], 1),
+        (b'[{"metric":"m,"value":1},%b,{"metric":"m,"value":1},%b]', [0, 1], 2),
+        # Brackets that are missing or too many.
+        (b"[%b,%b", [0, 1], [b"["]),
+        (b"[%b,%b\n[%b,%b]", [0, 1, 2, 3], [b"["]),
+        (b"%b}\n%b]\n%b", [0, 1, 2], [b"}", b"]"]),
+        (b"[%b}},%b]", [0, 1], [b"}}"]),
+        # Elements that are missing.
+        (b"[,%b,,%b,]", [0, 1], [b"", b"", b""]),
+        (b'7 %b "a,b{"\n%b', [0, 1], [b"7", b'"a,b{"']),
+        (b'[1,%b,"a,b{",null]', [0], [b"1", b'"a,b{"', b"null"]),
+        (b"[]\n[ ]%b", [0], []),
+    ],
+)
+def test_one_bad_neighbour_loses_no_good_ones(message, stored, refused):
+    block = read(message % tuple(GOOD[: message.count(b"%b")]))
+
+    assert block.values.tolist() == stored
+    if isinstance(refused, int):
+        assert sum(r.samples for r in block.rejects) == refused
+    else:
+        assert [r.value for r in block.rejects] == refused
+
+
+def test_a_message_of_nothing_but_mistakes_is_counted_to_its_end():
+    block = read(b"[" + b"{}," * 100_000 + as_json(record()) + b"]")
+
+    assert len(block) == 1
+    assert len(block.rejects) == json_codec.OWN_ROWS + 1
+    assert sum(r.samples for r in block.rejects) == 100_000
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ('{"zone":"a","rack":7}', "tags: 'rack' is a number, not text"),
+        ('{"rack":null}', "tags: 'rack' is null, not text"),
+        ('{"rack":{"row":"1"}}', "tags: 'rack' is an object, not text"),
+        ('["rack"]', "tags: an array, not an object"),
+        ('{"rack":"1","zone":"a","rack":"2"}', "tags: 'rack' comes twice"),
+        ('{"\\u0061":"1","a":"2"}', "tags: 'a' comes twice"),
+    ],
+)
+def test_the_detail_names_the_tag_that_is_wrong(tags, words):
+    (reject,) = read(b'{"metric":"m","value":1,"timestamp":1,"tags":%b}' % tags.encode()).rejects
+
+    assert (reject.reason, reject.detail) == (Reason.MALFORMED, words)
 
 
 def test_what_says_most_of_a_series_is_remembered():
@@ -236,7 +322,7 @@ def test_what_says_most_of_a_series_is_remembered():
 
 
 def test_identities_forgotten_for_lack_of_room_are_computed_again(monkeypatch):
-    monkeypatch.setattr(json_codec, "CACHED_BYTES", 2_000)
+    monkeypatch.setattr(json_shapes, "CACHED_BYTES", 2_000)
     reader = JsonCodec()
     message = as_json(*(record(host=str(n)) for n in range(5)))
 
@@ -262,7 +348,7 @@ def test_definitions_are_objects_without_value_and_timestamp():
 
 
 def test_remembered_identities_take_bounded_memory_however_long_their_labels(monkeypatch):
-    monkeypatch.setattr(json_codec, "CACHED_BYTES", 10 * 2**20)
+    monkeypatch.setattr(json_shapes, "CACHED_BYTES", 10 * 2**20)
     reader = JsonCodec()
 
     tracemalloc.start()

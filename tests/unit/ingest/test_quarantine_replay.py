@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from tests.plans import open_registry
-from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
+from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, encoded, record
 from tests.unit.ingest.test_task import ATTIC, CELLAR, HOUR_MS, plan
 from varve.ingest import arrow_codec, task
 from varve.ingest import quarantine_replay as replay_module
@@ -30,9 +30,10 @@ class Driver:
     def __init__(self, store):
         self.store, self.offset = store, 0
 
-    def ingest(self, *values, **changes):
+    def ingest(self, *values, headers=(), **changes):
         messages = [
-            Message("samples", 0, self.offset + n, NOW_MS, value) for n, value in enumerate(values)
+            Message("samples", 0, self.offset + n, NOW_MS, value, headers)
+            for n, value in enumerate(values)
         ]
         outcomes = list(run_task(messages, plan(self.store, **changes)))
         open_registry(self.store).register([d for o in outcomes for d in o.definitions])
@@ -226,10 +227,24 @@ def test_what_a_limit_refuses_in_a_replay_is_kept_whole(driver, store, monkeypat
 
 def test_a_compressed_message_that_was_too_large_is_read_as_what_it_is(driver):
     body = gzip.compress(as_json(*[record(NOW_MS + n) for n in range(1_000)]))
-    driver.ingest(body, max_message_bytes=len(body) - 1)
+    driver.ingest(body, headers=encoded("gzip"), max_message_bytes=len(body) - 1)
     assert driver.quarantined() == [(0, "message_too_large", 1)]
 
     driver.replay(Reason.MESSAGE_TOO_LARGE)
 
     assert len(driver.stored()) == 1_000
     assert driver.quarantined() == []
+
+
+def test_a_replay_does_not_store_unchanged_what_was_refused(driver):
+    sample = as_json(record())
+    driver.ingest(gzip.compress(sample))  # nothing says that it is compressed
+    driver.ingest(sample, headers=(("content-encoding", b"br"),))
+    driver.ingest(sample, headers=(("content-encoding", b"\xff\xfe"),))
+    driver.ingest(
+        as_arrow([(ATTIC, NOW_MS, 1.0)]), headers=(("content-type", b"application/json"),)
+    )
+    driver.ingest(b'[{"metric":"m","value":1,"timestamp":1,"tags":{"a":1}},' + sample[:-1])
+
+    assert driver.replay(Reason.MALFORMED) == Replayed(rejected={"malformed": 6})
+    assert driver.stored() == []
