@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from varve import __version__
-from varve.model.errors import VarveError
+from varve.model.errors import NeedsOperator, VarveError
+from varve.services.supervised import NEEDS_OPERATOR
 from varve.settings import load
 
 # What only reads: a home that is not there is no empty one.
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a command.
 
     Returns 0 if done, 1 if refused or failed with a reason on stderr; exits with 2 for wrong usage.
+    A service that cannot run until somebody changes something ends with 78.
     """
     arguments = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
@@ -75,9 +77,15 @@ def main(argv: list[str] | None = None) -> int:
         return int(module.run(args, settings))
     except VarveError as err:
         print(f"varve {args.command}: {err}", file=sys.stderr)
-        return 1
+        return _status_of(err, args.command)
     except KeyboardInterrupt:
         return 130
+
+
+def _status_of(err: VarveError, command: str) -> int:
+    if command == "serve" and isinstance(err, NeedsOperator):
+        return NEEDS_OPERATOR
+    return 1
 
 
 def _folder(text: str) -> Path:

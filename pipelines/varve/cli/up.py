@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 from typing import Any
 
 from varve.local import up
@@ -26,7 +27,7 @@ examples:
     parser.add_argument(
         "--for",
         dest="for_s",
-        type=float,
+        type=_seconds,
         metavar="SECONDS",
         help="stop that long after all is ready, with a summary",
     )
@@ -50,6 +51,14 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     options = up.UpOptions(args.for_s, args.demo, args.config)
     return up.run(settings, args.origins, options, _say)
+
+
+def _seconds(text: str) -> float:
+    """A length of time that passes."""
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds over 0")
+    return seconds
 
 
 def _say(text: str) -> None:

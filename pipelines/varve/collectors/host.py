@@ -1,27 +1,29 @@
 """This machine's metrics under node_exporter's names, so that dashboards made for it work.
 
-Names, units, types and label names are facts of node_exporter 1.9; how they are read is ours.
+Names, units, types and label names are facts of node_exporter 1.9; how they are read is ours. A
+source is left out when it fails, and so is a part of it (a mount, a disk) that cannot be read.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
-import psutil
-
 from varve.client import Sample
-from varve.collectors.readings import Family, Reading, Target
+from varve.collectors.cpu import Cpu
+from varve.collectors.devices import diskstats, netclass, netdev
+from varve.collectors.filesystems import Filesystems
+from varve.collectors.readings import Family, Part, Reading, Target, Unreadable, as_text
 from varve.collectors.readings import counter as _counter
 from varve.collectors.readings import gauge as _gauge
 
 JOB = "node"
 
-_PROC = Path("/proc")
 _MEMORY = {
     "MemTotal": "Memory the kernel manages.",
     "MemFree": "Memory nobody uses.",
@@ -38,29 +40,30 @@ _MEMORY = {
     "SwapFree": "Swap space nobody uses.",
     "SwapCached": "Memory that is in swap as well.",
 }
-# Not storage of anybody's, as in node_exporter; and network ones: a server that is away would block
-# the whole scrape.
-_OTHER_FILESYSTEMS = re.compile(
-    r"^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660"
-    r"|mqueue|nsfs|overlay|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|sysfs"
-    r"|tracefs|erofs|nfs4?|cifs|smb3|ceph|afs|9p|fuse\..+)$"
-)
-_OTHER_MOUNTS = re.compile(
-    r"^/(dev|proc|sys|run/credentials/.+|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)"
-)
-_OTHER_DISKS = re.compile(r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
 
+Source = Callable[[], Iterable[Part]]
 
-Source = Callable[[], Iterator[Reading]]
+log = logging.getLogger("varve.collector")
 
 
 class HostCollector:
     """Measures this machine."""
 
-    def __init__(self, instance: str, sources: dict[str, Source] | None = None) -> None:
-        """sources: by node_exporter's collector names; those of this machine by default."""
+    def __init__(
+        self,
+        instance: str,
+        sources: Mapping[str, Source] | None = None,
+        on_unreadable: Callable[[str, int], None] = lambda _source, _parts: None,
+    ) -> None:
+        """sources: by node_exporter's collector names; those of this machine by default.
+
+        on_unreadable: called at each scrape with each source and the number of its parts that
+        could not be read.
+        """
         self._target = Target(JOB, instance)
-        self._sources = SOURCES if sources is None else sources
+        self._sources = sources_of_this_machine() if sources is None else sources
+        self._on_unreadable = on_unreadable
+        self._failing: dict[str, str] = {}
 
     def scrape(self, ts_ms: int) -> list[Sample]:
         """One sample of every series, all at ts_ms, and a marker for each that is gone.
@@ -74,16 +77,31 @@ class HostCollector:
         return self._target.end(ts_ms)
 
     def _read(self) -> Iterator[Reading]:
+        failing: dict[str, str] = {}
         for name, source in self._sources.items():
             began = time.perf_counter()
+            parts: list[Part] = []
             success = 1.0
             try:
-                yield from list(source())
-            except (OSError, psutil.Error):
+                parts = list(source())
+            except Exception as err:  # noqa: BLE001 - whatever ails a source, the others are sent
                 success = 0.0
+                failing[name] = f"{type(err).__name__}: {err}"
+            unreadable = [part for part in parts if isinstance(part, Unreadable)]
+            failing |= {f"{name}: {part.what}": part.why for part in unreadable}
+            self._on_unreadable(name, len(unreadable))
+            yield from (part for part in parts if isinstance(part, Reading))
             labels = {"collector": name}
             yield Reading(_DURATION, labels, time.perf_counter() - began)
             yield Reading(_SUCCESS, labels, success)
+        self._say_what_changed(failing)
+
+    def _say_what_changed(self, failing: dict[str, str]) -> None:
+        for what in failing.keys() - self._failing.keys():
+            log.warning("cannot measure %s: %s", as_text(what), as_text(failing[what]))
+        for what in self._failing.keys() - failing.keys():
+            log.info("%s is measured again, or gone", as_text(what))
+        self._failing = failing
 
 
 _UP = _gauge("up", "", "1 while the target can be measured.")
@@ -92,29 +110,14 @@ _DURATION = _gauge(
 )
 _SUCCESS = _gauge("node_scrape_collector_success", "", "Whether one part of the scrape worked.")
 
-_CPU = _counter("node_cpu_seconds_total", "seconds", "Time a CPU spent in each mode.")
-_GUEST = _counter(
-    "node_cpu_guest_seconds_total", "seconds", "Time a CPU spent for virtual machines."
-)
-_CPU_MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
-
-
-def _cpu() -> Iterator[Reading]:
-    for number, times in enumerate(psutil.cpu_times(percpu=True)):
-        for mode in _CPU_MODES:
-            yield Reading(_CPU, {"cpu": str(number), "mode": mode}, getattr(times, mode))
-        for mode, column in (("user", "guest"), ("nice", "guest_nice")):
-            yield Reading(_GUEST, {"cpu": str(number), "mode": mode}, getattr(times, column))
-
-
 _MEMORY_FAMILIES = {
     name: _gauge(f"node_memory_{name}_bytes", "bytes", text) for name, text in _MEMORY.items()
 }
 
 
-def _meminfo() -> Iterator[Reading]:
+def _meminfo(proc: Path) -> Iterator[Part]:
     # Not from psutil: it counts reclaimable slab as cached, node_exporter does not.
-    for line in (_PROC / "meminfo").read_text().splitlines():
+    for line in (proc / "meminfo").read_text().splitlines():
         name, _, rest = line.partition(":")
         family = _MEMORY_FAMILIES.get(name)
         if family is not None:
@@ -127,96 +130,9 @@ _LOADS = tuple(
 )
 
 
-def _loadavg() -> Iterator[Reading]:
-    for family, value in zip(_LOADS, psutil.getloadavg(), strict=True):
+def _loadavg() -> Iterator[Part]:
+    for family, value in zip(_LOADS, os.getloadavg(), strict=True):
         yield Reading(family, {}, value)
-
-
-_FS_SIZE = _gauge("node_filesystem_size_bytes", "bytes", "Size of a file system.")
-_FS_FREE = _gauge("node_filesystem_free_bytes", "bytes", "Its free space, root's share included.")
-_FS_AVAIL = _gauge("node_filesystem_avail_bytes", "bytes", "Its free space for everybody.")
-_FS_FILES = _gauge("node_filesystem_files", "", "Inodes it can hold.")
-_FS_FILES_FREE = _gauge("node_filesystem_files_free", "", "Inodes it can still take.")
-_FS_READONLY = _gauge("node_filesystem_readonly", "", "1 if it is mounted read-only.")
-
-
-def _filesystem() -> Iterator[Reading]:
-    mounts = {p.mountpoint: p for p in psutil.disk_partitions(all=True)}  # the last one is on top
-    for point, mount in mounts.items():
-        # A container's root is an overlay, and its only disk.
-        if point != "/" and (_OTHER_FILESYSTEMS.match(mount.fstype) or _OTHER_MOUNTS.match(point)):
-            continue
-        stat = _statvfs(point)
-        if stat is None or stat.f_blocks == 0:
-            continue
-        labels = {"device": mount.device, "fstype": mount.fstype, "mountpoint": point}
-        yield Reading(_FS_SIZE, labels, float(stat.f_blocks * stat.f_frsize))
-        yield Reading(_FS_FREE, labels, float(stat.f_bfree * stat.f_frsize))
-        yield Reading(_FS_AVAIL, labels, float(stat.f_bavail * stat.f_frsize))
-        yield Reading(_FS_FILES, labels, float(stat.f_files))
-        yield Reading(_FS_FILES_FREE, labels, float(stat.f_ffree))
-        yield Reading(_FS_READONLY, labels, float("ro" in mount.opts.split(",")))
-
-
-_DISK = (
-    (_counter("node_disk_reads_completed_total", "", "Reads finished."), "read_count", 1.0),
-    (_counter("node_disk_reads_merged_total", "", "Reads merged."), "read_merged_count", 1.0),
-    (_counter("node_disk_read_bytes_total", "bytes", "Bytes read."), "read_bytes", 1.0),
-    (_counter("node_disk_read_time_seconds_total", "seconds", "Time in reads."), "read_time", 1e-3),
-    (_counter("node_disk_writes_completed_total", "", "Writes finished."), "write_count", 1.0),
-    (_counter("node_disk_writes_merged_total", "", "Writes merged."), "write_merged_count", 1.0),
-    (_counter("node_disk_written_bytes_total", "bytes", "Bytes written."), "write_bytes", 1.0),
-    (
-        _counter("node_disk_write_time_seconds_total", "seconds", "Time in writes."),
-        "write_time",
-        1e-3,
-    ),
-    (
-        _counter("node_disk_io_time_seconds_total", "seconds", "Time with any request under way."),
-        "busy_time",
-        1e-3,
-    ),
-)
-
-
-def _diskstats() -> Iterator[Reading]:
-    # nowrap would keep state of its own; a counter that wraps is a reset, which rate() knows.
-    counters = psutil.disk_io_counters(perdisk=True, nowrap=False) or {}
-    for device, values in counters.items():
-        if not _OTHER_DISKS.match(device):
-            for family, column, scale in _DISK:
-                yield Reading(family, {"device": device}, getattr(values, column) * scale)
-
-
-_NETWORK = tuple(
-    (_counter(f"node_network_{way}_{what}_total", unit, text), column)
-    for way, what, unit, text, column in (
-        ("receive", "bytes", "bytes", "Bytes received.", "bytes_recv"),
-        ("receive", "packets", "", "Packets received.", "packets_recv"),
-        ("receive", "errs", "", "Packets received in error.", "errin"),
-        ("receive", "drop", "", "Packets dropped on receipt.", "dropin"),
-        ("transmit", "bytes", "bytes", "Bytes sent.", "bytes_sent"),
-        ("transmit", "packets", "", "Packets sent.", "packets_sent"),
-        ("transmit", "errs", "", "Packets that failed on sending.", "errout"),
-        ("transmit", "drop", "", "Packets dropped on sending.", "dropout"),
-    )
-)
-
-
-def _netdev() -> Iterator[Reading]:
-    for device, values in psutil.net_io_counters(pernic=True, nowrap=False).items():
-        for family, column in _NETWORK:
-            yield Reading(family, {"device": device}, float(getattr(values, column)))
-
-
-_NET_UP = _gauge("node_network_up", "", "1 if the interface is up.")
-_NET_MTU = _gauge("node_network_mtu_bytes", "bytes", "Largest packet of the interface.")
-
-
-def _netclass() -> Iterator[Reading]:
-    for device, stats in psutil.net_if_stats().items():
-        yield Reading(_NET_UP, {"device": device}, float(stats.isup))
-        yield Reading(_NET_MTU, {"device": device}, float(stats.mtu))
 
 
 _STAT = {
@@ -229,8 +145,8 @@ _STAT = {
 }
 
 
-def _stat() -> Iterator[Reading]:
-    for line in (_PROC / "stat").read_text().splitlines():
+def _stat(proc: Path) -> Iterator[Part]:
+    for line in (proc / "stat").read_text().splitlines():
         name, value, *_ = line.split(maxsplit=2)
         if name in _STAT:
             yield Reading(_STAT[name], {}, float(value))
@@ -240,8 +156,8 @@ _FILES_OPEN = _gauge("node_filefd_allocated", "", "File handles in use.")
 _FILES_MAX = _gauge("node_filefd_maximum", "", "File handles there can be.")
 
 
-def _filefd() -> Iterator[Reading]:
-    allocated, _, maximum = (_PROC / "sys/fs/file-nr").read_text().split()
+def _filefd(proc: Path) -> Iterator[Part]:
+    allocated, _, maximum = (proc / "sys/fs/file-nr").read_text().split()
     yield Reading(_FILES_OPEN, {}, float(allocated))
     yield Reading(_FILES_MAX, {}, float(maximum))
 
@@ -249,14 +165,14 @@ def _filefd() -> Iterator[Reading]:
 _TIME = _gauge("node_time_seconds", "seconds", "Its clock, since the Unix epoch.")
 
 
-def _time() -> Iterator[Reading]:
+def _time() -> Iterator[Part]:
     yield Reading(_TIME, {}, time.time())
 
 
 _UNAME = Family("node_uname_info", "info", "", "Kernel and name of the machine; always 1.")
 
 
-def _uname() -> Iterator[Reading]:
+def _uname() -> Iterator[Part]:
     uname = platform.uname()
     labels = {
         "sysname": uname.system,
@@ -268,24 +184,20 @@ def _uname() -> Iterator[Reading]:
     yield Reading(_UNAME, labels, 1.0)
 
 
-SOURCES: dict[str, Source] = {
-    "cpu": _cpu,
-    "meminfo": _meminfo,
-    "loadavg": _loadavg,
-    "filesystem": _filesystem,
-    "diskstats": _diskstats,
-    "netdev": _netdev,
-    "netclass": _netclass,
-    "stat": _stat,
-    "filefd": _filefd,
-    "time": _time,
-    "uname": _uname,
-}
-
-
-def _statvfs(point: str) -> os.statvfs_result | None:
-    """None where this user may not look, or what was mounted is gone."""
-    try:
-        return os.statvfs(point)
-    except (PermissionError, FileNotFoundError):
-        return None
+def sources_of_this_machine(
+    proc: Path = Path("/proc"), sys: Path = Path("/sys")
+) -> dict[str, Source]:
+    """Every source, by the name of node_exporter's collector."""
+    return {
+        "cpu": Cpu(proc),
+        "meminfo": partial(_meminfo, proc),
+        "loadavg": _loadavg,
+        "filesystem": Filesystems(),
+        "diskstats": partial(diskstats, proc),
+        "netdev": partial(netdev, proc),
+        "netclass": partial(netclass, sys),
+        "stat": partial(_stat, proc),
+        "filefd": partial(_filefd, proc),
+        "time": _time,
+        "uname": _uname,
+    }

@@ -54,7 +54,7 @@ class PageTarget:
         try:
             readings = _bounded(parse(*self._fetch()))
             self.error = ""
-        except (OSError, ValueError) as err:
+        except Exception as err:  # noqa: BLE001 - whatever ails a page, the others are sent
             readings, self.error = [], str(err) or type(err).__name__
         itself = (
             Reading(_UP, {}, float(not self.error)),

@@ -30,6 +30,9 @@ HOST = "127.0.0.1"
 # One message may be this long. Ten times Kafka's default: a producer's oversized batch has to
 # reach quarantine, where its owner finds it, instead of vanishing in the producer's log.
 MAX_MESSAGE_BYTES = 16 * 2**20
+# A power cut may take so much of what the broker has acknowledged. By default Kafka leaves writing
+# to the kernel, which takes half a minute, and relies on replicas that a single broker has not.
+FLUSH_MS = 1_000
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 20.0
 
@@ -104,6 +107,8 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 message.max.bytes={MAX_MESSAGE_BYTES}
+log.flush.interval.ms={FLUSH_MS}
+log.flush.scheduler.interval.ms={FLUSH_MS}
 log.retention.ms={self.retention_ms}
 log.retention.check.interval.ms=30000
 log.segment.delete.delay.ms=10000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from varve.kafka.connection import answers
@@ -14,7 +13,6 @@ from varve.local.broker import BrokerConfig
 from varve.local.supervisor import Component
 from varve.model.errors import NeedsOperator
 from varve.services.home import Home
-from varve.services.status import read_status
 from varve.settings import Settings
 from varve.settings.environment import variable_of
 from varve.settings.loading import COMMAND_LINE
@@ -28,11 +26,16 @@ COLLECTOR = "collector"
 MAINTENANCE = "maintenance"
 HISTORY = "demo-history"
 
+PRODUCERS = (HISTORY, COLLECTOR)
+
 # Long enough for a busy old laptop: what is merely slow must not be started over.
 _READY_S = 600
+# What works in batches gets on in larger steps.
+_BATCHES = 3
 
 
 def broker_config(settings: Settings, home: Home) -> BrokerConfig:
+    """The broker that `varve up` starts, as the settings have it."""
     kafka = settings.kafka
     return BrokerConfig(
         home.kafka, kafka.port, kafka.controller_port, kafka.heap_mb, kafka.retention_s * 1000
@@ -40,7 +43,7 @@ def broker_config(settings: Settings, home: Home) -> BrokerConfig:
 
 
 def topic_plans(settings: Settings) -> list[TopicPlan]:
-    """Shares of the disk: samples come by far in the greatest numbers."""
+    """The topics with their shares of the disk: samples come by far in the greatest numbers."""
     topics, partitions = settings.kafka.topics, settings.kafka.partitions
     return [
         TopicPlan(topics.raw, partitions, 0.7, broker.MAX_MESSAGE_BYTES),
@@ -51,35 +54,52 @@ def topic_plans(settings: Settings) -> list[TopicPlan]:
     ]
 
 
-def kafka(config: BrokerConfig) -> Component:
-    """After `broker.prepare`."""
+def kafka(config: BrokerConfig, stalled_s: float) -> Component:
+    """The broker, which must have been prepared. It gets on as long as it answers."""
     cluster = broker.cluster_id(config)
 
-    def ready(_pid: int) -> bool:
+    def probe() -> bool:
         return answers(config.bootstrap_servers, cluster=cluster)
 
     return Component(
-        KAFKA, broker.command(config), ready, ready_deadline_s=60, directory=config.directory
+        KAFKA,
+        broker.command(config),
+        stalled_s,
+        probe,
+        ready_deadline_s=broker.START_DEADLINE_S,
+        directory=config.directory,
     )
 
 
 def service(
-    name: str, home: Home, config: Path | None, environment: dict[str, str], *, stop_s: float = 15.0
+    name: str,
+    settings: Settings,
+    home: Home,
+    config: Path | None,
+    environment: dict[str, str],
 ) -> Component:
-    """`varve serve NAME`, ready when its status file says so."""
+    """`varve serve NAME`, which says by itself that it is ready and gets on."""
     return Component(
         name,
         _serve(name, home, config),
-        _says_ready(home, name),
+        _stalled_s(name, settings),
         ready_deadline_s=_READY_S,
-        stop_s=stop_s,
+        stop_s=60.0 if name == STREAMS else 15.0,
         ends=name == HISTORY,
         environment=environment,
     )
 
 
+def _stalled_s(name: str, settings: Settings) -> float:
+    """Seconds after which the service hangs if it has not said that it gets on."""
+    stalled_s = settings.supervision.stalled_after_s
+    if name == COLLECTOR:  # says so at each measurement
+        return max(stalled_s, _BATCHES * settings.collector.interval_s)
+    return stalled_s if name == QUERY else _BATCHES * stalled_s
+
+
 def environment(settings: Settings, origins: dict[str, str]) -> dict[str, str]:
-    """What components see besides this process's environment.
+    """Variables of the components besides those of this process.
 
     Options of the command line go on as variables, which beat the file as they do.
     """
@@ -93,7 +113,10 @@ def environment(settings: Settings, origins: dict[str, str]) -> dict[str, str]:
 
 
 def spark_environment() -> dict[str, str]:
-    """Lets Spark start with an unresolvable host name and without JAVA_HOME."""
+    """Variables with which Spark starts without JAVA_HOME and with an unresolvable host name.
+
+    Raises NeedsOperator without a Java.
+    """
     try:
         java = find_java(os.environ)
     except SetupError as err:
@@ -108,11 +131,3 @@ def spark_environment() -> dict[str, str]:
 def _serve(name: str, home: Home, config: Path | None) -> list[str]:
     command = [sys.executable, "-m", "varve.cli", "serve", name, "--home", str(home.path)]
     return command if config is None else [*command, "--config", str(config.absolute())]
-
-
-def _says_ready(home: Home, name: str) -> Callable[[int], bool]:
-    def ready(pid: int) -> bool:
-        record = read_status(home.path).get(name)
-        return record is not None and record.pid == pid and record.state == "ready"
-
-    return ready

@@ -76,6 +76,7 @@ def _send(settings: Settings, marker: Marker, status: ComponentStatus) -> int:
             if refused or counts.lost:
                 raise TemporaryError(f"Kafka does not take the history: {counts.last_error}")
             status.update(state="ready", detail={"samples": counts.acknowledged})
+            status.progressed()
             day_ms += DAY_MS
         counts = producer.close(_WAIT_S)
     if counts.acknowledged != len(story):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 
-from varve.services.sd_notify import VARIABLE
+from varve.services.supervised import VARIABLE
 
 _CREDENTIALS = struct.Struct("3i")
 """A ucred of the kernel: process, user and group."""

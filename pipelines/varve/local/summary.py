@@ -14,7 +14,8 @@ STAGES = ("samples", *(tier.table for tier in TIERS))
 @dataclass(frozen=True, slots=True)
 class FreshnessFigures:
     """Seconds from a sample's timestamp to its first answer, over `samples` samples measured.
-    None if none was. answers, failures: of the polls.
+
+    A figure is None if none was measured. answers and failures count the polls.
     """
 
     p50_s: float | None
@@ -27,9 +28,11 @@ class FreshnessFigures:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """rows: by table, copies and replaced revisions included. unstored: messages that Kafka has and
-    the tables have not, None if that is not known. peak_rss_bytes: of all components, pages that
-    they share counted in each.
+    """What a run has done.
+
+    rows: by table, copies and replaced revisions included. unstored: messages that Kafka has and
+    the tables have not, None if that is not known. peak_rss_bytes: memory of all components, pages
+    that they share counted in each.
     """
 
     live_samples: int
@@ -45,10 +48,11 @@ class Summary:
     url: str
 
 
-def complaints(summary: Summary, *, live: bool, demo: bool) -> list[str]:
+def complaints(summary: Summary, *, live: bool, demo: bool, measured: bool) -> list[str]:
     """What should have happened and did not; empty if every stage saw something.
 
-    live: a collector ran. demo: there is history, so that every tier has closed windows.
+    live: a collector ran. demo: there is history, so that every tier has closed windows. measured:
+    freshness was measured for long enough to expect samples in answers.
     """
     found = []
     if live and not summary.live_samples:
@@ -63,9 +67,11 @@ def complaints(summary: Summary, *, live: bool, demo: bool) -> list[str]:
     ]
     if demo and not summary.generated_samples:
         found.append("no generated sample reached Kafka: see the log of demo-history")
-    if live and not summary.freshness.answers:
+    if not (live and measured):
+        return found
+    if not summary.freshness.answers:
         found.append("the query service gave no answer: see the log of query")
-    elif live and not summary.freshness.samples:
+    elif not summary.freshness.samples:
         found.append("no live sample was seen in an answer: see the logs of streams and query")
     return found
 
@@ -75,7 +81,7 @@ def as_json(summary: Summary, found: list[str]) -> dict[str, object]:
 
 
 def as_text(summary: Summary) -> str:
-    """A block of lines for a terminal."""
+    """The figures, a line each, for a terminal."""
     lines = [
         "Summary",
         f"  live samples   {summary.live_samples:>12,}",

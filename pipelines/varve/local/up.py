@@ -1,8 +1,11 @@
-"""`varve up`: the whole platform on this machine, started in order, watched, stopped in order."""
+"""`varve up`: the whole platform on this machine, started in order, watched, stopped in order.
+
+Components fail alone: what still works goes on, the rest is tried for as long as it takes, and the
+state of `up` says degraded meanwhile. Only the start may be refused, and a run with --for gives up.
+"""
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -10,43 +13,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from kafka import KafkaAdminClient
-from kafka.errors import KafkaError
-
-from varve.kafka.connection import connect
-from varve.kafka.topics import Bounds, ensure_topics
 from varve.local import broker, components
-from varve.local.components import COLLECTOR, HISTORY, KAFKA, MAINTENANCE, QUERY, STREAMS
-from varve.local.freshness import FreshnessProbe, range_query
-from varve.local.summary import FreshnessFigures, Summary, as_json, as_text, complaints
+from varve.local.bounded_run import BoundedRun
+from varve.local.components import (
+    COLLECTOR,
+    HISTORY,
+    KAFKA,
+    MAINTENANCE,
+    PRODUCERS,
+    QUERY,
+    STREAMS,
+)
+from varve.local.condition import Condition
+from varve.local.disk import Disks, Shortage
+from varve.local.journal import Journal
+from varve.local.kafka_setup import KafkaSetup
 from varve.local.supervisor import Component, Health, RestartPolicy, Supervisor
-from varve.model.errors import NeedsOperator, TemporaryError, VarveError
-from varve.services.collector import instance_name
+from varve.model.errors import VarveError
 from varve.services.home import Home
 from varve.services.metrics_page import serving
 from varve.services.ports import require_free
-from varve.services.progress import kafka_cluster, lags, progress
-from varve.services.status import ComponentStatus, Record, forget, read_status, replace_file
+from varve.services.progress import lags
+from varve.services.status import ComponentStatus, forget
 from varve.settings import Settings
-from varve.telemetry.metrics import declare_components
+from varve.telemetry.metrics import declare_components, declare_disks
 from varve.telemetry.registry import Telemetry
-
-WARM_UP_S = 30.0
-"""Seconds after everything is ready in which freshness is not measured."""
 
 _POLL_S = 0.1
 _MEASURE_S = 1.0
-_PROGRESS_S = 10.0
 _DRAIN_S = 60.0
-_KAFKA_DEADLINE_S = 15.0
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """What only the command line says. for_s: seconds to run once all is ready; None: until told
-    to stop. config: the settings file, for the components.
+    """What only the command line says.
+
+    for_s: seconds to run once all is ready; None: until told to stop. config: the settings file,
+    for the components.
     """
 
     for_s: float | None = None
@@ -54,22 +59,31 @@ class UpOptions:
     config: Path | None = None
 
 
+class GaveUp(VarveError):
+    """A component of a bounded run does not run, and was started again often enough."""
+
+
 class _Stopped(Exception):
-    """Asked to stop while waiting for something else."""
+    """Somebody asked to stop."""
 
 
-def run(settings: Settings, origins: dict[str, str], options: UpOptions, say: Say) -> int:
+def run(settings: Settings, origins: dict[str, str], options: UpOptions, show: Say) -> int:
     """Blocks until stopped. 0 after an orderly end; 1 if the summary has something to complain of.
 
-    Raises NeedsOperator before anything is started if something is in the way (the home is held, a
-    port is taken), GaveUp if a component cannot be kept running.
+    show: prints a text for a person. Raises NeedsOperator before anything is started if something
+    is in the way (the home is held, a port is taken, the Kafka of one's own does not answer);
+    GaveUp if a component of a bounded run cannot be kept running.
     """
     home = Home.at(settings.home)
     settings = settings.model_copy(update={"home": home.path})
     with home.held():
         home.mark()
         _require_free_ports(settings)
-        return _Up(settings, origins, options, home, say).run()
+        journal = Journal(home.logs, settings, show)
+        try:
+            return _Up(settings, origins, options, home, journal.say).run()
+        finally:
+            journal.close()
 
 
 def _require_free_ports(settings: Settings) -> None:
@@ -91,45 +105,58 @@ class _Up:
         self._home = home
         self._say = say
         self._environment = components.environment(settings, origins)
+        self._kafka = KafkaSetup(settings, home, say)
         supervision = settings.supervision
         self._status = ComponentStatus(home.path, "up")
         self._supervisor = Supervisor(
             home.logs,
-            RestartPolicy(supervision.attempts, supervision.backoff_s, supervision.healthy_after_s),
+            RestartPolicy(
+                supervision.backoff_s, supervision.max_backoff_s, supervision.healthy_after_s
+            ),
             supervision.log_bytes,
             say,
             self._started,
         )
-        self._bounded = options.for_s is not None
-        self._begun = time.monotonic()
+        self._disks = Disks(_disk_paths(settings), supervision.free_mb)
+        self._shortage: Shortage | None = None
         self._stopping = False
-        self._measured_at = 0.0
+        self._measured_at = -_MEASURE_S
+        self._positions_accepted = False
         self._kafka_shown = ""
         host = f"[{settings.query.host}]" if ":" in settings.query.host else settings.query.host
         self._url = f"http://{host}:{settings.query.port}/"
-        selector = f'node_time_seconds{{job="node",instance="{instance_name(settings)}"}}'
-        self._probe = FreshnessProbe(range_query(self._url.rstrip("/"), selector))
+        self._condition = Condition(home.path, self._url, say)
+        self._bounded = (
+            None
+            if options.for_s is None
+            else BoundedRun(settings, options.for_s, demo=options.demo, url=self._url, say=say)
+        )
 
     def run(self) -> int:
         telemetry, page = Telemetry(), self._settings.telemetry
         declare_components(telemetry, self._supervisor.used)
+        declare_disks(telemetry, lambda: self._disks.spaces)
         with serving(telemetry, page.host, page.up_port, "telemetry.up_port") as url:
-            self._status.update(detail={"metrics": url})
+            servers = self._settings.kafka.servers()
+            self._status.update(
+                state="starting", detail={"url": self._url, "metrics": url, "kafka": servers}
+            )
             return self._run()
 
     def _run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._asked_to_stop)
         self._say(f"Varve starts in {self._home.path}; logs are in {self._home.logs}")
-        self._status.update(state="starting", detail={"url": self._url})
         try:
-            self._start_all()
-            self._serve()
+            self._add_components()
+            while self._bounded is None or not self._bounded.over():
+                self._step()
         except _Stopped:
             self._say("stopping")
-        except VarveError:  # the others still end in order
+        except VarveError as err:  # the others still end in order
+            self._say(f"stopping: {err}")
             self._stop_components()
-            self._status.update(state="failed", detail={"components": None})
+            self._status.update(state="failed", detail={"components": None, "error": str(err)})
             raise
         except BaseException:
             self._supervisor.kill_all()
@@ -143,65 +170,122 @@ class _Up:
 
     # Starting
 
-    def _start_all(self) -> None:
-        self._start_kafka()
-        spark = self._environment | components.spark_environment()
-        self._start(self._service(STREAMS, spark, stop_s=60.0))
-        self._start(self._service(QUERY, self._environment))
-        if self._options.demo:
-            self._start(self._service(HISTORY, self._environment))
-            self._wait_for(HISTORY)
-        if self._settings.collector.enabled:
-            self._start(self._service(COLLECTOR, self._environment))
-            self._wait_for(COLLECTOR)
-        self._wait_for(STREAMS)
-        self._wait_for(QUERY)
+    def _add_components(self) -> None:
+        """Each starts once nothing is left that it has to wait for."""
+        if not self._kafka.embedded:
+            self._kafka.make_topics()
+        self._add(QUERY, self._environment)
+        self._add(STREAMS, self._environment | components.spark_environment())
         if self._settings.maintenance.enabled:
-            self._start(self._service(MAINTENANCE, self._environment))
-        self._status.update(state="ready")
-        self._say(f"\nReady after {time.monotonic() - self._begun:.0f} s: open {self._url}\n")
+            self._add(MAINTENANCE, self._environment)
+        if self._options.demo:
+            self._add(HISTORY, self._environment)
+        if self._settings.collector.enabled:
+            self._add(COLLECTOR, self._environment)
 
-    def _start_kafka(self) -> None:
-        kafka = self._settings.kafka
-        bounds = None
-        if not kafka.bootstrap_servers:
-            config = components.broker_config(self._settings, self._home)
-            self._say(f"starting kafka on {config.bootstrap_servers}")
-            broker.prepare(config)
-            self._start(components.kafka(config))
-            self._wait_for(KAFKA)
-            bounds = Bounds(kafka.retention_s * 1000, kafka.retention_bytes)
-        try:
-            admin = connect(
-                KafkaAdminClient,
-                kafka_cluster(self._settings).python_options()
-                | {"bootstrap_timeout_ms": int(_KAFKA_DEADLINE_S * 1000)},
-            )
-            made = ensure_topics(admin, components.topic_plans(self._settings), bounds=bounds)
-            admin.close()
-        except (KafkaError, TemporaryError) as err:
-            raise NeedsOperator(
-                f"Kafka at {kafka.servers()}: {err}; correct kafka.bootstrap_servers or"
-                " kafka.options, or leave them out and `varve up` starts a broker"
-            ) from err
-        if made:
-            self._say(f"created topics {', '.join(made)}")
-
-    def _service(self, name: str, environment: dict[str, str], stop_s: float = 15.0) -> Component:
-        return components.service(
-            name, self._home, self._options.config, environment, stop_s=stop_s
+    def _add(self, name: str, environment: dict[str, str]) -> None:
+        forget(self._home.path, name)
+        component = components.service(
+            name, self._settings, self._home, self._options.config, environment
         )
-
-    def _start(self, component: Component) -> None:
-        forget(self._home.path, component.name)
-        self._supervisor.start(component)
+        self._supervisor.add(component, held=self._reason_to_wait(name))
 
     def _started(self, component: Component, pid: int) -> None:
         # Until it speaks for itself; and nobody takes the word of the process before it.
         ComponentStatus(self._home.path, component.name, pid=pid).update(state="starting")
 
+    def _reason_to_wait(self, name: str) -> str:
+        """Why a component must not run now; "" if it may."""
+        if self._shortage is not None and (name != KAFKA or self._shortage.severe):
+            # Maintenance may be what makes room.
+            return "" if name in (QUERY, MAINTENANCE) else self._shortage.why
+        if name in (KAFKA, QUERY, MAINTENANCE):
+            return ""
+        broker_up = self._supervisor.is_up(KAFKA) or not self._kafka.embedded
+        if not (self._kafka.topics_made and broker_up):
+            return "it waits for kafka"
+        # A broker that has lost messages would fill their offsets anew before ingest has seen it.
+        if name in PRODUCERS and not self._positions_accepted:
+            return "it waits for streams to accept its positions"
+        return ""
+
+    def _hold_back(self, health: Mapping[str, Health]) -> None:
+        for name in health:
+            why = self._reason_to_wait(name)
+            # What runs rides out a broker's restart; a full disk it must not go on to fill.
+            if self._shortage is not None or not health[name].pid:
+                self._supervisor.hold(name, why)
+
+    def _start_kafka(self) -> None:
+        """Starts the broker of this home, once there is room for it."""
+        if not self._kafka.embedded or KAFKA in self._supervisor.health():
+            return
+        if self._shortage is not None and self._shortage.severe:
+            return
+        forget(self._home.path, KAFKA)
+        self._supervisor.add(self._kafka.broker())
+
+    # Running
+
+    def _step(self) -> None:
+        """A moment of watching. Raises _Stopped, and GaveUp in a bounded run."""
+        if self._stopping:
+            raise _Stopped
+        if time.monotonic() - self._measured_at >= _MEASURE_S:
+            self._measured_at = time.monotonic()
+            self._look_at_disks()
+            self._start_kafka()
+            self._report()
+        if self._supervisor.is_up(KAFKA):
+            self._kafka.make_topics()
+        if self._shortage is None and self._supervisor.is_up(STREAMS):
+            self._positions_accepted = True
+        self._hold_back(self._supervisor.health())
+        self._supervisor.poll()
+        time.sleep(_POLL_S)
+
+    def _look_at_disks(self) -> None:
+        before, self._shortage = self._shortage, self._disks.look()
+        if self._shortage is not None:
+            # A broker that met a full disk may have cut off messages that it had acknowledged.
+            self._positions_accepted = False
+        if self._shortage is not None and before is None:
+            self._say(f"{self._shortage.why}: what writes waits until there is room")
+        elif self._shortage is None and before is not None:
+            self._say("there is room on the disk again: going on")
+
+    def _report(self) -> None:
+        """Says how everything is: to a person, in the status files, to the supervisor of this."""
+        rss = self._supervisor.measure()
+        health = self._supervisor.health()
+        self._condition.update(health, self._shortage)
+        self._show_kafka(health)
+        self._status.update(
+            state=self._condition.state,
+            detail={
+                "components": {
+                    name: {
+                        "state": h.state,
+                        "pid": h.pid,
+                        "restarts": h.restarts,
+                        "why": h.why or None,
+                    }
+                    for name, h in health.items()
+                },
+                "waiting": self._condition.wrong or None,
+                "rss_bytes": rss,
+                "peak_rss_bytes": self._supervisor.peak_rss_bytes,
+            },
+        )
+        self._status.progressed()
+        self._kafka.keep_unread(ingesting=self._supervisor.is_up(STREAMS))
+        if self._bounded is not None:
+            self._give_up_on(health)
+            if self._condition.was_ready:
+                self._bounded.start()
+
     def _show_kafka(self, health: Mapping[str, Health]) -> None:
-        """Says in its place how the broker is."""
+        """Says in the broker's place how it is."""
         if KAFKA not in health or health[KAFKA].state == self._kafka_shown:
             return
         self._kafka_shown = health[KAFKA].state
@@ -209,57 +293,14 @@ class _Up:
             pid = health[KAFKA].pid
             ComponentStatus(self._home.path, KAFKA, pid=pid).update(state="ready")
 
-    def _wait_for(self, name: str) -> None:
-        said = time.monotonic()
-        while not self._supervisor.is_up(name):
-            self._step()
-            if time.monotonic() - said > _PROGRESS_S:
-                said = time.monotonic()
-                self._say_progress()
-
-    def _say_progress(self) -> None:
-        """A line on whatever is not up yet."""
-        statuses = read_status(self._home.path)
-        waiting = []
-        for name, health in self._supervisor.health().items():
-            if health.state not in ("starting", "waiting"):
-                continue
-            detail = statuses[name].detail if name in statuses else {}
-            sent = f" ({detail['samples']:,} of {detail['of']:,} samples)" if "of" in detail else ""
-            waiting.append(name + sent)
-        if waiting:
-            elapsed = time.monotonic() - self._begun
-            self._say(f"{elapsed:4.0f} s: still starting {', '.join(waiting)}")
-
-    # Running
-
-    def _serve(self) -> None:
-        self._probe.start(after_s=WARM_UP_S)
-        until = None if self._options.for_s is None else time.monotonic() + self._options.for_s
-        while until is None or time.monotonic() < until:
-            self._step()
-
-    def _step(self) -> None:
-        """A moment of watching. Raises _Stopped, GaveUp."""
-        if self._stopping:
-            raise _Stopped
-        self._supervisor.poll()
-        if time.monotonic() - self._measured_at >= _MEASURE_S:
-            self._measured_at = time.monotonic()
-            rss = self._supervisor.measure()
-            health = self._supervisor.health()
-            self._show_kafka(health)
-            self._status.update(
-                detail={
-                    "components": {
-                        name: {"state": h.state, "pid": h.pid, "restarts": h.restarts}
-                        for name, h in health.items()
-                    },
-                    "rss_bytes": rss,
-                    "peak_rss_bytes": self._supervisor.peak_rss_bytes,
-                }
-            )
-        time.sleep(_POLL_S)
+    def _give_up_on(self, health: Mapping[str, Health]) -> None:
+        attempts = self._settings.supervision.attempts
+        for name, h in health.items():
+            if h.state == "failed" or (h.failures > attempts and not h.up):
+                raise GaveUp(
+                    f"{name} {h.why}, {h.failures} times in a row;"
+                    f" {self._supervisor.last_words(name)}"
+                )
 
     # Stopping
 
@@ -268,17 +309,22 @@ class _Up:
         self._stopping = True  # from here on another signal ends it at once
         health = self._supervisor.health()
         try:
-            self._probe.stop()
-            self._supervisor.stop(HISTORY)
-            self._supervisor.stop(COLLECTOR)
-            streaming = STREAMS in health and health[STREAMS].state == "ready"
+            if self._bounded is not None:
+                self._bounded.stop_measuring()
+            for name in PRODUCERS:
+                self._supervisor.stop(name)
+            streaming = self._supervisor.is_up(STREAMS)
             unstored = self._drain() if streaming else None
-            found = self._summary(health, unstored) if self._bounded else []
+            found = []
+            if self._bounded is not None:
+                found = self._bounded.summary(
+                    health, unstored, self._supervisor.peak_rss_bytes, streaming=streaming
+                )
         except BaseException:
             self._supervisor.kill_all()
             raise
         self._stop_components()
-        self._status.update(state="stopped", detail={"components": None})
+        self._status.update(state="stopped", detail={"components": None, "waiting": None})
         self._say("stopped")
         return 1 if found else 0
 
@@ -286,7 +332,7 @@ class _Up:
         self._stopping = True
         embedded = KAFKA in self._supervisor.health()
         try:
-            for name in (HISTORY, COLLECTOR, MAINTENANCE, STREAMS, QUERY, KAFKA):
+            for name in (*PRODUCERS, MAINTENANCE, STREAMS, QUERY, KAFKA):
                 self._supervisor.stop(name)
         except BaseException:
             self._supervisor.kill_all()
@@ -295,17 +341,24 @@ class _Up:
             ComponentStatus(self._home.path, KAFKA, pid=0).update(state="stopped")
 
     def _drain(self) -> int | None:
-        """Waits until everything produced is stored, for _DRAIN_S at most.
+        """Waits until what Kafka has now is stored, for _DRAIN_S at most.
 
-        Returns how many messages are not; None if that cannot be told.
+        What producers go on to send is left to the next start. Returns how many messages are not
+        stored; None if that cannot be told.
         """
         deadline = time.monotonic() + _DRAIN_S
+        ends: dict[object, int] = {}
         while True:
+            self._status.progressed()
             try:
-                left = sum(lag.messages for lag in lags(self._settings))
+                now = lags(self._settings)
             except VarveError as err:
                 self._say(f"cannot tell what is not yet stored: {err}")
                 return None
+            ends = ends or {(lag.query, lag.partition): lag.end for lag in now}
+            left = sum(
+                max(0, ends.get((lag.query, lag.partition), 0) - (lag.stored or 0)) for lag in now
+            )
             if left == 0:
                 return 0
             if time.monotonic() > deadline or not self._supervisor.is_up(STREAMS):
@@ -314,43 +367,11 @@ class _Up:
             self._supervisor.poll()
             time.sleep(_POLL_S)
 
-    def _summary(self, health: Mapping[str, Health], unstored: int | None) -> list[str]:
-        statuses = read_status(self._home.path)
-        probe = self._probe
-        ages = probe.freshness
-        figures = FreshnessFigures(
-            p50_s=ages.quantile_s(0.5),
-            p99_s=ages.quantile_s(0.99),
-            max_s=ages.quantile_s(1.0),
-            samples=len(ages.ages_ms),
-            answers=probe.answers,
-            failures=probe.failures,
-        )
-        done = progress(self._settings)
-        summary = Summary(
-            live_samples=_samples(statuses, COLLECTOR),
-            generated_samples=_samples(statuses, HISTORY),
-            rows=done.rows,
-            rejected=done.rejected,
-            frontier_ms=done.frontier_ms,
-            freshness=figures,
-            unstored=unstored,
-            restarts={name: h.restarts for name, h in health.items()},
-            peak_rss_bytes=self._supervisor.peak_rss_bytes,
-            seconds=round(time.monotonic() - self._begun, 1),
-            url=self._url,
-        )
-        found = complaints(summary, live=COLLECTOR in health, demo=self._options.demo)
-        self._say("\n" + as_text(summary))
-        if self._options.demo:
-            path = self._home.path / "demo-summary.json"
-            replace_file(path, json.dumps(as_json(summary, found), indent=2) + "\n")
-            self._say(f"  as JSON in     {path}")
-        for complaint in found:
-            self._say(f"MISSING: {complaint} ({self._home.logs})")
-        return found
 
-
-def _samples(statuses: Mapping[str, Record], name: str) -> int:
-    record = statuses.get(name)
-    return int(record.detail.get("samples", 0)) if record else 0
+def _disk_paths(settings: Settings) -> dict[str, Path]:
+    """Folders that `varve up` writes to; tables of an object store are in none."""
+    paths = {"home": settings.home}
+    root = settings.storage_root()
+    if "://" not in root and not Path(root).is_relative_to(settings.home):
+        paths["tables"] = Path(root)
+    return paths

@@ -10,6 +10,7 @@ from functools import partial
 from varve.client import Counts, Producer, Sample
 from varve.collectors.host import HostCollector
 from varve.collectors.pages import ACCEPT, Page, PageTarget, fetch
+from varve.collectors.readings import as_text
 from varve.collectors.schedule import ticks
 from varve.model.clock import SystemClock
 from varve.services.signals import stop_requested
@@ -30,7 +31,7 @@ _AT_ONCE = 4
 
 def instance_name(settings: Settings) -> str:
     """The label `instance` of this machine's series."""
-    return settings.collector.instance or platform.node() or "localhost"
+    return settings.collector.instance or as_text(platform.node()) or "localhost"
 
 
 class OwnPages:
@@ -103,7 +104,10 @@ def run(settings: Settings) -> int:
         options=settings.kafka.client_options(),
         client_id="varve-collector",
     ) as producer:
-        collector = HostCollector(instance_name(settings))
+        collector = HostCollector(
+            instance_name(settings),
+            on_unreadable=lambda source, parts: metrics.unreadable.labels(source).set(parts),
+        )
         shown = Counts(0, 0, 0, "")
         for tick_ms in ticks(clock, interval_ms, stop):
             counts = producer.counts()
@@ -121,6 +125,7 @@ def run(settings: Settings) -> int:
                 reported = counts.lost
             last_ms = tick_ms
             status.update(state="ready", detail=_detail(counts, len(samples), tick_ms))
+            status.progressed()
         # After the last sample, even if the clock was set back.
         end_ms = max(clock.now_ms(), last_ms + 1)
         producer.put(collector.end(end_ms))

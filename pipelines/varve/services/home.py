@@ -84,8 +84,9 @@ class Home:
             except BlockingIOError as err:
                 raise NeedsOperator(_held_by(self.path, descriptor)) from err
             holder = {"pid": os.getpid(), "command": _command(), "since": int(time.time())}
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+            with contextlib.suppress(OSError):  # the disk may be full: the lock holds anyway
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, json.dumps(holder).encode(), 0)
             yield
             os.ftruncate(descriptor, 0)
         finally:
@@ -95,7 +96,10 @@ class Home:
         """Gives the home its identity, once. Hold it before."""
         if self.id is None:
             mark = {"id": uuid.uuid4().hex, "made_by": __version__, "made": int(time.time())}
-            replace_file(self.path / MARKER, json.dumps(mark) + "\n")
+            try:
+                replace_file(self.path / MARKER, json.dumps(mark) + "\n")
+            except OSError as err:
+                raise NeedsOperator(f"cannot use {self.path} as home: {err.strerror}") from err
 
     def parts(self) -> dict[str, int]:
         """Bytes of each part of the data that is there. A link has those of itself."""
@@ -103,7 +107,7 @@ class Home:
 
     def delete_data(self) -> None:
         """Deletes the data, the mark last. Hold the home before. Links are never followed."""
-        with contextlib.suppress(OSError):  # the disk may be full, which is why this is done
+        with contextlib.suppress(NeedsOperator):  # the disk may be full, which is why this is done
             self.mark()  # a second try must know what is left of an earlier release's home
         for name in (*DATA, MARKER):
             part = self.path / name

@@ -22,26 +22,30 @@ LogFormat = Literal["text", "json"]
 
 
 def configure_logging(
-    level: int = logging.INFO, form: LogFormat = "text", secrets: Collection[str] = ()
+    level: int = logging.INFO,
+    form: LogFormat = "text",
+    secrets: Collection[str] = (),
+    handler: logging.Handler | None = None,
 ) -> None:
-    """Sends the log of this process to standard error, which `varve up` writes to a file.
+    """Sends the log of this process to a handler.
 
-    secrets: texts that a line shows as ***, whoever wrote it.
+    handler: standard error by default, which `varve up` writes to a component's file. secrets:
+    texts that a line shows as ***, whoever wrote it.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = handler or logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json(secrets) if form == "json" else _Text(secrets))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     for chatty in ("kafka", "py4j", "uvicorn.access"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+        logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
     handler.addFilter(Sparing("kafka"))
 
 
-def configure_for(settings: Settings) -> None:
+def configure_for(settings: Settings, handler: logging.Handler | None = None) -> None:
     """Configures the log of this process as the settings say."""
     logs = settings.logs
     level = logging.getLevelNamesMapping()[logs.level]
-    configure_logging(level, logs.format, settings.secrets())
+    configure_logging(level, logs.format, settings.secrets(), handler)
 
 
 class _Text(logging.Formatter):

@@ -44,7 +44,10 @@ class Maintenance:
         *,
         clock: Clock | None = None,
         stopping: threading.Event | None = None,
+        progressed: Callable[[], None] = lambda: None,
     ) -> None:
+        """stopping: ends a look between two pieces of work. progressed: called after each."""
+        self._progressed = progressed
         self._store, self._metrics = store, metrics
         self._clock = clock or SystemClock()
         self._stopping = stopping or threading.Event()
@@ -73,6 +76,7 @@ class Maintenance:
             self._followers.pop(name, None)
             self._metrics.failures.labels(name, work).inc()
             log.warning("%s of %s is left to the next look: %s", work, name, err)
+        self._progressed()
 
     def _compact(self, name: str) -> None:
         if name not in self._followers:
@@ -86,6 +90,7 @@ class Maintenance:
             if self._stopping.is_set():
                 return
             merged = compaction.merge_files(self._store, merge)
+            self._progressed()
             if merged is None:
                 continue  # a rival was here: planned again at the next look
             self._metrics.files_merged.labels(name).inc(merged.files_before)
@@ -117,7 +122,9 @@ def run(settings: Settings) -> int:
     status = ComponentStatus(settings.home, COMPONENT)
     telemetry = Telemetry()
     store = Store(settings.storage_root(), settings.storage_options())
-    work = Maintenance(store, MaintenanceMetrics(telemetry), stopping=stopping)
+    work = Maintenance(
+        store, MaintenanceMetrics(telemetry), stopping=stopping, progressed=status.progressed
+    )
     with serving(telemetry, settings.telemetry.host, 0, "telemetry.host") as url:
         status.update(state="ready", detail={"metrics": url})
         while not stopping.wait(settings.maintenance.compact_every_s):

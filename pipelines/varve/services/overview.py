@@ -17,6 +17,8 @@ from varve.services.status import Record, read_status
 from varve.settings import Settings
 
 _SILENT_MS = 30_000
+# What `varve up` says of a component that does not run goes before its own last word.
+_NOT_RUNNING = ("held", "waiting", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ def overview(settings: Settings, clock: Clock | None = None) -> Overview:
 
 def _components(records: Mapping[str, Record], now_ms: int) -> tuple[ComponentView, ...]:
     supervised = records["up"].detail.get("components") or {} if "up" in records else {}
+    up_runs = "up" in records and records["up"].alive()
     order = ["up", *supervised, *(name for name in records if name not in supervised)]
     views = []
     for name in dict.fromkeys(order):
@@ -106,6 +109,9 @@ def _components(records: Mapping[str, Record], now_ms: int) -> tuple[ComponentVi
         alive = record.alive()
         over = record.state in ("stopped", "failed")
         state: str = record.state if alive or over else "dead"
+        told = supervised.get(name, {})
+        if up_runs and told.get("state") in _NOT_RUNNING:
+            state = told["state"]
         if name == "up" and alive and now_ms - record.updated_ms > _SILENT_MS:
             state = "hangs"
         views.append(
@@ -114,8 +120,8 @@ def _components(records: Mapping[str, Record], now_ms: int) -> tuple[ComponentVi
                 state,
                 record.pid if alive else None,
                 now_ms - record.started_ms if alive else None,
-                int(supervised.get(name, {}).get("restarts", 0)),
-                _note(record),
+                int(told.get("restarts", 0)),
+                str(told.get("why") or _note(record)) if up_runs else _note(record),
                 record.detail,
             )
         )

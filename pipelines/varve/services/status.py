@@ -1,8 +1,8 @@
 """What each component says of itself: one small JSON file each under <home>/run.
 
 Written by the component (or by `varve up` for the broker and for one that is just starting), read
-by `varve status` and by whoever is curious. Replaced atomically: a reader never sees half, and a
-disk that is full leaves the last word that could be written.
+by `varve status` and by whoever is curious. Replaced atomically, so that a reader never sees half,
+and written on a full disk, too.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from typing import Any, Literal, get_args
 import psutil
 
 from varve.model.clock import Clock, SystemClock
-from varve.services import sd_notify
+from varve.services import supervised
 
 log = logging.getLogger(__name__)
 
-State = Literal["starting", "ready", "failed", "stopped"]
+State = Literal["starting", "ready", "degraded", "failed", "stopped"]
 STATES: tuple[State, ...] = get_args(State)
 
 # Processes tell their start in ticks since boot; setting the clock moves what that is as a time.
 _CLOCK_STEP_MS = 2_000
+_BLOCK = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class ComponentStatus:
         if state is not None and state != self._state:
             self._state, self._since_ms = state, now_ms
             if state == "ready" and self._pid == os.getpid():
-                sd_notify.notify(sd_notify.READY)
+                supervised.notify(supervised.READY)
         merged = self._detail | dict(detail or {})
         self._detail = {k: v for k, v in merged.items() if v is not None}
         record = {
@@ -102,7 +103,7 @@ class ComponentStatus:
             "detail": self._detail,
         }
         try:
-            replace_file(self._path, json.dumps(record))
+            _replace_or_overwrite(self._path, json.dumps(record))
             self._failing = ""
         except OSError as err:
             if self._failing != str(err):
@@ -116,7 +117,7 @@ class ComponentStatus:
         Call it where work is done, at least every few seconds: a process that stops to say so for
         supervision.stalled_after_s is taken to hang, and started again.
         """
-        sd_notify.notify(sd_notify.PROGRESS)
+        supervised.notify(supervised.PROGRESS)
 
 
 def read_status(home: Path) -> dict[str, Record]:
@@ -150,12 +151,30 @@ def _path(home: Path, component: str) -> Path:
     return home / "run" / f"{component}.status.json"
 
 
-def _read(path: Path) -> Record | None:
+def _replace_or_overwrite(path: Path, text: str) -> None:
+    """Replaces the file. Where the disk has no room for a second one, overwrites it in its place.
+
+    Files are filled up to whole blocks with spaces, so that a longer text finds its room taken
+    already. Raises OSError if it does not, and leaves the file as it was.
+    """
+    blocks = -(-len(text) // _BLOCK) or 1
+    filled = text.ljust(blocks * _BLOCK)
     try:
-        record = Record(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-    return record
+        replace_file(path, filled)
+    except OSError:
+        if not path.is_file() or len(filled) != path.stat().st_size:
+            raise
+        with path.open("r+b", buffering=0) as file:
+            file.write(filled.encode())
+
+
+def _read(path: Path) -> Record | None:
+    for _ in range(2):  # it may be overwritten just now
+        try:
+            return Record(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):
+            continue
+    return None
 
 
 def _started_ms(pid: int) -> int | None:

@@ -17,6 +17,7 @@ from varve.spark.ingest import IngestQuery
 from varve.spark.listener import StreamListener
 from varve.spark.rollup import RollupPlan, RollupQuery
 from varve.spark.session import SparkSession, local_conf, session
+from varve.spark.stream_progress import StreamProgress
 from varve.storage.table import create_tables
 
 log = logging.getLogger(__name__)
@@ -75,11 +76,13 @@ def run_queries(
     starts: Sequence[Start],
     on_ready: Callable[[Sequence[Query]], None] | None = None,
     listener: StreamListener | None = None,
+    on_progress: Callable[[], None] | None = None,
 ) -> int:
     """Runs queries until SIGTERM or SIGINT, then ends each after its batch under way; 0.
 
     Ends by itself when all of them have, having stored what was available. Raises what ends a
-    query otherwise, after the others are ended.
+    query otherwise, after the others are ended. on_progress: called when each query has got on
+    since the last time.
     """
     stopping = stop_requested()
     queries: list[Query] = []
@@ -90,9 +93,13 @@ def run_queries(
         queries.extend(start(spark) for start in starts if not stopping.is_set())
         if on_ready:
             on_ready(queries)
+        events = listener.events if listener is not None else {}
+        progress = StreamProgress(spark, [query.stream for query in queries], events)
         while not stopping.wait(_CHECK_S):
             for query in queries:
                 query.raise_failure()
+            if on_progress and progress.advanced():
+                on_progress()
             if all(isinstance(query, IngestQuery) and query.done for query in queries):
                 break
     finally:
@@ -139,6 +146,7 @@ def run(settings: Settings) -> int:
                 state="ready", detail={"queries": [q.stream.name for q in queries]}
             ),
             StreamListener(instruments.streams),
+            status.progressed,
         )
     status.update(state="stopped")
     return result

@@ -17,9 +17,9 @@ class Topics(Section):
     series: str = "metric-series"
     """Definitions of series, for producers that send Arrow without them."""
     anomalies: str = "metric-anomalies"
-    """Where the anomaly job reports."""
+    """Where the anomaly job, which is to come, reports."""
     alerts: str = "alerts"
-    """Where rules report changes of an alert's state."""
+    """Where rules, which are to come, report changes of an alert's state."""
 
 
 class Kafka(Section):
@@ -32,7 +32,8 @@ class Kafka(Section):
     partitions: int = Field(4, ge=1, le=10_000)
     """Partitions of a topic that Varve creates. 4: two cores and room to double."""
     retention_s: int = Field(7_200, gt=0)
-    """Seconds the broker that `varve up` starts keeps a message. 2 h: an outage of a demo."""
+    """Seconds the broker that `varve up` starts keeps a message that is stored; one that is not
+    stays for longer, within retention_bytes. 2 h: time to look at what came."""
     retention_bytes: int = Field(1_000_000_000, gt=0)
     """Bytes it keeps, all topics together. 1 GB: a laptop's disk."""
     heap_mb: int = Field(512, ge=128)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 from pyspark.sql.streaming.listener import (
     QueryIdleEvent,
@@ -27,6 +28,8 @@ class StreamListener(StreamingQueryListener):
         super().__init__()
         self._metrics = metrics
         self._names: dict[str, str] = {}
+        self.events: Counter[str] = Counter()
+        """How often each stream, by run id, has ended a trigger or had nothing to do."""
 
     def onQueryStarted(self, event: QueryStartedEvent) -> None:  # noqa: N802 - Spark's name
         name = event.name or str(event.id)
@@ -35,6 +38,7 @@ class StreamListener(StreamingQueryListener):
 
     def onQueryProgress(self, event: QueryProgressEvent) -> None:  # noqa: N802
         progress = event.progress
+        self.events[str(progress.runId)] += 1
         name = self._names.get(str(progress.runId), progress.name or str(progress.id))
         self._metrics.triggers.labels(name).inc()
         for phase, ms in progress.durationMs.items():
@@ -42,7 +46,8 @@ class StreamListener(StreamingQueryListener):
                 self._metrics.phase.labels(name, phase).inc(max(ms, 0) / 1000)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:  # noqa: N802
-        """An idle stream changes no metric."""
+        """Nothing was to do, which Spark says every ten seconds."""
+        self.events[str(event.runId)] += 1
 
     def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:  # noqa: N802
         name = self._names.pop(str(event.runId), str(event.id))

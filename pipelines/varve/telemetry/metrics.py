@@ -295,6 +295,16 @@ class ComponentUse:
     """True also for a task that is done."""
     restarts: int
     usage: Usage
+    held: bool = False
+    """Kept from running, because the disk is full, say."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSpace:
+    """Bytes free on the disk of the home or of the tables, and how many have to be."""
+
+    free_bytes: int
+    floor_bytes: int
 
 
 def declare_parts(telemetry: Telemetry, read: Callable[[], Mapping[str, Usage]]) -> None:
@@ -334,6 +344,12 @@ def declare_components(
     """
     label = ("component",)
     up = Declared("varve_component_up", "gauge", label, "1 while the component is ready, else 0.")
+    held = Declared(
+        "varve_component_held",
+        "gauge",
+        label,
+        "1 while it is kept from running: the disk is full, or what it needs does not run.",
+    )
     restarts = Declared(
         "varve_component_restarts_total", "counter", label, "Times it was started again."
     )
@@ -349,17 +365,40 @@ def declare_components(
 
     def families() -> Iterator[Metric]:
         ready = GaugeMetricFamily(up.name, up.help, labels=label)
+        waits = GaugeMetricFamily(held.name, held.help, labels=label)
         again = CounterMetricFamily(restarts.name, restarts.help, labels=label)
         seconds = CounterMetricFamily(cpu.name, cpu.help, labels=label, unit="seconds")
         memory = GaugeMetricFamily(rss.name, rss.help, labels=label, unit="bytes")
         for name, component in read().items():
             ready.add_metric([name], component.ready)
+            waits.add_metric([name], component.held)
             again.add_metric([name], component.restarts)
             seconds.add_metric([name], component.usage.cpu_s)
             memory.add_metric([name], component.usage.rss_bytes)
-        yield from (ready, again, seconds, memory)
+        yield from (ready, waits, again, seconds, memory)
 
-    telemetry.computed(up, restarts, cpu, rss, read=families)
+    telemetry.computed(up, held, restarts, cpu, rss, read=families)
+
+
+def declare_disks(telemetry: Telemetry, read: Callable[[], Mapping[str, DiskSpace]]) -> None:
+    """The disks `varve up` writes to: where the home is, and the tables if they are elsewhere."""
+    label = ("what",)
+    free = Declared(
+        "varve_disk_free_bytes", "gauge", label, "Bytes free where the home or the tables are."
+    )
+    floor = Declared(
+        "varve_disk_floor_bytes", "gauge", label, "Bytes below which components wait for room."
+    )
+
+    def families() -> Iterator[Metric]:
+        left = GaugeMetricFamily(free.name, free.help, labels=label, unit="bytes")
+        least = GaugeMetricFamily(floor.name, floor.help, labels=label, unit="bytes")
+        for what, space in read().items():
+            left.add_metric([what], space.free_bytes)
+            least.add_metric([what], space.floor_bytes)
+        yield from (left, least)
+
+    telemetry.computed(free, floor, read=families)
 
 
 class CollectorMetrics:
@@ -372,6 +411,12 @@ class CollectorMetrics:
         )
         self.lost = telemetry.counter(
             "varve_collector_samples_lost_total", "Samples that never reached Kafka."
+        )
+        self.unreadable = telemetry.gauge(
+            "varve_collector_unreadable_parts",
+            "Mounts, disks and interfaces that the last scrape could not read.",
+            "collector",
+            unit="parts",
         )
         self.waiting = telemetry.gauge(
             "varve_collector_waiting_samples",

@@ -144,6 +144,21 @@ def test_an_empty_home_is_refused_by_variable_and_option(tmp_path, capsys, monke
     assert (tmp_path / "logs").exists()
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_a_run_is_bounded_by_a_time_that_passes(capsys, seconds):
+    with pytest.raises(SystemExit, match="2"):
+        main(["up", "--for", seconds])
+
+    assert "argument --for: " in capsys.readouterr().err
+
+
+def test_a_service_says_by_its_exit_status_that_it_needs_an_operator(capsys, monkeypatch):
+    monkeypatch.setenv("VARVE_KAFKA__PROT", "1")
+
+    assert main(["serve", "collector"]) == 78
+    assert "there is no setting kafka.prot" in capsys.readouterr().err
+
+
 def test_help_does_not_import_what_it_does_not_need():
     code = (
         "import sys\nfrom varve.cli.main import main\n"

@@ -1,5 +1,9 @@
+import pytest
+
+from varve.local.bounded_run import BoundedRun
 from varve.local.freshness import Freshness, FreshnessProbe
 from varve.model.clock import ManualClock
+from varve.settings import Settings
 
 
 def test_a_sample_counts_once_when_it_is_first_seen():
@@ -48,6 +52,16 @@ def test_answers_and_failures_are_counted():
     assert probe.failures == 1
     assert probe.answers == len(calls) - 1
     assert probe.freshness.ages_ms[0] == 12_000 - 3_000
+
+
+@pytest.mark.parametrize(
+    ("for_s", "warm_up_s", "measured"), [(1, 0.5, False), (15, 7.5, False), (120, 30, True)]
+)
+def test_a_short_run_is_warm_after_half_of_it(tmp_path, for_s, warm_up_s, measured):
+    run = BoundedRun(Settings(home=tmp_path), for_s, demo=False, url="http://x/", say=print)
+
+    assert run._warm_up_s == warm_up_s
+    assert run._measured() == measured
 
 
 def test_stopping_one_that_never_started_does_nothing():

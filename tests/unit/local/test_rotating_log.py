@@ -3,6 +3,7 @@ import logging
 
 import pytest
 
+from tests.small_disk import fill, mounted
 from varve.local.rotating_log import RotatingLog
 from varve.services.logs import configure_logging
 
@@ -48,6 +49,44 @@ def test_the_last_error_is_the_last_line_that_names_one(tmp_path):
         log.write(line)
     assert log.last_error() == "OSError: no space"
     log.close()
+
+
+def test_on_a_full_disk_lines_are_dropped_counted_and_never_torn(tmp_path):
+    with mounted(tmp_path / "disk", 1) as disk:
+        log = RotatingLog(disk / "logs", "part", 10_000_000)
+        log.write(b"before\n")
+        filler = fill(disk, leave_bytes=8_000)
+        for number in range(20):  # the first one or two fit
+            log.write(f"{number} {'x' * 5_000}\n".encode())
+        kept = log.path.read_bytes()
+        assert kept.endswith(b"x\n")
+        assert len(kept) < 20_000
+
+        filler.unlink()
+        log.write(b"after\n")
+        log.close()
+
+        lines = log.path.read_text().splitlines()
+        whole = [line for line in lines if line.endswith("x" * 5_000)]
+        assert lines == [
+            "before",
+            *whole,
+            f"({20 - len(whole)} lines could not be written)",
+            "after",
+        ]
+        assert log.last_lines(1) == ["after"]
+
+
+def test_a_log_whose_folder_cannot_be_made_yet_goes_on_once_it_can(tmp_path):
+    (tmp_path / "logs").write_text("in the way")
+    log = RotatingLog(tmp_path / "logs", "part", 1_000)
+    log.write(b"lost\n")
+    (tmp_path / "logs").unlink()
+
+    log.write(b"kept\n")
+    log.close()
+
+    assert log.path.read_text() == "(1 lines could not be written)\nkept\n"
 
 
 @pytest.fixture

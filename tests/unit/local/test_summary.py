@@ -23,7 +23,7 @@ GOOD = Summary(
 
 
 def test_nothing_is_missing_from_a_good_run():
-    assert complaints(GOOD, live=True, demo=True) == []
+    assert complaints(GOOD, live=True, demo=True, measured=True) == []
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,9 @@ def test_nothing_is_missing_from_a_good_run():
     ],
 )
 def test_a_stage_that_saw_nothing_is_named(change, words):
-    (complaint,) = complaints(dataclasses.replace(GOOD, **change), live=True, demo=True)
+    (complaint,) = complaints(
+        dataclasses.replace(GOOD, **change), live=True, demo=True, measured=True
+    )
 
     assert words in complaint
 
@@ -48,7 +50,7 @@ def test_without_history_open_windows_are_no_complaint():
         GOOD, generated_samples=0, rows={"samples": 10, **{t.table: 0 for t in TIERS}}
     )
 
-    assert complaints(young, live=True, demo=False) == []
+    assert complaints(young, live=True, demo=False, measured=True) == []
 
 
 def test_a_run_without_a_collector_is_not_asked_for_live_samples():
@@ -56,7 +58,14 @@ def test_a_run_without_a_collector_is_not_asked_for_live_samples():
         GOOD, live_samples=0, freshness=FreshnessFigures(None, None, None, 0, 0, 0)
     )
 
-    assert complaints(silent, live=False, demo=True) == []
+    assert complaints(silent, live=False, demo=True, measured=True) == []
+
+
+@pytest.mark.parametrize("answers", [0, 5])
+def test_a_run_too_short_to_measure_freshness_is_not_asked_for_it(answers):
+    short = dataclasses.replace(GOOD, freshness=FreshnessFigures(None, None, None, 0, answers, 0))
+
+    assert complaints(short, live=True, demo=True, measured=False) == []
 
 
 def test_the_text_has_every_figure():

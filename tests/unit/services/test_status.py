@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from tests.small_disk import fill, mounted
 from varve.local.notify_socket import NotifySocket
 from varve.model.clock import ManualClock
 from varve.services.status import ComponentStatus, forget, read_status
@@ -55,14 +56,32 @@ def test_a_status_that_cannot_be_written_ends_nothing_and_the_last_one_stays(tmp
     (tmp_path / "run" / f".streams.status.json.{os.getpid()}").mkdir()  # in the draft's place
 
     for batches in (2, 3):
-        status.update(detail={"batches": batches})
+        status.update(detail={"batches": batches, "why": "x" * 5_000})
 
     assert read_status(tmp_path)["streams"].detail == {"batches": 1}
     assert len(caplog.messages) == 1
     assert "cannot write the status of streams" in caplog.messages[0]
     (tmp_path / "run" / f".streams.status.json.{os.getpid()}").rmdir()
-    status.update()
+    status.update(detail={"why": None})
     assert read_status(tmp_path)["streams"].detail == {"batches": 3}
+
+
+def test_on_a_full_disk_a_status_is_written_where_there_is_room_and_never_in_half(tmp_path):
+    with mounted(tmp_path / "disk", 1) as disk:
+        status = ComponentStatus(disk, "streams")
+        status.update(state="ready", detail={"batches": 1})
+        filler = fill(disk)
+
+        # What has room where the last one is takes its place, and anything longer leaves it.
+        status.update(detail={"batches": 2, "why": "x" * 1_000})
+        assert read_status(disk)["streams"].detail == {"batches": 2, "why": "x" * 1_000}
+        status.update(detail={"batches": 3, "why": "x" * 10_000})
+        assert read_status(disk)["streams"].detail["batches"] == 2
+        assert [path.name for path in (disk / "run").iterdir()] == ["streams.status.json"]
+
+        filler.unlink()
+        status.update(detail={"why": None})
+        assert read_status(disk)["streams"].detail == {"batches": 3}
 
 
 def test_a_supervisor_hears_that_a_component_is_ready_and_gets_on(tmp_path, monkeypatch):

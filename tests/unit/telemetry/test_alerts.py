@@ -28,9 +28,11 @@ from varve.settings import Settings
 from varve.telemetry.metrics import (
     CollectorMetrics,
     ComponentUse,
+    DiskSpace,
     QueryMetrics,
     Usage,
     declare_components,
+    declare_disks,
 )
 from varve.telemetry.registry import Telemetry
 
@@ -60,6 +62,8 @@ class Deployment:
         up = Telemetry()
         self.components = {"kafka": ComponentUse(True, 0, Usage(1.0, 1))}
         declare_components(up, lambda: self.components)
+        self.free_bytes = 100 * 2**30
+        declare_disks(up, lambda: {"home": DiskSpace(self.free_bytes, 2**30)})
         self.telemetries = {
             "streams": self.instruments.telemetry,
             "query": self.query.telemetry,
@@ -190,6 +194,10 @@ def _not_ready(deployment, _minute):
     deployment.components = {"kafka": ComponentUse(False, 0, Usage(1.0, 1))}
 
 
+def _disk_fills(deployment, minute):
+    deployment.free_bytes = (100 - minute) * 2**30
+
+
 def _ended(deployment, _minute):
     deployment.instruments.streams.running.labels("ingest-bulk").set(0)
 
@@ -228,6 +236,8 @@ def _loses(deployment, _minute):
         (_down, {"VarveProcessDown", "VarveSilent"}),
         (_not_ready, {"VarveComponentDown"}),
         (_restarts, {"VarveComponentRestarts"}),
+        (_set("free_bytes", 2**29), {"VarveDiskFull", "VarveDiskFills"}),
+        (_disk_fills, {"VarveDiskFills"}),
         (_ended, {"VarveStreamEnded"}),
         (_set("complete_age_s", 70), {"VarveIngestBehind"}),
         (_lag_grows, {"VarveIngestFallsBehind"}),

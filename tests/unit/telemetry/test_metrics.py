@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from varve.telemetry.metrics import (
     CollectorMetrics,
     ComponentUse,
+    DiskSpace,
     IngestMetrics,
     MaintenanceMetrics,
     QueryMetrics,
@@ -18,6 +19,7 @@ from varve.telemetry.metrics import (
     TableMetrics,
     Usage,
     declare_components,
+    declare_disks,
     declare_parts,
 )
 from varve.telemetry.registry import Telemetry
@@ -32,6 +34,7 @@ def everything():
     usage = Usage(1.5, 1_000)
     declare_parts(telemetry, lambda: {"jvm": usage})
     declare_components(telemetry, lambda: {"kafka": ComponentUse(True, 2, usage)})
+    declare_disks(telemetry, lambda: {"home": DiskSpace(free_bytes=7, floor_bytes=5)})
     return telemetry
 
 
@@ -76,6 +79,9 @@ def test_computed_metrics_are_read_with_the_page():
     assert 'varve_process_cpu_seconds_total{part="jvm"} 1.5' in text
     assert 'varve_component_restarts_total{component="kafka"} 2.0' in text
     assert 'varve_component_up{component="kafka"} 1.0' in text
+    assert 'varve_component_held{component="kafka"} 0.0' in text
+    assert 'varve_disk_free_bytes{what="home"} 7.0' in text
+    assert 'varve_disk_floor_bytes{what="home"} 5.0' in text
 
 
 def test_sums_hold_on_every_page_however_it_falls_between_changes():

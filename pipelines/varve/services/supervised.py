@@ -1,9 +1,9 @@
-"""Tells whoever supervises this process that it is ready, and that its work goes on.
+"""What a supervised process tells its supervisor: that it is ready, that it gets on, how it ended.
 
-The protocol is systemd's: datagrams to the socket that NOTIFY_SOCKET names. `varve up` speaks it
-to its components as systemd does to a service of Type=notify with WatchdogSec. It needs no disk,
-so that a process whose disk is full is not taken for one that hangs.
-Source: sd_notify(3).
+The messages are systemd's: datagrams to the socket that NOTIFY_SOCKET names. `varve up` treats its
+components as systemd does a service of Type=notify with WatchdogSec. A message needs no disk, so
+that a process whose disk is full is not taken for one that hangs.
+Source: sd_notify(3); sysexits.h.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ import socket
 VARIABLE = "NOTIFY_SOCKET"
 READY = "READY=1"
 PROGRESS = "WATCHDOG=1"
+
+NEEDS_OPERATOR = 78
+"""The exit status of a process that would end so again until somebody has changed something:
+EX_CONFIG."""
 
 
 def notify(message: str) -> None:

@@ -1,0 +1,106 @@
+"""`varve up` as a user runs it, for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+
+from varve.local.broker import free_port
+
+DEADLINE_S = 480
+
+
+class Up:
+    """A `varve up` in a folder of its own."""
+
+    def __init__(self, home, *arguments, output=None, **environment):
+        self.home = home
+        self.ports = [free_port() for _ in range(3)]
+        kafka, controller, query = map(str, self.ports)
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+            "VARVE_KAFKA__PORT": kafka,
+            "VARVE_KAFKA__CONTROLLER_PORT": controller,
+            "VARVE_QUERY__PORT": query,
+            "VARVE_TELEMETRY__PORT": "0",
+            "VARVE_TELEMETRY__UP_PORT": "0",
+            "VARVE_COLLECTOR__INTERVAL_S": "1",
+            "VARVE_ROLLUP__GRACE_S": "1",
+            **environment,
+        }
+        self.output = output or home.parent / f"{home.name}.out"
+        with self.output.open("w") as file:
+            self.process = subprocess.Popen(
+                self._command("up", *arguments),
+                env=self.environment,
+                cwd=home.parent,
+                stdout=file,
+                stderr=file,
+            )
+
+    def _command(self, name, *arguments):
+        return [sys.executable, "-m", "varve.cli", name, "--home", str(self.home), *arguments]
+
+    def run(self, name, *arguments):
+        return subprocess.run(
+            self._command(name, *arguments),
+            env=self.environment,
+            cwd=self.home.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def said(self):
+        return self.output.read_text()
+
+    def until(self, condition):
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < deadline, self.said()
+            assert self.process.poll() is None, self.said()
+            time.sleep(0.1)
+
+    def until_ready(self):
+        self.until(lambda: "Ready after" in self.said())
+
+    def component(self, name):
+        """What `varve up` says of a component."""
+        status = json.loads((self.home / "run" / "up.status.json").read_text())
+        return status["detail"]["components"][name]
+
+    def metrics(self):
+        """The page of `varve up` itself."""
+        status = json.loads((self.home / "run" / "up.status.json").read_text())
+        with urllib.request.urlopen(status["detail"]["metrics"], timeout=30) as answer:
+            return answer.read().decode()
+
+    def status(self):
+        return json.loads(self.run("status", "--json").stdout)
+
+    def ask(self, query):
+        """What the query service answers."""
+        text = urllib.parse.urlencode({"query": query})
+        url = f"http://127.0.0.1:{self.ports[2]}/api/v1/query?{text}"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return json.load(answer)["data"]["result"]
+
+    def count(self):
+        """Samples of node_time_seconds the query service gives."""
+        return sum(len(series["values"]) for series in self.ask("node_time_seconds[1h]"))
+
+    def targets(self):
+        """Jobs of Varve's own that answer."""
+        return {series["metric"]["job"] for series in self.ask('up{job=~"varve-.+"} == 1')}
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
