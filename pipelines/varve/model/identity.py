@@ -39,8 +39,8 @@ class SeriesDefinition:
 def canonical(metric: str, tags: Mapping[str, str]) -> str:
     r"""`name{k="v",...}`, labels sorted by name; `\`, `"` and newline escaped in values.
 
-    An empty value is an absent label and is left out. A name with a newline or one of `"\,={}` in it
-    is quoted and escaped as values are, so that no two series have one text.
+    An empty value is an absent label and is left out. A name that holds a newline or one of
+    `"\,={}` is quoted and escaped as values are, so that no two series have one text.
 
     >>> canonical("up", {"job": "node", "instance": "a:1", "zone": ""})
     'up{instance="a:1",job="node"}'
