@@ -8,6 +8,7 @@ text's hash and tells two series that share an id apart.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +17,8 @@ MetricType = Literal["counter", "gauge", "histogram", "summary", "info", "states
 
 _TEXT_BITS = 52
 _TEXT_MASK = (1 << _TEXT_BITS) - 1
+# What tells apart the parts of a canonical text.
+_IN_QUOTES = re.compile(r'["\\\n,={}]')
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
@@ -36,12 +39,18 @@ class SeriesDefinition:
 def canonical(metric: str, tags: Mapping[str, str]) -> str:
     r"""`name{k="v",...}`, labels sorted by name; `\`, `"` and newline escaped in values.
 
-    An empty value is an absent label and is left out.
+    An empty value is an absent label and is left out. A name that holds a newline or one of
+    `"\,={}` is quoted and escaped as values are, so that no two series have one text.
 
     >>> canonical("up", {"job": "node", "instance": "a:1", "zone": ""})
     'up{instance="a:1",job="node"}'
+    >>> canonical("up", {'x="1",y': "2"})
+    'up{"x=\\"1\\",y"="2"}'
     """
-    labels = ",".join(f'{k}="{v.translate(_ESCAPES)}"' for k, v in sorted(tags.items()) if v)
+    kept = [(k, v) for k, v in sorted(tags.items()) if v]
+    if _IN_QUOTES.search("".join([metric, *tags])):
+        metric, kept = _quoted(metric), [(_quoted(k), v) for k, v in kept]
+    labels = ",".join([f'{k}="{v.translate(_ESCAPES)}"' for k, v in kept])
     return f"{metric}{{{labels}}}"
 
 
@@ -75,6 +84,10 @@ def id_range(metric: str) -> tuple[int, int]:
     """Least and greatest series_id a series of the metric can have, both inclusive."""
     first = metric_prefix(metric) << _TEXT_BITS
     return _signed(first), _signed(first | _TEXT_MASK)
+
+
+def _quoted(name: str) -> str:
+    return f'"{name.translate(_ESCAPES)}"' if _IN_QUOTES.search(name) else name
 
 
 def _signed(unsigned: int) -> int:
