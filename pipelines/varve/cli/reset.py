@@ -1,10 +1,11 @@
-"""`varve reset`: delete what a home holds."""
+"""`varve reset`: delete what a home holds, or put back positions that lie in the future."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
+from varve.cli import reset_positions
 from varve.model.errors import NeedsOperator
 from varve.services.home import Home
 from varve.settings import Settings
@@ -14,16 +15,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = """\
 Deletes the data of a home: tables, the broker's messages, logs. Software, settings and
 tables kept elsewhere (storage.root) stay. Refuses while a `varve up` has the home.
+
+`varve reset positions` deletes nothing: it puts back completeness and frontiers that a wrong
+clock has left in the future, and needs --yes, too.
 """
     parser.epilog = """\
 examples:
   varve reset                      shows what there is, and asks
   varve reset --home /data/varve --yes
+  varve reset positions            shows which positions lie in the future
 """
+    parser.add_argument(
+        "what", nargs="?", choices=["positions"], help="only put back positions; deletes nothing"
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
+    if args.what == "positions":
+        return reset_positions.run(settings, yes=args.yes)
     home = Home.at(settings.home)
     if not home.path.is_dir() or not home.size_bytes():
         print(f"nothing to delete in {home.path}")

@@ -135,6 +135,7 @@ def record_reach(metrics: IngestMetrics, query: str, reach: Reach) -> None:
         unread = max(0, end - reach.stored.get(partition, 0))
         metrics.lag.labels(query, partition.topic, str(partition.number)).set(unread)
         waiting += unread
+    metrics.clock_error.labels(query).set(reach.clock_error_ms / 1000)
     if reach.complete_ms is not None:
         metrics.complete.labels(query).set(reach.complete_ms / 1000)
         # Everything older is stored, so what waits was produced since.

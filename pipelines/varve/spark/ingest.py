@@ -23,6 +23,7 @@ from pyspark.sql.functions import col, expr, lit, unix_millis
 from pyspark.sql.streaming.query import StreamingQuery
 
 from varve.ingest.batch import BatchCommitter
+from varve.ingest.clock_guard import ClockGuard
 from varve.ingest.limits import Limits, LimitsFile
 from varve.ingest.quarantine_replay import Selection, awaited, replay
 from varve.ingest.registry import ACTIVE_MS, Registry
@@ -34,9 +35,10 @@ from varve.ingest.upkeep import Upkeep
 from varve.kafka.client_options import client_options
 from varve.kafka.offsets import Topics
 from varve.kafka.partitions import OffsetRange, Partition
-from varve.model.clock import Clock, SystemClock
+from varve.model.clock import Clock, SteadyClock
 from varve.model.errors import NeedsOperator, TemporaryError
 from varve.model.window import DAY_MS
+from varve.spark.pacing import Pacer
 from varve.storage.store import Store
 from varve.storage.table import Table
 
@@ -60,12 +62,14 @@ _ENCODING = (
 class Reach:
     """How far a query was at at_ms. ends: of the partitions in Kafka, exclusive. stored: next
     offset to read, without those never read. complete_ms: everything produced by then is stored.
+    clock_error_ms: how far the machine's clock is ahead of at_ms, 0 while it is believed.
     """
 
     at_ms: int
     ends: Mapping[Partition, int]
     stored: Mapping[Partition, int]
     complete_ms: int | None
+    clock_error_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ class IngestQuery:
     def __init__(self, spark: SparkSession, plan: IngestPlan, clock: Clock | None = None) -> None:
         """Starts it. Raises NeedsOperator where going on would lose samples."""
         self._plan = plan
-        self._clock = clock or SystemClock()
+        self._clock = SteadyClock(clock)
         self._registry = Registry(plan.store, plan.scratch, plan.active_ms, self._clock)
         self._limits = LimitsFile(plan.limits_files)
         self._awaited = awaited(plan.store, plan.query)
@@ -130,10 +134,17 @@ class IngestQuery:
         ends = self._topics.latest(list(self._partitions.values()))
         begin = self._begin(ends)
         self._committer = BatchCommitter(plan.store, plan.query, begin)
-        self._committer.note(now_ms, ends)
+        sent_ms, complete_ms = (
+            self._topics.newest_timestamp_ms(list(ends)),
+            self._committer.state()[1],
+        )
+        self._guard = ClockGuard(plan.query, self._clock, plan.brokers, complete_ms, sent_ms)
+        if self._guard.look(self._topics) is not None:
+            self._committer.note(now_ms, ends)
         self._initial = {p: s.offset for p, s in begin.items()}
         self._scratch = tempfile.TemporaryDirectory(prefix=f"varve-{plan.query}-")
         self._stopping = threading.Event()
+        self._pacer = Pacer(0.0 if plan.available_now else plan.trigger_s, self._stopping)
         self._at_work = threading.Lock()
         self._failure: BaseException | None = None
         self.stream = self._start(spark)
@@ -229,20 +240,18 @@ class IngestQuery:
             .option("checkpointLocation", f"file://{self._scratch.name}/checkpoint")
             .foreachBatch(self._batch)
         )
-        if plan.available_now:
-            writer = writer.trigger(availableNow=True)
-        else:
-            writer = writer.trigger(processingTime=f"{int(plan.trigger_s * 1000)} milliseconds")
         # The stream's jobs inherit the pool, in which they wait for none but their own.
         spark.sparkContext.setLocalProperty("spark.scheduler.pool", plan.query)
         try:
-            return writer.start()
+            if plan.available_now:
+                return writer.trigger(availableNow=True).start()
+            return self._pacer.start(spark, writer)
         finally:
             spark.sparkContext.setLocalProperty("spark.scheduler.pool", "default")
 
     def _batch(self, messages: DataFrame, number: int) -> None:
         # Spark takes a batch that returns for done; it is read again at the next start.
-        with self._at_work:
+        with self._pacer.batch(), self._at_work:
             if self._stopping.is_set() or self._failure is not None:
                 return
             try:
@@ -353,7 +362,8 @@ class IngestQuery:
         plan = self._plan
         upkeep = Upkeep(plan.store, plan.active_ms, plan.quarantine_retention_ms, self._clock)
         try:
-            upkeep.expire()
+            if not self._guard.is_unconfirmed:
+                upkeep.expire()
             while not self._stopping.wait(UPKEEP_S):
                 self._registry.offer(upkeep.count())
                 upkeep.expire()
@@ -364,19 +374,21 @@ class IngestQuery:
         topics: Topics | None = None
         try:
             while not self._stopping.wait(self._plan.complete_every_s):
-                now_ms = self._clock.now_ms()
                 try:
                     if topics is None:
                         topics = Topics(_client(self._plan), self._names)
+                    now_ms = self._guard.look(topics)
                     ends = topics.latest(topics.partitions())
                 except TemporaryError as err:
                     # Completeness stands still, which is true. The stream decides how long the
                     # brokers may be away.
                     log.warning("%s: how far input is complete is unknown: %s", self.name, err)
                     continue
-                self._committer.note(now_ms, ends)
+                if now_ms is not None:
+                    self._committer.note(now_ms, ends)
                 if self._plan.on_look:
-                    self._plan.on_look(Reach(now_ms, ends, *self._committer.state()))
+                    at_ms, error_ms = self._clock.now_ms(), self._guard.error_ms()
+                    self._plan.on_look(Reach(at_ms, ends, *self._committer.state(), error_ms))
         except BaseException as err:  # noqa: BLE001  # the main thread raises it
             self._failure = err
         finally:

@@ -1,14 +1,16 @@
 """The rollups as one Structured Streaming query, whose source only wakes it.
 
 Everything a batch does is planned from the tables (varve.rollups.tier); the checkpoint means
-nothing and every start uses a fresh one. The source is Spark's own clock: one written in Python
-lives in a worker process that must start within ten seconds, which a busy machine does not manage.
+nothing and every start uses a fresh one. The source is Spark's own that has a row for every batch,
+whatever the clocks say: one written in Python lives in a worker process that must start within ten
+seconds, which a busy machine does not manage.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from varve.rollups.repair_throttle import RepairThrottle
 from varve.rollups.round_robin import RoundRobin
 from varve.rollups.task import RollupTask, run_task
 from varve.rollups.tier import PlannedCommit, TierPlan, TierProgress, TierWorker
+from varve.spark.pacing import Pacer
 from varve.storage.files import NewFile
 from varve.storage.store import Store
 
@@ -78,13 +81,14 @@ class RollupQuery:
             for tier in TIERS
         ]
         self._round_robin = RoundRobin(self._workers)
-        self._stopping = False
+        self._stopping = threading.Event()
+        self._pacer = Pacer(plan.trigger_s, self._stopping)
         self._scratch = tempfile.TemporaryDirectory(prefix="varve-rollup-")
         self.stream = self._start()
 
     def stop(self) -> None:
         """Ends after the commit that is under way."""
-        self._stopping = True
+        self._stopping.set()
         self.stream.stop()
         self._scratch.cleanup()
 
@@ -105,27 +109,26 @@ class RollupQuery:
             context.setLocalProperty("spark.scheduler.pool", "default")
 
     def _stream(self) -> StreamingQuery:
-        return (
-            # A row a second, so that there is one at every trigger.
-            self._spark.readStream.format("rate")
-            .option("rowsPerSecond", 1)
+        writer = (
+            self._spark.readStream.format("rate-micro-batch")
+            .option("rowsPerBatch", 1)
             .option("numPartitions", 1)
             .load()
             .writeStream.queryName("rollup")
             .option("checkpointLocation", f"file://{self._scratch.name}/checkpoint")
-            .trigger(processingTime=f"{int(self._plan.trigger_s * 1000)} milliseconds")
             .foreachBatch(self._batch)
-            .start()
         )
+        return self._pacer.start(self._spark, writer)
 
     def _batch(self, _wake: DataFrame, _number: int) -> None:
-        while not self._stopping:
-            next_commit = self._round_robin.next()
-            if next_commit is None:
-                break
-            self._do(*next_commit)
-        for worker in self._workers:
-            self._report(worker)
+        with self._pacer.batch():
+            while not self._stopping.is_set():
+                next_commit = self._round_robin.next()
+                if next_commit is None:
+                    break
+                self._do(*next_commit)
+            for worker in self._workers:
+                self._report(worker)
 
     def _do(self, worker: TierWorker, planned: PlannedCommit) -> None:
         """Makes one commit of a tier."""

@@ -24,7 +24,10 @@ from varve.storage.table import Table
 # Attempts to place one commit while others, about other work, win the next version.
 ATTEMPTS = 100
 
-__all__ = ["METADATA_KEY", "Removal", "Step", "commit", "rewrite"]
+RESET_KEY = "reset"
+"""Metadata of a commit of `reset_positions`: by position, where it stood and where it was put."""
+
+__all__ = ["METADATA_KEY", "Removal", "Reset", "Step", "commit", "reset_positions", "rewrite"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,18 @@ class Step:
     def __post_init__(self) -> None:
         if self.new < 0 or (self.expected is not None and self.new < self.expected):
             raise ValueError(f"a position moves forward: {self.expected} to {self.new}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """From the version that a position has to an earlier one."""
+
+    expected: int
+    new: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.new < self.expected:
+            raise ValueError(f"a reset moves a position back: {self.expected} to {self.new}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +102,24 @@ def rewrite(
     return _place(table, adds, removes, transactions or {}, metadata)
 
 
+def reset_positions(
+    table: Table,
+    resets: Mapping[str, Reset],
+    *,
+    transactions: Mapping[str, Step],
+    reason: str,
+) -> int:
+    """Moves positions back, which work itself never does: an operator's repair of positions that
+    cannot be right. Returns the version it became.
+
+    The commit says in its metadata from where, to where and why. transactions: positions that move
+    forward with it, so that running work notices. Raises as `commit` does.
+    """
+    moved = {name: [reset.expected, reset.new] for name, reset in resets.items()}
+    metadata = {RESET_KEY: moved, "reason": reason}
+    return _place(table, [], None, {**transactions, **resets}, metadata)
+
+
 def _require(adds: Sequence[NewFile], table: Table) -> None:
     for new in adds:
         if new.table != table.name:
@@ -101,7 +134,7 @@ def _place(
     table: Table,
     adds: Sequence[NewFile],
     removes: Sequence[Removal] | None,
-    given: Mapping[str, Step],
+    given: Mapping[str, Step | Reset],
     metadata: Mapping[str, Any] | None,
 ) -> int:
     """removes: None for an append, whose adds are new rows."""
@@ -135,7 +168,7 @@ def _check_columns(table: Table) -> None:
         )
 
 
-def _check_positions(table: Table, steps: Mapping[str, Step]) -> None:
+def _check_positions(table: Table, steps: Mapping[str, Step | Reset]) -> None:
     for name, step in steps.items():
         stored = table.position(name)
         if stored != step.expected:
@@ -152,7 +185,7 @@ def _check_live(table: Table, removes: Sequence[Removal]) -> None:
 
 
 def _check_rival(
-    table: str, rival: LogEntry, given: Mapping[str, Step], removes: Sequence[Removal]
+    table: str, rival: LogEntry, given: Mapping[str, Step | Reset], removes: Sequence[Removal]
 ) -> None:
     where = f"{table}: version {rival.version}, by a rival,"
     if rival.table_metadata is not None or rival.protocol is not None:

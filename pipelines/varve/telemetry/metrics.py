@@ -131,6 +131,13 @@ class IngestMetrics:
             *("query",),
             unit="seconds",
         )
+        self.clock_error = gauge(
+            "varve_ingest_clock_error_seconds",
+            "How far this machine's clock is ahead of the time that ingest goes by; 0 while it is"
+            " believed.",
+            *("query",),
+            unit="seconds",
+        )
 
 
 class RollupMetrics:
@@ -201,7 +208,7 @@ class StreamMetrics:
         )
         self.phase = telemetry.counter(
             "varve_stream_phase_seconds_total",
-            "Time Spark has spent in a phase of its triggers; addBatch is our work.",
+            "Time Spark has spent in a phase of its triggers; our batches are not among them.",
             *("stream", "phase"),
             unit="seconds",
         )

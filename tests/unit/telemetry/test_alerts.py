@@ -87,6 +87,7 @@ class Deployment:
         }
         self.lag = 5
         self.complete_age_s = 3
+        self.clock_error_ms = 0
         self.answers_age_s = 4
         self.frontier_age_s = {"1m": 90, "5m": 400, "1h": 3_700, "1d": 80_000}
         self.pending = 0
@@ -97,7 +98,8 @@ class Deployment:
     def minute(self, now_ms):
         self.bulk.on_batch(self.accounting)
         complete_ms = now_ms - self.complete_age_s * 1000
-        self.bulk.on_look(Reach(now_ms, {PARTITION: 100 + self.lag}, {PARTITION: 100}, complete_ms))
+        ends, stored = {PARTITION: 100 + self.lag}, {PARTITION: 100}
+        self.bulk.on_look(Reach(now_ms, ends, stored, complete_ms, self.clock_error_ms))
         self.rollup.on_commit(self.step | {"written_bytes": 1, "seconds": 0.1, "commit_s": 0.01})
         for tier in TIERS:
             frontier_ms = now_ms - self.frontier_age_s[tier.name] * 1000
@@ -229,6 +231,10 @@ def _loses(deployment, _minute):
         (_restarts, {"VarveComponentRestarts"}),
         (_ended, {"VarveStreamEnded"}),
         (_set("complete_age_s", 70), {"VarveIngestBehind"}),
+        (_set("complete_age_s", -70), {"VarvePositionsAhead"}),
+        (_frontier("1h", -70), {"VarvePositionsAhead"}),
+        (_set("clock_error_ms", 90_000), {"VarveClockWrong"}),
+        (_set("clock_error_ms", -90_000), {"VarveClockWrong"}),
         (_lag_grows, {"VarveIngestFallsBehind"}),
         (_set("lag", 50_000), set()),
         (_accounting(gaps={"raw-metrics-0": [5, 9]}), {"VarveMessagesDropped"}),
