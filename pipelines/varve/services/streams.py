@@ -60,6 +60,7 @@ def ingest_plans(
             max_future_ms=ingest.max_future_s * 1000,
             late_after_ms=ingest.late_after_s * 1000,
             complete_every_s=ingest.complete_every_s,
+            grace_ms=int(settings.rollup.grace_s * 1000),
             on_expired_offsets=ingest.on_expired_offsets,
             limits_files=limits_files(settings),
             reject_bytes=ingest.reject_bytes,

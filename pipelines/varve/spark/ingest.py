@@ -7,6 +7,7 @@ start uses a fresh one. Exactly once by the commit protocol (docs/adr/0006, 0007
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import tempfile
@@ -36,7 +37,7 @@ from varve.kafka.client_options import client_options
 from varve.kafka.offsets import Topics
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.clock import Clock, SteadyClock
-from varve.model.errors import NeedsOperator, TemporaryError
+from varve.model.errors import Conflict, NeedsOperator, TemporaryError
 from varve.model.window import DAY_MS
 from varve.spark.pacing import Pacer
 from varve.storage.store import Store
@@ -93,6 +94,8 @@ class IngestPlan:
     max_future_ms: int = 600_000
     late_after_ms: int = 7_200_000
     complete_every_s: float = 2.0
+    grace_ms: int = 10_000
+    """How long rollups leave a window open after its input is complete."""
     on_expired_offsets: str = "stop"
     limits_files: tuple[Path, ...] = ()
     """The first of them that exists says what metrics may cost; read again when it changes."""
@@ -133,7 +136,7 @@ class IngestQuery:
         now_ms = self._clock.now_ms()
         ends = self._topics.latest(list(self._partitions.values()))
         begin = self._begin(ends)
-        self._committer = BatchCommitter(plan.store, plan.query, begin)
+        self._committer = BatchCommitter(plan.store, plan.query, begin, grace_ms=plan.grace_ms)
         sent_ms, complete_ms = (
             self._topics.newest_timestamp_ms(list(ends)),
             self._committer.state()[1],
@@ -170,6 +173,9 @@ class IngestQuery:
         with self._at_work:
             pass
         self.stream.stop()
+        # If it fails, the next start says it.
+        with contextlib.suppress(Conflict, OSError):
+            self._committer.finish()
         self._topics.close()
         self._scratch.cleanup()
 
