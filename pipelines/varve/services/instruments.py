@@ -9,7 +9,7 @@ from typing import Any
 
 from varve.ingest.reject_reasons import Reason
 from varve.model.window import TIERS
-from varve.rollups.tier import TierProgress
+from varve.rollups.tier_plan import TierProgress
 from varve.services.metrics_page import serving
 from varve.services.table_sizes import TableSizes
 from varve.services.usage import spark_parts
@@ -160,6 +160,8 @@ def record_progress(metrics: RollupMetrics, tier: str, progress: TierProgress) -
         metrics.frontier.labels(tier).set(progress.frontier_ms / 1000)
     metrics.pending.labels(tier).set(progress.pending)
     metrics.behind.labels(tier).set(progress.behind)
+    metrics.failing.labels(tier).set(bool(progress.failure))
+    metrics.unreadable.labels(tier).set(len(progress.unreadable))
 
 
 def _begin(metrics: IngestMetrics, query: str) -> None:

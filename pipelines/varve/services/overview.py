@@ -15,6 +15,9 @@ from varve.services.progress import Lag, Progress, lags, progress
 from varve.services.status import Record, read_status
 from varve.settings import Settings
 
+# What a component tells in its status file, the most important first: one is shown.
+_NOTES = ("error", "degraded", "waiting", "url", "metrics")
+
 
 @dataclass(frozen=True, slots=True)
 class ComponentView:
@@ -111,7 +114,7 @@ def _components(records: Mapping[str, Record], now_ms: int) -> tuple[ComponentVi
 
 
 def _note(record: Record) -> str:
-    told = (record.detail.get(key) for key in ("error", "waiting", "url", "metrics"))
+    told = (record.detail.get(key) for key in _NOTES)
     said = next((text for text in told if text), None)
     if record.component == "collector":
         lost = record.detail.get("lost", 0)

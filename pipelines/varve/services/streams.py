@@ -129,14 +129,17 @@ def run_queries(
     starts: Sequence[Start],
     on_ready: Callable[[Sequence[Query]], None] | None = None,
     listener: StreamListener | None = None,
+    on_problems: Callable[[str], None] | None = None,
 ) -> int:
     """Runs queries until SIGTERM or SIGINT, then ends each after its batch under way; 0.
 
-    Ends by itself when all of them have, having stored what was available. Raises what ends a
-    query otherwise, after the others are ended.
+    on_problems: told what is not as it should be while queries go on, when that changes; "" when
+    all is well again. Ends by itself when all of them have, having stored what was available.
+    Raises what ends a query otherwise, after the others are ended.
     """
     stopping = stop_requested()
     queries: list[Query] = []
+    told = ""
     if listener is not None:
         spark.streams.addListener(listener)
     try:
@@ -147,6 +150,10 @@ def run_queries(
         while not stopping.wait(_CHECK_S):
             for query in queries:
                 query.raise_failure()
+            problems = "; ".join(text for query in queries for text in query.problems())
+            if on_problems and problems != told:
+                on_problems(problems)
+                told = problems
             if all(isinstance(query, IngestQuery) and query.done for query in queries):
                 break
     finally:
@@ -193,6 +200,7 @@ def run(settings: Settings) -> int:
                 state="ready", detail={"queries": [q.stream.name for q in queries]}
             ),
             StreamListener(instruments.streams),
+            lambda problems: status.update(detail={"degraded": problems or None}),
         )
     status.update(state="stopped")
     return result

@@ -184,6 +184,13 @@ class IngestQuery:
         """Whether all is stored that was available at the start, and no more was asked for."""
         return self._plan.available_now and not self.stream.isActive
 
+    def problems(self) -> list[str]:
+        """What is not as it should be while the query goes on, for a person."""
+        error_s = self._guard.error_ms() / 1000
+        if not error_s:
+            return []
+        return [f"{self.name}: this machine's clock is {error_s:+.0f} s off"]
+
     def raise_failure(self) -> None:
         """Raises what has ended the query, if anything has."""
         # A batch says why before Spark does, and more clearly.

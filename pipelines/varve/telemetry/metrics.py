@@ -165,6 +165,17 @@ class RollupMetrics:
             *("tier",),
             unit="versions",
         )
+        self.failing = gauge(
+            "varve_rollup_failing",
+            "1 while the tier failed when it was tried last and is tried again, else 0.",
+            "tier",
+        )
+        self.unreadable = gauge(
+            "varve_rollup_unreadable_files",
+            "Files of the table below that cannot be read: windows wait for them.",
+            *("tier",),
+            unit="files",
+        )
         self.rows = counter(
             "varve_rollup_rows_total",
             "Rows written, by what for: to close windows or to repair them.",

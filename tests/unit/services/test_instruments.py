@@ -17,7 +17,8 @@ from varve.model.clock import ManualClock
 from varve.model.identity import define
 from varve.model.window import TIERS
 from varve.rollups.task import run_task as roll_up
-from varve.rollups.tier import TierPlan, TierWorker
+from varve.rollups.tier import TierWorker
+from varve.rollups.tier_plan import TierPlan
 from varve.services.instruments import Instruments
 from varve.services.streams import ingest_plans, rollup_plan
 from varve.settings import load

@@ -19,7 +19,7 @@ from varve.model.window import TIERS
 from varve.promql.engine import Engine
 from varve.promql.syntax.parser import parse
 from varve.promql.testing import MemoryStorage
-from varve.rollups.tier import TierProgress
+from varve.rollups.tier_plan import TierProgress
 from varve.services.instruments import Instruments
 from varve.services.streams import ingest_plans, rollup_plan
 from varve.settings import Settings
@@ -92,6 +92,7 @@ class Deployment:
         self.frontier_age_s = {"1m": 90, "5m": 400, "1h": 3_700, "1d": 80_000}
         self.pending = 0
         self.behind = 900
+        self.unreadable, self.failure = (), ""
         self.step = {"tier": "1m", "closed": [0, 1], "rows": 5, "refused": 0}
         self.request_s, self.status = 0.02, 200
 
@@ -103,7 +104,8 @@ class Deployment:
         self.rollup.on_commit(self.step | {"written_bytes": 1, "seconds": 0.1, "commit_s": 0.01})
         for tier in TIERS:
             frontier_ms = now_ms - self.frontier_age_s[tier.name] * 1000
-            self.rollup.on_look(tier.name, TierProgress(frontier_ms, self.pending, self.behind))
+            told = (self.pending, self.behind, self.unreadable, self.failure)
+            self.rollup.on_look(tier.name, TierProgress(frontier_ms, *told))
         self.query.complete.set(now_ms / 1000 - self.answers_age_s)
         for _ in range(10):
             self.query.requests.labels("query", self.status).inc()
@@ -254,6 +256,8 @@ def _loses(deployment, _minute):
             {"VarveRepairsRefused"},
         ),
         (_set("behind", 6_000), {"VarveRollupSourceOld"}),
+        (_set("failure", "OSError: away"), {"VarveRollupFails"}),
+        (_set("unreadable", ("samples/a is missing",)), {"VarveFileUnreadable"}),
         (_rivals, {"VarveRollupRivals"}),
         (_no_checkpoint, {"VarveLogLong"}),
         (_storage, {"VarveStorageFails"}),
