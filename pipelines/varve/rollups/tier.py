@@ -106,7 +106,9 @@ class TierWorker:
         source, now_ms = self._look()
         frontier = self._position(positions.frontier(self._plan.tier.name))
         if frontier is None:
-            return None
+            # No window is closed, so none lacks rows, whatever the version.
+            self._pending = PendingRepairs(self._plan.tier, source.version, self._turn())
+            return self._mark(source, self._pending)
         pending = self._gather(source, frontier, now_ms)
         if self._is_due(pending, now_ms):
             return self._repair(source, pending, now_ms)
