@@ -20,7 +20,7 @@ from varve.model.errors import Conflict, NeedsOperator
 from varve.model.window import MINUTE_MS
 from varve.storage import positions
 from varve.storage.commit import Step, commit
-from varve.storage.files import NewFile
+from varve.storage.files import NewFile, adopted
 from varve.storage.log import entries, list_versions
 from varve.storage.store import Store
 from varve.storage.table import Table
@@ -191,7 +191,7 @@ class BatchCommitter:
         for version in reversed(list_versions(self._store, "samples")):
             (entry,) = entries(self._store, "samples", version - 1, version)
             if entry.positions.get(name) == owed:
-                files = [NewFile(**f) for f in entry.metadata["quarantine"]]
+                files = [adopted(self._store, NewFile(**f)) for f in entry.metadata["quarantine"]]
                 self._commit_rejects(owed, files)
                 return
         raise NeedsOperator(
