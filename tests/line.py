@@ -17,7 +17,8 @@ from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.clock import ManualClock
 from varve.model.window import TIERS
 from varve.rollups.task import run_task as roll_up
-from varve.rollups.tier import TierPlan, TierWorker
+from varve.rollups.tier import TierWorker
+from varve.rollups.tier_plan import TierPlan
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 

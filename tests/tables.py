@@ -72,7 +72,8 @@ class WrittenTables:
     def roll_up(self) -> None:
         """Closes and repairs all that is due, in every tier."""
         from varve.rollups.task import run_task
-        from varve.rollups.tier import TierPlan, TierWorker
+        from varve.rollups.tier import TierWorker
+        from varve.rollups.tier_plan import TierPlan
 
         for tier in TIERS:
             plan = TierPlan(

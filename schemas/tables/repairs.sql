@@ -7,5 +7,5 @@ CREATE TABLE repairs (
   revision BIGINT NOT NULL COMMENT 'Version of the table below that the repaired rows were computed from.',
   noted_at BIGINT NOT NULL COMMENT 'When the repair or refusal was noted. Milliseconds since the Unix epoch, UTC.'
 ) USING DELTA
-COMMENT 'What late samples did to closed windows. Append only. One writer: jobs/rollup.py.'
+COMMENT 'What late samples did to closed windows: the newest 100,000 notes. One writer: jobs/rollup.py.'
 TBLPROPERTIES ('varve.time_column' = 'noted_at')

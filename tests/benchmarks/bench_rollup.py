@@ -32,7 +32,8 @@ from varve.model.clock import ManualClock
 from varve.model.staleness import STALE_NAN, to_column
 from varve.model.window import DAY_MS, TIERS, floor_to
 from varve.rollups import algebra, kernel, task, window_keys
-from varve.rollups.tier import TierPlan, TierWorker
+from varve.rollups.tier import TierWorker
+from varve.rollups.tier_plan import TierPlan
 from varve.storage import files
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Step, commit

@@ -32,7 +32,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "pipelines")]
 import psutil  # noqa: E402
 
 from tests.line import Line  # noqa: E402
-from varve.ingest.upkeep import Upkeep  # noqa: E402
+from varve.ingest.active_series import census  # noqa: E402
+from varve.ingest.upkeep import expire_quarantine  # noqa: E402
 from varve.model.clock import SystemClock  # noqa: E402
 from varve.model.schema import TABLES  # noqa: E402
 from varve.model.window import DAY_MS, MINUTE_MS, Window  # noqa: E402
@@ -134,7 +135,6 @@ class Week:
         self.now_s = BEGIN_S
         self.set_clock()
         self.line = Line(str(home), self.now_s * 1000)
-        self.upkeep = Upkeep(self.line.store, DAY_MS, 30 * DAY_MS, SystemClock())
         self.maintenance = Maintenance(
             self.line.store, MaintenanceMetrics(Telemetry()), clock=SystemClock()
         )
@@ -175,8 +175,8 @@ class Week:
                 self.line.roll_up(rest_ms=0)
                 self.maintenance.look()
             if self.now_s % 3_600 == 0:
-                self.line.registry.offer(self.upkeep.count())
-                self.upkeep.expire()
+                self.line.registry.offer(census(self.line.store, DAY_MS))
+                expire_quarantine(self.line.store, (self.now_s - 30 * 86_400) * 1000)
             self.stamp()
 
     def scrape(self) -> None:

@@ -1,4 +1,4 @@
-"""`varve reset`: delete what a home holds."""
+"""`varve reset`: delete what a home holds, or put back positions that lie in the future."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from varve.cli import reset_positions
 from varve.model.errors import NeedsOperator
 from varve.services.home import Home
 from varve.settings import Settings
@@ -16,16 +17,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 Deletes the data of a home: tables, the broker's messages, logs. It lists what it will delete.
 Software, settings, limits.toml, what links lead to and tables kept elsewhere (storage.root)
 stay. Refuses a folder that Varve did not make, and a home that a `varve up` has.
+
+`varve reset positions` deletes nothing: it puts back completeness and frontiers that a wrong
+clock has left in the future, and needs --yes, too.
 """
     parser.epilog = """\
 examples:
   varve reset                      shows what there is, and asks
   varve reset --home /data/varve --yes
+  varve reset positions            shows which positions lie in the future
 """
+    parser.add_argument(
+        "what", nargs="?", choices=["positions"], help="only put back positions; deletes nothing"
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
+    if args.what == "positions":
+        return reset_positions.run(settings, yes=args.yes)
     home = Home.at(settings.home)
     if not home.parts():
         print(f"nothing to delete in {home.path}")

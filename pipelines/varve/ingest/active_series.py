@@ -7,6 +7,7 @@ nobody looked. Source: docs/adr/0010-last-seen-comes-from-the-rollups.md.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from varve.storage.bounds import Bounds
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Follower, Snapshot, snapshot
 from varve.storage.store import Store
+from varve.storage.unreadable import READ_ERRORS, find_unreadable
+
+log = logging.getLogger(__name__)
 
 _HOURS = "rollup_1h"
 # Rows of a file held at once: bounds memory, at about 100 MB.
@@ -73,12 +77,22 @@ class RecentHours:
         for file in sorted(files, key=lambda f: -f.maximum["window_end"]):
             if seen.all():
                 break
-            for rows in _batches(self._snapshot, file, ["series_id", "window_end"]):
-                recent = rows.column("window_end").to_numpy() > self.since_ms
-                found = _distinct(rows.column("series_id").to_numpy()[recent])
-                at = np.minimum(np.searchsorted(ids, found), len(ids) - 1)
-                seen[at[ids[at] == found]] = True
+            try:
+                self._see(file, ids, seen)
+            except READ_ERRORS:
+                unreadable = find_unreadable(self._snapshot.store, _HOURS, [file])
+                if not unreadable:
+                    raise
+                log.warning("%s: series that only it has seen count as inactive", unreadable[0])
         return seen
+
+    def _see(self, file: LiveFile, ids: Ids, seen: Flags) -> None:
+        """Sets the flags of those ids that a file has in the hours."""
+        for rows in _batches(self._snapshot, file, ["series_id", "window_end"]):
+            is_recent = rows.column("window_end").to_numpy() > self.since_ms
+            found = _distinct(rows.column("series_id").to_numpy()[is_recent])
+            at = np.minimum(np.searchsorted(ids, found), len(ids) - 1)
+            seen[at[ids[at] == found]] = True
 
 
 def census(store: Store, active_ms: int) -> Census:

@@ -18,39 +18,62 @@ from varve.ingest.quarantine_writer import noted_files
 from varve.ingest.start_offsets import Start
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.errors import Conflict, NeedsOperator
+from varve.model.window import MINUTE_MS
 from varve.storage import positions
 from varve.storage.commit import Step, commit
-from varve.storage.files import NewFile
+from varve.storage.files import NewFile, adopted
 from varve.storage.log import entries, list_versions
 from varve.storage.store import Store
 from varve.storage.table import Table
+
+# Completeness alone is committed this long after it was stored last: an answer says at most so
+# much less of itself than could be said.
+IDLE_EVERY_MS = 30_000
 
 
 class BatchCommitter:
     """Commits the batches of one query. Its methods may be called from two threads: the one that
     runs batches and the one that notes completeness.
+
+    State: `_complete_ms` is the time up to which everything is known to be stored. The table has
+    it, or will have it by the next commit; an idle query commits it alone only where that lets a
+    1m window close, or every 30 s.
     """
 
-    def __init__(self, store: Store, query: str, starts: Mapping[Partition, Start]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        query: str,
+        starts: Mapping[Partition, Start],
+        *,
+        grace_ms: int = 10_000,
+    ) -> None:
+        """grace_ms: how long rollups leave a window open after its input is complete."""
         self.query = query
+        self._grace_ms = grace_ms
         self._store = store
         self._samples = Table(store, "samples")
         self._quarantine = Table(store, "quarantine")
         self._starts = dict(starts)
         self._completeness = Completeness()
         self._lock = threading.Lock()
+        self._complete_ms = self._samples.position(positions.complete(query))
         self._finish_last_batch()
 
     def note(self, at_ms: int, ends: Mapping[Partition, int]) -> None:
         """Notes the partitions' end offsets as of at_ms (read before them). If all is stored up
-        to an earlier note already, says so in a commit of its own.
+        to an earlier note already, and it is time to say so, a commit of its own does.
         """
         with self._lock:
             self._completeness.note(at_ms, ends)
-            reached = self._completeness.reached(self._positions())
-            if reached is not None:
-                self._samples.refresh()
-                commit(self._samples, [], transactions=self._complete_step(reached))
+            self._reach(self._positions())
+            if self._is_due():
+                self._commit_completeness()
+
+    def finish(self) -> None:
+        """Says how far input is complete, whether or not it is time to: at the end."""
+        with self._lock:
+            self._commit_completeness()
 
     def commit(
         self,
@@ -90,16 +113,20 @@ class BatchCommitter:
             if refused:
                 owed = positions.rejects(self.query)
                 steps[owed] = Step(self._samples.position(owed), number)
-            reached = self._completeness.reached({p: s.offset for p, s in starts.items()})
-            if reached is not None:
-                steps |= self._complete_step(reached)
+            before_ms = self._complete_ms
+            self._reach({p: s.offset for p, s in starts.items()})
+            steps |= self._complete_step()
             accounting = _accounting(self.query, number, ranges, outcomes, gaps)
-            commit(
-                self._samples,
-                [f for o in outcomes for f in o.files],
-                transactions=steps,
-                metadata=accounting | {"quarantine": [asdict(f) for f in refused]},
-            )
+            try:
+                commit(
+                    self._samples,
+                    [f for o in outcomes for f in o.files],
+                    transactions=steps,
+                    metadata=accounting | {"quarantine": [asdict(f) for f in refused]},
+                )
+            except BaseException:
+                self._complete_ms = before_ms  # what would be stored by then is not
+                raise
             self._starts = starts
             self._commit_rejects(number, refused)
             return accounting
@@ -107,7 +134,7 @@ class BatchCommitter:
     def state(self) -> tuple[dict[Partition, int], int | None]:
         """Next offset to read of each partition, and up to when input is complete (ms)."""
         with self._lock:
-            return self._positions(), self._samples.position(positions.complete(self.query))
+            return self._positions(), self._complete_ms
 
     def _next_number(self, last: int | None) -> int:
         """The number of the next batch, above those that samples and quarantine have: either may
@@ -119,11 +146,34 @@ class BatchCommitter:
     def _positions(self) -> dict[Partition, int]:
         return {partition: start.offset for partition, start in self._starts.items()}
 
-    def _complete_step(self, reached: int) -> dict[str, Step]:
+    def _reach(self, stored: Mapping[Partition, int]) -> None:
+        """Moves completeness on to what the positions have reached. A clock that was set back does
+        not set it back.
+        """
+        reached = self._completeness.reached(stored)
+        if reached is not None:
+            self._complete_ms = max(reached, self._complete_ms or 0)
+
+    def _is_due(self) -> bool:
+        """Whether completeness is worth a commit of its own."""
+        stored = self._samples.position(positions.complete(self.query))
+        if self._complete_ms is None or stored is None:
+            return self._complete_ms is not None
+        closable = [(at - self._grace_ms) // MINUTE_MS for at in (stored, self._complete_ms)]
+        return self._complete_ms - stored >= IDLE_EVERY_MS or closable[1] > closable[0]
+
+    def _complete_step(self) -> dict[str, Step]:
+        """The step to what is known to be complete; none if the table says so already."""
         name = positions.complete(self.query)
         stored = self._samples.position(name)
-        # The clock may have been set back; completeness never is.
-        return {name: Step(stored, reached if stored is None else max(stored, reached))}
+        if self._complete_ms is None or self._complete_ms <= (stored or 0):
+            return {}
+        return {name: Step(stored, self._complete_ms)}
+
+    def _commit_completeness(self) -> None:
+        self._samples.refresh()
+        if step := self._complete_step():
+            commit(self._samples, [], transactions=step)
 
     def _commit_rejects(self, number: int, files: Sequence[NewFile]) -> None:
         if not files:
@@ -142,7 +192,7 @@ class BatchCommitter:
         for version in reversed(list_versions(self._store, "samples")):
             (entry,) = entries(self._store, "samples", version - 1, version)
             if entry.positions.get(name) == owed:
-                files = noted_files(entry.metadata["quarantine"])
+                files = [adopted(self._store, f) for f in noted_files(entry.metadata["quarantine"])]
                 self._commit_rejects(owed, files)
                 return
         raise NeedsOperator(

@@ -79,6 +79,8 @@ class Reach:
     ends: Mapping[Partition, int]
     stored: Mapping[Partition, int]
     complete_ms: int | None
+    clock_error_ms: int = 0
+    """How far the machine's clock is ahead of at_ms, 0 while it is believed."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class IngestPlan:
     trigger_s: float
     max_messages_per_batch: int
     complete_every_s: float
+    grace_ms: int
+    """How long rollups leave a window open after its input is complete."""
     on_expired_offsets: str
     """What to do about offsets that Kafka has dropped before they were stored: stop or count."""
     limits_files: tuple[Path, ...]

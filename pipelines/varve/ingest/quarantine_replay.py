@@ -31,7 +31,7 @@ from varve.model.errors import Conflict, NeedsOperator
 from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, Step, commit, rewrite
-from varve.storage.files import NewFile, write_file
+from varve.storage.files import NewFile, adopted, write_file
 from varve.storage.log import LiveFile, entries, list_versions
 from varve.storage.snapshot import Snapshot, live_files
 from varve.storage.store import Store
@@ -232,12 +232,12 @@ class _Replay:
             # Compacted meanwhile: its rows are taken again some day, and merge then. Or expired:
             # then what was refused again has no other place.
             log.warning("quarantine: %s is no longer live; its rows stay", taken["path"])
-            again = noted_files(metadata.get("refused", ()))
+            again = [adopted(self._store, new) for new in noted_files(metadata.get("refused", ()))]
             commit(self._quarantine, again, transactions={self._name: step})
             return
         rewrite(
             self._quarantine,
-            noted_files(metadata["quarantine"]),
+            [adopted(self._store, new) for new in noted_files(metadata["quarantine"])],
             [Removal(taken["path"], taken["size"], rows_disappear=True)],
             transactions={self._name: step},
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
+from collections.abc import Callable
 
 from varve.ingest.active_series import census
 from varve.ingest.plan import IngestPlan
@@ -27,8 +28,17 @@ EVERY_S = 3_600.0
 class Upkeep:
     """The hourly work of one query; several at once do no harm, one of them does the work."""
 
-    def __init__(self, plan: IngestPlan, registry: SeriesRegistry, clock: Clock) -> None:
-        """registry: is offered each census."""
+    def __init__(
+        self,
+        plan: IngestPlan,
+        registry: SeriesRegistry,
+        clock: Clock,
+        is_believed: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """registry: is offered each census. is_believed: whether the clock may be believed: by one
+        that is ahead, everything in quarantine would be old.
+        """
+        self._is_believed = is_believed
         self._store, self._registry, self._clock = plan.store, registry, clock
         self._active_ms, self._quarantine_ms = plan.active_ms, plan.quarantine_retention_ms
 
@@ -40,7 +50,11 @@ class Upkeep:
             self.expire()
 
     def expire(self) -> None:
-        """Removes quarantine that is to be kept no longer, unless a rival is removing it."""
+        """Removes quarantine that is to be kept no longer, unless a rival is removing it or the
+        clock is not believed.
+        """
+        if not self._is_believed():
+            return
         try:
             expired = expire_quarantine(self._store, self._clock.now_ms() - self._quarantine_ms)
         except Conflict as err:

@@ -11,6 +11,7 @@ from kafka.errors import (
     KafkaError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
+    UnsupportedVersionError,
     for_code,
 )
 
@@ -69,6 +70,41 @@ class TopicOffsets:
     def latest(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """The end of each partition, exclusive."""
         return self._offsets(partitions, OffsetSpec.LATEST)
+
+    def newest_timestamp_ms(self, partitions: Sequence[Partition]) -> int | None:
+        """The greatest timestamp of a message that Kafka has, 0 if it has no messages; None if the
+        brokers do not tell, as before Kafka 3.0.
+        """
+        keys = dict.fromkeys(
+            (TopicPartition(p.topic, p.number) for p in partitions), OffsetSpec.MAX_TIMESTAMP
+        )
+        try:
+            found = self._admin.list_partition_offsets(keys)
+        except UnsupportedVersionError:
+            return None
+        except KafkaError as err:
+            raise TemporaryError(f"Kafka: asking for timestamps: {err}") from err
+        return max((at.timestamp for at in found.values() if at.timestamp > 0), default=0)
+
+    def broker_time_ms(self) -> int | None:
+        """The time by the clock of the leader of Kafka's quorum of controllers.
+
+        None if it cannot be had: with ZooKeeper, before Kafka 3.3, or without the right to
+        describe the cluster.
+        """
+        try:
+            (topic,) = self._admin.describe_metadata_quorum()["topics"]
+            (partition,) = topic["partitions"]
+            # A leader is caught up with itself, now.
+            (leader,) = (
+                voter
+                for voter in partition["current_voters"]
+                if voter["replica_id"] == partition["leader_id"]
+            )
+        except (KafkaError, KeyError, ValueError):
+            return None
+        told_ms: int = leader.get("last_caught_up_timestamp", -1)
+        return told_ms if told_ms > 0 else None
 
     def _describe(self) -> list[dict[str, Any]]:
         try:

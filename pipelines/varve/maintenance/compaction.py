@@ -7,7 +7,8 @@ Of several copies of a sample and several revisions of a rollup row only the one
 kept. A merge replaces exactly the files it read, in one commit whose rows are no news
 (dataChange=false): whoever follows the table sees the same rows before and after.
 
-Quarantine is left alone: a replay takes its files out by name.
+Two tables are left alone: quarantine, as a replay takes its files out by name, and repairs, which
+its writer keeps short.
 """
 
 from __future__ import annotations
@@ -49,7 +50,6 @@ _SPANS: dict[str, tuple[int | None, ...]] = {
     "samples": (HOUR_MS, DAY_MS, None),
     **{tier.table: (DAY_MS, 32 * DAY_MS, None) for tier in TIERS},
     "series": (None,),
-    "repairs": (None,),
 }
 
 TABLES = tuple(_SPANS)

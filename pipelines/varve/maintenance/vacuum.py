@@ -165,7 +165,14 @@ def _least_read_version(store: Store, table: Table) -> int:
 
 
 def _is_owed(store: Store, table: Table) -> bool:
-    """Whether a batch or a replay owes quarantine a commit, of which samples' log tells."""
+    """Whether a commit in the table's log still has one of another table to follow it: of a batch
+    or a replay in quarantine, of repairs in the table repairs.
+    """
+    for tier in TIERS:
+        if tier.table == table.name:
+            noted = Table(store, "repairs").position(positions.repairs(tier.name))
+            owed = table.position(positions.repairs(tier.name))
+            return owed is not None and owed > (-1 if noted is None else noted)
     if table.name not in ("samples", "quarantine"):
         return False
     settled = Table(store, "quarantine").positions()

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from varve.model.errors import NeedsOperator
-from varve.model.window import Tier, Window, floor_to, window_end
+from varve.model.window import Tier, Window, floor_to
 from varve.rollups import time_ranges
 from varve.rollups.algebra import Ints
-from varve.rollups.task import NO_KEYS, touched_windows
+from varve.rollups.task import NO_KEYS, span_of, touched_windows
 from varve.rollups.window_keys import unique_keys
 from varve.storage.log import LiveFile, LogEntry, entries, list_versions
 from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
+from varve.storage.unreadable import READ_ERRORS, find_unreadable
 
 COMPUTED_KEY = "settled"
 """Metadata of a tier's commit: the ranges [start_ms, end_ms] it computed. The key's text is older
@@ -51,6 +52,13 @@ class LateWindows:
 
     def __bool__(self) -> bool:
         return bool(len(self.keys) or self.whole_ranges)
+
+    def outside(self, ranges: Sequence[Window]) -> LateWindows:
+        """Those that lie in none of some ranges of whole windows."""
+        if not ranges:
+            return self
+        keys = self.keys[~time_ranges.within(self.keys[:, 1], ranges)]
+        return LateWindows(keys, tuple(time_ranges.subtract(self.whole_ranges, ranges)))
 
     def ranges(self, width_ms: int) -> list[Window]:
         """The time that all these windows cover. width_ms: that of the tier."""
@@ -86,16 +94,8 @@ def find_late_windows(
     found = [NO_KEYS]
     for place, files in _by_first_inclusion(log, versions):
         covered = _union(history[place:])
-        try:
-            keys = touched_windows(source, files, tier, frontier_ms)
-        except FileNotFoundError:
-            # They were rewritten or expired since, and deleted: only their bounds are left.
-            spans = [_span(f, source.time_column, tier.width_ms) for f in files]
-            inside = time_ranges.clip(
-                spans, Window(min(s.start_ms for s in spans) - 1, frontier_ms)
-            )
-            whole += time_ranges.subtract(inside, covered)
-            continue
+        keys, suspect = _touched(source, files, tier, frontier_ms)
+        whole += time_ranges.subtract(suspect, covered)
         found.append(keys[~time_ranges.within(keys[:, 1], covered)])
     keys = unique_keys(np.concatenate(found)) if len(found) > 1 else NO_KEYS
     whole = time_ranges.union(whole)
@@ -152,12 +152,24 @@ def _by_first_inclusion(
     return list(groups.items())
 
 
+def _touched(
+    source: Snapshot, files: Sequence[LiveFile], tier: Tier, frontier_ms: int
+) -> tuple[Ints, list[Window]]:
+    """The windows up to the frontier that rows of files fall in, as keys, and as ranges where a
+    file cannot be read: it was rewritten or expired since and deleted, or it is damaged.
+    """
+    try:
+        return touched_windows(source, files, tier, frontier_ms), []
+    except READ_ERRORS:
+        unreadable = find_unreadable(source.store, source.table, files)
+        if not unreadable:
+            raise
+    lost = {u.file.path for u in unreadable}
+    spans = [span_of(u.file, source.time_column, tier.width_ms) for u in unreadable]
+    closed = Window(min(*(s.start_ms for s in spans), frontier_ms) - 1, frontier_ms)
+    left = [file for file in files if file.path not in lost]
+    return touched_windows(source, left, tier, frontier_ms), time_ranges.clip(spans, closed)
+
+
 def _union(history: Sequence[ComputedRanges]) -> list[Window]:
     return time_ranges.union(w for c in history for w in c.ranges)
-
-
-def _span(file: LiveFile, time: str, width_ms: int) -> Window:
-    """Windows that rows of the file can fall in, by its statistics."""
-    return Window(
-        floor_to(file.minimum[time] - 1, width_ms), window_end(file.maximum[time], width_ms)
-    )

@@ -19,6 +19,8 @@ from varve.rollups.window_keys import unique_keys
 
 # From so many late windows in one hour it is worth asking whether they are most of it.
 DENSE = 20_000
+# How long a range that cannot be computed rests before it is tried again: twice as long each time.
+FIRST_RETRY_MS, LAST_RETRY_MS = 30_000, 600_000
 _START_OF_TIME, _END_OF_TIME = -(1 << 62), 1 << 62
 
 
@@ -30,8 +32,10 @@ class PendingRepairs:
     - Every closed window that lacks rows of a version of the table below up to `gathered_to` is
       here, as a key or within a whole range.
     - Keys are sorted and unique, whole ranges are sorted and disjoint, no key lies in one.
-    - `oldest_ms` is None exactly when nothing is pending, `sweep_version` exactly when no sweep
-      is under way.
+    - `oldest_ms` is None exactly when nothing is pending that is not blocked, `sweep_version`
+      exactly when no sweep is under way.
+    - Blocked ranges are pending ones that could not be computed, since a file cannot be read. No
+      sweep goes through them before `_retry_at_ms`, and while there are any, `source:` stays.
 
     All of it is derived from the tables, so it may be thrown away at any time.
     """
@@ -51,6 +55,14 @@ class PendingRepairs:
         self._bucket_ms = max(HOUR_MS, tier.width_ms)
         self._keys = NO_KEYS
         self._whole_ranges: list[Window] = []
+        self._blocked: list[Window] = []
+        self._retry_at_ms = 0
+        self._retry_ms = FIRST_RETRY_MS
+
+    @property
+    def blocked(self) -> Sequence[Window]:
+        """Pending ranges that could not be computed and rest before they are tried again."""
+        return self._blocked
 
     def __len__(self) -> int:
         """Windows, each of one series; a whole range counts as one."""
@@ -75,7 +87,9 @@ class PendingRepairs:
             keys = unique_keys(np.concatenate([self._keys, late.keys]))
             self._keys = keys[~time_ranges.within(keys[:, 1], late.whole_ranges)]
             self._condense(frontier_ms, rows_in)
-        if not len(self):
+        if self._blocked and not 0 < self._retry_at_ms - now_ms <= LAST_RETRY_MS:
+            self._blocked = []
+        if not self._has_free():
             self.oldest_ms = None
         elif self.oldest_ms is None or self.oldest_ms > now_ms:  # the clock was set back
             self.oldest_ms = now_ms
@@ -88,7 +102,7 @@ class PendingRepairs:
 
     def left_to_sweep(self) -> Window | None:
         """The range that the sweep under way, or a new one, still has to go through."""
-        found = self._ranges()
+        found = self._free_ranges()
         if self._swept_to_ms is not None:
             found = time_ranges.clip(found, Window(self._swept_to_ms, _END_OF_TIME))
         return Window(found[0].start_ms, found[-1].end_ms) if found else None
@@ -97,6 +111,10 @@ class PendingRepairs:
         """Those within a range of whole windows."""
         keys = self._keys[time_ranges.within(self._keys[:, 1], [window])]
         return LateWindows(keys, tuple(time_ranges.clip(self._whole_ranges, window)))
+
+    def free_inside(self, window: Window) -> LateWindows:
+        """Those within a range of whole windows that are not blocked."""
+        return self.inside(window).outside(self._blocked)
 
     def all_inside(self, windows: Sequence[Window]) -> bool:
         """Whether there are none besides those within these ranges."""
@@ -108,21 +126,41 @@ class PendingRepairs:
             self.sweep_version = self.gathered_to
             self._swept_to_ms = None
 
-    def remove(self, window: Window, *, swept: bool) -> None:
-        """Forgets the windows of a range, which a commit has computed. swept: the sweep under way
-        has come to the end of the range.
-        """
-        self._keys = self._keys[~time_ranges.within(self._keys[:, 1], [window])]
-        self._whole_ranges = time_ranges.subtract(self._whole_ranges, [window])
-        if swept:
-            self._swept_to_ms = window.end_ms
-        if not len(self):
+    def remove(self, ranges: Sequence[Window]) -> None:
+        """Forgets the windows of ranges that a commit has computed or refused."""
+        self._keys = self._keys[~time_ranges.within(self._keys[:, 1], ranges)]
+        self._whole_ranges = time_ranges.subtract(self._whole_ranges, ranges)
+        self._blocked = time_ranges.subtract(self._blocked, ranges)
+        if not self._has_free():
             self.oldest_ms = None
+
+    def sweep_to(self, end_ms: int) -> None:
+        """Notes that the sweep under way has come so far."""
+        self._swept_to_ms = end_ms
 
     def end_sweep(self, now_ms: int) -> None:
         """Ends the sweep. What is left turned up behind it and counts as gathered now."""
         self.sweep_version = self._swept_to_ms = None
-        self.oldest_ms = now_ms if len(self) else None
+        self.oldest_ms = now_ms if self._has_free() else None
+        if not self._blocked:
+            self._retry_ms = FIRST_RETRY_MS
+
+    def block(self, ranges: Sequence[Window], now_ms: int) -> None:
+        """Keeps ranges pending that could not be computed, to be tried again after a rest."""
+        self._whole_ranges = time_ranges.union([*self._whole_ranges, *ranges])
+        self._keys = self._keys[~time_ranges.within(self._keys[:, 1], ranges)]
+        if not self._blocked:
+            self._retry_at_ms = now_ms + self._retry_ms
+            self._retry_ms = min(2 * self._retry_ms, LAST_RETRY_MS)
+        self._blocked = time_ranges.union([*self._blocked, *ranges])
+        if not self._has_free():
+            self.oldest_ms = None
+
+    def _has_free(self) -> bool:
+        return bool(self._free_ranges()) if self._blocked else len(self) > 0
+
+    def _free_ranges(self) -> list[Window]:
+        return time_ranges.subtract(self._ranges(), self._blocked)
 
     def _ranges(self) -> list[Window]:
         return LateWindows(self._keys, tuple(self._whole_ranges)).ranges(self._width_ms)

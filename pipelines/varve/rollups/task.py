@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
 from varve.model import copies
 from varve.model.staleness import from_column
-from varve.model.window import Tier, Window
+from varve.model.window import Tier, Window, floor_to, window_end
 from varve.rollups import algebra, kernel, time_ranges, window_keys
 from varve.rollups.algebra import Ints, Rows
 from varve.storage.bounds import Bounds
@@ -19,6 +21,7 @@ from varve.storage.files import NewFile, write_file
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
+from varve.storage.unreadable import READ_ERRORS, find_unreadable
 from varve.storage.zone_map import Mask
 
 
@@ -41,6 +44,54 @@ class RollupTask:
     """Ranges whose windows are wanted besides `keys`, of all series."""
     series: tuple[int, int] | None = None
     """Least and greatest series_id, both inclusive; None for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutcome:
+    """What became of a task."""
+
+    file: NewFile | None
+    """The file written, in no commit yet; None if there are no rows."""
+    gaps: tuple[Window, ...] = ()
+    """Ranges of windows that were not computed, as a file of theirs cannot be read."""
+    unreadable: tuple[str, ...] = ()
+    """Those files, and what is wrong with each, for a person."""
+
+    def to_json(self) -> str:
+        gaps = [[gap.start_ms, gap.end_ms] for gap in self.gaps]
+        file = None if self.file is None else self.file.to_json()
+        return json.dumps([file, gaps, self.unreadable])
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        file, gaps, unreadable = json.loads(text)
+        return cls(
+            None if file is None else NewFile.from_json(file),
+            tuple(Window(*gap) for gap in gaps),
+            tuple(unreadable),
+        )
+
+
+def attempt_task(task: RollupTask) -> TaskOutcome:
+    """Runs a task; goes around files that cannot be read, and the windows they have rows of.
+
+    Raises OSError if the storage is out of reach.
+    """
+    try:
+        return TaskOutcome(run_task(task))
+    except READ_ERRORS:
+        found = find_unreadable(task.store, task.tier.source, task.files)
+        if not found:
+            raise
+    source = Snapshot(task.store, task.tier.source, task.revision, task.files)
+    lost = {unreadable.file.path for unreadable in found}
+    spans = (span_of(u.file, source.time_column, task.tier.width_ms) for u in found)
+    gaps = tuple(time_ranges.clip(spans, task.range))
+    table = compute(replace(task, files=tuple(f for f in task.files if f.path not in lost)))
+    ends = table.column("window_end").to_numpy()
+    table = table.filter(pa.array(~time_ranges.within(ends, gaps)))
+    file = write_file(task.store, task.tier.table, table) if table.num_rows else None
+    return TaskOutcome(file, gaps, tuple(map(str, found)))
 
 
 def run_task(task: RollupTask) -> NewFile | None:
@@ -101,6 +152,13 @@ def touched_windows(source: Snapshot, files: Sequence[LiveFile], tier: Tier, unt
     first = np.ones(len(ids), dtype=bool)
     first[1:] = (ids[1:] != ids[:-1]) | (ends[1:] != ends[:-1])
     return window_keys.unique_keys(np.stack([ids[first], ends[first]], axis=1))
+
+
+def span_of(file: LiveFile, time: str, width_ms: int) -> Window:
+    """The range of windows that rows of a file can fall in, by its statistics."""
+    return Window(
+        floor_to(file.minimum[time] - 1, width_ms), window_end(file.maximum[time], width_ms)
+    )
 
 
 def _in_late_windows(keys: Ints, task: RollupTask, ids: Ints, times: Ints) -> Mask:

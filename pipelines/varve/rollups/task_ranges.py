@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from varve.model.window import Tier, Window
+from varve.rollups.algebra import Ints
 from varve.storage.bounds import Bounds
 from varve.storage.file_set import FileSet
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Snapshot
+from varve.storage.unreadable import READ_ERRORS, find_unreadable
 
 # Source rows of one task: a second or two of work, a few hundred MB.
 ROWS_PER_TASK = 2_000_000
@@ -65,7 +67,9 @@ def by_series(
     if pieces < 2:
         return [None]
     largest = sorted(files, key=lambda f: f.rows)[-2 * pieces :]
-    ids = np.sort(source.scan(Bounds(), ["series_id"], largest).column("series_id").to_numpy())
+    ids = np.sort(_series_ids(source, largest))
+    if not len(ids):
+        return [None]
     cuts = np.unique(ids[np.linspace(0, len(ids), pieces + 1)[1:-1].astype(np.int64)])
     starts_of_files = np.unique([f.minimum["series_id"] for f in files])
     near = starts_of_files[np.abs(starts_of_files[:, None] - cuts).argmin(axis=0)]
@@ -75,6 +79,19 @@ def by_series(
     starts = [int(lowest), *cuts.tolist()]
     ends = [*(cuts - 1).tolist(), int(highest)]
     return list(zip(starts, ends, strict=True))
+
+
+def _series_ids(source: Snapshot, files: Sequence[LiveFile]) -> Ints:
+    """The ids of all rows of some files, without those that cannot be read."""
+    try:
+        rows = source.scan(Bounds(), ["series_id"], files)
+    except READ_ERRORS:
+        lost = {u.file.path for u in find_unreadable(source.store, source.table, files)}
+        if not lost:
+            raise
+        rows = source.scan(Bounds(), ["series_id"], [f for f in files if f.path not in lost])
+    ids: Ints = rows.column("series_id").to_numpy()
+    return ids
 
 
 def overlapping(files: Sequence[LiveFile], series: tuple[int, int]) -> tuple[LiveFile, ...]:

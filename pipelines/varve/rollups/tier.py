@@ -8,13 +8,14 @@ what is pending is derived again from the logs. docs/adr/0008.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from varve.model.clock import Clock
 from varve.model.window import Tier, Window, window_end
-from varve.rollups import task_ranges, tier_tasks
+from varve.rollups import task_ranges, tier_tasks, time_ranges
 from varve.rollups.frontier import reachable_frontier
 from varve.rollups.late_rows import (
     COMPUTED_KEY,
@@ -29,69 +30,16 @@ from varve.rollups.pending_repairs import PendingRepairs
 from varve.rollups.repair_log import REPAIRS_KEY, RepairNotes, rows_of
 from varve.rollups.repair_throttle import RepairThrottle
 from varve.rollups.task import NO_KEYS, RollupTask
+from varve.rollups.tier_plan import PlannedCommit, TierPlan, TierProgress
 from varve.storage import positions
 from varve.storage.commit import Step, commit
 from varve.storage.files import NewFile
 from varve.storage.snapshot import Follower, Snapshot
-from varve.storage.store import Store
+
+log = logging.getLogger(__name__)
 
 # With nothing to write, `source:` moves after this many versions, so that the log can expire.
 VERSIONS_PER_MARK = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class TierPlan:
-    """How a tier is run."""
-
-    store: Store
-    tier: Tier
-    queries: tuple[str, ...]
-    """The ingest queries whose completeness bounds the frontier of the first tier."""
-    grace_ms: int
-    """How long a window stays open after its input is complete."""
-    repair_every_ms: int
-    """How long late windows are gathered before they are repaired."""
-    repair_keys: int
-    """Number of late windows from which they are repaired without further waiting."""
-    at_once: int = 2
-    """Tasks that can run side by side."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedCommit:
-    """The next commit of a tier: its tasks, and what is true once their rows are committed."""
-
-    tasks: tuple[RollupTask, ...]
-    steps: dict[str, Step]
-    """How the tier's positions move."""
-    source_version: int
-    """Version of the table below that the tasks read."""
-    closed: Window | None = None
-    """The range that the frontier passes; None for a commit that closes nothing."""
-    computed: tuple[Window, ...] = ()
-    """Ranges of closed windows that then include every row of source_version."""
-    repaired: LateWindows = NO_LATE_WINDOWS
-    refused: LateWindows = NO_LATE_WINDOWS
-    """Late windows that keep their row, since samples of theirs may have expired."""
-    notes: tuple[dict[str, Any], ...] = ()
-    """Rows for the table repairs."""
-    begun_ms: int = 0
-    """When it was planned, Unix ms by the worker's clock."""
-    ends_sweep: bool = False
-    more: bool = False
-    """Whether there is more of the same to do at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class TierProgress:
-    """How far a tier's worker is."""
-
-    frontier_ms: int | None
-    """End of the last closed window; None before the tier's first commit."""
-    pending: int
-    """Late windows that wait for their repair; a range in which all are late counts as one."""
-    behind: int
-    """Versions of the table below since `source:`."""
 
 
 class TierWorker:
@@ -113,7 +61,8 @@ class TierWorker:
         self._target = Follower(plan.store, plan.tier.table)
         self._notes = RepairNotes(plan.store, plan.tier)
         self._pending: PendingRepairs | None = None
-        self.recover()
+        self._unreadable: tuple[str, ...] = ()
+        self._is_recovered = False
 
     @property
     def tier(self) -> Tier:
@@ -123,9 +72,15 @@ class TierWorker:
         """Forgets what is in memory, for the next plan to derive from the tables, and completes
         what a driver that died has left undone.
         """
-        self._pending = None
+        self.forget()
         self._target.refresh()
         self._notes.finish(self._target.table)
+        self._is_recovered = True
+
+    def forget(self) -> None:
+        """Forgets what is in memory: the next plan begins with `recover`."""
+        self._pending = None
+        self._is_recovered = False
 
     def plan(self) -> PlannedCommit | None:
         """What there is to do now; None if nothing. Closes go before repairs."""
@@ -151,30 +106,44 @@ class TierWorker:
         source, now_ms = self._look()
         frontier = self._position(positions.frontier(self._plan.tier.name))
         if frontier is None:
-            return None
+            # No window is closed, so none lacks rows, whatever the version.
+            self._pending = PendingRepairs(self._plan.tier, source.version, self._turn())
+            return self._mark(source, self._pending)
         pending = self._gather(source, frontier, now_ms)
         if self._is_due(pending, now_ms):
             return self._repair(source, pending, now_ms)
         return self._mark(source, pending)
 
     def progress(self) -> TierProgress:
-        """As of the last plan or commit."""
+        """How far the tier is as of the last plan or commit."""
         name, seen = self._plan.tier.name, self._source.snapshot.version
         marked = self._position(positions.source(name))
         return TierProgress(
             self._position(positions.frontier(name)),
             len(self._pending) if self._pending else 0,
             seen - (-1 if marked is None else marked),
+            self._unreadable,
         )
 
-    def commit(self, planned: PlannedCommit, files: Sequence[NewFile]) -> dict[str, Any]:
+    def commit(
+        self,
+        planned: PlannedCommit,
+        files: Sequence[NewFile],
+        *,
+        gaps: Sequence[Window] = (),
+        unreadable: Sequence[str] = (),
+    ) -> dict[str, Any]:
         """Commits the rows of the tasks and moves the tier's positions; returns the accounting.
 
-        Raises Conflict if another driver has moved the tier: `recover`, then plan again.
+        gaps: ranges of windows that the tasks could not compute, which stay pending, and the files
+        that could not be read. Raises Conflict if another driver has moved the tier: `recover`,
+        then plan again.
         """
         pending, tier = self._pending, self._plan.tier
         if pending is None:
             raise ValueError("a commit is made by the worker that planned it, before it recovers")
+        if gaps:
+            planned = self._without(planned, gaps)
         metadata = {
             "tier": tier.name,
             VERSION_KEY: planned.source_version,
@@ -190,12 +159,13 @@ class TierWorker:
         commit(self._target.table, files, transactions=planned.steps, metadata=metadata)
         turn = planned.steps[positions.turn(tier.name)].new
         pending.turn = turn
-        is_repair = bool(planned.repaired)
-        for window in planned.computed:
-            pending.remove(window, swept=is_repair)
+        pending.remove(planned.computed)
         now_ms = self._clock.now_ms()
-        if is_repair:
+        if planned.swept_to_ms is not None:
+            pending.sweep_to(planned.swept_to_ms)
             self._throttle.record(max(now_ms - planned.begun_ms, 0), now_ms)
+        if gaps:
+            self._block(pending, gaps, unreadable, now_ms)
         if planned.ends_sweep:
             pending.end_sweep(now_ms)
         if planned.notes:
@@ -204,6 +174,8 @@ class TierWorker:
 
     def _look(self) -> tuple[Snapshot, int]:
         """The newest snapshot of the table below, and the time."""
+        if not self._is_recovered:
+            self.recover()
         now_ms = self._clock.now_ms()
         # In this order: then no commit of the tier was computed from a newer version than we see.
         self._target.refresh()
@@ -230,6 +202,8 @@ class TierWorker:
             now_ms,
             lambda window: task_ranges.rows_within(self._target.refresh(), window),
         )
+        if not pending.blocked:
+            self._unreadable = ()
         return pending
 
     def _is_due(self, pending: PendingRepairs, now_ms: int) -> bool:
@@ -293,10 +267,11 @@ class TierWorker:
         if left is not None:
             cut = tier_tasks.cut_repair(self._plan.tier, source, left, pending, self._plan.at_once)
             tasks, is_finished = cut.tasks, cut.reached_ms == left.end_ms
-            computed = (Window(left.start_ms, cut.reached_ms),)
-            repaired = pending.inside(computed[0])
+            swept = Window(left.start_ms, cut.reached_ms)
+            computed = tuple(time_ranges.subtract([swept], pending.blocked))
+            repaired = pending.free_inside(swept)
         steps = self._turn_step()
-        if is_finished and pending.sweep_version is not None:
+        if is_finished and pending.sweep_version is not None and not pending.blocked:
             is_all = pending.all_inside(computed)
             steps |= self._source_step(source.version if is_all else pending.sweep_version)
         planned = PlannedCommit(
@@ -305,6 +280,7 @@ class TierWorker:
             source.version,
             computed=computed,
             repaired=repaired,
+            swept_to_ms=None if left is None else cut.reached_ms,
             ends_sweep=is_finished,
         )
         return self._noted(planned, now_ms, more=not is_finished)
@@ -331,6 +307,33 @@ class TierWorker:
             turn = steps[positions.turn(tier.name)].new
             steps |= {name: Step(self._position(name), turn)}
         return replace(planned, steps=steps, notes=tuple(notes), begun_ms=now_ms, more=more)
+
+    def _without(self, planned: PlannedCommit, gaps: Sequence[Window]) -> PlannedCommit:
+        """The commit of all but some ranges of windows. `source:` stays, so they stay pending after
+        a crash, too.
+        """
+        tier = self._plan.tier.name
+        left_out = (positions.source(tier), positions.repairs(tier))
+        reduced = replace(
+            planned,
+            computed=tuple(time_ranges.subtract(planned.computed, gaps)),
+            repaired=planned.repaired.outside(gaps),
+            steps={name: step for name, step in planned.steps.items() if name not in left_out},
+        )
+        return self._noted(reduced, planned.begun_ms, more=planned.more)
+
+    def _block(
+        self,
+        pending: PendingRepairs,
+        gaps: Sequence[Window],
+        unreadable: Sequence[str],
+        now_ms: int,
+    ) -> None:
+        pending.block(gaps, now_ms)
+        for text in unreadable:
+            if text not in self._unreadable:
+                self._unreadable += (text,)
+                log.error("%s: %s: its windows wait for it", self._plan.tier.table, text)
 
     def _first_exact(self, window: Window) -> int:
         """Start of the first window of a range whose samples are certainly all there."""

@@ -60,7 +60,7 @@ def cut_repair(
     for part in _repair_parts(tier, source, window, pending):
         if len(tasks) >= at_once:
             break
-        tasks += _late_windows(tier, source, pending.inside(part.window))
+        tasks += _late_windows(tier, source, pending.free_inside(part.window))
         reached = part.window.end_ms
     return TaskCut(tuple(tasks), reached)
 
@@ -72,7 +72,7 @@ def _repair_parts(
     of the rows that are read, and reads files that span days once.
     """
     for part in task_ranges.by_time(source, window, tier, task_ranges.ROWS_TO_LOOK_THROUGH):
-        if pending.inside(part.window).whole_ranges:
+        if pending.free_inside(part.window).whole_ranges:
             yield from task_ranges.by_time(source, part.window, tier, task_ranges.ROWS_PER_TASK)
         else:
             yield part

@@ -149,7 +149,7 @@ def _compare(
     wanted = np.flatnonzero(time_ranges.within(computed.window_end, allowed))
     wanted = wanted[np.lexsort((computed.window_end[wanted], computed.series_id[wanted]))]
     here, there = _keys(stored, newest), _keys(computed, wanted)
-    missing, extra = _absent(there, here), _absent(here, there)
+    missing, extra = _absent(here, there), _absent(there, here)
     for series, end in there[missing].tolist():
         report.differences.append(Difference(tier.name, series, end, "row", None, "a row"))
     for series, end in here[extra].tolist():

@@ -45,6 +45,7 @@ def ingest_plans(
             trigger_s=ingest.trigger_s,
             max_messages_per_batch=ingest.max_messages_per_batch,
             complete_every_s=ingest.complete_every_s,
+            grace_ms=int(settings.rollup.grace_s * 1000),
             on_expired_offsets=ingest.on_expired_offsets,
             limits_files=limits_files(settings),
             active_ms=int(ingest.active_hours * HOUR_MS),

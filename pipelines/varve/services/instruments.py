@@ -11,7 +11,7 @@ from varve.ingest.plan import IngestPlan, Reach
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.replayed import Replayed
 from varve.model.window import TIERS
-from varve.rollups.tier import TierProgress
+from varve.rollups.tier_plan import TierProgress
 from varve.services.metrics_page import serving
 from varve.services.table_sizes import TableSizes
 from varve.services.usage import spark_parts
@@ -137,6 +137,7 @@ def record_reach(metrics: IngestMetrics, query: str, reach: Reach) -> None:
         unread = max(0, end - reach.stored.get(partition, 0))
         metrics.lag.labels(query, partition.topic, str(partition.number)).set(unread)
         waiting += unread
+    metrics.clock_error.labels(query).set(reach.clock_error_ms / 1000)
     if reach.complete_ms is not None:
         metrics.complete.labels(query).set(reach.complete_ms / 1000)
         # Everything older is stored, so what waits was produced since.
@@ -161,6 +162,8 @@ def record_progress(metrics: RollupMetrics, tier: str, progress: TierProgress) -
         metrics.frontier.labels(tier).set(progress.frontier_ms / 1000)
     metrics.pending.labels(tier).set(progress.pending)
     metrics.behind.labels(tier).set(progress.behind)
+    metrics.failing.labels(tier).set(bool(progress.failure))
+    metrics.unreadable.labels(tier).set(len(progress.unreadable))
 
 
 def _begin(metrics: IngestMetrics, query: str) -> None:

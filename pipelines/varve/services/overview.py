@@ -19,6 +19,8 @@ from varve.settings import Settings
 _SILENT_MS = 30_000
 # What `varve up` says of a component that does not run goes before its own last word.
 _NOT_RUNNING = ("held", "waiting", "failed")
+# What a component tells in its status file, the most important first: one is shown.
+_NOTES = ("error", "degraded", "waiting", "url", "metrics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def _components(records: Mapping[str, Record], now_ms: int) -> tuple[ComponentVi
 
 
 def _note(record: Record) -> str:
-    told = (record.detail.get(key) for key in ("error", "waiting", "url", "metrics"))
+    told = (record.detail.get(key) for key in _NOTES)
     said = next((text for text in told if text), None)
     if record.component == "collector":
         lost = record.detail.get("lost", 0)

@@ -77,15 +77,18 @@ def run_queries(
     on_ready: Callable[[Sequence[Query]], None] | None = None,
     listener: StreamListener | None = None,
     on_progress: Callable[[], None] | None = None,
+    on_problems: Callable[[str], None] | None = None,
 ) -> int:
     """Runs queries until SIGTERM or SIGINT, then ends each after its batch under way; 0.
 
     Ends by itself when all of them have, having stored what was available. Raises what ends a
     query otherwise, after the others are ended. on_progress: called when each query has got on
-    since the last time.
+    since the last time. on_problems: told what is not as it should be while queries go on, when
+    that changes; "" when all is well again.
     """
     stopping = stop_requested()
     queries: list[Query] = []
+    told = ""
     if listener is not None:
         spark.streams.addListener(listener)
     try:
@@ -100,6 +103,10 @@ def run_queries(
                 query.raise_failure()
             if on_progress and progress.advanced():
                 on_progress()
+            problems = "; ".join(text for query in queries for text in query.problems())
+            if on_problems and problems != told:
+                on_problems(problems)
+                told = problems
             if all(isinstance(query, IngestQuery) and query.done for query in queries):
                 break
     finally:
@@ -147,6 +154,7 @@ def run(settings: Settings) -> int:
             ),
             StreamListener(instruments.streams),
             status.progressed,
+            lambda problems: status.update(detail={"degraded": problems or None}),
         )
     status.update(state="stopped")
     return result

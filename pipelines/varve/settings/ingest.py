@@ -23,7 +23,8 @@ class Ingest(Section):
     """Seconds after which a sample is old: old ones go to files of their own, so that recent files
     stay narrow. 2 h: longer than most outages of a producer."""
     complete_every_s: float = Field(2.0, gt=0)
-    """Seconds between notes of how far input is complete. 2, as often as batches are stored."""
+    """Seconds between notes of how far input is complete. 2, as often as batches are stored. A
+    query without input commits them only when a minute can close, or every 30 s."""
     reject_bytes: int = Field(8 * 2**20, ge=0)
     """Bytes of refused records that a batch keeps of one partition, and as many of those over an
     eighth of it; the rest is a number and the offsets to read again from Kafka. 8 MiB: as long as

@@ -7,6 +7,7 @@ start uses a fresh one. Exactly once by the commit protocol (docs/adr/0006, 0007
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 import threading
@@ -19,6 +20,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from varve.ingest.awaited_series import AwaitedSeries
 from varve.ingest.batch import BatchCommitter
+from varve.ingest.clock_guard import ClockGuard
 from varve.ingest.completeness_noter import CompletenessNoter
 from varve.ingest.limits import LimitsFile
 from varve.ingest.outcome import Outcome
@@ -28,9 +30,10 @@ from varve.ingest.start_offsets import Start, starts
 from varve.ingest.upkeep import Upkeep
 from varve.kafka.offsets import TopicOffsets
 from varve.kafka.partitions import OffsetRange, Partition
-from varve.model.clock import Clock, SystemClock
-from varve.model.errors import NeedsOperator
+from varve.model.clock import Clock, SteadyClock
+from varve.model.errors import Conflict, NeedsOperator
 from varve.spark.kafka_source import logged_offsets, read_stream
+from varve.spark.pacing import Pacer
 from varve.spark.tasks import run_tasks
 from varve.storage.table import Table
 
@@ -48,7 +51,7 @@ class IngestQuery:
     def __init__(self, spark: SparkSession, plan: IngestPlan, clock: Clock | None = None) -> None:
         """Starts the query. Raises NeedsOperator where going on would lose samples."""
         self._plan = plan
-        self._clock = clock or SystemClock()
+        self._clock = SteadyClock(clock)
         self._registry = SeriesRegistry(plan.store, plan.tasks.scratch, plan.active_ms, self._clock)
         self._limits = LimitsFile(plan.limits_files)
         self._awaited = AwaitedSeries(plan.store, plan.query)
@@ -59,17 +62,23 @@ class IngestQuery:
         now_ms = self._clock.now_ms()
         ends = self._topics.latest(list(self._partitions.values()))
         begin = self._begin(ends)
-        self._committer = BatchCommitter(plan.store, plan.query, begin)
-        self._committer.note(now_ms, ends)
+        self._committer = BatchCommitter(plan.store, plan.query, begin, grace_ms=plan.grace_ms)
+        sent_ms = self._topics.newest_timestamp_ms(list(ends))
+        complete_ms = self._committer.state()[1]
+        servers = plan.cluster.bootstrap_servers
+        self._guard = ClockGuard(plan.query, self._clock, servers, complete_ms, sent_ms)
+        if self._guard.look(self._topics) is not None:
+            self._committer.note(now_ms, ends)
         self._initial = {p: s.offset for p, s in begin.items()}
         self._scratch = tempfile.TemporaryDirectory(prefix=f"varve-{plan.query}-")
         self._checkpoint = Path(self._scratch.name) / "checkpoint"
         self._stopping = threading.Event()
+        self._pacer = Pacer(0.0 if plan.available_now else plan.trigger_s, self._stopping)
         self._at_work = threading.Lock()
         self._failure: BaseException | None = None
         self.stream = self._start(spark)
-        noter = CompletenessNoter(plan, self._names, self._committer, self._clock)
-        upkeep = Upkeep(plan, self._registry, self._clock)
+        noter = CompletenessNoter(plan, self._names, self._committer, self._clock, self._guard)
+        upkeep = Upkeep(plan, self._registry, self._clock, lambda: not self._guard.is_unconfirmed)
         self._threads = [
             threading.Thread(
                 target=self._beside, args=(run,), name=f"{what} of {plan.query}", daemon=True
@@ -92,6 +101,9 @@ class IngestQuery:
         with self._at_work:
             pass
         self.stream.stop()
+        # If it fails, the next start says it.
+        with contextlib.suppress(Conflict, OSError):
+            self._committer.finish()
         self._topics.close()
         self._scratch.cleanup()
 
@@ -99,6 +111,13 @@ class IngestQuery:
     def done(self) -> bool:
         """Whether all is stored that was available at the start, and no more was asked for."""
         return self._plan.available_now and not self.stream.isActive
+
+    def problems(self) -> list[str]:
+        """What is not as it should be while the query goes on, for a person."""
+        error_s = self._guard.error_ms() / 1000
+        if not error_s:
+            return []
+        return [f"{self.name}: this machine's clock is {error_s:+.0f} s off"]
 
     def raise_failure(self) -> None:
         """Raises what has ended the query, if anything has."""
@@ -144,20 +163,18 @@ class IngestQuery:
             .option("checkpointLocation", f"file://{self._checkpoint}")
             .foreachBatch(self._batch)
         )
-        if plan.available_now:
-            writer = writer.trigger(availableNow=True)
-        else:
-            writer = writer.trigger(processingTime=f"{int(plan.trigger_s * 1000)} milliseconds")
         # The stream's jobs inherit the pool, in which they wait for none but their own.
         spark.sparkContext.setLocalProperty("spark.scheduler.pool", plan.query)
         try:
-            return writer.start()
+            if plan.available_now:
+                return writer.trigger(availableNow=True).start()
+            return self._pacer.start(spark, writer)
         finally:
             spark.sparkContext.setLocalProperty("spark.scheduler.pool", "default")
 
     def _batch(self, messages: DataFrame, number: int) -> None:
         # Spark takes a batch that returns for done; it is read again at the next start.
-        with self._at_work:
+        with self._pacer.batch(), self._at_work:
             if self._stopping.is_set() or self._failure is not None:
                 return
             try:

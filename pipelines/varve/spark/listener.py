@@ -17,8 +17,8 @@ from varve.telemetry.metrics import StreamMetrics
 
 log = logging.getLogger(__name__)
 
-# The duration of a trigger that is the sum of its others.
-_WHOLE = "triggerExecution"
+# The batch itself, with its pause until the next one may begin, and the sum of all phases.
+_OURS = frozenset({"addBatch", "triggerExecution"})
 
 
 class StreamListener(StreamingQueryListener):
@@ -42,7 +42,7 @@ class StreamListener(StreamingQueryListener):
         name = self._names.get(str(progress.runId), progress.name or str(progress.id))
         self._metrics.triggers.labels(name).inc()
         for phase, ms in progress.durationMs.items():
-            if phase != _WHOLE:
+            if phase not in _OURS:
                 self._metrics.phase.labels(name, phase).inc(max(ms, 0) / 1000)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:  # noqa: N802

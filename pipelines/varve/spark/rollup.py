@@ -1,17 +1,19 @@
 """The rollups as one Structured Streaming query, whose source only wakes it.
 
 Everything a batch does is planned from the tables (varve.rollups.tier); the checkpoint means
-nothing and every start uses a fresh one. The source is Spark's own clock: one written in Python
-lives in a worker process that must start within ten seconds, which a busy machine does not manage.
+nothing and every start uses a fresh one. The source is Spark's own that has a row for every batch,
+whatever the clocks say: one written in Python lives in a worker process that must start within ten
+seconds, which a busy machine does not manage.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -20,13 +22,14 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from varve.model import compiled
 from varve.model.clock import Clock, SystemClock
-from varve.model.errors import Conflict
-from varve.model.window import TIERS
+from varve.model.errors import Conflict, TemporaryError
+from varve.model.window import TIERS, Window
 from varve.rollups.repair_throttle import RepairThrottle
 from varve.rollups.round_robin import RoundRobin
-from varve.rollups.task import RollupTask, run_task
-from varve.rollups.tier import PlannedCommit, TierPlan, TierProgress, TierWorker
-from varve.storage.files import NewFile
+from varve.rollups.task import RollupTask, TaskOutcome, attempt_task
+from varve.rollups.tier import TierWorker
+from varve.rollups.tier_plan import PlannedCommit, TierPlan, TierProgress
+from varve.spark.pacing import Pacer
 from varve.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -78,15 +81,26 @@ class RollupQuery:
             for tier in TIERS
         ]
         self._round_robin = RoundRobin(self._workers)
-        self._stopping = False
+        self._stopping = threading.Event()
+        self._pacer = Pacer(plan.trigger_s, self._stopping)
         self._scratch = tempfile.TemporaryDirectory(prefix="varve-rollup-")
         self.stream = self._start()
 
     def stop(self) -> None:
         """Ends after the commit that is under way."""
-        self._stopping = True
+        self._stopping.set()
         self.stream.stop()
         self._scratch.cleanup()
+
+    def problems(self) -> list[str]:
+        """What keeps tiers from their work, for a person; empty while all is well."""
+        found = []
+        for worker in self._workers:
+            name = worker.tier.name
+            if failure := self._round_robin.failure(worker):
+                found.append(f"tier {name}: {failure}")
+            found += [f"tier {name}: {text}" for text in worker.progress().unreadable]
+        return found
 
     def raise_failure(self) -> None:
         """Raises what has ended the query, if anything has."""
@@ -105,35 +119,43 @@ class RollupQuery:
             context.setLocalProperty("spark.scheduler.pool", "default")
 
     def _stream(self) -> StreamingQuery:
-        return (
-            # A row a second, so that there is one at every trigger.
-            self._spark.readStream.format("rate")
-            .option("rowsPerSecond", 1)
+        writer = (
+            self._spark.readStream.format("rate-micro-batch")
+            .option("rowsPerBatch", 1)
             .option("numPartitions", 1)
             .load()
             .writeStream.queryName("rollup")
             .option("checkpointLocation", f"file://{self._scratch.name}/checkpoint")
-            .trigger(processingTime=f"{int(self._plan.trigger_s * 1000)} milliseconds")
             .foreachBatch(self._batch)
-            .start()
         )
+        return self._pacer.start(self._spark, writer)
 
     def _batch(self, _wake: DataFrame, _number: int) -> None:
-        while not self._stopping:
-            next_commit = self._round_robin.next()
-            if next_commit is None:
-                break
-            self._do(*next_commit)
-        for worker in self._workers:
-            self._report(worker)
+        with self._pacer.batch():
+            while not self._stopping.is_set():
+                next_commit = self._round_robin.next()
+                if next_commit is None:
+                    break
+                worker, planned = next_commit
+                try:
+                    self._do(worker, planned)
+                except Exception as err:
+                    if self._stopping.is_set():  # Spark has cancelled the tasks
+                        raise
+                    self._round_robin.failed(worker, err)  # the other tiers can go on
+            for worker in self._workers:
+                self._report(worker)
 
     def _do(self, worker: TierWorker, planned: PlannedCommit) -> None:
         """Makes one commit of a tier."""
         begun = time.monotonic()
-        files, cpu_s = self._distribute(planned.tasks)
+        outcomes, cpu_s = self._distribute(planned.tasks)
         ran = time.monotonic()
+        files = [outcome.file for outcome in outcomes if outcome.file is not None]
+        gaps: list[Window] = [gap for outcome in outcomes for gap in outcome.gaps]
+        unreadable = [text for outcome in outcomes for text in outcome.unreadable]
         try:
-            accounting = worker.commit(planned, files)
+            accounting = worker.commit(planned, files, gaps=gaps, unreadable=unreadable)
         except Conflict as err:
             log.warning("a rival rolls up the same tier: %s", err)
             if self._plan.on_conflict:
@@ -145,35 +167,52 @@ class RollupQuery:
         accounting["task_cpu_s"] = round(cpu_s, 4)
         if self._plan.on_commit:
             self._plan.on_commit(accounting)
+        self._round_robin.succeeded(worker)
         self._report(worker)
 
     def _report(self, worker: TierWorker) -> None:
         if self._plan.on_look:
-            self._plan.on_look(worker.tier.name, worker.progress())
+            progress = replace(worker.progress(), failure=self._round_robin.failure(worker))
+            self._plan.on_look(worker.tier.name, progress)
 
-    def _distribute(self, tasks: Sequence[RollupTask]) -> tuple[list[NewFile], float]:
-        """Runs tasks; returns the files they wrote and the CPU seconds they took."""
+    def _distribute(self, tasks: Sequence[RollupTask]) -> tuple[list[TaskOutcome], float]:
+        """Runs tasks; returns what became of them and the CPU seconds they took.
+
+        Raises TemporaryError if the storage was out of a task's reach.
+        """
         if not tasks:
             return [], 0.0
         # A partition each: repartition() would put two into one now and then.
         numbers = self._spark.range(0, len(tasks), 1, len(tasks))
-        ran = numbers.mapInArrow(_runner(tasks), "file string, cpu_s double").collect()
-        files = [NewFile.from_json(row.file) for row in ran if row.file is not None]
-        return files, sum(row.cpu_s for row in ran)
+        columns = "outcome string, error string, cpu_s double"
+        ran = numbers.mapInArrow(_runner(tasks), columns).collect()
+        for row in ran:
+            if row.error is not None:
+                raise TemporaryError(row.error)
+        outcomes = [TaskOutcome.from_json(row.outcome) for row in ran]
+        return outcomes, sum(row.cpu_s for row in ran)
 
 
 def _runner(
     tasks: Sequence[RollupTask],
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """The function for mapInArrow: it takes numbers of tasks and gives files."""
+    """The function for mapInArrow: it takes numbers of tasks and gives their outcomes."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch.column("id").to_pylist():
                 begun = time.process_time()
-                written = run_task(tasks[number])
-                text = None if written is None else written.to_json()
-                files = pa.array([text], pa.string())
-                yield pa.record_batch({"file": files, "cpu_s": [time.process_time() - begun]})
+                outcome = error = None
+                try:
+                    outcome = attempt_task(tasks[number]).to_json()
+                except OSError as err:  # the storage is away: no fault of Spark's
+                    error = f"{type(err).__name__}: {err}"
+                yield pa.record_batch(
+                    {
+                        "outcome": pa.array([outcome], pa.string()),
+                        "error": pa.array([error], pa.string()),
+                        "cpu_s": [time.process_time() - begun],
+                    }
+                )
 
     return run

@@ -24,6 +24,9 @@ from varve.storage.table import Table
 # Attempts to write one commit while others, about other work, take the next version each time.
 ATTEMPTS = 100
 
+RESET_KEY = "reset"
+"""Metadata of a commit of `reset_positions`: by position, where it stood and where it was put."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -36,6 +39,18 @@ class Step:
     def __post_init__(self) -> None:
         if self.new < 0 or (self.expected is not None and self.new < self.expected):
             raise ValueError(f"a position moves forward: {self.expected} to {self.new}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """From the version that a position has to an earlier one."""
+
+    expected: int
+    new: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.new < self.expected:
+            raise ValueError(f"a reset moves a position back: {self.expected} to {self.new}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +103,24 @@ def rewrite(
     return _write_next_free(table, adds, removes, transactions or {}, metadata)
 
 
+def reset_positions(
+    table: Table,
+    resets: Mapping[str, Reset],
+    *,
+    transactions: Mapping[str, Step],
+    reason: str,
+) -> int:
+    """Moves positions back, which work itself never does: an operator's repair of positions that
+    cannot be right. Returns the version it became.
+
+    The commit says in its metadata from where, to where and why. transactions: positions that move
+    forward with it, so that running work notices. Raises as `commit` does.
+    """
+    moved = {name: [reset.expected, reset.new] for name, reset in resets.items()}
+    metadata = {RESET_KEY: moved, "reason": reason}
+    return _write_next_free(table, [], None, {**transactions, **resets}, metadata)
+
+
 def _require_files_of(table: Table, adds: Sequence[NewFile]) -> None:
     for new in adds:
         if new.table != table.name:
@@ -102,7 +135,7 @@ def _write_next_free(
     table: Table,
     adds: Sequence[NewFile],
     removes: Sequence[Removal] | None,
-    steps: Mapping[str, Step],
+    steps: Mapping[str, Step | Reset],
     metadata: Mapping[str, Any] | None,
 ) -> int:
     """Writes the commit as the first version that no rival takes, as long as the rivals that came
@@ -141,7 +174,7 @@ def _check_columns(table: Table) -> None:
         )
 
 
-def _check_positions(table: Table, steps: Mapping[str, Step]) -> None:
+def _check_positions(table: Table, steps: Mapping[str, Step | Reset]) -> None:
     for name, step in steps.items():
         stored = table.position(name)
         if stored != step.expected:
@@ -158,7 +191,7 @@ def _check_live(table: Table, removes: Sequence[Removal]) -> None:
 
 
 def _check_rival(
-    table: str, rival: LogEntry, steps: Mapping[str, Step], removes: Sequence[Removal]
+    table: str, rival: LogEntry, steps: Mapping[str, Step | Reset], removes: Sequence[Removal]
 ) -> None:
     where = f"{table}: version {rival.version}, by a rival,"
     if rival.table_metadata is not None or rival.protocol is not None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import pyarrow as pa
@@ -112,6 +112,27 @@ def write_file(store: Store, table: str, rows: pa.Table) -> NewFile:
         maximum={c: b["max"] for c, b in bounds.items() if b["max"] is not None},
         nulls={c: rows.column(c).null_count for c in bounded},
     )
+
+
+def adopted(store: Store, new: NewFile) -> NewFile:
+    """A file that an earlier release wrote and described, for a commit that it still owes: columns
+    that the table has gained since are NULL in it.
+
+    Raises ValueError if its columns are not of the table, or a gained one is never NULL.
+    """
+    schema = table_schema(new.table)
+    if new.schema == fingerprint(schema):
+        return new
+    with store.filesystem(new.table).open_input_file(new.path) as opened:
+        stored = pq.read_schema(opened)
+    wanted = schema.arrow
+    for name, kind in zip(stored.names, stored.types, strict=True):
+        if name not in wanted.names or not wanted.field(name).type.equals(kind):
+            raise ValueError(f"{new.path}: column {name} {kind} is none of {new.table}")
+    for column in wanted:
+        if column.name not in stored.names and not column.nullable:
+            raise ValueError(f"{new.path}: has no {column.name}, which is never NULL")
+    return replace(new, schema=fingerprint(schema))
 
 
 def require_valid(new: NewFile, schema: TableSchema) -> None:

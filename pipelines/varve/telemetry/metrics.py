@@ -131,6 +131,13 @@ class IngestMetrics:
             *("query",),
             unit="seconds",
         )
+        self.clock_error = gauge(
+            "varve_ingest_clock_error_seconds",
+            "How far this machine's clock is ahead of the time that ingest goes by; 0 while it is"
+            " believed.",
+            *("query",),
+            unit="seconds",
+        )
 
 
 class RollupMetrics:
@@ -157,6 +164,17 @@ class RollupMetrics:
             " 1,000 when nothing is late.",
             *("tier",),
             unit="versions",
+        )
+        self.failing = gauge(
+            "varve_rollup_failing",
+            "1 while the tier failed when it was tried last and is tried again, else 0.",
+            "tier",
+        )
+        self.unreadable = gauge(
+            "varve_rollup_unreadable_files",
+            "Files of the table below that cannot be read: windows wait for them.",
+            *("tier",),
+            unit="files",
         )
         self.rows = counter(
             "varve_rollup_rows_total",
@@ -201,7 +219,7 @@ class StreamMetrics:
         )
         self.phase = telemetry.counter(
             "varve_stream_phase_seconds_total",
-            "Time Spark has spent in a phase of its triggers; addBatch is our work.",
+            "Time Spark has spent in a phase of its triggers; our batches are not among them.",
             *("stream", "phase"),
             unit="seconds",
         )

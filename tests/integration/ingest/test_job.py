@@ -138,7 +138,7 @@ def test_what_goes_in_is_on_the_page_and_in_the_log_and_sigterm_ends_it_in_order
     assert page["varve_ingest_batch_duration_seconds_count", query] >= 2
     assert page["varve_stream_running", ("stream", "ingest-bulk")] == 1
     assert (
-        page["varve_stream_phase_seconds_total", ("phase", "addBatch"), ("stream", "ingest-bulk")]
+        page["varve_stream_phase_seconds_total", ("phase", "walCommit"), ("stream", "ingest-bulk")]
         > 0
     )
     assert page["varve_process_resident_memory_bytes", ("part", "jvm")] > 100e6

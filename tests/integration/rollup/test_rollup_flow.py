@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.integration.rollup.deployment import Deployment
@@ -10,6 +12,7 @@ from varve.client.messages import Sample
 from varve.model.clock import SystemClock
 from varve.model.identity import define
 from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS, TIERS, window_end
+from varve.storage.snapshot import snapshot
 
 pytestmark = [pytest.mark.spark, pytest.mark.kafka]
 
@@ -77,3 +80,38 @@ def test_while_ingest_is_dead_frontiers_stand_still_and_repairs_go_on(deployment
         ]
         assert max(rows)[1:] == (2, 2.0), tier.name
         assert min(rows)[1:] == (1, 1.0), tier.name
+
+
+def test_a_file_that_is_missing_or_damaged_ends_nothing_and_is_named(deployment):
+    now_ms = SystemClock().now_ms()
+    old_ms, other_ms = now_ms - 3 * DAY_MS, now_ms - 2 * DAY_MS
+    deployment.send([Sample(SERIES, old_ms, 1.0)])
+    deployment.start()
+    deployment.await_(lambda: stored(deployment) == 1)
+    deployment.send([Sample(SERIES, other_ms, 1.0)])
+    deployment.await_(lambda: stored(deployment) == 2 and deployment.complete(now_ms - MINUTE_MS))
+    for name, content in (("samples", None), ("rollup_1h", b"PAR1")):
+        file = snapshot(deployment.store, name).files[0]
+        path = Path(deployment.store.uri(name)) / file.path
+        path.unlink() if content is None else path.write_bytes(content)
+
+    deployment.send([Sample(SERIES, old_ms + 1, 2.0), Sample(SERIES, other_ms + 1, 2.0)])
+    deployment.await_(lambda: stored(deployment) == 4)
+    deployment.await_(lambda: newest(deployment, "rollup_1m", other_ms) == 2)
+    now_ms = SystemClock().now_ms()
+    deployment.await_(lambda: frontiers(deployment)[0] > now_ms)
+
+    assert newest(deployment, "rollup_1m", old_ms) == 1
+    assert not deployment.died()
+    assert f"rollup_1m: samples/{lost_sample(deployment)} is missing" in deployment.log.read_text()
+
+
+def newest(deployment: Deployment, table: str, ts: int) -> int:
+    """Samples in the newest row of the 1m window that holds ts."""
+    end = window_end(ts, MINUTE_MS)
+    rows = [row for row in deployment.rows(table) if row["window_end"] == end]
+    return max(((row["revision"], row["count"]) for row in rows), default=(0, 0))[1]
+
+
+def lost_sample(deployment: Deployment) -> str:
+    return snapshot(deployment.store, "samples").files[0].path

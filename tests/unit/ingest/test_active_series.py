@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -9,12 +11,14 @@ from tests.unit.ingest.messages import NOW_MS
 from varve.ingest.active_series import census
 from varve.ingest.limits import Limits, MetricLimits
 from varve.ingest.reject_reasons import Reason
+from varve.ingest.series_registry import SeriesRegistry
 from varve.model.clock import ManualClock
 from varve.model.identity import define
 from varve.model.schema import table_schema
 from varve.model.window import HOUR_MS
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
+from varve.storage.snapshot import snapshot
 from varve.storage.table import Table
 
 DAY_MS = 24 * HOUR_MS
@@ -130,3 +134,22 @@ def test_a_census_taken_while_series_are_registered_loses_none(tables):
     assert (registry.full(Limits()), registry.series_of) == (frozenset(), {"metric_0": 3})
     rival.register([(SERIES[1], 0)])
     assert rival.series_of == {"metric_0": 3, "metric_1": 1}
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_file_of_hours_that_cannot_be_read_keeps_no_registry_from_opening(
+    tables, damage, caplog, tmp_path
+):
+    tables.define(SERIES, seen_ms=0)
+    close(tables.store, [(SERIES[0].series_id, START_MS)], START_MS)
+    close(tables.store, [(SERIES[1].series_id, START_MS)], START_MS)
+    lost = Path(tables.store.uri("rollup_1h")) / snapshot(tables.store, "rollup_1h").files[0].path
+    if damage == "missing":
+        lost.unlink()
+    else:
+        lost.write_bytes(lost.read_bytes()[:100])
+
+    registry = SeriesRegistry(tables.store, str(tmp_path / "scratch"), DAY_MS)
+
+    assert registry.series_of == {SERIES[1].metric: 1}
+    assert f"rollup_1h/{lost.name}" in caplog.text

@@ -6,7 +6,7 @@ import pytest
 from tests.plans import task_plan
 from tests.unit.ingest.messages import NOW_MS, as_json, record
 from varve.ingest import batch as batch_module
-from varve.ingest.batch import BatchCommitter
+from varve.ingest.batch import IDLE_EVERY_MS, BatchCommitter
 from varve.ingest.start_offsets import Start, starts
 from varve.ingest.task import run_task
 from varve.kafka.message import Message
@@ -272,10 +272,63 @@ def test_a_batch_that_reaches_all_ends_says_how_far_input_is_complete(store):
 def test_idle_input_is_complete_by_a_commit_of_its_own(store):
     driver = committer(store)
     driver.note(NOW_MS, {ONE: 0, TWO: 0})
-    driver.note(NOW_MS + 1, {ONE: 0, TWO: 0})
+    driver.note(NOW_MS + IDLE_EVERY_MS, {ONE: 0, TWO: 0})
 
-    assert completeness(store) == NOW_MS + 1
+    assert completeness(store) == NOW_MS + IDLE_EVERY_MS
     assert stored(store) == []
+
+
+def test_an_idle_query_commits_seldom_and_no_minute_waits_for_it(store):
+    begin_ms, grace_ms = NOW_MS // 60_000 * 60_000 + 7_000, 10_000
+    driver = committer(store)
+    driver.commit({ONE: OffsetRange(0, 2)}, batch(store, 0, 1))
+    version = Table(store, "samples").version
+
+    for at_ms in range(begin_ms, begin_ms + 600_000, 2_000):
+        driver.note(at_ms, {ONE: 2, TWO: 0})
+
+        known = driver.state()[1]
+        assert known == at_ms
+        assert at_ms - completeness(store) < IDLE_EVERY_MS
+        minute = (at_ms - grace_ms) // 60_000 * 60_000
+        assert completeness(store) >= minute + grace_ms or minute < begin_ms
+    assert Table(store, "samples").version - version <= 31
+
+
+def test_what_an_idle_query_has_not_said_goes_with_its_next_batch_or_its_end(store):
+    begin_ms = NOW_MS // 60_000 * 60_000 + 20_000
+    driver = committer(store)
+    driver.note(begin_ms, {ONE: 0, TWO: 0})
+    driver.note(begin_ms + 2_000, {ONE: 0, TWO: 0})
+    assert completeness(store) == begin_ms
+
+    driver.commit({ONE: OffsetRange(0, 2)}, batch(store, 0, 1))
+    assert completeness(store) == begin_ms + 2_000
+
+    driver.note(begin_ms + 4_000, {ONE: 2, TWO: 0})
+    assert completeness(store) == begin_ms + 2_000
+    driver.finish()
+    assert completeness(store) == begin_ms + 4_000
+    version = Table(store, "samples").version
+    driver.finish()
+    assert Table(store, "samples").version == version
+
+
+def test_a_batch_that_was_not_committed_completes_nothing(store, monkeypatch):
+    driver = committer(store)
+    driver.note(NOW_MS, {ONE: 2, TWO: 0})
+
+    def fail(*_args, **_kwargs):
+        raise OSError("the storage is away")
+
+    read, outcomes = {ONE: OffsetRange(0, 2)}, batch(store, 0, 1)
+    with monkeypatch.context() as away:
+        away.setattr(batch_module, "commit", fail)
+        with pytest.raises(OSError, match="away"):
+            driver.commit(read, outcomes)
+    driver.finish()
+
+    assert completeness(store) is None
 
 
 def test_completeness_waits_for_what_is_behind(store):

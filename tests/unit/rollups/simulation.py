@@ -15,8 +15,9 @@ from varve.model.errors import Conflict
 from varve.model.schema import table_schema
 from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS, TIERS, Tier, Window
 from varve.rollups.completeness import CompletenessReader
-from varve.rollups.task import run_task
-from varve.rollups.tier import PlannedCommit, TierPlan, TierWorker
+from varve.rollups.task import attempt_task, run_task
+from varve.rollups.tier import TierWorker
+from varve.rollups.tier_plan import PlannedCommit, TierPlan
 from varve.rollups.verify import Report, verify
 from varve.storage import positions
 from varve.storage.bounds import Bounds
@@ -98,7 +99,13 @@ class Simulation:
         worker = self.workers[tier]
         planned = worker.plan()
         if planned is not None:
-            worker.commit(planned, files_of(planned))
+            outcomes = [attempt_task(task) for task in planned.tasks]
+            worker.commit(
+                planned,
+                [outcome.file for outcome in outcomes if outcome.file is not None],
+                gaps=[gap for outcome in outcomes for gap in outcome.gaps],
+                unreadable=[text for outcome in outcomes for text in outcome.unreadable],
+            )
         return planned
 
     def crash(self, tier: str, *, when: str) -> None:

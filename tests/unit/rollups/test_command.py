@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 from tests.unit.rollups.simulation import START, Simulation
 from varve.cli.main import main
 from varve.model.window import MINUTE_MS
 from varve.storage.bounds import Bounds
-from varve.storage.commit import Step, commit
+from varve.storage.commit import Removal, Step, commit, rewrite
 from varve.storage.files import write_file
 from varve.storage.snapshot import snapshot
 from varve.storage.table import Table
@@ -58,6 +59,24 @@ def test_verify_prints_a_changed_row_and_fails(simulation, capsys):
 
     shown = capsys.readouterr().out
     assert f"1m series 1 window_end {rows['window_end'][0]} sum: stored" in shown
+
+
+def test_verify_tells_rows_that_are_missing_from_rows_that_should_not_be(simulation, capsys):
+    table = Table(simulation.store, "rollup_1m", files=True)
+    rows = snapshot(simulation.store, "rollup_1m").scan(Bounds()).sort_by("window_end")
+    removed = [Removal(f.path, f.size, rows_disappear=True) for f in table.live_files().values()]
+    stranger = rows.slice(5, 1).set_column(0, "series_id", [[7]]).cast(rows.schema)
+    kept = pa.concat_tables([rows.slice(0, 3), rows.slice(5), stranger])
+    rewrite(table, [write_file(simulation.store, "rollup_1m", kept)], removed)
+
+    assert rollup(simulation, "verify", "--from", "2020-01-01", "--to", "2030-01-01") == 1
+
+    shown = capsys.readouterr().out
+    ends = rows["window_end"].to_pylist()
+    for end in ends[3:5]:
+        assert f"1m series 1 window_end {end} row: stored None, from raw 'a row'" in shown
+    assert f"1m series 7 window_end {ends[5]} row: stored 'a row', from raw None" in shown
+    assert "9 rows compared, 3 differences" in shown
 
 
 def test_a_range_that_is_none_is_refused(simulation, capsys):

@@ -8,7 +8,8 @@ import pytest
 
 from tests.unit.rollups.simulation import START, Simulation, files_of
 from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS, TIERS
-from varve.rollups.tier import TierPlan, TierWorker
+from varve.rollups.tier import TierWorker
+from varve.rollups.tier_plan import TierPlan
 from varve.storage.commit import Step, commit
 from varve.storage.table import Table
 

@@ -22,7 +22,8 @@ from varve.model.clock import ManualClock
 from varve.model.identity import define
 from varve.model.window import TIERS
 from varve.rollups.task import run_task as roll_up
-from varve.rollups.tier import TierPlan, TierWorker
+from varve.rollups.tier import TierWorker
+from varve.rollups.tier_plan import TierPlan
 from varve.services.ingest_plans import ingest_plans
 from varve.services.instruments import Instruments
 from varve.services.streams import rollup_plan

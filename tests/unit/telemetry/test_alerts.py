@@ -20,7 +20,7 @@ from varve.model.window import TIERS
 from varve.promql.engine import Engine
 from varve.promql.syntax.parser import parse
 from varve.promql.testing import MemoryStorage
-from varve.rollups.tier import TierProgress
+from varve.rollups.tier_plan import TierProgress
 from varve.services.ingest_plans import ingest_plans
 from varve.services.instruments import Instruments
 from varve.services.streams import rollup_plan
@@ -92,21 +92,25 @@ class Deployment:
         }
         self.lag = 5
         self.complete_age_s = 3
+        self.clock_error_ms = 0
         self.answers_age_s = 4
         self.frontier_age_s = {"1m": 90, "5m": 400, "1h": 3_700, "1d": 80_000}
         self.pending = 0
         self.behind = 900
+        self.unreadable, self.failure = (), ""
         self.step = {"tier": "1m", "closed": [0, 1], "rows": 5, "refused": 0}
         self.request_s, self.status = 0.02, 200
 
     def minute(self, now_ms):
         self.bulk.on_batch(self.accounting)
         complete_ms = now_ms - self.complete_age_s * 1000
-        self.bulk.on_look(Reach(now_ms, {PARTITION: 100 + self.lag}, {PARTITION: 100}, complete_ms))
+        ends, stored = {PARTITION: 100 + self.lag}, {PARTITION: 100}
+        self.bulk.on_look(Reach(now_ms, ends, stored, complete_ms, self.clock_error_ms))
         self.rollup.on_commit(self.step | {"written_bytes": 1, "seconds": 0.1, "commit_s": 0.01})
         for tier in TIERS:
             frontier_ms = now_ms - self.frontier_age_s[tier.name] * 1000
-            self.rollup.on_look(tier.name, TierProgress(frontier_ms, self.pending, self.behind))
+            told = (self.pending, self.behind, self.unreadable, self.failure)
+            self.rollup.on_look(tier.name, TierProgress(frontier_ms, *told))
         self.query.complete.set(now_ms / 1000 - self.answers_age_s)
         for _ in range(10):
             self.query.requests.labels("query", self.status).inc()
@@ -240,6 +244,10 @@ def _loses(deployment, _minute):
         (_disk_fills, {"VarveDiskFills"}),
         (_ended, {"VarveStreamEnded"}),
         (_set("complete_age_s", 70), {"VarveIngestBehind"}),
+        (_set("complete_age_s", -70), {"VarvePositionsAhead"}),
+        (_frontier("1h", -70), {"VarvePositionsAhead"}),
+        (_set("clock_error_ms", 90_000), {"VarveClockWrong"}),
+        (_set("clock_error_ms", -90_000), {"VarveClockWrong"}),
         (_lag_grows, {"VarveIngestFallsBehind"}),
         (_set("lag", 50_000), set()),
         (_accounting(gaps={"raw-metrics-0": [5, 9]}), {"VarveMessagesDropped"}),
@@ -259,6 +267,8 @@ def _loses(deployment, _minute):
             {"VarveRepairsRefused"},
         ),
         (_set("behind", 6_000), {"VarveRollupSourceOld"}),
+        (_set("failure", "OSError: away"), {"VarveRollupFails"}),
+        (_set("unreadable", ("samples/a is missing",)), {"VarveFileUnreadable"}),
         (_rivals, {"VarveRollupRivals"}),
         (_no_checkpoint, {"VarveLogLong"}),
         (_storage, {"VarveStorageFails"}),

@@ -1,0 +1,65 @@
+"""Tells a file that is missing or damaged from a storage that is out of reach.
+
+Arrow raises OSError for both. One file that cannot be read is named and gone around; a storage that
+is away is tried again.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from varve.storage.log import LiveFile
+from varve.storage.store import Store
+
+READ_ERRORS = (OSError, pa.ArrowException)
+"""What reading a Parquet file may raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableFile:
+    """A live file that cannot be read, and why, for a person."""
+
+    table: str
+    file: LiveFile
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.table}/{self.file.path} {self.why}"
+
+
+def find_unreadable(store: Store, table: str, files: Iterable[LiveFile]) -> list[UnreadableFile]:
+    """Those of some live files that cannot be read. It reads them whole: ask after a failure.
+
+    Raises OSError if the storage is out of reach.
+    """
+    found = ((file, _why(store, table, file)) for file in files)
+    return [UnreadableFile(table, file, why) for file, why in found if why is not None]
+
+
+def _why(store: Store, table: str, file: LiveFile) -> str | None:
+    """What is wrong with the file; None if it can be read."""
+    filesystem = store.filesystem(table)
+    try:
+        if filesystem.get_file_info(file.path).type == pafs.FileType.NotFound:
+            return "is missing"
+        with filesystem.open_input_file(file.path) as opened:
+            content = opened.read()
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as err:
+        if store.is_local and err.errno == errno.EIO:
+            return f"cannot be read: {err}"
+        raise
+    if len(content) != file.size:
+        return f"has {len(content)} bytes instead of {file.size}"
+    try:
+        pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+    except READ_ERRORS as err:
+        return f"is damaged: {str(err).splitlines()[0]}"
+    return None
