@@ -22,23 +22,39 @@ class Silent(WSGIRequestHandler):
         pass
 
 
+class Bucket:
+    """The server, in a thread. requests: method, path and query of each, in order."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str]] = []
+        app, lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+        def one_at_a_time(environment, start_response):
+            with lock:
+                address = f"{environment['PATH_INFO']}?{environment['QUERY_STRING']}".rstrip("?")
+                self.requests.append((environment["REQUEST_METHOD"], address))
+                return list(app(environment, start_response))
+
+        self._server = make_server(
+            "127.0.0.1", 0, one_at_a_time, threaded=True, request_handler=Silent
+        )
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{self.port}",
+            region_name="us-east-1",
+            aws_access_key_id="key",
+            aws_secret_access_key="secret",
+        ).create_bucket(Bucket="tables")
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
 def main() -> None:
-    app, lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
-
-    def one_at_a_time(environment, start_response):
-        with lock:
-            return list(app(environment, start_response))
-
-    server = make_server("127.0.0.1", 0, one_at_a_time, threaded=True, request_handler=Silent)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    boto3.client(
-        "s3",
-        endpoint_url=f"http://127.0.0.1:{server.server_port}",
-        region_name="us-east-1",
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-    ).create_bucket(Bucket="tables")
-    print(server.server_port, flush=True)  # noqa: T201
+    print(Bucket().port, flush=True)  # noqa: T201
     sys.stdin.read()
 
 

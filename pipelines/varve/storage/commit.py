@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from varve.model.errors import Conflict, NeedsOperator
 from varve.storage import positions
@@ -215,7 +216,7 @@ def _actions(
     for gone in removes:
         yield {
             "remove": {
-                "path": gone.path,
+                "path": quote(gone.path),
                 "deletionTimestamp": now_ms,
                 "dataChange": gone.rows_disappear,
                 "extendedFileMetadata": True,
@@ -226,7 +227,7 @@ def _actions(
     for new in adds:
         yield {
             "add": {
-                "path": new.path,
+                "path": quote(new.path),
                 "partitionValues": {},
                 "size": new.size,
                 "modificationTime": now_ms,

@@ -73,7 +73,9 @@ class ObjectStore:
             if if_absent:
                 obstore.put(self._client, path, body, mode="create")
             else:
-                obstore.put(self._client, path, body, use_multipart=len(body) > _ONE_PUT)
+                # The client takes no other view of a buffer.
+                whole = memoryview(body).cast("B")
+                obstore.put(self._client, path, whole, use_multipart=len(whole) > _ONE_PUT)
 
     def delete(self, paths: Sequence[str]) -> None:
         """Those that are not there are passed over."""

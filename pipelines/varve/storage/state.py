@@ -75,8 +75,7 @@ def load(
     base = _newest_checkpoint(store, table, version, unreadable, files=files)
     if base is not None:
         state.apply(base)
-    elif not store.exists(table, file_name(0)):
-        _require_none(store, table, version, unreadable)
+    elif not _has_beginning(store, table, version, unreadable):
         return None
     state.growth = Growth(0 if base is None else base.size, is_damaged=bool(unreadable))
     if version is None:
@@ -108,22 +107,25 @@ def _newest_checkpoint(
     return None
 
 
-def _require_none(
-    store: Store, table: str, version: int | None, unreadable: Sequence[Unreadable]
-) -> None:
-    """Raises NeedsOperator if there is a part of a log, whose beginning has expired."""
+def _has_beginning(
+    store: Store, table: str, until: int | None, unreadable: Sequence[Unreadable]
+) -> bool:
+    """Whether the log begins with version 0; False if there is no log. Raises NeedsOperator if its
+    beginning has expired.
+    """
+    if store.exists(table, file_name(0)):
+        return True
     if unreadable:
         raise _lost(unreadable)
     kept = list_versions(store, table)
-    if kept and version is not None:
-        raise NeedsOperator(
-            f"{store.uri(table)}: version {version} has expired; ask for a newer one"
-        )
-    if kept:
-        raise NeedsOperator(
-            f"{store.uri(table)}: the log begins with version {kept[0]} and there is no checkpoint"
-            " of what came before: restore the folder _delta_log from a backup"
-        )
+    if not kept or kept[0] == 0:
+        return bool(kept)  # a rival may have created it just now
+    if until is not None:
+        raise NeedsOperator(f"{store.uri(table)}: version {until} has expired; ask for a newer one")
+    raise NeedsOperator(
+        f"{store.uri(table)}: the log begins with version {kept[0]} and there is no checkpoint of"
+        " what came before: restore the folder _delta_log from a backup"
+    )
 
 
 def _lost(unreadable: Sequence[Unreadable]) -> NeedsOperator:

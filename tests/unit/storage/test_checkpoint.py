@@ -319,6 +319,30 @@ def test_with_neither_the_file_and_what_to_do_are_named(bench, damage):
         bench.table()
 
 
+def test_a_log_without_its_beginning_and_without_checkpoints_is_no_new_table(bench):
+    bench.fill(20, [])
+    bench.log(0).unlink()
+
+    with pytest.raises(NeedsOperator, match="log begins with version 1 .*restore the folder"):
+        create_tables(bench.store, ("samples",))
+    with pytest.raises(NeedsOperator, match="version 5 has expired"):
+        snapshot(bench.store, "samples", 5)
+
+
+def test_a_table_that_a_rival_creates_while_it_is_looked_for_is_there(tmp_path, monkeypatch):
+    store, plain = Store(str(tmp_path)), Store.exists
+
+    def overtaken(self, *args):
+        found = plain(self, *args)
+        monkeypatch.setattr(Store, "exists", plain)
+        create_tables(store, ("samples",))
+        return found
+
+    monkeypatch.setattr(Store, "exists", overtaken)
+
+    assert load(store, "samples").version == 0
+
+
 def test_a_hole_in_the_log_after_the_sound_checkpoint_is_named_too(bench):
     filled(bench)
     bench.checkpoint(199).write_bytes(b"")
