@@ -12,6 +12,10 @@
 -- p50, p95, p99          quantiles of the samples that are not NaN, from the sketch: linear between
 --                        the two neighbouring order statistics, each within 1.083 %
 -- first, last            value of the first and of the last sample
+-- increase               growth of a counter from the first to the last sample, over resets; what it
+--                        grew from the window before is not in it (docs/sql.md, "Counters")
+-- reset_correction       of that, what resets took away: the sum of the values before each drop
+-- resets                 drops from one sample to the next
 -- nan_count              samples that are NaN
 -- sketch                 what p50, p95 and p99 come from: ARRAY of key and count by ascending key;
 --                        sketches of any windows and series merge by adding up counts
@@ -79,6 +83,9 @@ SELECT
   {unless_nan[total]} AS sum,
   first_value AS first,
   last_value AS last,
+  last_value - first_value + reset_correction AS increase,
+  reset_correction,
+  resets,
   nan_count,
   sketch,
   estimated.series_id,

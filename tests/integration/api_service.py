@@ -69,11 +69,11 @@ def app_over(tables, **options):
 
 
 @contextmanager
-def served(service: Service) -> Iterator[str]:
-    """The service's address while it runs, on a port of its own."""
+def served(service: Service, port: int = 0) -> Iterator[str]:
+    """The service's address while it runs, by default on a port of its own."""
     server = server_of(create_app(service))
     with tcp_socket("127.0.0.1") as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind(("127.0.0.1", port))
         listener.listen()  # so that who comes before the server is ready waits
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

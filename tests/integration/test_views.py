@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
+from itertools import pairwise
 
 import pytest
 
@@ -122,6 +123,9 @@ def check(row, values, start_ms):
     assert same(row["first"], values[0])
     assert same(row["last"], values[-1])
     assert same(row["min"], min(numbers, default=math.nan))
+    drops = [before for before, after in pairwise(values) if after < before]
+    assert row["resets"] == len(drops)
+    check_growth(row, values, drops)
     if len(numbers) < len(values):
         assert all(math.isnan(row[name]) for name in ("sum", "avg", "max", "stddev"))
     else:
@@ -129,6 +133,16 @@ def check(row, values, start_ms):
         check_moments(row, values)
     for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
         check_quantile(row[name], sorted(numbers), q)
+
+
+def check_growth(row, values, drops):
+    if not all(map(math.isfinite, values)):
+        assert not math.isfinite(row["increase"]) or math.isfinite(values[0] + values[-1])
+        return
+    size = math.fsum(map(abs, values))
+    assert abs(row["reset_correction"] - math.fsum(drops)) <= 1e-12 * size
+    grown = values[-1] - values[0] + math.fsum(drops)
+    assert abs(row["increase"] - grown) <= 1e-12 * size
 
 
 def check_moments(row, values):

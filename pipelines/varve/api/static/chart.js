@@ -1,6 +1,6 @@
 // The line chart and its legend.
 
-import { axisNumbers, axisTimes, clock, seriesName, shortNumber, splitCommon } from "./format.js";
+import { axisNumbers, axisTimes, clock, distinctParts, seriesName, shortNumber, splitCommon } from "./format.js";
 
 const HEIGHT = 360;
 const COLOURS = 10;
@@ -14,6 +14,7 @@ export class Chart {
     this.onZoom = onZoom;
     this.hidden = new Set(); // names of series switched off, kept from one answer to the next
     this.series = [];
+    this.marks = []; // texts of the value axis
     this.drawn = null;
     new ResizeObserver(() => this.#resize()).observe(plot);
   }
@@ -28,11 +29,13 @@ export class Chart {
     const only = keys.size === 1 ? [...keys][0] : null; // its values are names enough
     this.times = times;
     this.head = legendHead(matrix.length, common, only);
-    this.series = matrix.map((series, i) => ({
-      name: names[i],
-      label: only ? (rest[i][only] ?? `no ${only}`) : legendName(rest[i], names[i]),
-      values: column(series.values ?? [], times, points),
-    }));
+    const labels = distinctParts(
+      rest.map((labels, i) => (only ? (labels[only] ?? `no ${only}`) : legendName(labels, names[i]))),
+    );
+    this.series = matrix.map((series, i) => {
+      const values = column(series.values ?? [], times, points);
+      return { name: names[i], label: labels[i], values, ...statistics(values) };
+    });
     this.data = [xs, ...this.series.map((series) => series.values)];
     const shape = JSON.stringify([names, document.documentElement.dataset.theme]);
     if (this.drawn && this.shape === shape) {
@@ -82,7 +85,13 @@ export class Chart {
       },
       axes: [
         { ...axis, space: 90, size: 46, values: (_, marks, __, ___, apart) => axisTimes(marks, apart) },
-        { ...axis, size: 64, values: (_, marks) => axisNumbers(marks) },
+        {
+          ...axis,
+          size: widthOf,
+          incrs: (_, __, low, high, pixels, space) => [markDistance(low, high, pixels, space)],
+          splits: (_, __, low, high, apart) => marksBetween(low, high, apart),
+          values: (_, marks) => (this.marks = axisNumbers(marks)),
+        },
       ],
       series: [
         {},
@@ -134,7 +143,9 @@ export class Chart {
   #buildLegend() {
     this.legendShape = this.data;
     const head = element("div", "legend-head");
-    head.append(element("span", "shared", this.head), element("span", "when"));
+    head.append(element("span", "shared", this.head));
+    for (const name of STATISTICS) head.append(element("span", "number", name));
+    head.append(element("span", "number when"));
     const shown = this.all ? this.series : this.series.slice(0, LEGEND_ROWS);
     const rows = shown.map((series, i) => this.#row(series, i));
     this.legend.replaceChildren(head, ...rows);
@@ -154,11 +165,13 @@ export class Chart {
     const row = element("button", "series");
     row.type = "button";
     row.dataset.series = i;
-    row.title = "Click: only this one or all. With Ctrl: on or off.";
+    row.title = `${series.name}\nClick: only this one or all. With Ctrl: on or off.`;
     row.setAttribute("aria-pressed", String(!this.hidden.has(series.name)));
     const swatch = element("span", "swatch");
     swatch.style.background = `var(--series-${i % COLOURS})`;
-    row.append(swatch, element("span", "name", series.label), element("span", "value"));
+    row.append(swatch, element("span", "name", series.label));
+    for (const name of STATISTICS) row.append(element("span", `number ${name}`, shortNumber(series[name])));
+    row.append(element("span", "number value"));
     row.onclick = (event) => this.#toggle(series.name, event.ctrlKey || event.metaKey);
     row.onmouseenter = () => this.drawn.setSeries(i + 1, { focus: true });
     row.onmouseleave = () => this.drawn.setSeries(null, { focus: true });
@@ -197,6 +210,29 @@ function legendName(rest, whole) {
   return name === "{}" ? (whole === "{}" ? "value" : whole) : name;
 }
 
+const STATISTICS = ["min", "avg", "max"];
+
+// Of the points that are drawn; null where there are none.
+function statistics(values) {
+  let [min, max, sum, count] = [Infinity, -Infinity, 0, 0];
+  for (const value of values) {
+    if (value === null) continue;
+    min = Math.min(min, value);
+    max = Math.max(max, value);
+    sum += value;
+    count++;
+  }
+  if (!count) return { min: null, avg: null, max: null };
+  if (Number.isFinite(sum)) return { min, avg: sum / count, max };
+  return { min, avg: values.reduce((part, value) => part + (value ?? 0) / count, 0), max };
+}
+
+// Pixels for the longest mark of an axis.
+function widthOf(u, marks, axis) {
+  const longest = Math.max(0, ...(marks ?? []).map((mark) => String(mark).length));
+  return Math.max(48, 18 + 7 * longest);
+}
+
 const DASHES = [undefined, [7, 3], [2, 3]];
 
 function column(samples, times, points) {
@@ -223,9 +259,40 @@ function alone(u, index, show) {
 // A flat line stands in the middle; values that start near zero start at zero.
 function bounds(low, high) {
   if (low === null || !Number.isFinite(low)) return [0, 1];
-  if (low === high) return low === 0 ? [-1, 1] : [low - Math.abs(low) / 10, high + Math.abs(high) / 10];
-  const margin = (high - low) * 0.06;
-  return [low >= 0 && low < (high - low) * 0.5 ? 0 : low - margin, high + margin];
+  if (low === high) {
+    const margin = Math.abs(low) / 10;
+    return margin > TINY ? finite(low - margin, high + margin) : [-1, 1];
+  }
+  // Halved before, as the distance of great values may be beyond all numbers.
+  const margin = (high / 2 - low / 2) * 0.12;
+  return finite(low >= 0 && low < (high - low) * 0.5 ? 0 : low - margin, high + margin);
+}
+
+// Below this, a tenth of a number may be no number of its own.
+const TINY = 1e-300;
+
+// A range and its length are numbers: the ends of one that is too long are cut off.
+function finite(low, high) {
+  const clamp = (value, most) => Math.min(Math.max(value, -most), most);
+  const ends = [low, high].map((value) => clamp(value, Number.MAX_VALUE));
+  return Number.isFinite(ends[1] - ends[0]) ? ends : ends.map((value) => clamp(value, Number.MAX_VALUE / 2));
+}
+
+// The least of 1, 2, 2.5 and 5 times a power of ten that leaves `space` pixels between marks. uPlot's own
+// ends at 1e16.
+function markDistance(low, high, pixels, space) {
+  const least = ((high - low) / pixels) * space;
+  const power = 10 ** Math.floor(Math.log10(least));
+  const distance = power * ([1, 2, 2.5, 5].find((factor) => factor * power >= least) ?? 10);
+  return Number.isFinite(distance) && distance > 0 ? distance : high - low;
+}
+
+function marksBetween(low, high, apart) {
+  const marks = [];
+  for (let k = Math.ceil(low / apart); k * apart <= high && marks.length < 100; k++) {
+    marks.push(Number((k * apart).toPrecision(12)));
+  }
+  return marks;
 }
 
 function colour(i) {

@@ -1,9 +1,12 @@
 // Varve's HTTP API, which is Prometheus'.
 
 export class QueryFailure extends Error {
-  constructor(text, position) {
+  // position: {start, end} in UTF-8 bytes, or undefined. passing: the service was away or busy, so that
+  // the same question may be answered later.
+  constructor(text, { position, passing = false } = {}) {
     super(text);
-    this.position = position; // {start, end} in UTF-8 bytes, or undefined
+    this.position = position;
+    this.passing = passing;
   }
 }
 
@@ -19,17 +22,27 @@ export async function ask(path, parameters, signal) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new QueryFailure("The query service does not answer. Is `varve up` still running?");
+    throw new QueryFailure("The query service does not answer. Is `varve up` still running?", { passing: true });
   }
-  const answer = await response.json();
-  if (answer.status !== "success") throw new QueryFailure(answer.error, answer.position);
+  const answer = await response.json().catch((error) => {
+    if (error.name === "AbortError") throw error;
+    // A proxy that speaks for a service that is away, or an answer that was cut.
+    throw new QueryFailure(`HTTP ${response.status} without an answer of the query service.`, { passing: true });
+  });
+  if (answer.status !== "success") {
+    throw new QueryFailure(answer.error, { position: answer.position, passing: response.status >= 500 });
+  }
   return { ...answer, milliseconds: performance.now() - began };
 }
 
 // Metric names for completion; none if they cannot be had.
 export async function metricNames() {
-  const response = await fetch("api/v1/label/__name__/values");
-  return response.ok ? (await response.json()).data : [];
+  try {
+    const response = await fetch("api/v1/label/__name__/values");
+    return response.ok ? (await response.json()).data : [];
+  } catch {
+    return [];
+  }
 }
 
 // "" when ready, else why not.

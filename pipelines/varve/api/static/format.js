@@ -16,12 +16,32 @@ export function shortNumber(value) {
 // The marks of an axis, all in the unit that suits the largest.
 export function axisNumbers(marks) {
   const largest = Math.max(...marks.map(Math.abs));
-  if (largest >= 1e16 || (largest < 1e-9 && largest > 0)) return marks.map((mark) => mark.toExponential(1));
+  const apart = Math.abs(marks[1] - marks[0]) || largest || 1;
+  if (largest >= 1e16 || (largest < 1e-9 && largest > 0)) {
+    return marks.map((mark) => (mark === 0 ? "0" : shortest((digits) => mark.toExponential(digits), mark, apart)));
+  }
   const [unit, prefix] =
     largest >= 0.01 && largest < 10000 ? [1, ""] : (PREFIXES.find(([unit]) => largest >= unit) ?? [1, ""]);
-  const apart = Math.abs(marks[1] - marks[0]) / unit || 1;
-  const digits = Math.max(0, Math.min(6, Math.ceil(-Math.log10(apart) - 1e-9)));
+  const digits = Math.max(...marks.map((mark) => places(mark / unit, apart / unit)));
   return marks.map((mark) => (mark === 0 ? "0" : (mark / unit).toFixed(digits) + prefix));
+}
+
+const MOST_PLACES = 12;
+
+// Decimals with which a mark is what it says, to a thousandth of the distance between marks.
+function places(value, apart) {
+  for (let digits = 0; digits < MOST_PLACES; digits++) {
+    if (Math.abs(Number(value.toFixed(digits)) - value) <= apart / 1000) return digits;
+  }
+  return MOST_PLACES;
+}
+
+function shortest(write, value, apart) {
+  for (let digits = 0; digits < MOST_PLACES; digits++) {
+    const text = write(digits);
+    if (Math.abs(Number(text) - value) <= apart / 1000) return text.replace("e+", "e");
+  }
+  return value.toExponential(MOST_PLACES).replace("e+", "e");
 }
 
 // The marks of a time axis, seconds apart by `apart`; the day is said where it begins.
@@ -41,6 +61,16 @@ export function axisTimes(marks, apart) {
     before = day;
     return first ? `${time}\n${day}` : time;
   });
+}
+
+// The time zone that all times are shown in, and its distance from UTC now: "Europe/Berlin, UTC+1".
+export function timeZone() {
+  const { timeZone: name } = Intl.DateTimeFormat().resolvedOptions();
+  const minutes = -new Date().getTimezoneOffset();
+  const hours = Math.trunc(Math.abs(minutes) / 60);
+  const rest = Math.abs(minutes) % 60 ? `:${String(Math.abs(minutes) % 60).padStart(2, "0")}` : "";
+  const offset = minutes ? `UTC${minutes < 0 ? "−" : "+"}${hours}${rest}` : "UTC";
+  return name === offset || !name ? offset : `${name}, ${offset}`;
 }
 
 export function clock(seconds, withDate) {
@@ -75,6 +105,22 @@ export function splitCommon(metrics) {
   );
   return { common, rest };
 }
+
+// Names without the beginning that all of them share, where it is long: what tells them apart shows.
+export function distinctParts(names) {
+  if (names.length < 2) return names;
+  let shared = names[0].length;
+  for (const name of names) {
+    let same = 0;
+    while (same < shared && name[same] === names[0][same]) same++;
+    shared = same;
+  }
+  // From the start of a word on, so that no value is cut in two.
+  const start = names[0].slice(0, shared).search(/[^\s,={/.:_-]*$/);
+  return start < LONG ? names : names.map((name) => `…${name.slice(start)}`);
+}
+
+const LONG = 16;
 
 function trim(text) {
   return text.includes(".") && !text.includes("e") ? text.replace(/\.?0+$/, "") : text;

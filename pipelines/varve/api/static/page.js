@@ -3,8 +3,8 @@
 import { Chart } from "./chart.js";
 import { QueryFailure, ask, metricNames, whyNotReady } from "./client.js";
 import { Editor } from "./editor.js";
-import { ago, clock } from "./format.js";
-import { RANGES, REFRESHES, STEPS, readState, rangeSeconds, spell, stateAddress, timesOf } from "./state.js";
+import { ago, clock, timeZone } from "./format.js";
+import { RANGES, REFRESHES, STEPS, readState, spanOf, spell, stateAddress, timesOf } from "./state.js";
 import { ResultTable } from "./table.js";
 
 const EXAMPLES = [
@@ -37,7 +37,8 @@ const ITSELF = [
   { name: "CPU, by component", expr: "rate(varve_component_cpu_seconds_total[1m])", range: "5m" },
   { name: "Memory, by component", expr: "varve_component_resident_memory_bytes", range: "5m" },
 ];
-const RETRY_MS = 1000;
+const FIRST_RETRY_S = 1;
+const LONGEST_RETRY_S = 15;
 
 const $ = (id) => document.getElementById(id);
 const chart = new Chart($("plot"), $("legend"), zoomTo);
@@ -47,17 +48,20 @@ const editor = new Editor($("expression"), $("marks"), $("hints"), metricNames, 
 let state = readState(location.search);
 let asking = null; // AbortController of the question under way
 let timer = 0;
+let retryS = FIRST_RETRY_S; // until the question is asked again, while the service is away
 let completeUntil = null;
 
-// For tests: what the last answer drew. {expr, times, series: [{name, values}]}, null before.
-window.varve = { plotted: null, table: null, error: null, answers: 0 };
+// For tests: what the last answer drew. {expr, times, series: [{name, values}]}, null before. marks():
+// texts of the value axis.
+window.varve = { plotted: null, table: null, error: null, answers: 0, marks: () => chart.marks };
 
 function start() {
   fillChoice($("ranges"), Object.keys(RANGES), (value) => change({ range: value }));
   for (const tab of $("tabs").children) tab.onclick = () => change({ tab: tab.dataset.value });
   fillSelect($("step"), STEPS, (value) => change({ step: value }));
   fillSelect($("refresh"), Object.keys(REFRESHES), (value) => change({ refresh: value }));
-  $("end").onchange = () => change({ end: $("end").value ? String(new Date($("end").value).getTime() / 1000) : "" });
+  $("start").onchange = $("end").onchange = chooseSpan;
+  $("zone").textContent = timeZone();
   $("pick").onclick = () => change({ end: String(Math.floor(Date.now() / 1000)) });
   $("now").onclick = () => change({ end: "" });
   $("ask").onsubmit = (event) => {
@@ -95,6 +99,14 @@ function zoomTo(begin, end) {
   change({ range: String(Math.max(1, Math.round(end - begin))), end: String(Math.round(end)) });
 }
 
+// Start and end as they stand in the inputs; an end before its start moves the start.
+function chooseSpan() {
+  const [start, end] = [$("start"), $("end")].map((input) => new Date(input.value).getTime() / 1000);
+  if (!Number.isFinite(end)) return change({ end: "" });
+  const range = end - start;
+  change({ end: String(end), ...(range > 0 ? { range: String(range) } : {}) });
+}
+
 function showState() {
   if (editor.text.trim() !== state.expr) editor.text = state.expr;
   for (const button of [...$("ranges").children, ...$("tabs").children]) {
@@ -104,13 +116,18 @@ function showState() {
   if (!STEPS.includes(state.step)) $("step").add(new Option(state.step, state.step));
   $("step").value = state.step;
   $("refresh").value = state.refresh;
-  $("end").value = state.end === "" ? "" : local(Number(state.end));
-  $("now").hidden = $("end").hidden = state.end === "";
+  const { start, end } = spanOf(state, Date.now() / 1000);
+  $("start").value = state.end === "" ? "" : local(start);
+  $("end").value = state.end === "" ? "" : local(end);
   $("pick").hidden = state.end !== "";
   const graph = state.tab === "graph";
   $("graph").hidden = !graph;
   $("table").hidden = graph;
-  for (const control of document.querySelectorAll(".graph-only")) control.hidden = !graph;
+  for (const control of document.querySelectorAll(".graph-only, .own")) {
+    const { classList } = control;
+    const other = (classList.contains("graph-only") && !graph) || (classList.contains("own") && state.end === "");
+    control.hidden = other;
+  }
   document.title = state.expr ? `${state.expr} · Varve` : "Varve";
 }
 
@@ -123,14 +140,20 @@ async function query() {
   try {
     await (state.tab === "graph" ? queryGraph(mine.signal) : queryTable(mine.signal));
     showError(null);
+    retryS = FIRST_RETRY_S;
   } catch (error) {
     if (error.name === "AbortError") return;
     if (!(error instanceof QueryFailure)) throw error;
-    const waiting = await whyNotReady().catch(() => "");
+    const waiting = error.passing ? await whyNotReady().catch(() => "") : "";
     if (mine !== asking) return;
-    showError(waiting ? new QueryFailure(`${waiting} Trying again every second.`) : error);
-    if (waiting) timer = setTimeout(query, RETRY_MS);
-    return;
+    $("nothing").hidden = true; // whether there are series is not known
+    if (error.passing) {
+      showError(new QueryFailure(`${waiting || error.message} Trying again in ${spell(retryS)}.`));
+      timer = setTimeout(query, retryS * 1000);
+      retryS = Math.min(retryS * 2, LONGEST_RETRY_S);
+      return;
+    }
+    showError(error);
   } finally {
     if (mine === asking) $("answer").ariaBusy = "false";
   }
@@ -145,7 +168,9 @@ async function queryGraph(signal) {
   if (result.length) chart.draw(result, times);
   else chart.clear();
   $("nothing").hidden = true;
-  if (!result.length) showNothing(`No series between ${clock(times.start, true)} and ${clock(times.end, true)}.`);
+  if (!result.length) {
+    showNothing(`No series between ${clock(times.start, true)} and ${clock(times.end, true)}.`, answer.infos);
+  }
   const points = result.reduce((sum, series) => sum + (series.values?.length ?? 0), 0);
   showProvenance(answer, `${result.length} series · ${points.toLocaleString()} points, ${spell(times.step)} apart`);
   window.varve.plotted = {
@@ -162,7 +187,7 @@ async function queryTable(signal) {
   const empty = resultType !== "scalar" && resultType !== "string" && !result.length;
   if (empty) {
     table.clear();
-    showNothing(`No series at ${clock(time, true)}.`);
+    showNothing(`No series at ${clock(time, true)}.`, answer.infos);
   } else {
     $("nothing").hidden = true;
     table.show(answer.data);
@@ -171,10 +196,11 @@ async function queryTable(signal) {
   window.varve.table = answer.data;
 }
 
-function showNothing(text) {
+// infos: why, if the service could tell.
+function showNothing(text, infos = []) {
   chart.clear();
   table.clear();
-  $("nothing").textContent = text;
+  $("nothing").textContent = [text, ...infos.map(plainInfo)].join("\n");
   $("nothing").hidden = false;
 }
 
@@ -198,10 +224,17 @@ function showProvenance(answer, size) {
   snapshot.title = "The versions of the tables that this answer was read from";
   const facts = [`complete until ${until}`, `${provenance.tier} samples`, size, `${milliseconds.toFixed(0)} ms`];
   $("provenance").replaceChildren(facts.join(" · ") + " · snapshot ", snapshot);
-  const notes = [...(answer.warnings ?? []), ...(answer.infos ?? [])];
+  // The infos of an empty answer say why it is: they stand in its place.
+  const infos = answer.data.result.length ? (answer.infos ?? []) : [];
+  const notes = [...(answer.warnings ?? []), ...infos];
   $("notes").hidden = !notes.length;
   $("notes").textContent = notes.join("\n");
   showFreshness();
+}
+
+function plainInfo(text) {
+  const plain = text.replace("PromQL info: ", "");
+  return `${plain[0].toUpperCase()}${plain.slice(1)}.`;
 }
 
 function showFreshness() {

@@ -29,6 +29,12 @@ export function readState(search) {
   return state;
 }
 
+// The start and end that the state means now, Unix seconds.
+export function spanOf(state, nowSeconds) {
+  const end = state.end === "" ? nowSeconds : Number(state.end);
+  return { start: end - rangeSeconds(state.range), end };
+}
+
 export function stateAddress(state) {
   const kept = Object.entries(state).filter(([key, value]) => value !== DEFAULTS[key]);
   return kept.length ? "?" + new URLSearchParams(kept) : location.pathname;
