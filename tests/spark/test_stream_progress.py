@@ -68,6 +68,7 @@ def test_one_stream_that_hangs_is_not_hidden_by_another_that_gets_on(spark, list
         closing_with(release.set),
     ):
         _until(stuck.is_set)
+        _until(lambda: listener.events[str(slow.runId)] == 1)  # of the batch before
         progress = StreamProgress(spark, [quick, slow], listener.events)
         progress.advanced()  # from here on
         before = listener.events[str(quick.runId)]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-Mark = tuple[int, int]
-"""Events of a stream so far, and tasks of the jobs under way that are done."""
+Mark = tuple[int, int, int]
+"""Events of a stream so far, the number of its newest job, and tasks done of those under way."""
+
+_LOOK_S = 5.0
+"""Seconds between looks at jobs, each of which takes a call to the JVM for each job that Spark
+remembers."""
 
 
 class StreamProgress:
     """Compares how far each stream is with how far it was. One thread at a time may use it.
 
     A stream gets on when Spark tells that a trigger has ended or had nothing to do, which is
-    every ten seconds at least, and when a task of its batch is done: a batch may be large.
+    every ten seconds at least, and when its batch, which may be large, has begun a job or is done
+    with a task.
     """
 
     def __init__(
@@ -27,12 +33,18 @@ class StreamProgress:
         self._events = events
         self._marks: dict[str, Mark] = {}
         self._behind = set(self._runs)
+        self._looked_at = 0.0
 
     def advanced(self) -> bool:
         """Whether every stream has got on since this was last true."""
+        look = time.monotonic() - self._looked_at >= _LOOK_S
+        if look:
+            self._looked_at = time.monotonic()
         for run in tuple(self._behind):
-            mark = self._mark(run)
-            if self._marks.get(run) != mark:
+            before = self._marks.get(run, (-1, -1, 0))
+            jobs = self._jobs(run) if look else before[1:]
+            mark = (self._events.get(run, 0), *jobs)
+            if mark != before:
                 self._marks[run] = mark
                 self._behind.discard(run)
         if self._behind:
@@ -40,21 +52,16 @@ class StreamProgress:
         self._behind = set(self._runs)
         return True
 
-    def _mark(self, run: str) -> Mark:
-        events = self._events.get(run, 0)
-        before = self._marks.get(run)
-        if before is None or events != before[0]:
-            return events, 0
-        # Only now, for it takes a call to the JVM for each job.
-        return events, self._tasks_done(run)
+    def _jobs(self, run: str) -> tuple[int, int]:
+        """The newest job of a stream and the tasks done of those under way.
 
-    def _tasks_done(self, run: str) -> int:
-        """Spark's streams run the jobs of their batches in a group of their run id."""
-        active = set(self._tracker.getActiveJobsIds())
+        Spark's streams run the jobs of their batches in a group of their run id.
+        """
+        jobs = set(self._tracker.getJobIdsForGroup(run))
         done = 0
-        for job in active.intersection(self._tracker.getJobIdsForGroup(run)) if active else ():
+        for job in jobs.intersection(self._tracker.getActiveJobsIds()):
             info = self._tracker.getJobInfo(job)
             for number in info.stageIds if info else ():
                 stage = self._tracker.getStageInfo(number)
                 done += stage.numCompletedTasks if stage else 0
-        return done
+        return max(jobs, default=-1), done
