@@ -28,6 +28,9 @@ from varve.telemetry.metrics import (
 from varve.telemetry.registry import Telemetry
 
 INGEST_TABLES = ("samples", "series", "quarantine")
+PORTS = 10
+"""Ports from telemetry.port on that jobs of one machine share; each takes the first free one."""
+
 ROLLUP_TABLES = (*(tier.table for tier in TIERS), "repairs")
 
 
@@ -71,15 +74,18 @@ class Instruments:
         )
 
     @contextmanager
-    def shown(self, settings: Settings) -> Iterator[str]:
+    def shown(self, settings: Settings, *, beside_others: bool = False) -> Iterator[str]:
         """Serves the page until the block ends, and gives its address.
 
-        Raises NeedsOperator if the port is taken.
+        beside_others: if telemetry.port is taken, one of the next nine ports is used, or else any
+        that is free. Otherwise NeedsOperator is raised.
         """
         store = Store(settings.storage_root(), settings.storage_options())
         telemetry = settings.telemetry
         sizes = TableSizes(store, self._names, self._tables)
-        with serving(self.telemetry, telemetry.host, telemetry.port, "telemetry.port") as url:
+        others = _ports_after(settings) if beside_others else ()
+        port, setting = telemetry.port, "telemetry.port"
+        with serving(self.telemetry, telemetry.host, port, setting, others) as url:
             sizes.start()
             try:
                 yield url
@@ -100,6 +106,14 @@ class Instruments:
                 record_reach(metrics, plan.query, reach)
 
         return replace(plan, on_batch=stored, on_replay=replayed, on_look=looked)
+
+
+def _ports_after(settings: Settings) -> list[int]:
+    """Where a job looks for a port if its own is taken; the last is any that is free."""
+    first = settings.telemetry.port
+    reserved = {settings.telemetry.up_port, settings.query.port}
+    ports = range(first + 1, min(first + PORTS, 65_536))
+    return [*(port for port in ports if port not in reserved), 0]
 
 
 def record_batch(metrics: IngestMetrics, accounting: Mapping[str, Any]) -> None:

@@ -119,10 +119,10 @@ def run_queries(
 def run_job(
     name: str, settings: Settings, starts: Sequence[Start], instruments: Instruments
 ) -> int:
-    """A main of spark-submit: the queries, and their metrics on a page. Raises NeedsOperator if
-    the page's port is taken, else as `run_queries`.
+    """Runs the queries of a main of spark-submit, and shows their metrics on a page: on the next
+    free port if telemetry.port is taken, as by other jobs. Raises as `run_queries` does.
     """
-    with instruments.shown(settings) as url:
+    with instruments.shown(settings, beside_others=True) as url:
         log.info("metrics are at %s", url)
         return run_queries(session(name), starts, listener=StreamListener(instruments.streams))
 
