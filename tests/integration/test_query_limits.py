@@ -249,6 +249,22 @@ def test_a_form_that_does_not_come_whole_is_no_longer_waited_for(tmp_path):
     assert "did not come whole" in body["error"]
 
 
+@pytest.mark.parametrize("path", ["query", "format_query", "parse_query"])
+def test_a_text_that_takes_long_to_parse_is_answered_at_its_deadline(tmp_path, path):
+    service, fault, *_ = held_service(tmp_path, threads=2)
+    fault.release()
+    form = urllib.parse.urlencode({"query": "+".join(["1"] * 300_000), "timeout": "200ms"}).encode()
+    with served(service) as url:
+        began = time.monotonic()
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{url}/api/v1/{path}", form, timeout=60)
+        took_s = time.monotonic() - began
+
+    assert refused.value.code == 503
+    assert json.load(refused.value)["errorType"] == "timeout"
+    assert took_s < 5
+
+
 def test_reads_of_queries_do_not_keep_the_follower_waiting(tmp_path):
     service, fault, tables, followed = held_service(tmp_path, threads=16)
     with served(service) as url:
