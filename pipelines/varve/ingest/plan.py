@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from varve.ingest.batch_size import BatchLimits
 from varve.ingest.limits import Limits
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.replayed import Replayed
@@ -90,7 +91,7 @@ class IngestPlan:
     topics: tuple[str, ...]
     """Topics of samples and of definitions."""
     trigger_s: float
-    max_messages_per_batch: int
+    batch: BatchLimits
     complete_every_s: float
     on_expired_offsets: str
     """What to do about offsets that Kafka has dropped before they were stored: stop or count."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from varve.ingest.batch_size import BatchLimits
 from varve.ingest.plan import IngestPlan, TaskSettings
 from varve.model.errors import BadRequest
 from varve.model.resources import conf_dir
@@ -44,7 +45,11 @@ def ingest_plans(
             # The registry is one: definitions read by the bulk query serve every other.
             topics=(topic, definitions) if query == "bulk" else (topic,),
             trigger_s=ingest.trigger_s,
-            max_messages_per_batch=ingest.max_messages_per_batch,
+            batch=BatchLimits(
+                ingest.max_messages_per_batch,
+                ingest.max_samples_per_batch,
+                ingest.max_bytes_per_batch,
+            ),
             complete_every_s=ingest.complete_every_s,
             on_expired_offsets=ingest.on_expired_offsets,
             limits_files=limits_files(settings),
