@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.plans import ingest_plan
 from varve.ingest import arrow_codec
+from varve.ingest.batch_size import BatchLimits
 from varve.ingest.plan import IngestPlan
 from varve.kafka.client_options import Cluster
 from varve.kafka.topics import TopicPlan, ensure_topics
@@ -138,7 +139,7 @@ class Bench:
             store,
             topics=(self.topic,),
             cluster=Cluster(self.broker.bootstrap_servers),
-            max_messages_per_batch=self.batch,
+            batch=BatchLimits(self.batch, 10**8, 2**32),
             old_after_ms=DAY_MS,
             available_now=True,
             on_batch=lambda _: marks.append(self.now()),

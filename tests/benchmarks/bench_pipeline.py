@@ -33,6 +33,7 @@ from tests.benchmarks.bench_ingest import (
     say,
 )
 from tests.plans import ingest_plan
+from varve.ingest.batch_size import BatchLimits
 from varve.ingest.plan import IngestPlan
 from varve.kafka.client_options import Cluster
 from varve.model.clock import Clock, SystemClock
@@ -91,7 +92,7 @@ class Pipeline(Bench):
             store,
             topics=(self.topic,),
             cluster=Cluster(self.broker.bootstrap_servers),
-            max_messages_per_batch=self.batch,
+            batch=BatchLimits(self.batch, 10**8, 2**32),
             old_after_ms=3 * DAY_MS,
             complete_every_s=0.5,
         )

@@ -218,6 +218,7 @@ def _accounting(
         "offsets": {f"{p.topic}-{p.number}": [r.start, r.end] for p, r in ranges.items()},
         "gaps": {f"{p.topic}-{p.number}": [r.start, r.end] for p, r in gaps.items()},
         "messages": sum(o.messages for o in outcomes),
+        "tombstones": sum(o.tombstones for o in outcomes),
         "bytes": sum(o.bytes for o in outcomes),
         "in": sum(o.received for o in outcomes),
         "stored": sum(o.stored for o in outcomes),

@@ -50,7 +50,7 @@ class Decoder:
     def __init__(self) -> None:
         self._codecs = Codecs()
         self.expanded_bytes = 0
-        """Size of the last message that was of a size allowed, once expanded."""
+        """Size of the last message once expanded; 0 if it was refused whole."""
 
     def samples(self, message: bytes | None, max_bytes: int, headers: Headers = ()) -> Block:
         """Decodes a message of samples. Never raises: what cannot be stored is in `rejects`."""
@@ -70,6 +70,7 @@ class Decoder:
 
     def _open(self, message: bytes | None, max_bytes: int, headers: Headers) -> tuple[bytes, Codec]:
         """The body and who decodes it. Raises BadRecord."""
+        self.expanded_bytes = 0
         content_type = None
         if headers:
             content_type = _header(headers, CONTENT_TYPE)

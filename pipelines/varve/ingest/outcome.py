@@ -19,8 +19,12 @@ class Outcome:
     """What one task did. received = stored + merged + the sum of rejected, all in samples."""
 
     messages: int = 0
+    tombstones: int = 0
+    """Messages without a value: they hold no sample and are not refused."""
     bytes: int = 0
     """Bytes of the messages' values."""
+    expanded_bytes: int = 0
+    """The same once they are expanded, without those that are refused whole."""
     received: int = 0
     stored: int = 0
     merged: int = 0

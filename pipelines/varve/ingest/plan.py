@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from varve.ingest.batch_size import BatchLimits
 from varve.ingest.limits import Limits
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.replayed import Replayed
@@ -92,7 +93,7 @@ class IngestPlan:
     topics: tuple[str, ...]
     """Topics of samples and of definitions."""
     trigger_s: float
-    max_messages_per_batch: int
+    batch: BatchLimits
     complete_every_s: float
     grace_ms: int
     """How long rollups leave a window open after its input is complete."""

@@ -24,6 +24,8 @@ class Reason(enum.StrEnum):
     """A new series has too many labels, or too long ones: conf/limits.toml."""
     CARDINALITY_LIMIT = "cardinality_limit"
     """A new series of a metric that has as many as it may, or beyond the total."""
+    SKIPPED = "skipped"
+    """A message that an operator has parked with `varve ingest skip`: nobody has read it."""
 
 
 LIMITS = frozenset({Reason.LABEL_LIMIT, Reason.CARDINALITY_LIMIT})

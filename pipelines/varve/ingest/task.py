@@ -65,11 +65,15 @@ class _Task:
         """Decodes a message and holds its samples; writes all that is held if it is much."""
         settings, held = self._plan.settings, self._held
         self.outcome.messages += 1
-        self.outcome.bytes += len(message.value or b"")
         self._partitions.add((message.topic, message.partition))
+        if message.value is None:
+            self.outcome.tombstones += 1
+            return
+        self.outcome.bytes += len(message.value)
         only_defines = message.topic in settings.definition_topics
         decode = _decoder.definitions if only_defines else _decoder.samples
         block = decode(message.value, settings.max_message_bytes, message.headers)
+        self.outcome.expanded_bytes += _decoder.expanded_bytes
         if block.definitions:
             brought = {(d.series_id, d.check): d for d in block.definitions}
             self._judge.brought |= brought

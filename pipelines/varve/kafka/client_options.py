@@ -66,9 +66,11 @@ _NUMBERS = {
 # Kafka's default of 1 MiB a fetch is a round trip to the broker for every 40 messages of Arrow.
 # And Spark keeps what a poll has brought of each partition for minutes: by default 500 messages,
 # which may be of megabytes each.
-_SPARK_FETCH = {
+_SPARK_READS = {
     "kafka.max.partition.fetch.bytes": str(8 * 2**20),
     "kafka.max.poll.records": "20",
+    # What a producer has aborted it never sent.
+    "kafka.isolation.level": "read_committed",
 }
 
 
@@ -88,7 +90,7 @@ class Cluster:
     def spark_options(self) -> dict[str, str]:
         """The options of Spark's Kafka source."""
         given = {f"kafka.{name}": value for name, value in self.options.items()}
-        return {"kafka.bootstrap.servers": self.bootstrap_servers} | _SPARK_FETCH | given
+        return {"kafka.bootstrap.servers": self.bootstrap_servers} | _SPARK_READS | given
 
 
 def client_options(options: Mapping[str, str]) -> dict[str, Any]:

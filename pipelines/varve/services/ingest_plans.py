@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from varve.ingest.batch_size import BatchLimits
 from varve.ingest.plan import IngestPlan, TaskSettings
 from varve.model.errors import BadRequest
 from varve.model.window import DAY_MS, HOUR_MS
@@ -43,7 +44,11 @@ def ingest_plans(
             # The registry is one: definitions read by the bulk query serve every other.
             topics=(topic, definitions) if query == "bulk" else (topic,),
             trigger_s=ingest.trigger_s,
-            max_messages_per_batch=ingest.max_messages_per_batch,
+            batch=BatchLimits(
+                ingest.max_messages_per_batch,
+                ingest.max_samples_per_batch,
+                ingest.max_bytes_per_batch,
+            ),
             complete_every_s=ingest.complete_every_s,
             grace_ms=int(settings.rollup.grace_s * 1000),
             on_expired_offsets=ingest.on_expired_offsets,

@@ -10,9 +10,16 @@ from varve.settings.section import Section
 class Ingest(Section):
     trigger_s: float = Field(2.0, ge=0)
     """Seconds between batches. 2: under 5 s from sample to answer, about 43 k commits a day."""
-    max_messages_per_batch: int = Field(10_000, gt=0)
-    """Kafka messages one batch takes at most. 10,000: at about 1,000 samples each a task of four
-    holds a core for some two seconds, which a task of another query may have to wait for."""
+    max_samples_per_batch: int = Field(10_000_000, gt=0)
+    """Samples one batch takes, about: messages are read by the number, so it follows what those
+    before held. 10 M: a task of four holds a core for some two seconds, which a task of another
+    query may have to wait for."""
+    max_bytes_per_batch: int = Field(256 * 2**20, gt=0)
+    """Bytes of messages one batch takes, about, once expanded. 256 MiB: 10 M samples as our clients
+    send them."""
+    max_messages_per_batch: int = Field(500_000, gt=0)
+    """Kafka messages one batch takes at most. 500,000: of one sample each a batch of them takes
+    some seconds."""
     max_message_bytes: int = Field(8 * 2**20, gt=0)
     """Bytes of one message; longer ones are refused. 8 MiB: eight times what Kafka takes
     unasked."""

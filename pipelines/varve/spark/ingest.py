@@ -20,21 +20,23 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from varve.ingest.awaited_series import AwaitedSeries
 from varve.ingest.batch import BatchCommitter
+from varve.ingest.batch_size import BatchSize, Ranges, count, halves
 from varve.ingest.clock_guard import ClockGuard
 from varve.ingest.completeness_noter import CompletenessNoter
 from varve.ingest.limits import LimitsFile
 from varve.ingest.outcome import Outcome
-from varve.ingest.plan import IngestPlan, task_plan
+from varve.ingest.plan import IngestPlan, TaskPlan, task_plan
 from varve.ingest.series_registry import SeriesRegistry
 from varve.ingest.start_offsets import Start, starts
 from varve.ingest.upkeep import Upkeep
 from varve.kafka.offsets import TopicOffsets
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.clock import Clock, SteadyClock
-from varve.model.errors import Conflict, NeedsOperator
-from varve.spark.kafka_source import logged_offsets, read_stream
+from varve.model.errors import Conflict, NeedsOperator, VarveError
+from varve.spark.failures import cause_of, is_about_messages, is_unreadable_timestamp
+from varve.spark.kafka_source import logged_offsets, read_ranges, read_stream
 from varve.spark.pacing import Pacer
-from varve.spark.tasks import run_tasks
+from varve.spark.tasks import PythonSource, SparkSource, run_tasks
 from varve.storage.table import Table
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class IngestQuery:
         self._clock = SteadyClock(clock)
         self._registry = SeriesRegistry(plan.store, plan.tasks.scratch, plan.active_ms, self._clock)
         self._limits = LimitsFile(plan.limits_files)
+        self._size = BatchSize(plan.batch)
         self._awaited = AwaitedSeries(plan.store, plan.query)
         self._names = self._find_topics()
         self._topics = TopicOffsets(plan.cluster, self._names)
@@ -155,9 +158,7 @@ class IngestQuery:
 
     def _start(self, spark: SparkSession) -> StreamingQuery:
         plan = self._plan
-        source = read_stream(
-            spark, plan.cluster, self._names, self._initial, plan.max_messages_per_batch
-        )
+        source = read_stream(spark, plan.cluster, self._names, self._initial, plan.batch.messages)
         writer = (
             source.writeStream.queryName(self.name)
             .option("checkpointLocation", f"file://{self._checkpoint}")
@@ -184,15 +185,36 @@ class IngestQuery:
                 raise
 
     def _store(self, messages: DataFrame, number: int) -> None:
-        """Stores what batch `number` of the stream has read, in one commit of each table."""
+        """Stores what batch `number` of the stream has read: in pieces of the size that suits what
+        messages hold, each in one commit of each table. A stop ends it after the piece under way.
+        """
+        whole = self._ranges(number)
+        waiting: list[Ranges] = [whole] if whole else []
+        while waiting and not self._stopping.is_set():
+            piece, left = self._size.take(waiting.pop())
+            if left:
+                waiting.append(left)
+            frame = messages if piece == whole else self._read(messages, piece)
+            try:
+                self._store_piece(frame, piece)
+            except VarveError:
+                raise
+            except Exception as err:
+                if not is_about_messages(err):
+                    raise
+                if count(piece) == 1:
+                    raise self._stuck(piece, err) from err
+                # Everything before the message that is the cause is stored; then it is named.
+                log.warning("%s: a batch is tried again in halves: %s", self.name, cause_of(err))
+                waiting += reversed(halves(piece))
+
+    def _store_piece(self, frame: DataFrame, ranges: Ranges) -> None:
         begun, cpu, now_ms = time.monotonic(), time.thread_time(), self._clock.now_ms()
-        ranges = self._ranges(number)
-        if sum(read.end - read.start for read in ranges.values()) <= _FEW_MESSAGES:
-            messages = messages.coalesce(1)
         # Series that other queries have registered since.
         self._registry.index.advance()
         plan = task_plan(self._plan.tasks, self._registry, now_ms, self._limits.current())
-        outcomes = run_tasks(messages, plan, self._registry)
+        outcomes = self._run(frame, ranges, plan)
+        self._size.observe(outcomes)
         # An id never comes back, so all that was read is of the topics it started with.
         self._topics.require_same(ranges)
         ran = time.monotonic()
@@ -208,6 +230,32 @@ class IngestQuery:
         log.info("batch", extra={"fields": accounting})
         if self._plan.on_batch:
             self._plan.on_batch(accounting)
+
+    def _run(self, frame: DataFrame, ranges: Ranges, plan: TaskPlan) -> list[Outcome]:
+        """Runs the tasks over a piece."""
+        if count(ranges) <= _FEW_MESSAGES:
+            frame = frame.coalesce(1)
+        try:
+            return run_tasks(SparkSource(frame), plan, self._registry)
+        except Exception as err:
+            if not is_unreadable_timestamp(err):
+                raise
+        log.warning("%s: a record's timestamp is out of Spark's range: read in Python", self.name)
+        source = PythonSource(frame.sparkSession, self._plan.cluster, ranges)
+        return run_tasks(source, plan, self._registry)
+
+    def _read(self, messages: DataFrame, piece: Ranges) -> DataFrame:
+        return read_ranges(messages.sparkSession, self._plan.cluster, piece)
+
+    def _stuck(self, piece: Ranges, err: Exception) -> NeedsOperator:
+        ((partition, read),) = piece.items()
+        where = f"--topic {partition.topic} --partition {partition.number} --offset {read.start}"
+        return NeedsOperator(
+            f"{self._plan.query}: the message at offset {read.start} of"
+            f" {partition.topic}-{partition.number} ends its task: {cause_of(err)}. If that is the"
+            f" message's doing, `varve ingest skip --query {self._plan.query} {where}` parks it in"
+            " quarantine"
+        )
 
     def _replay_awaited(self, outcomes: list[Outcome], refused_ms: int) -> None:
         """Stores quarantined samples whose definition has come."""

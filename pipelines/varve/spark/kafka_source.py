@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import unix_millis
 
+from varve.ingest.batch_size import Ranges
 from varve.kafka.client_options import Cluster
 from varve.kafka.message import Headers, Message
 from varve.kafka.partitions import Partition
@@ -18,6 +19,7 @@ from varve.kafka.partitions import Partition
 _TIMESTAMP = "timestamp_ms"
 # In the order of Message's fields.
 _COLUMNS = ("topic", "partition", "offset", _TIMESTAMP, "value", "headers")
+_OPTIONS = {"failOnDataLoss": "true", "includeHeaders": "true"}
 
 
 def read_stream(
@@ -30,21 +32,31 @@ def read_stream(
     """The messages of the topics as a stream, from the offsets of `begin` on; partitions that are
     added later from their first message on. max_messages: how many a batch takes at most.
     """
-    offsets: dict[str, dict[str, int]] = {}
-    for partition, offset in begin.items():
-        offsets.setdefault(partition.topic, {})[str(partition.number)] = offset
-    return (
+    stream = (
         spark.readStream.format("kafka")
-        .options(**cluster.spark_options())
+        .options(**cluster.spark_options(), **_OPTIONS)
         .option("subscribe", ",".join(topics))
-        .option("startingOffsets", json.dumps(offsets))
+        .option("startingOffsets", _offsets(begin))
         .option("maxOffsetsPerTrigger", max_messages)
-        .option("failOnDataLoss", "true")
-        .option("includeHeaders", "true")
-        .load()
-        .withColumn(_TIMESTAMP, unix_millis("timestamp"))
-        .select(*_COLUMNS)
     )
+    return _rows(stream.load())
+
+
+def read_ranges(spark: SparkSession, cluster: Cluster, ranges: Ranges) -> DataFrame:
+    """The messages at the offsets, once."""
+    begin = {partition: read.start for partition, read in ranges.items()}
+    end = {partition: read.end for partition, read in ranges.items()}
+    assigned: dict[str, list[int]] = {}
+    for partition in ranges:
+        assigned.setdefault(partition.topic, []).append(partition.number)
+    batch = (
+        spark.read.format("kafka")
+        .options(**cluster.spark_options(), **_OPTIONS)
+        .option("assign", json.dumps(assigned))
+        .option("startingOffsets", _offsets(begin))
+        .option("endingOffsets", _offsets(end))
+    )
+    return _rows(batch.load())
 
 
 def messages(batches: Iterable[pa.RecordBatch]) -> Iterator[Message]:
@@ -66,6 +78,18 @@ def logged_offsets(checkpoint: Path, batch: int) -> dict[tuple[str, int], int]:
         for topic, offsets in by_topic.items()
         for partition, offset in offsets.items()
     }
+
+
+def _rows(loaded: DataFrame) -> DataFrame:
+    return loaded.withColumn(_TIMESTAMP, unix_millis("timestamp")).select(*_COLUMNS)
+
+
+def _offsets(by_partition: Mapping[Partition, int]) -> str:
+    """Offsets as the options of Spark's source have them."""
+    offsets: dict[str, dict[str, int]] = {}
+    for partition, offset in by_partition.items():
+        offsets.setdefault(partition.topic, {})[str(partition.number)] = offset
+    return json.dumps(offsets)
 
 
 def _headers(column: pa.ListArray) -> Iterable[Headers]:

@@ -4,24 +4,85 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import col, lit
 
+from varve.ingest.batch_size import Ranges
 from varve.ingest.outcome import Outcome
 from varve.ingest.plan import TaskPlan
 from varve.ingest.series_id_index import SeriesKey
 from varve.ingest.series_registry import SeriesRegistry
 from varve.ingest.task import run_task
+from varve.kafka.client_options import Cluster
+from varve.kafka.reader import read
 from varve.spark.kafka_source import messages
 
+Numbers = Collection[tuple[str, int]]
+"""Topic and number of partitions."""
 
-def run_tasks(frame: DataFrame, plan: TaskPlan, registry: SeriesRegistry) -> list[Outcome]:
+
+class Source(Protocol):
+    """The messages of a batch."""
+
+    def run(self, plan: TaskPlan, only: Numbers | None = None) -> list[Outcome]:
+        """Runs tasks over the messages, or over those of some partitions only."""
+        ...
+
+
+class SparkSource:
+    """Messages that Spark's Kafka source reads."""
+
+    def __init__(self, frame: DataFrame) -> None:
+        """frame: as of varve.spark.kafka_source."""
+        self._frame = frame
+
+    def run(self, plan: TaskPlan, only: Numbers | None = None) -> list[Outcome]:
+        frame = self._frame
+        if only is not None:
+            chosen = lit(False)
+            for topic, number in sorted(only):
+                chosen |= (col("topic") == topic) & (col("partition") == number)
+            frame = frame.where(chosen)
+
+        def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for outcome in run_task(messages(batches), plan):
+                yield pa.record_batch({"outcome": [outcome.to_json()]})
+
+        return _collect(frame.mapInArrow(task, "outcome string"))
+
+
+class PythonSource:
+    """Messages that the tasks read themselves: slower, but whatever they are."""
+
+    def __init__(self, spark: SparkSession, cluster: Cluster, ranges: Ranges) -> None:
+        self._spark, self._cluster, self._ranges = spark, cluster, ranges
+
+    def run(self, plan: TaskPlan, only: Numbers | None = None) -> list[Outcome]:
+        cluster = self._cluster
+        chosen = [
+            (partition.topic, partition.number, offsets)
+            for partition, offsets in sorted(self._ranges.items())
+            if only is None or (partition.topic, partition.number) in only
+        ]
+
+        def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                for n in batch.column("id").to_pylist():
+                    for outcome in run_task(read(cluster, *chosen[n]), plan):
+                        yield pa.record_batch({"outcome": [outcome.to_json()]})
+
+        numbers = self._spark.range(0, len(chosen), 1, len(chosen))
+        return _collect(numbers.mapInArrow(task, "outcome string"))
+
+
+def run_tasks(source: Source, plan: TaskPlan, registry: SeriesRegistry) -> list[Outcome]:
     """Runs the tasks over messages and registers the series they found. Tasks with samples of a
     series that was refused, or that another task has defined, run once more.
     """
-    outcomes = _distribute(frame, plan)
+    outcomes = source.run(plan)
     found = [d for outcome in outcomes for d in outcome.definitions]
     refused = registry.register(found, plan.limits) if found else {}
     again = _partitions_to_repeat(outcomes, refused, registry)
@@ -31,20 +92,11 @@ def run_tasks(frame: DataFrame, plan: TaskPlan, registry: SeriesRegistry) -> lis
         plan, refused=refused, registration_done=True, series_version=registry.index.version
     )
     kept = [o for o in outcomes if again.isdisjoint(o.partitions)]
-    chosen = lit(False)
-    for topic, number in sorted(again):
-        chosen |= (col("topic") == topic) & (col("partition") == number)
-    return kept + _distribute(frame.where(chosen), plan)
+    return kept + source.run(plan, again)
 
 
-def _distribute(frame: DataFrame, plan: TaskPlan) -> list[Outcome]:
-    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for outcome in run_task(messages(batches), plan):
-            yield pa.record_batch({"outcome": [outcome.to_json()]})
-
-    return [
-        Outcome.from_json(row.outcome) for row in frame.mapInArrow(run, "outcome string").collect()
-    ]
+def _collect(frame: DataFrame) -> list[Outcome]:
+    return [Outcome.from_json(row.outcome) for row in frame.collect()]
 
 
 def _partitions_to_repeat(

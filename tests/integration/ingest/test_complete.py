@@ -6,6 +6,7 @@ import pytest
 
 from tests.integration.ingest.test_ingest import Line, await_that, sample
 from tests.plans import ingest_plan
+from varve.ingest.batch_size import BatchLimits
 from varve.kafka.client_options import Cluster
 from varve.model.clock import ManualClock, SystemClock
 from varve.spark.ingest import IngestQuery
@@ -106,7 +107,7 @@ def test_it_stands_still_while_the_query_is_down_and_until_it_has_caught_up(line
     line.clock.advance(60_000)
     assert line.complete() == before
 
-    line.start(max_messages_per_batch=2)
+    line.start(batch=BatchLimits(2, 10**6, 2**30))
     await_that(lambda: line.complete() == line.clock.now_ms())
 
     table, stored = Table(line.store, "samples"), 0

@@ -69,6 +69,7 @@ def test_positions_files_and_accounting_are_one_commit(store):
         "batch": 0,
         "offsets": {"samples-0": [0, 3]},
         "gaps": {},
+        "tombstones": 0,
         "messages": 2,
         "bytes": sum(map(len, values)),
         "in": 4,

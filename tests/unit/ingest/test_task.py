@@ -172,7 +172,7 @@ def test_a_series_the_driver_has_refused_is_quarantined_for_its_reason(store):
 
 
 def test_messages_that_cannot_be_read_are_kept_with_where_they_were(store):
-    outcome = run(store, None, b"\x00\x00\x00\x00\x01x", b"x" * 1_000_001, b"{")
+    outcome = run(store, b"", b"\x00\x00\x00\x00\x01x", b"x" * 1_000_001, b"{")
 
     quarantined = rows(store, "quarantine", outcome.quarantine)
     assert [(r["offset"], r["reason"], r["value"]) for r in quarantined] == [
@@ -185,6 +185,17 @@ def test_messages_that_cannot_be_read_are_kept_with_where_they_were(store):
         (r["query"], r["topic"], r["partition"], r["ts"], r["rejected_at"]) for r in quarantined
     } == {("bulk", "samples", 0, NOW_MS, NOW_MS)}
     assert "registry" in quarantined[1]["detail"]
+
+
+def test_a_message_without_a_value_is_counted_and_not_refused(store):
+    samples, definitions = (
+        run(store, None, as_json(record())),
+        run(store, None, topic="definitions"),
+    )
+
+    assert (samples.messages, samples.tombstones, samples.received) == (2, 1, 1)
+    assert (definitions.messages, definitions.tombstones, definitions.received) == (1, 1, 0)
+    assert (samples.rejected, definitions.rejected) == ({}, {})
 
 
 def test_what_is_held_is_written_before_it_grows_without_bound(store, monkeypatch):
