@@ -25,7 +25,7 @@ from varve.services.collector import instance_name
 from varve.services.home import Home
 from varve.services.metrics_page import serving
 from varve.services.ports import require_free
-from varve.services.progress import kafka_options, lags, progress
+from varve.services.progress import Lag, kafka_options, lags, left_of, progress
 from varve.services.status import ComponentStatus, Record, forget, read_status, replace_file
 from varve.settings import Settings
 from varve.telemetry.metrics import declare_components
@@ -292,14 +292,18 @@ class _Up:
             ComponentStatus(self._home.path, KAFKA, pid=0).update(state="stopped")
 
     def _drain(self) -> int | None:
-        """Waits until everything produced is stored, for _DRAIN_S at most.
+        """Waits until everything produced by now is stored, for _DRAIN_S at most. A producer that
+        goes on sending holds up nothing.
 
         Returns how many messages are not; None if that cannot be told.
         """
         deadline = time.monotonic() + _DRAIN_S
+        seen: list[Lag] | None = None
         while True:
             try:
-                left = sum(lag.messages for lag in lags(self._settings))
+                if seen is None:
+                    seen = lags(self._settings)
+                left = left_of(self._settings, seen)
             except VarveError as err:
                 self._say(f"cannot tell what is not yet stored: {err}")
                 return None
