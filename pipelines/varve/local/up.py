@@ -33,7 +33,7 @@ from varve.model.errors import VarveError
 from varve.services.home import Home
 from varve.services.metrics_page import serving
 from varve.services.ports import require_free
-from varve.services.progress import lags
+from varve.services.progress import Lag, lags, left_of
 from varve.services.status import ComponentStatus, forget
 from varve.settings import Settings
 from varve.telemetry.metrics import declare_components, declare_disks
@@ -347,18 +347,16 @@ class _Up:
         stored; None if that cannot be told.
         """
         deadline = time.monotonic() + _DRAIN_S
-        ends: dict[object, int] = {}
+        seen: list[Lag] | None = None
         while True:
             self._status.progressed()
             try:
-                now = lags(self._settings)
+                if seen is None:
+                    seen = lags(self._settings)
+                left = left_of(self._settings, seen)
             except VarveError as err:
                 self._say(f"cannot tell what is not yet stored: {err}")
                 return None
-            ends = ends or {(lag.query, lag.partition): lag.end for lag in now}
-            left = sum(
-                max(0, ends.get((lag.query, lag.partition), 0) - (lag.stored or 0)) for lag in now
-            )
             if left == 0:
                 return 0
             if time.monotonic() > deadline or not self._supervisor.is_up(STREAMS):

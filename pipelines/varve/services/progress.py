@@ -6,7 +6,7 @@ that sees the tables can tell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from varve.kafka.client_options import Cluster
@@ -81,6 +81,15 @@ def lags(settings: Settings) -> list[Lag]:
             for partition, end in sorted(ends.items())
         ]
     return found
+
+
+def left_of(settings: Settings, seen: Sequence[Lag]) -> int:
+    """How many of the messages that Kafka had when the lags were taken are not stored yet; what
+    has been produced since is not waited for.
+    """
+    samples = Table(table_store(settings), "samples")
+    stored = (samples.position(lag.partition.position(lag.query)) or 0 for lag in seen)
+    return sum(max(0, lag.end - at) for lag, at in zip(seen, stored, strict=True))
 
 
 def progress(settings: Settings) -> Progress:

@@ -14,6 +14,7 @@ from varve.services.signals import stop_requested
 from varve.services.status import ComponentStatus
 from varve.settings import Settings
 from varve.spark.ingest import IngestQuery
+from varve.spark.jvm_signals import pass_on_signals
 from varve.spark.listener import StreamListener
 from varve.spark.rollup import RollupPlan, RollupQuery
 from varve.spark.session import SparkSession, local_conf, session
@@ -91,6 +92,7 @@ def run_queries(
     told = ""
     if listener is not None:
         spark.streams.addListener(listener)
+    pass_on_signals(spark, stopping.set)
     try:
         # One by one: those already running are stopped if a later one cannot start.
         queries.extend(start(spark) for start in starts if not stopping.is_set())

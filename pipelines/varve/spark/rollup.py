@@ -82,6 +82,8 @@ class RollupQuery:
         ]
         self._round_robin = RoundRobin(self._workers)
         self._stopping = threading.Event()
+        self._at_work = threading.Lock()
+        """Held while a commit is made, from its tasks on."""
         self._pacer = Pacer(plan.trigger_s, self._stopping)
         self._scratch = tempfile.TemporaryDirectory(prefix="varve-rollup-")
         self.stream = self._start()
@@ -89,6 +91,9 @@ class RollupQuery:
     def stop(self) -> None:
         """Ends after the commit that is under way."""
         self._stopping.set()
+        # Spark's stop cancels the tasks that run.
+        with self._at_work:
+            pass
         self.stream.stop()
         self._scratch.cleanup()
 
@@ -132,19 +137,25 @@ class RollupQuery:
 
     def _batch(self, _wake: DataFrame, _number: int) -> None:
         with self._pacer.batch():
-            while not self._stopping.is_set():
-                next_commit = self._round_robin.next()
-                if next_commit is None:
-                    break
-                worker, planned = next_commit
-                try:
-                    self._do(worker, planned)
-                except Exception as err:
-                    if self._stopping.is_set():  # Spark has cancelled the tasks
-                        raise
-                    self._round_robin.failed(worker, err)  # the other tiers can go on
+            while self._step():
+                pass
             for worker in self._workers:
                 self._report(worker)
+
+    def _step(self) -> bool:
+        """Makes the next commit, unless there is none or the query is to stop; whether it did."""
+        with self._at_work:
+            if self._stopping.is_set():
+                return False
+            next_commit = self._round_robin.next()
+            if next_commit is None:
+                return False
+            worker, planned = next_commit
+            try:
+                self._do(worker, planned)
+            except Exception as err:  # noqa: BLE001 - the other tiers can go on
+                self._round_robin.failed(worker, err)
+            return True
 
     def _do(self, worker: TierWorker, planned: PlannedCommit) -> None:
         """Makes one commit of a tier."""
