@@ -37,7 +37,7 @@ def configure_logging(
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     for chatty in ("kafka", "py4j", "uvicorn.access"):
-        logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     handler.addFilter(Sparing("kafka"))
 
 

@@ -52,7 +52,7 @@ def test_the_log_has_the_form_and_the_secrets_of_the_settings(journal, tmp_path)
         VARVE_LOGS__FORMAT="json", VARVE_LOGS__LEVEL="ERROR", VARVE_STORAGE__OPTIONS__TOKEN="hush"
     )
     said.say("streams ended with exit status 1 (token hush is wrong)")
-    logging.getLogger("kafka.net").warning("left out by its level")
+    logging.getLogger("varve.x").warning("left out by its level")
     said.close()
 
     (line,) = map(json.loads, (tmp_path / "up.log").read_text().splitlines())
