@@ -118,7 +118,7 @@ def test_a_kafka_of_ones_own_may_be_away_for_minutes(start, tmp_path):
 
         broker.stop()
         # Ingest ends once Spark has given up on Kafka, and is tried again all the time.
-        up.until(lambda: up.component("streams")["restarts"] >= 8)
+        up.until(lambda: up.component("streams")["restarts"] >= 4)
         assert up.run("status").returncode == 3
         broker.start()
 
