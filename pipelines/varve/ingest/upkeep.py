@@ -77,7 +77,7 @@ def expire_quarantine(store: Store, before_ms: int) -> Counter[str]:
     """
     table = Table(store, "quarantine", files=True)
     expired = [f for f in live_files(table) if f.maximum.get("rejected_at", before_ms) < before_ms]
-    if not expired or _owed(store, table):
+    if not expired or is_owed(store, table):
         return Counter()
     counts = _counted(store, table.version, expired)
     removals = [Removal(f.path, f.size, rows_disappear=True) for f in expired]
@@ -85,7 +85,7 @@ def expire_quarantine(store: Store, before_ms: int) -> Counter[str]:
     return counts
 
 
-def _owed(store: Store, quarantine: Table) -> bool:
+def is_owed(store: Store, quarantine: Table) -> bool:
     """Whether a commit of samples has one of quarantine to follow it that is not there yet."""
     done = quarantine.positions()
     return any(

@@ -15,7 +15,7 @@ from varve.telemetry.metrics import DiskSpace
 
 _MIB = 2**20
 _GO_ON = 1.5
-"""As many times the floor must be free again, so that nothing starts and stops all the time."""
+"""So many times the floor must be free again, so that nothing starts and stops all the time."""
 _SHARE = 0.1
 """The floor is at most this share of a disk."""
 

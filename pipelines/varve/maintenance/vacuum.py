@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import pyarrow.fs as pafs
 
+from varve.ingest.upkeep import is_owed
 from varve.model.schema import TABLES
 from varve.model.window import HOUR_MS, TIERS
 from varve.storage import positions
@@ -175,9 +176,4 @@ def _is_owed(store: Store, table: Table) -> bool:
             return owed is not None and owed > (-1 if noted is None else noted)
     if table.name not in ("samples", "quarantine"):
         return False
-    settled = Table(store, "quarantine").positions()
-    return any(
-        version > settled.get(name, -1)
-        for name, version in Table(store, "samples").positions().items()
-        if name.startswith((positions.REJECTS, positions.REPLAY))
-    )
+    return is_owed(store, Table(store, "quarantine"))

@@ -31,7 +31,7 @@ class LoadQueue:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._waiting: list[LiveFile] = []
-        """Those that never failed, in ascending order of their last sample."""
+        """Files that never failed, in ascending order of their last sample."""
         self._failed: dict[str, tuple[LiveFile, _Failure]] = {}
 
     @property

@@ -54,7 +54,7 @@ class LateWindows:
         return bool(len(self.keys) or self.whole_ranges)
 
     def outside(self, ranges: Sequence[Window]) -> LateWindows:
-        """Those that lie in none of some ranges of whole windows."""
+        """Selects the windows that lie in none of some ranges of whole windows."""
         if not ranges:
             return self
         keys = self.keys[~time_ranges.within(self.keys[:, 1], ranges)]

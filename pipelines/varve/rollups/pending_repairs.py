@@ -108,12 +108,12 @@ class PendingRepairs:
         return Window(found[0].start_ms, found[-1].end_ms) if found else None
 
     def inside(self, window: Window) -> LateWindows:
-        """Those within a range of whole windows."""
+        """Selects the windows within a range of whole windows."""
         keys = self._keys[time_ranges.within(self._keys[:, 1], [window])]
         return LateWindows(keys, tuple(time_ranges.clip(self._whole_ranges, window)))
 
     def free_inside(self, window: Window) -> LateWindows:
-        """Those within a range of whole windows that are not blocked."""
+        """Selects the windows within a range of whole windows that are not blocked."""
         return self.inside(window).outside(self._blocked)
 
     def all_inside(self, windows: Sequence[Window]) -> bool:

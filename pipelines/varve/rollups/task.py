@@ -55,7 +55,7 @@ class TaskOutcome:
     gaps: tuple[Window, ...] = ()
     """Ranges of windows that were not computed, as a file of theirs cannot be read."""
     unreadable: tuple[str, ...] = ()
-    """Those files, and what is wrong with each, for a person."""
+    """The files that cannot be read, and what is wrong with each, for a person."""
 
     def to_json(self) -> str:
         gaps = [[gap.start_ms, gap.end_ms] for gap in self.gaps]

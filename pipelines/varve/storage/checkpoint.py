@@ -206,7 +206,7 @@ def _warn(unreadable: str) -> None:
 
 
 def _newest_contents(store: Store, table: str, versions: Sequence[int]) -> Contents:
-    """Those of the newest checkpoint that can be read; else of a log before its first version."""
+    """The newest checkpoint that can be read, or a log before its first version."""
     for version in reversed(versions):
         try:
             return Contents.read(store, table, version)

@@ -123,7 +123,7 @@ class Contents:
     """
 
     def __init__(self) -> None:
-        """Of a log without a checkpoint, before its first version."""
+        """Makes the contents of a log without a checkpoint, before its first version."""
         self.version = -1
         self._protocol: dict[str, Any] = {}
         self._table_metadata: dict[str, Any] = {}
@@ -135,7 +135,7 @@ class Contents:
 
     @classmethod
     def read(cls, store: Store, table: str, version: int) -> Contents:
-        """Those of a checkpoint. Raises Unreadable."""
+        """Reads the contents of a checkpoint. Raises Unreadable."""
         rows, _ = _read(store, table, version, tuple(_TYPES))
         found = cls()
         found.version = version

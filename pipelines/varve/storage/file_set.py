@@ -114,7 +114,7 @@ class FileSet(Sequence[LiveFile]):
         return (files[i] for i in np.flatnonzero(live).tolist())
 
     def _zones(self) -> ZoneMap:
-        """Of all rows up to the end, removed ones included."""
+        """Bounds of all rows up to the end, removed ones included."""
         first_ms, last_ms, first_series, last_series = self._rows.filled(self._end)
         end = self._end
         return ZoneMap(first_ms[:end], last_ms[:end], first_series[:end], last_series[:end])

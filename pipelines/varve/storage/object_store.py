@@ -78,7 +78,7 @@ class ObjectStore:
                 obstore.put(self._client, path, whole, use_multipart=len(whole) > _ONE_PUT)
 
     def delete(self, paths: Sequence[str]) -> None:
-        """Those that are not there are passed over."""
+        """Objects that are not there are passed over."""
         with self._failures(paths[0] if paths else ""), contextlib.suppress(NotFoundError):
             obstore.delete(self._client, list(paths))
 

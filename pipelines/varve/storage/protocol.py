@@ -12,7 +12,8 @@ from typing import Any
 from varve.model.errors import NeedsOperator
 
 PROTOCOL = {"minReaderVersion": 1, "minWriterVersion": 2}
-"""Of the tables that Varve creates: readers and writers of any Delta release can open them."""
+"""The protocol of the tables that Varve creates: readers and writers of any Delta release can open
+them."""
 
 # A version that lists its features instead of standing for some.
 _READER_WITH_FEATURES, _WRITER_WITH_FEATURES = 3, 7

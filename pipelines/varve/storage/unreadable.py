@@ -34,7 +34,7 @@ class UnreadableFile:
 
 
 def find_unreadable(store: Store, table: str, files: Iterable[LiveFile]) -> list[UnreadableFile]:
-    """Those of some live files that cannot be read. It reads them whole: ask after a failure.
+    """Finds the live files that cannot be read. It reads them whole: ask after a failure.
 
     Raises OSError if the storage is out of reach.
     """

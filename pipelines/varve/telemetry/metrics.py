@@ -3,7 +3,8 @@
 Names follow Prometheus' conventions: base units, the unit in the name, `_total` for what only
 grows, and times as Unix timestamps rather than ages, since an age stands still with what tells it.
 Labels have few values, known beforehand: nothing here grows with the data. docs/operations.md
-lists the metrics and what to alert on; a test holds the two together.
+lists the metrics and what to alert on; a test holds the two together. The file is long because the
+list is, and a reader looks for a metric in one place.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Declared:
     """What the code says of one metric, for documents and tests."""
 
     name: str
-    """As queries spell it, with `_total`; a histogram's without `_bucket`."""
+    """The name as queries spell it, with `_total`; a histogram's without `_bucket`."""
     kind: Kind
     labels: tuple[str, ...]
     help: str

@@ -32,14 +32,14 @@ def _sign(values: Float64s) -> Float64s:
 
 
 def _sinh(values: Float64s) -> Float64s:
-    """As Go's math.Sinh, which overflows where exp does, before the result would."""
+    """Computes sinh as Go's math.Sinh, which overflows where exp does, before the result would."""
     return np.where(
         np.abs(values) > _HALF_OF_EXP, np.copysign(_half_exp(values), values), np.sinh(values)
     )
 
 
 def _cosh(values: Float64s) -> Float64s:
-    """As Go's math.Cosh, which overflows where exp does, before the result would."""
+    """Computes cosh as Go's math.Cosh, which overflows where exp does, before the result would."""
     return np.where(np.abs(values) > _HALF_OF_EXP, _half_exp(values), np.cosh(values))
 
 

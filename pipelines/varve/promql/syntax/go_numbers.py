@@ -9,12 +9,12 @@ from varve.promql.syntax.literals import format_number
 
 
 def format_f(value: float) -> str:
-    """As strconv's 'f' with the shortest precision does, so without an exponent."""
+    """Prints a number as strconv's 'f' with the shortest precision does: without an exponent."""
     return format_number(value)
 
 
 def format_g(value: float, precision: int | None = None) -> str:
-    """As fmt's %g does, or with a precision its %.Ng.
+    """Prints a number as fmt's %g does, or with a precision as its %.Ng.
 
     Without one the digits are the shortest that read back. An exponent is used below 10**-4 and
     from 10**6, or 10**precision, on.
@@ -46,7 +46,9 @@ def format_g(value: float, precision: int | None = None) -> str:
 
 
 def format_open_metrics(value: float) -> str:
-    """As an exposition does: %g, with ".0" where there is no point and no exponent."""
+    """Prints a number as an exposition does: %g, with ".0" where there is neither point nor
+    exponent.
+    """
     if value in (0.0, 1.0, -1.0):
         return f"{int(value)}.0"
     if math.isnan(value) or math.isinf(value):

@@ -146,7 +146,7 @@ def _expression(c: Cursor, least: int = 1) -> Expr:
 
 
 def _type(c: Cursor, expr: Expr) -> ValueType:
-    """As expr_type, but in constant time for what has just been read, however large it is."""
+    """Does what expr_type does, in constant time for what has just been read."""
     typed = c.typed
     return typed[1] if typed is not None and typed[0] is expr else expr_type(expr)
 
