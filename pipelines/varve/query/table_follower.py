@@ -7,7 +7,6 @@ import threading
 import time
 
 import pyarrow as pa
-from deltalake.exceptions import DeltaError
 
 from varve.model.errors import NeedsOperator
 from varve.promql.kernels import warm_up
@@ -26,7 +25,7 @@ _NEWER_S = 2.0
 _RETRY_S = 0.5
 
 # What passes by itself, or once somebody has mended the storage.
-_PASSING = (OSError, DeltaError, pa.ArrowException)
+_PASSING = (OSError, pa.ArrowException)
 
 log = logging.getLogger(__name__)
 

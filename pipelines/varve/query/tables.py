@@ -51,7 +51,7 @@ class Tables:
         """Opens the tables. `queries` names the ingest queries whose input must be complete.
 
         Half of cache_bytes is for the head, half for row groups; what is held is counted in
-        `budget`. Raises NeedsOperator if a table does not exist, OSError or a DeltaError if the
+        `budget`. Raises NeedsOperator if a table does not exist, OSError if the
         storage cannot be reached.
         """
         self._store = store
@@ -86,7 +86,7 @@ class Tables:
     def poll(self) -> bool:
         """Looks at the logs once and reads some small files. Returns whether the view has changed.
 
-        Raises OSError or a DeltaError if the storage cannot be reached: the view stays as it was. A
+        Raises OSError if the storage cannot be reached: the view stays as it was. A
         small file that cannot be read is no error here; queries that need it will meet it.
         """
         try:
