@@ -25,7 +25,7 @@ _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Witnesses(Protocol):
-    """What other clocks say, as varve.kafka.offsets.Topics tells it."""
+    """What other clocks say, as varve.kafka.offsets.TopicOffsets tells it."""
 
     def partitions(self) -> list[Partition]: ...
 
