@@ -95,6 +95,8 @@ class IngestPlan:
     complete_every_s: float
     on_expired_offsets: str
     """What to do about offsets that Kafka has dropped before they were stored: stop or count."""
+    on_truncation: str
+    """What to do about a log that was cut below what was stored of it: refuse or reread."""
     limits_files: tuple[Path, ...]
     """The first of them that exists says what metrics may cost; read again when it changes."""
     active_ms: int
