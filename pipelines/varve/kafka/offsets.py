@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -40,11 +41,12 @@ class TopicOffsets:
 
     def partitions(self) -> list[Partition]:
         """All partitions there are now. Raises NeedsOperator if a topic does not exist or may not
-        be described.
+        be described, or if the brokers give topics no ids.
         """
         found = []
         for topic in self._describe():
             _require_described(topic["name"], topic["error_code"])
+            _require_id(topic["name"], topic.get("topic_id"))
             found += [
                 Partition(topic["name"], str(topic["topic_id"]), p["partition_index"])
                 for p in topic["partitions"]
@@ -109,6 +111,14 @@ class TopicOffsets:
 
     def close(self) -> None:
         self._admin.close()
+
+
+def _require_id(topic: str, topic_id: object) -> None:
+    if topic_id is None or uuid.UUID(str(topic_id)).int == 0:
+        raise NeedsOperator(
+            f"Kafka gives topic {topic} no id, by which a topic is told from one that was deleted"
+            " and created again: its brokers are older than 2.8. Use newer ones"
+        )
 
 
 def _require_described(topic: str, error: int) -> None:
