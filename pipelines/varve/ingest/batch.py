@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from varve.ingest.completeness import Completeness
+from varve.ingest.log_truncation import stored_epochs
 from varve.ingest.outcome import Outcome
 from varve.ingest.quarantine_writer import noted_files
 from varve.ingest.start_offsets import Start
@@ -79,10 +80,12 @@ class BatchCommitter:
         self,
         ranges: Mapping[Partition, OffsetRange],
         outcomes: Sequence[Outcome],
+        epochs: Mapping[Partition, int] | None = None,
     ) -> dict[str, Any]:
         """Commits a batch that read `ranges`; returns its accounting, without its files.
 
-        Raises Conflict if another driver has read one of the ranges: nothing was written.
+        epochs: the leader epoch of each partition while it was read. Raises Conflict if another
+        driver has read one of the ranges: nothing was written.
         """
         with self._lock:
             self._samples.refresh()
@@ -99,8 +102,12 @@ class BatchCommitter:
                         f"{partition} was read from {read.start}, but is stored up to"
                         f" {start.offset}"
                     )
-                starts[partition] = Start(read.end, read.end)
-                steps[partition.position(self.query)] = Step(start.stored, read.end)
+                # A position stays where it is while what is before it is read again.
+                position = max(read.end, start.stored or 0)
+                starts[partition] = Start(position, read.end)
+                steps[partition.position(self.query)] = Step(start.stored, position)
+                if epochs is not None and partition in epochs and position == read.end:
+                    steps |= self._epoch_step(partition, epochs[partition])
             for partition, start in self._starts.items():
                 if not start.gap:
                     continue
@@ -136,6 +143,14 @@ class BatchCommitter:
         with self._lock:
             return self._positions(), self._complete_ms
 
+    def epochs(self) -> dict[Partition, int]:
+        """The leader epoch that is stored with the position of each partition. Without partitions
+        that are read again because their log was cut: those positions are of before.
+        """
+        with self._lock:
+            whole = [p for p, s in self._starts.items() if (s.stored or 0) <= s.offset]
+            return stored_epochs(self._samples, self.query, whole)
+
     def _next_number(self, last: int | None) -> int:
         """The number of the next batch, above those that samples and quarantine have: either may
         have been restored without the other.
@@ -161,6 +176,11 @@ class BatchCommitter:
             return self._complete_ms is not None
         closable = [(at - self._grace_ms) // MINUTE_MS for at in (stored, self._complete_ms)]
         return self._complete_ms - stored >= IDLE_EVERY_MS or closable[1] > closable[0]
+
+    def _epoch_step(self, partition: Partition, epoch: int) -> dict[str, Step]:
+        name = partition.epoch_position(self.query)
+        stored = self._samples.position(name)
+        return {name: Step(stored, epoch if stored is None else max(stored, epoch))}
 
     def _complete_step(self) -> dict[str, Step]:
         """The step to what is known to be complete; none if the table says so already."""

@@ -99,6 +99,8 @@ class IngestPlan:
     """How long rollups leave a window open after its input is complete."""
     on_expired_offsets: str
     """What to do about offsets that Kafka has dropped before they were stored: stop or count."""
+    on_truncation: str
+    """What to do about a log that was cut below what was stored of it: refuse or reread."""
     limits_files: tuple[Path, ...]
     """The first of them that exists says what metrics may cost; read again when it changes."""
     active_ms: int

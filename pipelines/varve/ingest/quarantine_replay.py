@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,7 +24,6 @@ from varve.ingest.plan import TaskPlan
 from varve.ingest.quarantine_writer import noted_files
 from varve.ingest.reject_reasons import LIMITS, Reason
 from varve.ingest.replayed import Replayed
-from varve.ingest.series_id_index import SeriesKey
 from varve.ingest.series_registry import SeriesRegistry
 from varve.ingest.task import run_task
 from varve.kafka.message import Headers, Message
@@ -34,7 +34,6 @@ from varve.storage.commit import Removal, Step, commit, rewrite
 from varve.storage.files import NewFile, adopted, write_file
 from varve.storage.log import LiveFile, entries, list_versions
 from varve.storage.snapshot import Snapshot, live_files
-from varve.storage.store import Store
 from varve.storage.table import Table
 
 log = logging.getLogger(__name__)
@@ -45,14 +44,19 @@ ONLY_COUNTED = "only their number was kept"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Rows of quarantine: of these reasons, refused at since_ms < rejected_at <= until_ms."""
+    """Rows of quarantine: of these reasons, refused at since_ms < rejected_at <= until_ms, in files
+    of these paths (None: in all).
+    """
 
     reasons: frozenset[Reason]
     since_ms: int = -1
     until_ms: int = (1 << 63) - 1
+    paths: frozenset[str] | None = None
 
     def may_hold(self, file: LiveFile) -> bool:
-        """Whether a file of quarantine can hold rows of the selection, by its statistics."""
+        """Whether a file of quarantine can hold rows of the selection."""
+        if self.paths is not None and file.path not in self.paths:
+            return False
         oldest, newest = file.minimum.get("rejected_at", 0), file.maximum.get("rejected_at", 0)
         return oldest <= self.until_ms and newest > self.since_ms
 
@@ -86,21 +90,6 @@ def replay(selection: Selection, plan: TaskPlan, registry: SeriesRegistry) -> Re
             continue
         return total
     raise Conflict(f"{_ATTEMPTS} attempts to replay quarantine met a rival")
-
-
-def awaited(store: Store, query: str) -> dict[SeriesKey, int]:
-    """Series without a definition that have samples in quarantine, and since when (ms)."""
-    table, decoder = Table(store, "quarantine", files=True), Decoder()
-    since: dict[SeriesKey, int] = {}
-    snapshot = Snapshot(store, "quarantine", table.version, tuple(live_files(table)))
-    for file in snapshot.files:
-        rows = snapshot.scan(Bounds(), ["query", "reason", "value"], [file])
-        chosen = (pc.field("reason") == Reason.UNKNOWN_SERIES.value) & (pc.field("query") == query)
-        first = file.minimum.get("rejected_at", 0)
-        for value in rows.filter(chosen).column("value").to_pylist():
-            for key in _series_in(value, decoder):
-                since[key] = min(since.get(key, first), first)
-    return since
 
 
 class _Replay:
@@ -166,11 +155,14 @@ class _Replay:
         waits = [
             wanted
             and reason == Reason.UNKNOWN_SERIES.value
-            and not self._registry.knows_any(sorted(_series_in(value, self._decoder)))
-            for wanted, reason, value in zip(
+            and not self._registry.has_any(
+                series_ids_in(value, self._decoder) if ids is None else ids
+            )
+            for wanted, reason, value, ids in zip(
                 chosen.to_pylist(),
                 rows["reason"].to_pylist(),
                 rows["value"].to_pylist(),
+                rows["series_ids"].to_pylist(),
                 strict=True,
             )
         ]
@@ -250,9 +242,10 @@ def _headers(row: Mapping[str, Any]) -> Headers:
     return [(header["name"], header["value"]) for header in row["headers"]]
 
 
-def _series_in(value: bytes | None, decoder: Decoder) -> set[SeriesKey]:
-    block = _read(value, decoder)
-    return set(zip(block.series_ids.tolist(), block.checks.tolist(), strict=True))
+def series_ids_in(value: bytes | None, decoder: Decoder) -> list[int]:
+    """The series of the samples in a value of quarantine, each once."""
+    ids: list[int] = np.unique(_read(value, decoder).series_ids).tolist()
+    return ids
 
 
 def _waiting(rows: pa.Table) -> Counter[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from varve.ingest.active_series import Census, census
 from varve.ingest.limits import Limits
-from varve.ingest.mapped_runs import CONTESTED, KNOWN
+from varve.ingest.mapped_runs import CONTESTED, KNOWN, UNKNOWN
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.series_id_index import SeriesIdIndex, SeriesKey
 from varve.model.clock import Clock, SystemClock
@@ -107,16 +107,15 @@ class SeriesRegistry:
 
     def knows_any(self, keys: Sequence[SeriesKey]) -> bool:
         """Whether at least one of the series has been registered by now."""
-        return len(self.unknown_among(set(keys))) < len(set(keys))
-
-    def unknown_among(self, keys: Collection[SeriesKey]) -> set[SeriesKey]:
-        """The series that have not been registered by now."""
         if not keys:
-            return set()
-        each = list(keys)
-        ids, checks = np.array(each, np.int64).T
-        status = self.index.status(ids, checks.astype(np.int32)).tolist()
-        return {key for key, known in zip(each, status, strict=True) if known != KNOWN}
+            return False
+        ids, checks = np.array(keys, np.int64).T
+        return bool((self.index.status(ids, checks.astype(np.int32)) == KNOWN).any())
+
+    def has_any(self, series_ids: Sequence[int]) -> bool:
+        """Whether one of the ids is registered by now, be it for another series."""
+        ids = np.array(series_ids, np.int64)
+        return bool((self.index.status(ids, np.zeros(len(ids), np.int32)) != UNKNOWN).any())
 
     def _catch_up(self) -> None:
         """Learns what others have registered, and what has been counted."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaAdminClient, TopicPartition
@@ -17,6 +18,7 @@ from kafka.errors import (
 
 from varve.kafka.client_options import Cluster
 from varve.kafka.connection import connect
+from varve.kafka.leader_epochs import ask_epoch_ends
 from varve.kafka.partitions import Partition
 from varve.model.errors import NeedsOperator, TemporaryError
 
@@ -40,11 +42,12 @@ class TopicOffsets:
 
     def partitions(self) -> list[Partition]:
         """All partitions there are now. Raises NeedsOperator if a topic does not exist or may not
-        be described.
+        be described, or if the brokers give topics no ids.
         """
         found = []
         for topic in self._describe():
             _require_described(topic["name"], topic["error_code"])
+            _require_id(topic["name"], topic.get("topic_id"))
             found += [
                 Partition(topic["name"], str(topic["topic_id"]), p["partition_index"])
                 for p in topic["partitions"]
@@ -106,6 +109,25 @@ class TopicOffsets:
         told_ms: int = leader.get("last_caught_up_timestamp", -1)
         return told_ms if told_ms > 0 else None
 
+    def leader_epochs(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """The epoch of each partition's leader, at least that of the last message there is.
+        Without partitions whose brokers do not tell.
+        """
+        found = self._ask(partitions, OffsetSpec.LATEST)
+        return {p: at.leader_epoch for p, at in found.items() if at.leader_epoch is not None}
+
+    def epoch_ends(self, epochs: Mapping[Partition, int]) -> dict[Partition, int | None]:
+        """Where the messages of a leader epoch and of those before it end in each partition's log,
+        exclusive; None if the log knows no such epoch.
+        """
+        wanted = {TopicPartition(p.topic, p.number): epoch for p, epoch in epochs.items()}
+        keys = {TopicPartition(p.topic, p.number): p for p in epochs}
+        try:
+            found = ask_epoch_ends(self._admin, wanted)
+        except KafkaError as err:
+            raise TemporaryError(f"Kafka: asking for leader epochs: {err}") from err
+        return {keys[key]: end for key, end in found.items()}
+
     def _describe(self) -> list[dict[str, Any]]:
         try:
             return list(self._admin.describe_topics(list(self._topics)))
@@ -113,15 +135,26 @@ class TopicOffsets:
             raise TemporaryError(f"Kafka: describing {', '.join(self._topics)}: {err}") from err
 
     def _offsets(self, partitions: Sequence[Partition], which: OffsetSpec) -> dict[Partition, int]:
+        return {partition: at.offset for partition, at in self._ask(partitions, which).items()}
+
+    def _ask(self, partitions: Sequence[Partition], which: OffsetSpec) -> dict[Partition, Any]:
         keys = {TopicPartition(p.topic, p.number): p for p in partitions}
         try:
             found = self._admin.list_partition_offsets(dict.fromkeys(keys, which))
         except KafkaError as err:
             raise TemporaryError(f"Kafka: asking for offsets: {err}") from err
-        return {keys[key]: at.offset for key, at in found.items()}
+        return {keys[key]: at for key, at in found.items()}
 
     def close(self) -> None:
         self._admin.close()
+
+
+def _require_id(topic: str, topic_id: object) -> None:
+    if topic_id is None or uuid.UUID(str(topic_id)).int == 0:
+        raise NeedsOperator(
+            f"Kafka gives topic {topic} no id, by which a topic is told from one that was deleted"
+            " and created again: its brokers are older than 2.8. Use newer ones"
+        )
 
 
 def _require_described(topic: str, error: int) -> None:

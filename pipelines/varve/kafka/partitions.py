@@ -21,6 +21,10 @@ class Partition:
         """The transaction id under which a query keeps the next offset that it reads here."""
         return positions.offset(query, self.topic_id, self.number)
 
+    def epoch_position(self, query: str) -> str:
+        """The transaction id under which a query keeps the leader epoch of its position."""
+        return positions.epoch(query, self.topic_id, self.number)
+
 
 @dataclass(frozen=True, slots=True)
 class OffsetRange:

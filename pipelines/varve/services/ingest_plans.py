@@ -52,6 +52,7 @@ def ingest_plans(
             complete_every_s=ingest.complete_every_s,
             grace_ms=int(settings.rollup.grace_s * 1000),
             on_expired_offsets=ingest.on_expired_offsets,
+            on_truncation=settings.kafka.on_truncation,
             limits_files=limits_files(settings),
             active_ms=int(ingest.active_hours * HOUR_MS),
             quarantine_retention_ms=int(settings.retention.quarantine_days * DAY_MS),

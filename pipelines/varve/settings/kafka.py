@@ -50,6 +50,10 @@ class Kafka(Section):
     ca_file: str = ""
     """PEM file of the certificates that sign those of the brokers. Empty: those the system trusts
     and Java brings."""
+    on_truncation: str = Field("refuse", pattern="^(refuse|reread)$")
+    """refuse: when a partition's log was cut below what was stored of it (a power cut under a
+    broker that does not sync, an unclean election) and offsets were given again, stop and say so.
+    reread: read it again from there on; copies merge."""
     topics: Topics = Topics()
     options: dict[str, Secret] = Field(default_factory=dict)
     """Further options of Kafka clients by Kafka's names (ssl.keystore.location, ...); in a variable

@@ -24,6 +24,7 @@ from varve.ingest.batch_size import BatchSize, Ranges, count, halves
 from varve.ingest.clock_guard import ClockGuard
 from varve.ingest.completeness_noter import CompletenessNoter
 from varve.ingest.limits import LimitsFile
+from varve.ingest.log_truncation import cuts, stored_epochs
 from varve.ingest.outcome import Outcome
 from varve.ingest.plan import IngestPlan, TaskPlan, task_plan
 from varve.ingest.series_registry import SeriesRegistry
@@ -32,7 +33,7 @@ from varve.ingest.upkeep import Upkeep
 from varve.kafka.offsets import TopicOffsets
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.clock import Clock, SteadyClock
-from varve.model.errors import Conflict, NeedsOperator, VarveError
+from varve.model.errors import Conflict, NeedsOperator, TemporaryError, VarveError
 from varve.spark.failures import cause_of, is_about_messages, is_unreadable_timestamp
 from varve.spark.kafka_source import logged_offsets, read_ranges, read_stream
 from varve.spark.pacing import Pacer
@@ -146,7 +147,14 @@ class IngestQuery:
     def _begin(self, latest: Mapping[Partition, int]) -> dict[Partition, Start]:
         """Where every partition is read from. Raises NeedsOperator."""
         earliest = self._topics.earliest(list(latest))
-        begin = starts(Table(self._plan.store, "samples"), self._plan.query, earliest, latest)
+        samples, query = Table(self._plan.store, "samples"), self._plan.query
+        cut = cuts(
+            self._topics,
+            {p: at for p in latest if (at := samples.position(p.position(query))) is not None},
+            stored_epochs(samples, query, latest),
+        )
+        reread = self._plan.on_truncation == "reread"
+        begin = starts(samples, query, earliest, latest, cut, reread=reread)
         for partition, start in begin.items():
             if start.gap and self._plan.on_expired_offsets == "stop":
                 raise NeedsOperator(
@@ -213,14 +221,20 @@ class IngestQuery:
         # Series that other queries have registered since.
         self._registry.index.advance()
         plan = task_plan(self._plan.tasks, self._registry, now_ms, self._limits.current())
+        epochs = self._epochs(ranges)
         outcomes = self._run(frame, ranges, plan)
         self._size.observe(outcomes)
         # An id never comes back, so all that was read is of the topics it started with.
         self._topics.require_same(ranges)
+        if self._topics.leader_epochs(list(ranges)) != epochs:
+            raise TemporaryError(
+                f"{self._plan.query}: a leader changed while a batch was read from it; what was"
+                " read is not stored and read again"
+            )
         ran = time.monotonic()
-        accounting = self._committer.commit(ranges, outcomes)
+        accounting = self._committer.commit(ranges, outcomes, epochs)
         accounting["commit_s"] = round(time.monotonic() - ran, 4)
-        self._replay_awaited(outcomes, now_ms)
+        self._replay_awaited(outcomes)
         accounting["series"] = len(self._registry.index)
         accounting["active_series"] = self._registry.series_of.total()
         accounting["awaited"] = len(self._awaited)
@@ -230,6 +244,21 @@ class IngestQuery:
         log.info("batch", extra={"fields": accounting})
         if self._plan.on_batch:
             self._plan.on_batch(accounting)
+
+    def _epochs(self, ranges: Ranges) -> Mapping[Partition, int]:
+        """The leader epochs of what is to be read. Raises TemporaryError if one of the logs was cut
+        since it was read: the next start says where, and what to do.
+        """
+        epochs = self._topics.leader_epochs(list(ranges))
+        stored = self._committer.epochs()
+        moved = {p: e for p, e in stored.items() if p in ranges and e != epochs.get(p, e)}
+        begins = {partition: read.start for partition, read in ranges.items()}
+        for partition in cuts(self._topics, begins, moved):
+            raise TemporaryError(
+                f"{self._plan.query}: the log of {partition.topic}-{partition.number} was cut below"
+                " what was read of it"
+            )
+        return epochs
 
     def _run(self, frame: DataFrame, ranges: Ranges, plan: TaskPlan) -> list[Outcome]:
         """Runs the tasks over a piece."""
@@ -257,9 +286,9 @@ class IngestQuery:
             " quarantine"
         )
 
-    def _replay_awaited(self, outcomes: list[Outcome], refused_ms: int) -> None:
+    def _replay_awaited(self, outcomes: list[Outcome]) -> None:
         """Stores quarantined samples whose definition has come."""
-        self._awaited.add(outcomes, refused_ms)
+        self._awaited.add(outcomes)
         if not self._awaited.defined(self._registry):
             return
         now_ms, limits = self._clock.now_ms(), self._limits.current()

@@ -17,6 +17,14 @@ def offset(query: str, topic_id: str, partition: int) -> str:
     return f"{query}:{topic_id}:{partition}"
 
 
+def epoch(query: str, topic_id: str, partition: int) -> str:
+    """On samples: the leader epoch as of which the query's `offset` of the partition was stored.
+
+    Kafka gives offsets again after a log was cut short, but in a later epoch.
+    """
+    return f"epoch:{query}:{topic_id}:{partition}"
+
+
 def batch(query: str) -> str:
     """On samples: the number of the query's last batch."""
     return f"batch:{query}"

@@ -27,9 +27,12 @@ class OneTopic(Line):
 
     def send_samples(self, count, partition=0):
         for _ in range(count):
-            record = sample(self.now_ms + self.sent, float(self.sent))
-            self.send(json.dumps(record).encode(), partition)
-            self.sent += 1
+            self.send(self.next_value(), partition)
+
+    def next_value(self):
+        record = sample(self.now_ms + self.sent, float(self.sent))
+        self.sent += 1
+        return json.dumps(record).encode()
 
     def expire(self, before):
         self.admin.delete_records({TopicPartition(self.topic, 0): before})

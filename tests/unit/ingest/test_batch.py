@@ -11,7 +11,7 @@ from varve.ingest.start_offsets import Start, starts
 from varve.ingest.task import run_task
 from varve.kafka.message import Message
 from varve.kafka.partitions import OffsetRange, Partition
-from varve.model.errors import Conflict, NeedsOperator
+from varve.model.errors import Conflict, NeedsOperator, TemporaryError
 from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.commit import commit
@@ -156,6 +156,51 @@ def test_rejects_that_an_earlier_release_owes_are_committed_after_the_table_gain
     committer(store)
 
     assert quarantined(store) == [b"first"]
+
+
+def test_a_log_that_was_cut_is_read_again_in_pieces_while_its_position_stays(store):
+    driver = committer(store)
+    driver.commit({ONE: OffsetRange(0, 10)}, batch(store, *range(10)), {ONE: 4})
+    epoch, position = ONE.epoch_position("bulk"), ONE.position("bulk")
+    again = {ONE: Start(10, 6), TWO: Start(None, 0)}
+
+    for ends in ([8], [7, 9, 12]):
+        # The first driver dies on the way: the next one begins at the cut, too.
+        driver, at = BatchCommitter(store, "bulk", again), 6
+        for end in ends:
+            assert driver.epochs() == {}
+            driver.commit({ONE: OffsetRange(at, end)}, batch(store, *range(at, end)), {ONE: 5})
+            at = end
+            table = Table(store, "samples")
+            assert table.position(position) == max(end, 10)
+            assert table.position(epoch) == (5 if end >= 10 else 4)
+
+    assert driver.epochs() == {ONE: 5}
+    assert set(stored(store)) == set(range(12))
+
+
+@pytest.mark.parametrize(
+    ("cut", "latest", "reread", "words"),
+    [
+        (6, 20, False, "was cut at offset 6, but samples were stored up to 10.*on_truncation"),
+        (None, 20, True, "another one, or was put back"),
+        (6, 9, True, "ends at offset 9: it is read again once it has grown past 10"),
+    ],
+)
+def test_a_log_that_was_cut_is_refused_or_waited_for_and_told(store, cut, latest, reread, words):
+    committer(store).commit({ONE: OffsetRange(0, 10)}, batch(store, *range(10)))
+
+    with pytest.raises((NeedsOperator, TemporaryError), match=words):
+        starts(Table(store, "samples"), "bulk", {ONE: 0}, {ONE: latest}, {ONE: cut}, reread=reread)
+
+
+def test_a_log_that_was_cut_below_what_kafka_still_has_is_read_from_its_first_message(store):
+    committer(store).commit({ONE: OffsetRange(0, 10)}, batch(store, *range(10)))
+
+    begin = starts(Table(store, "samples"), "bulk", {ONE: 8}, {ONE: 20}, {ONE: 6}, reread=True)
+
+    assert begin == {ONE: Start(10, 8)}
+    assert begin[ONE].gap is None
 
 
 def test_a_crash_before_the_samples_commit_leaves_nothing(store, monkeypatch):

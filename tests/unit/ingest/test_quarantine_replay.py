@@ -8,9 +8,10 @@ from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, encoded, recor
 from tests.unit.ingest.test_task import ATTIC, CELLAR, HOUR_MS, plan
 from varve.ingest import arrow_codec, task
 from varve.ingest import quarantine_replay as replay_module
+from varve.ingest.awaited_series import AwaitedSeries
 from varve.ingest.batch import BatchCommitter
 from varve.ingest.limits import Limits, MetricLimits
-from varve.ingest.quarantine_replay import Selection, awaited, replay
+from varve.ingest.quarantine_replay import Selection, replay
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.replayed import Replayed
 from varve.ingest.start_offsets import Start
@@ -43,6 +44,7 @@ class Driver:
         )
         committer.commit({PARTITION: OffsetRange(self.offset, end)}, outcomes)
         self.offset = end
+        return outcomes
 
     def replay(self, *reasons, since_ms=-1, until_ms=NOW_MS * 2, **changes):
         registry = open_registry(self.store)
@@ -71,8 +73,8 @@ def test_samples_whose_definition_has_come_are_stored_and_the_others_wait_on(dri
         as_arrow([(CELLAR, NOW_MS + 1, 1.0)], defined=False),
         b"garbage",
     )
-    assert awaited(store, "bulk").keys() == {(s.series_id, s.check) for s in (ATTIC, CELLAR)}
-    assert awaited(store, "critical") == {}
+    assert AwaitedSeries(store, "bulk")._ids == {ATTIC.series_id, CELLAR.series_id}
+    assert not AwaitedSeries(store, "critical")
     open_registry(store).register([(ATTIC, NOW_MS)])
 
     counts = driver.replay(Reason.UNKNOWN_SERIES)
@@ -80,7 +82,7 @@ def test_samples_whose_definition_has_come_are_stored_and_the_others_wait_on(dri
     assert counts == Replayed(stored=1, waiting={"unknown_series": 1})
     assert driver.stored() == [NOW_MS]
     assert driver.quarantined() == [(1, "unknown_series", 1), (2, "malformed", 1)]
-    assert awaited(store, "bulk").keys() == {(CELLAR.series_id, CELLAR.check)}
+    assert AwaitedSeries(store, "bulk")._ids == {CELLAR.series_id}
 
 
 def test_a_replay_takes_each_row_once(driver):
@@ -198,14 +200,14 @@ def test_what_is_only_counted_stays_a_number_when_its_definition_comes(driver, s
     driver.ingest(
         *(as_arrow([(ATTIC, NOW_MS + n, 1.0)], defined=False) for n in range(5)), reject_bytes=1
     )
-    assert awaited(store, "bulk").keys() == {(ATTIC.series_id, ATTIC.check)}
+    assert AwaitedSeries(store, "bulk")._ids == {ATTIC.series_id}
     open_registry(store).register([(ATTIC, NOW_MS)])
 
     driver.replay(Reason.UNKNOWN_SERIES)
 
     assert driver.stored() == [NOW_MS]
     assert driver.quarantined() == [(1, "unknown_series", 4)]
-    assert awaited(store, "bulk") == {}
+    assert not AwaitedSeries(store, "bulk")
 
 
 def test_what_a_limit_refuses_in_a_replay_is_kept_whole(driver, store, monkeypatch):

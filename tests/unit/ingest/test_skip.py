@@ -6,7 +6,8 @@ from varve.ingest import batch as batch_module
 from varve.ingest.skip import skip
 from varve.kafka.message import Message
 from varve.model.errors import BadRequest, Conflict
-from varve.storage.snapshot import Bounds, snapshot
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
 from varve.storage.table import Table
 
 
