@@ -14,6 +14,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
+
 BLANK = b" \t\r\n"
 GAP = BLANK + b","
 """What may be between objects."""
@@ -26,7 +28,8 @@ _COMMA = re.compile(_STRING + rb"|,")
 # Most objects are matched at once: those with at most objects of plain values within, like tags.
 _PLAIN = rb'[^{}\[\]"]++|' + _STRING
 _OBJECT_OF_TWO_LEVELS = re.compile(rb"\{(?:" + _PLAIN + rb"|\{(?:" + _PLAIN + rb")*+\})*+\}")
-# An object begins with a bracket, a name and a colon: no string can contain all three.
+# An object begins with a bracket, a name and a colon. A string can hold that only where a quote is
+# missing, or ends just behind a bracket, as in ["{"], ":".
 _OBJECT = re.compile(rb'\{[ \t\r\n]*+"(?:[^"\\\n]++|\\[^\n])*+"[ \t\r\n]*+:')
 # How many times the length of the text may be read for the ends of values that have none. Beyond
 # it arrays are not looked for, and objects end where the next one begins at the latest.
@@ -156,13 +159,14 @@ class _Splitter:
         if self._patience <= 0:
             limit = resume
         still_open, at = bytearray(), begin
+        holds_object = False
         for token in _BRACKET.finditer(text, begin, limit):
             at = token.end()
             while objects[number] < token.start():
                 number += 1
             if token.start() < objects[number] < at:
-                # A string with an object in it is none: the quote is missing that ends it.
-                break
+                # Most likely the quote is missing that ends the string before.
+                holds_object = True
             match bracket := token[0]:
                 case b"{" | b"[":
                     still_open += bracket
@@ -171,12 +175,22 @@ class _Splitter:
                     if opened >= 0:
                         del still_open[opened:]
                         if not still_open:
+                            if holds_object and not _is_json(text[begin:at]):
+                                break
                             return at
                     elif bracket == b"]":
                         # The array ends that the value is in.
                         break
         self._patience -= at - begin
         return -resume
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 def _lines(between: bytes) -> Iterator[Part]:

@@ -9,7 +9,7 @@ import time
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.ingest.fuzzing import ENCODINGS, check, corpus, mutate
@@ -34,6 +34,8 @@ def test_noise_is_samples_or_a_reason(message, encoding):
     ),
     st.sampled_from(["metric", "value", "timestamp", "tags", "type", "unit", "help", "new"]),
 )
+# A string that ends behind a bracket looks like the beginning of an object.
+@example({"": ["{"], ":": None}, "metric")
 def test_any_json_in_place_of_a_field_is_samples_or_a_reason(tree, field):
     text = json.dumps([record(), record() | {field: tree}])
 

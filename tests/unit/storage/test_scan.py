@@ -49,7 +49,9 @@ def example(kind: pa.DataType):
     if pa.types.is_map(kind):
         return [("k", "v")]
     if pa.types.is_list(kind):
-        return [{"key": 1, "count": 1}]
+        return [example(kind.value_type)]
+    if pa.types.is_struct(kind):
+        return {field.name: example(field.type) for field in kind}
     if pa.types.is_string(kind):
         return "x"
     return pa.scalar(1).cast(kind).as_py() if not pa.types.is_binary(kind) else b"x"
