@@ -7,6 +7,7 @@ nobody looked. Source: docs/adr/0010-last-seen-comes-from-the-rollups.md.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from varve.storage import positions
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Bounds, Follower, Snapshot, snapshot
 from varve.storage.store import Store
+
+log = logging.getLogger(__name__)
 
 _HOURS = "rollup_1h"
 # Rows of a file held at once: bounds memory, at about 100 MB.
@@ -81,13 +84,19 @@ class RecentHours:
 
 
 def census(store: Store, active_ms: int) -> Census:
-    """Counts the active series. active_ms: as in RecentHours. Raises NeedsOperator if there is no
-    table series.
+    """Counts the active series. active_ms: as in RecentHours. If the rollups cannot be read, every
+    registered series counts. Raises NeedsOperator if there is no table series.
     """
     series, hours = snapshot(store, "series"), RecentHours(store, active_ms)
     read = [batch.column(0).to_numpy() for batch in _all(series, ["series_id"])]
     ids = _distinct(np.concatenate([np.empty(0, np.int64), *read]))
-    seen, counted = hours.saw(ids), np.zeros(len(ids), np.bool_)
+    try:
+        seen = hours.saw(ids)
+    except OSError as err:
+        # A limit that counts too many is better than an ingest that cannot start.
+        log.warning("every registered series counts as active: reading %s: %s", _HOURS, err)
+        hours.since_ms, seen = None, np.ones(len(ids), np.bool_)
+    counted = np.zeros(len(ids), np.bool_)
     active: Counter[str] = Counter()
     for rows in _all(series, ["series_id", "last_seen", "metric"]):
         at = np.searchsorted(ids, rows.column("series_id").to_numpy())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from varve.ingest.plan import IngestPlan
 from varve.kafka.offsets import TopicOffsets
 from varve.services.ingest_plans import ingest_plans
 from varve.services.instruments import Instruments
 from varve.services.progress import table_store
+from varve.services.query_supervision import Start, supervise
 from varve.services.signals import stop_requested
 from varve.services.status import ComponentStatus
 from varve.settings import Settings
@@ -21,10 +23,7 @@ from varve.storage.table import create_tables
 
 log = logging.getLogger(__name__)
 
-_CHECK_S = 0.5
-
-Query = IngestQuery | RollupQuery
-Start = Callable[[SparkSession], Query]
+QueryStart = Start[SparkSession]
 
 
 def rollup_plan(settings: Settings) -> RollupPlan:
@@ -50,60 +49,54 @@ def require_topics(plans: Sequence[IngestPlan]) -> None:
             topics.close()
 
 
-def start_ingest(plan: IngestPlan) -> Start:
-    """A function that starts the query in a session, after creating the tables that are missing."""
+def start_ingest(plan: IngestPlan) -> QueryStart:
+    """What starts the query in a session, after creating the tables that are missing."""
 
-    def start(spark: SparkSession) -> Query:
+    def start(spark: SparkSession) -> IngestQuery:
         create_tables(plan.store)
         return IngestQuery(spark, plan)
 
-    return start
+    return Start(f"ingest-{plan.query}", start)
 
 
-def start_rollup(plan: RollupPlan) -> Start:
-    """A function that starts the query in a session, after creating the tables that are missing."""
+def start_rollup(plan: RollupPlan) -> QueryStart:
+    """What starts the query in a session, after creating the tables that are missing."""
 
-    def start(spark: SparkSession) -> Query:
+    def start(spark: SparkSession) -> RollupQuery:
         create_tables(plan.store)
         return RollupQuery(spark, plan)
 
-    return start
+    return Start("rollup", start)
 
 
 def run_queries(
     spark: SparkSession,
-    starts: Sequence[Start],
-    on_ready: Callable[[Sequence[Query]], None] | None = None,
+    starts: Sequence[QueryStart],
+    on_change: Callable[[Mapping[str, str]], None] = lambda _: None,
     listener: StreamListener | None = None,
 ) -> int:
     """Runs queries until SIGTERM or SIGINT, then ends each after its batch under way; 0.
 
-    Ends by itself when all of them have, having stored what was available. Raises what ends a
-    query otherwise, after the others are ended.
+    Ends by itself when all of them have, having stored what was available. on_change and what is
+    raised: as in varve.services.query_supervision.
     """
-    stopping = stop_requested()
-    queries: list[Query] = []
     if listener is not None:
         spark.streams.addListener(listener)
     try:
-        # One by one: those already running are stopped if a later one cannot start.
-        queries.extend(start(spark) for start in starts if not stopping.is_set())
-        if on_ready:
-            on_ready(queries)
-        while not stopping.wait(_CHECK_S):
-            for query in queries:
-                query.raise_failure()
-            if all(isinstance(query, IngestQuery) and query.done for query in queries):
-                break
+        supervise(
+            spark,
+            starts,
+            stop_requested(),
+            is_done=lambda query: isinstance(query, IngestQuery) and query.done,
+            on_change=on_change,
+        )
     finally:
-        for query in queries:
-            query.stop()
         spark.stop()
     return 0
 
 
 def run_job(
-    name: str, settings: Settings, starts: Sequence[Start], instruments: Instruments
+    name: str, settings: Settings, starts: Sequence[QueryStart], instruments: Instruments
 ) -> int:
     """A main of spark-submit: the queries, and their metrics on a page. Raises NeedsOperator if
     the page's port is taken, else as `run_queries`.
@@ -114,7 +107,7 @@ def run_job(
 
 
 def run(settings: Settings) -> int:
-    """All queries in one JVM, until a signal ends them; 0. Raises what ends a query by itself."""
+    """Runs all queries in one JVM, until a signal ends them; 0. Raises as `run_queries`."""
     status = ComponentStatus(settings.home, "streams")
     status.update(state="starting")
     instruments = Instruments()
@@ -135,10 +128,16 @@ def run(settings: Settings) -> int:
         result = run_queries(
             session("varve", conf),
             [*(start_ingest(plan) for plan in plans), start_rollup(rollup)],
-            lambda queries: status.update(
-                state="ready", detail={"queries": [q.stream.name for q in queries]}
-            ),
+            lambda failures: status.update(state="ready", detail=_detail(failures)),
             StreamListener(instruments.streams),
         )
     status.update(state="stopped")
     return result
+
+
+def _detail(failures: Mapping[str, str]) -> dict[str, Any]:
+    """The queries that run, and why others do not."""
+    return {
+        "queries": [name for name, failure in failures.items() if not failure],
+        "failed": {name: failure for name, failure in failures.items() if failure},
+    }

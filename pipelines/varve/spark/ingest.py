@@ -8,7 +8,6 @@ start uses a fresh one. Exactly once by the commit protocol (docs/adr/0006, 0007
 from __future__ import annotations
 
 import logging
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -32,6 +31,7 @@ from varve.kafka.offsets import TopicOffsets
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import NeedsOperator, TemporaryError, VarveError
+from varve.spark import checkpoint_folder
 from varve.spark.failures import cause_of, is_about_messages, is_unreadable_timestamp
 from varve.spark.kafka_source import logged_offsets, read_ranges, read_stream
 from varve.spark.tasks import PythonSource, SparkSource, run_tasks
@@ -66,7 +66,7 @@ class IngestQuery:
         self._committer = BatchCommitter(plan.store, plan.query, begin)
         self._committer.note(now_ms, ends)
         self._initial = {p: s.offset for p, s in begin.items()}
-        self._scratch = tempfile.TemporaryDirectory(prefix=f"varve-{plan.query}-")
+        self._scratch = checkpoint_folder.make(self.name)
         self._checkpoint = Path(self._scratch.name) / "checkpoint"
         self._stopping = threading.Event()
         self._at_work = threading.Lock()

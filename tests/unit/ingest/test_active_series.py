@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -130,3 +132,16 @@ def test_a_census_taken_while_series_are_registered_loses_none(tables):
     assert (registry.full(Limits()), registry.series_of) == (frozenset(), {"metric_0": 3})
     rival.register([(SERIES[1], 0)])
     assert rival.series_of == {"metric_0": 3, "metric_1": 1}
+
+
+def test_a_missing_file_of_rollups_keeps_nobody_from_starting(tables, caplog):
+    tables.define(SERIES, seen_ms=0)
+    close(tables.store, [(SERIES[0].series_id, START_MS)], START_MS)
+    assert census(tables.store, DAY_MS).active.total() == 1
+    for path in Table(tables.store, "rollup_1h").live_files():
+        (Path(tables.store.root) / "rollup_1h" / path).unlink()
+
+    registry = open_registry(tables.store)
+
+    assert registry.series_of.total() == len(SERIES)
+    assert "counts as active" in caplog.text
