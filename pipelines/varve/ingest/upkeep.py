@@ -43,11 +43,17 @@ class Upkeep:
         self._active_ms, self._quarantine_ms = plan.active_ms, plan.quarantine_retention_ms
 
     def run(self, stopping: threading.Event) -> None:
-        """Works until `stopping` is set."""
-        self.expire()
+        """Works until `stopping` is set. What fails is logged and tried again an hour later: none
+        of it is worth an ingest that stands still.
+        """
+        self._attempt(self.expire)
         while not stopping.wait(EVERY_S):
-            self._registry.offer(census(self._store, self._active_ms))
-            self.expire()
+            self._attempt(self.count)
+            self._attempt(self.expire)
+
+    def count(self) -> None:
+        """Offers the registry a new census."""
+        self._registry.offer(census(self._store, self._active_ms))
 
     def expire(self) -> None:
         """Removes quarantine that is to be kept no longer, unless a rival is removing it or the
@@ -66,6 +72,12 @@ class Upkeep:
                     expired.total(),
                     ", ".join(f"{n} {reason}" for reason, n in expired.most_common()),
                 )
+
+    def _attempt(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:
+            log.exception("upkeep failed and is tried again in an hour")
 
 
 def expire_quarantine(store: Store, before_ms: int) -> Counter[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from varve.ingest.plan import IngestPlan
 from varve.kafka.offsets import TopicOffsets
 from varve.services.ingest_plans import ingest_plans
 from varve.services.instruments import Instruments
 from varve.services.progress import table_store
+from varve.services.query_supervision import Start, supervise
 from varve.services.signals import stop_requested
 from varve.services.status import ComponentStatus
 from varve.settings import Settings
@@ -23,10 +25,7 @@ from varve.storage.table import create_tables
 
 log = logging.getLogger(__name__)
 
-_CHECK_S = 0.5
-
-Query = IngestQuery | RollupQuery
-Start = Callable[[SparkSession], Query]
+QueryStart = Start[SparkSession]
 
 
 def rollup_plan(settings: Settings) -> RollupPlan:
@@ -52,74 +51,93 @@ def require_topics(plans: Sequence[IngestPlan]) -> None:
             topics.close()
 
 
-def start_ingest(plan: IngestPlan) -> Start:
-    """A function that starts the query in a session, after creating the tables that are missing."""
+def start_ingest(plan: IngestPlan) -> QueryStart:
+    """What starts the query in a session, after creating the tables that are missing."""
 
-    def start(spark: SparkSession) -> Query:
+    def start(spark: SparkSession) -> IngestQuery:
         create_tables(plan.store)
         return IngestQuery(spark, plan)
 
-    return start
+    return Start(f"ingest-{plan.query}", start)
 
 
-def start_rollup(plan: RollupPlan) -> Start:
-    """A function that starts the query in a session, after creating the tables that are missing."""
+def start_rollup(plan: RollupPlan) -> QueryStart:
+    """What starts the query in a session, after creating the tables that are missing."""
 
-    def start(spark: SparkSession) -> Query:
+    def start(spark: SparkSession) -> RollupQuery:
         create_tables(plan.store)
         return RollupQuery(spark, plan)
 
-    return start
+    return Start("rollup", start)
 
 
 def run_queries(
     spark: SparkSession,
-    starts: Sequence[Start],
-    on_ready: Callable[[Sequence[Query]], None] | None = None,
+    starts: Sequence[QueryStart],
+    on_change: Callable[[Mapping[str, str]], None] = lambda _: None,
     listener: StreamListener | None = None,
-    on_progress: Callable[[], None] | None = None,
-    on_problems: Callable[[str], None] | None = None,
+    on_progress: Callable[[], None] = lambda: None,
+    on_problems: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Runs queries until SIGTERM or SIGINT, then ends each after its batch under way; 0.
 
-    Ends by itself when all of them have, having stored what was available. Raises what ends a
-    query otherwise, after the others are ended. on_progress: called when each query has got on
-    since the last time. on_problems: told what is not as it should be while queries go on, when
-    that changes; "" when all is well again.
+    Ends by itself when all of them have, having stored what was available. on_change and what is
+    raised: as in varve.services.query_supervision. on_progress: called when each running query has
+    got on since the last time. on_problems: told what is not as it should be while queries go on,
+    when that changes; "" when all is well again.
     """
     stopping = stop_requested()
-    queries: list[Query] = []
-    told = ""
     if listener is not None:
         spark.streams.addListener(listener)
     pass_on_signals(spark, stopping.set)
+    watch = _Watch(spark, listener.events if listener else {}, on_progress, on_problems)
     try:
-        # One by one: those already running are stopped if a later one cannot start.
-        queries.extend(start(spark) for start in starts if not stopping.is_set())
-        if on_ready:
-            on_ready(queries)
-        events = listener.events if listener is not None else {}
-        progress = StreamProgress(spark, [query.stream for query in queries], events)
-        while not stopping.wait(_CHECK_S):
-            for query in queries:
-                query.raise_failure()
-            if on_progress and progress.advanced():
-                on_progress()
-            problems = "; ".join(text for query in queries for text in query.problems())
-            if on_problems and problems != told:
-                on_problems(problems)
-                told = problems
-            if all(isinstance(query, IngestQuery) and query.done for query in queries):
-                break
+        supervise(
+            spark,
+            starts,
+            stopping,
+            is_done=lambda query: isinstance(query, IngestQuery) and query.done,
+            on_change=on_change,
+            on_look=watch.look,
+        )
     finally:
-        for query in queries:
-            query.stop()
         spark.stop()
     return 0
 
 
+class _Watch:
+    """Tells whether the running queries get on, and what is wrong with them."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        events: Mapping[str, int],
+        on_progress: Callable[[], None],
+        on_problems: Callable[[str], None],
+    ) -> None:
+        self._spark, self._events = spark, events
+        self._on_progress, self._on_problems = on_progress, on_problems
+        self._runs: list[str] = []
+        self._progress: StreamProgress | None = None
+        self._told = ""
+
+    def look(self, queries: Sequence[IngestQuery | RollupQuery]) -> None:
+        """queries: those that run now; one that was started again has another run id."""
+        streams = [query.stream for query in queries]
+        runs = [str(stream.runId) for stream in streams]
+        if runs != self._runs or self._progress is None:
+            self._runs = runs
+            self._progress = StreamProgress(self._spark, streams, self._events)
+        if self._progress.advanced():
+            self._on_progress()
+        problems = "; ".join(text for query in queries for text in query.problems())
+        if problems != self._told:
+            self._told = problems
+            self._on_problems(problems)
+
+
 def run_job(
-    name: str, settings: Settings, starts: Sequence[Start], instruments: Instruments
+    name: str, settings: Settings, starts: Sequence[QueryStart], instruments: Instruments
 ) -> int:
     """Runs the queries of a main of spark-submit, and shows their metrics on a page: on the next
     free port if telemetry.port is taken, as by other jobs. Raises as `run_queries` does.
@@ -130,7 +148,7 @@ def run_job(
 
 
 def run(settings: Settings) -> int:
-    """All queries in one JVM, until a signal ends them; 0. Raises what ends a query by itself."""
+    """Runs all queries in one JVM, until a signal ends them; 0. Raises as `run_queries`."""
     status = ComponentStatus(settings.home, "streams")
     status.update(state="starting")
     instruments = Instruments()
@@ -151,12 +169,18 @@ def run(settings: Settings) -> int:
         result = run_queries(
             session("varve", conf),
             [*(start_ingest(plan) for plan in plans), start_rollup(rollup)],
-            lambda queries: status.update(
-                state="ready", detail={"queries": [q.stream.name for q in queries]}
-            ),
+            lambda failures: status.update(state="ready", detail=_detail(failures)),
             StreamListener(instruments.streams),
             status.progressed,
             lambda problems: status.update(detail={"degraded": problems or None}),
         )
     status.update(state="stopped")
     return result
+
+
+def _detail(failures: Mapping[str, str]) -> dict[str, Any]:
+    """The queries that run, and why others do not."""
+    return {
+        "queries": [name for name, failure in failures.items() if not failure],
+        "failed": {name: failure for name, failure in failures.items() if failure},
+    }

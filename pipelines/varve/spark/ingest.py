@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -34,6 +33,7 @@ from varve.kafka.offsets import TopicOffsets
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.clock import Clock, SteadyClock
 from varve.model.errors import Conflict, NeedsOperator, TemporaryError, VarveError
+from varve.spark import checkpoint_folder
 from varve.spark.failures import cause_of, is_about_messages, is_unreadable_timestamp
 from varve.spark.kafka_source import logged_offsets, read_ranges, read_stream
 from varve.spark.pacing import Pacer
@@ -74,7 +74,7 @@ class IngestQuery:
         if self._guard.look(self._topics) is not None:
             self._committer.note(now_ms, ends)
         self._initial = {p: s.offset for p, s in begin.items()}
-        self._scratch = tempfile.TemporaryDirectory(prefix=f"varve-{plan.query}-")
+        self._scratch = checkpoint_folder.make(self.name)
         self._checkpoint = Path(self._scratch.name) / "checkpoint"
         self._stopping = threading.Event()
         self._pacer = Pacer(0.0 if plan.available_now else plan.trigger_s, self._stopping)

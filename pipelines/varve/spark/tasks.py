@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import contextlib
+import pickle
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -19,6 +21,9 @@ from varve.ingest.task import run_task
 from varve.kafka.client_options import Cluster
 from varve.kafka.reader import read
 from varve.spark.kafka_source import messages
+
+# A plan up to here travels with the tasks: far from the 1 MiB of PySpark's own broadcasts.
+_INLINE_BYTES = 256 * 1024
 
 Numbers = Collection[tuple[str, int]]
 """Topic and number of partitions."""
@@ -47,11 +52,13 @@ class SparkSource:
                 chosen |= (col("topic") == topic) & (col("partition") == number)
             frame = frame.where(chosen)
 
-        def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for outcome in run_task(messages(batches), plan):
-                yield pa.record_batch({"outcome": [outcome.to_json()]})
+        with _handed_over(frame.sparkSession, plan) as handed:
 
-        return _collect(frame.mapInArrow(task, "outcome string"))
+            def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+                for outcome in run_task(messages(batches), handed()):
+                    yield pa.record_batch({"outcome": [outcome.to_json()]})
+
+            return _collect(frame.mapInArrow(task, "outcome string"))
 
 
 class PythonSource:
@@ -68,14 +75,16 @@ class PythonSource:
             if only is None or (partition.topic, partition.number) in only
         ]
 
-        def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for batch in batches:
-                for n in batch.column("id").to_pylist():
-                    for outcome in run_task(read(cluster, *chosen[n]), plan):
-                        yield pa.record_batch({"outcome": [outcome.to_json()]})
+        with _handed_over(self._spark, plan) as handed:
 
-        numbers = self._spark.range(0, len(chosen), 1, len(chosen))
-        return _collect(numbers.mapInArrow(task, "outcome string"))
+            def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+                for batch in batches:
+                    for n in batch.column("id").to_pylist():
+                        for outcome in run_task(read(cluster, *chosen[n]), handed()):
+                            yield pa.record_batch({"outcome": [outcome.to_json()]})
+
+            numbers = self._spark.range(0, len(chosen), 1, len(chosen))
+            return _collect(numbers.mapInArrow(task, "outcome string"))
 
 
 def run_tasks(source: Source, plan: TaskPlan, registry: SeriesRegistry) -> list[Outcome]:
@@ -93,6 +102,23 @@ def run_tasks(source: Source, plan: TaskPlan, registry: SeriesRegistry) -> list[
     )
     kept = [o for o in outcomes if again.isdisjoint(o.partitions)]
     return kept + source.run(plan, again)
+
+
+@contextlib.contextmanager
+def _handed_over(spark: SparkSession, plan: TaskPlan) -> Iterator[Callable[[], TaskPlan]]:
+    """What tasks call to get the plan, until the block ends.
+
+    A large one is a broadcast of ours, whose file is deleted at the end. PySpark makes one by
+    itself of any closure over 1 MiB, and keeps its file for as long as the process lives.
+    """
+    if len(pickle.dumps(plan)) <= _INLINE_BYTES:
+        yield lambda: plan
+        return
+    broadcast = spark.sparkContext.broadcast(plan)
+    try:
+        yield lambda: broadcast.value
+    finally:
+        broadcast.destroy()
 
 
 def _collect(frame: DataFrame) -> list[Outcome]:

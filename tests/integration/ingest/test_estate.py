@@ -31,8 +31,9 @@ pytestmark = [pytest.mark.spark, pytest.mark.kafka]
 DEADLINE_S = 120
 # Every query of the settings from Kafka to the tables, with all that Spark and Kafka's client say.
 PROGRAM = '''
+from varve.services.ingest_plans import ingest_plans
 from varve.services.logs import configure_logging
-from varve.services.streams import ingest_plans, run_queries, start_ingest
+from varve.services.streams import run_queries, start_ingest
 from varve.settings import load
 from varve.spark.session import local_conf, session
 configure_logging()

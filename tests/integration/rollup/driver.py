@@ -22,6 +22,7 @@ from varve.model.clock import SystemClock
 from varve.rollups import repair_log, tier
 from varve.services.ingest_plans import ingest_plans
 from varve.services.logs import configure_logging
+from varve.services.query_supervision import Start
 from varve.services.streams import rollup_plan, run_queries, start_ingest
 from varve.settings import load
 from varve.spark.rollup import RollupQuery
@@ -109,7 +110,9 @@ def main() -> int:
     plans = [] if point == ALONE else ingest_plans(settings)
     starts = [start_ingest(replace(p, on_batch=note("batches.jsonl"))) for p in plans]
     clock = Ahead(number if point == ALONE else 0)
-    return run_queries(spark, [*starts, lambda spark: RollupQuery(spark, plan, clock)])
+    return run_queries(
+        spark, [*starts, Start("rollup", lambda spark: RollupQuery(spark, plan, clock))]
+    )
 
 
 if __name__ == "__main__":

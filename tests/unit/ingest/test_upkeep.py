@@ -5,6 +5,7 @@ from tests.unit.ingest.messages import NOW_MS, as_json, record
 from tests.unit.ingest.test_quarantine_replay import Driver
 from tests.unit.ingest.test_task import HOUR_MS
 from varve.ingest import quarantine_replay as replay_module
+from varve.ingest import upkeep as upkeep_module
 from varve.ingest.batch import BatchCommitter
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.upkeep import Upkeep, expire_quarantine
@@ -96,3 +97,39 @@ def test_of_two_that_expire_at_once_one_does(driver, store):
 
     assert (first, second) == ({"malformed": 1}, {})
     assert driver.quarantined() == []
+
+
+class Stopping:
+    """Stops upkeep after so many waits."""
+
+    def __init__(self, waits):
+        self.left = waits
+
+    def wait(self, _):
+        self.left -= 1
+        return self.left < 0
+
+
+def test_an_error_of_upkeep_ends_nothing_and_is_tried_again(driver, store, monkeypatch, caplog):
+    driver.ingest(b"x", now_ms=NOW_MS)
+    clock = ManualClock(NOW_MS + HOUR_MS + 1)
+    upkeep = Upkeep(
+        ingest_plan(store, quarantine_retention_ms=HOUR_MS), open_registry(store), clock
+    )
+    original, failures = upkeep_module.expire_quarantine, []
+
+    def away_at_first(*arguments):
+        if len(failures) < 2:
+            failures.append(True)
+            raise OSError("the storage is away")
+        return original(*arguments)
+
+    monkeypatch.setattr(upkeep_module, "expire_quarantine", away_at_first)
+    monkeypatch.setattr(upkeep_module, "census", lambda *_: 1 / 0)
+
+    upkeep.run(Stopping(waits=3))
+
+    assert len(failures) == 2
+    assert driver.quarantined() == []
+    assert "the storage is away" in caplog.text
+    assert "division by zero" in caplog.text
