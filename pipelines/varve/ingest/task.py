@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from varve.ingest import arrow_codec
+from varve.ingest import arrow_codec, definition_files
 from varve.ingest.age_limits import MetricSeriesIds
 from varve.ingest.decoded import Block, Reject
 from varve.ingest.decoder import Decoder
@@ -148,7 +148,11 @@ class _Task:
         outcome, judge = self.outcome, self._judge
         outcome.rejected = {reason.value: n for reason, n in self._rejected.items()}
         outcome.received = outcome.stored + outcome.merged + self._rejected.total()
-        outcome.definitions = list(judge.new.values())
+        found = list(judge.new.values())
+        if len(found) > definition_files.INLINE:
+            outcome.definition_files = [definition_files.write(self._plan.settings.store, found)]
+        else:
+            outcome.definitions = found
         outcome.undefined = list(judge.undefined)
         outcome.partitions = sorted(self._partitions)
         return outcome
