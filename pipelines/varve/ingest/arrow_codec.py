@@ -7,7 +7,7 @@ these 28 bytes a sample and no labels.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import ClassVar
 
@@ -48,6 +48,12 @@ class ArrowCodec:
 
     def samples(self, body: bytes, headers: Headers) -> Block:  # noqa: ARG002 - says all itself
         return read(body)
+
+    def may_be_single(self, body: bytes) -> bool:  # noqa: ARG002 - it gains nothing
+        return False
+
+    def singles(self, bodies: Sequence[bytes]) -> Block | None:  # noqa: ARG002 - as above
+        return None
 
     def definitions(self, body: bytes, headers: Headers) -> Block:  # noqa: ARG002 - as above
         return read_definitions(body)

@@ -6,7 +6,7 @@ decide: the first codec in the order of CODECS that recognises them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from varve.ingest.arrow_codec import ArrowCodec
@@ -33,6 +33,16 @@ class Codec(Protocol):
 
     def samples(self, body: bytes, headers: Headers) -> Block:
         """Decodes a message of samples, which may bring definitions too."""
+        ...
+
+    def may_be_single(self, body: bytes) -> bool:
+        """Whether the body may be one of `singles`: a quick look at its ends."""
+        ...
+
+    def singles(self, bodies: Sequence[bytes]) -> Block | None:
+        """Decodes bodies that hold one sample each, all at once, in their order; None if one of
+        them holds anything else.
+        """
         ...
 
     def definitions(self, body: bytes, headers: Headers) -> Block:

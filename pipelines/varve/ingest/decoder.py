@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import zstandard
@@ -67,6 +68,16 @@ class Decoder:
         except BadRecord as bad:
             return refused(bad, message or b"", headers)
         return _with_headers(codec.definitions(body, headers), headers)
+
+    def may_be_single(self, message: bytes) -> bool:
+        """Whether `singles` may take a message without headers."""
+        return self._codecs.of(message, None).may_be_single(message)
+
+    def singles(self, messages: Sequence[bytes]) -> Block | None:
+        """Decodes messages without headers that hold one sample each; for those of which
+        `may_be_single` is true. None: one of them is something else.
+        """
+        return self._codecs.of(messages[0], None).singles(messages)
 
     def _open(self, message: bytes | None, max_bytes: int, headers: Headers) -> tuple[bytes, Codec]:
         """The body and who decodes it. Raises BadRecord."""

@@ -90,6 +90,17 @@ class JsonCodec:
     def samples(self, body: bytes, headers: Headers) -> Block:  # noqa: ARG002 - says all itself
         return self.read(body)
 
+    def may_be_single(self, body: bytes) -> bool:
+        return body.startswith(b"{") and body.endswith(b"}") and self._likely is self._own
+
+    def singles(self, bodies: Sequence[bytes]) -> Block | None:
+        # Each begins and ends with a bracket, so that no object can reach from one into the next:
+        # if there are as many objects as bodies, each body is one.
+        with contextlib.suppress(*_BAD):
+            block = self._own.block(b"\n".join(bodies))
+            return block if len(block) == len(bodies) else None
+        return None
+
     def definitions(self, body: bytes, headers: Headers) -> Block:  # noqa: ARG002 - as above
         return self.read_definitions(body)
 

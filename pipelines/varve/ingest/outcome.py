@@ -34,10 +34,17 @@ class Outcome:
     quarantine: list[NewFile] = field(default_factory=list)
     definitions: list[tuple[SeriesDefinition, int]] = field(default_factory=list)
     """Series the task did not know, each with the time of its earliest sample, ms."""
+    definition_files: list[NewFile] = field(default_factory=list)
+    """Files with the same, if they are many: varve.ingest.definition_files."""
     undefined: list[SeriesKey] = field(default_factory=list)
     """Series of which it has samples but no definition; the first NAMED_UNDEFINED."""
     partitions: list[tuple[str, int]] = field(default_factory=list)
     """Topic and number of the partitions it read."""
+
+    @property
+    def new_series(self) -> int:
+        """Series the task did not know."""
+        return len(self.definitions) + sum(file.rows for file in self.definition_files)
 
     def to_json(self) -> str:
         """Encodes fast: a storm brings hundreds of thousands of definitions."""

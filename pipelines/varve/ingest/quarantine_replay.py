@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from varve.ingest import definition_files
 from varve.ingest.decoded import Block
 from varve.ingest.decoder import Decoder, encoding_headers
 from varve.ingest.outcome import Outcome
@@ -124,7 +125,7 @@ class _Replay:
             return Replayed(waiting=waiting)
         outcome = self._run(taken)
         rejected = Counter(outcome.rejected)
-        if not outcome.stored + outcome.merged + len(outcome.definitions):
+        if not outcome.stored + outcome.merged + outcome.new_series:
             return Replayed(rejected=rejected, waiting=waiting)
         beyond = _beyond_examples(taken, self._decoder)
         kept = pa.concat_tables([rows.filter(pc.invert(chosen)), beyond])
@@ -181,7 +182,9 @@ class _Replay:
             for r in rows.to_pylist()
         ]
         (outcome,) = run_task(messages, self._plan)
-        refused = self._registry.register(outcome.definitions, self._plan.limits)
+        limits = self._plan.limits
+        refused = definition_files.register(self._registry, self._store, [outcome], limits)
+        definition_files.remove(self._store, [outcome])
         if not refused:
             return outcome
         version = self._registry.index.version

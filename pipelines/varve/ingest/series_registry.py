@@ -95,7 +95,7 @@ class SeriesRegistry:
                 return refused
             step = Step(position, 0 if position is None else position + 1)
             try:
-                added = write_file(self._store, "series", _rows(fresh, self._clock.now_ms()))
+                added = write_file(self._store, "series", series_rows(fresh, self._clock.now_ms()))
                 commit(self._table, [added], transactions={positions.registry(): step})
             except Conflict:
                 continue
@@ -186,13 +186,8 @@ class SeriesRegistry:
         return fresh, refused
 
 
-def _back_off(attempt: int) -> None:
-    """Waits longer with each attempt, by chance: so a driver on a slow machine wins in the end."""
-    if attempt:
-        time.sleep(random.uniform(0, min(_FIRST_WAIT_S * 2.0**attempt, _LONGEST_WAIT_S)))  # noqa: S311
-
-
-def _rows(definitions: Sequence[Registration], now_ms: int) -> pa.Table:
+def series_rows(definitions: Sequence[Registration], now_ms: int) -> pa.Table:
+    """Rows of the table series, registered at now_ms."""
     columns = {
         "series_id": [d.series_id for d, _ in definitions],
         "check": [d.check for d, _ in definitions],
@@ -205,3 +200,9 @@ def _rows(definitions: Sequence[Registration], now_ms: int) -> pa.Table:
         "last_seen": [now_ms] * len(definitions),
     }
     return pa.Table.from_pydict(columns, schema=table_schema("series").arrow)
+
+
+def _back_off(attempt: int) -> None:
+    """Waits longer with each attempt, by chance: so a driver on a slow machine wins in the end."""
+    if attempt:
+        time.sleep(random.uniform(0, min(_FIRST_WAIT_S * 2.0**attempt, _LONGEST_WAIT_S)))  # noqa: S311

@@ -104,9 +104,7 @@ class Judge:
         """Oldest and newest time allowed of each sample, or of all."""
 
         def metric_of(code: int) -> str | None:
-            place = groups.first[code : code + 1]
-            number = int(held.message_numbers(place)[0])
-            definition = held.definition(int(place[0]), number, self.brought)
+            definition = held.definition(int(groups.first[code]), self.brought)
             return None if definition is None else definition.metric
 
         version = self._plan.series_version
@@ -133,13 +131,12 @@ class Judge:
             return verdicts
         earliest = np.full(len(ids), _NEVER)
         np.minimum.at(earliest, groups.codes[in_time], samples.ts[in_time])
-        numbers = held.message_numbers(groups.first[unknown])
-        for code, number in zip(unknown.tolist(), numbers.tolist(), strict=True):
+        for code in unknown.tolist():
             if earliest[code] == _NEVER:
                 # All of its samples are refused for their time.
                 continue
             key = int(ids[code]), int(checks[code])
-            definition = held.definition(int(groups.first[code]), number, self.brought)
+            definition = held.definition(int(groups.first[code]), self.brought)
             if definition is None:
                 verdicts[code] = _NUMBERS[Reason.UNKNOWN_SERIES]
                 if len(self.undefined) < NAMED_UNDEFINED:

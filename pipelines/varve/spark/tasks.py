@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -12,15 +12,18 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import col, lit
 
+from varve.ingest import definition_files
 from varve.ingest.batch_size import Ranges
 from varve.ingest.outcome import Outcome
 from varve.ingest.plan import TaskPlan
+from varve.ingest.reject_reasons import Reason
 from varve.ingest.series_id_index import SeriesKey
 from varve.ingest.series_registry import SeriesRegistry
 from varve.ingest.task import run_task
 from varve.kafka.client_options import Cluster
 from varve.kafka.reader import read
 from varve.spark.kafka_source import messages
+from varve.storage.store import Store
 
 # A plan up to here travels with the tasks: far from the 1 MiB of PySpark's own broadcasts.
 _INLINE_BYTES = 256 * 1024
@@ -91,10 +94,10 @@ def run_tasks(source: Source, plan: TaskPlan, registry: SeriesRegistry) -> list[
     """Runs the tasks over messages and registers the series they found. Tasks with samples of a
     series that was refused, or that another task has defined, run once more.
     """
-    outcomes = source.run(plan)
-    found = [d for outcome in outcomes for d in outcome.definitions]
-    refused = registry.register(found, plan.limits) if found else {}
-    again = _partitions_to_repeat(outcomes, refused, registry)
+    store, outcomes = plan.settings.store, source.run(plan)
+    refused = definition_files.register(registry, store, outcomes, plan.limits)
+    again = _partitions_to_repeat(store, outcomes, refused, registry)
+    definition_files.remove(store, outcomes)
     if not again:
         return outcomes
     plan = replace(
@@ -126,12 +129,15 @@ def _collect(frame: DataFrame) -> list[Outcome]:
 
 
 def _partitions_to_repeat(
-    outcomes: Sequence[Outcome], refused: Collection[SeriesKey], registry: SeriesRegistry
+    store: Store,
+    outcomes: Sequence[Outcome],
+    refused: Mapping[SeriesKey, Reason],
+    registry: SeriesRegistry,
 ) -> set[tuple[str, int]]:
     """Topic and number of the partitions whose tasks cannot stay as they are."""
     again: set[tuple[str, int]] = set()
     for outcome in outcomes:
-        holds_refused = any((d.series_id, d.check) in refused for d, _ in outcome.definitions)
+        holds_refused = definition_files.holds_any(store, outcome, refused)
         if holds_refused or registry.knows_any(outcome.undefined):
             again.update(outcome.partitions)
     # A partition is read again as a whole, whatever tasks had parts of it.

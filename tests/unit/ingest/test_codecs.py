@@ -64,6 +64,9 @@ class Numbers:
             values,
         )
 
+    def may_be_single(self, body):
+        return False
+
     def definitions(self, body, headers):
         return EMPTY
 

@@ -1,8 +1,13 @@
 from dataclasses import replace
 
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from tests.plans import open_registry, task_plan
 from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
 from varve.ingest import arrow_codec, task
+from varve.ingest.decoder import Decoder
 from varve.ingest.limits import parse
 from varve.ingest.outcome import Outcome
 from varve.ingest.reject_reasons import Reason
@@ -239,11 +244,58 @@ def test_what_the_registry_did_not_see_is_not_stored_when_a_task_runs_again(stor
 
 def test_few_samples_with_long_labels_are_written_before_they_take_much_memory(store, monkeypatch):
     monkeypatch.setattr(task, "HELD_BYTES", 3_000)
+    monkeypatch.setattr(task, "SINGLES", 1)
     long = [as_json(record(long="x" * 1_000 + str(n))) for n in range(8)]
 
     outcome = run(store, *long)
 
     assert [f.rows for f in outcome.files] == [3, 3, 2]
+
+
+@given(st.data())
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_messages_of_one_sample_are_the_same_together_as_alone(store, data):
+    """Whatever is between them, and whatever of them is refused."""
+    kinds = {
+        "good": lambda n: as_json(record(NOW_MS + n, float(n), host=str(n % 3))),
+        "late": lambda n: as_json(record(NOW_MS - 30 * HOUR_MS, float(n))),
+        "bad": lambda n: b'{"metric":"m","value":nope,"timestamp":%d}' % n,
+        "cut": lambda n: b'{"metric":"m","tags":{"n":"%d"}' % n,
+        "rest": lambda n: b'{"a":"1"},"value":1,"timestamp":%d}' % (NOW_MS + n),
+        "two": lambda n: as_json(record(NOW_MS + n)) + b"\n" + as_json(record(NOW_MS + n, 2.0)),
+        "many": lambda n: as_json(record(NOW_MS + n), record(NOW_MS + n, 2.0, host="x")),
+        "telegraf": lambda n: b'{"name":"m","fields":{"a":%d,"b":1},"timestamp":%d}' % (n, NOW_MS),
+        "arrow": lambda n: as_arrow([(ATTIC, NOW_MS + n, float(n))]),
+        "empty": lambda n: b"",
+        "none": lambda n: None,
+        "braces": lambda n: b"{}",
+    }
+    drawn = data.draw(st.lists(st.sampled_from([*kinds, *["good"] * 20]), max_size=120))
+    values = [kinds[kind](n) for n, kind in enumerate(drawn)]
+    singles = data.draw(st.sampled_from([8, 16, 512]))
+
+    def ran(size):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(task, "SINGLES", size)
+            patch.setattr(task, "_decoder", Decoder())
+            messages = [Message("samples", n % 2, n, NOW_MS, v) for n, v in enumerate(values)]
+            return list(run_task(messages, plan(store)))
+
+    together, alone = ran(singles), ran(1)
+
+    def shown(outcomes):
+        return [
+            (
+                replace(o, files=[], quarantine=[], definitions=[]),
+                sorted((d.metric, d.tags, ts) for d, ts in o.definitions),
+                [rows(store, "samples", o.files), rows(store, "quarantine", o.quarantine)],
+            )
+            for o in outcomes
+        ]
+
+    assert shown(together) == shown(alone)
 
 
 def test_an_outcome_survives_the_way_to_the_driver(store):
