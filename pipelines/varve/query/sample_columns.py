@@ -5,7 +5,7 @@ A (series_id, ts) is one sample; which of its copies stays is the rule of varve.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,12 +67,18 @@ def merge(blocks: Sequence[Block]) -> Block:
 
 
 def gather(
-    blocks: Sequence[Block], series_ids: I64, by_id: I64, start_ms: int, end_ms: int
+    blocks: Sequence[Block],
+    series_ids: I64,
+    by_id: I64,
+    start_ms: int,
+    end_ms: int,
+    admit: Callable[[int], None] | None = None,
 ) -> Samples:
     """Samples of some series in (start_ms, end_ms], merged over all blocks.
 
     by_id: positions of series_ids in ascending order of id. Row i of the result is
     series_ids[i]. A series that is in one block only is not copied if that holds for all.
+    admit: called with the number of samples before any is copied; it may raise.
     """
     wanted = series_ids[by_id]
     spans = []
@@ -81,6 +87,8 @@ def gather(
         high = np.empty(len(wanted), dtype=np.int64)
         if locate(block.series_ids, block.ts, wanted, start_ms, end_ms, low, high):
             spans.append((block, low, high))
+    if admit is not None:
+        admit(int(sum((high - low).sum() for _, low, high in spans)))
     back = np.empty_like(by_id)
     back[by_id] = np.arange(len(by_id))
     if not spans:

@@ -6,7 +6,6 @@ what was known at that moment, and may be shared between threads.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from varve.promql.interrupt import Check, never
 from varve.promql.labels.label_table import METRIC_NAME, Column, Interned, LabelTable
 from varve.promql.labels.postings import Postings
 from varve.promql.syntax.ast import Matcher
@@ -60,7 +60,6 @@ class SeriesIndex:
         """By metric name."""
         self._ids = ids
         self._finder = Postings(labels)
-        self._lock = threading.Lock()
 
     @property
     def size(self) -> int:
@@ -76,19 +75,19 @@ class SeriesIndex:
         """Of all series, in no order."""
         return self._finder.table
 
-    def find(self, matchers: Sequence[Matcher]) -> Found:
+    def find(self, matchers: Sequence[Matcher], check: Check = never) -> Found:
         """Series that meet all matchers; the same object for the same matchers, while kept.
 
-        ValueError if a regex is malformed.
+        ValueError if a regex is malformed. check: see promql/interrupt.py.
         """
-        rows, labels = self._rows(matchers)
+        rows, labels = self._finder.find(matchers, check)
         return labels.cached("found", lambda: self._found(rows))
 
     def find_any(self, matchers: Sequence[Sequence[Matcher]]) -> Found:
         """Series that meet one of the lists; all series if there is no list."""
         if len(matchers) <= 1:
             return self.find(matchers[0] if matchers else ())
-        rows = np.unique(np.concatenate([self._rows(one)[0] for one in matchers]))
+        rows = np.unique(np.concatenate([self._finder.find(one)[0] for one in matchers]))
         return self._found(rows)
 
     def label_names(self, matchers: Sequence[Sequence[Matcher]]) -> list[str]:
@@ -105,14 +104,10 @@ class SeriesIndex:
         codes = np.unique(column.codes[self._rows_any(matchers)])
         return sorted(column.interned.values[code] for code in codes.tolist() if code)
 
-    def _rows(self, matchers: Sequence[Matcher]) -> tuple[Rows, LabelTable]:
-        with self._lock:  # what the finder remembers is not meant for two threads
-            return self._finder.find(matchers)
-
     def _rows_any(self, matchers: Sequence[Sequence[Matcher]]) -> Rows:
         if not matchers:
             return np.arange(self.size)
-        return np.unique(np.concatenate([self._rows(one)[0] for one in matchers]))
+        return np.unique(np.concatenate([self._finder.find(one)[0] for one in matchers]))
 
     def _found(self, rows: Rows) -> Found:
         columns = {}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from varve.promql.errors import StorageError
+from varve.promql.interrupt import Check, never
 from varve.promql.kernels.types import I64
 from varve.promql.labels.label_table import LabelTable
 from varve.promql.storage import SelectHints, Selection
@@ -110,16 +111,20 @@ class View:
         matchers: Sequence[Matcher],
         start_ms: int,
         end_ms: int,
-        hints: SelectHints,  # noqa: ARG002 - raw samples answer every function alike
+        hints: SelectHints,
     ) -> Selection:
         """Samples in (start_ms, end_ms]. StorageError if a file cannot be read."""
-        found = self.index.find(matchers)
+        found = self.index.find(matchers, hints.check)
+        hints.check()
         blocks = [*self._cold(found, start_ms, end_ms), *self.recent]
-        samples = gather(blocks, found.series_ids, found.by_id, start_ms, end_ms)
+        hints.check()
+        samples = gather(blocks, found.series_ids, found.by_id, start_ms, end_ms, admit=hints.admit)
         return Selection(found.labels, samples)
 
-    def count(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[int, int]:
-        found = self.index.find(matchers)
+    def count(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, check: Check = never
+    ) -> tuple[int, int]:
+        found = self.index.find(matchers, check)
         ids = found.series_ids[found.by_id]
         _, rows = self.files.overlapping(ids, start_ms, end_ms)
         held = gather(self.recent, found.series_ids, found.by_id, start_ms, end_ms)
