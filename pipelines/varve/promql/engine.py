@@ -34,6 +34,7 @@ from varve.promql.evaluation.values import (
 from varve.promql.evaluation.workers import Workers
 from varve.promql.evaluator import HANDLERS
 from varve.promql.functions.conversion import one_series
+from varve.promql.interrupt import Check, Interrupt, never
 from varve.promql.plan.build import build
 from varve.promql.plan.durations import QueryRange
 from varve.promql.plan.nodes import Plan
@@ -71,14 +72,14 @@ class Engine:
         self._plans: OrderedDict[str, Plan] = OrderedDict()
         self._lock = threading.Lock()
 
-    def plan(self, query: str) -> Plan:
+    def plan(self, query: str, check: Check = never) -> Plan:
         """Returns the plan of a query text. Raises ParseError if it is no PromQL."""
         with self._lock:
             known = self._plans.get(query)
             if known is not None:
                 self._plans.move_to_end(query)
                 return known
-        plan = build(query, parse(query))
+        plan = build(query, parse(query, check), check)
         with self._lock:
             self._plans[query] = plan
             while len(self._plans) > self.options.plans_kept:
@@ -91,15 +92,19 @@ class Engine:
         at_ms: int,
         *,
         cancelled: threading.Event | None = None,
+        deadline: float | None = None,
         lookback_ms: int | None = None,
     ) -> QueryResult:
         """Returns the value at one time. Raises some kind of QueryError if there is none.
 
-        Setting `cancelled` from another thread stops the query before its next kernel.
+        Setting `cancelled` from another thread stops the query within 250 ms, and so does the
+        deadline, in seconds of time.monotonic(): QueryCanceledError, QueryTimeoutError. Without a
+        deadline the query may take the timeout of the limits from now on.
         """
         started = time.perf_counter()
-        plan = self.plan(query)
-        ev = self.evaluation(plan, QueryRange(at_ms, at_ms, 0), cancelled, lookback_ms)
+        check = self.interrupt(cancelled, deadline).check
+        plan = self.plan(query, check)
+        ev = self.evaluation(plan, QueryRange(at_ms, at_ms, 0), check, lookback_ms)
         steps = Steps.instant(at_ms)
         value = self._evaluate(ev, plan, steps)
         return _instant_result(plan, ev, steps, value, started)
@@ -112,6 +117,7 @@ class Engine:
         step_ms: int,
         *,
         cancelled: threading.Event | None = None,
+        deadline: float | None = None,
         lookback_ms: int | None = None,
     ) -> QueryResult:
         """Returns the values at start, start + step, ... up to and with end. See also `instant`."""
@@ -120,7 +126,8 @@ class Engine:
             raise BadQueryError("zero or negative query resolution step widths are not accepted")
         if end_ms < start_ms:
             raise BadQueryError("end timestamp must not be before start time")
-        plan = self.plan(query)
+        check = self.interrupt(cancelled, deadline).check
+        plan = self.plan(query, check)
         if plan.root.type not in (ValueType.SCALAR, ValueType.VECTOR):
             raise BadQueryError(
                 f'invalid expression type "{plan.root.type.documented}" for range query,'
@@ -129,7 +136,7 @@ class Engine:
         steps = Steps.between(start_ms, end_ms, step_ms)
         self.options.limits.check_steps(steps.count)
         query_range = QueryRange(start_ms, end_ms, step_ms)
-        ev = self.evaluation(plan, query_range, cancelled, lookback_ms)
+        ev = self.evaluation(plan, query_range, check, lookback_ms)
         value = self._evaluate(ev, plan, steps)
         return _range_result(plan, ev, steps, value, started)
 
@@ -137,7 +144,7 @@ class Engine:
         self,
         plan: Plan,
         query: QueryRange,
-        cancelled: threading.Event | None = None,
+        check: Check = never,
         lookback_ms: int | None = None,
     ) -> Evaluation:
         """Returns a run of `plan` that has not begun."""
@@ -145,7 +152,7 @@ class Engine:
         return Evaluation(
             self.storage,
             query,
-            Budget(options.limits, cancelled),
+            Budget(options.limits, check),
             HANDLERS,
             lookback_ms or options.lookback_ms,
             options.default_step_ms,
@@ -153,6 +160,13 @@ class Engine:
             plan.shared,
             options.workers,
         )
+
+    def interrupt(self, cancelled: threading.Event | None, deadline: float | None) -> Interrupt:
+        """When a query that starts now has to stop. The default deadline is that of the limits."""
+        timeout_s = self.options.limits.timeout_s
+        if deadline is None and timeout_s is not None:
+            deadline = time.monotonic() + timeout_s
+        return Interrupt(deadline, cancelled)
 
     def _evaluate(self, ev: Evaluation, plan: Plan, steps: Steps) -> Value:
         if ev.workers is None:
@@ -167,11 +181,11 @@ def _instant_result(
     if isinstance(value, str):
         return _result(plan, ev, steps, value, _NO_ROWS, started)
     if isinstance(value, Matrix):
-        value = value.without_dropped_names()
+        value = value.without_dropped_names(ev.check)
         order = np.flatnonzero(value.present[:, 0])
         return _result(plan, ev, steps, value, order, started)
     if isinstance(value, RangeVector):
-        return _result(plan, ev, steps, value, value.labels.sort_order(), started)
+        return _result(plan, ev, steps, value, value.labels.sort_order(ev.check), started)
     return _result(plan, ev, steps, float(value[0]), _NO_ROWS, started)
 
 
@@ -182,8 +196,8 @@ def _range_result(
         value = one_series(value)
     if not isinstance(value, Matrix):
         raise TypeError(f"a range query gave {type(value).__name__}")
-    value = value.without_dropped_names()
-    order = value.labels.sort_order()
+    value = value.without_dropped_names(ev.check)
+    order = value.labels.sort_order(ev.check)
     order = order[value.has_samples()[order]]
     return _result(plan, ev, steps, value, order, started)
 
@@ -207,4 +221,5 @@ def _result(
         ev.annotations.rendered(plan.query, "warning"),
         ev.annotations.rendered(plan.query, "info"),
         Stats(ev.budget.samples_touched, ev.series_selected, elapsed, ev.budget.peak),
+        ev.budget.check_running,
     )

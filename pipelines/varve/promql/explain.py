@@ -34,6 +34,7 @@ def explain(
     *,
     run: bool = False,
     cancelled: threading.Event | None = None,
+    deadline: float | None = None,
 ) -> str:
     """The plan of a query, a line a node, inputs below and indented.
 
@@ -43,10 +44,11 @@ def explain(
     at then: one for each window that a sample is in. A node used more than once has a number, and
     is evaluated once. QueryError as Engine.range.
     """
-    plan = engine.plan(query)
+    check = engine.interrupt(cancelled, deadline).check
+    plan = engine.plan(query, check)
     steps = Steps.between(start_ms, end_ms, step_ms) if step_ms else Steps.instant(start_ms)
     engine.options.limits.check_steps(steps.count)
-    ev = engine.evaluation(plan, QueryRange(start_ms, end_ms, step_ms), cancelled)
+    ev = engine.evaluation(plan, QueryRange(start_ms, end_ms, step_ms), check)
     if run:
         ev.storage = cast(Storage, _Recording(ev.storage))
         ev.eval(plan.root, steps)

@@ -6,15 +6,18 @@ Source: Prometheus, web/api/v1/json_codec.go and util/jsonutil/marshal.go.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from varve.promql.evaluation.histogram_range_functions import in_order
-from varve.promql.evaluation.values import Matrix, QueryResult, RangeVector
+from varve.promql.evaluation.values import Int64s, Matrix, QueryResult, RangeVector
 from varve.promql.evaluation.windows import points_of
 from varve.promql.histograms.native_histogram import Bucket, FloatHistogram
+from varve.promql.interrupt import Check, checked, never
 from varve.promql.kernels.json import (
     POINT_BYTES,
     SERIES_BYTES,
@@ -24,6 +27,12 @@ from varve.promql.kernels.json import (
 )
 from varve.promql.labels.label_table import LabelTable
 from varve.promql.syntax.go_numbers import format_f
+
+_POINTS_A_BLOCK: Final = 1_000_000
+"""Points that are written between two checks: less than a tenth of a second."""
+
+_LABELS_AS_POINTS: Final = 4
+"""The labels of a series take as long as so many points."""
 
 Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
@@ -67,8 +76,8 @@ def floats(values: npt.NDArray[np.float64]) -> list[bytes]:
     return [text[begin:end] for begin, end in pairwise([0, *ends.tolist()])]
 
 
-def _label_texts(table: LabelTable) -> list[bytes]:
-    """The labels of every row as a JSON object."""
+def _label_texts(table: LabelTable, check: Check = never) -> list[bytes]:
+    """The labels of every row as a JSON object. check: see interrupt.py."""
     quoted: dict[str, str] = {}
 
     def quote(text: str) -> str:
@@ -80,15 +89,15 @@ def _label_texts(table: LabelTable) -> list[bytes]:
 
     return [
         ("{" + ",".join(f"{quote(name)}:{quote(value)}" for name, value in row) + "}").encode()
-        for row in table.labels()
+        for row in checked(table.labels(check), check)
     ]
 
 
-def _label_buffer(table: LabelTable) -> tuple[Bytes, Offsets]:
+def _label_buffer(table: LabelTable, check: Check) -> tuple[Bytes, Offsets]:
     """The JSON objects of all rows in one buffer. Row i is at offsets[i]:offsets[i+1]."""
 
     def make() -> tuple[Bytes, Offsets]:
-        texts = _label_texts(table)
+        texts = _label_texts(table, check)
         offsets = np.zeros(len(texts) + 1, dtype=np.int64)
         np.cumsum([len(text) for text in texts], out=offsets[1:])
         return np.frombuffer(b"".join(texts), np.uint8), offsets
@@ -113,20 +122,24 @@ def _ended(buffer: Bytes, end: int, tail: bytes) -> bytes:
 def _matrix(result: QueryResult, matrix: Matrix, head: bytes, tail: bytes) -> bytes:
     if matrix.histograms is not None:
         return head + _mixed_matrix(result, matrix) + tail
-    labels, offsets = _label_buffer(matrix.labels)
+    labels, offsets = _label_buffer(matrix.labels, result.check)
     points = int(np.count_nonzero(matrix.present))
     buffer = _room(head, points, matrix.present.shape[0], len(labels), tail)
-    end = write_matrix(
-        buffer,
-        len(head),
-        labels,
-        offsets,
-        result.order,
-        result.times,
-        np.ascontiguousarray(matrix.values),
-        np.ascontiguousarray(matrix.present),
-        result.kind == "vector",
-    )
+    values, present = np.ascontiguousarray(matrix.values), np.ascontiguousarray(matrix.present)
+    end = len(head)
+    for rows in _blocks(result, len(result.times)):
+        end = write_matrix(
+            buffer,
+            end,
+            labels,
+            offsets,
+            rows,
+            result.times,
+            values,
+            present,
+            result.kind == "vector",
+            end == len(head),
+        )
     return _ended(buffer, end, tail)
 
 
@@ -134,52 +147,67 @@ def _range_vector(result: QueryResult, vector: RangeVector, head: bytes, tail: b
     samples = vector.samples
     if samples.histograms is not None:
         return head + _mixed_range_vector(result, vector) + tail
-    labels, offsets = _label_buffer(vector.labels)
+    labels, offsets = _label_buffer(vector.labels, result.check)
     points = int((samples.ends - samples.begins).sum())
     buffer = _room(head, points, samples.series, len(labels), tail)
-    end = write_samples(
-        buffer,
-        len(head),
-        labels,
-        offsets,
-        result.order,
-        samples.begins,
-        samples.ends,
-        samples.ts,
-        samples.values,
-    )
+    end = len(head)
+    for rows in _blocks(result, points // max(1, samples.series)):
+        end = write_samples(
+            buffer,
+            end,
+            labels,
+            offsets,
+            rows,
+            samples.begins,
+            samples.ends,
+            samples.ts,
+            samples.values,
+            end == len(head),
+        )
     return _ended(buffer, end, tail)
+
+
+def _blocks(result: QueryResult, points_a_row: int) -> Iterator[Int64s]:
+    """The rows of the answer, so many at a time that a kernel is done soon, with checks between."""
+    count = max(1, _POINTS_A_BLOCK // (points_a_row + _LABELS_AS_POINTS))
+    for begin in range(0, len(result.order), count):
+        result.check()
+        yield result.order[begin : begin + count]
 
 
 def _mixed_matrix(result: QueryResult, matrix: Matrix) -> bytes:
     """A matrix with histograms among its samples, point by point."""
     single = result.kind == "vector"
-    texts = _label_texts(matrix.labels)
+    texts = _label_texts(matrix.labels, result.check)
     times = result.times.tolist()
     series = []
-    for row in result.order.tolist():
+    for row in checked(result.order.tolist(), result.check, 1):
         points: list[tuple[int, float | FloatHistogram]] = []
         for step in np.flatnonzero(matrix.present[row]).tolist():
             sample: float | FloatHistogram = float(matrix.values[row, step])
             if matrix.histograms is not None and matrix.histograms[row, step] is not None:
                 sample = matrix.histograms[row, step]
             points.append((times[step], sample))
-        series.append(_series(texts[row], points, single=single))
+        series.append(_series(texts[row], points, result.check, single=single))
     return b",".join(series)
 
 
 def _mixed_range_vector(result: QueryResult, vector: RangeVector) -> bytes:
-    texts = _label_texts(vector.labels)
+    texts = _label_texts(vector.labels, result.check)
     series = []
-    for row in result.order.tolist():
+    for row in checked(result.order.tolist(), result.check, 1):
         points = [(t, sample) for t, sample, _ in in_order(points_of(vector, row))]
         if points:
-            series.append(_series(texts[row], points, single=False))
+            series.append(_series(texts[row], points, result.check, single=False))
     return b",".join(series)
 
 
 def _series(
-    labels: bytes, points: list[tuple[int, float | FloatHistogram]], *, single: bool
+    labels: bytes,
+    points: list[tuple[int, float | FloatHistogram]],
+    check: Check,
+    *,
+    single: bool,
 ) -> bytes:
     numbers = [(t, sample) for t, sample in points if not isinstance(sample, FloatHistogram)]
     texts = floats(np.array([sample for _, sample in numbers], dtype=np.float64))
@@ -190,7 +218,7 @@ def _series(
     # A selector finds the same histogram at many steps, until the next one comes.
     written: dict[int, bytes] = {}
     histograms = []
-    for t, sample in points:
+    for t, sample in checked(points, check):
         if isinstance(sample, FloatHistogram):
             text = written.get(id(sample)) or written.setdefault(id(sample), histogram(sample))
             histograms.append(b"[" + seconds(t) + b"," + text + b"]")

@@ -6,13 +6,14 @@ here knows of files or of a network. tests/unit/promql/storage_suite.py tests an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from varve.promql.interrupt import Check, never
 from varve.promql.labels.label_table import LabelTable
 from varve.promql.syntax.ast import Matcher
 
@@ -21,13 +22,21 @@ Float64s = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 
+def _any_number(_samples: int) -> None:
+    """Admits everything."""
+
+
 @dataclass(frozen=True, slots=True)
 class SelectHints:
-    """What the engine will do with a selection. A storage may ignore all of it.
+    """What the engine will do with a selection. A storage may ignore what it says of the query.
 
     function: the innermost function or aggregation over the selector, "" if there is none.
     range_ms: the length of the windows, 0 for an instant selector. step_ms: the time between two
     evaluations, 0 if there is one only. grouping, by: the labels of the aggregation around it.
+
+    A storage calls `check` (interrupt.py) between pieces of work of some milliseconds, and `admit`
+    with how many samples it will hold, once it knows that and before it takes memory for them: it
+    raises LimitError if they are too many.
     """
 
     function: str = ""
@@ -35,6 +44,8 @@ class SelectHints:
     step_ms: int = 0
     grouping: tuple[str, ...] = ()
     by: bool = False
+    check: Check = field(default=never, compare=False, repr=False)
+    admit: Callable[[int], None] = field(default=_any_number, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +122,13 @@ class Storage(Protocol):
         """
         ...
 
-    def count(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[int, int]:
+    def count(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, check: Check = never
+    ) -> tuple[int, int]:
         """Upper bounds of the series and samples that `select` would give; it reads no samples.
 
-        A query over its limits is refused by these numbers.
+        A query that fits the limits by these numbers is not looked at more closely. check: see
+        interrupt.py.
         """
         ...
 

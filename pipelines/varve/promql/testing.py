@@ -13,6 +13,7 @@ import numpy as np
 
 from varve.model.staleness import is_stale
 from varve.promql.histograms.native_histogram import FloatHistogram, detects_reset
+from varve.promql.interrupt import Check, never
 from varve.promql.kernels.windows import window_bounds
 from varve.promql.labels.label_table import Labels, LabelTable
 from varve.promql.labels.postings import Postings
@@ -107,15 +108,17 @@ class MemoryStorage:
         matchers: Sequence[Matcher],
         start_ms: int,  # noqa: ARG002 - all samples are at hand, the engine looks into its windows
         end_ms: int,  # noqa: ARG002
-        hints: SelectHints,  # noqa: ARG002
+        hints: SelectHints,
     ) -> Selection:
-        rows, labels = self._index.find(matchers)
+        rows, labels = self._index.find(matchers, hints.check)
         if labels is self._labels:
             return Selection(labels, self._samples)
         return Selection(labels, labels.cached("samples", lambda: self._samples.take(rows)))
 
-    def count(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[int, int]:
-        rows, labels = self._index.find(matchers)
+    def count(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, check: Check = never
+    ) -> tuple[int, int]:
+        rows, labels = self._index.find(matchers, check)
         samples = self.select(matchers, start_ms, end_ms, SelectHints()).samples
         most = labels.cached("count", lambda: int((samples.ends - samples.begins).sum()))
         if most > _COUNT_EXACTLY_FROM:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from varve.promql.errors import LimitError, StorageError
+from varve.promql.interrupt import Check, never
 from varve.promql.kernels.types import I64
 from varve.promql.labels.label_table import LabelTable
 from varve.promql.storage import Samples, SelectHints, Selection
@@ -70,7 +71,13 @@ class Reader:
             self._sizes[key] = _size(selection.samples)
         return selection
 
-    def count(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[int, int]:
+    def count(
+        self,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        check: Check = never,  # noqa: ARG002 - `self.check` ends the query as well
+    ) -> tuple[int, int]:
         """At most how many series and samples `select` gives. Raises as it does.
 
         The rows of files that overlap are the bound, or if that is over max_samples the rows of

@@ -87,7 +87,7 @@ class SeriesIndex:
         """By metric name."""
         self._ids = ids
         # It need not remember anything: `selections` does, and knows what it takes.
-        self._postings = Postings(labels, remembered=0)
+        self._postings = Postings(labels, max_bytes=0, most_kept=0)
         self._selections = selections
         self._generation = selections.replace_index()
 

@@ -15,6 +15,7 @@ import pytest
 from tests.unit.promql.asking import labels, vector
 from varve.model.staleness import STALE_NAN, is_stale
 from varve.promql.engine import Engine
+from varve.promql.errors import QueryCanceledError
 from varve.promql.storage import SelectHints
 from varve.promql.syntax.ast import Matcher, MatchOp
 from varve.promql.syntax.parser import parse
@@ -214,6 +215,19 @@ class StorageSuite:
             SelectHints("last_over_time", 1, 0, ("nowhere",)),
         ):
             assert selected(storage, [ALL], T, T + 2000, hints) == expected
+
+    @pytest.mark.parametrize("op", [MatchOp.REGEX, MatchOp.NOT_REGEX, MatchOp.NOT_EQUAL])
+    def test_a_query_that_has_to_stop_stops_while_values_are_matched(self, storage, op):
+        def stop():
+            raise QueryCanceledError
+
+        wanted = [Matcher("job", op, "no.+")]
+
+        with pytest.raises(QueryCanceledError):
+            storage.select(wanted, T, T + 1000, SelectHints(check=stop))
+        with pytest.raises(QueryCanceledError):
+            storage.count(wanted, T, T + 1000, stop)
+        assert selected(storage, wanted, T, T + 1000) == selected(storage, wanted, T, T + 1000)
 
     def test_equal_selections_share_their_table(self, storage):
         first = storage.select(matchers("up"), T, T + 1, SelectHints())

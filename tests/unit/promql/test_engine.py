@@ -11,14 +11,19 @@ from varve.promql import errors
 from varve.promql.engine import Engine, Options
 from varve.promql.evaluation.limits import Budget, Limits
 from varve.promql.explain import explain
+from varve.promql.interrupt import Interrupt, never
 from varve.promql.labels.label_table import LabelTable
+from varve.promql.storage import SelectHints
 from varve.promql.syntax.cursor import ParseError
 from varve.promql.testing import MemoryStorage
 
+LATER = 10**12
+
 
 def many_series(count):
+    """A sample each, just before LATER."""
     rows = [{"__name__": "m", "i": str(i)} for i in range(count)]
-    ts = np.arange(count, dtype=np.int64)
+    ts = LATER - np.arange(count, dtype=np.int64)
     return MemoryStorage.from_columns(LabelTable.of(rows), np.arange(count + 1), ts, np.ones(count))
 
 
@@ -88,7 +93,7 @@ def test_a_bomb_is_refused_by_the_name_of_its_limit_before_memory_is_touched(bom
     tracemalloc.start()
 
     with pytest.raises(errors.LimitError, match="query.max_samples"):
-        engine.instant(bomb, 10**12)
+        engine.instant(bomb, LATER)
 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -99,7 +104,67 @@ def test_a_selector_of_too_many_series_is_refused():
     engine = Engine(many_series(20), Options(limits=Limits(max_series=10)))
 
     with pytest.raises(errors.LimitError, match="max_series"):
-        engine.instant("m", 0)
+        engine.instant("m", LATER)
+
+
+class Guessing(MemoryStorage):
+    """Knows only that no series has more samples than there are, and no sample's time."""
+
+    def count(self, matchers, start_ms, end_ms, check=never):
+        found = super().select(matchers, start_ms, end_ms, SelectHints())
+        return found.samples.series, 10 * len(found.samples.ts)
+
+
+def churned():
+    """Ten series at a time, a new ten each hour; a sample a minute."""
+    return Guessing.of(
+        {
+            labels("m", pod=f"{hour}-{i}", node=str(i)): [
+                (hour * 3_600_000 + minute * 60_000, float(minute), 0) for minute in range(60)
+            ]
+            for hour in range(24)
+            for i in range(10)
+        }
+    )
+
+
+DAY = 24 * 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("query", "limits"),
+    [
+        ('count_over_time(m{pod="7-3"}[1d])', {"max_samples": 62}),
+        ("count_over_time(m[1h])", {"max_samples": 660}),
+        ("sum(rate(m[1h]))", {"max_samples": 660}),
+        ("m", {"max_samples": 70}),
+        ("timestamp(m)", {"max_samples": 70}),
+        ("m + m", {"max_samples": 90}),
+        ("m", {"max_series": 10}),
+        ("sum by (node) (count_over_time(m[1h]))", {"max_series": 20}),
+    ],
+)
+def test_limits_count_the_samples_selected_and_the_series_that_have_any(query, limits):
+    storage = churned()
+    at = DAY - 60_000
+
+    found = vector(Engine(storage, Options(limits=Limits(**limits))).instant(query, at))
+
+    assert found == vector(Engine(storage).instant(query, at)) != {}
+
+
+@pytest.mark.parametrize(
+    ("query", "limits"),
+    [
+        ('count_over_time(m{pod="7-3"}[1d])', {"max_samples": 60}),
+        ("count_over_time(m[1h])", {"max_samples": 590}),
+        ("count_over_time(m[3h])", {"max_series": 25}),
+        ("m", {"max_series": 9}),
+    ],
+)
+def test_limits_refuse_what_is_beyond_them_when_it_is_counted(query, limits):
+    with pytest.raises(errors.LimitError, match=next(iter(limits))):
+        Engine(churned(), Options(limits=Limits(**limits))).instant(query, DAY - 60_000)
 
 
 def test_too_many_steps_are_bad_data():
@@ -118,7 +183,7 @@ def test_a_cancelled_query_stops():
 
 def test_a_query_past_its_deadline_stops():
     now = [0.0]
-    budget = Budget(Limits(timeout_s=10.0), monotonic=lambda: now[0])
+    budget = Budget(Limits(), Interrupt(10.0, monotonic=lambda: now[0]).check)
     budget.check_running()
 
     now[0] = 10.5

@@ -8,12 +8,10 @@ from tests.unit.promql.asking import storage_of
 from tests.unit.promql.fuzzing import Fuzzer, Judge, corpus, seeded
 from varve.promql import errors
 from varve.promql.engine import Engine, Options
-from varve.promql.evaluation.limits import Budget, Limits
-from varve.promql.evaluation.step_blocks import BLOCK_SAMPLES, run_in_blocks
+from varve.promql.evaluation.limits import Limits
 from varve.promql.evaluation.workers import Workers
 from varve.promql.explain import explain
 from varve.promql.labels.label_table import LabelTable
-from varve.promql.storage import Samples
 from varve.promql.syntax.cursor import ParseError
 from varve.promql.testing import MemoryStorage
 
@@ -84,50 +82,6 @@ def test_the_ends_of_time_hold_no_samples(query):
     engine = Engine(storage_of(a=[(0, 1.0), (2**62, 2.0), (-(2**62), 2.0)]))
 
     assert len(engine.instant(query, 0).order) == 0
-
-
-def test_a_long_kernel_can_be_ended_between_blocks_of_steps():
-    samples = Samples(
-        np.arange(10**6),
-        np.ones(10**6),
-        np.array([0]),
-        np.array([10**6]),
-        np.zeros(1, dtype=np.bool_),
-    )
-    now = [0.0]
-    budget = Budget(Limits(timeout_s=10), monotonic=lambda: now[0])
-    parts = []
-
-    def kernel(part, values, _present):
-        parts.append(part)
-        now[0] += 4.0
-        values[:] = part.start
-        return 1
-
-    shape = (1, 10_000)
-    with pytest.raises(errors.QueryTimeoutError):
-        run_in_blocks(budget, samples, 10**6, 10**6, np.zeros(shape), np.zeros(shape, bool), kernel)
-
-    assert parts == [slice(0, 100), slice(100, 200), slice(200, 300)]
-
-
-def test_blocks_of_steps_give_what_one_call_gives():
-    r = np.random.default_rng(1)
-    series, points = 40, 20_000
-    storage = MemoryStorage.from_columns(
-        LabelTable.of([{"__name__": "a", "i": str(i)} for i in range(series)]),
-        np.arange(series + 1) * points,
-        np.tile(np.arange(points) * 1000, series),
-        r.random(series * points),
-    )
-    engine = Engine(storage, Options(limits=Limits(max_points=None)))
-    query = "sum(max_over_time(a[4h])) + max(quantile_over_time(0.3, a[4h]))"
-
-    whole = engine.range(query, 0, 20_000_000, 200_000)
-    tail = engine.range(query, 19_000_000, 20_000_000, 200_000)
-
-    assert whole.stats.samples_touched > BLOCK_SAMPLES
-    assert whole.value.values[0, -6:].tolist() == tail.value.values[0].tolist()
 
 
 def test_a_value_a_label_is_not_made_beyond_the_limit():

@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 
 from tests.tables import WrittenTables
-from tests.unit.promql.storage_suite import ALL, SERIES, StorageSuite, T
+from tests.unit.promql.asking import labels, vector
+from tests.unit.promql.storage_suite import ALL, SERIES, StorageSuite, T, matchers
 from varve.model.identity import define
-from varve.promql.errors import StorageError
+from varve.promql.engine import Engine, Options
+from varve.promql.errors import LimitError, StorageError
+from varve.promql.evaluation.limits import Limits
 from varve.promql.storage import SelectHints
 from varve.query.reader import Reader
 from varve.query.tables import Tables
@@ -24,6 +27,30 @@ def definition(key):
 
 class ViewSuite(StorageSuite):
     in_memory = True
+
+    def test_samples_are_admitted_before_memory_is_taken_for_them(self, open_storage):
+        view = open_storage(SERIES)
+        asked = []
+
+        def refuse(samples):
+            asked.append(samples)
+            raise LimitError
+
+        with pytest.raises(LimitError):
+            view.select(matchers("up"), T + 1000, T + 60_000, SelectHints(admit=refuse))
+
+        assert asked == [3]
+
+    def test_a_series_is_not_refused_for_the_samples_of_others_in_its_files(self, open_storage):
+        many = [labels("m", i=str(i)) for i in range(40)]
+        data = {key: [(T + t * 60_000, 1.0) for t in range(120)] for key in many}
+        engine = Engine(open_storage(data), Options(limits=Limits(max_samples=150)))
+
+        found = vector(engine.instant('count_over_time(m{i="7"}[2h])', T + 7_199_000))
+
+        assert found == {(("i", "7"),): 120.0}
+        with pytest.raises(LimitError, match="query.max_samples"):
+            engine.instant('count_over_time(m{i=~"7|8"}[2h])', T + 7_199_000)
 
     @pytest.fixture
     def open_storage(self, tmp_path):

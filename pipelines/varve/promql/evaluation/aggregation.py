@@ -13,13 +13,13 @@ import numpy as np
 from varve.promql.errors import QueryError
 from varve.promql.evaluation import annotations as notes
 from varve.promql.evaluation.context import Evaluation, NodeStats
+from varve.promql.evaluation.kernel_blocks import Work, slices, tiles
 from varve.promql.evaluation.range_functions import (
     call_on_windows,
     check_smoothing,
     non_counters,
 )
 from varve.promql.evaluation.selection import last_samples, select_windows
-from varve.promql.evaluation.step_blocks import run_in_blocks
 from varve.promql.evaluation.topk import SERIES_FILTERS
 from varve.promql.evaluation.values import Bools, Float64s, Int64s, Matrix, Objects, Scalar, Steps
 from varve.promql.evaluation.windows import kernel_parameters, windows_of
@@ -27,9 +27,16 @@ from varve.promql.function_table import AGGREGATIONS
 from varve.promql.histograms.native_histogram import FloatHistogram, IncompatibleSchemasError
 from varve.promql.histograms.statistics import text as histogram_text
 from varve.promql.histograms.sums import HistogramMean, HistogramSum, hints_collide
-from varve.promql.kernels.aggregate import aggregate_matrix, aggregate_rows, quantile_matrix
+from varve.promql.interrupt import checked
+from varve.promql.kernels.aggregate import (
+    GroupState,
+    aggregate_matrix,
+    aggregate_rows,
+    finish_groups,
+    quantile_matrix,
+)
 from varve.promql.kernels.codes import LOOKBACK
-from varve.promql.labels.label_table import Grouping, members_of
+from varve.promql.labels.label_table import Column, Grouping, Interned, members_of
 from varve.promql.plan.nodes import Aggregation, FusedAggregation, InstantSelect, Text
 from varve.promql.signatures import Trait
 from varve.promql.storage import Samples, Selection
@@ -59,7 +66,7 @@ def _aggregate(
         present = matrix.float_mask()
         if (matrix.present & ~present).any():
             ev.annotations.add(notes.histogram_ignored(node.op, node.expr_span))
-    result = _aggregated(node.op, matrix, present, grouping, parameter)
+    result = _aggregated(ev, node.op, matrix, present, grouping, parameter)
     if matrix.histograms is not None and node.op in ("sum", "avg"):
         result = _with_histograms(ev, node, matrix, grouping, result)
     return result
@@ -85,7 +92,7 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
         function, range_ms = source.kernel, windows.range_ms
         drops = not source.function.has(Trait.KEEPS_NAME)
         if source.name == "double_exponential_smoothing":
-            check_smoothing(parameters, windows)
+            check_smoothing(ev, parameters, windows)
     if not _only_floats(ev, node, selection, parameters):
         if isinstance(source, InstantSelect):
             matrix = last_samples(ev, selection, times, source, LOOKBACK)
@@ -96,30 +103,34 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
     grouping = labels.group(plain.grouping, without=plain.without)
     shape = (grouping.size, steps.count)
     ev.budget.check_values(shape[0] * shape[1])
-    values, present = np.zeros(shape), np.empty(shape, dtype=np.bool_)
     first, second = kernel_parameters(parameters)
-
-    def kernel(part: slice, block: Float64s, flags: Bools) -> int:
-        return aggregate_rows(
-            node.kernel,
-            function,
-            samples.ts,
-            samples.values,
-            samples.begins,
-            samples.ends,
-            samples.has_stale,
-            times[part],
-            steps.times[part],
-            range_ms,
-            first[part],
-            second[part],
-            grouping.ids,
-            block,
-            flags,
-        )
-
     span_ms = int(times[-1] - times[0]) if len(times) else 0
-    touched = run_in_blocks(ev.budget, samples, range_ms, span_ms, values, present, kernel)
+    work = Work(samples, range_ms, span_ms, steps.count)
+    touched, parts = 0, []
+    for part in work.step_blocks():
+        state = GroupState.empty(node.kernel, grouping.size, part.stop - part.start)
+        for rows in work.row_blocks(part):
+            ev.budget.check_running()
+            touched += aggregate_rows(
+                node.kernel,
+                function,
+                samples.ts,
+                samples.values,
+                samples.begins[rows],
+                samples.ends[rows],
+                samples.has_stale[rows],
+                times[part],
+                steps.times[part],
+                range_ms,
+                first[part],
+                second[part],
+                grouping.ids[rows],
+                *state,
+            )
+        parts.append(_finished(node.kernel, state))
+    values, present = parts[0]
+    if len(parts) > 1:
+        values, present = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
     ev.budget.samples_touched += touched
     ev.node_stats[id(node)] = NodeStats(samples.series, touched)
     return Matrix(grouping.table, values, present, np.full(grouping.size, drops))
@@ -143,20 +154,48 @@ def _only_floats(
     return True
 
 
+def _finished(kernel: int, state: GroupState) -> tuple[Float64s, Bools]:
+    present = np.empty(state.total.shape, dtype=np.bool_)
+    finish_groups(kernel, *state, present)
+    return state.total, present
+
+
 def _aggregated(
-    op: str, matrix: Matrix, present: Bools, grouping: Grouping, parameter: Scalar | None
+    ev: Evaluation,
+    op: str,
+    matrix: Matrix,
+    present: Bools,
+    grouping: Grouping,
+    parameter: Scalar | None,
 ) -> Matrix:
-    shape = (grouping.size, matrix.steps)
-    values, out_present = np.zeros(shape), np.zeros(shape, dtype=np.bool_)
-    source = np.ascontiguousarray(matrix.values)
-    present = np.ascontiguousarray(present)
     kernel = AGGREGATIONS[op].kernel
-    if kernel is not None:
-        aggregate_matrix(kernel, source, present, grouping.ids, values, out_present)
-    elif parameter is not None:
-        order, indptr = members_of(grouping)
-        quantile_matrix(parameter, source, present, order, indptr, values, out_present)
-    return Matrix(grouping.table, values, out_present, _dropped(matrix, grouping))
+    if kernel is None:
+        values, found = _group_quantiles(ev, matrix, present, grouping, cast(Scalar, parameter))
+    else:
+        state = GroupState.empty(kernel, grouping.size, matrix.steps)
+        source, present = np.ascontiguousarray(matrix.values), np.ascontiguousarray(present)
+        for rows in slices(matrix.series, matrix.steps):
+            ev.budget.check_running()
+            aggregate_matrix(kernel, source[rows], present[rows], grouping.ids[rows], *state)
+        values, found = _finished(kernel, state)
+    return Matrix(grouping.table, values, found, _dropped(matrix, grouping))
+
+
+def _group_quantiles(
+    ev: Evaluation, matrix: Matrix, present: Bools, grouping: Grouping, quantiles: Scalar
+) -> tuple[Float64s, Bools]:
+    shape = (grouping.size, matrix.steps)
+    values, found = np.zeros(shape), np.zeros(shape, dtype=np.bool_)
+    order, indptr = members_of(grouping)
+    for steps in slices(matrix.steps, matrix.series):
+        ev.budget.check_running()
+        some = np.ascontiguousarray(matrix.values[:, steps])
+        flags = np.ascontiguousarray(present[:, steps])
+        part = np.zeros((grouping.size, some.shape[1]))
+        part_found = np.zeros(part.shape, dtype=np.bool_)
+        quantile_matrix(quantiles[steps], some, flags, order, indptr, part, part_found)
+        values[:, steps], found[:, steps] = part, part_found
+    return values, found
 
 
 def _dropped(matrix: Matrix, grouping: Grouping) -> Bools:
@@ -189,7 +228,7 @@ def _with_histograms(
     order, indptr = members_of(grouping)
     for group in range(grouping.size):
         members = order[indptr[group] : indptr[group + 1]]
-        for step in np.flatnonzero(is_histogram[members].any(axis=0)):
+        for step in checked(np.flatnonzero(is_histogram[members].any(axis=0)), ev.check, 1):
             rows = members[matrix.present[members, step]]
             column = cast(Objects, matrix.histograms)[rows, step]
             names = [matrix.metric(int(row)) for row in rows]
@@ -238,34 +277,67 @@ def _count_values(ev: Evaluation, node: Aggregation, steps: Steps) -> Matrix:
     if not is_label_name(label):
         raise QueryError(f"invalid label name {quote(label)}")
     matrix = ev.matrix(node.expr, steps)
-    rows, columns = np.nonzero(matrix.present)
-    if not len(rows):
-        return Matrix.empty(steps.count)
-    texts, code = _texts(ev, matrix)
-    pairs, inverse = np.unique(rows * len(texts) + code, return_inverse=True)
-    table = matrix.labels.take(pairs // len(texts))
-    table = table.with_label(label, [texts[i] for i in (pairs % len(texts)).tolist()])
+    counted = _CountedValues(ev, matrix)
+    interned = Interned(checked(counted.texts, ev.check))
+    column = Column((np.concatenate(counted.codes) + 1).astype(np.int32), interned)
+    table = matrix.labels.take(np.concatenate(counted.rows)).with_column(label, column)
+    ev.check()
     names = node.grouping if node.without else tuple(sorted({*node.grouping, label}))
     grouping = table.group(names, without=node.without)
     ev.budget.check_values(grouping.size * steps.count)
     counts = np.zeros((grouping.size, steps.count))
-    np.add.at(counts, (grouping.ids[inverse.reshape(-1)], columns), 1.0)
+    for pairs, columns in checked(counted.cells, ev.check, 1):
+        np.add.at(counts, (grouping.ids[pairs], columns), 1.0)
     return Matrix(grouping.table, counts, counts > 0, np.zeros(grouping.size, dtype=np.bool_))
 
 
-def _texts(ev: Evaluation, matrix: Matrix) -> tuple[list[str], Int64s]:
-    """The distinct values as texts, and the number of each sample's text, in np.nonzero's order."""
-    codes: dict[str, int] = {}
-    distinct, inverse = np.unique(matrix.values[matrix.present].view(np.int64), return_inverse=True)
-    ev.budget.check_values(len(distinct))
-    numbers = distinct.view(np.float64).tolist()
-    number_codes = [codes.setdefault(format_f(number), len(codes)) for number in numbers]
-    code = np.array(number_codes, dtype=np.int64)[inverse.reshape(-1)]
-    if matrix.histograms is not None:
-        for i, histogram in enumerate(matrix.histograms[matrix.present]):
+class _CountedValues:
+    """The samples of a matrix by series and by text of the value.
+
+    texts: a number for each distinct text. rows, codes: pairs of a series and a text; a pair comes
+    again where a tile begins. cells: the pair and the step of each sample, tile by tile.
+    """
+
+    def __init__(self, ev: Evaluation, matrix: Matrix) -> None:
+        self.texts: dict[str, int] = {}
+        self.rows: list[Int64s] = [np.zeros(0, dtype=np.int64)]
+        self.codes: list[Int64s] = [np.zeros(0, dtype=np.int64)]
+        self.cells: list[tuple[Int64s, Int64s]] = []
+        self._ev = ev
+        self._known: dict[int, int] = {}
+        pairs = 0
+        for tile in tiles(matrix.series, matrix.steps):
+            ev.check()
+            present = matrix.present[tile]
+            rows, columns = np.nonzero(present)
+            codes = self._codes(matrix.values[tile][present])
+            if matrix.histograms is not None:
+                self._code_histograms(matrix.histograms[tile][present], codes)
+            # Each text makes a series at least.
+            ev.budget.check_values(len(self.texts) * matrix.steps)
+            width = len(self.texts)
+            found, inverse = np.unique(rows * width + codes, return_inverse=True)
+            self.rows.append(found // max(1, width) + tile[0].start)
+            self.codes.append(found % max(1, width))
+            self.cells.append((inverse.reshape(-1) + pairs, columns + tile[1].start))
+            pairs += len(found)
+
+    def _codes(self, values: Float64s) -> Int64s:
+        """The number of each value's text."""
+        distinct, inverse = np.unique(values.view(np.int64), return_inverse=True)
+        codes = np.empty(len(distinct), dtype=np.int64)
+        for i, bits in checked(enumerate(distinct.tolist()), self._ev.check):
+            code = self._known.get(bits)
+            if code is None:
+                text = format_f(float(distinct[i : i + 1].view(np.float64)[0]))
+                code = self._known[bits] = self.texts.setdefault(text, len(self.texts))
+            codes[i] = code
+        return codes[inverse.reshape(-1)]
+
+    def _code_histograms(self, histograms: Objects, codes: Int64s) -> None:
+        for i, histogram in checked(enumerate(histograms), self._ev.check):
             if histogram is not None:
-                code[i] = codes.setdefault(histogram_text(histogram), len(codes))
-    return list(codes), code
+                codes[i] = self.texts.setdefault(histogram_text(histogram), len(self.texts))
 
 
 def is_label_name(name: str) -> bool:

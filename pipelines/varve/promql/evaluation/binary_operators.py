@@ -10,22 +10,22 @@ from typing import cast
 import numpy as np
 
 from varve.promql.evaluation.context import Evaluation, size_of
+from varve.promql.evaluation.kernel_blocks import elementwise
 from varve.promql.evaluation.sample_operators import sample_operation
-from varve.promql.evaluation.values import Bools, Int64s, Matrix, Scalar, Steps, Value
+from varve.promql.evaluation.values import Bools, Float64s, Int64s, Matrix, Scalar, Steps, Value
 from varve.promql.evaluation.vector_matching import join_by_step
+from varve.promql.interrupt import checked
 from varve.promql.kernels.float_operators import (
     ARITHMETIC,
     COMPARISONS,
     SET_OPERATORS,
     TRIM_OPERATORS,
-    float_operation,
     scalar_operations,
 )
+from varve.promql.labels.combine import concatenate, match_group_ids
 from varve.promql.labels.label_table import (
     METADATA_LABELS,
     LabelTable,
-    concatenate,
-    match_group_ids,
 )
 from varve.promql.plan.nodes import BinaryOperation, Negation, Node
 from varve.promql.syntax.ast import Cardinality, VectorMatching
@@ -64,7 +64,7 @@ def negation(ev: Evaluation, node: Negation, steps: Steps) -> Value:
     if value.histograms is None:
         return negated
     scaled = value.histograms.copy()
-    for index in np.argwhere(value.histogram_mask()):
+    for index in checked(np.argwhere(value.histogram_mask()), ev.check):
         scaled[tuple(index)] = scaled[tuple(index)].scaled(-1.0)
     return Matrix(negated.labels, negated.values, negated.present, negated.drop_name, scaled)
 
@@ -73,7 +73,7 @@ def _apply(ev: Evaluation, node: BinaryOperation, left: Value, right: Value) -> 
     if isinstance(left, Matrix) and isinstance(right, Matrix):
         matching = node.matching or VectorMatching()
         if node.op in SET_OPERATORS:
-            return _set_operation(node.op, left, right, matching)
+            return _set_operation(ev, node.op, left, right, matching)
         return _join(ev, node, left, right, matching)
     if isinstance(left, Matrix):
         return _with_scalar(ev, node, left, cast(Scalar, right), swapped=False)
@@ -90,7 +90,7 @@ def _with_scalar(
         return _samples_with_scalar(ev, node, vector, scalar, swapped=swapped)
     broadcast = np.broadcast_to(scalar, vector.values.shape)
     left, right = (broadcast, vector.values) if swapped else (vector.values, broadcast)
-    values, holds = float_operation(node.op, left, right)
+    values, holds = _floats(ev, node.op, left, right)
     if holds is None:
         return vector.with_values(values)
     if node.return_bool:
@@ -104,7 +104,7 @@ def _samples_with_scalar(
 ) -> Matrix:
     values, present = vector.values.copy(), vector.present.copy()
     histograms = np.full(present.shape, None, dtype=object)
-    for row, step in np.argwhere(present).tolist():
+    for row, step in checked(np.argwhere(present).tolist(), ev.check):
         sample = vector.values[row, step]
         if vector.histograms is not None and vector.histograms[row, step] is not None:
             sample = vector.histograms[row, step]
@@ -138,14 +138,14 @@ def _join(
         return join_by_step(ev, node, left, right, matching)
     one_left = matching.cardinality is Cardinality.ONE_TO_MANY
     many, one = (right, left) if one_left else (left, right)
-    pairs = _pairs(many.labels, one.labels, matching)
+    pairs = _pairs(ev, many.labels, one.labels, matching)
     if pairs is None:
         return join_by_step(ev, node, left, right, matching)
     many_rows, one_rows = pairs
     many_values, one_values = many.values[many_rows], one.values[one_rows]
     present = many.present[many_rows] & one.present[one_rows]
     operands = (one_values, many_values) if one_left else (many_values, one_values)
-    values, holds = float_operation(node.op, *operands)
+    values, holds = _floats(ev, node.op, *operands)
     drop_name = many.drop_name[many_rows] | node.return_bool
     if node.op in ARITHMETIC:
         drop_name[:] = False  # it is gone already
@@ -154,6 +154,7 @@ def _join(
             values = holds.astype(np.float64)
         else:
             present = present & holds
+    ev.check()
     labels = result_labels(node.op, many.labels, many_rows, one.labels, one_rows, matching)
     result = Matrix(labels, values, present, drop_name)
     if labels.is_unique():
@@ -161,21 +162,31 @@ def _join(
     return join_by_step(ev, node, left, right, matching)
 
 
+def _floats(
+    ev: Evaluation, op: str, left: Float64s, right: Float64s
+) -> tuple[Float64s, Bools | None]:
+    """The values and, for a comparison, where it holds: its values are those of the left side."""
+    with np.errstate(all="ignore"):
+        if op in COMPARISONS:
+            return left, elementwise(ev.check, COMPARISONS[op], left, right)
+        return elementwise(ev.check, ARITHMETIC[op], left, right), None
+
+
 def _pairs(
-    many: LabelTable, one: LabelTable, matching: VectorMatching
+    ev: Evaluation, many: LabelTable, one: LabelTable, matching: VectorMatching
 ) -> tuple[Int64s, Int64s] | None:
     """The matching rows of both sides; None if a match group has several rows where it may not."""
     key = ("pairs", id(one), matching)
 
     def make() -> tuple[LabelTable, object]:
         (many_ids, one_ids), count = match_group_ids((many, one), matching.labels, on=matching.on)
+        ev.check()
         partner = np.full(count, -1, dtype=np.int64)
         partner[one_ids] = np.arange(len(one_ids))
-        if len(np.unique(one_ids)) < len(one_ids):
+        if (np.bincount(one_ids, minlength=1) > 1).any():
             return one, None
-        if matching.cardinality is Cardinality.ONE_TO_ONE and len(np.unique(many_ids)) < len(
-            many_ids
-        ):
+        is_one_to_one = matching.cardinality is Cardinality.ONE_TO_ONE
+        if is_one_to_one and (np.bincount(many_ids, minlength=1) > 1).any():
             return one, None
         one_rows = partner[many_ids]
         many_rows = np.flatnonzero(one_rows >= 0)
@@ -213,14 +224,16 @@ def result_labels(
     return many.cached(key, make)[1]
 
 
-def _set_operation(op: str, left: Matrix, right: Matrix, matching: VectorMatching) -> Matrix:
+def _set_operation(
+    ev: Evaluation, op: str, left: Matrix, right: Matrix, matching: VectorMatching
+) -> Matrix:
     (left_ids, right_ids), count = match_group_ids(
         (left.labels, right.labels), matching.labels, on=matching.on
     )
     if op == "or":
         found = _groups_present(left_ids, left.present, count)
         added = right.present & ~found[right_ids]
-        return _union(left, right, added)
+        return _union(ev, left, right, added)
     found = _groups_present(right_ids, right.present, count)[left_ids]
     present = left.present & (found if op == "and" else ~found)
     return Matrix(left.labels, left.values, present, left.drop_name, left.histograms)
@@ -233,7 +246,7 @@ def _groups_present(ids: Int64s, present: Bools, count: int) -> Bools:
     return found
 
 
-def _union(left: Matrix, right: Matrix, added: Bools) -> Matrix:
+def _union(ev: Evaluation, left: Matrix, right: Matrix, added: Bools) -> Matrix:
     """The rows of the left side and, below them, those that the right side adds."""
     histograms = None
     if left.histograms is not None or right.histograms is not None:
@@ -245,12 +258,16 @@ def _union(left: Matrix, right: Matrix, added: Bools) -> Matrix:
                 for m in (left, right)
             ]
         )
+    ev.check()
+    labels = concatenate((left.labels, right.labels))
+    ev.check()
     union = Matrix(
-        concatenate((left.labels, right.labels)),
+        labels,
         np.concatenate((left.values, right.values)),
         np.concatenate((left.present, added)),
         np.concatenate((left.drop_name, right.drop_name)),
         histograms,
     )
+    ev.check()
     union = union.select(union.has_samples())
-    return union if union.steps == 1 else union.merged()
+    return union if union.steps == 1 else union.merged(ev.check)

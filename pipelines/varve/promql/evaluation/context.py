@@ -12,6 +12,7 @@ from varve.promql.evaluation.annotations import Annotations
 from varve.promql.evaluation.limits import Budget
 from varve.promql.evaluation.values import Matrix, RangeVector, Scalar, Steps, Value
 from varve.promql.evaluation.workers import Workers
+from varve.promql.interrupt import Check
 from varve.promql.plan.durations import QueryRange
 from varve.promql.plan.nodes import FunctionCall, Node
 from varve.promql.storage import Storage
@@ -116,8 +117,13 @@ class Evaluation:
         key = (matchers, start_ms, end_ms)
         known = self._counts.get(key)
         if known is None:
-            known = self._counts[key] = self.storage.count(matchers, start_ms, end_ms)
+            known = self._counts[key] = self.storage.count(matchers, start_ms, end_ms, self.check)
         return known
+
+    @property
+    def check(self) -> Check:
+        """Whether the query has to stop: see interrupt.py."""
+        return self.budget.check_running
 
     @property
     def is_range_query(self) -> bool:

@@ -28,6 +28,7 @@ from varve.promql.histograms.native_histogram import (
     detects_reset,
     subtract,
 )
+from varve.promql.interrupt import checked
 from varve.promql.plan.nodes import InstantSelect, RangeCall, RangeSelect
 from varve.promql.signatures import Function, Trait
 from varve.promql.storage import Samples
@@ -63,10 +64,9 @@ def extended_rows(ev: Evaluation, node: RangeCall, steps: Steps) -> Matrix:
     present = np.zeros((count, steps.count), dtype=np.bool_)
     histograms = np.full((count, steps.count), None, dtype=object)
     for row in range(count):
-        ev.budget.check_running()
         points = points_of(windows.series, row)
         metric = windows.metric(row)
-        for step, end in enumerate(windows.times.tolist()):
+        for step, end in checked(enumerate(windows.times.tolist()), ev.check):
             start = end - windows.range_ms
             within = points.within(start - reach, end + reach if smoothed else end)
             if not len(within):
@@ -312,7 +312,7 @@ def smoothed_instant(ev: Evaluation, node: InstantSelect, steps: Steps) -> Matri
     for row in range(count):
         points = points_of(series, row)
         metric = selection.labels.get(row, "__name__")
-        for step, at in enumerate(times.tolist()):
+        for step, at in checked(enumerate(times.tolist()), ev.check):
             window = _Extended("", at, at, True, metric, node.span, ev.annotations)
             result = window.at_instant(points.within(at - reach, at + reach))
             present[row, step] = result is not None
@@ -336,7 +336,7 @@ def extended_samples(ev: Evaluation, node: RangeSelect, steps: Steps) -> RangeVe
     ts: list[int] = []
     values: list[float] = []
     lengths: list[int] = []
-    for row in range(windows.series.samples.series):
+    for row in checked(range(windows.series.samples.series), ev.check):
         points = points_of(windows.series, row)
         points = points.within(start - reach, end + reach if smoothed else end)
         if len(points.histogram_ts):

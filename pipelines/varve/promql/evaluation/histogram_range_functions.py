@@ -26,6 +26,7 @@ from varve.promql.histograms.native_histogram import (
     detects_reset,
 )
 from varve.promql.histograms.sums import HistogramMean, HistogramSum, hints_collide
+from varve.promql.interrupt import checked
 from varve.promql.kernels.windows import evaluate_rows
 from varve.promql.plan.nodes import RangeCall
 from varve.promql.signatures import Function, Trait
@@ -78,10 +79,9 @@ def with_histogram_rows(
     values, present = matrix.values, matrix.present
     histograms = np.full(present.shape, None, dtype=object)
     for row in np.flatnonzero(flagged):
-        ev.budget.check_running()
         points = points_of(windows.series, int(row))
         row_values, row_present = _float_row(node, points, windows, parameters)
-        for step, end in enumerate(windows.times.tolist()):
+        for step, end in checked(enumerate(windows.times.tolist()), ev.check, 16):
             start = end - windows.range_ms
             window = Window(
                 node.function,

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import copy
-import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from varve.promql.errors import (
-    BadQueryError,
-    LimitError,
-    QueryCanceledError,
-    QueryTimeoutError,
-)
+from varve.promql.errors import BadQueryError, LimitError, QueryCanceledError
+from varve.promql.interrupt import Check, never
 
 _ENVIRONMENT = "query execution"
 
@@ -24,7 +17,7 @@ class Limits:
 
     max_samples: samples read plus values held at once, 50 million as in Prometheus.
     max_series: series that one selector may match. max_points: points of a range query, 11,000 as
-    in Prometheus. timeout_s: seconds.
+    in Prometheus. timeout_s: seconds, for a query whose caller gives no deadline.
     """
 
     max_samples: int | None = 50_000_000
@@ -50,16 +43,10 @@ class Budget:
     alone would have checked, so that no query passes or fails by chance.
     """
 
-    def __init__(
-        self,
-        limits: Limits,
-        cancelled: threading.Event | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, limits: Limits, check: Check = never) -> None:
+        """check: see interrupt.py."""
         self._limits = limits
-        self._cancelled = cancelled
-        self._monotonic = monotonic
-        self._deadline = None if limits.timeout_s is None else monotonic() + limits.timeout_s
+        self._check_interrupt = check
         self._is_abandoned = False
         self.held = 0
         self.kept = 0
@@ -85,10 +72,17 @@ class Budget:
 
     def check_running(self) -> None:
         """Raises QueryCanceledError or QueryTimeoutError if the query has to stop."""
-        if self._is_abandoned or (self._cancelled is not None and self._cancelled.is_set()):
+        if self._is_abandoned:
             raise QueryCanceledError(f"query was canceled in {_ENVIRONMENT}")
-        if self._deadline is not None and self._monotonic() > self._deadline:
-            raise QueryTimeoutError(f"query timed out in {_ENVIRONMENT}")
+        self._check_interrupt()
+
+    def fits(self, *, series: int, samples: int, values: int) -> bool:
+        """Whether a selection would pass the checks below."""
+        most_series, most = self._limits.max_series, self._limits.max_samples
+        held = self.held + self.kept + samples
+        return (most_series is None or series <= most_series) and (
+            most is None or held + values <= most
+        )
 
     def check_values(self, count: int) -> None:
         """Raises LimitError if `count` more samples or values are too many. Call it before

@@ -16,9 +16,10 @@ from varve.promql.evaluation import annotations as notes
 from varve.promql.evaluation.context import Evaluation, NodeStats
 from varve.promql.evaluation.extended_ranges import check_extension, extended_rows
 from varve.promql.evaluation.histogram_range_functions import with_histogram_rows
-from varve.promql.evaluation.step_blocks import run_in_blocks
+from varve.promql.evaluation.kernel_blocks import Work, run_in_blocks
 from varve.promql.evaluation.values import Bools, Float64s, Matrix, Scalar, Steps
 from varve.promql.evaluation.windows import Windows, kernel_parameters, points_of, windows_of
+from varve.promql.interrupt import checked
 from varve.promql.kernels.windows import evaluate_rows
 from varve.promql.labels.label_table import METRIC_NAME, LabelTable
 from varve.promql.plan.nodes import RangeCall, RangeSelect, Selector
@@ -53,7 +54,7 @@ def call_on_windows(
     if node.name == "absent_over_time":
         return _absent(node, matrix, windows.steps)
     if node.name == "double_exponential_smoothing":
-        check_smoothing(parameters, windows)
+        check_smoothing(ev, parameters, windows)
     return matrix
 
 
@@ -64,14 +65,14 @@ def _rows(ev: Evaluation, node: RangeCall, windows: Windows, parameters: list[Sc
     first, second = kernel_parameters(parameters)
     values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
 
-    def kernel(part: slice, block: Float64s, flags: Bools) -> int:
+    def kernel(rows: slice, part: slice, block: Float64s, flags: Bools) -> int:
         return evaluate_rows(
             node.kernel,
             samples.ts,
             samples.values,
-            samples.begins,
-            samples.ends,
-            samples.has_stale,
+            samples.begins[rows],
+            samples.ends[rows],
+            samples.has_stale[rows],
             windows.times[part],
             windows.steps.times[part],
             windows.range_ms,
@@ -81,9 +82,8 @@ def _rows(ev: Evaluation, node: RangeCall, windows: Windows, parameters: list[Sc
             flags,
         )
 
-    touched = run_in_blocks(
-        ev.budget, samples, windows.range_ms, windows.span_ms, values, present, kernel
-    )
+    work = Work(samples, windows.range_ms, windows.span_ms, windows.steps.count)
+    touched = run_in_blocks(ev.budget, work, values, present, kernel)
     ev.budget.samples_touched += touched
     ev.node_stats[id(node)] = NodeStats(samples.series, touched)
     drop_name = windows.series.drop_name | (not node.function.has(Trait.KEEPS_NAME))
@@ -110,8 +110,9 @@ def note_quantiles(
 
 def note_non_counters(ev: Evaluation, node: RangeCall, labels: LabelTable, matrix: Matrix) -> None:
     """Adds an info for each metric with float results whose name or type is not a counter's."""
-    for row in non_counters(labels, by_type=ev.type_and_unit_labels):
-        if matrix.float_mask()[row].any():
+    has_floats = np.logical_or.reduce(matrix.float_mask(), axis=1)
+    for row in checked(non_counters(labels, by_type=ev.type_and_unit_labels), ev.check):
+        if has_floats[row]:
             name = labels.get(row, METRIC_NAME)
             if ev.type_and_unit_labels:
                 note = notes.possible_non_counter_label(
@@ -141,12 +142,12 @@ def non_counters(labels: LabelTable, *, by_type: bool) -> list[int]:
     return labels.cached(("non counters", by_type), make)
 
 
-def check_smoothing(factors: Sequence[Scalar], windows: Windows) -> None:
+def check_smoothing(ev: Evaluation, factors: Sequence[Scalar], windows: Windows) -> None:
     """Raises QueryError if a factor is outside (0, 1) at a step where a series has a sample."""
     wrong = np.logical_or.reduce([(factor <= 0) | (factor >= 1) for factor in factors])
     if not wrong.any():
         return
-    for row in range(windows.series.samples.series):
+    for row in checked(range(windows.series.samples.series), ev.check, 16):
         points = points_of(windows.series, row)
         for step in np.flatnonzero(wrong).tolist():
             end = int(windows.times[step])

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from varve.promql.evaluation.context import Evaluation, NodeStats
-from varve.promql.evaluation.values import Int64s, Matrix, RangeVector, Steps
+from varve.promql.evaluation.kernel_blocks import Work, run_in_blocks, tiles
+from varve.promql.evaluation.values import Bools, Float64s, Int64s, Matrix, RangeVector, Steps
 from varve.promql.histograms.native_histogram import FloatHistogram, detects_reset
+from varve.promql.interrupt import checked
 from varve.promql.kernels.codes import LOOKBACK
 from varve.promql.kernels.windows import evaluate_rows, window_bounds
 from varve.promql.plan.durations import length_ms, offset_ms
@@ -78,24 +80,49 @@ def select_windows(
 
     A window is (time - range_ms, time] for each step's time; before_ms and after_ms widen what is
     selected. into_groups: the values of the series are not kept. The samples count as held.
-    LimitError before anything is selected or allocated if there would be too much.
+
+    Where the storage's bounds do not fit the limits, what counts is what was selected: samples in
+    the range, and series that have any. LimitError if that is too much.
     """
     start, end = selected_span(ev, selector, steps, range_ms)
     start, end = start - before_ms, end + after_ms
+    values_a_step = 1 / _GROUPED_VALUES_PER_SAMPLE if into_groups else 1
+    budget = ev.budget
     series, count = ev.counted(selector.matchers, start, end)
-    ev.budget.check_series(series)
-    ev.budget.hold(count)
-    values = series * steps.count
-    ev.budget.check_values(values // _GROUPED_VALUES_PER_SAMPLE if into_groups else values)
-    ev.series_selected += series
-    hints = SelectHints(function, range_ms, steps.step)
+    values = int(series * steps.count * values_a_step)
+    is_certain = budget.fits(series=series, samples=count, values=values)
+    hints = SelectHints(
+        function, range_ms, steps.step, check=budget.check_running, admit=budget.check_values
+    )
     selection = ev.storage.select(selector.matchers, start, end, hints)
+    if not is_certain:
+        selection = _in_range(selection, start, end)
+        series, count = selection.samples.series, _held(selection.samples)
+        values = int(series * steps.count * values_a_step)
+    budget.check_series(series)
+    budget.hold(count)
+    budget.check_values(values)
+    ev.series_selected += series
     samples = selection.samples
     if selector.stats_only and samples.histograms is not None:
-        histograms = _with_detected_resets(samples, start, end)
+        histograms = _with_detected_resets(ev, samples, start, end)
         selection = replace(selection, samples=replace(samples, histograms=histograms))
     offset = offset_ms(selector.offset, ev.query)
     return selection, selector_times(ev, selector.at, offset, steps)
+
+
+def _in_range(selection: Selection, start_ms: int, end_ms: int) -> Selection:
+    """The series that have samples in (start_ms, end_ms], with these alone."""
+    samples = selection.samples
+    begins, ends = np.empty_like(samples.begins), np.empty_like(samples.ends)
+    window_bounds(samples.ts, samples.begins, samples.ends, start_ms, end_ms, begins, ends)
+    rows = np.flatnonzero(ends > begins)
+    found = replace(samples, begins=begins, ends=ends).take(rows)
+    return replace(selection, labels=selection.labels.take(rows), samples=found)
+
+
+def _held(samples: Samples) -> int:
+    return int((samples.ends - samples.begins).sum())
 
 
 def instant_select(ev: Evaluation, node: InstantSelect, steps: Steps) -> Matrix:
@@ -112,26 +139,32 @@ def last_samples(
     shape = (samples.series, len(times))
     ev.budget.check_values(shape[0] * shape[1])
     values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
-    touched = evaluate_rows(
-        function,
-        samples.ts,
-        samples.values,
-        samples.begins,
-        samples.ends,
-        samples.has_stale,
-        times,
-        times,
-        ev.lookback_ms,
-        NO_PARAMETER,
-        NO_PARAMETER,
-        values,
-        present,
-    )
+
+    def kernel(rows: slice, part: slice, block: Float64s, flags: Bools) -> int:
+        return evaluate_rows(
+            function,
+            samples.ts,
+            samples.values,
+            samples.begins[rows],
+            samples.ends[rows],
+            samples.has_stale[rows],
+            times[part],
+            times[part],
+            ev.lookback_ms,
+            NO_PARAMETER,
+            NO_PARAMETER,
+            block,
+            flags,
+        )
+
+    span_ms = int(times[-1] - times[0]) if len(times) else 0
+    work = Work(samples, ev.lookback_ms, span_ms, len(times))
+    touched = run_in_blocks(ev.budget, work, values, present, kernel)
     ev.budget.samples_touched += touched
     ev.node_stats[id(node)] = NodeStats(samples.series, touched)
     histograms = None
     if samples.has_histograms is not None and samples.has_histograms.any():
-        histograms = _last_histograms(samples, times, present)
+        histograms = _last_histograms(ev, samples, times, present)
     drop_name = np.zeros(samples.series, dtype=np.bool_)
     return Matrix(selection.labels, values, present, drop_name, histograms)
 
@@ -143,13 +176,13 @@ def last_indices(samples: Samples, row: int, times: Int64s) -> Int64s:
 
 
 def _last_histograms(
-    samples: Samples, times: Int64s, present: npt.NDArray[np.bool_]
+    ev: Evaluation, samples: Samples, times: Int64s, present: npt.NDArray[np.bool_]
 ) -> npt.NDArray[Any]:
     found = np.full(present.shape, None, dtype=object)
     column, flags = samples.histograms, samples.has_histograms
     if column is None or flags is None:
         return found
-    for row in np.flatnonzero(flags).tolist():
+    for row in checked(np.flatnonzero(flags).tolist(), ev.check):
         where = np.flatnonzero(present[row])
         found[row, where] = column[last_indices(samples, row, times)[where]]
     return found
@@ -176,9 +209,9 @@ def subquery(ev: Evaluation, node: SubquerySelect, steps: Steps) -> RangeVector:
     inner_steps = subquery_steps(ev, node, steps)
     ev.budget.check_values(inner_steps.count)
     if inner_steps.count == 0:
-        return matrix_samples(Matrix.empty(0), inner_steps)
+        return matrix_samples(ev, Matrix.empty(0), inner_steps)
     before = ev.budget.held
-    inner = matrix_samples(ev.matrix(node.expr, inner_steps), inner_steps)
+    inner = matrix_samples(ev, ev.matrix(node.expr, inner_steps), inner_steps)
     ev.budget.held = before
     ev.budget.hold(len(inner.samples.ts))
     ev.node_stats[id(node)] = NodeStats(inner.samples.series, len(inner.samples.ts))
@@ -194,21 +227,28 @@ def subquery_steps(ev: Evaluation, node: SubquerySelect, steps: Steps) -> Steps:
     return Steps.between(begin, last, step, is_range=begin != last)
 
 
-def matrix_samples(matrix: Matrix, steps: Steps) -> RangeVector:
+def matrix_samples(ev: Evaluation, matrix: Matrix, steps: Steps) -> RangeVector:
     """The samples of a matrix as columns. Histograms lose hints that tell of their neighbours."""
-    counts = matrix.present.sum(axis=1)
+    counts = np.count_nonzero(matrix.present, axis=1)
     ends = np.cumsum(counts)
-    ts = np.broadcast_to(steps.times, matrix.present.shape)[matrix.present]
+    ts, values = np.empty(int(counts.sum()), np.int64), np.empty(int(counts.sum()))
+    times = np.broadcast_to(steps.times, matrix.present.shape)
+    end = 0
+    for tile in tiles(*matrix.present.shape):
+        ev.check()
+        present = matrix.present[tile]
+        begin, end = end, end + int(np.count_nonzero(present))
+        ts[begin:end], values[begin:end] = times[tile][present], matrix.values[tile][present]
     histograms = has_histograms = None
     if matrix.histograms is not None:
         histograms = matrix.histograms[matrix.present]
-        for i, histogram in enumerate(histograms):
+        for i, histogram in checked(enumerate(histograms), ev.check):
             if histogram is not None and histogram.hint in ("reset", "not_reset"):
                 histograms[i] = histogram.with_hint("unknown")
         has_histograms = np.logical_or.reduce(matrix.histogram_mask(), axis=1)
     samples = Samples(
         ts,
-        matrix.values[matrix.present],
+        values,
         ends - counts,
         ends,
         np.zeros(matrix.series, dtype=np.bool_),
@@ -218,7 +258,9 @@ def matrix_samples(matrix: Matrix, steps: Steps) -> RangeVector:
     return RangeVector(matrix.labels, samples, matrix.drop_name)
 
 
-def _with_detected_resets(samples: Samples, start_ms: int, end_ms: int) -> npt.NDArray[Any] | None:
+def _with_detected_resets(
+    ev: Evaluation, samples: Samples, start_ms: int, end_ms: int
+) -> npt.NDArray[Any] | None:
     """The histogram column with the hints that a reader of all of (start, end] would give."""
     if samples.histograms is None or samples.has_histograms is None:
         return None
@@ -228,7 +270,7 @@ def _with_detected_resets(samples: Samples, start_ms: int, end_ms: int) -> npt.N
         low = begin + np.searchsorted(samples.ts[begin:end], start_ms, side="right")
         high = begin + np.searchsorted(samples.ts[begin:end], end_ms, side="right")
         before: FloatHistogram | None = None
-        for i in range(low, high):
+        for i in checked(range(low, high), ev.check):
             current = samples.histograms[i]
             if current is None:
                 continue

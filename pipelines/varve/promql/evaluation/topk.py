@@ -15,6 +15,7 @@ from varve.promql.errors import QueryError
 from varve.promql.evaluation import annotations as notes
 from varve.promql.evaluation.context import Evaluation
 from varve.promql.evaluation.values import Bools, Int64s, Matrix, Scalar
+from varve.promql.interrupt import checked
 from varve.promql.labels.label_hash import label_hashes
 from varve.promql.labels.label_table import members_of
 from varve.promql.plan.nodes import Aggregation
@@ -52,7 +53,7 @@ def _topk(ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: Scalar) 
     is_nan = np.isnan(matrix.values)
     kept = np.zeros_like(present)
     chosen = np.zeros(0, dtype=np.int64)
-    for step in range(matrix.steps):
+    for step in checked(range(matrix.steps), ev.check, 1):
         if limits[step] < 1:
             continue
         rows = np.flatnonzero(present[:, step])
@@ -83,14 +84,14 @@ def _rank_in_group(sorted_ids: Int64s) -> Int64s:
     return np.arange(len(sorted_ids)) - np.repeat(starts, lengths)
 
 
-def _limitk(_ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: Scalar) -> Matrix:
+def _limitk(ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: Scalar) -> Matrix:
     """limitk: the first k series of each group."""
     limits = _limits(parameter)
     if limits is None or matrix.series == 0:
         return Matrix.empty(matrix.steps)
     order, indptr = members_of(matrix.labels.group(node.grouping, without=node.without))
     kept = np.zeros_like(matrix.present)
-    for begin, end in pairwise(indptr.tolist()):
+    for begin, end in checked(pairwise(indptr.tolist()), ev.check):
         rows = order[begin:end]
         present = matrix.present[rows]
         kept[rows] = present & (np.cumsum(present, axis=0) <= limits)
@@ -112,7 +113,7 @@ def _limit_ratio(ev: Evaluation, node: Aggregation, matrix: Matrix, parameter: S
     if matrix.series == 0:
         return Matrix.empty(matrix.steps)
     ratio = np.clip(parameter, -1.0, 1.0)
-    share = (label_hashes(matrix.labels).astype(np.float64) / float(2**64 - 1))[:, None]
+    share = (label_hashes(matrix.labels, ev.check).astype(np.float64) / float(2**64 - 1))[:, None]
     chosen = np.where(ratio >= 0, share < ratio, share >= 1.0 + ratio)
     return _filtered(matrix, matrix.present & chosen)
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from varve.promql.errors import QueryError
+from varve.promql.interrupt import Check, checked, never
 from varve.promql.labels.label_table import METRIC_NAME, LabelTable, Rows
 from varve.promql.storage import Samples
 
@@ -140,34 +141,34 @@ class Matrix:
             None if self.histograms is None else np.repeat(self.histograms, steps, axis=1),
         )
 
-    def merged(self) -> Matrix:
+    def merged(self, check: Check) -> Matrix:
         """Merges rows with the same labels. Raises QueryError if two have a sample at one step.
 
-        A row that loses its name at the end of the query differs from one that keeps it.
+        A row that loses its name at the end of the query differs from one that keeps it. check: see
+        interrupt.py.
         """
+        check()
         if self.labels.is_unique():
             return self
+        check()
         ids = self.labels.label_set_ids() * 2 + self.drop_name
         firsts, ids = np.unique(ids, return_index=True, return_inverse=True)[1:]
         count = len(firsts)
-        seen = np.zeros((count, self.steps), dtype=np.int64)
-        np.add.at(seen, ids, self.present)
-        if (seen > 1).any():
-            raise QueryError(DUPLICATE_LABELS)
-        values = np.zeros((count, self.steps))
+        values, present = np.zeros((count, self.steps)), np.zeros((count, self.steps), np.bool_)
         histograms = None
         if self.histograms is not None:
             histograms = np.full((count, self.steps), None, dtype=object)
-        for row, target in enumerate(ids.tolist()):
+        for row, target in checked(enumerate(ids.tolist()), check):
             where = self.present[row]
+            if (present[target] & where).any():
+                raise QueryError(DUPLICATE_LABELS)
+            present[target] |= where
             values[target, where] = self.values[row, where]
             if histograms is not None and self.histograms is not None:
                 histograms[target, where] = self.histograms[row, where]
-        return Matrix(
-            self.labels.take(firsts), values, seen > 0, self.drop_name[firsts], histograms
-        )
+        return Matrix(self.labels.take(firsts), values, present, self.drop_name[firsts], histograms)
 
-    def without_dropped_names(self) -> Matrix:
+    def without_dropped_names(self, check: Check) -> Matrix:
         """Drops the names that are marked, at the end of a query.
 
         Raises QueryError if two series with samples at one step then have the same labels.
@@ -179,9 +180,10 @@ class Matrix:
             np.zeros(self.series, dtype=np.bool_),
             self.histograms,
         )
+        check()
         if dropped.labels.is_unique():
             return dropped
-        return dropped.select(dropped.has_samples()).merged()
+        return dropped.select(dropped.has_samples()).merged(check)
 
     def metric(self, row: int) -> str:
         return self.labels.get(row, METRIC_NAME)
@@ -223,7 +225,7 @@ class QueryResult:
     kind and value: "scalar" a float at times[0], "string" a str; "vector" a Matrix of one step;
     "matrix" a Matrix for a range query, a RangeVector for an instant one. order: rows of value
     that are in the answer, in its order. times: the steps, Unix ms. warnings and infos: rendered
-    with their positions.
+    with their positions. check: whether who encodes the answer has to stop (interrupt.py).
     """
 
     kind: ResultKind
@@ -233,3 +235,4 @@ class QueryResult:
     warnings: list[str]
     infos: list[str]
     stats: Stats
+    check: Check = never

@@ -15,14 +15,15 @@ from varve.promql.evaluation.context import Evaluation
 from varve.promql.evaluation.sample_operators import Sample, sample_operation
 from varve.promql.evaluation.values import DUPLICATE_LABELS, Matrix
 from varve.promql.histograms.native_histogram import FloatHistogram
+from varve.promql.interrupt import Check, checked
 from varve.promql.kernels.float_operators import ARITHMETIC
+from varve.promql.labels.combine import match_group_ids
 from varve.promql.labels.label_table import (
     METADATA_LABELS,
     METRIC_NAME,
     Labels,
     LabelTable,
     format_labels,
-    match_group_ids,
 )
 from varve.promql.plan.nodes import BinaryOperation
 from varve.promql.syntax.ast import Cardinality, VectorMatching
@@ -35,12 +36,13 @@ class _Side:
     matrix: Matrix
     labels: list[Labels]
     groups: list[int]
+    check: Check
 
     def at(self, step: int) -> list[tuple[int, Sample]]:
         """(row, sample) of every series that has a sample at the step."""
         matrix = self.matrix
         found: list[tuple[int, Sample]] = []
-        for row in np.flatnonzero(matrix.present[:, step]).tolist():
+        for row in checked(np.flatnonzero(matrix.present[:, step]).tolist(), self.check):
             sample: Sample = float(matrix.values[row, step])
             if matrix.histograms is not None and matrix.histograms[row, step] is not None:
                 sample = matrix.histograms[row, step]
@@ -75,8 +77,8 @@ class _Join:
         (many_groups, one_groups), _ = match_group_ids(
             (many.labels, one.labels), matching.labels, on=matching.on
         )
-        self.many = _Side(many, many.labels.labels(), many_groups.tolist())
-        self.one = _Side(one, one.labels.labels(), one_groups.tolist())
+        self.many = _Side(many, many.labels.labels(ev.check), many_groups.tolist(), ev.check)
+        self.one = _Side(one, one.labels.labels(ev.check), one_groups.tolist(), ev.check)
         # What stands in where the "one" side has no sample, and where the "many" side has none.
         # Upstream's engine (up to 3.15) swaps the sides for group_right, but not the fill values:
         # there fill_right fills the "one" side, which is the left one. So it is here.
@@ -93,14 +95,13 @@ class _Join:
 
     def run(self) -> Matrix:
         for step in range(self.steps):
-            if step % 64 == 0:
-                self.ev.budget.check_running()
             self._step(step)
-        labels = LabelTable.of([dict(row) for row in self.labels])
+        check = self.ev.check
+        labels = LabelTable.of([dict(row) for row in checked(self.labels, check)], check)
         values = np.zeros((labels.size, self.steps))
         present = np.zeros((labels.size, self.steps), dtype=np.bool_)
         histograms = np.full((labels.size, self.steps), None, dtype=object)
-        for row, step, sample in self.found:
+        for row, step, sample in checked(self.found, check):
             if present[row, step]:
                 raise QueryError(DUPLICATE_LABELS)
             present[row, step] = True
@@ -124,7 +125,7 @@ class _Join:
                 self._fail_on_duplicates(partners[group][0], row)
             partners[group] = row, sample
         matched: dict[int, set[Labels]] = {}
-        for row, sample in many:
+        for row, sample in checked(many, self.ev.check):
             group = self.many.groups[row]
             labels = self.many.labels[row]
             if group in partners:
@@ -136,7 +137,7 @@ class _Join:
                 self._pair(step, group, labels, sample, partner, self.fill_one, matched, drop_name)
         if self.fill_many is None:
             return
-        for group, (row, sample) in partners.items():
+        for group, (row, sample) in checked(partners.items(), self.ev.check):
             if group not in matched:
                 labels = self.one.labels[row]
                 filled = self._match_labels(labels)

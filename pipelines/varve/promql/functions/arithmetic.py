@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 from varve.promql.evaluation.context import Evaluation, Implementation
+from varve.promql.evaluation.kernel_blocks import elementwise
 from varve.promql.evaluation.values import Float64s, Matrix, Scalar, Steps
 from varve.promql.kernels.float_operators import go_max, go_min
 from varve.promql.plan.nodes import FunctionCall
@@ -23,7 +24,8 @@ _HALF_OF_EXP: Final = 21.0
 def _each(function: Elementwise, ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     matrix = ev.matrix(node.args[0], steps)
     with np.errstate(all="ignore"):
-        return matrix.with_values(function(matrix.values), matrix.float_mask())
+        values = elementwise(ev.check, function, matrix.values)
+    return matrix.with_values(values, matrix.float_mask())
 
 
 def _sign(values: Float64s) -> Float64s:
@@ -47,6 +49,10 @@ def _half_exp(values: Float64s) -> Float64s:
     return np.exp(np.abs(values)) * 0.5
 
 
+def _clamp(values: Float64s, low: Float64s, high: Float64s) -> Any:
+    return go_max(low, go_min(high, values))
+
+
 def _clamped(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     matrix = ev.matrix(node.args[0], steps)
     low = np.full(steps.count, -math.inf)
@@ -57,8 +63,14 @@ def _clamped(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
         low = ev.scalar(node.args[1], steps)
     else:
         high = ev.scalar(node.args[1], steps)
-    values = go_max(low, go_min(high, matrix.values))
+    shape = matrix.values.shape
+    bounds = np.broadcast_to(low, shape), np.broadcast_to(high, shape)
+    values = elementwise(ev.check, _clamp, matrix.values, *bounds)
     return matrix.with_values(values, matrix.float_mask() & ~(high < low))
+
+
+def _round_to(values: Float64s, inverse: Float64s) -> Float64s:
+    return np.floor(values * inverse + 0.5) / inverse
 
 
 def _round(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
@@ -66,8 +78,8 @@ def _round(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     matrix = ev.matrix(node.args[0], steps)
     nearest = ev.scalar(node.args[1], steps) if len(node.args) > 1 else np.ones(steps.count)
     with np.errstate(all="ignore"):
-        inverse = 1.0 / nearest
-        values = np.floor(matrix.values * inverse + 0.5) / inverse
+        inverse = np.broadcast_to(1.0 / nearest, matrix.values.shape)
+        values = elementwise(ev.check, _round_to, matrix.values, inverse)
     return matrix.with_values(values, matrix.float_mask())
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from varve.promql.evaluation.context import Evaluation, Implementation
-from varve.promql.evaluation.values import Matrix, Steps
+from varve.promql.evaluation.kernel_blocks import elementwise
+from varve.promql.evaluation.values import Float64s, Matrix, Steps
 from varve.promql.labels.label_table import LabelTable
 from varve.promql.plan.nodes import FunctionCall
 
@@ -82,16 +83,18 @@ _PARTS: dict[str, Part] = {
 
 
 def _part(part: Part, ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
+
+    def compute(seconds: Float64s) -> Float64s:
+        whole = np.trunc(seconds).astype(np.int64)
+        return part(*_days_and_seconds(whole)).astype(np.float64)
+
     if not node.args:
-        # The seconds are cut towards zero, as those of samples are.
-        seconds = np.trunc(steps.times / 1000).astype(np.int64)
-        values = part(*_days_and_seconds(seconds)).astype(np.float64).reshape(1, -1)
+        values = compute(steps.times / 1000).reshape(1, -1)
         present = np.ones((1, steps.count), dtype=np.bool_)
         return Matrix(LabelTable.empty_sets(), values, present, np.zeros(1, dtype=np.bool_))
     matrix = ev.matrix(node.args[0], steps)
     with np.errstate(invalid="ignore"):
-        seconds = np.trunc(matrix.values).astype(np.int64)
-    values = part(*_days_and_seconds(seconds)).astype(np.float64)
+        values = elementwise(ev.check, compute, matrix.values)
     return matrix.with_values(values, matrix.float_mask())
 
 

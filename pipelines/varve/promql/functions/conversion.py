@@ -12,6 +12,7 @@ from varve.promql.evaluation.context import Evaluation, Implementation
 from varve.promql.evaluation.range_functions import absent_labels
 from varve.promql.evaluation.selection import last_indices, last_samples, select_windows
 from varve.promql.evaluation.values import Matrix, Scalar, Steps
+from varve.promql.interrupt import checked
 from varve.promql.kernels.codes import TIMESTAMP
 from varve.promql.labels.label_table import LabelTable
 from varve.promql.plan.nodes import FunctionCall, InstantSelect, Invariant, Node
@@ -104,7 +105,7 @@ def _start_timestamp(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix
     values = np.zeros_like(matrix.values)
     start_ts = selection.samples.start_ts
     if start_ts is not None:
-        for row in range(matrix.series):
+        for row in checked(range(matrix.series), ev.check):
             where = np.flatnonzero(matrix.present[row])
             found = last_indices(selection.samples, row, times)[where]
             values[row, where] = start_ts[found] / 1000

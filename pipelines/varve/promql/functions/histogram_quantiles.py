@@ -6,7 +6,7 @@ funcHistogramFraction and resetHistograms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -15,11 +15,14 @@ import numpy as np
 from varve.promql.evaluation import annotations as notes
 from varve.promql.evaluation.annotations import Monotonicity
 from varve.promql.evaluation.context import Evaluation, Implementation
+from varve.promql.evaluation.kernel_blocks import slices
 from varve.promql.evaluation.values import Bools, Float64s, Int64s, Matrix, Scalar, Steps
 from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.histograms.statistics import fraction, quantile
+from varve.promql.interrupt import Check, checked, never
 from varve.promql.kernels.buckets import bucket_fractions, bucket_quantiles
-from varve.promql.labels.label_table import BUCKET_LABEL, LabelTable, concatenate, match_group_ids
+from varve.promql.labels.combine import concatenate, match_group_ids
+from varve.promql.labels.label_table import BUCKET_LABEL, LabelTable
 from varve.promql.plan.nodes import FunctionCall, Text
 from varve.promql.syntax.ast import Span
 from varve.promql.syntax.go_numbers import format_open_metrics
@@ -41,21 +44,28 @@ class Layout:
     bad: Int64s
 
 
-def layout(table: LabelTable) -> Layout:
-    """The layout of a table's classic histograms. It is found once and kept with the table."""
+def layout(table: LabelTable, check: Check = never) -> Layout:
+    """The layout of a table's classic histograms. It is found once and kept with the table.
+
+    check: see interrupt.py.
+    """
 
     def make() -> Layout:
         parsed: dict[str, float | None] = {}
         texts = table.values_of(BUCKET_LABEL)
-        for text in texts:
+        for text in checked(texts, check):
             if text not in parsed:
                 parsed[text] = _bound(text)
         good = np.array([parsed[text] is not None for text in texts], dtype=np.bool_)
         rows = np.flatnonzero(good)
+        check()
         bounds = np.array([cast(float, parsed[texts[row]]) for row in rows.tolist()])
+        check()
         labels = table.take(rows).without((BUCKET_LABEL,))
         ids = labels.label_set_ids()
-        order = np.lexsort((np.arange(len(rows)), bounds, ids))
+        check()
+        order = np.lexsort((bounds, ids))
+        check()
         count = int(ids.max()) + 1 if len(ids) else 0
         indptr = np.zeros(count + 1, dtype=np.int64)
         np.cumsum(np.bincount(ids, minlength=count), out=indptr[1:])
@@ -89,9 +99,9 @@ class Histograms:
 
 def _histograms(ev: Evaluation, matrix: Matrix, span: Span) -> Histograms:
     """Finds the histograms of a vector. A label set with both kinds at one step has neither."""
-    found = layout(matrix.labels)
+    found = layout(matrix.labels, ev.check)
     floats, native = matrix.float_mask(), matrix.histogram_mask()
-    for row in found.bad[floats[found.bad].any(axis=1)].tolist():
+    for row in checked(found.bad[floats[found.bad].any(axis=1)].tolist(), ev.check):
         value = matrix.labels.get(row, BUCKET_LABEL)
         ev.annotations.add(notes.bad_bucket_label(matrix.metric(row), value, span))
     if not native.any():
@@ -115,7 +125,7 @@ def _with_names_dropped(labels: LabelTable, values: Float64s, present: Bools) ->
     return Matrix(labels, values, present, np.ones(labels.size, dtype=np.bool_))
 
 
-def _stacked(parts: list[Matrix]) -> Matrix:
+def _stacked(ev: Evaluation, parts: list[Matrix]) -> Matrix:
     """The rows of all parts. If several parts have samples, rows without any are left out."""
     kept = [part for part in parts if part.present.any()] or parts[:1]
     if len(kept) == 1:
@@ -126,18 +136,19 @@ def _stacked(parts: list[Matrix]) -> Matrix:
         np.concatenate([part.present for part in kept]),
         np.concatenate([part.drop_name for part in kept]),
     )
+    ev.check()
     stacked = stacked.select(stacked.has_samples())
-    return stacked if stacked.steps == 1 else stacked.merged()
+    return stacked if stacked.steps == 1 else stacked.merged(ev.check)
 
 
 def _native(
-    histograms: Histograms, function: Callable[[FloatHistogram, int, int], float]
+    ev: Evaluation, histograms: Histograms, function: Callable[[FloatHistogram, int, int], float]
 ) -> Matrix:
     """`function(histogram, row, step)` of every native histogram."""
     matrix = histograms.matrix
     values = np.zeros_like(matrix.values)
     if matrix.histograms is not None:
-        for row, step in np.argwhere(histograms.native).tolist():
+        for row, step in checked(np.argwhere(histograms.native).tolist(), ev.check):
             values[row, step] = function(matrix.histograms[row, step], row, step)
     return _with_names_dropped(matrix.labels, values, histograms.native)
 
@@ -157,7 +168,7 @@ def _quantiles(
                 ev.annotations.add(notes.quantile_of_nans(found.nan_note, metric, span))
             return found.value
 
-        parts.append(_native(histograms, of_native))
+        parts.append(_native(ev, histograms, of_native))
     parts.append(_classic_quantiles(ev, histograms, q, times, span))
     return parts
 
@@ -169,20 +180,21 @@ def _classic_quantiles(
     shape = (found.labels.size, len(times))
     values, present = np.zeros(shape), np.zeros(shape, dtype=np.bool_)
     forced, fixes = np.zeros(shape, dtype=np.bool_), np.zeros((shape[0], 3))
-    bucket_quantiles(
-        q,
-        found.bounds,
-        found.rows,
-        found.indptr,
-        histograms.matrix.values,
-        histograms.classic,
-        values,
-        present,
-        forced,
-        fixes,
-    )
+    for part, indptr in _blocks(ev, found, shape[1]):
+        bucket_quantiles(
+            q,
+            found.bounds,
+            found.rows,
+            indptr,
+            histograms.matrix.values,
+            histograms.classic,
+            values[part],
+            present[part],
+            forced[part],
+            fixes[part],
+        )
     if forced.any():
-        for row in np.flatnonzero(forced.any(axis=1)).tolist():
+        for row in checked(np.flatnonzero(forced.any(axis=1)).tolist(), ev.check):
             at = times[forced[row]]
             fix = Monotonicity(
                 span,
@@ -197,6 +209,14 @@ def _classic_quantiles(
     return _with_names_dropped(found.labels, values, present)
 
 
+def _blocks(ev: Evaluation, found: Layout, steps: int) -> Iterator[tuple[slice, Int64s]]:
+    """Histograms that a kernel takes at once, with a check before each; their part of indptr."""
+    buckets = len(found.rows) // max(1, found.labels.size) + 1
+    for part in slices(found.labels.size, buckets * steps):
+        ev.budget.check_running()
+        yield part, found.indptr[part.start : part.stop + 1]
+
+
 def _note_invalid(ev: Evaluation, q: Scalar, span: Span) -> None:
     wrong = np.isnan(q) | (q < 0) | (q > 1)
     if wrong.any():
@@ -209,7 +229,7 @@ def _histogram_quantile(ev: Evaluation, node: FunctionCall, steps: Steps) -> Mat
     matrix = ev.matrix(node.args[1], steps)
     _note_invalid(ev, q, node.arg_spans[0])
     histograms = _histograms(ev, matrix, node.arg_spans[1])
-    return _stacked(_quantiles(ev, histograms, q, steps.times, node.arg_spans[1]))
+    return _stacked(ev, _quantiles(ev, histograms, q, steps.times, node.arg_spans[1]))
 
 
 def _histogram_quantiles(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
@@ -228,7 +248,7 @@ def _histogram_quantiles(ev: Evaluation, node: FunctionCall, steps: Steps) -> Ma
                 labels = part.labels.with_label(label, [text] * part.series)
                 at = (q == value) | (np.isnan(q) & np.isnan(value))
                 parts.append(Matrix(labels, part.values, part.present & at, part.drop_name))
-    return _stacked(parts)
+    return _stacked(ev, parts)
 
 
 def _histogram_fraction(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
@@ -245,23 +265,24 @@ def _histogram_fraction(ev: Evaluation, node: FunctionCall, steps: Steps) -> Mat
                 ev.annotations.add(notes.fraction_of_nans(metric, node.arg_spans[2]))
             return share
 
-        parts.append(_native(histograms, of_native))
+        parts.append(_native(ev, histograms, of_native))
     found = histograms.layout
     shape = (found.labels.size, steps.count)
     values, present = np.zeros(shape), np.zeros(shape, dtype=np.bool_)
-    bucket_fractions(
-        np.ascontiguousarray(low),
-        np.ascontiguousarray(high),
-        found.bounds,
-        found.rows,
-        found.indptr,
-        matrix.values,
-        histograms.classic,
-        values,
-        present,
-    )
+    for part, indptr in _blocks(ev, found, shape[1]):
+        bucket_fractions(
+            np.ascontiguousarray(low),
+            np.ascontiguousarray(high),
+            found.bounds,
+            found.rows,
+            indptr,
+            matrix.values,
+            histograms.classic,
+            values[part],
+            present[part],
+        )
     parts.append(_with_names_dropped(found.labels, values, present))
-    return _stacked(parts)
+    return _stacked(ev, parts)
 
 
 IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {

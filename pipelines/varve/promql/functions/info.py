@@ -15,6 +15,7 @@ from varve.promql.errors import QueryError
 from varve.promql.evaluation.context import Evaluation, Implementation
 from varve.promql.evaluation.selection import at_ms, last_samples, select_windows
 from varve.promql.evaluation.values import DUPLICATE_LABELS, Matrix, Steps
+from varve.promql.interrupt import checked
 from varve.promql.kernels.codes import TIMESTAMP
 from varve.promql.labels.label_table import METRIC_NAME, Labels, LabelTable, format_labels
 from varve.promql.labels.postings import value_test
@@ -65,11 +66,12 @@ class _InfoMatchers:
 def _info(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     base = ev.matrix(node.args[0], steps)
     wanted = _wanted(node)
-    labels = base.labels.labels()
+    labels = base.labels.labels(ev.check)
     names = base.labels.values_of(METRIC_NAME)
-    ignored = {row for row, name in enumerate(names) if wanted.is_info(name)}
+    info_names = {name for name in set(names) if wanted.is_info(name)}
+    ignored = {row for row, name in enumerate(names) if name in info_names}
     info, stamps = _info_series(ev, node.args[0], wanted, steps, base, ignored)
-    return _InfoJoin(wanted, base, labels, ignored, info, stamps).run()
+    return _InfoJoin(ev, wanted, base, labels, ignored, info, stamps).run()
 
 
 def _wanted(node: FunctionCall) -> _InfoMatchers:
@@ -104,16 +106,19 @@ def _info_series(
 ) -> tuple[LabelTable, Matrix | None]:
     """The info series that may describe a base series; their values are their samples' times."""
     described = [row for row in range(base.series) if row not in ignored]
-    if not any(base.labels.get(row, name) for row in described for name in IDENTIFYING):
+    known = {
+        name: {base.labels.get(row, name) for row in checked(described, ev.check)} - {""}
+        for name in IDENTIFYING
+    }
+    if not any(known.values()):
         return LabelTable.empty_sets(0), None
     node = InstantSelect(_info_selector(ev, source, wanted.matchers))
     selection, times = select_windows(ev, node.selector, steps, ev.lookback_ms)
     matrix = last_samples(ev, selection, times, node, TIMESTAMP)
-    known = {name: {base.labels.get(row, name) for row in described} - {""} for name in IDENTIFYING}
     wanted_rows = np.array(
         [
             all(not known[n] or matrix.labels.get(row, n) in known[n] for n in IDENTIFYING)
-            for row in range(matrix.series)
+            for row in checked(range(matrix.series), ev.check)
         ],
         dtype=np.bool_,
     )
@@ -189,6 +194,7 @@ class _InfoJoin:
 
     def __init__(
         self,
+        ev: Evaluation,
         wanted: _InfoMatchers,
         base: Matrix,
         labels: list[Labels],
@@ -196,19 +202,21 @@ class _InfoJoin:
         info_labels: LabelTable,
         info: Matrix | None,
     ) -> None:
+        self.check = ev.check
         self.wanted = wanted
         self.base = base
         self.labels = labels
         self.ignored = ignored
         self.info = info
-        self.info_labels = info_labels.labels()
+        self.info_labels = info_labels.labels(ev.check)
         self.rows: dict[tuple[Labels, bool], int] = {}
         self.cells: list[tuple[int, int, int]] = []
 
     def run(self) -> Matrix:
         for step in range(self.base.steps):
             current = self._current(step)
-            for row in np.flatnonzero(self.base.present[:, step]).tolist():
+            rows = np.flatnonzero(self.base.present[:, step]).tolist()
+            for row in checked(rows, self.check):
                 labels = self._enriched(row, current)
                 if labels is not None:
                     key = labels, bool(self.base.drop_name[row])
@@ -216,12 +224,12 @@ class _InfoJoin:
                     self.cells.append((target, row, step))
         return self._matrix()
 
-    def _current(self, step: int) -> dict[tuple[str, ...], Labels]:
-        """Info series with a sample at the step, by name and identifying labels; the newest."""
+    def _current(self, step: int) -> dict[tuple[str, ...], list[Labels]]:
+        """The newest info series of each name with a sample at the step, by identifying labels."""
         if self.info is None:
             return {}
         newest: dict[tuple[str, ...], tuple[float, Labels]] = {}
-        for row in np.flatnonzero(self.info.present[:, step]).tolist():
+        for row in checked(np.flatnonzero(self.info.present[:, step]).tolist(), self.check):
             labels = self.info_labels[row]
             found = dict(labels)
             key = (found.get(METRIC_NAME, ""), *(found.get(name, "") for name in IDENTIFYING))
@@ -236,20 +244,19 @@ class _InfoJoin:
                 )
             if known is None or known[0] < stamp:
                 newest[key] = stamp, labels
-        return {key: labels for key, (_, labels) in newest.items()}
+        current: dict[tuple[str, ...], list[Labels]] = {}
+        for (_, *identity), (_, labels) in checked(newest.items(), self.check):
+            current.setdefault(tuple(identity), []).append(labels)
+        return current
 
-    def _enriched(self, row: int, current: dict[tuple[str, ...], Labels]) -> Labels | None:
+    def _enriched(self, row: int, current: dict[tuple[str, ...], list[Labels]]) -> Labels | None:
         """The base series' labels and those that are added; None if the series is left out."""
         base = dict(self.labels[row])
         if row in self.ignored:
             return self.labels[row]
-        identity = tuple(base.get(name, "") for name in IDENTIFYING)
+        described_by = current.get(tuple(base.get(name, "") for name in IDENTIFYING), [])
         added: dict[str, str] = {}
-        found = False
-        for key, labels in current.items():
-            if key[1:] != identity:
-                continue
-            found = True
+        for labels in described_by:
             for name, value in labels:
                 if name == METRIC_NAME or (self.wanted.data and name not in self.wanted.data):
                     continue
@@ -257,7 +264,7 @@ class _InfoJoin:
                     raise QueryError(f"conflicting label: {name}")
                 if name not in base:
                     added[name] = value
-        if not found and not self.wanted.may_be_absent():
+        if not described_by and not self.wanted.may_be_absent():
             return None
         return tuple(sorted((base | added).items()))
 
@@ -267,14 +274,15 @@ class _InfoJoin:
         histograms = None
         if self.base.histograms is not None:
             histograms = np.full(shape, None, dtype=object)
-        for target, row, step in self.cells:
+        for target, row, step in checked(self.cells, self.check):
             if present[target, step]:
                 raise QueryError(DUPLICATE_LABELS)
             present[target, step] = True
             values[target, step] = self.base.values[row, step]
             if histograms is not None and self.base.histograms is not None:
                 histograms[target, step] = self.base.histograms[row, step]
-        labels = LabelTable.of([dict(labels) for labels, _ in self.rows])
+        rows = [dict(labels) for labels, _ in checked(self.rows, self.check)]
+        labels = LabelTable.of(rows, self.check)
         drop_name = np.array([drop for _, drop in self.rows], dtype=np.bool_)
         return Matrix(labels, values, present, drop_name, histograms)
 

@@ -12,6 +12,7 @@ from varve.promql.evaluation.context import Evaluation, Implementation
 from varve.promql.evaluation.values import Matrix, Steps
 from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.histograms.statistics import SIMPLE
+from varve.promql.interrupt import checked
 from varve.promql.plan.nodes import FunctionCall
 
 
@@ -22,7 +23,7 @@ def _each(
     present = matrix.histogram_mask()
     values = np.zeros_like(matrix.values)
     if matrix.histograms is not None:
-        for row, step in np.argwhere(present).tolist():
+        for row, step in checked(np.argwhere(present).tolist(), ev.check):
             values[row, step] = function(matrix.histograms[row, step])
     return matrix.with_values(values, present)
 

@@ -12,6 +12,7 @@ from varve.promql.errors import QueryError
 from varve.promql.evaluation.aggregation import is_label_name
 from varve.promql.evaluation.context import Evaluation, Implementation
 from varve.promql.evaluation.values import Matrix, Steps
+from varve.promql.interrupt import checked
 from varve.promql.labels.label_table import METRIC_NAME, LabelTable
 from varve.promql.plan.nodes import FunctionCall, Text
 from varve.promql.syntax.regexes import compile_anchored
@@ -37,14 +38,14 @@ def _label_replace(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     outcome: dict[str, str | None] = {}
     changed = np.zeros(matrix.series, dtype=np.bool_)
     values = []
-    for row, text in enumerate(matrix.labels.values_of(source)):
+    for row, text in checked(enumerate(matrix.labels.values_of(source)), ev.check):
         if text not in outcome:
             match = regex.fullmatch(text)
             outcome[text] = None if match is None else expand(template, match)
         new = outcome[text]
         changed[row] = new is not None
         values.append(old[row] if new is None else new)
-    return _relabelled(matrix, target, values, changed)
+    return _relabelled(ev, matrix, target, values, changed)
 
 
 def expand(template: str, match: Any) -> str:
@@ -81,14 +82,19 @@ def _label_join(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     matrix = ev.matrix(node.args[0], steps)
     columns = [matrix.labels.values_of(source) for source in sources]
     if columns:
-        values = [separator.join(row) for row in zip(*columns, strict=True)]
+        rows = checked(zip(*columns, strict=True), ev.check)
+        values = [separator.join(row) for row in rows]
     else:
         values = [""] * matrix.series
-    return _relabelled(matrix, target, values, np.ones(matrix.series, dtype=np.bool_))
+    return _relabelled(ev, matrix, target, values, np.ones(matrix.series, dtype=np.bool_))
 
 
 def _relabelled(
-    matrix: Matrix, target: str, values: list[str], changed: np.ndarray[Any, np.dtype[np.bool_]]
+    ev: Evaluation,
+    matrix: Matrix,
+    target: str,
+    values: list[str],
+    changed: np.ndarray[Any, np.dtype[np.bool_]],
 ) -> Matrix:
     """The matrix with a label set. A metric name that is set stays to the end of the query."""
     labels: LabelTable = matrix.labels.with_label(target, values)
@@ -96,7 +102,7 @@ def _relabelled(
     result = Matrix(labels, matrix.values, matrix.present, drop_name, matrix.histograms)
     if labels.is_unique():
         return result
-    return result.select(result.has_samples()).merged()
+    return result.select(result.has_samples()).merged(ev.check)
 
 
 IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {

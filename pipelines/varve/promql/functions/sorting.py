@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cmp_to_key
+from itertools import count
 from typing import Final, cast
 
 import numpy as np
@@ -11,8 +12,12 @@ import numpy as np
 from varve.promql.evaluation import annotations as notes
 from varve.promql.evaluation.context import Evaluation, Implementation
 from varve.promql.evaluation.values import Int64s, Matrix, Steps
+from varve.promql.interrupt import checked, sorted_with_checks
+from varve.promql.labels.label_table import Column
 from varve.promql.labels.natural_order import is_before
 from varve.promql.plan.nodes import FunctionCall, Text
+
+_COMPARED_A_CHECK: Final = 1024
 
 
 def _by_value(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
@@ -41,22 +46,30 @@ def _by_label(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     if matrix.steps != 1:
         return matrix
     matrix = matrix.select(matrix.present[:, 0])
-    names = [cast(Text, arg).value for arg in node.args[1:]]
-    columns = [matrix.labels.values_of(name) for name in names]
-    rank = np.empty(matrix.series, dtype=np.int64)
-    rank[matrix.labels.sort_order()] = np.arange(matrix.series)
+    order = matrix.labels.sort_order(ev.check)
+    for arg in reversed(node.args[1:]):
+        column = matrix.labels.columns.get(cast(Text, arg).value)
+        if column is not None:
+            order = order[np.argsort(_natural_ranks(ev, column)[order], kind="stable")]
+    return matrix.take(order if node.func == "sort_by_label" else order[::-1])
 
-    def compare(a: int, b: int) -> int:
-        for column in columns:
-            if column[a] != column[b]:
-                return -1 if is_before(column[a], column[b]) else 1
-        return int(rank[a] - rank[b])
 
-    order = sorted(range(matrix.series), key=cmp_to_key(compare))
-    if node.func == "sort_by_label_desc":
-        order.reverse()
-    rows: Int64s = np.array(order, dtype=np.int64)
-    return matrix.take(rows)
+def _natural_ranks(ev: Evaluation, column: Column) -> Int64s:
+    """The place of each row's value among those of the column, in natural order."""
+    used, inverse = np.unique(column.codes, return_inverse=True)
+    values = [column.interned.values[code] for code in used.tolist()]
+    compared = count()
+
+    def compare(a: str, b: str) -> int:
+        if not next(compared) % _COMPARED_A_CHECK:
+            ev.check()
+        return -1 if is_before(a, b) else 1
+
+    key = cmp_to_key(compare)
+    keys = sorted_with_checks([key(value) for value in checked(values, ev.check)], ev.check)
+    places = {key.obj: place for place, key in enumerate(keys)}
+    ranks = np.array([places[value] for value in values], dtype=np.int64)
+    return ranks[inverse.reshape(-1)]
 
 
 IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {

@@ -6,6 +6,7 @@ Source: Prometheus, promql/engine.go, aggregation.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -120,9 +121,31 @@ def add_to_average(v: float, total: F64, c: F64, mean: F64, count: I64, s: int) 
     count[s] = n - 1
 
 
-@inline
-def finish(op: int, total: F64, c: F64, mean: F64, count: I64, present: Bools) -> None:
-    """Turns the state of all groups into results, in `total`. Arrays are (groups x steps)."""
+class GroupState(NamedTuple):
+    """What is known of groups while series are added, (groups x steps); see `accumulate`.
+
+    c and mean have one element where the aggregation needs none.
+    """
+
+    total: F64
+    c: F64
+    mean: F64
+    counts: I64
+
+    @classmethod
+    def empty(cls, op: int, groups: int, steps: int) -> GroupState:
+        shape, none = (groups, steps), (1, 1)
+        return cls(
+            np.zeros(shape),
+            np.zeros(shape if op in (AGG_SUM, AGG_AVG) else none),
+            np.zeros(shape if op in (AGG_AVG, AGG_STDDEV, AGG_STDVAR) else none),
+            np.zeros(shape, np.int64),
+        )
+
+
+@kernel("void(int64, float64[:,::1], float64[:,::1], float64[:,::1], int64[:,::1], boolean[:,::1])")
+def finish_groups(op: int, total: F64, c: F64, mean: F64, count: I64, present: Bools) -> None:
+    """Turns the state of all groups into results, in `total`, and says where there are any."""
     for g in range(total.shape[0]):
         for s in range(total.shape[1]):
             n = count[g, s]
@@ -146,34 +169,40 @@ def finish(op: int, total: F64, c: F64, mean: F64, count: I64, present: Bools) -
                 total[g, s] = math.sqrt(total[g, s] / n)
 
 
-@kernel("void(int64, float64[:,::1], boolean[:,::1], int64[::1], float64[:,::1], boolean[:,::1])")
+@kernel(
+    "void(int64, float64[:,::1], boolean[:,::1], int64[::1], float64[:,::1], float64[:,::1],"
+    " float64[:,::1], int64[:,::1])"
+)
 def aggregate_matrix(
-    op: int, values: F64, present: Bools, groups: I64, out: F64, out_present: Bools
+    op: int,
+    values: F64,
+    present: Bools,
+    groups: I64,
+    total: F64,
+    c: F64,
+    mean: F64,
+    count: I64,
 ) -> None:
-    """Aggregates (series x step) values. Row i belongs to group groups[i]; out must be zero."""
+    """Adds (series x step) values to a GroupState. Row i belongs to group groups[i]."""
     has_c = op in (AGG_SUM, AGG_AVG)
     has_mean = op in (AGG_AVG, AGG_STDDEV, AGG_STDVAR)
-    c = np.zeros(out.shape if has_c else (1, 1))
-    mean = np.zeros(out.shape if has_mean else (1, 1))
-    count = np.zeros(out.shape, np.int64)
     for i in range(values.shape[0]):
         g = groups[i]
         accumulate(
             op,
             values[i],
             present[i],
-            out[g],
+            total[g],
             c[g] if has_c else c[0],
             mean[g] if has_mean else mean[0],
             count[g],
         )
-    finish(op, out, c, mean, count, out_present)
 
 
 @kernel(
     "int64(int64, int64, const int64[::1], const float64[::1], const int64[::1],"
     " const int64[::1], const boolean[::1], int64[::1], int64[::1], int64, float64[::1],"
-    " float64[::1], int64[::1], float64[:,::1], boolean[:,::1])"
+    " float64[::1], int64[::1], float64[:,::1], float64[:,::1], float64[:,::1], int64[:,::1])"
 )
 def aggregate_rows(
     op: int,
@@ -189,12 +218,14 @@ def aggregate_rows(
     first_parameter: F64,
     second_parameter: F64,
     groups: I64,
-    out: F64,
-    out_present: Bools,
+    total: F64,
+    c: F64,
+    mean: F64,
+    count: I64,
 ) -> int:
-    """`evaluate_rows` and `aggregate_matrix` in one pass that stores groups only.
+    """`evaluate_rows` and `aggregate_matrix` in one pass that keeps the GroupState only.
 
-    Returns the samples touched. out must be zero.
+    Returns the samples touched.
     """
     steps = len(times)
     query = WindowQuery(function, times, eval_times, range_ms, first_parameter, second_parameter)
@@ -204,29 +235,25 @@ def aggregate_rows(
     row_present = np.empty(steps, np.bool_)
     has_c = op in (AGG_SUM, AGG_AVG)
     has_mean = op in (AGG_AVG, AGG_STDDEV, AGG_STDVAR)
-    c = np.zeros(out.shape if has_c else (1, 1))
-    mean = np.zeros(out.shape if has_mean else (1, 1))
-    count = np.zeros(out.shape, np.int64)
     touched = 0
     for i in range(len(begins)):
         touched += evaluate_row(query, columns, i, workspace, row_out, row_present)
         g = groups[i]
         if op in (AGG_SUM, AGG_AVG) and is_complete(function, has_stale[i], workspace.state):
             if op == AGG_SUM:
-                accumulate_sum(row_out, out[g], c[g], count[g])
+                accumulate_sum(row_out, total[g], c[g], count[g])
                 continue
-            if accumulate_average(row_out, out[g], c[g], count[g]):
+            if accumulate_average(row_out, total[g], c[g], count[g]):
                 continue
         accumulate(
             op,
             row_out,
             row_present,
-            out[g],
+            total[g],
             c[g] if has_c else c[0],
             mean[g] if has_mean else mean[0],
             count[g],
         )
-    finish(op, out, c, mean, count, out_present)
     return touched
 
 

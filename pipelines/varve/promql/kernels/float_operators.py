@@ -68,11 +68,3 @@ def scalar_operations(op: str, left: Any, right: Any) -> Any:
         if op in COMPARISONS:
             return COMPARISONS[op](left, right).astype(np.float64)
         return ARITHMETIC[op](left, right)
-
-
-def float_operation(op: str, left: Float64s, right: Float64s) -> tuple[Float64s, Bools | None]:
-    """The values and, for a comparison, where it holds: its values are those of the left side."""
-    with np.errstate(all="ignore"):
-        if op in COMPARISONS:
-            return left, COMPARISONS[op](left, right)
-        return ARITHMETIC[op](left, right), None

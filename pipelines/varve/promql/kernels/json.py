@@ -45,7 +45,7 @@ def _value(buffer: U8, at: int, value: float, bits: int) -> int:
 
 @kernel(
     "int64(uint8[::1], int64, const uint8[::1], int64[::1], int64[::1], int64[::1],"
-    " float64[:,::1], boolean[:,::1], boolean)"
+    " float64[:,::1], boolean[:,::1], boolean, boolean)"
 )
 def write_matrix(
     buffer: U8,
@@ -57,11 +57,13 @@ def write_matrix(
     values: F64,
     present: Bools,
     single: bool,  # noqa: FBT001 - numba passes arguments by position
+    is_first: bool,  # noqa: FBT001
 ) -> int:
     """Writes the rows of a (series x step) matrix in `order`, comma-separated, from `at`.
 
     labels: the rows' label objects, row i at offsets[i]:offsets[i+1]. single: one step, written
-    as "value". A row with no point is left out. Returns where the text ends.
+    as "value". is_first: nothing was written before, so there is no comma. A row with no point is
+    left out. Returns where the text ends.
     """
     steps = len(times)
     stamps = np.empty(steps * 24 + 24, np.uint8)
@@ -71,7 +73,6 @@ def write_matrix(
         stamps[end] = 91
         stamp_ends[s + 1] = write_seconds(stamps, end + 1, times[s])
     bits = values.view(np.uint64)
-    is_first = True
     for k in range(len(order)):
         i = order[k]
         begun = False
@@ -102,7 +103,7 @@ def write_matrix(
 
 @kernel(
     "int64(uint8[::1], int64, const uint8[::1], int64[::1], int64[::1], const int64[::1],"
-    " const int64[::1], const int64[::1], const float64[::1])"
+    " const int64[::1], const int64[::1], const float64[::1], boolean)"
 )
 def write_samples(
     buffer: U8,
@@ -114,11 +115,11 @@ def write_samples(
     ends: I64,
     ts: I64,
     values: F64,
+    is_first: bool,  # noqa: FBT001
 ) -> int:
     """Writes series of samples, less stale markers, as `write_matrix` does."""
     bits = values.view(np.uint64)
     stale = np.uint64(0x7FF0000000000002)
-    is_first = True
     for k in range(len(order)):
         i = order[k]
         begun = False

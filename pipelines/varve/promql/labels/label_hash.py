@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from varve.promql.interrupt import Check, checked, never
 from varve.promql.labels.label_table import Labels, LabelTable
 
 _MASK = (1 << 64) - 1
@@ -15,11 +16,13 @@ _P1, _P2, _P3 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
 _P4, _P5 = 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
 
 
-def label_hashes(table: LabelTable) -> npt.NDArray[np.uint64]:
-    """The hash of every row."""
+def label_hashes(table: LabelTable, check: Check = never) -> npt.NDArray[np.uint64]:
+    """The hash of every row. check: see interrupt.py."""
 
     def make() -> npt.NDArray[np.uint64]:
-        return np.array([xxh64(encoded(row)) for row in table.labels()], dtype=np.uint64)
+        return np.array(
+            [xxh64(encoded(row)) for row in checked(table.labels(check), check)], dtype=np.uint64
+        )
 
     return table.cached("hashes", make)
 

@@ -8,12 +8,13 @@ results are kept, since tables are immutable and shared between queries.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from varve.promql.interrupt import Check, checked, never, sorted_with_checks
 from varve.promql.syntax.literals import quote
 
 METRIC_NAME: Final = "__name__"
@@ -21,8 +22,18 @@ BUCKET_LABEL: Final = "le"
 METADATA_LABELS: Final = frozenset({METRIC_NAME, "__type__", "__unit__"})
 """Labels that describe a series' own values: a function or arithmetic operator takes them away."""
 
-_MOST_DERIVED: Final = 256
+_MOST_CACHED: Final = 256
 """How many values a table caches before it forgets all of them."""
+
+_LEAST_CACHE_BYTES: Final = 16 << 20
+_CACHE_BYTES_A_ROW: Final = 4096
+"""What a table caches may take the greater of both before it forgets all of it."""
+
+_FEW_ROWS: Final = 256
+"""Up to here rows are sorted by their labels as Python compares them, beyond by arrays."""
+
+_BYTES_A_VALUE: Final = 160
+"""About what an interned value takes beside its characters: two objects and a place in a dict."""
 
 Labels = tuple[tuple[str, str], ...]
 """One label set: (name, value) sorted by name; no value is empty."""
@@ -33,13 +44,19 @@ T = TypeVar("T")
 
 
 class Interned:
-    """The distinct values of one label name. Code 0 is the empty value, that of an absent label."""
+    """The distinct values of one label name. Code 0 is the empty value, that of an absent label.
 
-    __slots__ = ("codes", "values")
+    One thread may intern values while others read. A value is in `values` before its code is in
+    `codes`, so that any code that is seen can be looked up.
+    """
+
+    __slots__ = ("codes", "nbytes", "values")
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         self.values: list[str] = [""]
         self.codes: dict[str, int] = {"": 0}
+        self.nbytes = 0
+        """About what the values take in memory."""
         for value in values:
             self.code(value)
 
@@ -47,8 +64,10 @@ class Interned:
         """The code of `value`, which is a new one if the value is new."""
         code = self.codes.get(value)
         if code is None:
-            code = self.codes[value] = len(self.values)
+            code = len(self.values)
             self.values.append(value)
+            self.codes[value] = code
+            self.nbytes += _BYTES_A_VALUE + len(value)
         return code
 
 
@@ -58,6 +77,10 @@ class Column:
 
     codes: Codes
     interned: Interned
+
+    def values(self) -> list[str]:
+        """The value of each code up to the greatest in the column."""
+        return self.interned.values[: int(self.codes.max(initial=0)) + 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +101,27 @@ class Grouping:
 class LabelTable:
     """The label sets of `size` rows. It is immutable, and equal label sets may occur twice."""
 
-    __slots__ = ("_cache", "columns", "size")
+    __slots__ = ("_cache", "_cached_bytes", "_codes_bytes", "columns", "size")
 
     def __init__(self, size: int, columns: Mapping[str, Column]) -> None:
         self.size = size
         self.columns = dict(sorted(columns.items()))
         self._cache: dict[Any, Any] = {}
+        self._cached_bytes = 0
+        self._codes_bytes = -1
 
     @classmethod
-    def of(cls, rows: Sequence[Mapping[str, str]]) -> LabelTable:
-        """A table of label sets given one by one; empty values count as absent."""
-        names = sorted({name for row in rows for name in row})
+    def of(cls, rows: Sequence[Mapping[str, str]], check: Check = never) -> LabelTable:
+        """A table of label sets given one by one; empty values count as absent.
+
+        check: see interrupt.py.
+        """
+        names = sorted({name for row in checked(rows, check) for name in row})
         columns = {}
         for name in names:
             interned = Interned()
-            codes = np.array([interned.code(row.get(name, "")) for row in rows], dtype=np.int32)
-            columns[name] = Column(codes, interned)
+            codes = [interned.code(row.get(name, "")) for row in checked(rows, check)]
+            columns[name] = Column(np.array(codes, dtype=np.int32), interned)
         return cls(len(rows), columns)
 
     @classmethod
@@ -106,10 +134,20 @@ class LabelTable:
         try:
             return cast(T, self._cache[key])
         except KeyError:
-            if len(self._cache) >= _MOST_DERIVED:
-                self._cache.clear()
-            value = self._cache[key] = make()
+            value = make()
+            most = max(_LEAST_CACHE_BYTES, self.size * _CACHE_BYTES_A_ROW)
+            if len(self._cache) >= _MOST_CACHED or self._cached_bytes > most:
+                self._cache, self._cached_bytes = {}, 0
+            self._cache[key] = value
+            self._cached_bytes += size_of(value)
             return value
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the codes and, roughly, of what is cached; interned values are shared."""
+        if self._codes_bytes < 0:
+            self._codes_bytes = sum(column.codes.nbytes for column in self.columns.values())
+        return self._codes_bytes + self._cached_bytes
 
     def get(self, row: int, name: str) -> str:
         """The value of a label, empty if the row has none."""
@@ -124,14 +162,14 @@ class LabelTable:
         values = column.interned.values
         return [values[code] for code in column.codes.tolist()]
 
-    def labels(self) -> list[Labels]:
-        """The label set of every row."""
+    def labels(self, check: Check = never) -> list[Labels]:
+        """The label set of every row. check: see interrupt.py."""
 
         def make() -> list[Labels]:
             columns = [(name, self.values_of(name)) for name in self.columns]
             return [
                 tuple((name, values[i]) for name, values in columns if values[i])
-                for i in range(self.size)
+                for i in checked(range(self.size), check)
             ]
 
         return self.cached("labels", make)
@@ -185,7 +223,11 @@ class LabelTable:
         """All rows with a label set to values[row]. An empty value takes it away."""
         interned = Interned()
         codes = np.array([interned.code(value) for value in values], dtype=np.int32)
-        return LabelTable(self.size, self.columns | {name: Column(codes, interned)})
+        return self.with_column(name, Column(codes, interned))
+
+    def with_column(self, name: str, column: Column) -> LabelTable:
+        """All rows with a label set to the values of a column."""
+        return LabelTable(self.size, self.columns | {name: column})
 
     def group(self, names: tuple[str, ...], *, without: bool) -> Grouping:
         """Groups the rows by some labels, or by all but these and the metric name."""
@@ -205,14 +247,39 @@ class LabelTable:
         """A number for each row's label set. Label sets are numbered as they first come."""
         return self.distinct()[0]
 
-    def sort_order(self) -> Rows:
-        """Row numbers sorted by labels."""
+    def sort_order(self, check: Check = never) -> Rows:
+        """Row numbers sorted by labels. check: see interrupt.py."""
 
         def make() -> Rows:
+            if self.size > _FEW_ROWS:
+                return self._sort_order_by_columns(check)
             labels = self.labels()
             return np.array(sorted(range(self.size), key=labels.__getitem__), dtype=np.int64)
 
         return self.cached("order", make)
+
+    def _sort_order_by_columns(self, check: Check) -> Rows:
+        """As `sort_order`, by arrays.
+
+        Where two rows first differ, the one with a value comes before one that lacks the label but
+        has a later one; a row without any later label is the shorter one and comes first.
+        """
+        order = np.arange(self.size)
+        has_later = np.zeros(self.size, dtype=np.bool_)
+        for column in reversed(self.columns.values()):
+            check()
+            used, inverse = np.unique(column.codes, return_inverse=True)
+            values = [column.interned.values[code] for code in used.tolist()]
+            ordered = checked(sorted_with_checks(values, check), check)
+            places = {value: place for place, value in enumerate(ordered, 1)}
+            rank = np.array([places[value] for value in checked(values, check)], dtype=np.int64)
+            check()
+            absent = column.codes == 0
+            key = rank[inverse.reshape(-1)]
+            key[absent] = np.where(has_later[absent], len(used) + 1, 0)
+            order = order[np.argsort(key[order], kind="stable")]
+            has_later |= ~absent
+        return order
 
     def distinct(self) -> tuple[Rows, Rows]:
         """(label_set_ids, the first row of each label set)."""
@@ -221,6 +288,29 @@ class LabelTable:
             return number_rows([column.codes for column in self.columns.values()], self.size)
 
         return self.cached("identities", make)
+
+
+def size_of(value: Any) -> int:
+    """About how many bytes a value takes that is cached with a table.
+
+    Texts within containers are taken for shared, and of a list the first elements for typical.
+    """
+    if isinstance(value, np.ndarray | LabelTable):
+        return value.nbytes
+    if isinstance(value, bytes):
+        return len(value)
+    if isinstance(value, Column):
+        return value.codes.nbytes
+    if isinstance(value, tuple | list):
+        seen = value[:_TYPICAL]
+        each = sum(map(size_of, seen)) / max(1, len(seen))
+        return 56 + int(len(value) * (8 + each))
+    if is_dataclass(value):
+        return sum(size_of(getattr(value, field.name)) for field in fields(value))
+    return 0
+
+
+_TYPICAL: Final = 16
 
 
 def members_of(grouping: Grouping) -> tuple[Rows, Rows]:
@@ -249,83 +339,6 @@ def number_rows(columns: Sequence[npt.NDArray[Any]], size: int) -> tuple[Rows, R
     rank = np.empty(len(firsts), dtype=np.int64)
     rank[by_first] = np.arange(len(firsts))
     return rank[inverse.reshape(-1)], firsts[by_first].astype(np.int64)
-
-
-def match_group_ids(
-    tables: Sequence[LabelTable], names: tuple[str, ...], *, on: bool
-) -> tuple[list[Rows], int]:
-    """Numbers match groups across tables, by `names` if on, else by all but these and the name.
-
-    Returns the number of each row of each table, and how many numbers there are.
-    """
-    if on:
-        reduced = [table.only(names) for table in tables]
-    else:
-        reduced = [table.without((*names, METRIC_NAME)) for table in tables]
-    names_used = sorted({name for table in reduced for name in table.columns})
-    columns = [
-        _joint_column([table.columns.get(name) for table in reduced], reduced)
-        for name in names_used
-    ]
-    numbers, firsts = number_rows(columns, sum(table.size for table in tables))
-    edges = np.cumsum([table.size for table in tables])[:-1]
-    return np.split(numbers, edges), len(firsts)
-
-
-def _joint_column(columns: Sequence[Column | None], tables: Sequence[LabelTable]) -> Codes:
-    """The codes of one label over the rows of all tables, equal for equal values."""
-    shared: Interned | None = None
-    parts: list[Codes] = []
-    for column, table in zip(columns, tables, strict=True):
-        if column is None:
-            parts.append(np.zeros(table.size, dtype=np.int32))
-        elif shared is None:
-            shared = column.interned
-            parts.append(column.codes)
-        elif column.interned is shared:
-            parts.append(column.codes)
-        else:
-            if not isinstance(shared, _Overlay):
-                shared = _Overlay(shared)
-            known = shared
-            used, inverse = np.unique(column.codes, return_inverse=True)
-            values = column.interned.values
-            translated = np.array([known.code(values[code]) for code in used], dtype=np.int32)
-            parts.append(translated[inverse.reshape(-1)])
-    return np.concatenate(parts)
-
-
-class _Overlay(Interned):
-    """A copy of interned values that may grow, while tables share the original."""
-
-    __slots__ = ()
-
-    def __init__(self, base: Interned) -> None:
-        self.values = list(base.values)
-        self.codes = dict(base.codes)
-
-
-def concatenate(tables: Sequence[LabelTable]) -> LabelTable:
-    """The rows of all tables, one after the other."""
-    names = sorted({name for table in tables for name in table.columns})
-    columns = {}
-    for name in names:
-        present = [table.columns.get(name) for table in tables]
-        interned = Interned()
-        first = next(column for column in present if column is not None)
-        if all(column is None or column.interned is first.interned for column in present):
-            interned = first.interned
-            parts = [
-                np.zeros(table.size, dtype=np.int32) if column is None else column.codes
-                for column, table in zip(present, tables, strict=True)
-            ]
-        else:
-            parts = []
-            for table in tables:
-                values = table.values_of(name)
-                parts.append(np.array([interned.code(v) for v in values], dtype=np.int32))
-        columns[name] = Column(np.concatenate(parts), interned)
-    return LabelTable(sum(table.size for table in tables), columns)
 
 
 def format_labels(labels: Labels) -> str:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from varve.promql.labels.label_table import Interned, LabelTable, Rows
+from varve.promql.interrupt import Check, checked, never
+from varve.promql.labels.label_table import Codes, Column, LabelTable, Rows
 from varve.promql.syntax.ast import Matcher, MatchOp
 from varve.promql.syntax.regexes import compile_anchored
 
 Bools = npt.NDArray[np.bool_]
+
+_NO_ROWS: Final[Rows] = np.zeros(0, dtype=np.int64)
 
 
 def value_test(matcher: Matcher) -> Callable[[str], bool]:
@@ -28,40 +33,96 @@ def value_test(matcher: Matcher) -> Callable[[str], bool]:
     return lambda value: match(value) is None
 
 
-class Postings:
-    """Postings over the rows of one label table.
+@dataclass(frozen=True, slots=True)
+class _LabelPostings:
+    """The rows of each value of one label: value `code` is in rows[indptr[code]:indptr[code + 1]].
 
-    Rows of a value are found without a scan; a regex is tried once on each distinct value. The
-    answers for the last `remembered` lists of matchers are kept, with the tables of their rows.
-    Safe to use from many threads.
+    Values that were interned after the table was made have no rows and no place here.
     """
 
-    def __init__(self, table: LabelTable, remembered: int = 1024) -> None:
+    rows: npt.NDArray[np.int32]
+    indptr: Rows
+
+    @classmethod
+    def of(cls, codes: Codes) -> _LabelPostings:
+        indptr = np.concatenate(([0], np.cumsum(np.bincount(codes)))).astype(np.int64)
+        return cls(np.argsort(codes, kind="stable").astype(np.int32), indptr)
+
+    def span(self, code: int) -> tuple[int, int]:
+        if code + 1 >= len(self.indptr):
+            return 0, 0
+        return int(self.indptr[code]), int(self.indptr[code + 1])
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows.nbytes + self.indptr.nbytes
+
+
+class Postings:
+    """Postings over the rows of one label table, which may be asked from many threads.
+
+    Rows of a value are found without a scan; a regex is tried once on each distinct value, while
+    no lock is held. Selections are kept with their tables, the last used longest, up to `max_bytes`
+    and `most_kept` of them. The values of the table may go on being interned by one other thread.
+    """
+
+    def __init__(
+        self, table: LabelTable, max_bytes: int = 256 << 20, most_kept: int = 1024
+    ) -> None:
         self.table = table
-        self._postings: dict[str, tuple[Rows, Rows]] = {}
-        self._accepted: dict[Matcher, Bools] = {}
-        self._found: OrderedDict[tuple[Matcher, ...], tuple[Rows, LabelTable]] = OrderedDict()
-        self._remembered = remembered
+        self._max_bytes = max_bytes
+        self._most_kept = most_kept
+        self._by_label: dict[str, _LabelPostings] = {}
+        self._accepted: OrderedDict[Matcher, Bools] = OrderedDict()
+        self._selections: OrderedDict[tuple[Matcher, ...], tuple[Rows, LabelTable]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, matchers: Sequence[Matcher]) -> tuple[Rows, LabelTable]:
-        """The rows that every matcher matches, ascending, and the table of them."""
+    @property
+    def nbytes(self) -> int:
+        """Bytes of postings and kept selections; the table itself is not counted."""
+        with self._lock:
+            return self._kept_bytes() + sum(label.nbytes for label in self._by_label.values())
+
+    def find(self, matchers: Sequence[Matcher], check: Check = never) -> tuple[Rows, LabelTable]:
+        """The rows that every matcher matches, ascending, and the table of them.
+
+        check: see interrupt.py. ValueError if a regex is malformed.
+        """
         key = tuple(matchers)
         with self._lock:
-            found = self._found.get(key)
+            found = self._selections.get(key)
             if found is not None:
-                self._found.move_to_end(key)
+                self._selections.move_to_end(key)
                 return found
-        rows = self._rows(key)
+        rows = self._rows(key, check)
         table = self.table if len(rows) == self.table.size else self.table.take(rows)
         with self._lock:
-            # Whoever came first stays, so that equal selections share one table.
-            found = self._found.setdefault(key, (rows, table))
-            if len(self._found) > self._remembered:
-                self._found.popitem(last=False)
+            # The first one stays, so that equal selections share one table.
+            found = self._selections.setdefault(key, (rows, table))
+            self._evict()
         return found
 
-    def _rows(self, matchers: tuple[Matcher, ...]) -> Rows:
+    def _evict(self) -> None:
+        """Forgets what was used least lately, but never the last selection. Needs the lock."""
+        while len(self._selections) > self._most_kept:
+            self._selections.popitem(last=False)
+        while len(self._accepted) > self._most_kept:
+            self._accepted.popitem(last=False)
+        excess = self._kept_bytes() - self._max_bytes
+        while excess > 0 and self._accepted:
+            excess -= self._accepted.popitem(last=False)[1].nbytes
+        while excess > 0 and len(self._selections) > 1:
+            excess -= self._bytes_of(self._selections.popitem(last=False)[1])
+
+    def _kept_bytes(self) -> int:
+        accepted = sum(codes.nbytes for codes in self._accepted.values())
+        return accepted + sum(map(self._bytes_of, self._selections.values()))
+
+    def _bytes_of(self, selection: tuple[Rows, LabelTable]) -> int:
+        rows, table = selection
+        return rows.nbytes + (0 if table is self.table else table.nbytes)
+
+    def _rows(self, matchers: tuple[Matcher, ...], check: Check) -> Rows:
         rows: Rows | None = None
         narrow = min(
             (m for m in matchers if m.op is MatchOp.EQUAL and m.value),
@@ -76,41 +137,50 @@ class Postings:
             column = self.table.columns.get(matcher.name)
             if column is None:
                 if not value_test(matcher)(""):
-                    return np.zeros(0, dtype=np.int64)
+                    return _NO_ROWS
                 continue
-            accepted = self._accept(matcher, column.interned)
+            accepted = self._accept(matcher, column, check)
             if rows is None:
                 rows = np.flatnonzero(accepted[column.codes])
             else:
                 rows = rows[accepted[column.codes[rows]]]
         return np.arange(self.table.size) if rows is None else rows
 
-    def _accept(self, matcher: Matcher, interned: Interned) -> Bools:
-        """Whether `matcher` accepts the value of each code."""
-        accepted = self._accepted.get(matcher)
+    def _accept(self, matcher: Matcher, column: Column, check: Check) -> Bools:
+        """Whether `matcher` accepts the value of each code in the column."""
+        with self._lock:
+            accepted = self._accepted.get(matcher)
         if accepted is None:
             test = value_test(matcher)
-            accepted = np.array([test(value) for value in interned.values], dtype=np.bool_)
-            if len(self._accepted) >= self._remembered:
-                self._accepted.clear()
-            self._accepted[matcher] = accepted
+            values = checked(column.values(), check)
+            accepted = np.array([test(value) for value in values], dtype=np.bool_)
+            with self._lock:
+                self._accepted[matcher] = accepted
         return accepted
 
     def _posting_length(self, matcher: Matcher) -> int:
-        return len(self._posting(matcher))
+        begin, end = self._postings_of(matcher.name).span(self._code(matcher))
+        return end - begin
 
     def _posting(self, matcher: Matcher) -> Rows:
-        """Rows whose label has exactly the value of `matcher`."""
+        """The rows whose label has exactly the value of `matcher`."""
+        postings = self._postings_of(matcher.name)
+        begin, end = postings.span(self._code(matcher))
+        return postings.rows[begin:end].astype(np.int64)
+
+    def _code(self, matcher: Matcher) -> int:
+        """The code of the value, beyond all codes if no row can have it."""
         column = self.table.columns.get(matcher.name)
         code = None if column is None else column.interned.codes.get(matcher.value)
-        if column is None or code is None:
-            return np.zeros(0, dtype=np.int64)
-        postings = self._postings.get(matcher.name)
-        if postings is None:
-            order = np.argsort(column.codes, kind="stable").astype(np.int64)
-            counts = np.bincount(column.codes, minlength=len(column.interned.values))
-            indptr = np.zeros(len(counts) + 1, dtype=np.int64)
-            np.cumsum(counts, out=indptr[1:])
-            postings = self._postings[matcher.name] = order, indptr
-        order, indptr = postings
-        return order[indptr[code] : indptr[code + 1]]
+        return _NO_CODE if code is None else code
+
+    def _postings_of(self, name: str) -> _LabelPostings:
+        found = self._by_label.get(name)
+        if found is None:
+            column = self.table.columns.get(name)
+            codes = np.zeros(0, dtype=np.int32) if column is None else column.codes
+            found = self._by_label.setdefault(name, _LabelPostings.of(codes))
+        return found
+
+
+_NO_CODE: Final = 1 << 62

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from varve.promql.function_table import AGGREGATIONS, FUNCTIONS
+from varve.promql.interrupt import Check, checked, never
 from varve.promql.kernels.float_operators import scalar_operation
 from varve.promql.labels.label_table import METRIC_NAME
 from varve.promql.plan import nodes
@@ -28,9 +29,9 @@ _BUCKET_FUNCTIONS = frozenset({"histogram_quantile", "histogram_quantiles", "his
 N = TypeVar("N", bound=Node)
 
 
-def build(query: str, expr: ast.Expr) -> Plan:
-    """Returns the plan of a tree that is checked."""
-    builder = _Builder()
+def build(query: str, expr: ast.Expr, check: Check = never) -> Plan:
+    """Returns the plan of a tree whose types are checked. check: see interrupt.py."""
+    builder = _Builder(check)
     root = builder.build(expr)
     if builder.is_invariant(root) and _is_wrappable(root):
         root = builder.invariant(root)
@@ -56,7 +57,8 @@ def _is_wrappable(node: Node) -> bool:
 class _Builder:
     """Makes one node for each distinct subtree."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: Check) -> None:
+        self._check = check
         self._made: dict[Hashable, Node] = {}
         self._invariant: dict[int, bool] = {}
         self._stats = False
@@ -193,7 +195,7 @@ class _Builder:
         while isinstance(chain[-1].lhs, ast.Binary):
             chain.append(chain[-1].lhs)
         left = self.build(chain[-1].lhs)
-        for binary in reversed(chain):
+        for binary in checked(reversed(chain), self._check):
             left = self._binary(binary, left, self.build(binary.rhs))
         return left
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from varve.promql.errors import BadQueryError
+from varve.promql.interrupt import Check, never
 from varve.promql.signatures import ValueType
 from varve.promql.syntax.ast import Expr, Span
 from varve.promql.syntax.lexer import tokenize
@@ -15,6 +18,9 @@ from varve.promql.syntax.tokens import (
 MAX_NESTING = 150
 """The most levels of parentheses, calls, aggregations, signs and operators of growing precedence:
 far above any query written by hand, and low enough that code may recurse over a tree."""
+
+
+_TOKENS_A_CHECK: Final = 1024
 
 
 class ParseError(BadQueryError):
@@ -43,10 +49,12 @@ class Cursor:
     typed: the expression that was given a type last, and that type.
     """
 
-    __slots__ = ("_at", "_nesting", "_tokens", "kind", "typed")
+    __slots__ = ("_at", "_nesting", "_tokens", "check", "kind", "typed")
 
-    def __init__(self, query: str) -> None:
-        self._tokens = tokenize(query)
+    def __init__(self, query: str, check: Check = never) -> None:
+        """check: see interrupt.py. Reading tokens calls it now and then."""
+        self.check = check
+        self._tokens = tokenize(query, check)
         self._at = 0
         self._nesting = 0
         self.kind = self._tokens.kinds[0]
@@ -80,6 +88,8 @@ class Cursor:
 
     def advance(self) -> None:
         self._at += 1
+        if not self._at % _TOKENS_A_CHECK:
+            self.check()
         self.kind = self._tokens.kinds[self._at]
 
     def accept(self, kind: str) -> bool:

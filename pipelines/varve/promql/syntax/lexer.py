@@ -12,7 +12,9 @@ those of durations. Source: Prometheus 3, promql/parser/lex.go.
 from __future__ import annotations
 
 import re
+from typing import Final
 
+from varve.promql.interrupt import Check, never
 from varve.promql.syntax.literals import quote
 from varve.promql.syntax.rare_tokens import character_at, fault_in_string, unusual_number
 from varve.promql.syntax.tokens import (
@@ -38,6 +40,9 @@ _NUMBER = (
 )
 _SECOND_COLON = "unexpected colon ':'"
 _NO_DURATION = "in duration expression"
+
+
+_TOKENS_A_CHECK: Final = 4096
 
 
 def _table(*tokens: str, skip: str = _SKIP) -> re.Pattern[str]:
@@ -69,9 +74,12 @@ _BLANKS = re.compile(r"[ \t\r\n]*+")
 _CALL = re.compile(r"[ \t\r\n]*\(")
 
 
-def tokenize(query: str) -> Tokens:
-    """The tokens of `query`. It never raises: what is no token ends the list as ERROR."""
-    return _Lexer(_as_bytes(query)).run()
+def tokenize(query: str, check: Check = never) -> Tokens:
+    """The tokens of `query`. What is no token is no error here but ends the list as ERROR.
+
+    check: see interrupt.py; all that raises.
+    """
+    return _Lexer(_as_bytes(query), check).run()
 
 
 def _as_bytes(query: str) -> str:
@@ -86,7 +94,8 @@ def _as_bytes(query: str) -> str:
 class _Lexer:
     """Makes one pass over a text. What no table has is left to `_rare`."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, check: Check) -> None:
+        self._check = check
         self._tokens = Tokens(text)
         self._text = text
         self._table = _PLAIN
@@ -102,6 +111,8 @@ class _Lexer:
         start = end = 0
         fault = ""
         while True:
+            if not len(kinds) % _TOKENS_A_CHECK:
+                self._check()
             match = self._table.match(text, end)
             if match is None:
                 skipped = _BLANKS if self._table is _DURATION else _SPACES

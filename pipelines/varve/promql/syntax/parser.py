@@ -54,6 +54,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from varve.promql.function_table import AGGREGATIONS, FUNCTIONS
+from varve.promql.interrupt import Check, never
 from varve.promql.signatures import ValueType
 from varve.promql.syntax import duration_parser
 from varve.promql.syntax.ast import (
@@ -89,7 +90,7 @@ from varve.promql.syntax.tokens import (
     NUMBER,
     STRING,
 )
-from varve.promql.syntax.typecheck import SET_OPERATORS, check, expr_type
+from varve.promql.syntax.typecheck import SET_OPERATORS, check_types, expr_type
 
 _BINDING = {
     "or": 1,
@@ -105,19 +106,19 @@ _ONE_TO_ONE = VectorMatching()
 _MANY_TO_MANY = VectorMatching(Cardinality.MANY_TO_MANY)
 
 
-def parse(query: str) -> Expr:
+def parse(query: str, check: Check = never) -> Expr:
     """Returns the tree of `query`, its types checked. Raises ParseError, and takes bounded time.
 
     Chains of binary operators lean left and may be as deep as the text is long: loop over lhs.
     In every other direction the tree is at most some multiple of MAX_NESTING deep.
     """
-    c = Cursor(query)
+    c = Cursor(query, check)
     if c.kind == END:
         raise c.error("no expression found in input", Span(0, 0))
     expr = _expression(c)
     if c.kind != END:
         raise c.unexpected()
-    check(c, expr)
+    check_types(c, expr)
     return expr
 
 

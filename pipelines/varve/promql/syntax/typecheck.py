@@ -6,6 +6,7 @@ Source: Prometheus 3, promql/parser/parse.go (checkAST) and ast.go (Type).
 from __future__ import annotations
 
 from varve.promql.function_table import AGGREGATIONS, FUNCTIONS
+from varve.promql.interrupt import checked
 from varve.promql.signatures import ValueType
 from varve.promql.syntax.ast import (
     Aggregate,
@@ -59,7 +60,7 @@ def expr_type(expr: Expr) -> ValueType:
     return ValueType.VECTOR if in_binary and found is not ValueType.SCALAR else found
 
 
-def check(c: Cursor, expr: Expr) -> ValueType:
+def check_types(c: Cursor, expr: Expr) -> ValueType:
     """Checks `expr`, its parts in reading order, and returns its type. Raises ParseError."""
     match expr:
         case Binary():
@@ -72,9 +73,9 @@ def check(c: Cursor, expr: Expr) -> ValueType:
             if expr.param is not None and parameter is not None:
                 _expect_type(c, expr.param, parameter, "aggregation parameter")
         case Paren():
-            return check(c, expr.expr)
+            return check_types(c, expr.expr)
         case Unary():
-            found = check(c, expr.expr)
+            found = check_types(c, expr.expr)
             if found not in _OPERANDS:
                 raise c.error(
                     "unary expression only allowed on expressions of type scalar or instant"
@@ -83,7 +84,7 @@ def check(c: Cursor, expr: Expr) -> ValueType:
                 )
             return found
         case Subquery():
-            found = check(c, expr.expr)
+            found = check_types(c, expr.expr)
             if found is not ValueType.VECTOR:
                 text = f"subquery is only allowed on instant vector, got {found.value} instead"
                 raise c.error(text, expr.span)
@@ -95,7 +96,7 @@ def check(c: Cursor, expr: Expr) -> ValueType:
 
 
 def _expect_type(c: Cursor, expr: Expr, wanted: ValueType, context: str) -> None:
-    found = check(c, expr)
+    found = check_types(c, expr)
     if found is not wanted:
         text = f"expected type {wanted.documented} in {context}, got {found.documented}"
         raise c.error(text, expr.span)
@@ -162,9 +163,9 @@ def _check_chain(c: Cursor, expr: Binary) -> ValueType:
     chain = [expr]
     while isinstance(chain[-1].lhs, Binary):
         chain.append(chain[-1].lhs)
-    found = check(c, chain[-1].lhs)
-    for binary in reversed(chain):
-        found = _check_binary(c, binary, found, check(c, binary.rhs))
+    found = check_types(c, chain[-1].lhs)
+    for binary in checked(reversed(chain), c.check):
+        found = _check_binary(c, binary, found, check_types(c, binary.rhs))
     return found
 
 
