@@ -56,7 +56,7 @@ class Reader:
         matchers: Sequence[Matcher],
         start_ms: int,
         end_ms: int,
-        hints: SelectHints,  # noqa: ARG002 - raw samples answer every function alike
+        hints: SelectHints,
     ) -> Selection:
         """Selects samples in (start_ms, end_ms].
 
@@ -66,7 +66,8 @@ class Reader:
         key = tuple(matchers), start_ms, end_ms
         with self._lock:
             known = self._selected.pop(key, None)
-        selection = known or self._select(*key)
+        selection = known or self._select(*key, hints.check)
+        hints.admit(_size(selection.samples))
         with self._lock:
             self._sizes[key] = _size(selection.samples)
         return selection
@@ -76,14 +77,14 @@ class Reader:
         matchers: Sequence[Matcher],
         start_ms: int,
         end_ms: int,
-        check: Check = never,  # noqa: ARG002 - `self.check` ends the query as well
+        check: Check = never,
     ) -> tuple[int, int]:
         """At most how many series and samples `select` gives. Raises as it does.
 
         The rows of files that overlap are the bound, or if that is over max_samples the rows of
         their row groups. If that is too, samples are read: other series may have most of the rows.
         """
-        series = self._series(matchers)
+        series = self._series(matchers, check)
         ids = series.series_ids[series.by_id]
         found, held = count_samples(self.view.head, ids, start_ms, end_ms)
         _, rows = self.view.files.overlapping(ids, start_ms, end_ms)
@@ -157,8 +158,10 @@ class Reader:
         self.memory.take(found.nbytes)
         return found.labels
 
-    def _select(self, matchers: Matchers, start_ms: int, end_ms: int) -> Selection:
-        series = self._series(matchers)
+    def _select(
+        self, matchers: Matchers, start_ms: int, end_ms: int, check: Check = never
+    ) -> Selection:
+        series = self._series(matchers, check)
         ids = series.series_ids[series.by_id]
         with _reading():
             samples = select_samples(
@@ -177,14 +180,14 @@ class Reader:
             )
         return _without_empty(series.labels, samples)
 
-    def _series(self, matchers: Sequence[Matcher]) -> SelectedSeries:
+    def _series(self, matchers: Sequence[Matcher], check: Check = never) -> SelectedSeries:
         """The series of a selector, found once for the query."""
         key = tuple(matchers)
         with self._lock:
             known = self._series_of.get(key)
         if known is None:
             self.check()
-            known = self.view.index.find(key)
+            known = self.view.index.find(key, check)
             self.memory.take(known.nbytes)
             with self._lock:
                 self._series_of[key] = known

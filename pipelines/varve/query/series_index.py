@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from varve.promql.interrupt import Check, never
 from varve.promql.labels.label_table import METRIC_NAME, Column, Interned, LabelTable
 from varve.promql.labels.postings import Postings
 from varve.promql.syntax.ast import Matcher
@@ -112,15 +113,18 @@ class SeriesIndex:
         """The labels of all series, in no order."""
         return self._postings.table
 
-    def find(self, matchers: Sequence[Matcher]) -> SelectedSeries:
+    def find(self, matchers: Sequence[Matcher], check: Check = never) -> SelectedSeries:
         """Selects the series that meet all matchers. ValueError if a regex is malformed.
 
-        Returns the same object for the same matchers while it is remembered.
+        Returns the same object for the same matchers while it is remembered. check: see
+        varve.promql.interrupt.
         """
         key = tuple(matchers)
         known = self._selections.get(self._generation, key)
         if known is None:
-            known = self._selections.put(self._generation, key, self._select(self._rows(key)))
+            known = self._selections.put(
+                self._generation, key, self._select(self._rows(key, check))
+            )
         return known
 
     def find_any(self, matchers: Sequence[Sequence[Matcher]]) -> SelectedSeries:
@@ -143,8 +147,8 @@ class SeriesIndex:
         codes = np.unique(column.codes[self._rows_any(matchers)])
         return sorted(column.interned.values[code] for code in codes.tolist() if code)
 
-    def _rows(self, matchers: Sequence[Matcher]) -> Rows:
-        return self._postings.find(matchers)[0]
+    def _rows(self, matchers: Sequence[Matcher], check: Check = never) -> Rows:
+        return self._postings.find(matchers, check)[0]
 
     def _rows_any(self, matchers: Sequence[Sequence[Matcher]]) -> Rows:
         if not matchers:
