@@ -25,6 +25,9 @@ _COUNT_EXACTLY_FROM = 20_000_000
 
 _NEVER = 1 << 62
 
+_MOST_TAKEN = 1024
+"""Selections whose samples are remembered."""
+
 Point = tuple[int, float | FloatHistogram, int]
 """Time in ms, value, start timestamp in ms or 0."""
 
@@ -41,6 +44,7 @@ class MemoryStorage:
         self._samples = samples.take(order)
         self._index = Postings(self._labels)
         self._points: dict[Labels, list[Point]] | None = None
+        self._taken: dict[tuple[Matcher, ...], tuple[LabelTable, Samples]] = {}
 
     @classmethod
     def empty(cls) -> MemoryStorage:
@@ -113,7 +117,14 @@ class MemoryStorage:
         rows, labels = self._index.find(matchers, hints.check)
         if labels is self._labels:
             return Selection(labels, self._samples)
-        return Selection(labels, labels.cached("samples", lambda: self._samples.take(rows)))
+        key = tuple(matchers)
+        held = self._taken.get(key)
+        if held is None or held[0] is not labels:
+            if len(self._taken) >= _MOST_TAKEN:
+                self._taken = {}
+            # Not kept with the labels: they bound what they keep, and these share large columns.
+            held = self._taken[key] = labels, self._samples.take(rows)
+        return Selection(labels, held[1])
 
     def count(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, check: Check = never
