@@ -281,7 +281,7 @@ def test_a_home_that_is_not_there_is_an_error_of_sql(query, capsys, monkeypatch)
 
     said = capsys.readouterr()
     assert said.out == ""
-    assert "/nonexistent/tables" in said.err
+    assert "there is no home /nonexistent" in said.err
     assert not Path("/nonexistent").exists()
 
 
