@@ -114,9 +114,11 @@ conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scri
 	PYTHONPATH=pipelines $(PY) $(SHARED)/promqltest/run.py --adapter varve.promql.conformance:Adapter \
 	  $(SHARED)/promqltest/testdata $(SHARED)/promqltest/compliance.test $(ARGS)
 
-.PHONY: diff-promql fuzz-promql
+.PHONY: diff-promql diff-prometheus fuzz-promql
 diff-promql: setup-dev ## Random queries against an obvious evaluator; ARGS="--queries 100000 --seed N"
 	$(TOOL)/diff_promql.py $(ARGS)
+diff-prometheus: setup-dev ## Random queries against the installed Prometheus; ARGS="--queries 20000 --seed N"
+	$(TOOL)/diff_prometheus.py $(ARGS)
 fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minutes 10 --seed N"
 	$(TOOL)/fuzz_promql.py --shared $(SHARED) $(ARGS)
 

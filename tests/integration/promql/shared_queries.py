@@ -1,9 +1,12 @@
 """Random data and queries on which Prometheus 2.42 and 3 agree, so that either may be the oracle.
 
-What has changed between them is kept away from: windows and lookbacks have lost their left ends
-(samples lie at .377 of a second, evaluations at .5), what a counter near
-zero is extrapolated to, moments of infinities, atan2 keeping the name, predict_linear with @; and
-timestamp() of a selector with both @ and an offset, which it forgets.
+What has changed between them is kept away from, and answers.py excepts what cannot be:
+
+- Windows and lookbacks have lost their left ends: samples lie at .377 of a second, evaluations at
+  .5, the steps of subqueries at whole seconds, and no subquery is in another.
+- A counter near zero is extrapolated otherwise: counters are far from it.
+- Moments of infinities, atan2 keeping the name, predict_linear with @.
+- Offsets of 0s were refused, and so were durations that are computed.
 """
 
 from __future__ import annotations
@@ -25,20 +28,14 @@ _OVER_TIME = ["sum", "avg", "min", "max", "count", "last", "present", "stddev", 
 _OF_ANY = ["min", "max", "count", "last", "sum", "present"]
 _ELEMENTWISE = [
     "abs",
-    "ceil",
-    "floor",
     "exp",
     "ln",
     "log2",
     "log10",
     "sqrt",
     "sgn",
-    "round",
     "deg",
     "rad",
-    "sin",
-    "cos",
-    "tan",
     "asin",
     "acos",
     "atan",
@@ -49,6 +46,7 @@ _ELEMENTWISE = [
     "acosh",
     "atanh",
 ]
+_PERIODIC = ["sin", "cos", "tan"]
 _CALENDAR = [
     "year",
     "month",
@@ -118,7 +116,8 @@ def _times(r: Random, every_s: int) -> list[int]:
 def _counter(r: Random) -> list[tuple[int, float]]:
     value, found = r.uniform(1e4, 2e4), []
     for t in _times(r, 15):
-        value = r.uniform(5e3, 9e3) if r.random() < 0.02 else value + r.uniform(0, 30)
+        # A counter that begins again with less than it had before is not near zero.
+        value = value * r.uniform(0.3, 0.5) if r.random() < 0.02 else value + r.uniform(0, 30)
         found.append((t, value))
     return found
 
@@ -134,6 +133,15 @@ def _with_ends(r: Random, points: list[tuple[int, float]]) -> list[tuple[int, fl
 
 def random_time_s(r: Random) -> float:
     return BASE_MS / 1000 + r.randrange(SPAN_S) + 0.5
+
+
+def random_request(r: Random) -> tuple[str, dict[str, float]]:
+    """The path of an instant or of a range query, and its times in seconds."""
+    at = random_time_s(r)
+    if r.random() < 0.5:
+        return "/api/v1/query", {"time": at}
+    end = at + STEP_S * r.randrange(1, 20)
+    return "/api/v1/query_range", {"start": at, "end": end, "step": STEP_S}
 
 
 class Queries:
@@ -154,7 +162,7 @@ class Queries:
     def _modifiers(self) -> str:
         r, text = self._r, ""
         if r.random() < 0.12:
-            text += f" offset {self._pick('', '-')}{self._duration()}"
+            text += f" offset {self._pick('', '-')}{self._pick(self._duration(), '1m30s')}"
         if r.random() < 0.1:
             text += f" @ {random_time_s(r)}"
         elif r.random() < 0.05:
@@ -173,14 +181,27 @@ class Queries:
                 '{job=~".+"}',
                 '{nope=""}',
                 '{instance=~".*"}',
+                '{instance=~"0|2",job!="y"}',
+                '{instance=~".+",instance!="1"}',
+                '{job=""}',
+                '{zone=~"eu|"}',
+                '{instance=~"(?i:[A-Z0-1])"}',
             )
+        if self._r.random() < 0.03 and not names:
+            return '{__name__=~"c_total|g"}'
         return self._pick(*(names or ("c_total", "g"))) + matcher
 
     def _range(self, *names: str) -> str:
         if not names and self._r.random() < 0.15:
-            step = self._pick("7s", "11s", "30s", "1m")
-            return f"({self._tame(1)})[{self._duration()}:{step}]{self._modifiers()}"
+            return f"({self._tame(1)}){self._subquery()}"
+        return self._plain_range(*names)
+
+    def _plain_range(self, *names: str) -> str:
         return f"{self._selector(*names)}[{self._duration()}]{self._modifiers()}"
+
+    def _subquery(self) -> str:
+        step = self._pick("7s", "11s", "30s", "1m")
+        return f"[{self._duration()}:{step}]{self._modifiers()}"
 
     def _scalar(self) -> str:
         return self._pick(
@@ -197,6 +218,16 @@ class Queries:
         if depth <= 0 or self._r.random() < 0.5:
             return self._selector() + self._modifiers()
         return f"{self._pick('abs', 'ceil', 'floor')}({self._tame(depth - 1)})"
+
+    def _computed(self, depth: int) -> str:
+        """A vector of finite values, almost correct to the last digits; it has no subqueries."""
+        return self._pick(
+            self._tame(depth),
+            f"rate({self._plain_range('c_total')})",
+            f"sum{self._pick(*_GROUPINGS)} ({self._tame(depth)})",
+            f"{self._tame(depth)} * {self._pick('2', '0.3', '-1')}",
+            f"avg_over_time({self._plain_range()})",
+        )
 
     def _vector(self, depth: int) -> str:
         if depth <= 0 or self._r.random() < 0.1:
@@ -215,7 +246,7 @@ class Queries:
         )
         return make(depth - 1)
 
-    def _of_window(self, _: int) -> str:
+    def _of_window(self, depth: int) -> str:
         q = self._pick("0.3", "0.9", "0", "1", "-1", "2")
         counter = self._pick("rate", "increase", "irate", "resets")
         return self._pick(
@@ -228,6 +259,9 @@ class Queries:
             f"predict_linear({self._selector('g')}[{self._duration()}] offset 1m, 600)",
             f"holt_winters({self._range()}, 0.3, 0.6)",
             f"absent_over_time({self._range()})",
+            # Of anything else a last digit may make a change or a reset.
+            f"{self._pick(*_OF_ANY, 'avg')}_over_time(({self._computed(depth)}){self._subquery()})",
+            f"quantile_over_time({q}, ({self._computed(depth)}){self._subquery()})",
         )
 
     def _of_values(self, depth: int) -> str:
@@ -235,10 +269,14 @@ class Queries:
         bound = self._pick("clamp_min", "clamp_max")
         return self._pick(
             f"{self._pick(*_ELEMENTWISE)}({self._vector(depth)})",
+            # The last digit of a power may be a whole turn.
+            f"{self._pick(*_PERIODIC)}({self._computed(depth)})",
             f"{self._pick(*_CALENDAR)}({self._vector(depth)})",
+            # The last digit of a computed value may round it the other way.
+            f"{self._pick('round', 'ceil', 'floor')}({self._selector('c_total', 'g', 'w')})",
             f"clamp({self._vector(depth)}, {low}, {high})",
             f"{bound}({self._vector(depth)}, {high})",
-            f"round({self._vector(depth)}, {low})",
+            f"round({self._tame(depth)}, {low})",
             f"{bound}({self._vector(depth)}, {self._scalar()})",
             f"-{self._vector(depth)}",
             f"({self._selector('g', 'w')} % {low})",  # of anything else a last digit may be all
@@ -253,7 +291,7 @@ class Queries:
             f"{self._pick('stddev', 'stdvar')}{by} ({self._tame(depth)})",
             f"topk{by} ({k}, {self._selector('g')}{self._modifiers()})",
             f"bottomk{by} ({k}, {self._selector('g')}{self._modifiers()})",
-            f"quantile{by} ({q}, {self._selector()})",
+            f"quantile{by} ({q}, {self._computed(depth)})",
             f'count_values{by} ("v", {self._selector("w", "g")})',
         )
 
@@ -275,12 +313,18 @@ class Queries:
         return self._pick(
             f"histogram_quantile({q}, b_bucket)",
             f"histogram_quantile({q}, sum by (le) (rate(b_bucket[5m])))",
+            f"histogram_quantile({q}, increase(b_bucket[{self._duration()}]{self._modifiers()}))",
+            f"absent({self._vector(depth)})",
+            f"scalar({self._vector(depth)})",
+            f"time() {self._pick(*_OPERATORS[:4])} {self._scalar()}",
             f"absent({self._selector()}{self._modifiers()})",
             f"timestamp({self._selector()} offset {self._duration()})",
             f"timestamp({self._vector(depth)})",
             f"vector({self._scalar()})",
             f"{self._pick('sort', 'sort_desc')}({self._vector(depth)})",
             f'label_replace({self._vector(depth)}, "n", "$1-x", "instance", "(.*)[12]")',
+            f'label_replace({self._vector(depth)}, "instance", "$2$1", "instance", "(.)(.?)")',
+            f'label_replace({self._vector(depth)}, "instance", "", "job", "x")',
             f'label_join({self._vector(depth)}, "n", "/", "job", "instance")',
             f"({self._vector(depth)})",
         )
