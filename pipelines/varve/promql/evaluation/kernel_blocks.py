@@ -35,22 +35,23 @@ class Work:
 
     def __init__(self, samples: Samples, range_ms: int, span_ms: int, steps: int) -> None:
         share = range_ms / max(1, range_ms + span_ms)
-        self._held = (samples.ends - samples.begins).astype(np.float64)
+        self._held = samples.ends - samples.begins
         self._share = share
         self._series, self._steps = len(self._held), steps
-        self._cost = self._cost_of_rows(steps).sum()
+        windows = float(self._held.sum()) * share + self._series
+        self._cost = windows * steps + self._series * _ROW_SAMPLES
 
     def _cost_of_rows(self, steps: int) -> Float64s:
-        return (self._held * self._share + 1) * steps + _ROW_SAMPLES
+        return (self._held.astype(np.float64) * self._share + 1) * steps + _ROW_SAMPLES
 
     @property
     def is_small(self) -> bool:
         """Whether one call of a kernel may do all of it."""
-        return bool(self._cost <= BLOCK_SAMPLES)
+        return self._cost <= BLOCK_SAMPLES
 
     def step_blocks(self) -> Iterator[slice]:
         """All steps, so many at a time that no single series takes more than a block."""
-        longest = float(self._held.max(initial=0.0)) * self._share + 1
+        longest = float(self._held.max(initial=0)) * self._share + 1
         width = max(1, int(BLOCK_SAMPLES / longest))
         for begin in range(0, self._steps, width):
             yield slice(begin, min(begin + width, self._steps))

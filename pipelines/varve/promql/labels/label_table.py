@@ -302,15 +302,17 @@ def size_of(value: Any) -> int:
     if isinstance(value, Column):
         return value.codes.nbytes
     if isinstance(value, tuple | list):
+        if not value or isinstance(value[0], str):
+            return 56 + 8 * len(value)
         seen = value[:_TYPICAL]
-        each = sum(map(size_of, seen)) / max(1, len(seen))
+        each = sum(map(size_of, seen)) / len(seen)
         return 56 + int(len(value) * (8 + each))
     if is_dataclass(value):
         return sum(size_of(getattr(value, field.name)) for field in fields(value))
     return 0
 
 
-_TYPICAL: Final = 16
+_TYPICAL: Final = 4
 
 
 def members_of(grouping: Grouping) -> tuple[Rows, Rows]:
