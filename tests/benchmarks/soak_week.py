@@ -33,7 +33,7 @@ import psutil  # noqa: E402
 
 from tests.line import Line  # noqa: E402
 from varve.ingest.active_series import census  # noqa: E402
-from varve.ingest.upkeep import expire_quarantine  # noqa: E402
+from varve.ingest.quarantine_expiry import expire_quarantine  # noqa: E402
 from varve.model.clock import SystemClock  # noqa: E402
 from varve.model.schema import TABLES  # noqa: E402
 from varve.model.window import DAY_MS, MINUTE_MS, Window  # noqa: E402
@@ -176,7 +176,7 @@ class Week:
                 self.maintenance.look()
             if self.now_s % 3_600 == 0:
                 self.line.registry.offer(census(self.line.store, DAY_MS))
-                expire_quarantine(self.line.store, (self.now_s - 30 * 86_400) * 1000)
+                expire_quarantine(self.line.store, (self.now_s - 30 * 86_400) * 1000, 4 * 2**30)
             self.stamp()
 
     def scrape(self) -> None:

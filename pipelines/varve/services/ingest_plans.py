@@ -56,6 +56,7 @@ def ingest_plans(
             limits_files=limits_files(settings),
             active_ms=int(ingest.active_hours * HOUR_MS),
             quarantine_retention_ms=int(settings.retention.quarantine_days * DAY_MS),
+            quarantine_bytes=settings.retention.quarantine_bytes,
             available_now=available_now,
         )
         for query, topic in topics.items()

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -26,6 +27,8 @@ from varve.ingest.limits import LimitsFile
 from varve.ingest.log_truncation import cuts, stored_epochs
 from varve.ingest.outcome import Outcome
 from varve.ingest.plan import IngestPlan, TaskPlan, task_plan
+from varve.ingest.quarantine_budget import QuarantineBudget
+from varve.ingest.quarantine_expiry import bytes_since
 from varve.ingest.series_registry import SeriesRegistry
 from varve.ingest.start_offsets import Start, starts
 from varve.ingest.upkeep import Upkeep
@@ -59,6 +62,7 @@ class IngestQuery:
         self._limits = LimitsFile(plan.limits_files)
         self._size = BatchSize(plan.batch)
         self._awaited = AwaitedSeries(plan.store, plan.query)
+        self._rejects = self._budget_of_rejects()
         self._names = self._find_topics()
         self._topics = TopicOffsets(plan.cluster, self._names)
         self._partitions = {(p.topic, p.number): p for p in self._topics.partitions()}
@@ -164,6 +168,11 @@ class IngestQuery:
                 )
         return begin
 
+    def _budget_of_rejects(self) -> QuarantineBudget:
+        plan, now_ms = self._plan, self._clock.now_ms()
+        written = bytes_since(plan.store, QuarantineBudget.counts_since_ms(now_ms))
+        return QuarantineBudget(plan.query, plan.quarantine_bytes, written, now_ms)
+
     def _start(self, spark: SparkSession) -> StreamingQuery:
         plan = self._plan
         source = read_stream(spark, plan.cluster, self._names, self._initial, plan.batch.messages)
@@ -220,7 +229,10 @@ class IngestQuery:
         begun, cpu, now_ms = time.monotonic(), time.thread_time(), self._clock.now_ms()
         # Series that other queries have registered since.
         self._registry.index.advance()
-        plan = task_plan(self._plan.tasks, self._registry, now_ms, self._limits.current())
+        most = self._plan.tasks.reject_bytes
+        reject_bytes = self._rejects.per_partition(most, len(ranges), now_ms)
+        tasks = replace(self._plan.tasks, reject_bytes=reject_bytes)
+        plan = task_plan(tasks, self._registry, now_ms, self._limits.current())
         epochs = self._epochs(ranges)
         outcomes = self._run(frame, ranges, plan)
         self._size.observe(outcomes)
@@ -234,6 +246,7 @@ class IngestQuery:
         ran = time.monotonic()
         accounting = self._committer.commit(ranges, outcomes, epochs)
         accounting["commit_s"] = round(time.monotonic() - ran, 4)
+        self._rejects.spend(sum(file.size for o in outcomes for file in o.quarantine))
         self._replay_awaited(outcomes)
         accounting["series"] = len(self._registry.index)
         accounting["active_series"] = self._registry.series_of.total()
