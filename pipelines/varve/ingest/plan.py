@@ -96,6 +96,8 @@ class IngestPlan:
     trigger_s: float
     batch: BatchLimits
     complete_every_s: float
+    max_clock_gap_ms: int
+    """How far the clock may be ahead of all that is stored and sent at a start."""
     grace_ms: int
     """How long rollups leave a window open after its input is complete."""
     on_expired_offsets: str

@@ -73,8 +73,13 @@ class IngestQuery:
         self._committer = BatchCommitter(plan.store, plan.query, begin, grace_ms=plan.grace_ms)
         sent_ms = self._topics.newest_timestamp_ms(list(ends))
         complete_ms = self._committer.state()[1]
-        servers = plan.cluster.bootstrap_servers
-        self._guard = ClockGuard(plan.query, self._clock, servers, complete_ms, sent_ms)
+        self._guard = ClockGuard(
+            plan.query,
+            self._clock,
+            plan.cluster.bootstrap_servers,
+            *(complete_ms, sent_ms),
+            max_gap_ms=plan.max_clock_gap_ms,
+        )
         if self._guard.look(self._topics) is not None:
             self._committer.note(now_ms, ends)
         self._initial = {p: s.offset for p, s in begin.items()}
@@ -125,7 +130,11 @@ class IngestQuery:
         error_s = self._guard.error_ms() / 1000
         if not error_s:
             return []
-        return [f"{self.name}: this machine's clock is {error_s:+.0f} s off"]
+        if self._guard.is_unconfirmed:
+            clock = f"{error_s / 86_400:.1f} days ahead of all that is stored, not confirmed yet"
+        else:
+            clock = f"{error_s:+.0f} s off"
+        return [f"{self.name}: this machine's clock is {clock}"]
 
     def raise_failure(self) -> None:
         """Raises what has ended the query, if anything has."""
