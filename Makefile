@@ -96,7 +96,7 @@ bench-client: setup-dev ## The Python client to Kafka, samples/s and CPU a sampl
 	$(TOOL)/bench_client.py $(ARGS)
 
 .PHONY: bench-ingest bench-rollup bench-promql bench-first-query bench-log bench-storage
-bench-ingest: setup-dev $(DATA)/samples.parquet ## Kafka to samples, samples a CPU second; ARGS="--format json"
+bench-ingest: setup-dev $(DATA)/samples.parquet ## Kafka to samples, samples a CPU second; ARGS="--format object"
 	$(TOOL)/bench_ingest.py --data $(DATA) $(ARGS)
 bench-rollup: setup-dev $(DATA)/samples.parquet ## Samples to all tiers, samples a CPU second
 	$(TOOL)/bench_rollup.py --data $(DATA) $(ARGS)
@@ -126,11 +126,14 @@ fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minute
 bench-series: setup-dev ## What 1 M and 10 M known series cost: start, memory, look-ups, churn, counting
 	$(TOOL)/bench_series.py $(ARGS)
 
-.PHONY: bench-backlog bench-storm
+.PHONY: bench-backlog bench-storm bench-new-series
 bench-backlog: setup-dev ## Critical samples and memory while 50 M bulk samples wait
 	$(TOOL)/backlog.py $(ARGS)
 bench-storm: setup-dev ## A hundred times the samples, then a million new series: lag, memory, limits
 	$(TOOL)/storm.py $(ARGS)
+
+bench-new-series: setup-dev ## Three million new series in one batch: memory of driver and workers
+	$(TOOL)/new_series.py $(ARGS)
 
 .PHONY: bench-pipeline bench-lateness bench-visibility
 bench-pipeline: setup-dev $(DATA)/samples.parquet ## Kafka to samples to all four tiers, in one Spark JVM
@@ -142,7 +145,7 @@ bench-visibility: setup-dev ## 100,000 samples/s: how soon a window that has end
 
 .PHONY: soak soak-week soak-live
 soak: soak-week soak-live ## A simulated week, then an hour of faults: nothing grows, nothing needs a hand
-soak-week: setup-dev ## Seven days of tables under a simulated clock; ARGS="--days 3" (needs libfaketime)
+soak-week: setup-dev ## Seven days of tables under a simulated clock; ARGS="--days 3" (needs cc)
 	$(TOOL)/soak_week.py $(ARGS)
 soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minutes 10 --only kill"
 	$(TOOL)/soak_live.py $(ARGS)
