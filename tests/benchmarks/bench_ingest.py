@@ -105,7 +105,9 @@ class Bench:
     memory: PeakMemory
 
     def __init__(self, broker: Broker, folder: Path, batch: int) -> None:
-        self.broker, self.folder, self.batch = broker, folder, batch
+        self.broker, self.folder = broker, folder
+        self.limits: dict[str, Any] = {"batch": BatchLimits(batch, 10**8, 2**32)} if batch else {}
+        """Of batches, as an option of a plan; none: as the settings have them."""
         self.topic = "bench"
         admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
         ensure_topics(admin, [TopicPlan(self.topic, PARTITIONS)])
@@ -165,7 +167,7 @@ class Bench:
             store,
             topics=(self.topic,),
             cluster=Cluster(self.broker.bootstrap_servers),
-            **({"batch": BatchLimits(self.batch, 10**8, 2**32)} if self.batch else {}),
+            **self.limits,
             old_after_ms=DAY_MS,
             available_now=True,
             on_batch=lambda _: marks.append(self.now()),
