@@ -115,6 +115,7 @@ def test_a_bounded_run_gives_up_on_what_needs_an_operator(start, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_an_object_store_may_be_away_and_answer_errors(start, tmp_path):
     """It answers 500 and 503, before or after it has done as asked, and hangs."""
     with FaultyS3() as s3:
