@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.tables import QUERY, WrittenTables
-from varve.model.window import HOUR_MS, MINUTE_MS, TIERS
+from varve.model.window import HOUR_MS, TIERS
 from varve.spark import rollup as rollup_module
 from varve.spark.broadcasts import handed_over
 from varve.spark.rollup import RollupPlan, RollupQuery
@@ -18,8 +18,20 @@ from varve.storage.table import Table
 pytestmark = pytest.mark.spark
 
 BEGIN = 1_800_000_000_000 // HOUR_MS * HOUR_MS
-SERIES = 90_000
+HOURS = 4
+# Fewer in each hour than would make its repair one of the whole hour.
+SERIES = 18_000
 DEADLINE_S = 120
+
+
+END = BEGIN + HOURS * HOUR_MS
+
+
+def put(tables, ms):
+    """A sample of each series in every hour, so long after it began."""
+    hours = range(BEGIN, END, HOUR_MS)
+    samples = [(n, hour + ms, float(ms)) for n in range(SERIES) for hour in hours]
+    tables.put(samples, complete_ms=END)
 
 
 def test_repairs_of_many_windows_leave_no_files_of_broadcasts_behind(spark, tmp_path, monkeypatch):
@@ -33,9 +45,7 @@ def test_repairs_of_many_windows_leave_no_files_of_broadcasts_behind(spark, tmp_
 
     monkeypatch.setattr(rollup_module, "handed_over", measured)
     tables = WrittenTables(str(tmp_path / "tables"))
-    for at_ms in (BEGIN + 1, BEGIN + 5 * MINUTE_MS, BEGIN + 10 * MINUTE_MS):
-        samples = [(n, at_ms, 1.0) for n in range(SERIES)]
-        tables.put(samples, complete_ms=BEGIN + HOUR_MS // 2)
+    put(tables, 1)
     folder = Path(spark.sparkContext._temp_dir)
     before = {path for path in folder.rglob("*") if path.is_file()}
     commits = []
@@ -60,8 +70,8 @@ def test_repairs_of_many_windows_leave_no_files_of_broadcasts_behind(spark, tmp_
             time.sleep(0.1)
 
     closed = Table(tables.store, TIERS[0].table)
-    await_that(lambda: closed.refresh() and closed.position(positions.frontier("1m")) > BEGIN)
-    tables.put([(n, BEGIN + 2, 2.0) for n in range(SERIES)], complete_ms=BEGIN + HOUR_MS // 2)
+    await_that(lambda: closed.refresh() and closed.position(positions.frontier("1m")) >= END)
+    put(tables, 2)
     await_that(lambda: any(c["closed"] is None and c["tier"] == "1m" for c in commits))
     query.stop()
 
