@@ -109,6 +109,11 @@ PAGES: Final = (
         pages.ready,
         "200 when answers can be trusted, else 503; says why, or that they lag",
     ),
+    Page(
+        "/-/components",
+        pages.components,
+        "state of the home, and of its components if `varve up` runs them, as JSON",
+    ),
     Page("/metrics", pages.metrics, "the service's own metrics"),
     Page("/", pages.page, "the page"),
     Page("/graph", pages.graph, "Prometheus' address of its page: goes to /"),

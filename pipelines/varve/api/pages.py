@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from varve.api.service import Service
 
@@ -32,6 +33,11 @@ async def ready(service: Service, _: Request) -> Response:
     return PlainTextResponse(
         f"Varve is ready, but its view lags: {lag}\n" if lag else "Varve is ready.\n"
     )
+
+
+async def components(service: Service, _: Request) -> Response:
+    found = await asyncio.to_thread(service.components)
+    return JSONResponse(found, headers={"Cache-Control": "no-store"})
 
 
 async def metrics(service: Service, request: Request) -> Response:

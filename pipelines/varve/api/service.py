@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from varve.api.access import Access
 from varve.model.clock import Clock
@@ -22,6 +23,8 @@ class Service:
     `options` bound every query; a request may ask for a shorter time, never for more. `view` gives
     None until the tables are open. `state` gives the reason why answers cannot be trusted, or "";
     `lag` why they miss what was stored last, or "".
+    `components` gives what else runs in the home, for the page: its state, and of each component
+    name, state and note; it may block for a moment.
     `access` says which hosts and pages are answered. `memory` is what all of it may hold. `threads`
     is how many requests are answered at once. Setting `stopping` ends the queries under way.
     """
@@ -34,5 +37,6 @@ class Service:
     access: Access = field(default_factory=Access)
     memory: MemoryBudget = field(default_factory=lambda: MemoryBudget(UNBOUNDED))
     metrics: QueryMetrics = field(default_factory=lambda: QueryMetrics(Telemetry()))
+    components: Callable[[], Mapping[str, Any]] = lambda: {"state": "ready", "components": []}
     threads: int = 4
     stopping: threading.Event = field(default_factory=threading.Event)

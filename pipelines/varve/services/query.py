@@ -20,6 +20,7 @@ from varve.promql.evaluation.workers import Workers
 from varve.query.evaluation import Options
 from varve.query.memory import MemoryBudget
 from varve.query.table_follower import TableFollower
+from varve.services.component_views import condition
 from varve.services.discovery import HEADER
 from varve.services.home import identity
 from varve.services.ports import require_free
@@ -74,6 +75,7 @@ def run(settings: Settings) -> int:
             access,
             memory,
             metrics,
+            components=lambda: condition(settings.home, SystemClock().now_ms()),
         )
         follower.start()
         try:
