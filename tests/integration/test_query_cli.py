@@ -264,6 +264,19 @@ def test_marks_of_comments_in_texts_and_names_hide_no_table(varve, query):
     assert json.loads(out)[0]["n"] > 0
 
 
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_bytes_are_text_where_they_are_utf8(varve, form):
+    query = r"SELECT encode('Köln') AS text, '\xff\x00'::BLOB AS bytes"
+
+    _, out, _ = varve("sql", query, "--format", form)
+
+    wanted = {
+        "csv": "text,bytes\nKöln,\\xff00\n",
+        "json": '[{"text": "Köln", "bytes": "\\\\xff00"}\n]\n',
+    }
+    assert out == wanted[form]
+
+
 def test_sql_ends_at_its_time_and_its_memory(varve):
     late = varve("sql", "SELECT count(*) FROM range(100_000_000_000)", "--timeout", "100ms")
     large = varve("sql", "SELECT list(range) FROM range(100_000_000)", "--memory", "64")

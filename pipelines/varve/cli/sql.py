@@ -37,6 +37,7 @@ now() and dates are in UTC, as the timestamps of the views.
 
 views:   raw                         samples with metric and tags, copies removed
          metrics_1m _5m _1h _1d      windows: count, avg, min, max, stddev, p50, p95, p99, ...
+         rejects                     what was refused: reason, metric, limit, samples, text, ...
 tables:  samples, series, rollup_1m, quarantine, ... as they are (`varve sql 'SHOW TABLES'`)
 """
     parser.epilog = """\
@@ -44,7 +45,7 @@ examples:
   varve sql 'DESCRIBE metrics_1m'
   varve sql "SELECT tags['mode'] AS mode, avg(avg) FROM metrics_1m
              WHERE metric = 'node_load1' GROUP BY ALL"
-  varve sql 'FROM quarantine ORDER BY rejected_at DESC LIMIT 10' --format json
+  varve sql 'FROM rejects ORDER BY rejected_at DESC LIMIT 10' --format json
 """
     parser.add_argument(
         "sql", metavar="SQL", help='the statement; "-" reads it from standard input'
@@ -164,6 +165,14 @@ def _cell(value: Any) -> Any:
     return json.dumps(plain, ensure_ascii=False) if isinstance(plain, dict | list) else plain
 
 
+def _text(value: bytes) -> str:
+    """Bytes as text where they are UTF-8, else as hex digits behind a backslash and an x."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return f"\\x{value.hex()}"
+
+
 def _plain(value: Any) -> Any:
     match value:
         case float() if math.isnan(value):
@@ -173,7 +182,7 @@ def _plain(value: Any) -> Any:
         case dt.datetime():
             return value.isoformat(sep="T") + ("Z" if value.tzinfo is None else "")
         case bytes():
-            return value.hex()
+            return _text(value)
         case dict():
             return {str(key): _plain(inner) for key, inner in value.items()}
         case list():
