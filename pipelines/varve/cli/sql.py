@@ -19,6 +19,7 @@ import duckdb
 
 from varve.cli.terminal import output, printable
 from varve.model.errors import BadRequest
+from varve.model.text_file import decoded
 from varve.query.sql import DEFAULT_MEMORY_MB, connect
 from varve.query.times import parse_duration_ms
 from varve.settings import Settings
@@ -66,7 +67,7 @@ examples:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    query = sys.stdin.read() if args.sql == "-" else args.sql
+    query = _from_stdin() if args.sql == "-" else args.sql
     timeout_s = _seconds(args.timeout) if args.timeout else settings.query.timeout_s
     if args.memory < 16:
         raise BadRequest(f"--memory {args.memory} is under 16 MiB")
@@ -105,6 +106,13 @@ def _interrupted(connection: duckdb.DuckDBPyConnection, after_s: float) -> Itera
     finally:
         timer.cancel()
         timer.join()
+
+
+def _from_stdin() -> str:
+    try:
+        return decoded(sys.stdin.buffer.read(), "standard input")
+    except ValueError as err:
+        raise BadRequest(str(err)) from err
 
 
 def _seconds(text: str) -> float:

@@ -17,6 +17,7 @@ from typing import Any
 from varve.model.errors import NeedsOperator
 from varve.model.exceeded import Exceeded
 from varve.model.identity import SeriesDefinition
+from varve.model.text_file import read_text
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +101,10 @@ class LimitsFile:
         for path in self._paths:
             try:
                 status = path.stat()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
+            except OSError:  # which reading it will say
+                return path, 0, 0
             return path, status.st_mtime_ns, status.st_size
         return None
 
@@ -130,9 +133,11 @@ def _load(state: tuple[Path, int, int] | None) -> Limits:
     if state is None:
         return Limits()
     try:
-        text = state[0].read_text()
-    except (OSError, UnicodeDecodeError) as err:
-        raise NeedsOperator(f"cannot read the limits in {state[0]}: {err}") from err
+        text = read_text(state[0])
+    except OSError as err:
+        raise NeedsOperator(f"cannot read the limits in {state[0]}: {err.strerror}") from err
+    except ValueError as err:  # of another encoding
+        raise NeedsOperator(str(err)) from err
     return parse(text, str(state[0]))
 
 

@@ -74,6 +74,31 @@ def test_a_change_is_in_force_at_once_and_a_mistake_changes_nothing(tmp_path, ca
     assert file.current().series == 1
 
 
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("latin-1", r"limits.toml is not in UTF-8 \(line 2 has the byte 0xE4\): save it as UTF-8$"),
+        ("utf-16", "limits.toml is in UTF-16, not in UTF-8: save it as UTF-8$"),
+    ],
+)
+def test_a_file_in_another_encoding_is_one_line_that_says_what_to_do(
+    tmp_path, caplog, encoding, words
+):
+    path, text = tmp_path / "limits.toml", '[default]\n[metric."Fälle"]\nseries = 7\n'
+    path.write_bytes(text.encode(encoding))
+    with pytest.raises(NeedsOperator, match=words) as caught:
+        LimitsFile([path])
+    assert "\n" not in str(caught.value)
+
+    path.write_bytes(text.encode("utf-8-sig"))
+    file = LimitsFile([path])
+    assert file.current().of("Fälle").series == 7
+
+    path.write_bytes(text.encode(encoding) + b"# saved again")
+    assert file.current().of("Fälle").series == 7
+    assert "save it as UTF-8" in caplog.text
+
+
 def test_without_a_file_there_are_no_limits(tmp_path):
     assert LimitsFile([tmp_path / "none.toml"]).current() == Limits()
 
