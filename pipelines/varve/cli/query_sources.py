@@ -110,12 +110,12 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
     """
     from varve.api.query_endpoints import answer_of
     from varve.promql.errors import QueryError
-    from varve.promql.evaluation.limits import Limits
     from varve.promql.syntax.cursor import ParseError
     from varve.query.evaluation import Options, Range, evaluate, explain
     from varve.query.memory import MemoryBudget, Reservation
     from varve.query.tables import Tables
     from varve.query.view import View
+    from varve.services.query_limits import query_limits
     from varve.storage.store import Store
 
     store = Store(settings.storage_root(), settings.storage_options())
@@ -132,9 +132,7 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
         return tables.view
 
     options = Options(
-        Limits(
-            max_samples=query.max_samples, max_points=query.max_points, timeout_s=query.timeout_s
-        ),
+        query_limits(query),
         query.lookback_s * 1000,
         memory=Reservation(memory),
         newer_view=newer_view,
