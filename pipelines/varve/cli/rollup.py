@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import re
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from varve.storage.store import Store
 
 # Differences, and pending ranges of a tier, that are printed at most.
 _MOST = 20
+_AGO = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhd])", re.ASCII)
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -111,17 +113,17 @@ def _verify(args: argparse.Namespace, store: Store, now_ms: int) -> int:
 
 
 def _moment(text: str, now_ms: int) -> int:
-    if text[-1:] in _UNITS and text[:-1].replace(".", "", 1).isdigit():
-        return now_ms - int(float(text[:-1]) * _UNITS[text[-1]])
+    if ago := _AGO.fullmatch(text):
+        return now_ms - int(float(ago[1]) * _UNITS[ago[2]])
     try:
         moment = dt.datetime.fromisoformat(text)
-    except ValueError:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=dt.UTC)
+        return int(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
         raise BadRequest(
             f"{text!r} is no time: write 2026-11-22T09:00:00Z, or 6h for six hours ago"
         ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=dt.UTC)
-    return int(moment.timestamp() * 1000)
 
 
 def _time(at_ms: int) -> str:
