@@ -281,8 +281,6 @@ def test_duckdb_in_python_answers_as_printed(tables, samples, counters):
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_data_frames_are_as_printed(library, tables, samples):
-    pytest.importorskip(library, reason="only its users need it; the document names its release")
-
     frame = run_python(f"In {library}", tables)["frame"]
 
     rows = frame.reset_index().to_dict("records") if library == "pandas" else frame.to_dicts()
