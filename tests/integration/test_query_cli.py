@@ -356,6 +356,22 @@ def test_sql_reads_standard_input_as_utf8(varve, monkeypatch, encoding, code, wo
     assert len(answered[2].splitlines()) == code
 
 
+def test_sql_that_is_no_utf8_is_one_line(varve):
+    assert varve("sql", "SELECT '\udcff'") == (1, "", "varve sql: this SQL is not in UTF-8\n")
+
+
+@pytest.mark.parametrize("long", ["x" * 100_000, "|".join(f"m{n}" for n in range(20_000))])
+@pytest.mark.parametrize("query", ["{long}", 'node_load1{{job=~"{long}"}}', '{{"{long}"="a"}}'])
+def test_why_an_answer_is_empty_is_said_shortly(varve, long, query):
+    name = long if "|" not in long or "=~" in query else "{" + f'"{long}"' + "}"
+    code, out, err = varve("query", query.format(long=name if query == "{long}" else long), *AT)
+
+    assert (code, out) == (0, "")
+    said = err.splitlines()[-1]
+    assert said.startswith("PromQL info: ")
+    assert len(said) < 1_000
+
+
 def test_sql_ends_at_its_time_and_its_memory(varve):
     late = varve("sql", "SELECT count(*) FROM range(100_000_000_000)", "--timeout", "100ms")
     large = varve("sql", "SELECT list(range) FROM range(100_000_000)", "--memory", "64")

@@ -23,6 +23,10 @@ _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = """\
+Says how far each rollup tier is closed and which windows wait for repair, or checks their rows
+against the raw samples. Reads the tables alone: nothing has to run.
+"""
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     status = commands.add_parser(
         "status",
@@ -37,10 +41,17 @@ Recomputes the windows of a range from the raw samples and compares every bit wi
 stored. Windows whose late samples wait for their repair are left out and counted. Exit status 1
 if anything differs.""",
     )
-    check.add_argument("--from", dest="start", metavar="TIME", required=True)
-    check.add_argument("--to", dest="end", metavar="TIME", default="0s", help="default: now")
     check.add_argument(
-        "--tier", choices=[t.name for t in TIERS], action="append", help="default: all"
+        "--from", dest="start", metavar="TIME", required=True, help="start of the range"
+    )
+    check.add_argument(
+        "--to", dest="end", metavar="TIME", default="0s", help="its end (default: now)"
+    )
+    check.add_argument(
+        "--tier",
+        choices=[t.name for t in TIERS],
+        action="append",
+        help="this tier only; may be repeated (default: all)",
     )
     for command in (status, check):
         # People write them behind the action, too.

@@ -17,7 +17,7 @@ from typing import Any
 
 import duckdb
 
-from varve.cli.terminal import output, printable
+from varve.cli.terminal import printable
 from varve.model.errors import BadRequest
 from varve.model.text_file import decoded
 from varve.query.sql import DEFAULT_MEMORY_MB, connect
@@ -68,6 +68,8 @@ examples:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     query = _from_stdin() if args.sql == "-" else args.sql
+    if not _is_text(query):
+        raise BadRequest("this SQL is not in UTF-8")
     timeout_s = _seconds(args.timeout) if args.timeout else settings.query.timeout_s
     if args.memory < 16:
         raise BadRequest(f"--memory {args.memory} is under 16 MiB")
@@ -79,7 +81,6 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         with (
             connect(store, query, args.memory) as connection,
             _interrupted(connection, timeout_s),
-            output(),
         ):
             if args.format == "table":
                 _print_table(connection, query)
@@ -106,6 +107,11 @@ def _interrupted(connection: duckdb.DuckDBPyConnection, after_s: float) -> Itera
     finally:
         timer.cancel()
         timer.join()
+
+
+def _is_text(query: str) -> bool:
+    """Whether it has no byte of an argument that is no UTF-8."""
+    return query.encode("utf-8", "replace").decode() == query
 
 
 def _from_stdin() -> str:

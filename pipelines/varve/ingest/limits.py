@@ -113,7 +113,7 @@ def parse(text: str, origin: str) -> Limits:
     """Raises NeedsOperator with what is wrong and where."""
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as err:
+    except (tomllib.TOMLDecodeError, RecursionError) as err:
         raise NeedsOperator(f"{origin} is not valid TOML: {err}") from err
     _require_names(tree, ("total", "default", "metric"), origin)
     total = tree.get("total", {})

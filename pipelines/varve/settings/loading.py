@@ -64,7 +64,7 @@ def _read(file: Path) -> dict[str, Any]:
         return tomllib.loads(read_text(file))
     except OSError as err:
         raise NeedsOperator(f"cannot read the settings in {file}: {err.strerror}") from err
-    except tomllib.TOMLDecodeError as err:
+    except (tomllib.TOMLDecodeError, RecursionError) as err:
         raise NeedsOperator(f"{file} is not valid TOML: {err}") from err
     except ValueError as err:  # of another encoding
         raise NeedsOperator(str(err)) from err

@@ -42,6 +42,7 @@ def test_a_metric_has_the_limits_of_its_section_and_else_the_default():
     ("text", "complaint"),
     [
         ("[", "not valid TOML"),
+        pytest.param("a = " + "[" * 10_000, "not valid TOML", id="deep"),
         ("[totl]", "there is no totl"),
         ("[default]\nserie = 1", "default: there is no serie"),
         ("[metric.up]\nlabels = -1", "metric.up: -1 is not"),

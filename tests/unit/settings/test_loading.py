@@ -138,6 +138,12 @@ def test_a_file_in_another_encoding_is_one_line_that_says_what_to_do(tmp_path, e
         ("[collector]\nenabled = 1", "collector.enabled: should be true or false, not 1"),
         ('[collector]\nenabled = "no"', 'collector.enabled: should be true or false, not "no"'),
         ('[spark]\nmaster = "local[0]"', "spark.master: local[0] is no Spark master"),
+        (
+            '[spark]\nmaster = "local[999999999]"',
+            "spark.master: local[999999999] is no Spark master",
+        ),
+        ("query = 5", r"query is a section of settings, not a value: write [query]"),
+        ("[[query]]\nport = 1", r"query is a section of settings, not a value: write [query]"),
         ('[spark]\nmaster = "local[two]"', "spark.master: local[two] is no Spark master"),
         ('[spark]\nmaster = ""', "spark.master: an empty text is no Spark master"),
         ('[query]\nhost = ""', "query.host: string should have at least 1 character"),
@@ -209,6 +215,14 @@ def test_a_secret_may_be_kept_elsewhere_and_is_never_shown(tmp_path, monkeypatch
     assert settings.storage_options() == {"A": "hush-file", "B": "hush-env", "C": "hush-here"}
     assert "hush" not in repr(settings)
     assert "hush" not in settings.model_dump_json()
+
+
+def test_a_file_nested_too_deeply_is_one_line(tmp_path):
+    file = tmp_path / "varve.toml"
+    file.write_text("a = " + "[" * 10_000)
+
+    with pytest.raises(NeedsOperator, match="varve.toml is not valid TOML: .+$"):
+        load(file, {})
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
