@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from varve.api.access import Access
+from varve.api.call import Process
 from varve.model.clock import Clock
 from varve.query.evaluation import Options
 from varve.query.memory import UNBOUNDED, MemoryBudget
@@ -26,7 +27,8 @@ class Service:
     `components` gives what else runs in the home, for the page: its state, and of each component
     name, state and note; it may block for a moment.
     `access` says which hosts and pages are answered. `memory` is what all of it may hold. `threads`
-    is how many requests are answered at once. Setting `stopping` ends the queries under way.
+    is how many requests are answered at once. `process` is what it says of itself. Setting
+    `stopping` ends the queries under way.
     """
 
     options: Options
@@ -39,4 +41,5 @@ class Service:
     metrics: QueryMetrics = field(default_factory=lambda: QueryMetrics(Telemetry()))
     components: Callable[[], Mapping[str, Any]] = lambda: {"state": "ready", "components": []}
     threads: int = 4
+    process: Process = field(default_factory=Process)
     stopping: threading.Event = field(default_factory=threading.Event)
