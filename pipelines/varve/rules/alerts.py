@@ -10,9 +10,17 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
-from varve.promql.labels.label_table import METRIC_NAME, Labels
 from varve.rules.errors import RuleError
 from varve.rules.instant import Element, Sample
+from varve.rules.label_sets import (
+    ALERT_NAME,
+    ALERT_STATE,
+    ALERTS,
+    FOR_STATE,
+    METRIC_NAME,
+    Labels,
+    labels_of,
+)
 from varve.rules.rule_file import AlertingRule, Template
 from varve.templates.errors import TemplateError
 from varve.templates.rule_templates import AlertData, Query, expand_alert_text
@@ -20,11 +28,6 @@ from varve.templates.values import StringMap
 
 RESOLVED_KEPT_MS: Final = 15 * 60_000
 """How long an alert that has ended is kept, to tell its end again."""
-
-ALERT_NAME: Final = "alertname"
-ALERT_STATE: Final = "alertstate"
-ALERTS: Final = "ALERTS"
-FOR_STATE: Final = "ALERTS_FOR_STATE"
 
 
 class State(Enum):
@@ -92,9 +95,9 @@ def observe(
 ) -> Outcome:
     """The alerts after an evaluation at `at_ms` that gave `vector`.
 
-    offset_ms: how far back the query looked; samples are written for that time. query: of templates.
-    restored: since when alerts have been active that are new to this process. Raises RuleError: the
-    alerts then are as before, or none if there are more than `limit`.
+    offset_ms: how far back the query looked; samples are written for that time. query: answers
+    those of templates. restored: since when alerts have been active that are new to this process.
+    Raises RuleError: the alerts then are as before, or none if there are more than `limit`.
     """
     found = _found(rule, vector, at_ms, environment, query)
     after: dict[Labels, Alert] = {}
@@ -152,11 +155,6 @@ def _found(
         annotations = {name: expanded(template) for name, template in rule.annotations.items()}
         found[labels] = Alert(labels, annotations, element.number, State.PENDING, at_ms)
     return found
-
-
-def labels_of(given: Mapping[str, str]) -> Labels:
-    """A label set; empty values count as absent."""
-    return tuple(sorted((name, value) for name, value in given.items() if value))
 
 
 def _expanded(template: Template, alert: str, data: AlertData, query: Query, at_ms: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,10 +10,11 @@ from varve.model.staleness import STALE_NAN
 from varve.promql.engine import Engine
 from varve.promql.syntax.go_numbers import format_f
 from varve.rules import api_json
-from varve.rules.alerts import Environment, labels_of
+from varve.rules.alerts import Environment
 from varve.rules.for_state import Restoring
 from varve.rules.group_run import Evaluator
 from varve.rules.instant import Sample, elements_of
+from varve.rules.label_sets import labels_of
 from varve.rules.rule_file import parse_rule_file
 from varve.rules.rule_set import RuleSet
 from varve.rules.series_buffer import SeriesBuffer
@@ -58,8 +60,15 @@ class _Run:
         plan = self._plan
         events = list(plan["events"])
         times = {event["at_ms"] for event in events}
-        # Groups may get another interval on the way: every second is looked at.
-        times |= set(range(plan["start_ms"], plan["until_ms"] + 1, 1000))
+        texts = [plan["rules"], *(event["rules"] for event in events if "rules" in event)]
+        step_ms = math.gcd(
+            *(
+                self._evaluator.interval_of(group)
+                for text in texts
+                for group in parse_rule_file(text, _FILE)
+            )
+        )
+        times |= set(range(plan["start_ms"], plan["until_ms"] + 1, step_ms))
         for at_ms in sorted(times):
             now = [event for event in events if event["at_ms"] == at_ms]
             for event in now:

@@ -8,7 +8,7 @@ from varve.promql.labels.label_table import METRIC_NAME
 from varve.promql.labels.postings import value_test
 from varve.promql.syntax.ast import Matcher, MatchOp, VectorSelector
 from varve.promql.syntax.tree import walk
-from varve.rules.alerts import ALERT_NAME, ALERTS, FOR_STATE
+from varve.rules.label_sets import ALERT_NAME, ALERTS, FOR_STATE
 from varve.rules.rule_file import RecordingRule, Rule
 
 

@@ -14,7 +14,7 @@ from varve.model.staleness import is_stale
 from varve.promql.labels.label_table import METRIC_NAME, Labels
 from varve.promql.storage import SelectHints, Storage
 from varve.promql.syntax.ast import Matcher, MatchOp
-from varve.rules.alerts import ALERT_NAME, FOR_STATE
+from varve.rules.label_sets import ALERT_NAME, FOR_STATE
 from varve.rules.rule_file import AlertingRule
 
 
@@ -52,7 +52,7 @@ def active_since(
             continue
         seen_ms = int(samples.ts[place])
         value = samples.values[place : place + 1]
-        if seen_ms <= end_ms - restoring.tolerance_ms or is_stale(value)[0] or value[0] != value[0]:  # noqa: PLR0124 - NaN
+        if seen_ms <= end_ms - restoring.tolerance_ms or is_stale(value)[0] or value[0] != value[0]:
             continue
         bare = tuple(label for label in labels if label[0] != METRIC_NAME)
         active_ms = int(value[0]) * 1000

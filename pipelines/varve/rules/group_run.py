@@ -11,18 +11,20 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from varve.model.staleness import STALE_NAN
-from varve.promql.engine import Engine, Options
+from varve.promql.engine import Engine
 from varve.promql.errors import QueryError
 from varve.promql.labels.label_table import Labels
 from varve.promql.storage import Storage
 from varve.rules import alerts as alerting
-from varve.rules.alerts import Alerts, Environment, Sent, TooManyAlerts, labels_of
+from varve.rules.alerts import Alerts, Environment, Sent, TooManyAlerts
 from varve.rules.dependencies import levels
 from varve.rules.errors import RuleError
 from varve.rules.for_state import Restoring, active_since
 from varve.rules.instant import Element, Sample, elements_of
+from varve.rules.label_sets import labels_of
 from varve.rules.recording import record
 from varve.rules.rule_file import AlertingRule, Group, Rule
+from varve.rules.series_buffer import SeriesBuffer
 from varve.templates.errors import FunctionError
 
 Jobs = Callable[[Callable[[int], "RuleOutcome"], Iterable[int]], Iterable["RuleOutcome"]]
@@ -47,7 +49,8 @@ class Evaluator:
     """How rules are evaluated. Times are in ms.
 
     interval_ms, query_offset_ms: of groups that set none. resend_ms: a firing alert is sent again
-    once more than that has passed. jobs: how independent rules are run. timer: seconds that only go
+    once more than that has passed. engine: how queries are evaluated; it keeps their plans, and its
+    own storage is not looked at. jobs: how independent rules are run. timer: seconds that only go
     forward, to say how long an evaluation took.
     """
 
@@ -56,7 +59,7 @@ class Evaluator:
     resend_ms: int = 60_000
     environment: Environment = field(default_factory=Environment)
     restoring: Restoring = field(default_factory=Restoring)
-    options: Options = field(default_factory=Options)
+    engine: Engine = field(default_factory=lambda: Engine(SeriesBuffer()))
     jobs: Jobs = map
     timer: Callable[[], float] = time.perf_counter
 
@@ -128,7 +131,7 @@ class GroupRun:
         at the next evaluation.
         """
         self.evaluated_at_ms, self.took_s = before.evaluated_at_ms, before.took_s
-        self._restores = before._restores  # noqa: SLF001 - of the same class
+        self._restores = before._restores
         left: dict[tuple[str, Labels], list[RuleRun]] = {}
         for run in before.rules:
             left.setdefault(run.key, []).append(run)
@@ -139,7 +142,7 @@ class GroupRun:
                 if isinstance(run.rule, AlertingRule) and isinstance(known.rule, AlertingRule):
                     run.alerts = known.alerts
         gone = [run.series for runs in left.values() for run in runs]
-        self._ended = frozenset().union(before._ended, *gone)  # noqa: SLF001
+        self._ended = frozenset().union(before._ended, *gone)
 
     @property
     def open_series(self) -> frozenset[Labels]:
@@ -154,7 +157,7 @@ class GroupRun:
         """
         started = evaluator.timer()
         offset_ms = evaluator.offset_of(self.group)
-        engine = Engine(series.storage, evaluator.options)
+        engine = evaluator.engine.over(series.storage)
         restored = self._restored(series.storage, evaluator, at_ms)
         samples: dict[int, tuple[Sample, ...]] = {}
         sent: dict[int, tuple[Sent, ...]] = {}

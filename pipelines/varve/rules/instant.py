@@ -63,10 +63,5 @@ def number_text(value: float) -> str:
         return "NaN"
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
-    mantissa, _, exponent = f"{value:.17e}".partition("e")
-    for digits in range(18):
-        shown = f"{value:.{digits}e}"
-        if float(shown) == value:
-            mantissa, _, exponent = shown.partition("e")
-            break
-    return f"{mantissa}e{exponent}"
+    shown = (f"{value:.{digits}e}" for digits in range(18))
+    return next(text for text in shown if float(text) == value)

@@ -145,7 +145,7 @@ class _Columns:
         order = np.lexsort((self._values[places], rank, self._ts[places]))
         places = places[order]
         ts = self._ts[places]
-        return places[np.append(ts[1:] != ts[:-1], True)]  # noqa: FBT003 - the last of each time
+        return places[np.append(ts[1:] != ts[:-1], True)]
 
     def append(self, places: Int64s) -> None:
         self._added.append(places)

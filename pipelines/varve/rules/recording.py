@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from varve.promql.labels.label_table import METRIC_NAME
-from varve.rules.alerts import labels_of
 from varve.rules.errors import RuleError
 from varve.rules.instant import Element, Sample
+from varve.rules.label_sets import labels_of
 from varve.rules.rule_file import RecordingRule
 
 

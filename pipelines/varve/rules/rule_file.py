@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from varve.promql.errors import BadQueryError
-from varve.promql.labels.label_table import METRIC_NAME
 from varve.promql.syntax.ast import Expr
 from varve.promql.syntax.parser import parse
 from varve.rules.errors import Problem, RuleFileError
+from varve.rules.label_sets import METRIC_NAME
 from varve.rules.yaml_tree import Fields, Tree, read
 from varve.templates.errors import TemplateError
 from varve.templates.rule_templates import parse_alert_text
@@ -147,7 +147,7 @@ def _rule(tree: Tree, where: str, group_labels: Mapping[str, str], *, strict: bo
     for key, _ in fields.entries("annotations"):
         if not _is_name(key.text()):
             key.problem(f"{where}invalid annotation name: {key.text()}")
-    labels = {name: text for name, text in {**group_labels, **fields.texts("labels")}.items()}
+    labels = {**group_labels, **fields.texts("labels")}
     hold_ms, keep_ms = fields.duration_ms("for"), fields.duration_ms("keep_firing_for")
     if record:
         _check_recording(fields, record, where)

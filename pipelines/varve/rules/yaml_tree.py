@@ -45,7 +45,7 @@ class Tree:
     def is_null(self) -> bool:
         """Whether it is nothing, written as such."""
         node = self._node
-        return isinstance(node, yaml.ScalarNode) and node.style is None and node.value in _NULLS
+        return isinstance(node, yaml.ScalarNode) and not node.style and node.value in _NULLS
 
     def problem(self, message: str) -> None:
         """Notes what is wrong here."""
@@ -201,7 +201,7 @@ def _pairs(
     own: dict[str, tuple[Tree, Tree]] = {}
     for key, value in node.value:
         tree = Tree(key, problems)
-        if isinstance(key, yaml.ScalarNode) and key.value == _MERGE and key.style is None:
+        if isinstance(key, yaml.ScalarNode) and key.value == _MERGE and not key.style:
             merged = value.value if isinstance(value, yaml.SequenceNode) else [value]
             for source in reversed(merged):
                 if not isinstance(source, yaml.MappingNode) or depth > 10:
