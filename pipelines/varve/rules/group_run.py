@@ -31,6 +31,9 @@ Jobs = Callable[[Callable[[int], "RuleOutcome"], Iterable[int]], Iterable["RuleO
 """Calls a function for each of some numbers, in turn or side by side, as `map` does."""
 
 
+KnownVectors = Callable[[Rule, int], list[Element] | None]
+
+
 class Series(Protocol):
     """What rules read, and where they write."""
 
@@ -149,9 +152,16 @@ class GroupRun:
         """All series that the group has written and not ended."""
         return self._ended.union(*(run.series for run in self.rules))
 
-    def evaluate(self, series: Series, evaluator: Evaluator, at_ms: int) -> GroupOutcome:
+    def evaluate(
+        self,
+        series: Series,
+        evaluator: Evaluator,
+        at_ms: int,
+        known: KnownVectors = lambda _rule, _ts_ms: None,
+    ) -> GroupOutcome:
         """Evaluates all rules for `at_ms`, Unix ms, and writes what they give to `series`.
 
+        known: the vector of a rule at a time if it has been computed already.
         A rule that fails says so in its RuleRun; the others do not mind. Raises StorageError only
         where the for-state cannot be read: nothing has changed then.
         """
@@ -165,7 +175,13 @@ class GroupRun:
 
             def run(place: int) -> RuleOutcome:
                 return _evaluated(
-                    self.rules[place], self.group, engine, evaluator, at_ms, restored[place]
+                    self.rules[place],
+                    self.group,
+                    engine,
+                    evaluator,
+                    at_ms,
+                    restored[place],
+                    known,
                 )
 
             for place, outcome in zip(level, evaluator.jobs(run, level), strict=True):
@@ -234,6 +250,7 @@ def _evaluated(
     evaluator: Evaluator,
     at_ms: int,
     restored: Mapping[Labels, int],
+    known: KnownVectors,
 ) -> RuleOutcome:
     started = evaluator.timer()
     rule, offset_ms = run.rule, evaluator.offset_of(group)
@@ -242,7 +259,9 @@ def _evaluated(
         return evaluator.timer() - started
 
     try:
-        vector = elements_of(engine.instant(rule.expr, at_ms - offset_ms))
+        vector = known(rule, at_ms - offset_ms)
+        if vector is None:
+            vector = elements_of(engine.instant(rule.expr, at_ms - offset_ms))
         if not isinstance(rule, AlertingRule):
             samples = record(rule, vector, ts_ms=at_ms - offset_ms, limit=group.limit)
             return RuleOutcome(samples, took_s=took_s())

@@ -17,6 +17,7 @@ from varve.rules.alerts import Environment, State
 from varve.rules.errors import RuleError
 from varve.rules.group_run import Evaluator, GroupRun
 from varve.rules.instant import Sample, Value, elements_of, number_text
+from varve.rules.range_ahead import RangeAhead
 from varve.rules.rule_file import AlertingRule, Group
 from varve.rules.series_buffer import SeriesBuffer
 from varve.rules.series_notation import write_histogram
@@ -65,6 +66,14 @@ class _Run:
         ordered = sorted(groups, key=lambda group: places.get(group.name, 0))
         self._runs = [GroupRun(group) for group in ordered]
         self._series = SeriesBuffer()
+        given = SeriesBuffer()
+        given.write(_samples(test))
+        self._known = RangeAhead(
+            evaluator.engine.over(given),
+            [rule for group in groups for rule in group.rules],
+            step_ms=file.evaluation_interval_ms,
+            until_ms=test.until_ms,
+        )
         self._incoming = sorted(_samples(test), key=lambda sample: -sample.ts_ms)
 
     def failures(self, on_evaluation: Callable[[int], None]) -> Iterator[Failure]:
@@ -89,7 +98,7 @@ class _Run:
         while self._incoming and self._incoming[-1].ts_ms <= at_ms:
             self._series.write([self._incoming.pop()])
         for run in self._runs:
-            run.evaluate(self._series, self._evaluator, at_ms)
+            run.evaluate(self._series, self._evaluator, at_ms, self._known)
             for rule in run.rules:
                 if rule.error:
                     time = format_duration(at_ms / 1000)
