@@ -37,6 +37,7 @@ COMMANDS = (
     ("query", "varve.cli.query", "evaluate a PromQL expression: a table or a plot"),
     ("sql", "varve.cli.sql", "run SQL over the tables and views, without Java"),
     ("cardinality", "varve.cli.cardinality", "where series come from; how much of limits is used"),
+    ("rules", "varve.cli.rules", "check files of rules; run tests of them"),
     ("ingest", "varve.cli.ingest", "park a message that stops ingest"),
     ("rollup", "varve.cli.rollup", "how complete the tiers are; check them against raw samples"),
     ("serve", "varve.cli.serve", "run one service in the foreground"),
