@@ -1,0 +1,116 @@
+"""Alerts as senders give them: what is refused and filled in, and how two of one are merged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from varve.notify.matchers import CLASSIC_NAME, Mode
+from varve.notify.records import Alert, Key
+
+_OFFSET = 14695981039346656037
+_PRIME = 1099511628211
+_MASK = (1 << 64) - 1
+
+
+class BadAlert(ValueError):
+    """An alert is refused; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """One alert of a request; times in ms, None where the sender gave none."""
+
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    starts_ms: int | None = None
+    ends_ms: int | None = None
+    generator_url: str = ""
+
+
+def label_key(labels: Mapping[str, str]) -> Key:
+    """The identity of a label set: an empty label is no label."""
+    return tuple(sorted((name, value) for name, value in labels.items() if value))
+
+
+def fingerprint(key: Key) -> int:
+    """FNV-1a over names and values, each ended by 0xff: what Alertmanager shows, too."""
+    value = _OFFSET
+    for byte in b"".join(
+        part for name, text in key for part in (name.encode(), b"\xff", text.encode(), b"\xff")
+    ):
+        value = ((value ^ byte) * _PRIME) & _MASK
+    return value
+
+
+def check(sending: Sending, key: Key, mode: Mode) -> None:
+    """Raises BadAlert if the alert cannot be taken."""
+    if not key:
+        raise BadAlert("at least one label pair required")
+    for what, names in (("label", sending.labels), ("annotation", sending.annotations)):
+        for name, value in names.items():
+            if not name or (mode is Mode.CLASSIC and not CLASSIC_NAME.fullmatch(name)):
+                raise BadAlert(f"invalid {what} name {name!r}")
+            if not _is_utf8(name) or not _is_utf8(value):
+                raise BadAlert(f"invalid {what}: {name!r} is no UTF-8")
+    if None not in (sending.starts_ms, sending.ends_ms) and (
+        (sending.ends_ms or 0) < (sending.starts_ms or 0)
+    ):
+        raise BadAlert("start time must be before end time")
+
+
+def received(
+    sending: Sending, key: Key, *, alert_id: int, now_ms: int, resolve_timeout_ms: int
+) -> Alert:
+    """The alert; what its sender left out is now for a start, resolve_timeout later for an end."""
+    starts_ms, ends_ms = sending.starts_ms, sending.ends_ms
+    if starts_ms is None:
+        starts_ms = now_ms if ends_ms is None else ends_ms
+    return Alert(
+        id=alert_id,
+        labels=key,
+        annotations={n: v for n, v in sending.annotations.items() if v},
+        starts_ms=starts_ms,
+        ends_ms=now_ms + resolve_timeout_ms if ends_ms is None else ends_ms,
+        updated_ms=now_ms,
+        timeout=ends_ms is None,
+        generator_url=sending.generator_url,
+        fingerprint=0,
+    )
+
+
+def merged(old: Alert, new: Alert) -> Alert:
+    """One alert of two that two senders, or one, gave for a label set; `new` came later.
+
+    If their times overlap it began with the earlier, and its end is: the later of two that are
+    past, the new one if it is past, else the later unless that was only a timeout.
+    """
+    overlap = old.starts_ms < new.ends_ms < old.ends_ms or (
+        old.starts_ms < new.starts_ms < old.ends_ms
+    )
+    if not overlap:
+        return new
+    ends_ms = new.ends_ms
+    if old.ends_ms > ends_ms and (
+        old.resolved_at(new.updated_ms) if new.resolved_at(new.updated_ms) else not old.timeout
+    ):
+        ends_ms = old.ends_ms
+    return Alert(
+        id=new.id,
+        labels=new.labels,
+        annotations=new.annotations,
+        starts_ms=min(old.starts_ms, new.starts_ms),
+        ends_ms=ends_ms,
+        updated_ms=new.updated_ms,
+        timeout=new.timeout,
+        generator_url=new.generator_url,
+        fingerprint=new.fingerprint,
+    )
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
