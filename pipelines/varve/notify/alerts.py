@@ -8,11 +8,6 @@ from dataclasses import dataclass
 from varve.notify.matchers import CLASSIC_NAME, Mode
 from varve.notify.records import Alert, Key
 
-_OFFSET = 14695981039346656037
-_PRIME = 1099511628211
-_MASK = (1 << 64) - 1
-
-
 class BadAlert(ValueError):
     """An alert is refused; the text says why."""
 
@@ -31,16 +26,6 @@ class Sending:
 def label_key(labels: Mapping[str, str]) -> Key:
     """The identity of a label set: an empty label is no label."""
     return tuple(sorted((name, value) for name, value in labels.items() if value))
-
-
-def fingerprint(key: Key) -> int:
-    """FNV-1a over names and values, each ended by 0xff: what Alertmanager shows, too."""
-    value = _OFFSET
-    for byte in b"".join(
-        part for name, text in key for part in (name.encode(), b"\xff", text.encode(), b"\xff")
-    ):
-        value = ((value ^ byte) * _PRIME) & _MASK
-    return value
 
 
 def check(sending: Sending, key: Key, mode: Mode) -> None:

@@ -22,10 +22,14 @@ from varve.notify.http.bodies import Query, Refused
 from varve.notify.journal import Journal
 from varve.notify.notifier import Notifier
 from varve.notify.webhook_payload import webhook_payload
+from varve.templates.conformance import notification_template
 
 
 class Adapter:
     """The notifier behind alerttest's interface."""
+
+    def notification_template(self, case: dict[str, Any]) -> str:
+        return notification_template(case)
 
     def notify(self, plan: dict[str, Any]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:

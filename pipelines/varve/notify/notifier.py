@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from varve.model.fingerprint import fingerprint
 from varve.notify import alerts as received_alerts
 from varve.notify import records
 from varve.notify.alerts import BadAlert, Sending
@@ -155,7 +156,7 @@ class Notifier(State):
         else:
             self.counts.received_firing += 1
         if known is None:
-            alert = _with_fingerprint(alert, received_alerts.fingerprint(key))
+            alert = _with_fingerprint(alert, fingerprint(dict(key)))
             entry = Entry(alert, dict(key))
             self._limit(entry)
             self._next_id += 1
