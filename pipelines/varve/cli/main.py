@@ -34,6 +34,7 @@ COMMANDS = (
     ("cardinality", "varve.cli.cardinality", "where series come from; how much of limits is used"),
     ("ingest", "varve.cli.ingest", "park a message that stops ingest"),
     ("rollup", "varve.cli.rollup", "how complete the tiers are; check them against raw samples"),
+    ("notify", "varve.cli.notify", "check an alertmanager.yml"),
     ("serve", "varve.cli.serve", "run one service in the foreground"),
     ("config", "varve.cli.config", "print the settings in force and where they came from"),
     ("reset", "varve.cli.reset", "delete the data of a home"),

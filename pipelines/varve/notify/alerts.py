@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from varve.notify.matchers import CLASSIC_NAME, Mode
 from varve.notify.records import Alert, Key
 
+
 class BadAlert(ValueError):
     """An alert is refused; the text says why."""
 

@@ -96,8 +96,8 @@ class Journal:
         self._open(number)
         return number
 
-    def write_snapshot(self, number: int, records: Iterable[Record]) -> None:
-        """Stores all the state that journals before `number` say, and deletes those.
+    def write_snapshot(self, number: int, records: Iterable[Record]) -> int:
+        """Stores all the state that journals before `number` say, and deletes those; its bytes.
 
         May run in a thread of its own. Raises OSError, and then nothing is deleted.
         """
@@ -111,6 +111,7 @@ class Journal:
                 file.write(_frame([]))
                 file.flush()
                 os.fsync(file.fileno())
+                size = file.tell()
             new.rename(path)
             self._sync_folder()
         except OSError:
@@ -120,6 +121,7 @@ class Journal:
             for old, file_path in self._numbered(kind).items():
                 if old < number:
                     file_path.unlink()
+        return size
 
     def close(self) -> None:
         if self._file >= 0:

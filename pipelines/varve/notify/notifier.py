@@ -24,13 +24,11 @@ from varve.notify.state import State
 
 @dataclass
 class Counts:
-    """What has happened since the start."""
+    """What has happened."""
 
     received_firing: int = 0
     received_resolved: int = 0
     invalid: int = 0
-    limited: int = 0
-    collected: int = 0
 
 
 class Notifier(State):
@@ -130,6 +128,11 @@ class Notifier(State):
         """The groups an alert belongs to, whether or not they exist."""
         return self.dispatcher.targets_of(entry)
 
+    def take_counts(self) -> Counts:
+        """What has happened since this was last asked."""
+        counts, self.counts = self.counts, Counts()
+        return counts
+
     def snapshot(self) -> list[Record]:
         """The whole state, as the fewest records that give it again."""
         found: list[Record] = [records.Routing(self.dispatcher.digest)]
@@ -176,7 +179,6 @@ class Notifier(State):
         limit = self.options.per_alertname_limit
         name = entry.labels.get("alertname", "")
         if 0 < limit <= self._by_name.get(name, 0):
-            self.counts.limited += 1
             raise BadAlert(f"there are {limit} alerts {name!r}, and no more are taken")
 
     def _count_name(self, entry: Entry, change: int) -> None:
@@ -218,7 +220,6 @@ class Notifier(State):
             self.inhibitor.forget(alert)
             self.silences.forget_alert(alert.id)
             self.journal.append(records.Forgotten(alert.id))
-        self.counts.collected += len(gone)
         self.timers.add(now_ms + self.options.alerts_gc_ms, self._collect_alerts)
 
     def _maintain(self, now_ms: int) -> None:

@@ -8,13 +8,14 @@ from pydantic import Field, model_validator
 
 from varve.notify.config.fields import (
     NO_SECRET,
+    NO_WEBHOOK,
     DurationMs,
     Fields,
     FilePath,
     Flag,
     Integer,
+    PartlySecretUrl,
     Secret,
-    SecretUrl,
     Template,
     Text,
     is_set,
@@ -45,7 +46,7 @@ class HttpIntegration(Integration):
 
 
 class WebhookConfig(HttpIntegration):
-    url: SecretUrl = NO_SECRET
+    url: PartlySecretUrl = NO_WEBHOOK
     url_file: FilePath = ""
     max_alerts: Integer = Field(0, ge=0)
     timeout: DurationMs = 0

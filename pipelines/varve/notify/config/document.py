@@ -94,6 +94,8 @@ def written(value: Any) -> str:
 
 def redacted(value: Any, model: Any) -> Any:
     """`value` with `<secret>` in place of each text that `model`, read from it, takes for one."""
+    if isinstance(model, SecretStr) and hasattr(model, "shown"):
+        return model.shown
     if isinstance(model, SecretStr):
         return "<secret>" if value not in (None, "") else value
     if isinstance(model, BaseModel) and isinstance(value, dict):

@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    PlainValidator,
     SecretStr,
     model_validator,
 )
@@ -24,6 +25,20 @@ _FALSE = frozenset({"n", "N", "no", "No", "NO", "false", "False", "FALSE", "off"
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0o?[0-7_]+|0b[01_]+)")
 # Longer than this in ns does not fit 64 bits; Go's durations end there, at 292 years.
 _MAX_DURATION_S = 2**63 / 1e9
+
+
+class WebhookUrl(SecretStr):
+    """An address whose path and query are secret, and whose host is shown."""
+
+    def __init__(self, secret: SecretStr) -> None:
+        super().__init__(secret.get_secret_value())
+
+    @property
+    def shown(self) -> str:
+        parts = urlsplit(self.get_secret_value())
+        host = parts.netloc.rpartition("@")[2]
+        path = "<secret>" if parts.path.strip("/") or parts.query else ""
+        return f"{parts.scheme}://{host}/{path}" if host and "{{" not in host else "<secret>"
 
 
 class Fields(BaseModel):
@@ -140,6 +155,10 @@ def _secret_url(value: Any) -> Any:
     return secret
 
 
+def _webhook_url(value: Any) -> Any:
+    return value if isinstance(value, WebhookUrl) else WebhookUrl(_secret_url(value))
+
+
 def _items(value: Any) -> Any:
     if value is None:
         return ()
@@ -167,12 +186,14 @@ DurationMs = Annotated[int, BeforeValidator(_duration_ms)]
 Url = Annotated[str, BeforeValidator(_text), AfterValidator(_http_url)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 SecretUrl = Annotated[SecretStr, BeforeValidator(_secret_url)]
+PartlySecretUrl = Annotated[WebhookUrl, PlainValidator(_webhook_url)]
 FilePath = Annotated[str, BeforeValidator(_text)]
 """Relative to the folder of the configuration."""
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_items)]
 TextMap = dict[str, Text]
 
 NO_SECRET = SecretStr("")
+NO_WEBHOOK = WebhookUrl(NO_SECRET)
 
 
 def read_secret(value: SecretStr, file: str) -> str:
