@@ -26,22 +26,21 @@ class Sending:
 
 def label_key(labels: Mapping[str, str]) -> Key:
     """The identity of a label set: an empty label is no label."""
-    return tuple(sorted((name, value) for name, value in labels.items() if value))
+    if "" in labels.values():
+        return tuple(sorted((name, value) for name, value in labels.items() if value))
+    return tuple(sorted(labels.items()))
 
 
-def check(sending: Sending, key: Key, mode: Mode) -> None:
-    """Raises BadAlert if the alert cannot be taken."""
-    if not key:
-        raise BadAlert("at least one label pair required")
-    for what, names in (("label", sending.labels), ("annotation", sending.annotations)):
-        for name, value in names.items():
-            if not name or (mode is Mode.CLASSIC and not CLASSIC_NAME.fullmatch(name)):
-                raise BadAlert(f"invalid {what} name {name!r}")
-            if not _is_utf8(name) or not _is_utf8(value):
-                raise BadAlert(f"invalid {what}: {name!r} is no UTF-8")
-    if None not in (sending.starts_ms, sending.ends_ms) and (
-        (sending.ends_ms or 0) < (sending.starts_ms or 0)
-    ):
+def check(sending: Sending, mode: Mode, *, labels_known: bool) -> None:
+    """Raises BadAlert if the alert cannot be taken. labels_known: its labels were checked before."""
+    if not labels_known:
+        if not any(sending.labels.values()):
+            raise BadAlert("at least one label pair required")
+        _check_names("label", sending.labels, mode)
+    if sending.annotations:
+        _check_names("annotation", sending.annotations, mode)
+    starts_ms, ends_ms = sending.starts_ms, sending.ends_ms
+    if starts_ms is not None and ends_ms is not None and ends_ms < starts_ms:
         raise BadAlert("start time must be before end time")
 
 
@@ -55,7 +54,7 @@ def received(
     return Alert(
         id=alert_id,
         labels=key,
-        annotations={n: v for n, v in sending.annotations.items() if v},
+        annotations=dict(sending.annotations),
         starts_ms=starts_ms,
         ends_ms=now_ms + resolve_timeout_ms if ends_ms is None else ends_ms,
         updated_ms=now_ms,
@@ -94,9 +93,10 @@ def merged(old: Alert, new: Alert) -> Alert:
     )
 
 
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _check_names(what: str, names: Mapping[str, str], mode: Mode) -> None:
+    if "" in names:
+        raise BadAlert(f"invalid {what} name ''")
+    if mode is Mode.CLASSIC:
+        for name in names:
+            if not CLASSIC_NAME.fullmatch(name):
+                raise BadAlert(f"invalid {what} name {name!r}")

@@ -50,8 +50,11 @@ class Notifier(State):
         for sending in sendings:
             key = received_alerts.label_key(sending.labels)
             try:
-                received_alerts.check(sending, key, self.options.mode)
-                self._put(sending, key, now_ms)
+                known = self.entries.get(key)
+                received_alerts.check(
+                    sending, self.options.mode, labels_known=known is not None
+                )
+                self._put(sending, key, known, now_ms)
             except BadAlert as err:
                 self.counts.invalid += 1
                 wrong.append(str(err))
@@ -144,8 +147,7 @@ class Notifier(State):
 
     # Within.
 
-    def _put(self, sending: Sending, key: Key, now_ms: int) -> None:
-        known = self.entries.get(key)
+    def _put(self, sending: Sending, key: Key, known: Entry | None, now_ms: int) -> None:
         alert_id = self._next_id if known is None else known.alert.id
         alert = received_alerts.received(
             sending,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 ZERO = "0001-01-01T00:00:00Z"
 """Go's zero time: no time at all."""
@@ -22,6 +23,7 @@ def format_ms(at_ms: int) -> str:
     return f"{text.rjust(19, '0')}.{at_ms % 1000:03}Z"
 
 
+@lru_cache(maxsize=65_536)
 def parse_ms(text: str) -> int | None:
     """ms since the Unix epoch; None for Go's zero time. Raises ValueError if it is no RFC 3339."""
     match = _RFC3339.fullmatch(text)

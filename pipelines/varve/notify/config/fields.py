@@ -44,7 +44,7 @@ class WebhookUrl(SecretStr):
 class Fields(BaseModel):
     """A mapping of the file. Unknown keys are refused; a key with null is as if it were absent."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     exclusive: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Fields of which at most one may be set."""

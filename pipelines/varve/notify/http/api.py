@@ -18,7 +18,12 @@ Json = dict[str, Any]
 
 def post_alerts(notifier: Notifier, body: bytes, now_ms: int) -> None:
     """Takes alerts. Raises Refused if some are bad; the others count all the same."""
-    if wrong := notifier.put_alerts(read_alerts(body), now_ms):
+    refuse(notifier.put_alerts(read_alerts(body), now_ms))
+
+
+def refuse(wrong: list[str]) -> None:
+    """Raises Refused if anything is wrong with alerts."""
+    if wrong:
         raise Refused(400, "; ".join(dict.fromkeys(wrong)))
 
 

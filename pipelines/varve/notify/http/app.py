@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from varve.notify.driver import NotStored
 from varve.notify.http import api
-from varve.notify.http.bodies import Query, Refused
+from varve.notify.http.bodies import Query, Refused, read_alerts
 from varve.notify.http.service import NotifyService
 from varve.notify.times import format_ms
 
@@ -30,6 +30,8 @@ MOST_BODY_BYTES = 64 << 20
 
 # So many alerts are made into JSON before others get their turn: some ms.
 _PIECE = 200
+# So many are taken in before others get their turn.
+_ALERTS_AT_ONCE = 1_000
 
 Handler = Callable[[NotifyService, Request], Awaitable[Response]]
 
@@ -67,8 +69,12 @@ def _handled(service: NotifyService, path: str, handler: Handler) -> Any:
 
 
 async def _post_alerts(service: NotifyService, request: Request) -> Response:
-    body = await _body(request)
-    await service.driver.change(partial(api.post_alerts, service.notifier, body))
+    sendings = read_alerts(await _body(request))
+    wrong: list[str] = []
+    for start in range(0, len(sendings), _ALERTS_AT_ONCE):
+        part = sendings[start : start + _ALERTS_AT_ONCE]
+        wrong += await service.driver.change(partial(service.notifier.put_alerts, part))
+    api.refuse(wrong)
     return Response(status_code=200)
 
 

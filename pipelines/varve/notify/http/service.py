@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,8 +16,11 @@ from varve.notify.silences import State, state_of
 from varve.telemetry.metrics import NotifyMetrics
 
 
+_log = logging.getLogger("varve.notify")
+
+
 class Recorder:
-    """Counts attempts."""
+    """Counts attempts, and says which fail."""
 
     def __init__(self, metrics: NotifyMetrics) -> None:
         self._metrics = metrics
@@ -25,10 +29,19 @@ class Recorder:
         integration = delivery.message.integration
         name, kind = integration.receiver, integration.kind
         self._metrics.seconds.labels(kind).observe(max(seconds, 0.0))
+        fields = {"receiver": name, "integration": f"{kind}[{integration.index}]"}
+        fields |= {"group": delivery.message.group_key, "alerts": len(delivery.message.alerts)}
+        if result.detail:
+            fields["err"] = result.detail
         if result.outcome is Outcome.TAKEN:
             self._metrics.messages.labels(name, kind, delivery.reason).inc()
-        else:
-            self._metrics.failures.labels(name, kind, result.outcome.value).inc()
+            _log.debug("Notify success", extra={"fields": fields})
+            return
+        self._metrics.failures.labels(name, kind, result.outcome.value).inc()
+        if result.outcome is Outcome.REFUSED:
+            _log.error("Notify failed for good", extra={"fields": fields})
+        elif delivery.attempts <= 1:  # more of them would say the same
+            _log.warning("Notify attempt failed, will retry later", extra={"fields": fields})
 
 
 @dataclass
