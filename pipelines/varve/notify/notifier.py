@@ -51,9 +51,7 @@ class Notifier(State):
             key = received_alerts.label_key(sending.labels)
             try:
                 known = self.entries.get(key)
-                received_alerts.check(
-                    sending, self.options.mode, labels_known=known is not None
-                )
+                received_alerts.check(sending, self.options.mode, labels_known=known is not None)
                 self._put(sending, key, known, now_ms)
             except BadAlert as err:
                 self.counts.invalid += 1

@@ -46,9 +46,7 @@ class Stage:
 
     def start(self) -> None:
         """Begins, or goes on from what was stored."""
-        self.notifier = Notifier(
-            read_config(self.config), self.options, chance=random.Random(0)
-        )
+        self.notifier = Notifier(read_config(self.config), self.options, chance=random.Random(0))
         self.notifier.start(self.now_ms, list(self.stored))
         self.store()
 
@@ -86,9 +84,7 @@ class Stage:
             for delivery in self.notifier.due(self.now_ms):
                 integration = delivery.message.integration
                 outcome = self.outcome(integration.receiver)
-                self.attempts.append(
-                    (self.now_ms, integration.receiver, delivery.idempotency_key)
-                )
+                self.attempts.append((self.now_ms, integration.receiver, delivery.idempotency_key))
                 if outcome is Outcome.TAKEN:
                     told = delivery.message.alerts
                     self.heard.append(

@@ -7,7 +7,6 @@ import json
 import re
 from urllib.parse import parse_qs
 
-import httpx
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
@@ -19,6 +18,7 @@ from varve.notify.config import read_config
 from varve.notify.groups import Delivery, Outcome
 from varve.notify.notifier import Notifier
 from varve.notify.receivers import paging
+from varve.notify.receivers.sns import Credentials, signed
 from varve.notify.receivers.sender import RECEIVERS, ReceiverSender
 
 NOW_MS = 1_767_571_200_000  # 2026-01-05T00:00:00Z
@@ -355,6 +355,31 @@ def test_sns_signs_a_form(case):
     assert "AK/20260105/eu-west-1/sns/aws4_request" in request.headers["Authorization"]
 
 
+@pytest.mark.parametrize("session", ["", "TOKEN"])
+def test_requests_are_signed_as_the_sdk_of_aws_signs_them(session):
+    from datetime import UTC, datetime
+
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials as TheirCredentials
+
+    url, body, now = (
+        "https://sns.eu-west-1.amazonaws.com/",
+        b"Action=Publish&M=%3C",
+        datetime(2026, 1, 5, 1, 2, 3, tzinfo=UTC),
+    )
+    ours = signed("sns", "eu-west-1", Credentials("AK", "SK", session), url, body, now)
+
+    request = AWSRequest("POST", url, data=body, headers={"Content-Type": ours["content-type"]})
+    request.context["timestamp"] = now.strftime("%Y%m%dT%H%M%SZ")
+    request.headers["X-Amz-Date"] = request.context["timestamp"]
+    auth = SigV4Auth(TheirCredentials("AK", "SK", session or None), "sns", "eu-west-1")
+    if session:
+        request.headers["X-Amz-Security-Token"] = session
+    text = auth.string_to_sign(request, auth.canonical_request(request))
+    assert ours["authorization"].endswith("Signature=" + auth.signature(text, request))
+
+
 JIRA = (
     "jira_configs: [{api_url: 'URL/rest/api/2/', project: OPS, issue_type: Bug,"
     " labels: [varve], fields: {components: [{name: '{{ .Receiver }}'}]},"
@@ -488,9 +513,7 @@ def test_a_redirect_within_the_host_is_followed_unless_that_is_off(httpserver):
         seen.append(request.get_data())
         return Response("")
 
-    httpserver.expect_request("/old").respond_with_data(
-        "", 308, headers={"Location": "/new"}
-    )
+    httpserver.expect_request("/old").respond_with_data("", 308, headers={"Location": "/new"})
     httpserver.expect_request("/new").respond_with_handler(end)
     case = object.__new__(Case)
     case.url = httpserver.url_for("/").rstrip("/")
@@ -594,7 +617,3 @@ def test_tls_with_a_ca_of_ones_own(tmp_path):
     assert "certificate verify failed" in plain.detail
     assert known.outcome is Outcome.TAKEN
     assert blind.outcome is Outcome.TAKEN
-
-
-def test_httpx_has_what_the_clients_rely_on():
-    assert issubclass(httpx.TransportError, httpx.HTTPError)

@@ -48,7 +48,9 @@ def test_what_covers_an_alert_is_what_a_search_finds(actions, alerts):
     for now_ms, (kind, value, lasts_ms) in enumerate(actions):
         if kind == "put":
             ids.append(
-                kept.put(silence(*value, starts_ms=now_ms, ends_ms=now_ms + lasts_ms), now_ms)[-1].id
+                kept.put(silence(*value, starts_ms=now_ms, ends_ms=now_ms + lasts_ms), now_ms)[
+                    -1
+                ].id
             )
         elif kind == "expire" and value < len(ids):
             if ids[value] in {s.id for s in kept}:
