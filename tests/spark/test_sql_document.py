@@ -23,7 +23,7 @@ from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS, window_end
 from varve.query.sql import connect
 from varve.rollups import sketch
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.xdist_group("shared")]
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "sql.md").read_text()
 SECTIONS = {

@@ -23,7 +23,8 @@ from starlette.staticfiles import StaticFiles
 
 from varve.api.access import AccessCheck
 from varve.api.call import Call
-from varve.api.endpoints import ENDPOINTS, PAGES, Endpoint, Page
+from varve.api.endpoint import Endpoint
+from varve.api.endpoints import ENDPOINTS, PAGES, Page
 from varve.api.failures import failure
 from varve.api.pages import STATIC
 from varve.api.parameters import read_parameters
@@ -46,7 +47,7 @@ def create_app(service: Service) -> Starlette:
     """The application; it owns no thread but the pool that its queries run in."""
     runner = _Runner(service)
     routes: list[BaseRoute] = [
-        Route(f"/api/v1/{e.path}", runner.handler(e), methods=list(e.methods)) for e in ENDPOINTS
+        Route(e.address, runner.handler(e), methods=list(e.methods)) for e in ENDPOINTS
     ]
     routes += [Route(p.path, _handler(service, p)) for p in PAGES]
     routes.append(Mount("/static", StaticFiles(directory=STATIC)))
@@ -94,7 +95,8 @@ class _Runner:
         try:
             async with asyncio.timeout(None if math.isinf(timeout_s) else timeout_s):
                 given = await read_parameters(request)
-            timeout_s = min(given.timeout_s() or math.inf, timeout_s)
+            if (wanted_s := given.timeout_s()) is not None:
+                timeout_s = min(wanted_s, timeout_s)
         except BadRequest as err:
             return failure(request, "bad_data", str(err))
         except TimeoutError:
@@ -102,7 +104,9 @@ class _Runner:
         cancelled = threading.Event()
         deadline_s = arrived_s + timeout_s
         options = replace(service.options, cancelled=cancelled, deadline_s=deadline_s)
-        call = Call(view, given, options, service.clock.now_ms(), request.path_params)
+        now_ms, path = service.clock.now_ms(), request.path_params
+        accept = request.headers.get("accept", "")
+        call = Call(view, given, options, now_ms, service.process, path, accept)
         work = self._pool.submit(self._answer, request, endpoint, call)
         answered = asyncio.wrap_future(work)
         while not (await asyncio.wait({answered}, timeout=_DISCONNECT_S))[0]:

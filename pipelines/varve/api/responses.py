@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from varve.api.call import Answer
+from varve.api.call import Answer, Body
 from varve.api.failures import JSON, encoded, to_json
 from varve.promql.errors import QueryError
 from varve.query.memory import MemoryBudget, Reservation
@@ -18,8 +18,10 @@ from varve.query.view import Provenance
 class HeldResponse(Response):
     """A response whose body counts as memory of the service until it is sent."""
 
-    def __init__(self, body: bytes, headers: dict[str, str], memory: Reservation) -> None:
-        super().__init__(body, 200, headers, JSON)
+    def __init__(
+        self, body: bytes, headers: dict[str, str], media_type: str, memory: Reservation
+    ) -> None:
+        super().__init__(body, 200, {**headers, "Content-Type": media_type})
         self._memory = memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,16 +47,20 @@ def success(
     `memory` is asked for the body, LimitError if there is too little. `check` raises if nobody
     waits for it any more.
     """
-    data = answer.data
-    parts = [b'{"status":"success","data":', data if isinstance(data, bytes) else to_json(data)]
-    for name, notes in (("warnings", answer.warnings), ("infos", answer.infos)):
-        if notes:
-            parts += [b',"', name.encode(), b'":', to_json(list(notes))]
-    parts += [b',"provenance":', to_json(provenance.to_json()), b"}"]
+    data, media_type = answer.data, JSON
+    if isinstance(data, Body):
+        parts, media_type = [data.content], data.media_type
+    else:
+        parts = [b'{"status":"success","data":', data if isinstance(data, bytes) else to_json(data)]
+        for name, notes in (("warnings", answer.warnings), ("infos", answer.infos)):
+            if notes:
+                parts += [b',"', name.encode(), b'":', to_json(list(notes))]
+        parts += [b',"provenance":', to_json(provenance.to_json()), b"}"]
     held = Reservation(memory)
     held.take(sum(map(len, parts)))
     try:
-        return HeldResponse(*encoded(request, b"".join(parts), check), held)
+        body, headers = encoded(request, b"".join(parts), check)
     except QueryError:
         held.release()
         raise
+    return HeldResponse(body, headers, media_type, held)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from varve.api.access import Access
+from varve.api.call import Process
 from varve.model.clock import Clock
 from varve.query.evaluation import Options
 from varve.query.memory import UNBOUNDED, MemoryBudget
@@ -23,7 +24,8 @@ class Service:
     None until the tables are open. `state` gives the reason why answers cannot be trusted, or "";
     `lag` why they miss what was stored last, or "".
     `access` says which hosts and pages are answered. `memory` is what all of it may hold. `threads`
-    is how many requests are answered at once. Setting `stopping` ends the queries under way.
+    is how many requests are answered at once. `process` is what it says of itself. Setting
+    `stopping` ends the queries under way.
     """
 
     options: Options
@@ -35,4 +37,5 @@ class Service:
     memory: MemoryBudget = field(default_factory=lambda: MemoryBudget(UNBOUNDED))
     metrics: QueryMetrics = field(default_factory=lambda: QueryMetrics(Telemetry()))
     threads: int = 4
+    process: Process = field(default_factory=Process)
     stopping: threading.Event = field(default_factory=threading.Event)

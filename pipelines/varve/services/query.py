@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from varve.api.access import Access
 from varve.api.app import create_app
+from varve.api.call import Process
 from varve.api.server import Server, server_of, tcp_socket
 from varve.api.service import Service
 from varve.model.clock import SystemClock
@@ -25,6 +26,7 @@ from varve.services.home import identity
 from varve.services.ports import require_free
 from varve.services.status import ComponentStatus, State
 from varve.settings import Settings
+from varve.settings.text import as_yaml
 from varve.storage.store import Store
 from varve.telemetry.metrics import QueryMetrics
 from varve.telemetry.registry import Telemetry
@@ -74,6 +76,7 @@ def run(settings: Settings) -> int:
             access,
             memory,
             metrics,
+            process=process_of(settings),
         )
         follower.start()
         try:
@@ -130,6 +133,22 @@ async def _watch(
             if not why:
                 log.info("ready")
         await asyncio.sleep(_WATCH_S)
+
+
+def process_of(settings: Settings) -> Process:
+    """What a service with these settings says of itself, from now on."""
+    query = settings.query
+    flags = {
+        "query.lookback-delta": f"{query.lookback_s}s",
+        "query.max-concurrency": str(Service.threads),
+        "query.max-samples": str(query.max_samples),
+        "query.timeout": f"{query.timeout_s:g}s",
+        "storage.tsdb.retention.time": f"{settings.retention.samples_days:g}d",
+        "web.enable-admin-api": "false",
+        "web.enable-lifecycle": "false",
+        "web.listen-address": f"{query.host}:{query.port}",
+    }
+    return Process(SystemClock().now_ms(), as_yaml(settings), flags, query.memory_bytes())
 
 
 def _listed(names: str) -> list[str]:
