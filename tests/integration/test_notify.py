@@ -46,7 +46,7 @@ class Receiver:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):  # noqa: N802 - http.server's name
+            def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 if outer.status == 200:
                     outer.messages.append(body)
@@ -245,9 +245,8 @@ def test_what_is_wrong_at_the_start_is_one_line_and_a_status(tmp_path):
     (tmp_path / "am.yml").write_text("route: {receiver: nobody}")
     command = [sys.executable, "-m", "varve.cli", "serve", "notify"]
 
-    ended = subprocess.run(
-        [*command, f"--config.file={tmp_path / 'am.yml'}"], capture_output=True, text=True
-    )
+    command.append(f"--config.file={tmp_path / 'am.yml'}")
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert ended.returncode != 0
     assert "undefined receiver 'nobody'" in ended.stderr
@@ -363,3 +362,111 @@ def test_amtool_works_unchanged(tmp_path, receiver):
         assert "group_wait: 1h" in amtool("config", "show")
         assert "hunter2" not in amtool("config", "show")
         amtool("cluster", "show")
+
+
+@contextmanager
+def cluster(tmp_path: Path, receiver: Receiver, *options: str) -> Iterator[list[Process]]:
+    """Three notifiers: the second and third know of the first only."""
+    processes: list[Process] = []
+    try:
+        for number in range(3):
+            folder = tmp_path / str(number)
+            folder.mkdir(exist_ok=True)
+            (folder / "am.yml").write_text(CONFIG.format(url=receiver.url, wait="1s"))
+            peers = [f"--cluster.peer={address_for_peers(processes[0])}"] if processes else []
+            process = Process(
+                folder, "--cluster.listen-address=127.0.0.1:0", *peers, *options
+            )
+            processes.append(process)
+        yield processes
+    finally:
+        for process in processes:
+            if process.process.poll() is None:
+                process.kill()
+
+
+def address_for_peers(process: Process) -> str:
+    found = re.search(r'msg="Listening for peers on" address=(\S+)', process.log.read_text())
+    assert found
+    return found[1]
+
+
+def peers_of(process: Process) -> set[str]:
+    status = process.client.get("/api/v2/status").json()["cluster"]
+    return {peer["address"] for peer in status["peers"]}
+
+
+def test_three_notifiers_find_each_other_and_tell_once(tmp_path, receiver):
+    with cluster(tmp_path, receiver) as processes:
+        everybody = {address_for_peers(process) for process in processes}
+        await_that(lambda: all(peers_of(process) == everybody for process in processes))
+
+        for process in processes:
+            process.send("a")
+        await_that(lambda: receiver.told() == [("firing", ["a"])])
+        # One silence, made at one of them, is everywhere.
+        silence = {
+            "matchers": [{"name": "instance", "value": "a", "isRegex": False}],
+            "startsAt": rfc3339(time.time()),
+            "endsAt": rfc3339(time.time() + 3600),
+            "createdBy": "me",
+            "comment": "",
+        }
+        processes[1].client.post("/api/v2/silences", json=silence)
+        await_that(lambda: all(len(p.client.get("/api/v2/silences").json()) == 1 for p in processes))
+        # An alert that one of them was sent is told, too, and told once.
+        processes[2].send("b", alertname="Other")
+        await_that(lambda: ("firing", ["b"]) in receiver.told())
+        await_that(lambda: all(len(p.client.get("/api/v2/alerts").json()) == 2 for p in processes))
+        await_looks(processes, receiver)
+    assert sorted(receiver.told()) == [("firing", ["a"]), ("firing", ["b"])]
+
+
+def await_looks(processes: list[Process], receiver: Receiver) -> None:
+    """Until every notifier has looked at its groups again, which another alert shows."""
+    before = len(receiver.messages)
+    for process in processes:
+        process.send("later", alertname=f"Later{process.address}")
+    await_that(lambda: len(receiver.messages) >= before + len(processes))
+    del receiver.messages[before:]
+
+
+def test_when_the_notifier_whose_turn_it_is_dies_another_one_tells(tmp_path, receiver):
+    with cluster(tmp_path, receiver) as processes:
+        everybody = {address_for_peers(process) for process in processes}
+        await_that(lambda: all(peers_of(process) == everybody for process in processes))
+        for process in processes:
+            process.send("a")
+        names = {
+            p.client.get("/api/v2/status").json()["cluster"]["name"]: p for p in processes
+        }
+        first = names[min(names)]
+        first.kill()
+        rest = [p for p in processes if p is not first]
+
+        await_that(lambda: ("firing", ["a"]) in receiver.told())
+
+        assert all(len(peers_of(p)) == 2 for p in rest)
+        for p in rest:
+            p.send("a", lasts_s=-0.5)
+        await_that(lambda: ("resolved", ["a"]) in receiver.told())
+    ends = [told for told in receiver.told() if told[0] == "resolved"]
+    assert ends == [("resolved", ["a"])]
+
+
+def test_a_notifier_that_starts_again_gets_what_it_missed(tmp_path, receiver):
+    with cluster(tmp_path, receiver) as processes:
+        everybody = {address_for_peers(process) for process in processes}
+        await_that(lambda: all(peers_of(process) == everybody for process in processes))
+        lost = processes[2]
+        lost.kill()
+        await_that(lambda: len(peers_of(processes[0])) == 2)
+        processes[0].send("a")
+        await_that(lambda: receiver.told() == [("firing", ["a"])])
+
+        lost.start()
+
+        await_that(lambda: len(lost.client.get("/api/v2/alerts").json()) == 1)
+        await_that(lambda: len(peers_of(lost)) == 3)
+        await_looks(processes, receiver)
+    assert receiver.told() == [("firing", ["a"])]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from varve.model.errors import NeedsOperator
 
 if TYPE_CHECKING:
+    from varve.notify.cluster.cluster import ClusterOptions
     from varve.notify.matchers import Mode
     from varve.services.notify import NotifyOptions
 
@@ -48,6 +49,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("web.listen-address", "HOST:PORT, several times", "ADDRESS", action="append")
     add("web.external-url", "the address that links in messages have", "URL", type=_url)
     add("web.route-prefix", "what paths begin with", "PATH")
+    add("cluster.listen-address", "HOST:PORT for peers; empty is none (0.0.0.0:9094)", "ADDRESS")
+    add("cluster.advertise-address", "HOST:PORT at which peers reach this one", "ADDRESS")
+    add("cluster.peer", "HOST:PORT of another notifier, several times", "ADDRESS", action="append")
+    add_duration("cluster.peer-timeout", "how long each waits for the one before it (15s)")
+    add_duration("cluster.settle-timeout", "how long a start waits for peers at most (1m)")
+    add_duration("cluster.reconnect-timeout", "when a lost peer is given up (6h)")
     add_duration("dispatch.start-delay", "how long after a start nothing is told (0s)")
     add("enable-feature", "classic-mode or utf8-strict-mode, by comma", "FEATURES")
     add("log.level", "debug, info, warn or error", choices=["debug", "info", "warn", "error"])
@@ -84,8 +91,36 @@ def options_of(args: argparse.Namespace) -> NotifyOptions:
             ),
             per_alertname_limit=given.get("alerts_per_alertname_limit", 0),
         ),
+        cluster=_cluster(given),
         log_level=given.get("log_level", "info"),
         log_format=given.get("log_format", "logfmt"),
+    )
+
+
+def _cluster(given: dict[str, Any]) -> ClusterOptions | None:
+    """As it was asked for; None, unless there is a peer or an address for peers."""
+    from varve.notify.cluster.cluster import ClusterOptions, split
+
+    peers = [peer for peer in given.get("cluster_peer", ()) if peer]
+    listen = given.get("cluster_listen_address", "0.0.0.0:9094" if peers else "")
+    if not listen:
+        if peers:
+            raise NeedsOperator("--cluster.peer needs a --cluster.listen-address")
+        return None
+    advertise = given.get("cluster_advertise_address", "")
+    try:
+        for address in (listen, *peers, *filter(None, [advertise])):
+            split(address)
+    except ValueError as err:
+        raise NeedsOperator(f"--cluster: {err}") from None
+    default = ClusterOptions(listen)
+    return ClusterOptions(
+        listen,
+        advertise,
+        tuple(peers),
+        given.get("cluster_peer_timeout", default.peer_timeout_s * 1000) / 1000,
+        given.get("cluster_settle_timeout", default.settle_timeout_s * 1000) / 1000,
+        given.get("cluster_reconnect_timeout", default.reconnect_timeout_s * 1000) / 1000,
     )
 
 

@@ -32,7 +32,7 @@ def label_key(labels: Mapping[str, str]) -> Key:
 
 
 def check(sending: Sending, mode: Mode, *, labels_known: bool) -> None:
-    """Raises BadAlert if the alert cannot be taken. labels_known: its labels were checked before."""
+    """Raises BadAlert if the alert cannot be taken. labels_known: they were checked before."""
     if not labels_known:
         if not any(sending.labels.values()):
             raise BadAlert("at least one label pair required")

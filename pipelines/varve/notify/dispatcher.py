@@ -15,6 +15,8 @@ from varve.notify.state import State
 
 FIRST_RETRY_MS = 1_000
 LONGEST_RETRY_MS = 30_000
+TURN_MS = 500
+"""How often a notifier whose turn it is not looks whether another one has told."""
 
 
 class Dispatcher:
@@ -129,7 +131,7 @@ class Dispatcher:
         flush.open = 1  # until every integration was begun
         if heard:
             for integration, key in zip(integrations, keys, strict=True):
-                self._tell(flush, integration, key, heard)
+                self._take_turn(flush, integration, key, heard, now_ms)
         flush.open -= 1
         self._end_if_over(flush)
 
@@ -148,22 +150,60 @@ class Dispatcher:
             heard.append(one)
         return heard
 
-    def _tell(
+    def _take_turn(
+        self,
+        flush: Flush,
+        integration: NamedIntegration,
+        key: str,
+        told: list[ToldAlert],
+        now_ms: int,
+    ) -> None:
+        """Tells if it is this notifier's turn; else looks again whether another one has."""
+        wait_ms = self._state.turns.wait_ms(now_ms)
+        waits = wait_ms is None or now_ms < flush.at_ms + wait_ms
+        if not waits or not self._reason(flush, integration, key, told):
+            self._tell(flush, integration, key, told, now_ms)
+            return
+        again_ms = now_ms + TURN_MS
+        if again_ms >= flush.deadline_ms:
+            flush.failed = True
+            return
+        flush.open += 1
+
+        def look_again(at_ms: int) -> None:
+            if self.groups.get(flush.group.key) is flush.group:
+                self._take_turn(flush, integration, key, told, at_ms)
+            flush.open -= 1
+            self._end_if_over(flush)
+
+        self._state.timers.add(again_ms, look_again)
+
+    def _reason(
         self, flush: Flush, integration: NamedIntegration, key: str, told: list[ToldAlert]
+    ) -> str:
+        return reason_to_tell(
+            self._state.log.get(key, flush.at_ms),
+            {t.alert.fingerprint for t in told if t.firing},
+            {t.alert.fingerprint for t in told if not t.firing},
+            send_resolved=integration.config.send_resolved,
+            repeat_after_ms=flush.group.route.repeat_interval_ms,
+            now_ms=flush.at_ms,
+        )
+
+    def _tell(
+        self,
+        flush: Flush,
+        integration: NamedIntegration,
+        key: str,
+        told: list[ToldAlert],
+        now_ms: int,
     ) -> None:
         state, group = self._state, flush.group
         firing = {t.alert.fingerprint for t in told if t.firing}
         resolved = {t.alert.fingerprint for t in told if not t.firing}
         send_resolved = integration.config.send_resolved
         last = state.log.get(key, flush.at_ms)
-        reason = reason_to_tell(
-            last,
-            firing,
-            resolved,
-            send_resolved=send_resolved,
-            repeat_after_ms=group.route.repeat_interval_ms,
-            now_ms=flush.at_ms,
-        )
+        reason = self._reason(flush, integration, key, told)
         if not reason:
             return
         shown = told if send_resolved else [t for t in told if t.firing]
@@ -187,9 +227,9 @@ class Dispatcher:
         )
         flush.open += 1
         if shown:
-            self._attempt(delivery, delivery.wake, flush.at_ms)
+            self._attempt(delivery, delivery.wake, now_ms)
         else:
-            self._over(delivery, flush.at_ms, Outcome.TAKEN, None)
+            self._over(delivery, now_ms, Outcome.TAKEN, None)
 
     def _end_if_over(self, flush: Flush) -> None:
         if flush.open:

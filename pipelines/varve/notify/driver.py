@@ -17,6 +17,7 @@ from varve.model.clock import Clock
 from varve.notify.groups import Delivery, Outcome
 from varve.notify.journal_writer import JournalWriter
 from varve.notify.notifier import Notifier
+from varve.notify.records import Record
 
 STORE_TIMEOUT_S = 10.0
 """How long an answer waits for the disk before it says that the state is not stored."""
@@ -80,6 +81,8 @@ class Driver:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots: dict[str, asyncio.Semaphore] = {}
+        self.on_change: Callable[[list[Record]], None] | None = None
+        """Hears of every change that began here."""
 
     @property
     def failure(self) -> str:
@@ -98,6 +101,18 @@ class Driver:
             self._store()
             self._wake.set()
             await self._durable()
+
+    def merge(self, action: Callable[[int], T]) -> T:
+        """Does to the notifier what another one has done; it is stored, and not waited for."""
+        result = action(self.clock.now_ms())
+        journal, self.notifier.journal = self.notifier.journal, []
+        self._writer.put(journal)
+        self._wake.set()
+        return result
+
+    def wake(self) -> None:
+        """Looks at what is due, since whose turn it is may have changed."""
+        self._wake.set()
 
     async def reload(self, change: Callable[[int], None], sender: Sender) -> None:
         """Goes by another configuration, whose messages another sender sends."""
@@ -139,6 +154,8 @@ class Driver:
         if journal:
             self.notifier.journal = []
             self._writer.put(journal)
+            if self.on_change is not None:
+                self.on_change(journal)
         if self._writer.wants_snapshot:
             self._writer.put_snapshot(self.notifier.snapshot())
 

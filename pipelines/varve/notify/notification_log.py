@@ -23,6 +23,10 @@ class NotificationLog:
         told = self._by_key.get(key)
         return told if told is not None and now_ms < told.expires_ms else None
 
+    def find(self, key: str) -> Told | None:
+        """The line itself, expired or not."""
+        return self._by_key.get(key)
+
     def put(self, told: Told) -> None:
         self._by_key[told.key] = told
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from varve.model.fingerprint import fingerprint
 from varve.notify import alerts as received_alerts
 from varve.notify import records
@@ -63,6 +65,38 @@ class Notifier(State):
         changed = self.silences.put(wanted, now_ms)
         self.journal += changed
         return changed[-1].id
+
+    def take_silence(self, silence: Silence) -> None:
+        """A silence as another notifier has it."""
+        self.journal.append(self.silences.restore(silence))
+
+    def take_told(self, told: records.Told) -> None:
+        """What another notifier has told."""
+        self.log.put(told)
+        self.journal.append(told)
+
+    def take_alert(self, theirs: Alert, now_ms: int) -> Alert | None:
+        """An alert as another notifier has it; None if this one has it as new, or newer."""
+        known = self.entries.get(theirs.labels)
+        if known is None and theirs.resolved_at(now_ms - self.options.alerts_gc_ms):
+            return None  # it would be forgotten at once
+        if known is None:
+            alert = _with_id(theirs, self._next_id)
+            entry = Entry(alert, dict(alert.labels))
+            self._add(entry)
+            self.journal.append(alert)
+        else:
+            entry, old = known, known.alert
+            alert = _with_id(theirs, old.id)
+            if old.updated_ms >= alert.updated_ms:
+                return None
+            if msgspec.structs.replace(alert, updated_ms=old.updated_ms) == old:
+                return None  # both were sent the same
+            entry.alert = alert
+            self.journal.append(_difference(old, alert))
+        self.inhibitor.observe(alert)
+        self.dispatcher.observe(entry, now_ms)
+        return alert
 
     def expire_silence(self, silence_id: str, now_ms: int) -> None:
         """Raises UnknownSilence."""
@@ -125,6 +159,10 @@ class Notifier(State):
     def groups(self) -> dict[str, Group]:
         return self.dispatcher.groups
 
+    def alert(self, alert_id: int) -> Alert | None:
+        entry = self._by_id.get(alert_id)
+        return entry.alert if entry else None
+
     def targets_of(self, entry: Entry) -> tuple[Target, ...]:
         """The groups an alert belongs to, whether or not they exist."""
         return self.dispatcher.targets_of(entry)
@@ -162,10 +200,7 @@ class Notifier(State):
             alert = _with_fingerprint(alert, fingerprint(dict(key)))
             entry = Entry(alert, dict(key))
             self._limit(entry)
-            self._next_id += 1
-            self.entries[key] = entry
-            self._by_id[alert_id] = entry
-            self._count_name(entry, 1)
+            self._add(entry)
             self.journal.append(alert)
         else:
             entry, old = known, known.alert
@@ -174,6 +209,12 @@ class Notifier(State):
             self.journal.append(_difference(old, alert))
         self.inhibitor.observe(alert)
         self.dispatcher.observe(entry, now_ms)
+
+    def _add(self, entry: Entry) -> None:
+        self._next_id += 1
+        self.entries[entry.alert.labels] = entry
+        self._by_id[entry.alert.id] = entry
+        self._count_name(entry, 1)
 
     def _limit(self, entry: Entry) -> None:
         limit = self.options.per_alertname_limit
@@ -236,17 +277,11 @@ def state_of(group: Group) -> records.GroupState:
 def _with_fingerprint(alert: Alert, fingerprint: int) -> Alert:
     if alert.fingerprint == fingerprint:
         return alert
-    return Alert(
-        alert.id,
-        alert.labels,
-        alert.annotations,
-        alert.starts_ms,
-        alert.ends_ms,
-        alert.updated_ms,
-        alert.timeout,
-        alert.generator_url,
-        fingerprint,
-    )
+    return msgspec.structs.replace(alert, fingerprint=fingerprint)
+
+
+def _with_id(alert: Alert, alert_id: int) -> Alert:
+    return alert if alert.id == alert_id else msgspec.structs.replace(alert, id=alert_id)
 
 
 def _difference(old: Alert, new: Alert) -> Record:
@@ -256,14 +291,4 @@ def _difference(old: Alert, new: Alert) -> Record:
 
 
 def _sent_again(alert: Alert, sent: records.Sent) -> Alert:
-    return Alert(
-        alert.id,
-        alert.labels,
-        alert.annotations,
-        alert.starts_ms,
-        sent.ends_ms,
-        sent.updated_ms,
-        alert.timeout,
-        alert.generator_url,
-        alert.fingerprint,
-    )
+    return msgspec.structs.replace(alert, ends_ms=sent.ends_ms, updated_ms=sent.updated_ms)

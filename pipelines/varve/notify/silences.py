@@ -73,6 +73,9 @@ class Silences:
             raise UnknownSilence(f"silence {silence_id} not found")
         return self._by_id[silence_id]
 
+    def find(self, silence_id: str) -> Silence | None:
+        return self._by_id.get(silence_id)
+
     def matchers_of(self, silence_id: str) -> tuple[Matcher, ...]:
         return self._matchers[silence_id]
 

@@ -15,6 +15,7 @@ from varve.notify.notification_log import NotificationLog
 from varve.notify.records import Key, Record
 from varve.notify.silences import Limits, Silences
 from varve.notify.timers import Timers
+from varve.notify.turns import Alone, Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class State:
     options: Options = field(default_factory=Options)
     new_id: Callable[[], str] = random_id
     chance: random.Random = field(default_factory=random.Random)
+    turns: Turns = field(default_factory=Alone)
+    """Which of several notifiers tells."""
 
     def __post_init__(self) -> None:
         self.journal: list[Record] = []

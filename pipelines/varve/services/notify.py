@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from varve.api.access import Access, AccessCheck
 from varve.api.server import Server, server_of, tcp_socket
 from varve.model.clock import SteadyClock
 from varve.model.errors import NeedsOperator
+from varve.notify.cluster.cluster import Cluster, ClusterOptions
 from varve.notify.config import Configuration, load_config
 from varve.notify.config.document import ConfigError
 from varve.notify.driver import Driver
@@ -55,6 +57,7 @@ class NotifyOptions:
     external_url: str = ""
     route_prefix: str = ""
     options: Options = field(default_factory=Options)
+    cluster: ClusterOptions | None = None
     log_level: str = "info"
     log_format: LogFormat = "logfmt"
 
@@ -140,6 +143,9 @@ class _Process:
         server.config.backlog = _BACKLOG
         loop = asyncio.get_running_loop()
         reloads: set[asyncio.Task[str]] = set()
+        cluster = await self._join(driver)
+        if cluster is not None:
+            service.cluster = cluster.status
 
         def reload() -> None:
             task = asyncio.create_task(self.reload())
@@ -161,6 +167,21 @@ class _Process:
         await server.serve(sockets=listeners)
         driving.cancel()
         await asyncio.gather(driving, return_exceptions=True)
+        if cluster is not None:
+            await cluster.stop()
+
+    async def _join(self, driver: Driver) -> Cluster | None:
+        """Begins to look for other notifiers, if that is wanted."""
+        options = self._options.cluster
+        if options is None:
+            return None
+        cluster = Cluster(options, uuid.uuid4().hex, driver)
+        try:
+            await cluster.start()
+        except (OSError, ValueError) as err:
+            raise NeedsOperator(f"{err}; see --cluster.listen-address") from err
+        driver.notifier.turns = cluster
+        return cluster
 
     def _read_config(self) -> Configuration:
         return load_config(self._options.config_file, self._options.options.mode)

@@ -13,6 +13,7 @@ from varve.notify.config.document import ConfigError
 from varve.notify.matchers import Mode
 from varve.notify.routes import route_tree
 
+HOOKS = "route: {receiver: team}\nreceivers:\n- name: team\n  webhook_configs:\n"
 LEAST = "route: {receiver: team}\nreceivers: [{name: team}]\n"
 
 
@@ -41,16 +42,15 @@ def refusal(text: str) -> str:
             'am.yml:3:15: route.group_wait: not a valid duration string: "30"; write one like',
         ),
         (
-            "route: {receiver: team}\nreceivers:\n- name: team\n  webhook_configs:\n  - max_alerts: -1\n",
+            HOOKS + "  - max_alerts: -1\n",
             "am.yml:5:17: receivers[0].webhook_configs[0].max_alerts: ",
         ),
         (
-            "route: {receiver: team}\nreceivers:\n- name: team\n  webhook_configs:\n  - {}\n",
+            HOOKS + "  - {}\n",
             "am.yml:5:5: receivers[0].webhook_configs[0]: url or url_file must be set",
         ),
         (
-            "route: {receiver: team}\nreceivers:\n- name: team\n  webhook_configs:\n"
-            "  - url: http://x/\n    send_resolved: 'yes'\n",
+            HOOKS + "  - url: http://x/\n    send_resolved: 'yes'\n",
             "am.yml:6:20: receivers[0].webhook_configs[0].send_resolved: should be true or false",
         ),
         ("a: &x [*x]\n" + LEAST, "am.yml:1:4: an anchor contains itself"),

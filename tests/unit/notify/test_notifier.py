@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -122,7 +123,7 @@ def test_attempts_are_made_ever_less_often_until_the_next_look():
     stage.run_until(30_000 + 5 * MINUTE_MS - 1)
 
     times = [at_ms for at_ms, _, _ in stage.attempts]
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert gaps[0] <= 1_000
     assert all(gap <= LONGEST_PAUSE_MS for gap in gaps)
     assert len(times) > 8

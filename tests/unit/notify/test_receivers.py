@@ -18,8 +18,8 @@ from varve.notify.config import read_config
 from varve.notify.groups import Delivery, Outcome
 from varve.notify.notifier import Notifier
 from varve.notify.receivers import paging
-from varve.notify.receivers.sns import Credentials, signed
 from varve.notify.receivers.sender import RECEIVERS, ReceiverSender
+from varve.notify.receivers.sns import Credentials, signed
 
 NOW_MS = 1_767_571_200_000  # 2026-01-05T00:00:00Z
 GROUP_KEY = '{}:{alertname="Down"}'
@@ -45,9 +45,9 @@ class Case:
         return asyncio.run(self._try_out(config, resolved=resolved, times=times))
 
     async def _try_out(self, config: str, *, resolved: bool, times: int):
-        text = "route: {receiver: team, group_by: [alertname], labels: {note: 'for {{ .Receiver }}'}}\n"
+        route = "receiver: team, group_by: [alertname], labels: {note: 'for {{ .Receiver }}'}"
         indented = config.replace("URL", self.url)
-        parsed = read_config(f"{text}receivers:\n- name: team\n  {indented}\n")
+        parsed = read_config(f"route: {{{route}}}\nreceivers:\n- name: team\n  {indented}\n")
         sender = ReceiverSender(parsed, ManualClock(NOW_MS), "http://varve.example")
         delivery = delivery_of(parsed, resolved=resolved)
         try:

@@ -15,7 +15,6 @@ from varve.notify.notifier import Notifier
 from varve.notify.silences import State, state_of
 from varve.telemetry.metrics import NotifyMetrics
 
-
 _log = logging.getLogger("varve.notify")
 
 
@@ -29,7 +28,10 @@ class Recorder:
         integration = delivery.message.integration
         name, kind = integration.receiver, integration.kind
         self._metrics.seconds.labels(kind).observe(max(seconds, 0.0))
-        fields = {"receiver": name, "integration": f"{kind}[{integration.index}]"}
+        fields: dict[str, object] = {
+            "receiver": name,
+            "integration": f"{kind}[{integration.index}]",
+        }
         fields |= {"group": delivery.message.group_key, "alerts": len(delivery.message.alerts)}
         if result.detail:
             fields["err"] = result.detail
