@@ -40,6 +40,7 @@ COMMANDS = (
     ("rules", "varve.cli.rules", "check files of rules; run tests of them"),
     ("ingest", "varve.cli.ingest", "park a message that stops ingest"),
     ("rollup", "varve.cli.rollup", "how complete the tiers are; check them against raw samples"),
+    ("notify", "varve.cli.notify", "check an alertmanager.yml"),
     ("serve", "varve.cli.serve", "run one service in the foreground"),
     ("config", "varve.cli.config", "print the settings in force and where they came from"),
     ("reset", "varve.cli.reset", "delete the data of a home"),
