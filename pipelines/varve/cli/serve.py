@@ -12,6 +12,7 @@ from varve.settings import Settings
 SERVICES = (
     ("streams", "varve.services.streams", "ingest and rollups, in one Spark JVM"),
     ("query", "varve.services.query", "PromQL over HTTP, and the web page"),
+    ("gateway", "varve.services.gateway", "takes what senders push: remote write"),
     ("maintenance", "varve.services.maintenance", "merges small files, deletes unneeded ones"),
     ("collector", "varve.services.collector", "this machine's metrics to Kafka"),
     ("demo-history", "varve.local.demo_history", "days of generated history to Kafka, once"),

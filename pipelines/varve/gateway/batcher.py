@@ -9,8 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from varve.gateway.first_sight import Exemplar, Input
-from varve.gateway.histograms import HistogramSample
+from varve.gateway.first_sight import Input
 from varve.gateway.messages import SampleColumns, TargetMessage, encode
 from varve.gateway.negotiation import Version
 from varve.gateway.refusals import Refusal
@@ -31,18 +30,6 @@ class Delivers(Protocol):
     def deliver(self, messages: Sequence[TargetMessage]) -> asyncio.Future[None]: ...
 
 
-class SideStore(Protocol):
-    """Where native histograms or exemplars go: messages of targets of their own."""
-
-    def histograms(
-        self, found: Sequence[tuple[SeriesDefinition, HistogramSample]]
-    ) -> Iterable[TargetMessage]: ...
-
-    def exemplars(
-        self, found: Sequence[tuple[SeriesDefinition, Exemplar]]
-    ) -> Iterable[TargetMessage]: ...
-
-
 @dataclass
 class _Batch:
     """What the next messages hold."""
@@ -51,7 +38,6 @@ class _Batch:
     """By the lane's name, an answer for whoever has put something into its messages."""
     definitions: dict[int, list[SeriesDefinition]] = field(default_factory=dict)
     defined: list[SeriesKey] = field(default_factory=list)
-    others: list[TargetMessage] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
 
 

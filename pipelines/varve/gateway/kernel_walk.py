@@ -252,7 +252,7 @@ def walk(
                     else:
                         if row + 2 > capacity:
                             return MORE_SAMPLES
-                        if version == 1:
+                        if version == 1 or start < 0:
                             start = np.int64(0)
                         if (
                             0 < start < time

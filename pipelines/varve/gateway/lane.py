@@ -50,6 +50,8 @@ Account = Callable[[Fate, int], None]
 class Producer(Protocol):
     """What a lane needs of TopicProducer."""
 
+    topic: str
+
     @property
     def is_connected(self) -> bool: ...
 
@@ -97,6 +99,7 @@ class Lane:
         the event loop's thread.
         """
         self.name = name
+        self.topic = producer.topic
         self.spool = spool
         self.breaker = breaker
         self.producer = producer

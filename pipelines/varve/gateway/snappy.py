@@ -27,7 +27,7 @@ def expand(body: bytes, most: int) -> np.ndarray:
         raise Malformed(f"the body declares {length:,} bytes, which its {len(body):,} cannot be")
     content = np.empty(length, np.uint8)
     try:
-        written = cramjam.snappy.decompress_raw_into(body, memoryview(content))
+        written = cramjam.snappy.decompress_raw_into(body, content.data)
     except cramjam.DecompressionError as err:
         raise Malformed(f"the body is not in snappy's block format: {err}") from err
     if written != length:
