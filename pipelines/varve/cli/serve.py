@@ -15,6 +15,7 @@ SERVICES = (
     ("gateway", "varve.services.gateway", "takes what senders push: remote write"),
     ("maintenance", "varve.services.maintenance", "merges small files, deletes unneeded ones"),
     ("collector", "varve.services.collector", "this machine's metrics to Kafka"),
+    ("demo-writer", "varve.local.demo_writer", "a small sender of remote write"),
     ("demo-history", "varve.local.demo_history", "days of generated history to Kafka, once"),
 )
 

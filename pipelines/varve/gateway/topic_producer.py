@@ -24,7 +24,7 @@ Settled = Callable[[BaseException | None], None]
 _LINGER_MS = 0
 _BATCH_BYTES = 256 * 1024
 _MAX_REQUEST_BYTES = 16 * 2**20
-_CONNECT_MS = 10_000
+_CONNECT_MS = 3_000
 
 
 class TopicProducer:

@@ -46,8 +46,6 @@ from varve.telemetry.registry import Telemetry
 COMPONENT = "gateway"
 
 _WATCH_S = 0.5
-# How long a start waits for Kafka before it goes by the partitions it knew.
-_CONNECT_S = 5.0
 _SEGMENT_BYTES = 8 * 2**20
 _PROTOCOL = "remote_write"
 # How long Kafka's client goes on trying; what it has not acknowledged in ack_s is spooled as well.
@@ -130,6 +128,8 @@ class _Service:
         return uvicorn.Config(
             self._answer,
             http=BoundedProtocol,
+            interface="asgi3",
+            proxy_headers=False,
             ws="none",
             log_level="warning",
             access_log=False,
@@ -218,14 +218,13 @@ class _Service:
     async def _partitions(self, producers: Mapping[str, TopicProducer]) -> dict[str, int]:
         """Partitions by lane: as Kafka says or, while it is away, as it said last time."""
         known = KnownPartitions(self._folder / "partitions.json")
-        give_up_at = time.monotonic() + _CONNECT_S
         while True:
             try:
                 for producer in producers.values():
                     await asyncio.to_thread(producer.connect)
             except TemporaryError as err:
                 found = {name: known.of(p.topic) for name, p in producers.items()}
-                if all(found.values()) and time.monotonic() > give_up_at:
+                if all(found.values()):
                     log.warning("%s: until it is back, messages are spooled", err)
                     return found
                 self._waits_for = str(err)
@@ -302,7 +301,8 @@ class _Service:
             topic = lane.topic
             oldest = lane.spool.oldest_ms()
             metrics.waiting.labels(topic).set(lane.waiting_bytes)
-            metrics.kafka_up.labels(topic).set(not lane.breaker.is_open)
+            is_up = lane.producer.is_connected and not lane.breaker.is_open
+            metrics.kafka_up.labels(topic).set(is_up)
             metrics.spool_size.labels(topic).set(lane.spool.size)
             metrics.spool_age.labels(topic).set(0 if oldest is None else (now_ms - oldest) / 1000)
             metrics.spool_damaged.labels(topic).set(lane.spool.damaged_bytes)
@@ -357,7 +357,7 @@ def _inputs(settings: Settings) -> dict[str, Input]:
 
 def _quota(settings: SenderQuota) -> Quota:
     return Quota(
-        settings.samples_per_s or math.inf,
-        settings.bytes_per_s or math.inf,
-        settings.new_series_per_s or math.inf,
+        settings.samples_per_second or math.inf,
+        settings.bytes_per_second or math.inf,
+        settings.new_series_per_second or math.inf,
     )

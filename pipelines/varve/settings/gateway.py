@@ -12,12 +12,12 @@ from varve.settings.section import Secret, Section
 class SenderQuota(Section):
     """What one sender may send."""
 
-    samples_per_s: float = Field(0, ge=0)
+    samples_per_second: float = Field(0, ge=0)
     """Samples a second, of the bulk and the critical topic each. 0: no bound. A sender may save up
     ten seconds of it."""
-    bytes_per_s: float = Field(0, ge=0)
+    bytes_per_second: float = Field(0, ge=0)
     """Bytes a second, as they are sent. 0: no bound."""
-    new_series_per_s: float = Field(0, ge=0)
+    new_series_per_second: float = Field(0, ge=0)
     """New series a second. 0: no bound."""
 
 
