@@ -7,4 +7,4 @@ from varve.model.compiled import warm_up
 
 def warm_up_gateway() -> None:
     """Loads or compiles them. Takes a moment from a warm cache, some seconds without one."""
-    warm_up("varve.gateway.kernel_walk", "varve.gateway.kernel_messages")
+    warm_up(*(f"varve.gateway.kernel_{part}" for part in ("labels", "messages", "walk")))
