@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.bench_ingest import Bench, cpu_s, say
 from varve.gateway.first_sight import Input, Targets
-from varve.gateway.kernels import warm_up_gateway
+from varve.gateway.kernels import make_ready
 from varve.gateway.messages import SampleColumns, encode
 from varve.gateway.negotiation import Version
 from varve.gateway.protobuf import delimited_field, write_varint
@@ -67,9 +67,8 @@ def main() -> None:
     args = parser.parse_args()
     bodies = [snappy(body) for body in requests(args)]
     sizes = sum(map(len, bodies)) / args.samples
-    say(
-        f"{args.samples:,} samples in {len(bodies)} requests of version {args.version}, {sizes:.1f} B each"
-    )
+    made = f"{len(bodies)} requests of version {args.version}, {sizes:.1f} B a sample"
+    say(f"{args.samples:,} samples in {made}")
     if args.decode:
         decode(bodies, args)
     else:
@@ -133,7 +132,7 @@ def snappy(body: bytes) -> bytes:
 
 def decode(bodies: list[bytes], args: argparse.Namespace) -> None:
     """From snappy to messages, series known."""
-    warm_up_gateway()
+    make_ready()
     decoder = RemoteWriteDecoder(SeriesTable(lambda: 1, 1 << 24), Targets(PARTITIONS), Replicas())
     columns = SampleColumns.empty(2_100_000)
     bounds = Bounds(-(1 << 62), 1 << 62)
@@ -175,9 +174,8 @@ def whole(bodies: list[bytes], args: argparse.Namespace) -> None:
                 results.append(figures)
         for name in results[0] if results else ():
             found = [result[name] for result in results]
-            say(
-                f"{name:26} median {statistics.median(found):7.3f} ({min(found):.3f} to {max(found):.3f})"
-            )
+            middle, least, most = statistics.median(found), min(found), max(found)
+            say(f"{name:26} median {middle:7.3f} ({least:.3f} to {most:.3f})")
         bench.stop()
     finally:
         broker.stop()

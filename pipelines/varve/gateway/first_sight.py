@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -116,6 +117,8 @@ class Targets:
         return partition_of(definition.series_id, self.bulk)
 
 
+# The key of field 5, also in more bytes than it needs.
+_MAY_BE_METADATA = re.compile(rb"[\x2a\xaa]")
 _MOST_LABEL_BYTES = 256 * 1024
 
 LabelPairs = Sequence[tuple[bytes, bytes]]
@@ -206,6 +209,8 @@ def series_metadata(series: bytes, symbols: Sequence[bytes]) -> Metadata | None:
     """The metadata in a TimeSeries message of version 2.0; None if there is nothing in it. Raises
     Malformed, InvalidSeries.
     """
+    if not (symbols and symbols[0]) and not _MAY_BE_METADATA.search(series):
+        return None
     numbers = {1: 0, 3: 0, 4: 0}
     for outer in fields(series):
         if outer.number == 5:

@@ -19,8 +19,9 @@ _TEXT_BYTES = 2 << 20
 _TEXT_BITS = 52
 _TEXT_MASK = (1 << _TEXT_BITS) - 1
 
-Identity = tuple[int, int, str, tuple[tuple[str, str], ...]]
-"""series_id, check, metric and tags sorted by name, as SeriesDefinition has them."""
+Identity = tuple[int, int, str, tuple[tuple[str, str], ...], int]
+"""series_id, check, metric and tags sorted by name, as SeriesDefinition has them; and how long the
+canonical text is, which no name or value is longer than."""
 
 
 class PlainLabels:
@@ -63,7 +64,8 @@ class PlainLabels:
                 ]
             )
             series_id = unsigned - (1 << 64) if unsigned >> 63 else unsigned
-            yield series_id, int.from_bytes(digest[8:12], signed=True), metric, tags
+            check = int.from_bytes(digest[8:12], signed=True)
+            yield series_id, check, metric, tags, text_end - text
             span, text = span_end, text_end
 
 

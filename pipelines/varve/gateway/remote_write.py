@@ -296,11 +296,14 @@ class _Reading:
             if name := labels.get("__name__"):
                 self._note_metadata(series, name)
             definition = define_series(labels, self.source, decoder.metadata)
+            require_within(self._limits, definition)
         else:
-            series_id, check, metric, tags = identity
+            series_id, check, metric, tags, length = identity
             self._note_metadata(series, metric)
             definition = decoder.metadata.described(series_id, check, metric, tags)
-        require_within(self._limits, definition)
+            limits = self._limits.of(metric)
+            if length > min(limits.name_bytes, limits.value_bytes) or len(tags) > limits.labels:
+                require_within(self._limits, definition)
         target = decoder.targets.of(definition)
         if self.shed is not None and target < self.least_target:
             raise InvalidSeries(self.shed, f"{definition.metric}: {_SHED_TEXTS[self.shed]}")
