@@ -125,6 +125,7 @@ class _Up:
         self._shortage: Shortage | None = None
         self._stopping = False
         self._measured_at = -_MEASURE_S
+        self._reported: dict[str, str] = {}
         self._positions_accepted = False
         self._kafka_shown = ""
         host = f"[{settings.query.host}]" if ":" in settings.query.host else settings.query.host
@@ -244,6 +245,8 @@ class _Up:
             self._look_at_disks()
             self._start_kafka()
             self._report()
+        elif _states(self._supervisor.health()) != self._reported:
+            self._report()  # whoever reads what was said finds it in the status, too
         if self._supervisor.is_up(KAFKA):
             self._kafka.make_topics()
         if self._shortage is None and self._supervisor.is_up(STREAMS):
@@ -266,6 +269,7 @@ class _Up:
         """Says how everything is: to a person, in the status files, to the supervisor of this."""
         rss = self._supervisor.measure()
         health = self._supervisor.health()
+        self._reported = _states(health)
         self._condition.update(health, self._shortage)
         self._show_kafka(health)
         self._status.update(
@@ -381,3 +385,7 @@ def _disk_paths(settings: Settings) -> dict[str, Path]:
     if "://" not in root and not Path(root).is_relative_to(settings.home):
         paths["tables"] = Path(root)
     return paths
+
+
+def _states(health: Mapping[str, Health]) -> dict[str, str]:
+    return {name: h.state for name, h in health.items()}

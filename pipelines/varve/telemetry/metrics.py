@@ -251,6 +251,67 @@ class TableMetrics:
         )
 
 
+class NotifyMetrics:
+    """The metrics of the notifier."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.telemetry = telemetry
+        counter, gauge = telemetry.counter, telemetry.gauge
+        self.received = counter(
+            "varve_notify_alerts_received_total", "Alerts received, by status.", "status"
+        )
+        self.invalid = counter("varve_notify_alerts_invalid_total", "Alerts refused.")
+        self.alerts = gauge("varve_notify_alerts", "Alerts known, by status.", "status")
+        self.groups = gauge("varve_notify_groups", "Groups of alerts.")
+        self.silences = gauge("varve_notify_silences", "Silences, by state.", "state")
+        self.messages = counter(
+            "varve_notify_messages_total",
+            "Messages that a receiver has taken, by receiver, integration and reason.",
+            *("receiver", "integration", "reason"),
+        )
+        self.failures = counter(
+            "varve_notify_failures_total",
+            "Attempts that failed: refused ones are not tried again before the next look at the"
+            " group, failed ones are.",
+            *("receiver", "integration", "outcome"),
+        )
+        self.seconds = telemetry.histogram(
+            "varve_notify_attempt_duration_seconds",
+            "How long attempts took, by integration.",
+            *("integration",),
+            buckets=_REQUEST_SECONDS,
+        )
+        self.circuits = gauge(
+            "varve_notify_circuit_open",
+            "1 while an integration is left alone as it fails again and again.",
+            *("receiver", "integration"),
+        )
+        self.requests = counter(
+            "varve_notify_requests_total",
+            "Requests answered, by route, method and HTTP status.",
+            *("route", "method", "status"),
+        )
+        self.request_seconds = telemetry.histogram(
+            "varve_notify_request_duration_seconds",
+            "Time from a request's arrival to its answer, by route.",
+            *("route",),
+            buckets=_REQUEST_SECONDS,
+        )
+        self.config_ok = gauge(
+            "varve_notify_config_last_reload_successful",
+            "1 if the configuration in force is that of the file as it was last read.",
+        )
+        self.config_time = gauge(
+            "varve_notify_config_last_reload_success_timestamp_seconds",
+            "When the configuration in force was read.",
+            unit="seconds",
+        )
+        self.storing = gauge(
+            "varve_notify_storing", "1 if changes of the state are stored, 0 while they cannot be."
+        )
+        self.syncs = counter("varve_notify_syncs_total", "Syncs of the journal.")
+
+
 class QueryMetrics:
     """The metrics of the query service."""
 
