@@ -374,9 +374,7 @@ def cluster(tmp_path: Path, receiver: Receiver, *options: str) -> Iterator[list[
             folder.mkdir(exist_ok=True)
             (folder / "am.yml").write_text(CONFIG.format(url=receiver.url, wait="1s"))
             peers = [f"--cluster.peer={address_for_peers(processes[0])}"] if processes else []
-            process = Process(
-                folder, "--cluster.listen-address=127.0.0.1:0", *peers, *options
-            )
+            process = Process(folder, "--cluster.listen-address=127.0.0.1:0", *peers, *options)
             processes.append(process)
         yield processes
     finally:
@@ -413,7 +411,9 @@ def test_three_notifiers_find_each_other_and_tell_once(tmp_path, receiver):
             "comment": "",
         }
         processes[1].client.post("/api/v2/silences", json=silence)
-        await_that(lambda: all(len(p.client.get("/api/v2/silences").json()) == 1 for p in processes))
+        await_that(
+            lambda: all(len(p.client.get("/api/v2/silences").json()) == 1 for p in processes)
+        )
         # An alert that one of them was sent is told, too, and told once.
         processes[2].send("b", alertname="Other")
         await_that(lambda: ("firing", ["b"]) in receiver.told())
@@ -437,9 +437,7 @@ def test_when_the_notifier_whose_turn_it_is_dies_another_one_tells(tmp_path, rec
         await_that(lambda: all(peers_of(process) == everybody for process in processes))
         for process in processes:
             process.send("a")
-        names = {
-            p.client.get("/api/v2/status").json()["cluster"]["name"]: p for p in processes
-        }
+        names = {p.client.get("/api/v2/status").json()["cluster"]["name"]: p for p in processes}
         first = names[min(names)]
         first.kill()
         rest = [p for p in processes if p is not first]

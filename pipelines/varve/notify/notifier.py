@@ -90,9 +90,9 @@ class Notifier(State):
             alert = _with_id(theirs, old.id)
             if old.updated_ms >= alert.updated_ms:
                 return None
+            entry.alert = alert
             if msgspec.structs.replace(alert, updated_ms=old.updated_ms) == old:
                 return None  # both were sent the same
-            entry.alert = alert
             self.journal.append(_difference(old, alert))
         self.inhibitor.observe(alert)
         self.dispatcher.observe(entry, now_ms)
@@ -142,9 +142,9 @@ class Notifier(State):
     def next_due_ms(self) -> int | None:
         return self.timers.next_due_ms()
 
-    def due(self, now_ms: int) -> list[Delivery]:
-        """Does what is due by now; the attempts to be made."""
-        self.timers.run(now_ms)
+    def due(self, now_ms: int, most: int | None = None) -> list[Delivery]:
+        """Does what is due by now, at most so many things; the attempts to be made."""
+        self.timers.run(now_ms, most)
         return self.dispatcher.take_attempts()
 
     def attempted(
