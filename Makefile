@@ -114,6 +114,15 @@ conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scri
 	PYTHONPATH=pipelines $(PY) $(SHARED)/promqltest/run.py --adapter varve.promql.conformance:Adapter \
 	  $(SHARED)/promqltest/testdata $(SHARED)/promqltest/compliance.test $(ARGS)
 
+.PHONY: conformance-notify live-notify
+conformance-notify: setup-dev ## The score of the notifier on scenarios, templates and configurations
+	PYTHONPATH=pipelines $(PY) $(SHARED)/alerttest/run.py notification templates \
+	  --adapter varve.notify.conformance:Adapter $(ARGS)
+	PYTHONPATH=$(CURDIR)/pipelines $(PY) $(SHARED)/alerttest/run.py configs \
+	  --command '$(CURDIR)/$(PY) -m varve.cli notify check' $(ARGS)
+live-notify: setup-dev ## Its scenarios over HTTP, 20 times as fast as real time; ARGS="--only grouping"
+	$(TOOL)/live_notify.py --shared $(SHARED) $(ARGS)
+
 .PHONY: diff-promql diff-prometheus fuzz-promql
 diff-promql: setup-dev ## Random queries against an obvious evaluator; ARGS="--queries 100000 --seed N"
 	$(TOOL)/diff_promql.py $(ARGS)
