@@ -40,6 +40,7 @@ from tests.faulty_s3 import FaultyS3  # noqa: E402
 from varve.kafka.topics import TopicPlan, ensure_topics  # noqa: E402
 from varve.local.broker import MAX_MESSAGE_BYTES, Broker, free_port  # noqa: E402
 from varve.model.errors import VarveError  # noqa: E402
+from varve.rollups.completeness import CompletenessReader  # noqa: E402
 from varve.services.progress import lags  # noqa: E402
 from varve.services.status import read_status  # noqa: E402
 from varve.settings import load  # noqa: E402
@@ -320,6 +321,7 @@ class Soak:
         elif not self.wrong:
             self._await_stored(sent)
             self._account(sent)
+            self._await_repairs()
         self._stop_up()
         if not self.wrong:
             self._verify()
@@ -329,6 +331,16 @@ class Soak:
     def _await_stored(self, sent: int) -> None:
         deadline = time.monotonic() + RECOVERY_S
         while self._taken()["flow"] < sent and time.monotonic() < deadline:
+            time.sleep(2)
+
+    def _await_repairs(self) -> None:
+        """Until no late sample waits for its repair: then no row is left out of the check."""
+        deadline = time.monotonic() + RECOVERY_S
+        reader = CompletenessReader(self._store())
+        while pending := [tier.tier.name for tier in reader.refresh() if tier.pending]:
+            if time.monotonic() > deadline:
+                self.wrong.append(f"late windows of {', '.join(pending)} are not repaired")
+                return
             time.sleep(2)
 
     def _taken(self) -> Counter[str]:
