@@ -464,6 +464,7 @@ def test_the_page_recovers_by_itself_when_the_service_was_away(browser, tmp_path
 UP = {"name": "up", "state": "degraded", "note": "streams: needs an operator"}
 QUERY = {"name": "query", "state": "ready", "note": ""}
 STREAMS = {"name": "streams", "state": "failed", "note": "wrong password <b>for</b> Kafka"}
+HISTORY = {"name": "demo-history", "state": "stopped", "note": ""}
 BROKER = {"name": "kafka", "state": "held", "note": "disk full"}
 
 
@@ -472,7 +473,7 @@ def watched(tmp_path, now_ms):
     """A service whose home is in a condition that the test sets: its address, the condition."""
     tables = WrittenTables(str(tmp_path))
     fill(tables, days=0.02, now_ms=now_ms)
-    condition = {"state": "degraded", "components": [UP, QUERY, STREAMS, BROKER]}
+    condition = {"state": "degraded", "components": [UP, QUERY, STREAMS, BROKER, HISTORY]}
     service = service_over(tables, now_ms=now_ms)
     service.components = lambda: dict(condition)
     with served(service) as url:
