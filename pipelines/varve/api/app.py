@@ -25,9 +25,10 @@ from varve.api.access import AccessCheck
 from varve.api.call import Call
 from varve.api.endpoint import Endpoint
 from varve.api.endpoints import ENDPOINTS, PAGES, Page
+from varve.api.failures import failure
 from varve.api.pages import STATIC
 from varve.api.parameters import read_parameters
-from varve.api.responses import HeldResponse, failure, success
+from varve.api.responses import HeldResponse, success
 from varve.api.service import Service
 from varve.model.errors import BadRequest
 from varve.promql.errors import QueryError, QueryTimeoutError
