@@ -29,9 +29,9 @@ STORED = 0
 NAMED_METRICS = 20
 _NEVER = np.iinfo(np.int64).max
 _DETAILS = {
-    Reason.TOO_OLD: "over {allowed} ms old, from where on {limit} refuses samples",
-    Reason.TOO_FAR_IN_FUTURE: "over {allowed} ms ahead, which is all that {limit} allows: check the"
-    " producer's clock",
+    Reason.TOO_OLD: "over {seconds:,.0f} s old, from where on {limit} refuses samples",
+    Reason.TOO_FAR_IN_FUTURE: "over {seconds:,.0f} s ahead, which is all that {limit} allows: check"
+    " the producer's clock",
     Reason.ID_COLLISION: "another series has this id: change a label to tell them apart",
     Reason.UNKNOWN_SERIES: "no definition of the series has come",
     Reason.LABEL_LIMIT: "new series beyond {limit} = {allowed} of limits.toml",
@@ -55,7 +55,9 @@ class Refusal:
         exceeded = self.exceeded
         if exceeded is None:
             return _DETAILS[self.reason]
-        return _DETAILS[self.reason].format(limit=exceeded.limit, allowed=exceeded.allowed)
+        return _DETAILS[self.reason].format(
+            limit=exceeded.limit, allowed=exceeded.allowed, seconds=exceeded.allowed / 1000
+        )
 
 
 class Judge:
@@ -74,6 +76,8 @@ class Judge:
         self._numbers: dict[Refusal, int] = {}
         self._refusals: list[Refusal] = []
         self._named: set[str] = set()
+        # A storm of new series asks for the same again and again.
+        self._beyond: dict[str, Refusal] = {}
         self._ages = AgeLimits(plan.limits, plan.now_ms, plan.oldest_ms, plan.newest_ms)
 
     def refusal(self, verdict: int) -> Refusal:
@@ -202,6 +206,8 @@ class Judge:
 
     def _beyond_number(self, metric: str) -> Refusal:
         """The refusal of a series beyond the number of its metric, or of all together."""
+        if (found := self._beyond.get(metric)) is not None:
+            return found
         limits, full = self._plan.limits, self._plan.full
         of_metric, total = limits.of(metric).series, limits.series
         # Where neither is known to be full, the lesser number is the one that more series meet.
@@ -209,7 +215,9 @@ class Judge:
             exceeded = Exceeded("total.series", total)
         else:
             exceeded = Exceeded(limits.name(metric, "series"), of_metric)
-        return Refusal(Reason.CARDINALITY_LIMIT, exceeded, self._name(metric))
+        refusal = Refusal(Reason.CARDINALITY_LIMIT, exceeded, self._name(metric))
+        self._beyond[metric] = refusal
+        return refusal
 
     def _name(self, metric: str) -> str | None:
         """The metric, unless there are too many that are named already."""
