@@ -36,7 +36,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.bench_ingest import Bench, cpu_s, say
 from varve.gateway.first_sight import Input, Targets
-from varve.gateway.kernels import make_ready
 from varve.gateway.messages import SampleColumns, encode
 from varve.gateway.negotiation import Version
 from varve.gateway.protobuf import delimited_field, write_varint
@@ -44,6 +43,7 @@ from varve.gateway.remote_write import Bounds, RemoteWriteDecoder
 from varve.gateway.replicas import Replicas
 from varve.gateway.series_table import SeriesTable
 from varve.gateway.snappy import expand
+from varve.gateway.startup import make_ready
 from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.local.broker import Broker, free_port
 

@@ -23,12 +23,12 @@ from varve.gateway.app import GatewayApp
 from varve.gateway.batcher import Batcher
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.histograms import HistogramSample
-from varve.gateway.kernels import make_ready
 from varve.gateway.messages import SampleColumns, TargetMessage, encode
 from varve.gateway.quotas import Quota, Quotas
 from varve.gateway.remote_write import Bounds, Decoded, RemoteWriteDecoder
 from varve.gateway.replicas import Replicas
 from varve.gateway.series_table import SeriesTable
+from varve.gateway.startup import make_ready
 from varve.model.identity import SeriesDefinition
 
 _FUTURE_MS = 600_000

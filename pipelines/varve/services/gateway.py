@@ -21,7 +21,6 @@ from varve.gateway.batcher import Batcher
 from varve.gateway.circuit_breaker import CircuitBreaker
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.http_protocol import BoundedProtocol
-from varve.gateway.kernels import make_ready
 from varve.gateway.lane import Fate, Lane, LanePolicy
 from varve.gateway.quotas import Quota, Quotas
 from varve.gateway.refusals import Refusal
@@ -30,6 +29,7 @@ from varve.gateway.replicas import Replicas
 from varve.gateway.selectors import any_of, labels_of
 from varve.gateway.series_table import SeriesTable
 from varve.gateway.spool import Spool
+from varve.gateway.startup import make_ready
 from varve.gateway.topic_producer import KnownPartitions, TopicProducer
 from varve.ingest.limits import LimitsFile
 from varve.model.clock import SystemClock
