@@ -35,11 +35,12 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.bench_ingest import Bench, cpu_s, say
+from varve.gateway.decoded import Bounds
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.messages import SampleColumns, encode
 from varve.gateway.negotiation import Version
 from varve.gateway.protobuf import delimited_field, write_varint
-from varve.gateway.remote_write import Bounds, RemoteWriteDecoder
+from varve.gateway.remote_write import RemoteWriteDecoder
 from varve.gateway.replicas import Replicas
 from varve.gateway.series_table import SeriesTable
 from varve.gateway.snappy import expand
