@@ -120,6 +120,14 @@ conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scri
 conformance-gateway: setup-dev ## The score of the gateway on the judge of collection
 	PYTHONPATH=pipelines $(PY) $(SHARED)/wiretest/run.py --adapter varve.gateway.conformance:Adapter \
 	  --only remote_write $(ARGS)
+.PHONY: conformance-notify live-notify
+conformance-notify: setup-dev ## The score of the notifier on scenarios, templates and configurations
+	PYTHONPATH=pipelines $(PY) $(SHARED)/alerttest/run.py notification templates \
+	  --adapter varve.notify.conformance:Adapter $(ARGS)
+	PYTHONPATH=$(CURDIR)/pipelines $(PY) $(SHARED)/alerttest/run.py configs \
+	  --command '$(CURDIR)/$(PY) -m varve.cli notify check' $(ARGS)
+live-notify: setup-dev ## Its scenarios over HTTP, 20 times as fast as real time; ARGS="--only grouping"
+	$(TOOL)/live_notify.py --shared $(SHARED) $(ARGS)
 
 .PHONY: diff-promql diff-prometheus fuzz-promql
 diff-promql: setup-dev ## Random queries against an obvious evaluator; ARGS="--queries 100000 --seed N"
