@@ -162,6 +162,10 @@ soak-week: setup-dev ## Seven days of tables under a simulated clock; ARGS="--da
 soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minutes 10 --only kill"
 	$(TOOL)/soak_live.py $(ARGS)
 
+.PHONY: fuzz-gateway
+fuzz-gateway: setup-dev ## Damaged remote write: any bytes are samples or a refusal; ARGS="--minutes 10"
+	$(TOOL)/fuzz_gateway.py $(ARGS)
+
 .PHONY: fuzz-ingest chaos-ingest chaos-rollup
 fuzz-ingest: setup-dev ## Damaged messages: any bytes are samples or a reason; ARGS="--minutes 10"
 	$(TOOL)/fuzz_ingest.py $(ARGS)
