@@ -31,7 +31,7 @@ from varve.api.parameters import read_parameters
 from varve.api.responses import HeldResponse, success
 from varve.api.service import Service
 from varve.model.errors import BadRequest
-from varve.promql.errors import QueryError
+from varve.promql.errors import QueryError, QueryTimeoutError
 from varve.promql.syntax.cursor import ParseError
 from varve.query.memory import Reservation
 
@@ -100,7 +100,8 @@ class _Runner:
         except BadRequest as err:
             return failure(request, "bad_data", str(err))
         except TimeoutError:
-            return failure(request, "timeout", f"the request did not come whole in {timeout_s:g} s")
+            text = f"the request did not come whole in query.timeout_s = {timeout_s:g}"
+            return failure(request, "timeout", text)
         cancelled = threading.Event()
         deadline_s = arrived_s + timeout_s
         options = replace(service.options, cancelled=cancelled, deadline_s=deadline_s)
@@ -115,7 +116,7 @@ class _Runner:
                 cancelled.set()
                 if not work.cancel():
                     work.add_done_callback(_discard)
-                return failure(request, "timeout", "query timed out in query execution")
+                return failure(request, "timeout", str(QueryTimeoutError()))
             if service.stopping.is_set() or await request.is_disconnected():
                 cancelled.set()
         return answered.result()

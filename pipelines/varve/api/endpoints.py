@@ -112,6 +112,11 @@ PAGES: Final = (
         pages.ready,
         "200 when answers can be trusted, else 503; says why, or that they lag",
     ),
+    Page(
+        "/-/components",
+        pages.components,
+        "state of the home, and of its components if `varve up` runs them, as JSON",
+    ),
     Page("/api/v1/openapi.json", _openapi, "these addresses as an OpenAPI document"),
     Page("/metrics", pages.metrics, "the service's own metrics"),
     Page("/", pages.page, "the page"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import re
@@ -41,6 +42,11 @@ async def ready(service: Service, _: Request) -> Response:
     return PlainTextResponse(
         f"Varve is ready, but its view lags: {lag}\n" if lag else "Varve is ready.\n"
     )
+
+
+async def components(service: Service, _: Request) -> Response:
+    found = await asyncio.to_thread(service.components)
+    return JSONResponse(found, headers={"Cache-Control": "no-store"})
 
 
 async def metrics(service: Service, request: Request) -> Response:

@@ -14,9 +14,11 @@ from varve.settings import Settings
 SERVICES = (
     ("streams", "varve.services.streams", "ingest and rollups, in one Spark JVM"),
     ("query", "varve.services.query", "PromQL over HTTP, and the web page"),
+    ("gateway", "varve.services.gateway", "takes what senders push: remote write"),
     ("maintenance", "varve.services.maintenance", "merges small files, deletes unneeded ones"),
     ("collector", "varve.services.collector", "this machine's metrics to Kafka"),
     ("notify", "varve.services.notify", "tells receivers of alerts, in Alertmanager's place"),
+    ("demo-writer", "varve.local.demo_writer", "a small sender of remote write"),
     ("demo-history", "varve.local.demo_history", "days of generated history to Kafka, once"),
 )
 

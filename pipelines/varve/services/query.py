@@ -16,14 +16,15 @@ from varve.api.call import Process
 from varve.api.server import Server, server_of, tcp_socket
 from varve.api.service import Service
 from varve.model.clock import SystemClock
-from varve.promql.evaluation.limits import Limits
 from varve.promql.evaluation.workers import Workers
 from varve.query.evaluation import Options
 from varve.query.memory import MemoryBudget
 from varve.query.table_follower import TableFollower
+from varve.services.component_views import condition
 from varve.services.discovery import HEADER
 from varve.services.home import identity
 from varve.services.ports import require_free
+from varve.services.query_limits import query_limits
 from varve.services.status import ComponentStatus, State
 from varve.settings import Settings
 from varve.settings.text import as_yaml
@@ -55,12 +56,9 @@ def run(settings: Settings) -> int:
         follower = TableFollower(
             store, queries, query.cache_mb << 20, query.poll_ms / 1000, memory, metrics
         )
-        limits = Limits(
-            max_samples=query.max_samples, max_points=query.max_points, timeout_s=query.timeout_s
-        )
         workers = Workers(query.cores or len(os.sched_getaffinity(0)))
         options = Options(
-            limits,
+            query_limits(query),
             query.lookback_s * 1000,
             workers,
             newer_view=follower.newer_view,
@@ -76,6 +74,7 @@ def run(settings: Settings) -> int:
             access,
             memory,
             metrics,
+            components=lambda: condition(settings.home, SystemClock().now_ms()),
             process=process_of(settings),
         )
         follower.start()

@@ -505,6 +505,106 @@ class CollectorMetrics:
         )
 
 
+class GatewayMetrics:
+    """The metrics of the gateway. At rest, received = acknowledged + spooled + refused."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        counter, gauge = telemetry.counter, telemetry.gauge
+        self.requests = counter(
+            "varve_gateway_requests_total",
+            "Requests to write, by the status of their answer.",
+            *("protocol", "code"),
+            unit="requests",
+        )
+        self.request = telemetry.histogram(
+            "varve_gateway_request_duration_seconds",
+            "Time from the head of a request to write until its answer.",
+            *("protocol",),
+            buckets=_REQUEST_SECONDS,
+        )
+        self.received_bytes = counter(
+            "varve_gateway_received_bytes_total",
+            "Bytes of the bodies of requests, as they were sent.",
+            *("protocol",),
+            unit="bytes",
+        )
+        self.received = counter(
+            "varve_gateway_received_samples_total",
+            "Samples decoded: each is acknowledged, spooled or refused.",
+            *("protocol",),
+            unit="samples",
+        )
+        self.acknowledged = counter(
+            "varve_gateway_acknowledged_samples_total",
+            "Samples that Kafka has acknowledged, without those sent from the spool.",
+            *("topic",),
+            unit="samples",
+        )
+        self.spooled = counter(
+            "varve_gateway_spooled_samples_total",
+            "Samples synced in the spool, to be sent later.",
+            *("topic",),
+            unit="samples",
+        )
+        self.refused = counter(
+            "varve_gateway_refused_samples_total",
+            "Samples refused, by reason; the reason replica is a pair's other replica.",
+            *("reason",),
+            unit="samples",
+        )
+        self.refused_others = counter(
+            "varve_gateway_refused_other_total",
+            "Native histograms and exemplars refused, by reason.",
+            *("reason",),
+        )
+        self.starts = counter(
+            "varve_gateway_start_samples_total",
+            "Zeros written where counters said they had started.",
+            *(),
+            unit="samples",
+        )
+        self.defined = counter(
+            "varve_gateway_defined_series_total",
+            "Definitions of series sent, of new ones and again every ten minutes.",
+            *(),
+            unit="series",
+        )
+        self.known = gauge(
+            "varve_gateway_known_series", "Series known by their labels.", unit="series"
+        )
+        self.in_flight = gauge(
+            "varve_gateway_in_flight_bytes",
+            "Bytes of requests that are being read or decoded.",
+            unit="bytes",
+        )
+        self.waiting = gauge(
+            "varve_gateway_waiting_bytes",
+            "Bytes of messages that wait for Kafka's acknowledgement.",
+            *("topic",),
+            unit="bytes",
+        )
+        self.kafka_up = gauge(
+            "varve_gateway_kafka_up",
+            "Whether Kafka takes messages: 0 while they go to the spool.",
+            *("topic",),
+        )
+        self.spool_size = gauge(
+            "varve_gateway_spool_bytes", "Bytes in the spool.", "topic", unit="bytes"
+        )
+        self.spool_age = gauge(
+            "varve_gateway_spool_age_seconds",
+            "How long the oldest message of the spool has waited; 0 if it is empty.",
+            *("topic",),
+            unit="seconds",
+        )
+        self.spool_damaged = gauge(
+            "varve_gateway_spool_damaged_bytes",
+            "Bytes of the spool behind a damaged record, kept aside since the start.",
+            *("topic",),
+            unit="bytes",
+        )
+
+
 class MaintenanceMetrics:
     """Declares the metrics of what keeps the tables small."""
 

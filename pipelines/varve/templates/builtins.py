@@ -63,20 +63,22 @@ def escape_query(text: str) -> str:
     return quote_plus(encode(text), safe="")
 
 
-def _joined(values: tuple[Any, ...], budget: Budget) -> str:
-    return go_format.sprint(values, budget)
+def joined(values: tuple[Any, ...], budget: Budget) -> str:
+    """The arguments of html, js and urlquery as one string."""
+    shown = ["<no value>" if value is None else value for value in values]
+    return go_format.sprint(shown, budget)
 
 
 def _html(budget: Budget, *values: Any) -> str:
-    return escape_html(_joined(values, budget))
+    return escape_html(joined(values, budget))
 
 
 def _js(budget: Budget, *values: Any) -> str:
-    return escape_js(_joined(values, budget))
+    return escape_js(joined(values, budget))
 
 
 def _urlquery(budget: Budget, *values: Any) -> str:
-    return escape_query(_joined(values, budget))
+    return escape_query(joined(values, budget))
 
 
 def _length(value: Any) -> int:
@@ -90,6 +92,8 @@ def _length(value: Any) -> int:
 
 
 def _index(value: Any, *places: Any) -> Any:
+    if value is None:
+        raise FunctionError("index of untyped nil")
     for place in places:
         value = _entry(value, place)
     return value
@@ -117,7 +121,7 @@ def _map_entry(value: dict[Any, Any], place: Any) -> Any:
 
 def zero_of(value: dict[Any, Any]) -> Any:
     """What a map answers for a key that it lacks."""
-    return "" if type_name(value) != "map[string]interface {}" else NO_VALUE
+    return None if type_name(value) == "map[string]interface {}" else ""
 
 
 def _whole(place: Any, what: str) -> int:
@@ -166,11 +170,11 @@ def _equal(first: Any, *others: Any) -> bool:
 
 def _same(left: Any, right: Any) -> bool:
     left, right = (None if value is NO_VALUE else value for value in (left, right))
+    if left is None or right is None:
+        return left is right
     for value in (left, right):
         if isinstance(value, (list, dict)):
             raise FunctionError(f"non-comparable type {type_name(value)}")
-    if left is None or right is None:
-        return left is right
     if isinstance(left, Members) and isinstance(right, Members) and type(left) is type(right):
         return left == right if isinstance(left, Time) else left is right
     if _kind(left) != _kind(right):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
-from varve.promql.syntax.go_numbers import format_g
-from varve.promql.syntax.literals import quote
 from varve.templates.budget import Budget
+from varve.templates.directives import (
+    Spec,
+    complex_text,
+    float_text,
+    integer_text,
+    pad,
+    string_text,
+)
 from varve.templates.errors import FunctionError
 from varve.templates.values import (
     NO_VALUE,
     Members,
-    encode,
     is_int,
     methods_of,
     sort_key,
@@ -32,28 +35,13 @@ _DIRECTIVE = re.compile(
     r"(?P<vi>\[[^\]]*\])?(?P<verb>.)?",
     re.DOTALL,
 )
-_FLOAT_VERBS: Final = "eEfFgG"
-_BASES: Final = {"d": 10, "b": 2, "o": 8, "O": 8, "x": 16, "X": 16}
-
-
-@dataclass(slots=True)
-class _Spec:
-    """One directive: its flags, and width and precision if it has them."""
-
-    plus: bool = False
-    minus: bool = False
-    sharp: bool = False
-    space: bool = False
-    zero: bool = False
-    width: int | None = None
-    precision: int | None = None
 
 
 def to_text(value: Any, budget: Budget) -> str:
     """A value as an action prints it, which is %v."""
     if type(value) is str:
         return value
-    return "<no value>" if value is NO_VALUE else _Printer(budget).value(value, _Spec(), "v", 0)
+    return "<no value>" if value is NO_VALUE else _Printer(budget).value(value, Spec(), "v", 0)
 
 
 def sprint(values: Sequence[Any], budget: Budget) -> str:
@@ -72,7 +60,7 @@ def sprintln(values: Sequence[Any], budget: Budget) -> str:
 
 
 def _within(value: Any, budget: Budget) -> str:
-    text = _Printer(budget).value(value, _Spec(), "v", 0)
+    text = _Printer(budget).value(value, Spec(), "v", 0)
     budget.made(len(text))
     return text
 
@@ -109,14 +97,14 @@ class _Printer:
 
     def _extra(self, args: Sequence[Any]) -> str:
         shown = [
-            "<nil>" if arg is None else f"{type_name(arg)}={self.value(arg, _Spec(), 'v', 0)}"
+            "<nil>" if arg is None else f"{type_name(arg)}={self.value(arg, Spec(), 'v', 0)}"
             for arg in args
         ]
         return f"%!(EXTRA {', '.join(shown)})"
 
     def _directive(self, match: re.Match[str]) -> str:
         flags = match["flags"]
-        spec = _Spec(*(mark in flags for mark in "+-# 0"))
+        spec = Spec(*(mark in flags for mark in "+-# 0"))
         good = self._go_to(match["wi"])
         faults = self._width(match, spec)
         if match["wi"] and match["width"] not in (None, "*"):
@@ -140,9 +128,12 @@ class _Printer:
         self._next += 1
         if spec.minus:
             spec.zero = False
+        if verb == "v":
+            spec.syntax, spec.names = spec.sharp, spec.plus or spec.sharp
+            spec.sharp = spec.plus = False
         return faults + self.value(arg, spec, verb, 0)
 
-    def _width(self, match: re.Match[str], spec: _Spec) -> str:
+    def _width(self, match: re.Match[str], spec: Spec) -> str:
         """Sets the width. What it returns is the text of what is wrong with it."""
         if match["width"] != "*":
             spec.width = None if match["width"] is None else int(match["width"][:8])
@@ -152,7 +143,7 @@ class _Printer:
             spec.width, spec.minus = -spec.width, True
         return fault
 
-    def _precision(self, match: re.Match[str], spec: _Spec) -> str:
+    def _precision(self, match: re.Match[str], spec: Spec) -> str:
         if match["precision"] != "*":
             spec.precision = int((match["precision"] or "0")[:8])
             return ""
@@ -189,215 +180,58 @@ class _Printer:
 
     # Values
 
-    def value(self, value: Any, spec: _Spec, verb: str, depth: int) -> str:
+    def value(self, value: Any, spec: Spec, verb: str, depth: int) -> str:
         """One value by one verb."""
         self._budget.step()
         if value is NO_VALUE:
             value = None
         if verb == "T":
-            return _pad(type_name(value), spec)
+            return pad(type_name(value), spec)
         if value is None:
-            return _pad("<nil>", spec) if verb == "v" else self._bad(value, verb)
-        if verb == "p":
-            return self._bad(value, verb)
-        if not (verb == "v" and spec.sharp) and verb in "vsxXq" and "String" in methods_of(value):
-            return _string(str(value), spec, verb) or ""
+            if depth:
+                return "interface {}(nil)" if spec.syntax else "<nil>"
+            return pad("<nil>", spec) if verb == "v" else f"%!{verb}(<nil>)"
+        if verb in "pw":
+            return self._bad(value, spec, verb)
+        if not (verb == "v" and spec.syntax) and verb in "vsxXq" and "String" in methods_of(value):
+            return string_text(str(value), spec, verb) or ""
         if isinstance(value, bool):
-            shown = _pad("true" if value else "false", spec) if verb in "tv" else None
+            shown = pad("true" if value else "false", spec) if verb in "tv" else None
         elif isinstance(value, int):
-            shown = _integer(int(value), spec, verb)
+            shown = integer_text(int(value), spec, verb)
         elif isinstance(value, float):
-            shown = _float(value, spec, verb)
+            shown = float_text(value, spec, verb)
         elif isinstance(value, complex):
-            shown = _complex(value, spec, verb)
+            shown = complex_text(value, spec, verb)
         elif isinstance(value, str):
-            shown = _string(value, spec, verb)
+            shown = string_text(value, spec, verb)
         else:
             return self._composite(value, spec, verb, depth)
-        return self._bad(value, verb) if shown is None else shown
+        return self._bad(value, spec, verb) if shown is None else shown
 
-    def _bad(self, value: Any, verb: str) -> str:
-        if value is None:
-            return f"%!{verb}(<nil>)"
-        return f"%!{verb}({type_name(value)}={self.value(value, _Spec(), 'v', 0)})"
+    def _bad(self, value: Any, spec: Spec, verb: str) -> str:
+        return f"%!{verb}({type_name(value)}={self.value(value, spec, 'v', 0)})"
 
-    def _composite(self, value: Any, spec: _Spec, verb: str, depth: int) -> str:
+    def _composite(self, value: Any, spec: Spec, verb: str, depth: int) -> str:
         self._budget.enter()
         if isinstance(value, dict):
             keys = sorted(value, key=sort_key)
             pairs = [(self.value(k, spec, verb, depth + 1), value[k]) for k in keys]
             shown = [f"{k}:{self.value(v, spec, verb, depth + 1)}" for k, v in pairs]
-            opening, close = ("map[", "]") if not spec.sharp else (f"{type_name(value)}{{", "}")
+            opening, close = ("map[", "]") if not spec.syntax else (f"{type_name(value)}{{", "}")
         elif isinstance(value, list):
             shown = [self.value(v, spec, verb, depth + 1) for v in value]
-            opening, close = ("[", "]") if not spec.sharp else (f"{type_name(value)}{{", "}")
+            opening, close = ("[", "]") if not spec.syntax else (f"{type_name(value)}{{", "}")
         elif isinstance(value, Members):
             fields = [
                 (name, self.value(getattr(value, attribute), spec, verb, depth + 1))
                 for name, attribute in value.template_fields.items()
             ]
-            named = verb == "v" and (spec.plus or spec.sharp)
-            shown = [f"{name}:{text}" if named else text for name, text in fields]
-            opening, close = ("{", "}") if not spec.sharp else (f"{value.go_type}{{", "}")
+            shown = [f"{name}:{text}" if spec.names else text for name, text in fields]
+            opening, close = ("{", "}") if not spec.syntax else (f"{value.go_type}{{", "}")
         else:
             shown, opening, close = [str(value)], "", ""
         self._budget.leave()
-        text = opening + (", " if spec.sharp and verb == "v" else " ").join(shown) + close
+        text = opening + (", " if spec.syntax else " ").join(shown) + close
         self._budget.made(len(text))
         return text
-
-
-def _pad(text: str, spec: _Spec) -> str:
-    if spec.width is None or len(text) >= spec.width:
-        return text
-    if spec.minus:
-        return text.ljust(spec.width)
-    return text.rjust(spec.width, "0" if spec.zero else " ")
-
-
-def _pad_number(text: str, spec: _Spec) -> str:
-    """Pads with zeros behind the sign."""
-    if spec.zero and spec.width is not None and text[:1] in ("+", "-", " "):
-        return text[0] + text[1:].rjust(spec.width - 1, "0")
-    return _pad(text, spec)
-
-
-def _string(value: str, spec: _Spec, verb: str) -> str | None:
-    if verb == "v":
-        if spec.sharp:
-            return _pad(quote(value), spec)
-        verb = "s"
-    if verb == "s":
-        return _pad(value[: spec.precision], spec)
-    if verb == "q":
-        value = value[: spec.precision]
-        if spec.sharp and "`" not in value and value.isprintable():
-            return _pad(f"`{value}`", spec)
-        return _pad(_ascii(quote(value)) if spec.plus else quote(value), spec)
-    if verb in "xX":
-        data = encode(value)[: spec.precision]
-        separator = " " if spec.space else ""
-        prefix = "0x" if spec.sharp and data else ""
-        if separator:
-            text = separator.join(f"{prefix}{byte:02x}" for byte in data)
-        else:
-            text = prefix + data.hex()
-        return _pad(text.upper() if verb == "X" else text, spec)
-    return None
-
-
-def _ascii(text: str) -> str:
-    return "".join(
-        c if c.isascii() else f"\\u{ord(c):04x}" if ord(c) < 0x10000 else f"\\U{ord(c):08x}"
-        for c in text
-    )
-
-
-def _integer(value: int, spec: _Spec, verb: str) -> str | None:
-    if verb == "v":
-        verb = "d"
-    if verb == "c":
-        return _pad(_character(value), spec)
-    if verb == "q":
-        return _pad(quote(_character(value), "'"), spec)
-    if verb == "U":
-        text = (
-            f"U+{value % 2**64:04X}"
-            if spec.precision is None
-            else (f"U+{value % 2**64:0{max(4, spec.precision)}X}")
-        )
-        if spec.sharp and 0 <= value <= 0x10FFFF and chr(value).isprintable():
-            text += f" '{chr(value)}'"
-        return _pad(text, _Spec(minus=spec.minus, width=spec.width))
-    if verb not in _BASES:
-        return None
-    digits = _digits(abs(value), _BASES[verb])
-    if verb == "X":
-        digits = digits.upper()
-    if spec.precision is not None:
-        digits = "" if spec.precision == 0 and value == 0 else digits.rjust(spec.precision, "0")
-        spec.zero = False
-    elif spec.zero and spec.width is not None:
-        signed = value < 0 or spec.plus or spec.space
-        digits = digits.rjust(spec.width - signed, "0")
-    prefix = "0o" if verb == "O" else ""
-    if spec.sharp:
-        prefix = {"x": "0x", "X": "0X", "b": "0b", "O": "0o"}.get(verb, "")
-        if verb == "o" and not digits.startswith("0"):
-            prefix = "0"
-    sign = "-" if value < 0 else "+" if spec.plus else " " if spec.space else ""
-    return _pad(sign + prefix + digits, _Spec(minus=spec.minus, width=spec.width))
-
-
-def _digits(value: int, base: int) -> str:
-    return format(value, {10: "d", 2: "b", 8: "o", 16: "x"}[base])
-
-
-def _character(code: int) -> str:
-    return chr(code) if 0 <= code <= 0x10FFFF and not 0xD800 <= code < 0xE000 else "\ufffd"
-
-
-def _float(value: float, spec: _Spec, verb: str) -> str | None:
-    text = _float_digits(value, spec, verb)
-    if text is None:
-        return None
-    if text[0] not in "+-":
-        text = f"+{text}"
-    if spec.space and text[0] == "+" and not spec.plus:
-        text = " " + text[1:]
-    if text[1:] in ("Inf", "NaN"):
-        spec.zero = False
-        if text[1:] == "NaN" and not spec.space and not spec.plus:
-            text = "NaN"
-    if text[0] == "+" and not spec.plus and text[1:] != "Inf":
-        text = text[1:]
-    return _pad_number(text, spec)
-
-
-def _float_digits(value: float, spec: _Spec, verb: str) -> str | None:
-    if verb not in _FLOAT_VERBS and verb not in "vxXb":
-        return None
-    if math.isnan(value) or math.isinf(value):
-        return "NaN" if value != value else "+Inf" if value > 0 else "-Inf"  # noqa: PLR0124
-    precision = spec.precision
-    if verb in "vgG":
-        text = format_g(value, None if precision is None else max(1, precision))
-        return text.upper() if verb == "G" else text
-    if verb in "fF":
-        return f"{value:.{6 if precision is None else precision}f}"
-    if verb in "eE":
-        text = f"{value:.{6 if precision is None else precision}e}"
-        return text.upper() if verb == "E" else text
-    if verb in "xX":
-        text = _hexadecimal(value, precision)
-        return text.upper() if verb == "X" else text
-    mantissa, exponent = math.frexp(value)
-    return f"{int(mantissa * 2**53)}p{exponent - 53:+d}"
-
-
-def _hexadecimal(value: float, precision: int | None) -> str:
-    text = value.hex()
-    mantissa, _, exponent = text.partition("p")
-    sign = "-" if mantissa.startswith("-") else ""
-    whole, _, digits = mantissa.lstrip("-")[2:].partition(".")
-    if precision is None:
-        digits = digits.rstrip("0")
-    else:
-        scaled = int(whole + digits, 16)
-        extra = len(digits) - precision
-        if extra > 0:
-            half, unit = 1 << (4 * extra - 1), 1 << (4 * extra)
-            rest, scaled = scaled % unit, scaled // unit
-            scaled += rest > half or (rest == half and scaled % 2 == 1)
-        else:
-            scaled <<= -4 * extra
-        shown = format(scaled, "x").rjust(precision + 1, "0")
-        whole, digits = shown[: len(shown) - precision], shown[len(shown) - precision :]
-    return f"{sign}0x{whole}{'.' if digits else ''}{digits}p{int(exponent):+03d}"
-
-
-def _complex(value: complex, spec: _Spec, verb: str) -> str | None:
-    real = _float(value.real, spec, verb)
-    plus = _Spec(True, spec.minus, spec.sharp, False, spec.zero, spec.width, spec.precision)
-    imaginary = _float(value.imag, plus, verb)
-    return None if real is None or imaginary is None else f"({real}{imaginary}i)"

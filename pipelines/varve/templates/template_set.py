@@ -13,6 +13,7 @@ from typing import Any
 
 from varve.templates.budget import Budget, Limits
 from varve.templates.builtins import BUILTINS
+from varve.templates.errors import FunctionError, TemplateError
 from varve.templates.evaluator import Evaluator
 from varve.templates.go_format import to_text
 from varve.templates.html.functions import HTML_BUILTINS
@@ -67,7 +68,11 @@ class TemplateSet:
         builtins = HTML_BUILTINS if html else BUILTINS
         evaluator = Evaluator(self.definitions, {**builtins, **functions}, output, budget)
         evaluator.expand(name, data, variables or {})
-        return output.finished()
+        try:
+            return output.finished()
+        except FunctionError as error:
+            whole = self.definitions[name]
+            raise TemplateError(str(error), whole.source, whole.text, len(whole.text)) from None
 
 
 class _TextOutput:

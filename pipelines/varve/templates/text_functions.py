@@ -27,6 +27,7 @@ _BINARY: Final = ("ki", "Mi", "Gi", "Ti", "Pi", "Ei", "Zi", "Yi")
 # Letters and digits, and what joins them within a word: an apostrophe, a dot or a colon.
 _WORD = re.compile(r"\w+(?:(?<=[^\W\d_])['\u2019.:·‧](?=[^\W\d_])\w+|(?<=\d)[.,;'](?=\d)\w+)*")
 _REFERENCE = re.compile(rb"\$(?:\$|\{(\w+)\}|([A-Za-z0-9_]+))", re.ASCII)
+_CONTINUATION: Final = frozenset(bytes([byte]) for byte in range(0x80, 0xC0))
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 
@@ -88,6 +89,8 @@ def replace_all(budget: Budget, pattern: str, replacement: str, text: str) -> st
         budget.step()
         if match.end() <= end and match.start() != 0:
             continue  # an empty match right behind another
+        if match.start() == match.end() and data[match.end() : match.end() + 1] in _CONTINUATION:
+            continue  # an empty match within a character
         part = template.expand(match)
         budget.made(len(part))
         parts += [data[end : match.start()], part]

@@ -98,6 +98,12 @@ class SafeHtml(str):
     __slots__ = ()
 
 
+class EscapedHtml(SafeHtml):
+    """What the function html made in an HTML template. raw: what it was given."""
+
+    raw: str = ""
+
+
 class SafeUrl(str):
     """An address that is not to be looked at for its scheme."""
 

@@ -138,13 +138,15 @@ def srcset(value: Any, budget: Budget) -> str:
 
 
 def _srcset_part(part: str, budget: Budget) -> str:
+    budget.step()
     stripped = part.strip(" \t\n\f\r")
-    url, _, size = stripped.partition(" ")
+    url = re.split("[ \t\n\f\r]", stripped, maxsplit=1)[0]
+    size = stripped[len(url) :]
     safe = not str(safe_scheme(url, budget)).startswith("#" + REFUSED)
     if not safe or not re.fullmatch(r"[0-9a-zA-Z \t\n\f\r]*", size):
         return "#" + REFUSED
     before, _, after = part.partition(stripped) if stripped else (part, "", "")
-    return f"{before}{normal_url(url, budget)}{stripped[len(url) :]}{after}"
+    return f"{before}{normal_url(url, budget)}{size}{after}"
 
 
 def js_value(value: Any, budget: Budget) -> str:

@@ -6,18 +6,20 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from varve.templates.budget import Budget
-from varve.templates.builtins import BUILTINS, escape_html, escape_query
-from varve.templates.go_format import sprint
-from varve.templates.values import ANY, Function, SafeHtml, SafeUrl
+from varve.templates.builtins import BUILTINS, escape_html, escape_query, joined
+from varve.templates.values import ANY, EscapedHtml, Function, SafeUrl
 
 
-def _html(budget: Budget, *values: Any) -> SafeHtml:
+def _html(budget: Budget, *values: Any) -> EscapedHtml:
     """What is escaped by hand is not escaped again."""
-    return SafeHtml(escape_html(sprint(values, budget)))
+    raw = joined(values, budget)
+    made = EscapedHtml(escape_html(raw))
+    made.raw = raw
+    return made
 
 
 def _urlquery(budget: Budget, *values: Any) -> SafeUrl:
-    return SafeUrl(escape_query(sprint(values, budget)))
+    return SafeUrl(escape_query(joined(values, budget)))
 
 
 HTML_BUILTINS: Final[Mapping[str, Function]] = {

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from varve.templates.budget import Budget
+from varve.templates.builtins import escape_html
 from varve.templates.errors import FunctionError
 from varve.templates.html import escapers
 from varve.templates.html.context import (
@@ -24,7 +25,7 @@ from varve.templates.html.context import (
     UrlPart,
 )
 from varve.templates.html.transitions import after_text
-from varve.templates.values import SafeUrl
+from varve.templates.values import EscapedHtml, SafeUrl
 
 _REMEMBERED: Final = 1024
 _CSS_STRINGS: Final = (State.CSS_DOUBLE, State.CSS_SINGLE)
@@ -105,15 +106,25 @@ def _escaped(context: Context, value: Any, budget: Budget) -> Any:
     state = context.state
     if state in COMMENTS:
         return ""
-    if state in _URLS:
-        value = _in_url(context, value, budget)
-    elif state in _BY_STATE:
-        value = _BY_STATE[state](value, budget)
+    if isinstance(value, EscapedHtml):
+        if context.delimiter in (Delimiter.DOUBLE, Delimiter.SINGLE):
+            return escape_html(str(_by_state(context, value.raw, budget)))
+        if state in (State.TEXT, State.RCDATA):
+            return value
+    value = _by_state(context, value, budget)
     if context.delimiter is Delimiter.NONE:
         return value
     if context.delimiter is Delimiter.SPACE:
         return escapers.unquoted_attribute(value, budget)
     return escapers.attribute(value, budget)
+
+
+def _by_state(context: Context, value: Any, budget: Budget) -> Any:
+    """The value as the language at its place has it, not escaped for an attribute around it."""
+    state = context.state
+    if state in _URLS:
+        return _in_url(context, value, budget)
+    return _BY_STATE[state](value, budget) if state in _BY_STATE else value
 
 
 def _in_url(context: Context, value: Any, budget: Budget) -> str:
@@ -144,9 +155,9 @@ def _read(context: Context, text: str) -> tuple[str, Context]:
             parts.append(text[written:at] + _without_stray_tags(text[at:stop]))
             written = stop
         elif context.state in COMMENTS and context.delimiter is Delimiter.NONE:
-            if context.state is State.JS_BLOCK_COMMENT and after.state is not context.state:
+            if context.state is State.JS_BLOCK_COMMENT:
                 parts.append("\n" if any(c in "\n\r" for c in text[written:end]) else " ")
-            elif context.state is State.CSS_BLOCK_COMMENT and after.state is not context.state:
+            elif context.state is State.CSS_BLOCK_COMMENT:
                 parts.append(" ")
             written = end
         elif context.state in JS_LITERALS and "<" in text[at:end]:
