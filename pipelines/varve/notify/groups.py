@@ -67,6 +67,13 @@ class Outcome(Enum):
     """It may be taken later."""
 
 
+def outcome_of(status: int) -> Outcome:
+    """What a status of HTTP means: 2xx is taken, 408, 429 and 5xx may be taken later."""
+    if 200 <= status < 300:
+        return Outcome.TAKEN
+    return Outcome.FAILED if status >= 500 or status in {408, 429} else Outcome.REFUSED
+
+
 @dataclass(slots=True, eq=False)
 class Delivery:
     """A message on its way to one integration, over as many attempts as it takes."""
