@@ -32,7 +32,9 @@ class Group:
     next_ms: int
     """When it is looked at next."""
     told_ms: int = 0
-    """When all of it was told last."""
+    """When all of it was told last, or it began: what had ended by then is not in it. 0 if it may
+    be, as after another configuration.
+    """
     flushed: bool = False
     members: dict[int, Entry] = field(default_factory=dict)
     """By the alert's id."""
