@@ -120,7 +120,9 @@ conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scri
 conformance-gateway: setup-dev ## The score of the gateway on the judge of collection
 	PYTHONPATH=pipelines $(PY) $(SHARED)/wiretest/run.py --adapter varve.gateway.conformance:Adapter \
 	  --only remote_write $(ARGS)
-.PHONY: conformance-notify live-notify
+.PHONY: conformance-notify live-notify storm-notify
+storm-notify: setup-dev ## 100,000 alerts in 1,000 groups through the notifier; ARGS="--beside"
+	$(TOOL)/storm_notify.py $(ARGS)
 conformance-notify: setup-dev ## The score of the notifier on scenarios, templates and configurations
 	PYTHONPATH=pipelines $(PY) $(SHARED)/alerttest/run.py notification templates \
 	  --adapter varve.notify.conformance:Adapter $(ARGS)
