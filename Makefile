@@ -50,8 +50,8 @@ check: setup-dev ## Lint, format, types, import layers
 	.venv/bin/lint-imports
 
 .PHONY: test
-test: setup-dev ## The whole suite; ARGS="tests/unit -k name" for a part
-	$(PY) -m pytest $(ARGS)
+test: setup-dev ## The whole suite, two tests at a time; ARGS="tests/unit -k name" for a part
+	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup-dev ## What takes minutes: a whole cluster from dist/, ingest killed at every point

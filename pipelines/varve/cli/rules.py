@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from varve.cli.terminal import output
 from varve.settings import Settings
 
 _LINTS = ("all", "duplicate-rules", "none", "too-long-scrape-interval")
@@ -43,11 +42,10 @@ examples:
 
 
 def run(args: argparse.Namespace, _settings: Settings) -> int:
-    with output():
-        if args.action == "check":
-            from varve.cli import rules_check
+    if args.action == "check":
+        from varve.cli import rules_check
 
-            return rules_check.run(args)
-        from varve.cli import rules_test
+        return rules_check.run(args)
+    from varve.cli import rules_test
 
-        return rules_test.run(args)
+    return rules_test.run(args)
