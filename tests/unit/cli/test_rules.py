@@ -57,14 +57,16 @@ def test_the_lint_counts_only_if_asked(folder, capsys):
     assert main(["rules", "check", "twice.yml"]) == 0
     assert main(["rules", "check", "--lint-fatal", "twice.yml"]) == 3
     assert main(["rules", "check", "--lint", "none", "--lint-fatal", "twice.yml"]) == 0
-    assert "1 duplicate rule(s) found." in capsys.readouterr().out
+    assert (
+        "  FAILED:\nlint error 1 duplicate rule(s) found.\nMetric: r\n" in capsys.readouterr().err
+    )
 
 
 def test_what_fails_is_said_and_the_status_is_1(folder, capsys):
     assert main(["rules", "test", "test.yml"]) == 1
 
     out, err = capsys.readouterr()
-    assert out == "Unit Testing:  test.yml\n\n"
+    assert out.split() == ["Unit", "Testing:", "test.yml"]
     assert "  FAILED:\n    name: fails,\n    alertname: A, time: 1m, \n" in err
 
 
