@@ -104,6 +104,14 @@ groups:
     assert group.rules[1].label_texts == {"team": "y", "tier": "1"}
 
 
+def test_what_merges_itself_or_grows_without_end_is_read_in_no_time():
+    bomb = "\n".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 60))
+
+    said = problems(f"a0: &a0 {{x: y}}\n{bomb}\ngroups: [&g {{<<: *g, name: g}}, *a59]")
+
+    assert any("field x not found in a group" in one for one in said)
+
+
 WORDS = st.sampled_from(
     [
         *("groups:", "- name: g", "  rules:", "  - alert: A", "    expr: up", "    for: 1x", "{"),
