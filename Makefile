@@ -98,7 +98,7 @@ bench-client: setup-dev ## The Python client to Kafka, samples/s and CPU a sampl
 .PHONY: bench-gateway bench-ingest bench-rollup bench-promql bench-first-query bench-log bench-storage
 bench-gateway: setup-dev $(DATA)/samples.parquet ## Remote write to stored samples, samples a CPU second; ARGS="--version 2"
 	$(TOOL)/bench_gateway.py --data $(DATA) $(ARGS)
-bench-ingest: setup-dev $(DATA)/samples.parquet ## Kafka to samples, samples a CPU second; ARGS="--format json"
+bench-ingest: setup-dev $(DATA)/samples.parquet ## Kafka to samples, samples a CPU second; ARGS="--format object"
 	$(TOOL)/bench_ingest.py --data $(DATA) $(ARGS)
 bench-rollup: setup-dev $(DATA)/samples.parquet ## Samples to all tiers, samples a CPU second
 	$(TOOL)/bench_rollup.py --data $(DATA) $(ARGS)
@@ -156,11 +156,14 @@ bench-rules: setup-dev ## A round of 1,000 rules over 10,000 series in memory, C
 bench-series: setup-dev ## What 1 M and 10 M known series cost: start, memory, look-ups, churn, counting
 	$(TOOL)/bench_series.py $(ARGS)
 
-.PHONY: bench-backlog bench-storm
+.PHONY: bench-backlog bench-storm bench-new-series
 bench-backlog: setup-dev ## Critical samples and memory while 50 M bulk samples wait
 	$(TOOL)/backlog.py $(ARGS)
 bench-storm: setup-dev ## A hundred times the samples, then a million new series: lag, memory, limits
 	$(TOOL)/storm.py $(ARGS)
+
+bench-new-series: setup-dev ## Three million new series in one batch: memory of driver and workers
+	$(TOOL)/new_series.py $(ARGS)
 
 .PHONY: bench-pipeline bench-lateness bench-visibility
 bench-pipeline: setup-dev $(DATA)/samples.parquet ## Kafka to samples to all four tiers, in one Spark JVM
@@ -172,7 +175,7 @@ bench-visibility: setup-dev ## 100,000 samples/s: how soon a window that has end
 
 .PHONY: soak soak-week soak-live
 soak: soak-week soak-live ## A simulated week, then an hour of faults: nothing grows, nothing needs a hand
-soak-week: setup-dev ## Seven days of tables under a simulated clock; ARGS="--days 3" (needs libfaketime)
+soak-week: setup-dev ## Seven days of tables under a simulated clock; ARGS="--days 3" (needs cc)
 	$(TOOL)/soak_week.py $(ARGS)
 soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minutes 10 --only kill"
 	$(TOOL)/soak_live.py $(ARGS)

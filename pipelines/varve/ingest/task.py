@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby, islice
 
 import numpy as np
 import numpy.typing as npt
@@ -48,8 +49,7 @@ EXAMPLES = 100
 def run_task(messages: Iterable[Message], plan: TaskPlan) -> Iterator[Outcome]:
     """Yields one outcome, or none if there were no messages."""
     task = _Task(plan)
-    for message in messages:
-        task.take(message)
+    task.take(messages)
     outcome = task.finish()
     if outcome.messages:
         yield outcome
@@ -67,18 +67,18 @@ class _Task:
         keep_bytes = None if plan.keep_all_rejects else plan.settings.reject_bytes
         self._quarantine = QuarantineWriter(keep_bytes)
         self._held = HeldSamples()
-        self._singles: list[Message] = []
 
-    def take(self, message: Message) -> None:
-        """Decodes a message and holds its samples; writes all that is held if it is much."""
-        if self._may_be_single(message):
-            self._singles.append(message)
-            if len(self._singles) == SINGLES:
-                self._take_singles()
-            return
-        # In the order of their offsets.
-        self._take_singles()
-        self._take(message)
+    def take(self, messages: Iterable[Message]) -> None:
+        """Decodes messages in their order and holds their samples; writes all that is held
+        whenever it is much.
+        """
+        for may_be_single, run in groupby(messages, self._may_be_single):
+            if may_be_single:
+                while several := list(islice(run, SINGLES)):
+                    self._take_singles(several)
+            else:
+                for message in run:
+                    self._take(message)
 
     def _may_be_single(self, message: Message) -> bool:
         """Whether a message looks like one that holds one sample, and says nothing of itself."""
@@ -91,9 +91,9 @@ class _Task:
             and _decoder.may_be_single(value)
         )
 
-    def _take_singles(self) -> None:
-        """Takes the messages that wait to be decoded together."""
-        waiting, self._singles = [self._singles], []
+    def _take_singles(self, several: list[Message]) -> None:
+        """Takes messages that are decoded together."""
+        waiting = [several]
         while waiting:
             messages = waiting.pop()
             if len(messages) < _FEWEST_SINGLES:
@@ -111,7 +111,7 @@ class _Task:
             self.outcome.messages += len(messages)
             self.outcome.bytes += size
             self.outcome.expanded_bytes += size
-            self._partitions |= {(message.topic, message.partition) for message in messages}
+            self._partitions |= {message[:2] for message in messages}
             self._held.add_singles(messages, block, size)
             self._write_if_much()
 
@@ -144,7 +144,6 @@ class _Task:
         self._write_if_much()
 
     def finish(self) -> Outcome:
-        self._take_singles()
         self._write(last=True)
         outcome, judge = self.outcome, self._judge
         outcome.rejected = {reason.value: n for reason, n in self._rejected.items()}

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pyarrow.fs as pafs
 
-from varve.ingest.upkeep import is_owed
+from varve.ingest.quarantine_expiry import is_owed
 from varve.model.schema import TABLES
 from varve.model.window import HOUR_MS, TIERS
 from varve.storage import positions

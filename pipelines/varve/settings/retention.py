@@ -26,6 +26,10 @@ class Retention(Section):
     quarantine_days: float = Field(30, gt=0)
     """Days refused records are kept, whether or not they wait for a replay. 30: time to notice, to
     mend the cause and to replay."""
+    quarantine_bytes: int = Field(4 * 2**30, ge=2**20)
+    """Bytes of files that refused records may have; beyond it the oldest go, once an hour, and a
+    flood of them leaves mostly numbers. 4 GiB: more than anybody looks through, and a small part of
+    a disk."""
 
     @model_validator(mode="after")
     def _each_tier_outlives_the_one_below(self) -> Retention:

@@ -54,6 +54,13 @@ class IngestMetrics:
             *("query", "outcome"),
             unit="samples",
         )
+        self.expired = counter(
+            "varve_ingest_expired_samples_total",
+            "Samples removed from quarantine: past retention.quarantine_days (cause age), or the"
+            " oldest beyond retention.quarantine_bytes (cause size).",
+            *("cause", "reason"),
+            unit="samples",
+        )
         self.messages = counter(
             "varve_ingest_messages_total", "Kafka messages read.", "query", unit="messages"
         )
