@@ -3,12 +3,15 @@ import shutil
 from tests.line import Line
 from varve.model.window import HOUR_MS
 from varve.services.maintenance import Maintenance
+from varve.services.retention import retention_reader
+from varve.settings import Settings
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import snapshot
 from varve.telemetry.metrics import MaintenanceMetrics
 from varve.telemetry.registry import Telemetry
 
 BEGIN = 1_795_392_000_000
+RETENTION = retention_reader(Settings())
 
 
 def value(telemetry, name, **labels):
@@ -25,7 +28,7 @@ def filled(root):
 
 def test_a_look_merges_what_is_due_and_counts_it(tmp_path):
     line, telemetry = filled(tmp_path), Telemetry()
-    work = Maintenance(line.store, MaintenanceMetrics(telemetry), clock=line.clock)
+    work = Maintenance(line.store, MaintenanceMetrics(telemetry), RETENTION, clock=line.clock)
 
     work.look()
 
@@ -37,7 +40,7 @@ def test_a_look_merges_what_is_due_and_counts_it(tmp_path):
 
 def test_a_table_that_fails_is_counted_and_mended_by_a_later_look(tmp_path):
     line, telemetry = filled(tmp_path), Telemetry()
-    work = Maintenance(line.store, MaintenanceMetrics(telemetry), clock=line.clock)
+    work = Maintenance(line.store, MaintenanceMetrics(telemetry), RETENTION, clock=line.clock)
     some = next((tmp_path / "samples").glob("*.parquet"))
     away = tmp_path / "away.parquet"
     shutil.move(some, away)
