@@ -106,8 +106,9 @@ class Year:
         kept += [c.kept_ms["samples"] for c in self.kept.classes if c.matcher.matches(series)]
         return sure_since(self.clock.now_ms(), min(kept))
 
-    def roll_up(self) -> None:
-        for worker in self.workers:
+    def roll_up(self, tiers: int = 4) -> None:
+        """All that is due in the finest `tiers`."""
+        for worker in self.workers[:tiers]:
             while (work := worker.plan()) is not None:
                 worker.commit(work, [f for f in map(run_task, work.tasks) if f is not None])
 

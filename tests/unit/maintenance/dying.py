@@ -13,22 +13,16 @@ class Killed(BaseException):
 
 
 @contextlib.contextmanager
-def dying_at(commit: int, *, written: bool) -> Iterator[None]:
-    """The process dies at its commit of this number, from 0, in whatever table."""
-    write, seen = Table.write_next, [0]
+def dying(*, written: bool) -> Iterator[None]:
+    """The process dies at its next commit, in whatever table."""
+    write = Table.write_next
 
-    def dying(self: Table, *args: object, **given: object) -> bool:
-        if seen[0] > commit:
-            raise Killed
-        dies, seen[0] = seen[0] == commit, seen[0] + 1
-        if dies and not written:
-            raise Killed
-        won = write(self, *args, **given)
-        if dies:
-            raise Killed
-        return won
+    def dies(self: Table, *args: object, **given: object) -> bool:
+        if written:
+            assert write(self, *args, **given)
+        raise Killed
 
-    Table.write_next = dying  # type: ignore[method-assign]
+    Table.write_next = dies  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -36,16 +30,15 @@ def dying_at(commit: int, *, written: bool) -> Iterator[None]:
 
 
 def deaths(work: Callable[[], object]) -> Iterator[None]:
-    """Does some work again and again, and dies one commit later each time, first before it and
-    then after; ends with the time that it came through. Yields after each death.
+    """Does some work again and again, and dies before its first commit, then right after it, until
+    it has none to make: so it dies around each of them. Yields after each death.
     """
-    for commit in range(1_000):
+    while True:
         for written in (False, True):
             try:
-                with dying_at(commit, written=written):
+                with dying(written=written):
                     work()
             except Killed:
                 yield
             else:
                 return
-    raise AssertionError("it never comes through")
