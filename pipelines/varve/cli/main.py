@@ -14,7 +14,7 @@ from varve.services.supervised import NEEDS_OPERATOR
 from varve.settings import load
 
 # What only reads: a home that is not there is no empty one.
-_READERS = frozenset({"status", "query", "sql", "cardinality", "rollup"})
+_READERS = frozenset({"status", "query", "sql", "cardinality", "rollup", "delete"})
 
 DESCRIPTION = """\
 Varve: metrics through Kafka and Spark into open Delta tables, answered by PromQL and SQL.
@@ -33,6 +33,7 @@ COMMANDS = (
     ("sql", "varve.cli.sql", "run SQL over the tables and views, without Java"),
     ("cardinality", "varve.cli.cardinality", "where series come from; how much of limits is used"),
     ("ingest", "varve.cli.ingest", "park a message that stops ingest"),
+    ("delete", "varve.cli.delete", "delete samples of some series from every table"),
     ("rollup", "varve.cli.rollup", "how complete the tiers are; check them against raw samples"),
     ("serve", "varve.cli.serve", "run one service in the foreground"),
     ("config", "varve.cli.config", "print the settings in force and where they came from"),

@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from varve.maintenance import compaction, vacuum
+from varve.maintenance import compaction, deletion, vacuum
 from varve.maintenance.expiry import Expiration, Retention
 from varve.model.clock import Clock, SystemClock, utc_text
 from varve.model.errors import NeedsOperator, VarveError
@@ -70,6 +70,7 @@ class Maintenance:
         now_ms = self._clock.now_ms()
         if self._tidied_ms is None or now_ms - self._tidied_ms >= _TIDY_EVERY_MS:
             self._tidied_ms = now_ms
+            self._guarded("samples", "deletion", self._finish_deletion)
             for name in Expiration.tables:
                 self._guarded(name, "expiry", self._expire)
             for name in TABLES:
@@ -108,6 +109,10 @@ class Maintenance:
                 *(name, merged.files_before, merged.files_after),
                 *(merged.rows, merged.rows_dropped),
             )
+
+    def _finish_deletion(self, name: str) -> None:
+        if name in self._followers:
+            deletion.finish(self._store)
 
     def _expire(self, name: str) -> None:
         if name not in self._followers:

@@ -52,6 +52,15 @@ def replay(query: str) -> str:
     return f"{REPLAY}{query}"
 
 
+def deletion() -> str:
+    """On samples: the number of the last deletion of samples by an operator.
+
+    On a rollup table: the last deletion that its rows say nothing of any more. Where the two
+    differ, the rest of the deletion is still owed.
+    """
+    return "deletion"
+
+
 def registry() -> str:
     """On series: the number of the last registration of series."""
     return "registry"
