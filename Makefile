@@ -106,8 +106,8 @@ bench-first-query: setup-dev ## The first answer after a start of the query serv
 	$(TOOL)/bench_first_query.py $(ARGS)
 bench-log: setup-dev ## What a commit costs as the log grows to 43,000
 	$(TOOL)/bench_log.py $(ARGS)
-bench-storage: setup-dev ## Writing files, by encoding
-	$(TOOL)/bench_storage.py $(ARGS)
+bench-storage: setup-dev $(DATA)/samples.parquet ## Bytes a sample, hot and compacted, and other ways to write them
+	$(TOOL)/bench_storage.py --data $(DATA) $(ARGS)
 
 .PHONY: conformance
 conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scripts

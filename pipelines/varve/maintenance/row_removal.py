@@ -10,6 +10,7 @@ import pyarrow as pa
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal
 from varve.storage.files import NewFile, write_file
+from varve.storage.layout import ARRIVAL, COMPACT
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Snapshot
 from varve.storage.zone_map import Ints, Mask
@@ -43,7 +44,8 @@ def cut_file(snapshot: Snapshot, file: LiveFile, gone: Gone) -> CutFile | None:
     rest = None
     if not mask.all():
         rows = snapshot.scan(Bounds(), files=[file])
-        rest = write_file(snapshot.store, snapshot.table, rows.filter(pa.array(~mask)))
+        layout = COMPACT if COMPACT.wrote(file.path) else ARRIVAL
+        rest = write_file(snapshot.store, snapshot.table, rows.filter(pa.array(~mask)), layout)
     return CutFile(file, int(mask.sum()), rest)
 
 
