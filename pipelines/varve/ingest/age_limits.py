@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from varve.ingest.limits import Limits, MetricLimits
+from varve.model.exceeded import Exceeded
 from varve.model.identity import SeriesDefinition, id_range
 from varve.model.series_matcher import SeriesMatcher
 
@@ -34,9 +35,10 @@ class AgeLimits:
             for metric, own in limits.metrics.items()
             if (bounds := self._bounds(own)) != self.default
         }
-        self._class_oldest = {
-            kept.matcher: sure_since(now_ms, kept.kept_ms["samples"]) for kept in limits.classes
-        }
+        self._classes = [
+            (kept.name, kept.matcher, sure_since(now_ms, kept.kept_ms["samples"]))
+            for kept in limits.classes
+        ]
 
     def by_series(
         self,
@@ -49,7 +51,7 @@ class AgeLimits:
         members: gives the ids of the registered series that a matcher means, sorted. definition_of:
         gives the definition of the series at a place of `ids`, if it came with the batch.
         """
-        if not self._of and not self._class_oldest:
+        if not self._of and not self._classes:
             return None
         oldest, newest = (np.full(len(ids), bound) for bound in self.default)
         own = False
@@ -57,11 +59,29 @@ class AgeLimits:
             meant = _meant(matcher, ids, members, definition_of)
             oldest[meant], newest[meant] = bounds
             own |= bool(meant)
-        for matcher, oldest_ms in self._class_oldest.items():
+        for _, matcher, oldest_ms in self._classes:
             meant = _meant(matcher, ids, members, definition_of)
             oldest[meant] = np.maximum(oldest[meant], oldest_ms)
             own |= bool(meant)
         return (oldest, newest) if own else None
+
+    def oldest_limit(self, oldest_ms: int) -> Exceeded:
+        """What a sample is beyond that is older than this bound."""
+        if oldest_ms == self._oldest_ms:
+            limit = "retention.samples_days"
+        elif of_class := [name for name, _, bound in self._classes if bound == oldest_ms]:
+            limit = f"retention.{of_class[0]}.samples_days"
+        else:
+            limit = _key(oldest_ms, self.default[0], "max_age_s")
+        return Exceeded(limit, self._now_ms - oldest_ms)
+
+    def newest_limit(self, newest_ms: int) -> Exceeded:
+        """What a sample is beyond that is newer than this bound."""
+        if newest_ms == self._newest_ms:
+            limit = "ingest.max_future_s"
+        else:
+            limit = _key(newest_ms, self.default[1], "max_future_s")
+        return Exceeded(limit, newest_ms - self._now_ms)
 
     def _bounds(self, limits: MetricLimits) -> tuple[int, int]:
         oldest, newest = self._oldest_ms, self._newest_ms
@@ -70,6 +90,11 @@ class AgeLimits:
         if limits.max_future_s is not None:
             newest = self._now_ms + limits.max_future_s * 1000
         return oldest, newest
+
+
+def _key(bound: int, default: int, key: str) -> str:
+    """The key of limits.toml that says the bound."""
+    return f"{'default' if bound == default else 'metric'}.{key}"
 
 
 def sure_since(now_ms: int, kept_ms: int) -> int:

@@ -24,7 +24,14 @@ def compile_streams() -> None:
     make_ready()
 
 
-PARTS = {"query": compile_query, "streams": compile_streams}
+def compile_gateway() -> None:
+    """Compiles the kernels of the gateway."""
+    from varve.gateway.kernels import warm_up_gateway  # noqa: PLC0415
+
+    warm_up_gateway()
+
+
+PARTS = {"query": compile_query, "streams": compile_streams, "gateway": compile_gateway}
 
 
 if __name__ == "__main__":
