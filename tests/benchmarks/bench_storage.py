@@ -3,7 +3,7 @@
 DIR holds the dataset of ../shared/bench. Its closed hours are stored as ingest does, a batch each
 30 s, then compacted as `varve up` does it. Prints bytes a sample before and after, by class of
 metric, and M samples compaction writes in a second of CPU. Then writes one hour in other ways, for
-ADR 17: bytes a sample of each column, M samples written and read in a second of CPU, and what it
+ADR 20: bytes a sample of each column, M samples written and read in a second of CPU, and what it
 takes to read one row group.
 """
 
@@ -90,7 +90,8 @@ def main() -> int:
     by_kind(hour, kinds)
     for name, options in encodings():
         encoded(name, hour, options)
-    print(f"{'decimals as packed integers, where exact':42} {as_integers(hour):6.3f} value alone")
+    for name, nbytes in smallest_by_metric(hour).items():
+        print(f"{name:62} {nbytes:6.3f} B a value")
     return 0
 
 
@@ -192,27 +193,32 @@ def encoded(name: str, hour: pa.Table, options: Mapping[str, Any]) -> None:
     )
 
 
-def as_integers(hour: pa.Table) -> float:
-    """Bytes a value, if those of series that are decimals of few digits were integers."""
-    values, nbytes = hour["value"].to_numpy(), 0
-    ids = hour["series_id"].to_numpy()
-    metrics = np.flatnonzero(np.diff(ids >> 52)) + 1
+def smallest_by_metric(hour: pa.Table) -> dict[str, float]:
+    """Bytes a value, if each metric had the smallest of some encodings."""
+    values, found = hour["value"].to_numpy(), dict.fromkeys(("dictionary", "split", "integers"), 0)
+    metrics = np.flatnonzero(np.diff(hour["series_id"].to_numpy() >> 52)) + 1
     for part in np.split(values, metrics):
-        sizes = [size_of(part, "PLAIN")]
+        plain = size_of(part, "PLAIN")
+        found["dictionary"] += min(plain, size_of(part, None))
+        found["split"] += min(plain, size_of(part, "BYTE_STREAM_SPLIT"))
+        sizes = [plain]
         for digits in range(4):
             scaled = np.rint(part * 10**digits)
             if np.array_equal(scaled / 10**digits, part) and (np.abs(scaled) < 2**53).all():
                 integers = scaled.astype(np.int64)
                 sizes += [size_of(integers, PACKED), size_of(integers, "PLAIN")]
                 break
-        nbytes += min(sizes)
-    return nbytes / len(values)
+        found["integers"] += min(sizes)
+    return {f"smallest by metric of plain and {n}": b / len(values) for n, b in found.items()}
 
 
-def size_of(values: np.ndarray, encoding: str) -> int:
+def size_of(values: np.ndarray, encoding: str | None) -> int:
+    """Bytes of a column of its own. encoding: None for a dictionary."""
     out = io.BytesIO()
-    options = {"compression": "zstd", "compression_level": 9, "use_dictionary": False, **PAGES}
-    pq.write_table(pa.table({"v": values}), out, column_encoding={"v": encoding}, **options)
+    options: dict[str, Any] = {"compression": "zstd", "compression_level": 9, **PAGES}
+    if encoding is not None:
+        options |= {"column_encoding": {"v": encoding}}
+    pq.write_table(pa.table({"v": values}), out, use_dictionary=encoding is None, **options)
     return pq.ParquetFile(out).metadata.row_group(0).column(0).total_compressed_size
 
 

@@ -1,7 +1,7 @@
 """How the rows of a file are laid out in Parquet: as they arrive, or compacted for years.
 
 Only encodings that every reader of Parquet has, Spark's vectorised one among them: that leaves out
-BYTE_STREAM_SPLIT. docs/adr/0017 has the measurements; `make bench-storage` repeats them.
+BYTE_STREAM_SPLIT. docs/adr/0020 has the measurements; `make bench-storage` repeats them.
 """
 
 from __future__ import annotations
