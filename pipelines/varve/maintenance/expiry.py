@@ -12,6 +12,7 @@ days are kept: those are the periods that files are compacted by.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
@@ -33,13 +34,17 @@ from varve.storage.matched_series import MatchedSeries
 from varve.storage.snapshot import Snapshot, snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
-from varve.storage.unreadable import READ_ERRORS
+from varve.storage.unreadable import READ_ERRORS, find_unreadable
 from varve.storage.zone_map import Ints, Mask
 
 ALL = "all series"
 """What reports call the series that have no class."""
 
 _LONG_MS = 2 * DAY_MS
+# The part of their retention for which rows wait for a repair once they are due to go.
+_PATIENCE = 5
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +191,8 @@ class Expiration:
         return found
 
     def expire(self, due: DueExpiry) -> ExpiredRows:
-        """Moves the mark, then deletes. Raises OSError if the storage fails: what is done stays
-        done.
+        """Moves the mark, then deletes; goes around files that cannot be read. Raises OSError if the
+        storage fails: what is done stays done.
         """
         # Another expiry of this run, or compaction, may have replaced files since it was planned.
         now = snapshot(self._store, due.table)
@@ -195,7 +200,7 @@ class Expiration:
         files = now.select(Bounds(due.begin_ms, due.until_ms, series_ids=ids))
         due = replace(due, files=tuple(files))
         table = Table(self._store, due.table, files=True)
-        removed = rewritten = rows = 0
+        removed = rewritten = rows = unreadable = 0
         is_done = False
         try:
             self._mark(table, positions.expired(due.matcher), due)
@@ -205,10 +210,19 @@ class Expiration:
                 removed, rows = len(old), sum(f.rows for f in old)
             gone_as_a_whole = {f.path for f in old}
             for file in due.files:
-                if file.path not in gone_as_a_whole:
+                if file.path in gone_as_a_whole:
+                    continue
+                try:
                     lost = self._rewrite(table, file, due, ids)
-                    rewritten, rows = rewritten + (lost > 0), rows + lost
-            if due.matcher:
+                except READ_ERRORS:
+                    found = find_unreadable(self._store, due.table, [file])
+                    if not found:
+                        raise
+                    log.warning("%s: its old rows stay until it is old as a whole", found[0])
+                    unreadable += 1
+                    continue
+                rewritten, rows = rewritten + (lost > 0), rows + lost
+            if due.matcher and not unreadable:
                 self._mark(table, positions.dropped(due.matcher), due)
             is_done = True
         except Conflict:
@@ -252,7 +266,8 @@ class Expiration:
         """The greatest time up to which rows may go: at most old_ms, and no window that they fall
         in is still to be computed in the tier above. None if there is none.
 
-        ids: of the series that it is about, sorted; None for all.
+        Rows that wait for a repair, perhaps of a file that is lost, hold up the others for a
+        fifth of their retention at most. ids: of the series that it is about, sorted; None for all.
         """
         align_ms = DAY_MS if kept_ms >= _LONG_MS else HOUR_MS
         until = floor_to(old_ms, align_ms)
@@ -264,16 +279,18 @@ class Expiration:
         if frontier is None:
             return None
         until = min(until, floor_to(frontier, align_ms))
+        patience_ms = max(DAY_MS, kept_ms // _PATIENCE)
+        overdue = min(until, floor_to(old_ms - patience_ms, align_ms))
         repaired = table.position(positions.source(above.name))
         repaired = -1 if repaired is None else repaired
         try:
-            log = list(entries(self._store, seen.table, repaired, seen.version))
+            since = list(entries(self._store, seen.table, repaired, seen.version))
         except LogExpired:
-            return None  # what waits for its repair cannot be told
+            return overdue  # what waits for its repair cannot be told
         time = seen.time_column
-        late = [f for entry in log for f in entry.adds if f.minimum[time] <= until]
+        late = [f for entry in since for f in entry.adds if f.minimum[time] <= until]
         first = _first_time(seen, late, until, ids)
-        return until if first is None else floor_to(first - 1, align_ms)
+        return until if first is None else max(overdue, floor_to(first - 1, align_ms))
 
 
 def _first_time(

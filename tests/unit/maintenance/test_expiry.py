@@ -4,6 +4,7 @@ from varve.maintenance import expiry
 from varve.maintenance.compaction import Merge, merge_files
 from varve.maintenance.expiry import Expiration
 from varve.model.window import DAY_MS, HOUR_MS, Window
+from varve.rollups.task import attempt_task
 from varve.rollups.verify import verify
 from varve.storage import positions
 from varve.storage.bounds import Bounds
@@ -175,3 +176,34 @@ def test_marks_say_what_may_have_gone(tmp_path):
     assert at[positions.expired()] == now - 4 * DAY_MS
     # Less than two days are kept: cut at the end of an hour.
     assert at[positions.expired(DEBUG.text)] == at[positions.dropped(DEBUG.text)] == now - DAY_MS
+
+
+def test_a_file_that_is_lost_holds_up_expiry_for_a_while_and_no_more(tmp_path):
+    year = Year(str(tmp_path), KEPT, seed=10, each_ms=HOUR_MS)
+    for _ in range(5):
+        year.day(parts=1)
+    ends = {(OTHER, BEGIN + n * DAY_MS - 5): 1.0 for n in (2, 4)}
+    year.put(ends)
+    (lost,) = (
+        Follower(year.store, "samples").table.refresh()
+        or snapshot(year.store, "samples").files[-1:]
+    )
+    (tmp_path / "samples" / lost.path).unlink()
+    held = BEGIN + DAY_MS
+
+    marks = []
+    for _ in range(4):
+        year.clock.advance(DAY_MS)
+        year.put({})
+        for worker in year.workers:
+            while (work := worker.plan_close()) is not None:
+                outcomes = [attempt_task(task) for task in work.tasks]
+                files = [o.file for o in outcomes if o.file is not None]
+                gaps = [gap for o in outcomes for gap in o.gaps]
+                worker.commit(work, files, gaps=gaps, unreadable=["lost"] if gaps else [])
+        year.expire()
+        marks.append(year.mark("samples", OTHER))
+
+    # Due, for the other files, one day after the other: held by the lost one's rows, then overdue.
+    assert marks == [held, held, BEGIN + 3 * DAY_MS, BEGIN + 4 * DAY_MS]
+    assert lost.path not in {f.path for f in snapshot(year.store, "samples").files}
