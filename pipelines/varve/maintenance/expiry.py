@@ -191,8 +191,9 @@ class Expiration:
         return found
 
     def expire(self, due: DueExpiry) -> ExpiredRows:
-        """Moves the mark, then deletes; goes around files that cannot be read. Raises OSError if the
-        storage fails: what is done stays done.
+        """Moves the mark, then deletes; goes around files that cannot be read.
+
+        Raises OSError if the storage fails: what is done stays done.
         """
         # Another expiry of this run, or compaction, may have replaced files since it was planned.
         now = snapshot(self._store, due.table)
