@@ -23,7 +23,7 @@ from varve.gateway.app import GatewayApp
 from varve.gateway.batcher import Batcher
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.histograms import HistogramSample
-from varve.gateway.kernels import warm_up_gateway
+from varve.gateway.kernels import make_ready
 from varve.gateway.messages import SampleColumns, TargetMessage, encode
 from varve.gateway.quotas import Quota, Quotas
 from varve.gateway.remote_write import Bounds, Decoded, RemoteWriteDecoder
@@ -39,7 +39,7 @@ class Adapter:
     """What `wiretest.adapter.Adapter` asks for, as far as the gateway takes it."""
 
     def __init__(self) -> None:
-        warm_up_gateway()
+        make_ready()
 
     def receive(self, request: Request) -> Answer:
         return asyncio.run(_received(request))

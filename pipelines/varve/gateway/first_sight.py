@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,7 +15,7 @@ from varve.gateway.negotiation import Version
 from varve.gateway.protobuf import fields, signed, varints
 from varve.gateway.refusals import Refusal
 from varve.ingest.limits import Limits
-from varve.model.identity import SeriesDefinition, define
+from varve.model.identity import SeriesDefinition, identify
 
 
 class InvalidSeries(ValueError):
@@ -33,6 +34,8 @@ class Metadata:
     unit: str = ""
     help: str = ""
 
+
+_NOTHING_KNOWN = Metadata()
 
 _TYPE_NAMES = (
     "unknown",
@@ -66,7 +69,15 @@ class KnownMetadata:
                 if metric.endswith(suffix):
                     found = self._of.get(metric.removesuffix(suffix))
                     break
-        return found or Metadata()
+        return found or _NOTHING_KNOWN
+
+    def described(
+        self, series_id: int, check: int, metric: str, tags: tuple[tuple[str, str], ...]
+    ) -> SeriesDefinition:
+        """The definition of a series, with what is known of its metric."""
+        known = self.of(metric)
+        kind = "histogram" if known.type == "gaugehistogram" else known.type
+        return SeriesDefinition(series_id, check, metric, tags, kind, known.unit, known.help)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,10 @@ class Targets:
         return partition_of(definition.series_id, self.bulk)
 
 
+# The key of field 5, also in more bytes than it needs.
+_MAY_BE_METADATA = re.compile(rb"[\x2a\xaa]")
+_MOST_LABEL_BYTES = 256 * 1024
+
 LabelPairs = Sequence[tuple[bytes, bytes]]
 
 
@@ -128,6 +143,11 @@ def pairs_of(refs: Sequence[int], symbols: Sequence[bytes]) -> LabelPairs:
             raise InvalidSeries(
                 Refusal.INVALID_LABELS, f"label reference {ref} is past the {len(symbols)} symbols"
             )
+    # A reference takes a byte, and what it refers to may be long.
+    size = sum(len(symbols[ref]) for ref in refs)
+    if size > _MOST_LABEL_BYTES:
+        text = f"a series' labels have {size:,} bytes, over {_MOST_LABEL_BYTES:,}"
+        raise InvalidSeries(Refusal.LABEL_LIMIT, text)
     return [(symbols[refs[n]], symbols[refs[n + 1]]) for n in range(0, len(refs), 2)]
 
 
@@ -150,25 +170,23 @@ def decode_labels(pairs: LabelPairs) -> dict[str, str]:
 
 
 def define_series(
-    labels: Mapping[str, str], source: Input, limits: Limits, metadata: KnownMetadata
+    labels: Mapping[str, str], source: Input, metadata: KnownMetadata
 ) -> SeriesDefinition:
-    """Raises InvalidSeries for a series without a metric name, and for labels beyond the limits."""
+    """Raises InvalidSeries for a series without a metric name."""
     tags = dict(source.external_labels) | dict(labels)
     metric = tags.pop("__name__", "")
     if not metric:
         text = f"the series {_shown(labels)} has no metric name"
         raise InvalidSeries(Refusal.INVALID_LABELS, text)
-    known = metadata.of(metric)
-    found = define(
-        metric,
-        tags,
-        metric_type="histogram" if known.type == "gaugehistogram" else known.type,
-        unit=known.unit,
-        help_text=known.help,
-    )
-    if exceeded := limits.of(metric).exceeded_by(found):
-        raise InvalidSeries(Refusal.LABEL_LIMIT, f"{metric}: {exceeded}")
-    return found
+    series_id, check = identify(metric, tags)
+    kept = tuple(sorted((name, value) for name, value in tags.items() if value))
+    return metadata.described(series_id, check, metric, kept)
+
+
+def require_within(limits: Limits, definition: SeriesDefinition) -> None:
+    """Raises InvalidSeries for labels beyond the limits."""
+    if exceeded := limits.of(definition.metric).exceeded_by(definition):
+        raise InvalidSeries(Refusal.LABEL_LIMIT, f"{definition.metric}: {exceeded}")
 
 
 def family_metadata(message: bytes) -> tuple[str, Metadata] | None:
@@ -191,6 +209,8 @@ def series_metadata(series: bytes, symbols: Sequence[bytes]) -> Metadata | None:
     """The metadata in a TimeSeries message of version 2.0; None if there is nothing in it. Raises
     Malformed, InvalidSeries.
     """
+    if not (symbols and symbols[0]) and not _MAY_BE_METADATA.search(series):
+        return None
     numbers = {1: 0, 3: 0, 4: 0}
     for outer in fields(series):
         if outer.number == 5:

@@ -41,18 +41,46 @@ def find(slots, hash0, hash1):
         row = (row + 1) & mask
 
 
-@kernel("int64(uint64[:,::1], uint64, uint64)")
-def insert(slots: np.ndarray, hash0: np.uint64, hash1: np.uint64) -> int:
-    """The row of a series, which is taken for it if it was not known. There must be a free one."""
+@kernel("int64(uint64[:,::1], const int64[:,::1], uint64)")
+def put(slots: np.ndarray, rows: np.ndarray, now_s: np.uint64) -> int:
+    """Notes series whose definitions are being sent: rows of hash (two words), series_id, check,
+    target, replica. There must be as many free rows. Returns how many were not known.
+    """
     mask = len(slots) - 1
-    row = np.int64(hash0) & mask
-    while slots[row, 0] != 0 or slots[row, 1] != 0:
-        if slots[row, 0] == hash0 and slots[row, 1] == hash1:
-            return row
-        row = (row + 1) & mask
-    slots[row, 0] = hash0
-    slots[row, 1] = hash1
-    return row
+    added = 0
+    for n in range(len(rows)):
+        hash0 = np.uint64(rows[n, 0])
+        hash1 = np.uint64(rows[n, 1])
+        row = np.int64(hash0) & mask
+        while slots[row, 0] != 0 or slots[row, 1] != 0:
+            if slots[row, 0] == hash0 and slots[row, 1] == hash1:
+                break
+            row = (row + 1) & mask
+        if slots[row, 0] != hash0 or slots[row, 1] != hash1:
+            slots[row, 0] = hash0
+            slots[row, 1] = hash1
+            added += 1
+        slots[row, 2] = np.uint64(rows[n, 2])
+        check = np.uint64(rows[n, 3]) & np.uint64(0xFFFFFFFF)
+        slots[row, 3] = check | np.uint64(rows[n, 4]) << np.uint64(32)
+        slots[row, 4] = now_s
+        slots[row, 6] = np.uint64(rows[n, 5])
+    return added
+
+
+@kernel("int64(uint64[:,::1], const int64[:,::1])")
+def undefine(slots: np.ndarray, keys: np.ndarray) -> int:
+    """Makes series count as not defined, by the two words of their hash. Returns how many there
+    were.
+    """
+    found = 0
+    for n in range(len(keys)):
+        row = find(slots, np.uint64(keys[n, 0]), np.uint64(keys[n, 1]))
+        if row >= 0:
+            slots[row, 4] = 0
+            slots[row, 5] = 0
+            found += 1
+    return found
 
 
 @kernel("int64(uint64[:,::1], uint64[:,::1], uint64)")

@@ -6,6 +6,7 @@ over again once they are known; so are those whose fields come in an unusual ord
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -24,15 +25,17 @@ from varve.gateway.first_sight import (
     define_series,
     family_metadata,
     label_pairs,
+    require_within,
     series_metadata,
 )
 from varve.gateway.histograms import HistogramSample, InvalidHistogram, decode_histogram
 from varve.gateway.messages import SampleColumns
 from varve.gateway.negotiation import Version
+from varve.gateway.plain_labels import CHUNK, Identity, PlainLabels
 from varve.gateway.protobuf import delimited_field, fields, varints, write_varint
 from varve.gateway.refusals import Malformed, Refusal, Refusals, Refused
-from varve.gateway.replicas import Replicas
-from varve.gateway.series_table import SeriesKey, SeriesTable
+from varve.gateway.replicas import NO_REPLICA, Replicas
+from varve.gateway.series_table import KnownSeries, SeriesKey, SeriesTable
 from varve.ingest.limits import Limits
 from varve.model.identity import SeriesDefinition
 
@@ -104,6 +107,7 @@ class RemoteWriteDecoder:
         self._limits = limits
         self._metadata = KnownMetadata()
         self._scratch = _Scratch(0)
+        self.plain_labels = PlainLabels()
 
     def decode(
         self,
@@ -185,6 +189,8 @@ class _Reading:
         self.hashes = _NO_HASHES
         self.places = np.empty((0, 2), np.int64)
         self._symbols: list[bytes] | None = None
+        self._known: list[KnownSeries] = []
+        self._limits = decoder.limits()
         seeds = np.zeros(4, np.uint64)
         seeds[:2] = decoder.table.seeds
         seeds[2:] = source.seeds()
@@ -246,44 +252,78 @@ class _Reading:
         """Yields the series that can be walked over again, as fields of a request."""
         number = 1 if self.version is Version.V1 else 5
         raw = body.tobytes()
-        for row in listed.tolist():
-            series = raw[row[walk.SERIES_BEGIN] : row[walk.SERIES_END]]
-            others = row[walk.HISTOGRAMS] + row[walk.EXEMPLARS]
-            try:
-                if not row[walk.IN_USUAL_ORDER]:
-                    yield delimited_field(number, self._in_order(series))
+        for first in range(0, len(listed), CHUNK):
+            chunk = np.ascontiguousarray(listed[first : first + CHUNK])
+            for row, identity in zip(
+                chunk.tolist(), self._identities(body, raw, chunk), strict=True
+            ):
+                series = raw[row[walk.SERIES_BEGIN] : row[walk.SERIES_END]]
+                try:
+                    if not row[walk.IN_USUAL_ORDER]:
+                        yield delimited_field(number, self._in_order(series))
+                        continue
+                    if self.version is Version.V2:
+                        self._require_samples(series, row[walk.SAMPLES] + row[walk.HISTOGRAMS])
+                    self._define(series, row, identity, may_define)
+                except InvalidSeries as bad:
+                    others = row[walk.HISTOGRAMS] + row[walk.EXEMPLARS]
+                    self.found.refusals.add(bad.why, str(bad), row[walk.SAMPLES], others)
                     continue
-                if self.version is Version.V2:
-                    self._require_samples(series, row[walk.SAMPLES] + row[walk.HISTOGRAMS])
-                self._define(series, (row[walk.HASH0], row[walk.HASH1]), may_define)
-            except InvalidSeries as bad:
-                self.found.refusals.add(bad.why, str(bad), row[walk.SAMPLES], others)
-                continue
-            yield delimited_field(number, series)
+                yield delimited_field(number, series)
+            self.decoder.table.put(self._known)
+            self._known = []
+
+    def _identities(
+        self, body: np.ndarray, raw: bytes, chunk: np.ndarray
+    ) -> Iterable[Identity | None]:
+        """What each series is, as far as that can be told at a glance."""
+        if self.source.external_labels:
+            return itertools.repeat(None, len(chunk))
+        return self.decoder.plain_labels.identities(body, raw, self.version, self.places, chunk)
 
     def _define(
-        self, series: bytes, key: SeriesKey, may_define: Callable[[], bool]
-    ) -> SeriesDefinition:
+        self,
+        series: bytes,
+        row: Sequence[int],
+        identity: Identity | None,
+        may_define: Callable[[], bool],
+    ) -> None:
         """Makes a series known. Raises InvalidSeries."""
-        decoder = self.decoder
-        labels = decode_labels(label_pairs(self.version, series, self.symbols()))
-        labels, replica = decoder.replicas.told_apart(labels)
-        if self.version is Version.V2:
-            said = series_metadata(series, self.symbols())
-            if said is not None and (name := labels.get("__name__")):
-                self.found.metadata[name] = said
-                decoder.metadata.put(name, said)
-        definition = define_series(labels, self.source, decoder.limits(), decoder.metadata)
+        decoder, replica = self.decoder, NO_REPLICA
+        if identity is None:
+            labels = decode_labels(label_pairs(self.version, series, self.symbols()))
+            labels, replica = decoder.replicas.told_apart(labels)
+            if name := labels.get("__name__"):
+                self._note_metadata(series, name)
+            definition = define_series(labels, self.source, decoder.metadata)
+            require_within(self._limits, definition)
+        else:
+            series_id, check, metric, tags, length = identity
+            self._note_metadata(series, metric)
+            definition = decoder.metadata.described(series_id, check, metric, tags)
+            limits = self._limits.of(metric)
+            if length > min(limits.name_bytes, limits.value_bytes) or len(tags) > limits.labels:
+                require_within(self._limits, definition)
         target = decoder.targets.of(definition)
         if self.shed is not None and target < self.least_target:
             raise InvalidSeries(self.shed, f"{definition.metric}: {_SHED_TEXTS[self.shed]}")
         if not may_define():
             text = f"{definition.metric}: this sender's new series a second are used up"
             raise InvalidSeries(Refusal.NEW_SERIES_QUOTA, text)
-        decoder.table.put(key, definition.series_id, definition.check, target, replica)
+        key = row[walk.HASH0], row[walk.HASH1]
+        self._known.append(
+            KnownSeries(*key, definition.series_id, definition.check, target, replica)
+        )
         self.found.definitions.append((target, definition))
         self.found.defined.append(key)
-        return definition
+
+    def _note_metadata(self, series: bytes, metric: str) -> None:
+        """Keeps the metadata that version 2.0 says with a series."""
+        if self.version is Version.V2:
+            said = series_metadata(series, self.symbols())
+            if said is not None:
+                self.found.metadata[metric] = said
+                self.decoder.metadata.put(metric, said)
 
     def _require_samples(self, series: bytes, count: int) -> None:
         """Raises InvalidSeries for a series without any, which version 2.0 forbids."""
@@ -355,7 +395,7 @@ class _Reading:
         """The definition of a series that is known."""
         labels = decode_labels(label_pairs(self.version, series, self.symbols()))
         labels, _ = self.decoder.replicas.told_apart(labels)
-        return define_series(labels, self.source, Limits(), self.decoder.metadata)
+        return define_series(labels, self.source, self.decoder.metadata)
 
     def _refuse_times(self, body: np.ndarray, totals: Sequence[int]) -> None:
         for why, count, first, end, words in (

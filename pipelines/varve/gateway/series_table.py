@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,17 @@ _LEAST_ROWS = 1 << 14
 
 SeriesKey = tuple[int, int]
 """The hash of a series' labels, as two signed words."""
+
+
+class KnownSeries(NamedTuple):
+    """What the table holds of a series: the words of its key, and what its samples get."""
+
+    hash0: int
+    hash1: int
+    series_id: int
+    check: int
+    target: int
+    replica: int
 
 
 class SeriesTable:
@@ -39,46 +51,38 @@ class SeriesTable:
         """Series defined before this second are defined anew when they are next seen."""
         return max(self._now_s() - REDEFINE_S, 1)
 
-    def put(self, key: SeriesKey, series_id: int, check: int, target: int, replica: int) -> None:
-        """Notes a series whose definition is being sent."""
-        if 2 * (self.count + 1) > len(self.slots):
-            self._make_room()
-        row = kernel_series.insert(self.slots, np.uint64(key[0] & _WORD), np.uint64(key[1] & _WORD))
-        slot = self.slots[row]
-        if slot[COLUMNS.DEFINED] == 0 and slot[COLUMNS.NEWEST] == 0:
-            self.count += 1
-        slot[COLUMNS.SERIES_ID] = series_id & _WORD
-        slot[COLUMNS.CHECK_AND_TARGET] = (check & 0xFFFFFFFF) | target << 32
-        slot[COLUMNS.DEFINED] = self._now_s()
-        slot[COLUMNS.REPLICA] = replica
+    def put(self, known: Sequence[KnownSeries]) -> None:
+        """Notes series whose definitions are being sent."""
+        if not known:
+            return
+        if 2 * (self.count + len(known)) > len(self.slots):
+            self._make_room(len(known))
+        self.count += kernel_series.put(
+            self.slots, np.array(known, np.int64), np.uint64(self._now_s())
+        )
 
-    def undefine(self, keys: Iterable[SeriesKey]) -> None:
+    def undefine(self, keys: Sequence[SeriesKey]) -> None:
         """Makes series be defined anew when they are next seen: they were not sent after all."""
-        for key in keys:
-            row = kernel_series.insert(
-                self.slots, np.uint64(key[0] & _WORD), np.uint64(key[1] & _WORD)
-            )
-            self.slots[row, COLUMNS.DEFINED] = 0
-            self.slots[row, COLUMNS.NEWEST] = 0
+        if keys:
+            kernel_series.undefine(self.slots, np.array(keys, np.int64))
 
-    def _make_room(self) -> None:
-        """Drops what has ended; if that is not enough, makes a table twice as large. A table that
-        has reached its bound is emptied: every series is defined again, and nothing is lost.
+    def _make_room(self, more: int) -> None:
+        """Makes room for so many: drops what has ended; if that is not enough, makes a table twice
+        as large. A table that has reached its bound is emptied: every series is defined again, and
+        nothing is lost.
         """
         living_since = max(self._now_s() - 2 * REDEFINE_S, 1)
         rows = len(self.slots)
         living = int((self.slots[:, COLUMNS.DEFINED] >= living_since).sum())
         if living > self._most:
-            self.slots, self.count = _slots(_LEAST_ROWS), 0
-            return
-        while 3 * living > rows:
+            living = living_since = 0
+            self.slots = self.slots[:0]
+            rows = _LEAST_ROWS
+        while 3 * (living + more) > rows:
             rows *= 2
         moved = _slots(rows)
         self.count = kernel_series.move_living(self.slots, moved, np.uint64(living_since))
         self.slots = moved
-
-
-_WORD = (1 << 64) - 1
 
 
 def _slots(rows: int) -> np.ndarray:

@@ -50,15 +50,18 @@ class Dispatcher:
         for entry in sorted(state.entries.values(), key=lambda e: e.alert.starts_ms):
             self.observe(entry, now_ms)
 
-    def resume(self, states: dict[str, records.GroupState], not_before_ms: int) -> None:
+    def resume(
+        self, states: dict[str, records.GroupState], now_ms: int, not_before_ms: int
+    ) -> None:
         """Takes up groups as they were stored."""
         self._not_before_ms = not_before_ms
         for entry in self._state.entries.values():
             for route, labels, key in self.targets_of(entry):
-                state = states.get(key)
+                state, alert = states.get(key), entry.alert
                 if state is None:
+                    if not alert.resolved_at(now_ms):  # its group was in a part that is damaged
+                        self.observe(entry, now_ms)
                     continue
-                alert = entry.alert
                 if alert.ends_ms <= state.told_ms and alert.updated_ms < state.told_ms:
                     continue  # its end was told, and it left
                 group = self.groups.get(key)

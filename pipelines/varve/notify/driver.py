@@ -27,6 +27,8 @@ _LEAST_TIMEOUT_S = 1.0
 _LONGEST_TIMEOUT_S = 60.0
 # How many messages one integration is sent at once.
 _AT_ONCE = 32
+# So many groups are looked at before requests get their turn.
+_LOOKS_AT_ONCE = 20
 # The event loop looks at the time at least so often: a clock may be set.
 _LONGEST_SLEEP_S = 10.0
 
@@ -128,7 +130,7 @@ class Driver:
         while True:
             self._wake.clear()
             now_ms = self.clock.now_ms()
-            for delivery in self.notifier.due(now_ms):
+            for delivery in self.notifier.due(now_ms, _LOOKS_AT_ONCE):
                 task = asyncio.create_task(self._attempt(delivery, self._sender))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)

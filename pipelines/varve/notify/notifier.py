@@ -90,9 +90,9 @@ class Notifier(State):
             alert = _with_id(theirs, old.id)
             if old.updated_ms >= alert.updated_ms:
                 return None
+            entry.alert = alert
             if msgspec.structs.replace(alert, updated_ms=old.updated_ms) == old:
                 return None  # both were sent the same
-            entry.alert = alert
             self.journal.append(_difference(old, alert))
         self.inhibitor.observe(alert)
         self.dispatcher.observe(entry, now_ms)
@@ -134,7 +134,7 @@ class Notifier(State):
         self.timers.add(now_ms + self.options.maintenance_ms, self._maintain)
         not_before_ms = now_ms + self.options.start_delay_ms
         if stored_digest == digest(route_tree(self.config.route)):
-            self.dispatcher.resume(states, not_before_ms)
+            self.dispatcher.resume(states, now_ms, not_before_ms)
         else:
             self.journal += [records.GroupGone(key) for key in states]
             self.dispatcher.start_anew(now_ms, not_before_ms=not_before_ms)
@@ -142,9 +142,9 @@ class Notifier(State):
     def next_due_ms(self) -> int | None:
         return self.timers.next_due_ms()
 
-    def due(self, now_ms: int) -> list[Delivery]:
-        """Does what is due by now; the attempts to be made."""
-        self.timers.run(now_ms)
+    def due(self, now_ms: int, most: int | None = None) -> list[Delivery]:
+        """Does what is due by now, at most so many things; the attempts to be made."""
+        self.timers.run(now_ms, most)
         return self.dispatcher.take_attempts()
 
     def attempted(
@@ -233,8 +233,9 @@ class Notifier(State):
                 entry.alert = record
                 self._next_id = max(self._next_id, record.id + 1)
             case records.Sent():
-                entry = self._by_id[record.id]
-                entry.alert = _sent_again(entry.alert, record)
+                # Unknown where what came before was damaged: its sender sends it again.
+                if (known := self._by_id.get(record.id)) is not None:
+                    known.alert = _sent_again(known.alert, record)
             case records.Forgotten():
                 self._by_id.pop(record.id, None)
             case Silence():

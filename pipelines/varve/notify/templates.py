@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from varve.notify.config.document import ConfigError
@@ -58,7 +59,7 @@ class Templates:
 
 
 class Rendering:
-    """Expands texts for one message."""
+    """Expands texts for one message; what nobody asks for is not computed."""
 
     def __init__(
         self,
@@ -70,6 +71,47 @@ class Rendering:
         now_ms: Callable[[], int],
     ) -> None:
         self._templates = templates
+        self._message = message
+        self._external_url = external_url
+        self._reason = reason
+        self._now_ms = now_ms
+
+    def text(self, template: str) -> str:
+        """Raises TemplateError."""
+        if "{{" not in template:
+            return template
+        return self._expand(template, html=False)
+
+    def html(self, template: str) -> str:
+        """The same as a part of an HTML document: values are escaped for where they stand."""
+        return self._expand(template, html=True)
+
+    @cached_property
+    def route_labels(self) -> dict[str, str]:
+        """What the route says of the group. Raises TemplateError."""
+        texts = self._message.route_labels
+        if not texts:
+            return {}
+        data = self._data_with({})
+
+        def expand(text: str) -> str:
+            return self._templates.compiled(text).expand(_TEXT, data, functions)
+
+        lazy = _RouteLabels(texts, expand)
+        functions = notification_functions(self._now_ms, lazy)
+        return dict(lazy)
+
+    def _expand(self, template: str, *, html: bool) -> str:
+        data, functions = self._data
+        return self._templates.compiled(template).expand(_TEXT, data, functions, html=html)
+
+    @cached_property
+    def _data(self) -> tuple[NotificationData, Mapping[str, Function]]:
+        labels = self.route_labels
+        return self._data_with(labels), notification_functions(self._now_ms, labels)
+
+    def _data_with(self, route_labels: Mapping[str, str]) -> NotificationData:
+        message = self._message
         alerts = [
             Alert.of(
                 dict(told.alert.labels),
@@ -80,37 +122,14 @@ class Rendering:
             )
             for told in message.alerts
         ]
-
-        def data_with(route_labels: Mapping[str, str]) -> NotificationData:
-            return NotificationData.of(
-                message.receiver,
-                alerts,
-                group_labels=dict(message.group_labels),
-                route_labels=route_labels,
-                external_url=external_url,
-                reason=reason,
-            )
-
-        self.route_labels: dict[str, str] = {}
-        self._functions: Mapping[str, Function] = {}
-        if message.route_labels:
-            self._data = data_with({})
-            lazy = _RouteLabels(message.route_labels, self.text)
-            self._functions = notification_functions(now_ms, lazy)
-            self.route_labels = dict(lazy)
-        self._data = data_with(self.route_labels)
-        self._functions = notification_functions(now_ms, self.route_labels)
-
-    def text(self, template: str) -> str:
-        """Raises TemplateError."""
-        if "{{" not in template:
-            return template
-        return self._templates.compiled(template).expand(_TEXT, self._data, self._functions)
-
-    def html(self, template: str) -> str:
-        """The same as a part of an HTML document: values are escaped for where they stand."""
-        compiled = self._templates.compiled(template)
-        return compiled.expand(_TEXT, self._data, self._functions, html=True)
+        return NotificationData.of(
+            message.receiver,
+            alerts,
+            group_labels=dict(message.group_labels),
+            route_labels=route_labels,
+            external_url=self._external_url,
+            reason=self._reason,
+        )
 
 
 class _RouteLabels(Mapping[str, str]):

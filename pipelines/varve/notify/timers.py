@@ -23,7 +23,8 @@ class Timers:
     def next_due_ms(self) -> int | None:
         return self._heap[0][0] if self._heap else None
 
-    def run(self, now_ms: int) -> None:
-        """Runs what is due, and what becomes due by it."""
-        while self._heap and self._heap[0][0] <= now_ms:
+    def run(self, now_ms: int, most: int | None = None) -> None:
+        """Runs what is due, and what becomes due by it; at most so many actions."""
+        while self._heap and self._heap[0][0] <= now_ms and most != 0:
             heapq.heappop(self._heap)[2](now_ms)
+            most = most if most is None else most - 1

@@ -21,7 +21,7 @@ from varve.gateway.batcher import Batcher
 from varve.gateway.circuit_breaker import CircuitBreaker
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.http_protocol import BoundedProtocol
-from varve.gateway.kernels import warm_up_gateway
+from varve.gateway.kernels import make_ready
 from varve.gateway.lane import Fate, Lane, LanePolicy
 from varve.gateway.quotas import Quota, Quotas
 from varve.gateway.refusals import Refusal
@@ -71,7 +71,7 @@ def run(settings: Settings) -> int:
         scheme = "https" if gateway.cert_file else "http"
         url = f"{scheme}://{gateway.host}:{gateway.port}"
         status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
-        warm_up_gateway()
+        make_ready()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_Service(settings, status).serve(listener))
     status.update(state="stopped")

@@ -26,9 +26,9 @@ def compile_streams() -> None:
 
 def compile_gateway() -> None:
     """Compiles the kernels of the gateway."""
-    from varve.gateway.kernels import warm_up_gateway  # noqa: PLC0415
+    from varve.gateway.kernels import make_ready  # noqa: PLC0415
 
-    warm_up_gateway()
+    make_ready()
 
 
 PARTS = {"query": compile_query, "streams": compile_streams, "gateway": compile_gateway}

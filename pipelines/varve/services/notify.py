@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import anyio.lowlevel
 from pydantic import BaseModel, SecretStr
 from starlette.middleware import Middleware
 
@@ -63,7 +64,7 @@ class NotifyOptions:
 
 
 def run(options: NotifyOptions) -> int:
-    """Serves until SIGTERM or SIGINT; 0 then.
+    """Serves until SIGTERM or SIGINT; 0 then, 1 if a defect ends it.
 
     Raises NeedsOperator if the configuration, the state or an address cannot be used.
     """
@@ -104,13 +105,13 @@ class _Process:
             )
             self._configured(config)
             try:
-                await self._serve(driver, listeners, addresses)
+                ended_well = await self._serve(driver, listeners, addresses)
             finally:
                 await driver.stop(_STOP_S)
                 if not writer.stop(_STOP_S):
                     log.error("the last changes could not be stored: %s", writer.failure)
         log.info("stopped")
-        return 0
+        return 0 if ended_well else 1
 
     async def reload(self) -> str:
         """Reads the configuration file again; why the old one stays, or ""."""
@@ -131,7 +132,8 @@ class _Process:
 
     async def _serve(
         self, driver: Driver, listeners: list[socket.socket], addresses: list[str]
-    ) -> None:
+    ) -> bool:
+        """Serves until it is asked to stop; False if a defect ended it."""
         options = self._options
         path = urlsplit(self._external_url).path
         prefix = "/" + (options.route_prefix or path).strip("/")
@@ -158,6 +160,7 @@ class _Process:
         loop.add_signal_handler(signal.SIGHUP, reload)
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop)
+        await anyio.lowlevel.checkpoint()  # loads what the first message would wait for
         driving = asyncio.create_task(driver.run())
         driving.add_done_callback(partial(_ended, server))
         for listener, address in zip(listeners, addresses, strict=True):
@@ -166,9 +169,10 @@ class _Process:
         supervised.notify(supervised.READY)
         await server.serve(sockets=listeners)
         driving.cancel()
-        await asyncio.gather(driving, return_exceptions=True)
+        (end,) = await asyncio.gather(driving, return_exceptions=True)
         if cluster is not None:
             await cluster.stop()
+        return isinstance(end, asyncio.CancelledError)
 
     async def _join(self, driver: Driver) -> Cluster | None:
         """Begins to look for other notifiers, if that is wanted."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from tests.remote_writing import HEADERS_V1, HEADERS_V2, snappy, write_request, write_request_v2
+from varve.local.broker import free_port
 
 START_S = 60
 
@@ -25,8 +25,8 @@ class GatewayProcess:
     def __init__(self, home: Path, servers: str, **settings: str) -> None:
         """settings: of the section gateway, and of others by their whole variable."""
         self.home = home
-        self.port = _free_port()
-        self._environment = os.environ | {
+        self.port = free_port()
+        self.environment = os.environ | {
             "VARVE_KAFKA__BOOTSTRAP_SERVERS": servers,
             "VARVE_GATEWAY__PORT": str(self.port),
             **{f"VARVE_GATEWAY__{name.upper()}": value for name, value in settings.items()},
@@ -48,7 +48,7 @@ class GatewayProcess:
         command = [sys.executable, "-m", "varve.cli", "serve", "gateway", "--home", str(self.home)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, env=self._environment, stdout=log, stderr=subprocess.STDOUT
+                command, env=self.environment, stdout=log, stderr=subprocess.STDOUT
             )
         deadline = time.monotonic() + START_S
         while not self.is_ready():
@@ -87,12 +87,6 @@ class GatewayProcess:
         return self._log.read_text()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _split(line: str) -> tuple[str, str, str]:
     name, _, rest = line.partition("{")
     return name, "", rest.rpartition("} ")[2]
@@ -110,6 +104,7 @@ class Sender:
         self._at_ms = at_ms
         self._series = series
         self.acknowledged: set[tuple[str, int, float]] = set()
+        self.sent: set[tuple[str, int, float]] = set()
         self.refused = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -129,13 +124,15 @@ class Sender:
                     {"__name__": f"{self._name}_{n % 3}", "n": str(n), "round": str(number // 50)}
                     for n in range(self._series)
                 ]
-                sent = [(one, [(at_ms, float(number))]) for one in labels]
+                series = [(one, [(at_ms, float(number))]) for one in labels]
                 write = write_request if self._version == 1 else write_request_v2
-                if self._deliver(client, snappy(write(sent))):
-                    self.acknowledged |= {
-                        (f"{one['__name__']}/{one['n']}/{one['round']}", at_ms, float(number))
-                        for one in labels
-                    }
+                samples = {
+                    (f"{one['__name__']}/{one['n']}/{one['round']}", at_ms, float(number))
+                    for one in labels
+                }
+                self.sent |= samples
+                if self._deliver(client, snappy(write(series))):
+                    self.acknowledged |= samples
 
     def _deliver(self, client: httpx.Client, body: bytes) -> bool:
         """Sends until it is taken; False if it is told to stop before."""

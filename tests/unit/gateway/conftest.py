@@ -1,8 +1,8 @@
 import pytest
 
-from varve.gateway.kernels import warm_up_gateway
+from varve.gateway.kernels import make_ready
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _kernels():
-    warm_up_gateway()
+    make_ready()

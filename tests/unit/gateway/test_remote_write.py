@@ -24,12 +24,16 @@ from varve.model.staleness import STALE_BITS
 
 STALE = struct.unpack("<d", struct.pack("<Q", STALE_BITS))[0]
 
-texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+# Mostly what needs no second look, and what is close to needing one.
+texts = st.text('abAB_09\\"\n,={}:/ ', min_size=1, max_size=8) | st.text(
+    st.characters(codec="utf-8"), min_size=1, max_size=20
+)
 values = st.floats() | st.just(STALE) | st.sampled_from([0.0, -0.0, 5e-324])
 times = st.integers(-(2**62), 2**62) | st.integers(NOW_MS - 1000, NOW_MS)
+names = st.text("ab_", min_size=1, max_size=4) | texts
 label_sets = st.dictionaries(
-    texts.filter(lambda name: name != "__name__"), texts | st.just(""), max_size=6
-).flatmap(lambda tags: texts.map(lambda name: {"__name__": name} | tags))
+    names.filter(lambda name: name != "__name__"), texts | st.just(""), max_size=6
+).flatmap(lambda tags: names.map(lambda name: {"__name__": name} | tags))
 series = st.tuples(label_sets, st.lists(st.tuples(times, values), min_size=1, max_size=4))
 requests = st.lists(series, max_size=5)
 

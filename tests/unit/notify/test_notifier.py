@@ -254,3 +254,19 @@ def test_the_notification_log_lasts_until_the_next_look_at_least(retention_min):
 
     ends = [h for h in stage.heard if h.resolved]
     assert len(ends) == (1 if retention_min == 60 else 0)
+
+
+@given(st.sets(st.integers(0, 40)))
+def test_a_state_of_which_any_part_is_lost_can_be_gone_on_from(lost):
+    stage = Stage(TWO)
+    for name in ("x", "y", "z"):
+        stage.send(name)
+        stage.run_until(stage.now_ms + MINUTE_MS)
+        stage.send(name, starts_ms=0)
+    stage.stored = [record for i, record in enumerate(stage.stored) if i not in lost]
+
+    stage.start()
+    stage.send("new", lasts_ms=60 * MINUTE_MS)
+    stage.run_until(stage.now_ms + 20 * MINUTE_MS)
+
+    assert "new" in {name for heard in stage.heard for name in heard.firing}

@@ -50,16 +50,9 @@ class WebhookConfig(HttpIntegration):
     url_file: FilePath = ""
     max_alerts: Integer = Field(0, ge=0)
     timeout: DurationMs = 0
-    payload: dict[str, object] = Field(default_factory=dict)
 
     required = (("url", "url_file"),)
     exclusive = (("url", "url_file"),)
-
-    @model_validator(mode="after")
-    def _has_our_payload(self) -> Self:
-        if self.payload:
-            raise ValueError("a payload of one's own is not supported; take that of version 4")
-        return self
 
 
 class EmailThreading(Fields):

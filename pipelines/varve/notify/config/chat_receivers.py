@@ -109,7 +109,6 @@ class SlackConfig(HttpIntegration):
     actions: tuple[SlackAction, ...] = ()
     message_text: Template = ""
     timeout: DurationMs = 0
-    update_message: Flag = False
 
     exclusive = (
         ("api_url", "api_url_file"),

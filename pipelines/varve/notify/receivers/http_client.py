@@ -17,7 +17,7 @@ import httpx
 
 from varve import __version__
 from varve.notify.config.fields import NO_SECRET, is_set, read_secret
-from varve.notify.config.http_client import HttpConfig, OAuth2, ProxyFields
+from varve.notify.config.http_client import HttpConfig, OAuth2, ProxyFields, TlsConfig
 from varve.notify.driver import Result
 from varve.notify.groups import Outcome
 from varve.notify.receivers.addresses import ForbiddenAddress, GuardedBackend
@@ -36,10 +36,9 @@ class HttpClient:
     """Sends requests of one integration. Secrets in files are read anew for each request."""
 
     def __init__(self, config: HttpConfig) -> None:
-        """Raises OSError, ssl.SSLError if files of TLS cannot be read."""
         self._config = config
         self._client = httpx.AsyncClient(
-            transport=_transport(config, tls_context(config.tls_config)),
+            transport=_Transport(config, config.tls_config),
             timeout=None,  # noqa: S113 - each attempt has its own, over all of it
             headers={"user-agent": USER_AGENT},
             trust_env=False,
@@ -63,7 +62,7 @@ class HttpClient:
     ) -> httpx.Response:
         """The answer to a request. Redirects are followed within a host only.
 
-        Raises httpx.HTTPError, OSError.
+        Raises httpx.HTTPError, OSError, ssl.SSLError.
         """
         for _ in range(_REDIRECTS + 1):
             request = self._client.build_request(
@@ -172,7 +171,7 @@ class _Token:
     def __init__(self, config: OAuth2) -> None:
         self._config = config
         self._client = httpx.AsyncClient(
-            transport=_transport(config, tls_context(config.tls_config)),
+            transport=_Transport(config, config.tls_config),
             trust_env=False,
             headers={"user-agent": USER_AGENT},
         )
@@ -209,20 +208,27 @@ class _Token:
 
 
 class _Transport(httpx.AsyncBaseTransport):
-    """httpcore's pools: one for direct connections, whose addresses are guarded, one by proxy."""
+    """httpcore's pools: direct ones, whose addresses are guarded, and by proxy. Each is made when
+    it is first used, since TLS takes time to set up.
+    """
 
-    def __init__(
-        self, direct: httpcore.AsyncConnectionPool, proxies: Mapping[str, Any], no_proxy: str
-    ) -> None:
-        self._direct = direct
-        self._proxies = proxies
+    def __init__(self, config: ProxyFields, tls: TlsConfig) -> None:
+        self._tls = tls
+        self._proxies = _proxy_addresses(config)
+        self._connect_headers = [
+            (name.encode(), secret.get_secret_value().encode())
+            for name, secrets in config.proxy_connect_header.items()
+            for secret in secrets
+        ]
+        no_proxy = config.no_proxy
+        if config.proxy_from_environment:
+            no_proxy = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
         self._no_proxy = [item.strip() for item in no_proxy.split(",") if item.strip()]
+        self._pools: dict[tuple[str, bool], httpcore.AsyncConnectionPool] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
-        pool = self._direct
-        if not _excluded(url.host, url.port, self._no_proxy):
-            pool = self._proxies.get(url.scheme, self._direct)
+        pool = self._pool(url.scheme, proxied=not _excluded(url.host, url.port, self._no_proxy))
         core = httpcore.Request(
             method=request.method,
             url=httpcore.URL(
@@ -253,37 +259,30 @@ class _Transport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        await self._direct.aclose()
-        for proxy in self._proxies.values():
-            await proxy.aclose()
+        for pool in self._pools.values():
+            await pool.aclose()
+
+    def _pool(self, scheme: str, *, proxied: bool) -> httpcore.AsyncConnectionPool:
+        address = self._proxies.get(scheme) if proxied else None
+        key = scheme, address is not None
+        if key not in self._pools:
+            uses_tls = "https" in {scheme, urlsplit(address or "").scheme}
+            options: dict[str, Any] = {
+                "ssl_context": tls_context(self._tls) if uses_tls else None,
+                "network_backend": GuardedBackend(),
+                "max_connections": 100,
+                "keepalive_expiry": 60.0,
+            }
+            if address is None:
+                self._pools[key] = httpcore.AsyncConnectionPool(**options)
+            else:
+                self._pools[key] = _proxy_pool(address, self._connect_headers, options)
+        return self._pools[key]
 
 
 async def _parts(answer: httpcore.Response) -> AsyncIterator[bytes]:
     async for part in answer.aiter_stream():
         yield part
-
-
-def _transport(config: ProxyFields, tls: ssl.SSLContext) -> _Transport:
-    options: dict[str, Any] = {
-        "ssl_context": tls,
-        "http1": True,
-        "http2": False,
-        "network_backend": GuardedBackend(),
-        "max_connections": 100,
-        "keepalive_expiry": 60.0,
-    }
-    connect_headers = [
-        (name.encode(), secret.get_secret_value().encode())
-        for name, secrets in config.proxy_connect_header.items()
-        for secret in secrets
-    ]
-    proxies: dict[str, Any] = {}
-    no_proxy = config.no_proxy
-    for scheme, address in _proxy_addresses(config).items():
-        proxies[scheme] = _proxy_pool(address, connect_headers, options)
-    if config.proxy_from_environment:
-        no_proxy = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
-    return _Transport(httpcore.AsyncConnectionPool(**options), proxies, no_proxy)
 
 
 def _proxy_addresses(config: ProxyFields) -> dict[str, str]:

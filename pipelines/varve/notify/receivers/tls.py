@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from varve.notify.config.http_client import TlsConfig
@@ -18,6 +19,16 @@ _VERSIONS = {
 
 def tls_context(config: TlsConfig) -> ssl.SSLContext:
     """A client's context. Reads the files that are named; raises OSError, ssl.SSLError."""
+    return _common_context() if config == TlsConfig() else _context(config)
+
+
+@cache
+def _common_context() -> ssl.SSLContext:
+    """Made once: to read the certificates of the system takes 70 ms."""
+    return _context(TlsConfig())
+
+
+def _context(config: TlsConfig) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=config.ca_file or None, cadata=config.ca or None)
     if config.insecure_skip_verify:
         context.check_hostname = False
