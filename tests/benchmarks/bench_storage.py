@@ -29,6 +29,7 @@ import pyarrow.compute as pc  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from varve.maintenance.compaction import Compaction  # noqa: E402
+from varve.model import copies  # noqa: E402
 from varve.model.window import HOUR_MS  # noqa: E402
 from varve.storage.commit import Step, commit  # noqa: E402
 from varve.storage.files import write_file  # noqa: E402
@@ -83,6 +84,7 @@ def main() -> int:
     parser.add_argument("--hours", type=int, default=2, help="closed hours to store (default 2)")
     args = parser.parse_args()
     pa.set_cpu_count(1)
+    copies.merge(np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1))  # loads its kernel
     samples = closed_hours(args.data / "samples.parquet", args.hours)
     kinds = kinds_of(args.data / "series.parquet")
     stored_and_compacted(samples)
