@@ -1,4 +1,4 @@
-"""Dies at a commit: before it is written, or right after."""
+"""Dies at a commit, or loses the storage: before it is written, or right after."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class Killed(BaseException):
 
 
 @contextlib.contextmanager
-def dying(*, written: bool) -> Iterator[None]:
-    """The process dies at its next commit, in whatever table."""
+def dying(*, written: bool, error: type[BaseException] = Killed) -> Iterator[None]:
+    """The process dies of an error at its next commit, in whatever table."""
     write = Table.write_next
 
     def dies(self: Table, *args: object, **given: object) -> bool:
         if written:
             assert write(self, *args, **given)
-        raise Killed
+        raise error
 
     Table.write_next = dies  # type: ignore[method-assign]
     try:
@@ -29,16 +29,16 @@ def dying(*, written: bool) -> Iterator[None]:
         Table.write_next = write  # type: ignore[method-assign]
 
 
-def deaths(work: Callable[[], object]) -> Iterator[None]:
+def deaths(work: Callable[[], object], error: type[BaseException] = Killed) -> Iterator[None]:
     """Does some work again and again, and dies before its first commit, then right after it, until
     it has none to make: so it dies around each of them. Yields after each death.
     """
     while True:
         for written in (False, True):
             try:
-                with dying(written=written):
+                with dying(written=written, error=error):
                     work()
-            except Killed:
+            except error:
                 yield
             else:
                 return

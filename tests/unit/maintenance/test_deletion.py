@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from tests.unit.maintenance.dying import deaths
+from tests.unit.maintenance.dying import Killed, deaths
 from tests.year import BEGIN, DEBUG, SERIES, TABLES, Year, retention
 from varve.maintenance import deletion
 from varve.maintenance.batch_job import execute
@@ -124,11 +124,12 @@ def test_nothing_is_committed_where_there_is_nothing_to_delete(tmp_path):
     assert Table(year.store, "samples").version == version
 
 
-def test_a_deletion_that_dies_at_any_commit_is_finished_by_whoever_comes_next(tmp_path):
+@pytest.mark.parametrize("error", [Killed, OSError])
+def test_a_deletion_that_dies_at_any_commit_is_finished_by_whoever_comes_next(tmp_path, error):
     year = filled(tmp_path, days=2)
     wanted = Wanted(("requests_total",), BEGIN + 90_001, BEGIN + DAY_MS + 90_000)
     died = 0
-    for _ in deaths(lambda: delete(year, wanted)):
+    for _ in deaths(lambda: delete(year, wanted), error):
         died += 1
         # While the rest is owed, what it is finished from stays in the log.
         if deletion.is_owed(year.store):

@@ -1,4 +1,6 @@
-from tests.unit.maintenance.dying import deaths
+import pytest
+
+from tests.unit.maintenance.dying import Killed, deaths
 from tests.year import BEGIN, DEBUG, SERIES, TABLES, Year, retention
 from varve.maintenance import expiry
 from varve.maintenance.compaction import Merge, merge_files
@@ -46,14 +48,15 @@ def test_what_has_not_expired_is_as_if_nothing_had(tmp_path):
         assert first > year.clock.now_ms() - KEPT.kept_ms[name] - DAY_MS
 
 
-def test_an_expiry_that_dies_at_any_commit_is_finished_by_the_next_run(tmp_path):
+@pytest.mark.parametrize("error", [Killed, OSError])
+def test_an_expiry_that_dies_at_any_commit_is_finished_by_the_next_run(tmp_path, error):
     year = Year(str(tmp_path), KEPT, seed=2, each_ms=HOUR_MS)
     for _ in range(7):
         year.day(parts=1)
         year.compact()
 
     died = 0
-    for _ in deaths(year.expire):
+    for _ in deaths(year.expire, error):
         died += 1
         # Whatever it has done so far, no rollup row changes that has not expired itself.
         year.roll_up()
