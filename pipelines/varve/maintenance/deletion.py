@@ -2,9 +2,10 @@
 
 The samples go in one commit, which numbers the deletion and says in its metadata what it was: that
 is the audit, and what a run that dies is finished from. Then each tier, from fine to coarse, loses
-the rows of windows that had nothing but deleted samples, and gets those at the ends of the range
-computed anew from the table below. A commit of a tier moves its `turn:`, so work that was planned
-from what was there before fails and is planned again: rows are as if the samples had never been.
+the rows of the windows in the range, and gets those that still have samples, at the ends of the
+range mostly, computed anew from the table below. A commit of a tier moves its `turn:`, so work that
+was planned from what was there before fails and is planned again: rows are as if the samples had
+never been.
 
 A window at an end of the range that cannot be computed anew, as what it was computed from has
 expired, goes as a whole.
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 
 from varve.maintenance.row_removal import cut_file
 from varve.model.clock import utc_text
@@ -27,13 +29,14 @@ from varve.model.window import TIERS, Tier, Window, window_end
 from varve.query.selectors import parse_selector, selected_ids
 from varve.query.series_index import Ids
 from varve.query.times import MAX_TIME_MS, MIN_TIME_MS
+from varve.rollups import algebra
 from varve.rollups.expired_series import ExpiredSeriesReader, refused_windows
-from varve.rollups.task import NO_KEYS, RollupTask, run_task
+from varve.rollups.task import NO_KEYS, roll_up
 from varve.rollups.window_keys import isin, unique_keys
 from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Step, rewrite
-from varve.storage.files import NewFile
+from varve.storage.files import NewFile, write_file
 from varve.storage.log import LogEntry, LogExpired, entries
 from varve.storage.snapshot import Follower, Snapshot, snapshot
 from varve.storage.store import Store
@@ -321,16 +324,25 @@ def _forget(store: Store, tier: Tier, number: int, wanted: Wanted, ids: Ids) -> 
 def _computed(
     target: Follower, source: Follower, tier: Tier, wanted: Wanted, ids: Ids
 ) -> Sequence[NewFile]:
-    """Files with the rows of the windows at the ends of the range, which may have other samples."""
-    made = []
+    """A file with the rows of those closed windows in the range that have samples: at its ends, and
+    of samples that have come since the deletion. None, if there are no such windows.
+    """
+    frontier = target.position(positions.frontier(tier.name))
+    if frontier is None:
+        return []
+    width, expired = tier.width_ms, source.position(positions.expired())
+    start = window_end(wanted.start_ms, width) - width
+    start = start if expired is None else max(start, window_end(expired, width))
+    end = min(window_end(wanted.end_ms, width), frontier)
+    if start >= end:
+        return []
     store, version = target.table.store, source.snapshot.version
-    at, below = target.table.positions(), source.table.positions()
-    for window, keys in _at_ends(store, tier, wanted, ids, at, below):
-        files = source.snapshot.select(Bounds(window.start_ms, window.end_ms, ids))
-        if files:
-            task = RollupTask(store, tier, window, version, tuple(files), keys=keys)
-            made.append(run_task(task))
-    return [file for file in made if file is not None]
+    rows = source.snapshot.scan(Bounds(start, end, ids))
+    made = algebra.to_table(roll_up(rows, tier, Window(start, end)), version)
+    marks = ExpiredSeriesReader(store).marks(source.table.positions())
+    keys = made.column("series_id").to_numpy(), made.column("window_end").to_numpy()
+    made = made.filter(pa.array(~refused_windows(marks, *keys, width)))
+    return [write_file(store, tier.table, made)] if made.num_rows else []
 
 
 def _at_ends(

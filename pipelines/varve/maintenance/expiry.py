@@ -25,7 +25,7 @@ from varve.model.clock import utc_text
 from varve.model.errors import Conflict
 from varve.model.schema import table_schema
 from varve.model.series_matcher import SeriesMatcher
-from varve.model.window import DAY_MS, HOUR_MS, TIERS, floor_to
+from varve.model.window import DAY_MS, HOUR_MS, TIERS, Tier, floor_to
 from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, Step, commit, rewrite
@@ -40,9 +40,10 @@ from varve.storage.zone_map import Ints, Mask
 ALL = "all series"
 """What reports call the series that have no class."""
 
+LEAST_PATIENCE_MS = DAY_MS
+"""How long rows that are due to go wait for a repair at least; else a fifth of their retention."""
+
 _LONG_MS = 2 * DAY_MS
-# The part of their retention for which rows wait for a repair once they are due to go.
-_PATIENCE = 5
 
 log = logging.getLogger(__name__)
 
@@ -280,18 +281,30 @@ class Expiration:
         if frontier is None:
             return None
         until = min(until, floor_to(frontier, align_ms))
-        patience_ms = max(DAY_MS, kept_ms // _PATIENCE)
+        patience_ms = max(LEAST_PATIENCE_MS, kept_ms // 5)
         overdue = min(until, floor_to(old_ms - patience_ms, align_ms))
-        repaired = table.position(positions.source(above.name))
-        repaired = -1 if repaired is None else repaired
         try:
-            since = list(entries(self._store, seen.table, repaired, seen.version))
+            first = self._first_waiting(seen, above, until, ids)
         except LogExpired:
             return overdue  # what waits for its repair cannot be told
-        time = seen.time_column
-        late = [f for entry in since for f in entry.adds if f.minimum[time] <= until]
-        first = _first_time(seen, late, until, ids)
         return until if first is None else max(overdue, floor_to(first - 1, align_ms))
+
+    def _first_waiting(
+        self, seen: Snapshot, above: Tier, until_ms: int, ids: Ints | None
+    ) -> int | None:
+        """The least time up to until_ms of a row that waits for a repair, in the tier above or in
+        one below it, whose repairs come to that one; None if there is none. Raises LogExpired.
+        """
+        found = []
+        for tier in TIERS[: TIERS.index(above) + 1]:
+            repaired = Table(self._store, tier.table).position(positions.source(tier.name))
+            source = seen if tier is above else snapshot(self._store, tier.source)
+            after = -1 if repaired is None else repaired
+            log = entries(self._store, source.table, after, source.version)
+            time = source.time_column
+            late = [f for entry in log for f in entry.adds if f.minimum[time] <= until_ms]
+            found.append(_first_time(source, late, until_ms, ids))
+        return min((first for first in found if first is not None), default=None)
 
 
 def _first_time(
