@@ -108,8 +108,8 @@ bench-first-query: setup-dev ## The first answer after a start of the query serv
 	$(TOOL)/bench_first_query.py $(ARGS)
 bench-log: setup-dev ## What a commit costs as the log grows to 43,000
 	$(TOOL)/bench_log.py $(ARGS)
-bench-storage: setup-dev ## Writing files, by encoding
-	$(TOOL)/bench_storage.py $(ARGS)
+bench-storage: setup-dev $(DATA)/samples.parquet ## Bytes a sample, hot and compacted, and other ways to write them
+	$(TOOL)/bench_storage.py --data $(DATA) $(ARGS)
 
 .PHONY: conformance-rules
 conformance-rules: setup-dev ## The score of rules and templates on shared/alerttest
@@ -173,10 +173,12 @@ bench-lateness: setup-dev ## 20,000 samples/s, 5 % up to ten days late, then eve
 bench-visibility: setup-dev ## 100,000 samples/s: how soon a window that has ended can be read
 	$(TOOL)/bench_live.py --rate 100000 --series 500000 --minutes 6 $(ARGS)
 
-.PHONY: soak soak-week soak-live
+.PHONY: soak soak-week soak-year soak-live
 soak: soak-week soak-live ## A simulated week, then an hour of faults: nothing grows, nothing needs a hand
 soak-week: setup-dev ## Seven days of tables under a simulated clock; ARGS="--days 3" (needs cc)
 	$(TOOL)/soak_week.py $(ARGS)
+soak-year: setup-dev ## Fourteen months, expired each day, against what never expired; ARGS="--days 100"
+	$(TOOL)/soak_year.py $(ARGS)
 soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minutes 10 --only kill"
 	$(TOOL)/soak_live.py $(ARGS)
 

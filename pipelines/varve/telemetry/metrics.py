@@ -632,6 +632,12 @@ class MaintenanceMetrics:
             *("table",),
             unit="rows",
         )
+        self.rows_expired = telemetry.counter(
+            "varve_maintenance_expired_rows_total",
+            "Rows deleted because they were older than their retention.",
+            *("table",),
+            unit="rows",
+        )
         self.files_deleted = telemetry.counter(
             "varve_maintenance_deleted_files_total",
             "Files deleted because no version of the last hours needs them.",
