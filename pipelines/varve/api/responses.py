@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from varve.api.call import Answer
 from varve.promql.errors import QueryError
 from varve.query.memory import MemoryBudget, Reservation
-from varve.query.view import Provenance
+from varve.query.provenance import Provenance
 
 ErrorType = Literal[
     "bad_data",
@@ -84,7 +84,8 @@ def success(
     held = Reservation(memory)
     held.take(sum(map(len, parts)))
     try:
-        return HeldResponse(*_encoded(request, b"".join(parts), check), held)
+        body, headers = _encoded(request, b"".join(parts), check)
+        return HeldResponse(body, headers | provenance.headers(), held)
     except QueryError:
         held.release()
         raise

@@ -30,6 +30,7 @@ class Question:
     end_ms: int
     step_ms: int = 0
     explain: bool = False
+    tier: str | None = None
 
 
 def ask(question: Question, url: str | None, settings: Settings) -> Json:
@@ -60,6 +61,8 @@ def _ask_service(question: Question, address: str) -> Json:
         }
     else:
         parameters["time"] = _seconds(question.start_ms)
+    if question.tier is not None:
+        parameters["tier"] = question.tier
     path = "query_range" if question.step_ms else "query"
     if question.explain:
         path, parameters["run"] = "explain", "1"
@@ -122,15 +125,18 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
         memory=Reservation(memory),
         newer_view=newer_view,
         say_why_empty=True,
+        tier=question.tier,
     )
     start_ms, end_ms, step_ms = question.start_ms, question.end_ms, question.step_ms
     times = Range(start_ms, end_ms, step_ms) if step_ms else start_ms
     answer: Json = {"status": "success"}
+    provenance = tables.view.provenance
     try:
         if question.explain:
             answer["data"] = explain(tables.view, question.expression, times, options, run=True)
         else:
-            found = answer_of(evaluate(tables.view, question.expression, times, options).result)
+            evaluated = evaluate(tables.view, question.expression, times, options)
+            provenance, found = evaluated.provenance, answer_of(evaluated.result)
             answer |= {
                 "data": json.loads(found.data),
                 "warnings": list(found.warnings),
@@ -143,7 +149,7 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
         return _error(err.error_type, str(err))
     finally:
         tables.close()
-    return answer | {"provenance": tables.view.provenance.to_json()}
+    return answer | {"provenance": provenance.to_json()}
 
 
 def _error(kind: str, text: str) -> Json:
