@@ -109,16 +109,22 @@ bench-log: setup-dev ## What a commit costs as the log grows to 43,000
 bench-storage: setup-dev ## Writing files, by encoding
 	$(TOOL)/bench_storage.py $(ARGS)
 
+.PHONY: bench-query
+bench-query: setup-dev $(DATA)/samples.parquet ## Queries over tables on disk: samples, then 90 days of rollups
+	$(TOOL)/bench_query.py --data $(DATA) --shared $(SHARED) $(ARGS)
+
 .PHONY: conformance
 conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scripts
 	PYTHONPATH=pipelines $(PY) $(SHARED)/promqltest/run.py --adapter varve.promql.conformance:Adapter \
 	  $(SHARED)/promqltest/testdata $(SHARED)/promqltest/compliance.test $(ARGS)
 
-.PHONY: diff-promql diff-prometheus fuzz-promql
+.PHONY: diff-promql diff-prometheus diff-tiers fuzz-promql
 diff-promql: setup-dev ## Random queries against an obvious evaluator; ARGS="--queries 100000 --seed N"
 	$(TOOL)/diff_promql.py $(ARGS)
 diff-prometheus: setup-dev ## Random queries against the installed Prometheus; ARGS="--queries 20000 --seed N"
 	$(TOOL)/diff_prometheus.py $(ARGS)
+diff-tiers: setup-dev ## Random queries over rollups against the samples; ARGS="--queries 10000 --seed N"
+	$(TOOL)/diff_tiers.py $(ARGS)
 fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minutes 10 --seed N"
 	$(TOOL)/fuzz_promql.py --shared $(SHARED) $(ARGS)
 
