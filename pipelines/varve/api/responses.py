@@ -19,6 +19,7 @@ from varve.query.provenance import Provenance
 ErrorType = Literal[
     "bad_data",
     "forbidden",
+    "gone",
     "execution",
     "canceled",
     "timeout",
@@ -31,6 +32,7 @@ _STATUS: dict[ErrorType, int] = {
     "bad_data": 400,
     "forbidden": 403,
     "not_found": 404,
+    "gone": 410,
     "execution": 422,
     "canceled": 499,
     "internal": 500,

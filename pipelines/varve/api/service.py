@@ -10,6 +10,7 @@ from varve.api.access import Access
 from varve.model.clock import Clock
 from varve.query.evaluation import Options
 from varve.query.memory import UNBOUNDED, MemoryBudget
+from varve.query.snapshots import Snapshots
 from varve.query.view import View
 from varve.telemetry.metrics import QueryMetrics
 from varve.telemetry.registry import Telemetry
@@ -23,7 +24,8 @@ class Service:
     None until the tables are open. `state` gives the reason why answers cannot be trusted, or "";
     `lag` why they miss what was stored last, or "".
     `access` says which hosts and pages are answered. `memory` is what all of it may hold. `threads`
-    is how many requests are answered at once. Setting `stopping` ends the queries under way.
+    is how many requests are answered at once. `snapshots` opens earlier versions; None where there
+    are none. Setting `stopping` ends the queries under way.
     """
 
     options: Options
@@ -36,3 +38,4 @@ class Service:
     metrics: QueryMetrics = field(default_factory=lambda: QueryMetrics(Telemetry()))
     threads: int = 4
     stopping: threading.Event = field(default_factory=threading.Event)
+    snapshots: Snapshots | None = None

@@ -132,15 +132,21 @@ def cover(ranges: Ranges, tiers: Sequence[TierView]) -> Cover:
     return Cover(ranges, tuple(levels), np.maximum(starts, start), np.minimum(ends, end))
 
 
-def move_edges(ranges: Ranges, tiers: Sequence[TierView], raw_from_ms: int) -> tuple[Ranges, int]:
+def move_edges(
+    ranges: Ranges, tiers: Sequence[TierView], raw_from_ms: int
+) -> tuple[Ranges, int] | None:
     """Moves edges between windows of the finest tier that has rows there to the start of their
-    window, where there are no samples any more. Returns by how much at most, in ms.
+    window, where there are no samples any more. Returns by how much at most, in ms; and nothing if
+    a range is shorter than the windows that its ends are moved in.
     """
-    ends = _moved(ranges.ends, tiers, raw_from_ms)
+    ends, width = _moved(ranges.ends, tiers, raw_from_ms)
     if ranges.is_instant:
         moved = Ranges(ranges.starts - (ranges.ends - ends), ends, is_instant=True)
     else:
-        moved = Ranges(_moved(ranges.starts, tiers, raw_from_ms), ends, is_instant=False)
+        starts, other = _moved(ranges.starts, tiers, raw_from_ms)
+        moved = Ranges(starts, ends, is_instant=False)
+        if (ranges.ends - ranges.starts < np.maximum(width, other)).any():
+            return None
     most = max(int((ranges.ends - ends).max()), int((ranges.starts - moved.starts).max()))
     return moved, most
 
@@ -153,8 +159,9 @@ def finest_at(tiers: Sequence[TierView], time_ms: int) -> TierView | None:
     return None
 
 
-def _moved(times: I64, tiers: Sequence[TierView], raw_from_ms: int) -> I64:
-    moved = times.copy()
+def _moved(times: I64, tiers: Sequence[TierView], raw_from_ms: int) -> tuple[I64, I64]:
+    """Where the edges go, and how wide the windows are in which they were moved, 0 if not at all."""
+    moved, widths = times.copy(), np.zeros_like(times)
     left = np.ones(len(times), dtype=np.bool_)
     for view in reversed(tiers):
         # Where the finest row that holds an edge begins, samples up to its end must be there.
@@ -163,7 +170,8 @@ def _moved(times: I64, tiers: Sequence[TierView], raw_from_ms: int) -> I64:
         left &= ~here
         here &= aligned < raw_from_ms
         moved[here] = aligned[here]
-    return moved
+        widths[here & (aligned < times)] = view.tier.width_ms
+    return moved, widths
 
 
 def _has_window(view: TierView, times: I64) -> Bools:

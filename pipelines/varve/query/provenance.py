@@ -8,7 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from varve.model.schema import TABLES
 from varve.model.window import Window
+
+HEADERS = (
+    "Varve-Snapshot",
+    "Varve-Tier",
+    "Varve-Complete-Until",
+    "Varve-Approximate",
+    "Varve-Partial",
+)
+"""Headers of an answer over HTTP, those parts that a proxy or a script may want."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,22 @@ class Provenance:
         text = json.dumps(dict(sorted(self.versions.items())), separators=(",", ":"))
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
+    @staticmethod
+    def versions_of(token: str) -> dict[str, int]:
+        """The versions by table that a token stands for. ValueError if it is none of ours."""
+        try:
+            padded = token + "=" * (-len(token) % 4)
+            versions = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        except (ValueError, UnicodeDecodeError) as err:
+            raise ValueError(f"{token!r} is no snapshot token") from err
+        if (
+            not isinstance(versions, dict)
+            or not {"samples", "series"} <= versions.keys() <= {*TABLES}
+            or not all(type(v) is int and v >= 0 for v in versions.values())
+        ):
+            raise ValueError(f"{token!r} is no snapshot token")
+        return versions
+
     @property
     def tier(self) -> str:
         """The widest rows that were read, raw if none were."""
@@ -88,12 +114,13 @@ class Provenance:
         }
 
     def headers(self) -> dict[str, str]:
-        """The parts that a proxy or a script may want, as headers of an answer over HTTP."""
-        known = {
-            "Varve-Snapshot": self.token,
-            "Varve-Tier": self.tier,
-            "Varve-Complete-Until": self.complete_until_ms,
-            "Varve-Approximate": "true" if self.moved_ms else "false",
-            "Varve-Partial": "true" if self.is_partial else "false",
-        }
-        return {name: str(value) for name, value in known.items() if value is not None}
+        """The values of HEADERS, of those that are known."""
+        values = (
+            self.token,
+            self.tier,
+            self.complete_until_ms,
+            "true" if self.moved_ms else "false",
+            "true" if self.is_partial else "false",
+        )
+        known = zip(HEADERS, values, strict=True)
+        return {name: str(value) for name, value in known if value is not None}

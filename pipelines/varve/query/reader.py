@@ -280,9 +280,8 @@ class Reader:
     def _estimated(self, matchers: Matchers, start_ms: int, end_ms: int, check: Check) -> Estimate:
         series = self._series(matchers, check)
         share = series.size / max(1, self.view.index.size)
-        _, held = self._in_head(series, matchers, start_ms, end_ms)
-        cold = int(self.view.files.rows_within(start_ms, end_ms) * share)
-        return Estimate(series.size, held, cold, share)
+        samples = int(self.view.all_files.rows_within(start_ms, end_ms) * share)
+        return Estimate(series.size, samples, share)
 
     def _in_head(
         self, series: SelectedSeries, matchers: Matchers, start_ms: int, end_ms: int

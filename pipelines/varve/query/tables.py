@@ -186,6 +186,7 @@ class Tables:
             self._index,
             tuple(self._head.sorted_runs()),
             self._cold_table,
+            FileTable(self._applied["samples"].files),
             self._row_groups,
             Provenance({**versions, **self._tiers.versions}, _least(complete)),
             self._tiers.views,

@@ -22,10 +22,8 @@ CHEAP_SAMPLES: Final = 500_000
 """So many samples are read rather than rows: some milliseconds, and the answer has the bits that
 Prometheus would give it."""
 
-# What reading takes, about, in ns: of a sample that is in memory or in files, of a column of a row,
-# of a row, of a file. `make bench-query` has the figures these come from.
-_HEAD_SAMPLE_NS, _COLD_SAMPLE_NS = 4.0, 20.0
-_COLUMN_NS, _ROW_NS = 6.0, 25.0
+# What reading takes, about, in ns: of a sample, of a column of a row, of a row.
+_SAMPLE_NS, _COLUMN_NS, _ROW_NS = 12.0, 6.0, 25.0
 # Rows must save so much of the time to be worth an answer that may differ in its last bits.
 _WORTH = 0.5
 # So many windows at most one cover may have, in memory of a byte each and work.
@@ -34,18 +32,16 @@ _MOST_WINDOWS: Final = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """About how much a selector has: series; samples in memory and in files, over all its windows;
-    row_share: how many of a tier's rows are of its series.
+    """About how much a selector has: series; samples over all its windows; row_share: how many of
+    all rows, of samples and of tiers, are of its series.
+
+    It follows from the snapshot alone, and not from what is in memory: so does the choice, and an
+    answer is the same in every bit whenever it is asked for.
     """
 
     series: int
-    head_samples: int
-    cold_samples: int
+    samples: int
     row_share: float
-
-    @property
-    def samples(self) -> int:
-        return self.head_samples + self.cold_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +81,8 @@ def choose(
     ranges = Ranges(times - windows.range_ms, times, windows.is_instant)
     raw_ms_from = -(1 << 62) if raw_from_ms is None else raw_from_ms
     best: PlannedRows | None = None
-    best_cost = _raw_cost(estimate) * _WORTH if forced is None and not expired else float("inf")
+    most = estimate.samples * _SAMPLE_NS * _WORTH
+    best_cost = most if forced is None and not expired else float("inf")
     for chain in chains:
         found = _planned(windows, ranges, chain, raw_ms_from, estimate, columns)
         if found is None:
@@ -138,10 +135,10 @@ def _planned(
     found = cover(ranges, chain)
     moved_ms = 0
     if len(found.raw_starts) and found.raw_starts[0] < raw_from_ms:
-        moved, moved_ms = move_edges(ranges, chain, raw_from_ms)
-        if (moved.ends <= moved.starts).any():
+        moved = move_edges(ranges, chain, raw_from_ms)
+        if moved is None:
             return None
-        found = cover(moved, chain)
+        found, moved_ms = cover(moved[0], chain), moved[1]
         if _lacks(found, raw_from_ms, _first_of(chain)):
             return None
     if not found.windows:
@@ -192,12 +189,7 @@ def _cost(plan: PlannedRows, estimate: Estimate, windows: WindowFunction) -> flo
         return 0.0
     samples = _raw_samples(found, estimate, windows)
     rows = max(0, plan.rows - samples)
-    each = _raw_cost(estimate) / max(1, estimate.samples)
-    return rows * (_ROW_NS + _COLUMN_NS * len(plan.columns)) + samples * (each + _ROW_NS)
-
-
-def _raw_cost(estimate: Estimate) -> float:
-    return estimate.head_samples * _HEAD_SAMPLE_NS + estimate.cold_samples * _COLD_SAMPLE_NS
+    return rows * (_ROW_NS + _COLUMN_NS * len(plan.columns)) + samples * (_SAMPLE_NS + _ROW_NS)
 
 
 def _why(windows: WindowFunction, found: Cover, widest: TierView, moved_ms: int) -> str:

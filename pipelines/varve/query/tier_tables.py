@@ -117,7 +117,7 @@ class _Followed:
         """The tier as of the last look and a version of the table below; None before its first
         window is closed. The same object if nothing of it has changed.
         """
-        name, width = self._tier.name, self._tier.width_ms
+        name = self._tier.name
         frontier = self._follower.position(positions.frontier(name))
         self.taken, own = self._own, self._own
         self._own = []
@@ -129,24 +129,33 @@ class _Followed:
             self._late.start(source, marked, self.snapshot.version, frontier)
         elif own or below:
             self._late.advance(source, below, own, frontier)
-        wide = [
-            Window(floor_to(w.start_ms, width), window_end(w.end_ms, width)) for w in pending_below
-        ]
-        pending = time_ranges.union([*self._late.before(frontier), *wide])
-        # Windows that begin before the samples that are left keep their row.
-        first = min((w.start_ms for w in pending), default=frontier)
-        if expired_ms is not None:
-            first = max(first, window_end(expired_ms, width))
-        pending = time_ranges.clip(pending, Window(first, frontier)) if first < frontier else []
+        made = tier_view(self._tier, self.snapshot, frontier, self._late, pending_below, expired_ms)
         known = self._view
-        if (
-            known is not None
-            and known.version == self.snapshot.version
-            and tuple(pending) == known.pending
-        ):
-            return known
-        files = FileTable(self.snapshot.files, "window_end")
-        self._view = TierView(
-            self._tier, self.snapshot.version, files, frontier, None, tuple(pending)
-        )
+        if known is None or (known.version, known.pending) != (made.version, made.pending):
+            self._view = made
         return self._view
+
+
+def tier_view(
+    tier: Tier,
+    snapshot: Snapshot,
+    frontier_ms: int,
+    late: LateRanges,
+    pending_below: Sequence[Window],
+    expired_ms: int | None,
+) -> TierView:
+    """A tier as of one version of its table, and of the one below that `late` was moved to.
+
+    expired_ms: rows of the table below up to there may have been deleted or never made.
+    """
+    width = tier.width_ms
+    wide = [Window(floor_to(w.start_ms, width), window_end(w.end_ms, width)) for w in pending_below]
+    pending = time_ranges.union([*late.before(frontier_ms), *wide])
+    # Windows that begin before the samples that are left keep their row.
+    first = min((w.start_ms for w in pending), default=frontier_ms)
+    if expired_ms is not None:
+        first = max(first, window_end(expired_ms, width))
+    inside = Window(first, frontier_ms) if first < frontier_ms else None
+    pending = [] if inside is None else time_ranges.clip(pending, inside)
+    files = FileTable(snapshot.files, "window_end")
+    return TierView(tier, snapshot.version, files, frontier_ms, None, tuple(pending))

@@ -31,6 +31,8 @@ class View:
     """The samples of the small files that are held in memory."""
     files: FileTable
     """All other live files."""
+    all_files: FileTable
+    """All live files: what is chosen by their statistics does not depend on what is in memory."""
     row_groups: RowGroupCache
     provenance: Provenance
     tiers: Sequence[TierView] = ()

@@ -2,7 +2,8 @@
 
 What varve.rollups.late_rows finds anew each time from the logs is kept here from commit to commit:
 the time of files that came below, less the ranges that the tier has computed since. Files are known
-by their statistics; only the keys of those whose statistics say much are read.
+by their statistics; the keys are read of those that may hold late rows. So what is late follows
+from the versions alone, whether they were followed or read at once.
 """
 
 from __future__ import annotations
@@ -26,18 +27,20 @@ from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
 from varve.storage.unreadable import READ_ERRORS
 
-# Late windows in a row from which on a file's keys tell more than its statistics.
-_MANY = 8
 # Entries from which on all of them count as one: the tier has stood still for long.
 _MOST = 4_096
 
 
 @dataclass(slots=True)
 class _Came:
-    """Ranges of windows that rows of a version of the table below fall in."""
+    """Ranges of windows that rows of a version of the table below fall in.
+
+    files: those by whose statistics the ranges are known, until their keys are read.
+    """
 
     version: int
     ranges: list[Window]
+    files: tuple[LiveFile, ...] = ()
 
 
 class LateRanges:
@@ -76,26 +79,25 @@ class LateRanges:
         which were seen before those. frontier_ms: as of the last of its own.
         """
         known = [*computed, *(c for entry in own if (c := _computed(entry)) is not None)]
-        fresh = []
         for entry in below:
             if entry.adds:
                 spans = [span_of(f, source.time_column, self._tier.width_ms) for f in entry.adds]
-                came = _Came(entry.version, time_ranges.union(spans))
-                for ranges in known:
-                    _subtract(came, ranges)
-                if came.ranges:
-                    came.ranges = self._refined(source, entry.adds, came.ranges, frontier_ms)
-                    fresh.append(came)
+                self._came.append(_Came(entry.version, time_ranges.union(spans), entry.adds))
         for came in self._came:
             for ranges in known:
                 _subtract(came, ranges)
-        self._came = [came for came in (*self._came, *fresh) if came.ranges]
+        self._came = [came for came in self._came if came.ranges]
+        for came in self._came:
+            if came.files and came.ranges[0].start_ms < frontier_ms:
+                came.ranges = self._touched(source, came)
+                came.files = ()
+        self._came = [came for came in self._came if came.ranges]
         if len(self._came) > _MOST:
             everything = time_ranges.union(w for came in self._came for w in came.ranges)
             self._came = [_Came(max(came.version for came in self._came), everything)]
 
     def before(self, frontier_ms: int) -> list[Window]:
-        """Ranges up to the frontier with windows that may lack rows."""
+        """Ranges up to the frontier with windows that lack rows."""
         late = [
             Window(w.start_ms, min(w.end_ms, frontier_ms))
             for came in self._came
@@ -104,28 +106,15 @@ class LateRanges:
         ]
         return time_ranges.union(late)
 
-    def _refined(
-        self,
-        source: Snapshot,
-        files: Sequence[LiveFile],
-        ranges: list[Window],
-        frontier_ms: int,
-    ) -> list[Window]:
-        """The ranges, those up to the frontier by the keys of the files if that is worth it."""
+    def _touched(self, source: Snapshot, came: _Came) -> list[Window]:
+        """The ranges, less what no row of the files falls in."""
         width = self._tier.width_ms
-        late = [w for w in ranges if w.start_ms < frontier_ms]
-        covered = sum(min(w.end_ms, frontier_ms) - w.start_ms for w in late)
-        if covered <= _MANY * width:
-            return ranges
         try:
-            keys = touched_windows(source, files, self._tier, frontier_ms)
+            keys = touched_windows(source, came.files, self._tier, came.ranges[-1].end_ms)
         except READ_ERRORS:  # rewritten and deleted since, or damaged: the statistics hold
-            return ranges
-        ends = time_ranges.from_window_ends(keys[:, 1], width)
-        within = [piece for w in late for piece in time_ranges.clip(ends, w)]
-        ahead = [Window(max(w.start_ms, frontier_ms), w.end_ms) for w in ranges
-                 if w.end_ms > frontier_ms]  # fmt: skip
-        return time_ranges.union([*within, *ahead])
+            return came.ranges
+        touched = time_ranges.from_window_ends(keys[:, 1], width)
+        return [piece for w in came.ranges for piece in time_ranges.clip(touched, w)]
 
 
 def span_of_all(source: Snapshot, tier: Tier) -> int:

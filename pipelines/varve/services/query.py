@@ -19,6 +19,7 @@ from varve.promql.evaluation.limits import Limits
 from varve.promql.evaluation.workers import Workers
 from varve.query.evaluation import Options
 from varve.query.memory import MemoryBudget
+from varve.query.snapshots import Snapshots
 from varve.query.table_follower import TableFollower
 from varve.services.discovery import HEADER
 from varve.services.home import identity
@@ -74,6 +75,7 @@ def run(settings: Settings) -> int:
             access,
             memory,
             metrics,
+            snapshots=Snapshots(store, queries, follower.view, memory),
         )
         follower.start()
         try:
