@@ -160,7 +160,7 @@ def finest_at(tiers: Sequence[TierView], time_ms: int) -> TierView | None:
 
 
 def _moved(times: I64, tiers: Sequence[TierView], raw_from_ms: int) -> tuple[I64, I64]:
-    """Where the edges go, and how wide the windows are in which they were moved, 0 if not at all."""
+    """Where the edges go, and how wide the windows are in which they move, 0 if they do not."""
     moved, widths = times.copy(), np.zeros_like(times)
     left = np.ones(len(times), dtype=np.bool_)
     for view in reversed(tiers):

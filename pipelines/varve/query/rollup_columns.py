@@ -96,6 +96,38 @@ def part_of(rows: Rows, columns: Iterable[str], *, with_sketch: bool) -> RollupP
     return RollupPart(rows.series_id, rows.window_end, 0, chosen, sketches)
 
 
+def narrowed(part: RollupPart, series_ids: I64, span: tuple[int, int]) -> RollupPart:
+    """A part that has the rows of some series (ascending ids) that end in `span`, (start, end].
+
+    If they are the smaller half they are copied out, so that the rest can go; else others may be
+    among them.
+    """
+    low, high = np.empty((2, len(series_ids)), dtype=np.int64)
+    find_row_ranges(part.series_ids, part.ends, series_ids, *span, low, high)
+    ends = np.cumsum(high - low)
+    rows = int(ends[-1]) if len(ends) else 0
+    if 2 * rows > part.rows:
+        return part
+    begins = ends - (high - low)
+
+    def copied(source: Column) -> Column:
+        out = np.empty(rows, dtype=source.dtype)
+        append_bits(source.view(np.int64), low, high, out.view(np.int64), begins.copy())
+        return out
+
+    sketches = None
+    if part.sketches is not None:
+        places = np.repeat(low - begins, high - low) + np.arange(rows)
+        sketches = _taken(part.sketches, places)
+    return RollupPart(
+        copied(part.series_ids),
+        copied(part.ends),
+        part.revision if isinstance(part.revision, int) else copied(part.revision),
+        {name: copied(column) for name, column in part.columns.items()},
+        sketches,
+    )
+
+
 def select_rows(
     parts: Sequence[RollupPart],
     series_ids: I64,

@@ -13,7 +13,7 @@ from varve.promql.kernels.types import I64
 from varve.promql.storage import RollupRows
 from varve.query.cover import Cover
 from varve.query.memory import Reservation
-from varve.query.rollup_columns import SKETCH, RollupPart, part_of, select_rows
+from varve.query.rollup_columns import SKETCH, RollupPart, narrowed, part_of, select_rows
 from varve.query.sample_columns import SampleColumns, select_samples
 from varve.query.series_index import SelectedSeries
 from varve.query.spans import within_spans
@@ -119,11 +119,13 @@ class RollupReader:
             files = level.tier.files.select(ids, start, end)
             table = level.tier.tier.table
             for part in groups.read(table, files, ids, (start, end), self.plan.columns, check):
-                wanted = _of_series(part, ids) if 4 * len(ids) < part.rows else part
+                wanted = narrowed(part, ids, (start, end))
+                if not wanted.rows:
+                    continue
                 if not is_whole or wanted.ends.min() <= start or wanted.ends.max() > end:
                     wanted = wanted.where(level.uses(wanted.ends))
                 if wanted.rows:
-                    take(wanted.nbytes if wanted is not part else 0)
+                    take(wanted.nbytes)
                     yield wanted
 
     def _made(
@@ -161,13 +163,3 @@ class RollupReader:
         part = part_of(rows, columns, with_sketch=SKETCH in self.plan.columns)
         take(part.nbytes)
         yield part
-
-
-def _of_series(part: RollupPart, ids: I64) -> RollupPart:
-    """The rows of a few series (ascending) of a part, copied out so that it can go."""
-    low = np.searchsorted(part.series_ids, ids, "left")
-    high = np.searchsorted(part.series_ids, ids, "right")
-    mask = np.zeros(part.rows, dtype=np.bool_)
-    for begin, end in zip(low.tolist(), high.tolist(), strict=True):
-        mask[begin:end] = True
-    return part.where(mask)
