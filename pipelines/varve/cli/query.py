@@ -41,6 +41,11 @@ examples:
         choices=TIER_NAMES,
         help="answer from it as far as it goes (default: each selector from what costs least)",
     )
+    parser.add_argument(
+        "--as-of",
+        metavar="T",
+        help="answer as of an earlier time, or of `snapshot` in the provenance of an answer",
+    )
     parser.add_argument("--url", help="query service (default: that of this home)")
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print the service's answer as it is")
@@ -69,7 +74,14 @@ def _question(args: argparse.Namespace, now_ms: int) -> Question:
     if args.step and not args.range:
         raise BadRequest("--step is the distance of points of a plot: give --range too")
     if not args.range:
-        return Question(args.expression, at_ms, at_ms, explain=args.explain, tier=args.tier)
+        return Question(
+            args.expression,
+            at_ms,
+            at_ms,
+            explain=args.explain,
+            tier=args.tier,
+            as_of=args.as_of,
+        )
     span_ms = _parsed("--range", parse_duration_ms, args.range)
     if span_ms <= 0:
         raise BadRequest(f"--range {args.range} is not above zero")
@@ -78,7 +90,8 @@ def _question(args: argparse.Namespace, now_ms: int) -> Question:
         step_ms = _parsed("--step", parse_duration_ms, args.step)
         if step_ms <= 0:
             raise BadRequest(f"--step {args.step} is not above zero")
-    return Question(args.expression, at_ms - span_ms, at_ms, step_ms, args.explain, args.tier)
+    start_ms = at_ms - span_ms
+    return Question(args.expression, start_ms, at_ms, step_ms, args.explain, args.tier, args.as_of)
 
 
 def _parsed(option: str, parse: Callable[[str], int], text: str) -> int:

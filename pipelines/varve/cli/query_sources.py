@@ -31,6 +31,7 @@ class Question:
     step_ms: int = 0
     explain: bool = False
     tier: str | None = None
+    as_of: str | None = None
 
 
 def ask(question: Question, url: str | None, settings: Settings) -> Json:
@@ -63,6 +64,8 @@ def _ask_service(question: Question, address: str) -> Json:
         parameters["time"] = _seconds(question.start_ms)
     if question.tier is not None:
         parameters["tier"] = question.tier
+    if question.as_of is not None:
+        parameters["as_of"] = question.as_of
     path = "query_range" if question.step_ms else "query"
     if question.explain:
         path, parameters["run"] = "explain", "1"
@@ -94,12 +97,15 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
 
     why: what keeps the service from being asked.
     """
+    from varve.api.parameters import Parameters
     from varve.api.query_endpoints import answer_of
+    from varve.api.view_choice import view_of
     from varve.promql.errors import QueryError
     from varve.promql.evaluation.limits import Limits
     from varve.promql.syntax.cursor import ParseError
     from varve.query.evaluation import Options, Range, evaluate, explain
     from varve.query.memory import MemoryBudget, Reservation
+    from varve.query.snapshots import Snapshots
     from varve.query.tables import Tables
     from varve.query.view import View
     from varve.storage.store import Store
@@ -130,12 +136,15 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
     start_ms, end_ms, step_ms = question.start_ms, question.end_ms, question.step_ms
     times = Range(start_ms, end_ms, step_ms) if step_ms else start_ms
     answer: Json = {"status": "success"}
-    provenance = tables.view.provenance
+    given = Parameters([("as_of", question.as_of or "")])
+    snapshots = Snapshots(store, tuple(settings.ingest_queries()), lambda: tables.view, memory)
     try:
+        view = view_of(given, tables.view, options, snapshots)
+        provenance = view.provenance
         if question.explain:
-            answer["data"] = explain(tables.view, question.expression, times, options, run=True)
+            answer["data"] = explain(view, question.expression, times, options, run=True)
         else:
-            evaluated = evaluate(tables.view, question.expression, times, options)
+            evaluated = evaluate(view, question.expression, times, options)
             provenance, found = evaluated.provenance, answer_of(evaluated.result)
             answer |= {
                 "data": json.loads(found.data),

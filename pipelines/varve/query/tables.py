@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 
 from varve.model.errors import NeedsOperator
@@ -52,8 +53,10 @@ class Tables:
         queries: Sequence[str],
         cache_bytes: int,
         budget: MemoryBudget | None = None,
+        tiers_every_s: float = 0.0,
     ) -> None:
         """Opens the tables. `queries` names the ingest queries whose input must be complete.
+        tiers_every_s lies at least between two looks at the rollup tables.
 
         Half of cache_bytes is for the head, half for row groups; what is held is counted in
         `budget`. Raises NeedsOperator if a table does not exist, OSError if the
@@ -77,6 +80,7 @@ class Tables:
         """By table, the snapshot that the state was made from."""
         # The widest rows first, then what they were made of, then series: so all that rows were
         # computed from is in the samples, and series define every sample.
+        self._tiers_every_s, self._tiers_looked_s = tiers_every_s, time.monotonic()
         self._tiers = TierTables(store)
         self._samples = Follower(store, "samples")
         self._series = Follower(store, "series")
@@ -101,7 +105,9 @@ class Tables:
         small file that cannot be read is no error here; queries that need it will meet it.
         """
         try:
-            self._tiers.look()
+            if time.monotonic() - self._tiers_looked_s >= self._tiers_every_s:
+                self._tiers_looked_s = time.monotonic()
+                self._tiers.look()
             entries = self._samples.follow()
             self._unseen = None if entries is None else [*(self._unseen or []), *entries]
             self._series.refresh()
