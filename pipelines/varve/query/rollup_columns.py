@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,7 @@ from varve.promql.storage import RollupRows, Sketches
 from varve.query.sample_columns import find_row_ranges
 from varve.rollups.algebra import NEVER, Rows
 
-KEYS = ("series_id", "window_end")
-SKETCH = "sketch"
+SERIES_ID, WINDOW_END, REVISION, SKETCH = "series_id", "window_end", "revision", "sketch"
 
 Column = npt.NDArray[Any]
 
@@ -35,36 +34,61 @@ class SketchColumn:
         return self.starts.nbytes + self.keys.nbytes + self.counts.nbytes
 
 
-@dataclass(frozen=True, slots=True)
-class RollupPart:
-    """Rows sorted by (series_id, window_end). Immutable.
+class RollupPart(Protocol):
+    """Some rows sorted by (series_id, window_end), whose columns are had one by one."""
 
-    revision: of each row, or one of all. columns: by the names of schemas/tables/rollup.sql, as in
-    varve.rollups.algebra.Rows.
+    def load(self, name: str) -> Column | SketchColumn:
+        """A column by its name in schemas/tables/rollup.sql, as varve.rollups.algebra.Rows has it.
+
+        Raises OSError if it cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MadePart:
+    """Rows that were made of samples just now; they replace no others."""
+
+    rows: Rows
+
+    def load(self, name: str) -> Column | SketchColumn:
+        if name == SKETCH:
+            return SketchColumn(
+                self.rows.sketch_starts, self.rows.sketch_keys, self.rows.sketch_counts
+            )
+        if name == REVISION:
+            return np.zeros(len(self.rows), dtype=np.int64)
+        column: Column = getattr(self.rows, name)
+        return column
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenRows:
+    """Which rows of a part are selected.
+
+    Of the rows `rows` of the part, all if None, low[i]:high[i] are those of the i-th series of the
+    slice `wanted` of those that are asked for. ends: window_end of the rows.
     """
 
-    series_ids: I64
+    part: RollupPart
+    wanted: slice
+    low: I64
+    high: I64
+    rows: I64 | None
     ends: I64
-    revision: I64 | int
-    columns: Mapping[str, Column]
-    sketches: SketchColumn | None = None
 
     @property
-    def rows(self) -> int:
-        return len(self.ends)
+    def count(self) -> int:
+        return int((self.high - self.low).sum())
 
     @property
     def nbytes(self) -> int:
-        held = sum(column.nbytes for column in self.columns.values()) + 16 * self.rows
-        return held if self.sketches is None else held + self.sketches.nbytes
+        rows = 0 if self.rows is None else self.rows.nbytes
+        return self.low.nbytes + self.high.nbytes + self.ends.nbytes + rows
 
-    def where(self, mask: Bools) -> RollupPart:
-        """Some of the rows."""
-        rows = np.flatnonzero(mask)
-        revision = self.revision if isinstance(self.revision, int) else self.revision[rows]
-        columns = {name: column[rows] for name, column in self.columns.items()}
-        sketches = None if self.sketches is None else _taken(self.sketches, rows)
-        return RollupPart(self.series_ids[rows], self.ends[rows], revision, columns, sketches)
+    def of(self, column: Column) -> Column:
+        """The rows' values of a column of the part."""
+        return column if self.rows is None else column[self.rows]
 
 
 def column_from_arrow(name: str, column: pa.ChunkedArray) -> Column | SketchColumn:
@@ -87,147 +111,142 @@ def column_from_arrow(name: str, column: pa.ChunkedArray) -> Column | SketchColu
     return np.ascontiguousarray(array.to_numpy(zero_copy_only=False))
 
 
-def part_of(rows: Rows, columns: Iterable[str], *, with_sketch: bool) -> RollupPart:
-    """Rows that were made of samples just now; they replace no others."""
-    sketches = None
-    if with_sketch:
-        sketches = SketchColumn(rows.sketch_starts, rows.sketch_keys, rows.sketch_counts)
-    chosen = {name: getattr(rows, name) for name in columns}
-    return RollupPart(rows.series_id, rows.window_end, 0, chosen, sketches)
-
-
-def narrowed(part: RollupPart, series_ids: I64, span: tuple[int, int]) -> RollupPart:
-    """A part that has the rows of some series (ascending ids) that end in `span`, (start, end].
-
-    If they are the smaller half they are copied out, so that the rest can go; else others may be
-    among them.
-    """
-    low, high = np.empty((2, len(series_ids)), dtype=np.int64)
-    find_row_ranges(part.series_ids, part.ends, series_ids, *span, low, high)
-    ends = np.cumsum(high - low)
-    rows = int(ends[-1]) if len(ends) else 0
-    if 2 * rows > part.rows:
-        return part
-    begins = ends - (high - low)
-
-    def copied(source: Column) -> Column:
-        out = np.empty(rows, dtype=source.dtype)
-        append_bits(source.view(np.int64), low, high, out.view(np.int64), begins.copy())
-        return out
-
-    sketches = None
-    if part.sketches is not None:
-        places = np.repeat(low - begins, high - low) + np.arange(rows)
-        sketches = _taken(part.sketches, places)
-    return RollupPart(
-        copied(part.series_ids),
-        copied(part.ends),
-        part.revision if isinstance(part.revision, int) else copied(part.revision),
-        {name: copied(column) for name, column in part.columns.items()},
-        sketches,
-    )
-
-
-def select_rows(
-    parts: Sequence[RollupPart],
+def choose_rows(
+    part: RollupPart,
+    part_ids: I64,
+    part_ends: I64,
     series_ids: I64,
-    places: I64,
     span: tuple[int, int],
+    uses: Callable[[I64], Bools] | None = None,
+) -> ChosenRows | None:
+    """The rows of some series (ascending ids) that end in `span`, (start, end]; None if there are
+    none. uses: which windows are meant, by their ends.
+    """
+    if not len(part_ids):
+        return None
+    rows: I64 | None = None
+    if uses is not None:
+        rows = np.flatnonzero(uses(part_ends))
+        if not len(rows):
+            return None
+        part_ids, part_ends = part_ids[rows], part_ends[rows]
+    begin = int(np.searchsorted(series_ids, part_ids[0], "left"))
+    end = int(np.searchsorted(series_ids, part_ids[-1], "right"))
+    low, high = np.empty((2, end - begin), dtype=np.int64)
+    ids = np.ascontiguousarray(series_ids[begin:end])
+    if not find_row_ranges(part_ids, part_ends, ids, *span, low, high):
+        return None
+    ends = np.cumsum(high - low)
+    count = int(ends[-1])
+    if 2 * count < len(part_ends):  # the keys of the others need not be held
+        begins = ends - (high - low)
+        places = np.repeat(low - begins, high - low) + np.arange(count)
+        rows = places if rows is None else rows[places]
+        part_ends, low, high = part_ends[places], begins, ends
+    return ChosenRows(part, slice(begin, end), low, high, rows, part_ends)
+
+
+def join_rows(
+    chosen: Sequence[ChosenRows],
+    places: I64,
     columns: Sequence[str],
+    load: Callable[[Sequence[RollupPart], str], Iterable[Column | SketchColumn]],
     take: Callable[[int], None],
 ) -> RollupRows:
-    """The rows of some series (ascending ids) that end in `span`, (start, end], from all parts.
+    """The rows of all parts, each series' side by side in order of time.
 
-    places: what each series is called in the result. Of rows of one window the greatest revision
-    counts. Series without rows are left out. `take` is asked for the bytes before they are
-    allocated.
+    places: what each series that was asked for is called in the result. Of rows of one window the
+    greatest revision counts. Series without rows are left out. `load` gives a column of some parts,
+    one after the other: no more than a column of a few parts is in memory beside what is made of
+    them. `take` is asked for that before it is allocated.
     """
-    found = []
-    counts = np.zeros(len(series_ids), dtype=np.int64)
-    for part in sorted(parts, key=_first_end):
-        if not part.rows:
-            continue
-        begin = int(np.searchsorted(series_ids, part.series_ids[0], "left"))
-        end = int(np.searchsorted(series_ids, part.series_ids[-1], "right"))
-        low, high = np.empty((2, end - begin), dtype=np.int64)
-        ids = np.ascontiguousarray(series_ids[begin:end])
-        if find_row_ranges(part.series_ids, part.ends, ids, *span, low, high):
-            found.append((part, slice(begin, end), low, high))
-            counts[begin:end] += high - low
-    there = np.flatnonzero(counts)
+    chosen = sorted(chosen, key=_first_end)
+    counts = np.zeros(len(places), dtype=np.int64)
+    for part in chosen:
+        counts[part.wanted] += part.high - part.low
     ends = np.cumsum(counts)
     begins = ends - counts
     total = int(ends[-1]) if len(ends) else 0
-    take(8 * total * (len(columns) + 2) + 32 * len(series_ids))
-    row_ends = _joined(found, [part.ends for part, *_ in found], begins, total, np.int64)
-    joined = {
-        name: _joined(
-            found, [part.columns[name] for part, *_ in found], begins, total, _type_of(name)
-        )
-        for name in columns
-    }
-    sketches = _joined_sketches(found, begins, total)
+    take(8 * total * (len(columns) + 2) + 32 * len(places))
+    parts = [one.part for one in chosen]
+
+    def joined(name: str) -> Column:
+        out: Column = np.empty(total, dtype=_type_of(name))
+        _fill(out, chosen, load(parts, name), begins)
+        return out
+
+    row_ends = np.empty(total, dtype=np.int64)
+    filled = begins.copy()
+    for one in chosen:
+        append_bits(one.ends, one.low, one.high, row_ends, filled[one.wanted])
+    found = {name: joined(name) for name in columns if name != SKETCH}
+    sketches = None
+    if SKETCH in columns:
+        sketches = _joined_sketches(chosen, load(parts, SKETCH), begins, total, take)
     if not ascends(row_ends, begins, ends):
-        order, ends = _in_order(found, row_ends, begins, ends, total)
+        order, ends = np.arange(total), ends.copy()
+        settle_rows(row_ends, joined(REVISION).view(np.int64), begins, ends, order)
         row_ends = row_ends[order]
-        joined = {name: column[order] for name, column in joined.items()}
+        found = {name: column[order] for name, column in found.items()}
         if sketches is not None:
             sketches = Sketches(
                 sketches.begins[order], sketches.ends[order], sketches.keys, sketches.counts
             )
+    there = np.flatnonzero(counts)
     return RollupRows(
-        places[there], row_ends, begins[there].copy(), ends[there].copy(), joined, sketches
+        places[there], row_ends, begins[there].copy(), ends[there].copy(), found, sketches
     )
-
-
-_Found = list[tuple[RollupPart, slice, I64, I64]]
 
 
 def _type_of(name: str) -> type:
-    return np.int64 if name.endswith(("_ts", "count", "resets", "changes")) else np.float64
+    integers = ("_ts", "count", "resets", "changes", REVISION)
+    return np.int64 if name.endswith(integers) else np.float64
 
 
-def _joined(found: _Found, sources: Sequence[Column], begins: I64, total: int, kind: Any) -> Any:
-    """A column with each series' rows of all parts side by side."""
-    out = np.empty(total, dtype=kind)
-    filled = begins.copy()
-    bits = out.view(np.int64)
-    for (_, wanted, low, high), source in zip(found, sources, strict=True):
-        append_bits(source.view(np.int64), low, high, bits, filled[wanted])
-    return out
+def _fill(
+    out: Column,
+    chosen: Sequence[ChosenRows],
+    columns: Iterable[Column | SketchColumn],
+    begins: I64,
+) -> None:
+    """Fills a column with each series' rows of all parts side by side."""
+    filled, bits = begins.copy(), out.view(np.int64)
+    for one, column in zip(chosen, columns, strict=True):
+        if isinstance(column, SketchColumn):
+            raise TypeError("a sketch is no column of numbers")
+        source = np.ascontiguousarray(one.of(column)).view(np.int64)
+        append_bits(source, one.low, one.high, bits, filled[one.wanted])
 
 
-def _joined_sketches(found: _Found, begins: I64, total: int) -> Sketches | None:
-    held = [part.sketches for part, *_ in found if part.sketches is not None]
-    if not held:
-        return None
-    sizes = np.cumsum([0, *(len(sketch.keys) for sketch in held)]).tolist()
-    firsts = [s.starts[:-1] + shift for s, shift in zip(held, sizes, strict=False)]
-    lasts = [s.starts[1:] + shift for s, shift in zip(held, sizes, strict=False)]
+def _joined_sketches(
+    chosen: Sequence[ChosenRows],
+    columns: Iterable[Column | SketchColumn],
+    begins: I64,
+    total: int,
+    take: Callable[[int], None],
+) -> Sketches:
+    first, last = np.empty(total, dtype=np.int64), np.empty(total, dtype=np.int64)
+    keys, counts = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+    size = 0
+    filled, also = begins.copy(), begins.copy()
+    take(16 * total)
+    for one, column in zip(chosen, columns, strict=True):
+        if not isinstance(column, SketchColumn):
+            raise TypeError("a column of numbers is no sketch")
+        held = column if one.rows is None else _taken(column, one.rows)
+        take(2 * held.nbytes)
+        append_bits(held.starts[:-1] + size, one.low, one.high, first, filled[one.wanted])
+        append_bits(held.starts[1:] + size, one.low, one.high, last, also[one.wanted])
+        keys.append(held.keys)
+        counts.append(held.counts)
+        size += len(held.keys)
     return Sketches(
-        _joined(found, firsts, begins, total, np.int64),
-        _joined(found, lasts, begins, total, np.int64),
-        np.concatenate([sketch.keys for sketch in held]).astype(np.int32, copy=False),
-        np.concatenate([sketch.counts for sketch in held]),
+        first, last, np.concatenate(keys).astype(np.int32, copy=False), np.concatenate(counts)
     )
 
 
-def _in_order(found: _Found, row_ends: I64, begins: I64, ends: I64, total: int) -> tuple[I64, I64]:
-    """For each row which one belongs there, so that each series' rows ascend, and where the series
-    end then: of several rows of one window the newest is left.
-    """
-    revisions = [
-        np.full(part.rows, part.revision) if isinstance(part.revision, int) else part.revision
-        for part, *_ in found
-    ]
-    revision = _joined(found, revisions, begins, total, np.int64)
-    order, ends = np.arange(total), ends.copy()
-    settle_rows(row_ends, revision, begins, ends, order)
-    return order, ends
-
-
-def _first_end(part: RollupPart) -> int:
-    return int(part.ends[0]) if part.rows else 0
+def _first_end(chosen: ChosenRows) -> int:
+    return int(chosen.ends[0])
 
 
 def _taken(sketches: SketchColumn, rows: I64) -> SketchColumn:

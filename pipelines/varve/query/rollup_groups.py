@@ -4,20 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+
+import numpy as np
 
 from varve.promql.kernels.types import I64
 from varve.query.decoded_files import DecodedFiles
 from varve.query.rollup_columns import (
-    KEYS,
-    SKETCH,
+    REVISION,
+    SERIES_ID,
+    WINDOW_END,
+    Column,
     RollupPart,
     SketchColumn,
     column_from_arrow,
 )
 from varve.storage.log import LiveFile
 
-_REVISION = "revision"
+
+@dataclass(frozen=True, slots=True)
+class StoredPart:
+    """A row group of a file of a tier's table."""
+
+    files: DecodedFiles
+    table: str
+    file: LiveFile
+    group: int
+
+    def load(self, name: str) -> Column | SketchColumn:
+        if name == REVISION and (only := _only_revision(self.file)) is not None:
+            rows = self.files.footer(self.table, self.file.path).metadata.row_group(self.group)
+            return np.full(rows.num_rows, only, dtype=np.int64)
+        key = (self.table, self.file.path, (self.group, name))
+        held: Column | SketchColumn | None = self.files.get(key)
+        if held is None:
+            rows = self.files.read_columns(self.table, self.file.path, self.group, [name])
+            held = column_from_arrow(name, rows.column(name))
+            self.files.put(key, held, held.nbytes)
+        return held
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,52 +49,44 @@ class RollupGroups:
 
     files: DecodedFiles
 
-    def read(
+    def parts(
         self,
         table: str,
         chosen: Sequence[LiveFile],
         series_ids: I64,
         span: tuple[int, int],
-        columns: Sequence[str],
         check: Callable[[], None],
-    ) -> Iterator[RollupPart]:
+    ) -> Iterator[tuple[StoredPart, I64, I64]]:
         """The row groups of some files of a tier's table that can hold rows of the series
-        (ascending ids) which end in `span`, with those columns, some of them read ahead.
+        (ascending ids) which end in `span`, with their series_id and window_end.
 
-        `check` is called before each, and may raise. Raises OSError if a file cannot be read or is
-        damaged, FileNotFoundError if it is gone.
+        Some are read ahead. `check` is called before each, and may raise. Raises OSError if a file
+        cannot be read or is damaged, FileNotFoundError if it is gone.
         """
         paths = [file.path for file in chosen]
+        footers = self.files.footers(table, paths, check)
         groups = (
-            (file, group)
-            for file, footer in zip(chosen, self.files.footers(table, paths, check), strict=True)
+            StoredPart(self.files, table, file, group)
+            for file, footer in zip(chosen, footers, strict=True)
             for group in footer.overlapping(series_ids, *span)
         )
-        return self.files.ahead(groups, partial(self._part, table, tuple(columns)), check)
+        return self.files.ahead(groups, _with_keys, check)
 
-    def _part(self, table: str, columns: Sequence[str], key: tuple[LiveFile, int]) -> RollupPart:
-        file, group = key
-        revision = _only_revision(file)
-        names = [*KEYS, *columns, *([_REVISION] if revision is None else [])]
-        held = {name: self.files.get((table, file.path, (group, name))) for name in names}
-        missing = [name for name in names if held[name] is None]
-        if missing:
-            rows = self.files.read_columns(table, file.path, group, missing)
-            for name in missing:
-                column = column_from_arrow(name, rows.column(name))
-                held[name] = column
-                self.files.put((table, file.path, (group, name)), column, column.nbytes)
-        sketches = held.pop(SKETCH, None)
-        return RollupPart(
-            held.pop("series_id"),
-            held.pop("window_end"),
-            held.pop(_REVISION) if revision is None else revision,
-            held,
-            sketches if isinstance(sketches, SketchColumn) else None,
-        )
+    def columns(
+        self, parts: Sequence[RollupPart], name: str, check: Callable[[], None]
+    ) -> Iterator[Column | SketchColumn]:
+        """A column of each part, some of them read ahead; errors as `parts`."""
+        return self.files.ahead(parts, lambda part: part.load(name), check)
+
+
+def _with_keys(part: StoredPart) -> tuple[StoredPart, I64, I64]:
+    ids, ends = part.load(SERIES_ID), part.load(WINDOW_END)
+    if isinstance(ids, SketchColumn) or isinstance(ends, SketchColumn):
+        raise TypeError("keys are numbers")
+    return part, ids, ends
 
 
 def _only_revision(file: LiveFile) -> int | None:
     """The revision of all rows of a file, None if they have several."""
-    least = file.minimum.get(_REVISION)
-    return least if least is not None and least == file.maximum.get(_REVISION) else None
+    least = file.minimum.get(REVISION)
+    return least if least is not None and least == file.maximum.get(REVISION) else None

@@ -13,16 +13,26 @@ from varve.promql.kernels.types import I64
 from varve.promql.storage import RollupRows
 from varve.query.cover import Cover
 from varve.query.memory import Reservation
-from varve.query.rollup_columns import SKETCH, RollupPart, narrowed, part_of, select_rows
+from varve.query.rollup_columns import (
+    ChosenRows,
+    Column,
+    MadePart,
+    RollupPart,
+    SketchColumn,
+    choose_rows,
+    join_rows,
+)
+from varve.query.rollup_groups import RollupGroups
 from varve.query.sample_columns import SampleColumns, select_samples
 from varve.query.series_index import SelectedSeries
 from varve.query.spans import within_spans
 from varve.query.tier_choice import PlannedRows
 from varve.query.view import View
-from varve.rollups import kernel
+from varve.rollups import algebra, kernel
 
-# Rows, and values made of them, that a block has about: some tens of MB.
-_BLOCK = 1_000_000
+# Bytes that the rows of a block, and the values made of them, take about. Blocks of more series
+# decode each row group less often, as one holds several blocks' series.
+_BLOCK_BYTES = 384 << 20
 
 
 @dataclass
@@ -75,13 +85,17 @@ class RollupReader:
 
     def blocks(self, steps: int, check: Check) -> Iterator[RollupRows]:
         ids = self.series.series_ids[self.series.by_id]
-        each = max(1, self.cover.windows + steps + self._samples_a_series())
-        size = max(1, _BLOCK // each)
-        for begin in range(0, len(ids), size):
+        columns = len(self.plan.columns) + 3
+        each = columns * (self.cover.windows + self._samples_a_series()) + 2 * steps
+        size = max(1, _BLOCK_BYTES // (8 * max(1, each)))
+        for number, begin in enumerate(range(0, len(ids), size)):
             taken = _Taken(self.memory, self.amount)
             try:
                 with self.reading():
-                    rows = self._block(ids[begin : begin + size], begin, taken.take, check)
+                    # There and back: what was decoded last for a block is still there for the next.
+                    rows = self._block(
+                        ids[begin : begin + size], begin, number % 2 == 1, taken.take, check
+                    )
                 if len(rows.series):
                     yield rows
             finally:
@@ -90,47 +104,55 @@ class RollupReader:
     def _samples_a_series(self) -> int:
         return max(0, self.plan.rows // max(1, self.plan.series) - self.cover.windows)
 
-    def _block(self, ids: I64, begin: int, take: Callable[[int], None], check: Check) -> RollupRows:
+    def _block(
+        self,
+        ids: I64,
+        begin: int,
+        backwards: bool,  # noqa: FBT001 - one call
+        take: Callable[[int], None],
+        check: Check,
+    ) -> RollupRows:
         """The rows of the series `ids`, which come from place `begin` on in the order of ids."""
-        columns = [name for name in self.plan.columns if name != SKETCH]
-        parts = [*self._stored(ids, take, check), *self._made(ids, columns, take, check)]
+        chosen = [*self._stored(ids, backwards, take, check), *self._made(ids, take, check)]
         places = np.ascontiguousarray(self.series.by_id[begin : begin + len(ids)])
-        rows = select_rows(parts, ids, places, self._span(), columns, take)
+
+        def load(parts: Sequence[RollupPart], name: str) -> Iterator[Column | SketchColumn]:
+            return self._groups.columns(parts, name, check)
+
+        rows = join_rows(chosen, places, self.plan.columns, load, take)
         self.amount.rows += int((rows.ends - rows.begins).sum())
         return rows
 
-    def _span(self) -> tuple[int, int]:
-        """The time in which any row ends."""
-        spans = [level.span for level in self.cover.levels if level.windows]
-        starts = [start for start, _ in spans] + self.cover.raw_starts[:1].tolist()
-        ends = [end for _, end in spans] + self.cover.raw_ends[-1:].tolist()
-        return min(starts), max(ends)
+    @property
+    def _groups(self) -> RollupGroups:
+        if self.view.rollups is None:
+            raise ValueError("a view without tiers has no rows of rollups")
+        return self.view.rollups
 
-    def _stored(self, ids: I64, take: Callable[[int], None], check: Check) -> Iterator[RollupPart]:
+    def _stored(
+        self,
+        ids: I64,
+        backwards: bool,  # noqa: FBT001 - one call
+        take: Callable[[int], None],
+        check: Check,
+    ) -> Iterator[ChosenRows]:
         """Rows of the tiers' files, those of windows that are used."""
-        groups = self.view.rollups
-        if groups is None:
-            return
         for level in self.cover.levels:
             if not level.windows:
                 continue
             start, end = level.span
             is_whole = level.windows * level.tier.tier.width_ms == end - start
             files = level.tier.files.select(ids, start, end)
+            if backwards:
+                files.reverse()
             table = level.tier.tier.table
-            for part in groups.read(table, files, ids, (start, end), self.plan.columns, check):
-                wanted = narrowed(part, ids, (start, end))
-                if not wanted.rows:
-                    continue
-                if not is_whole or wanted.ends.min() <= start or wanted.ends.max() > end:
-                    wanted = wanted.where(level.uses(wanted.ends))
-                if wanted.rows:
-                    take(wanted.nbytes)
-                    yield wanted
+            for part in self._groups.parts(table, files, ids, (start, end), check):
+                found = choose_rows(*part, ids, (start, end), None if is_whole else level.uses)
+                if found is not None:
+                    take(found.nbytes)
+                    yield found
 
-    def _made(
-        self, ids: I64, columns: Sequence[str], take: Callable[[int], None], check: Check
-    ) -> Iterator[RollupPart]:
+    def _made(self, ids: I64, take: Callable[[int], None], check: Check) -> Iterator[ChosenRows]:
         """Rows made of the samples that the tiers leave."""
         starts, ends = self.cover.raw_starts, self.cover.raw_ends
         if not len(starts):
@@ -160,6 +182,7 @@ class RollupReader:
         rows = kernel.aggregate_between(
             np.repeat(ids, lengths), samples.ts[place], samples.values[place], self.cover.cuts
         )
-        part = part_of(rows, columns, with_sketch=SKETCH in self.plan.columns)
-        take(part.nbytes)
-        yield part
+        take(rows.count.nbytes * len(algebra.COLUMNS))
+        found = choose_rows(MadePart(rows), rows.series_id, rows.window_end, ids, (start, end))
+        if found is not None:
+            yield found
