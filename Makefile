@@ -50,8 +50,8 @@ check: setup-dev ## Lint, format, types, import layers
 	.venv/bin/lint-imports
 
 .PHONY: test
-test: setup-dev ## The whole suite; ARGS="tests/unit -k name" for a part
-	$(PY) -m pytest $(ARGS)
+test: setup-dev ## The whole suite, two tests at a time; ARGS="tests/unit -k name" for a part
+	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup-dev ## What takes minutes: a whole cluster from dist/, ingest killed at every point
@@ -95,7 +95,9 @@ $(DATA)/samples.parquet:
 bench-client: setup-dev ## The Python client to Kafka, samples/s and CPU a sample, JSON and Arrow
 	$(TOOL)/bench_client.py $(ARGS)
 
-.PHONY: bench-ingest bench-rollup bench-promql bench-first-query bench-log bench-storage
+.PHONY: bench-gateway bench-ingest bench-rollup bench-promql bench-first-query bench-log bench-storage
+bench-gateway: setup-dev $(DATA)/samples.parquet ## Remote write to stored samples, samples a CPU second; ARGS="--version 2"
+	$(TOOL)/bench_gateway.py --data $(DATA) $(ARGS)
 bench-ingest: setup-dev $(DATA)/samples.parquet ## Kafka to samples, samples a CPU second; ARGS="--format json"
 	$(TOOL)/bench_ingest.py --data $(DATA) $(ARGS)
 bench-rollup: setup-dev $(DATA)/samples.parquet ## Samples to all tiers, samples a CPU second
@@ -117,6 +119,19 @@ bench-query: setup-dev $(DATA)/samples.parquet ## Queries over tables on disk: s
 conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scripts
 	PYTHONPATH=pipelines $(PY) $(SHARED)/promqltest/run.py --adapter varve.promql.conformance:Adapter \
 	  $(SHARED)/promqltest/testdata $(SHARED)/promqltest/compliance.test $(ARGS)
+
+.PHONY: conformance-gateway
+conformance-gateway: setup-dev ## The score of the gateway on the judge of collection
+	PYTHONPATH=pipelines $(PY) $(SHARED)/wiretest/run.py --adapter varve.gateway.conformance:Adapter \
+	  --only remote_write $(ARGS)
+.PHONY: conformance-notify live-notify
+conformance-notify: setup-dev ## The score of the notifier on scenarios, templates and configurations
+	PYTHONPATH=pipelines $(PY) $(SHARED)/alerttest/run.py notification templates \
+	  --adapter varve.notify.conformance:Adapter $(ARGS)
+	PYTHONPATH=$(CURDIR)/pipelines $(PY) $(SHARED)/alerttest/run.py configs \
+	  --command '$(CURDIR)/$(PY) -m varve.cli notify check' $(ARGS)
+live-notify: setup-dev ## Its scenarios over HTTP, 20 times as fast as real time; ARGS="--only grouping"
+	$(TOOL)/live_notify.py --shared $(SHARED) $(ARGS)
 
 .PHONY: diff-promql diff-prometheus diff-tiers fuzz-promql
 diff-promql: setup-dev ## Random queries against an obvious evaluator; ARGS="--queries 100000 --seed N"

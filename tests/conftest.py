@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite("tests.unit.promql.storage_suite")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares the broker or the Spark session runs in one process, in `make test` beside a
+    process for the rest; a file is never torn between two.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
+        shared = {"kafka_broker", "spark"}.intersection(getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group("shared" if shared else item.path.as_posix()))
+
+
 @pytest.fixture(scope="session")
 def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A running broker without topics: make your own, of your own name. Skips without Java."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from varve.ingest.limits import Limits
 from varve.ingest.plan import IngestPlan, TaskPlan, TaskSettings
-from varve.ingest.series_registry import SeriesRegistry
+from varve.ingest.series_registry import Full, SeriesRegistry
 from varve.model.clock import Clock
 from varve.services.ingest_plans import ingest_plans
 from varve.settings import Settings
@@ -36,7 +36,7 @@ def task_plan(store: Store, *, now_ms: int, **changes: Any) -> TaskPlan:
         "old_before_ms": now_ms - settings.old_after_ms,
         "series_version": Table(store, "series").version,
         "limits": Limits(),
-        "full": frozenset(),
+        "full": Full(),
     }
     return TaskPlan(settings, now_ms, **given | changes)
 

@@ -3,10 +3,10 @@
     python tests/benchmarks/bench_pipeline.py --data DIR [--runs 3]
 
 DIR holds the dataset of 10,000 series (dataset.py --out DIR --end now). It is sent to a broker of
-its own once; then every run stores all of it into new tables and closes every window of it, the
-day's too: both queries run by a clock that is two days ahead. JVM, Python workers and kernels are
-warm; the clock runs from the beginning of the first batch to the commit of the last row of 1d. CPU
-is that of all processes but the broker's, which is shown apart.
+its own once, all timestamps two days back; then every run stores all of it into new tables and
+closes every window of it, the day's too. JVM, Python workers and kernels are warm; the clock runs
+from the beginning of the first batch to the commit of the last row of 1d. CPU is that of all
+processes but the broker's, which is shown apart.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -34,36 +33,19 @@ from tests.benchmarks.bench_ingest import (
 )
 from tests.plans import ingest_plan
 from varve.ingest.batch_size import BatchLimits
-from varve.ingest.plan import IngestPlan
 from varve.kafka.client_options import Cluster
-from varve.model.clock import Clock, SystemClock
 from varve.model.window import TIERS
-from varve.spark.ingest import IngestQuery
 from varve.spark.rollup import RollupPlan, RollupQuery
 from varve.storage import positions
 from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 
-AHEAD_MS = 2 * DAY_MS
-
-
-@dataclass(frozen=True)
-class Ahead:
-    def now_ms(self) -> int:
-        return SystemClock().now_ms() + AHEAD_MS
+BACK_MS = 2 * DAY_MS
 
 
 def main() -> None:
     measure(Pipeline, "bench-pipeline", arguments(__doc__, runs=3))
-
-
-class Clocked(Timed):
-    """Ingest by a clock that is ahead."""
-
-    def __init__(self, spark: object, plan: IngestPlan, on_begin: object, clock: Clock) -> None:
-        self._on_begin = on_begin
-        IngestQuery.__init__(self, spark, plan, clock)
 
 
 class Pipeline(Bench):
@@ -71,8 +53,14 @@ class Pipeline(Bench):
     """Time of the last sample."""
 
     def load(self, data: Path, form: str, limit: int) -> tuple[int, int]:
-        sent, size = super().load(data, form, limit)
-        ts = pq.read_table(data / "samples.parquet", columns=["ts"]).column("ts")
+        samples = pq.read_table(data / "samples.parquet")
+        ts = pc.subtract(samples.column("ts"), BACK_MS)
+        back = self.folder / "data"
+        back.mkdir()
+        column = samples.schema.get_field_index("ts")
+        pq.write_table(samples.set_column(column, "ts", ts), back / "samples.parquet")
+        shutil.copy(data / "series.parquet", back)
+        sent, size = super().load(back, form, limit)
         self.last_ms = pc.max(ts.slice(0, sent)).as_py()
         return sent, size
 
@@ -98,10 +86,9 @@ class Pipeline(Bench):
         )
         rollups = RollupPlan(store, ("bulk",), trigger_s=1.0)
         self.memory = PeakMemory(self.broker_process.pid)
-        clock = Ahead()
         queries = [
-            Clocked(self.spark, ingest, lambda: marks.append(self.now()), clock),
-            RollupQuery(self.spark, rollups, clock),
+            Timed(self.spark, ingest, lambda: marks.append(self.now())),
+            RollupQuery(self.spark, rollups),
         ]
         while not self.is_closed(store):
             for query in queries:

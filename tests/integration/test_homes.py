@@ -14,6 +14,7 @@ from varve.ingest.quarantine_replay import Selection
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.replayed import Replayed
 from varve.model.window import TIERS, Window
+from varve.query.sql import connect
 from varve.rollups.verify import verify
 from varve.services.table_sizes import TableSize
 from varve.storage.bounds import Bounds
@@ -21,6 +22,7 @@ from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 
+QUARANTINE = "SELECT reason, count(*), sum(samples) FROM quarantine GROUP BY 1 ORDER BY 1"
 HOMES = sorted((Path(__file__).parents[1] / "fixtures").glob("home-*"))
 
 
@@ -75,14 +77,24 @@ def test_ingest_goes_on_where_it_was_and_knows_its_series(home):
     assert _count(store, "series") == registered
 
 
+def test_what_it_had_refused_is_shown_without_the_numbers_it_did_not_keep(home):
+    store, expected = home
+    query = "SELECT reason, sum(samples), count(metric), count(allowed) FROM rejects GROUP BY 1"
+
+    found = connect(store, query).sql(query).fetchall()
+
+    assert {(row[2], row[3]) for row in found} == {(0, 0)}
+    assert sum(row[1] for row in found) == sum(
+        int(samples) for _, _, samples in expected["sql"][QUARANTINE]
+    )
+
+
 def test_what_waited_in_quarantine_is_stored_once_its_definition_comes(home):
     store, expected = home
     line = Line(store.root, expected["now_ms"], limits=LIMITS)
     waiting = next(
         int(samples)
-        for reason, _, samples in expected["sql"][
-            "SELECT reason, count(*), sum(samples) FROM quarantine GROUP BY 1 ORDER BY 1"
-        ]
+        for reason, _, samples in expected["sql"][QUARANTINE]
         if reason == "'unknown_series'"
     )
     line.ingest(as_arrow([(UNDEFINED, expected["now_ms"] + 1, 6.0)]))

@@ -387,6 +387,58 @@ def test_the_page_recovers_by_itself_when_the_service_was_away(browser, tmp_path
     assert after["expr"].endswith("* 1")
 
 
+UP = {"name": "up", "state": "degraded", "note": "streams: needs an operator"}
+QUERY = {"name": "query", "state": "ready", "note": ""}
+STREAMS = {"name": "streams", "state": "failed", "note": "wrong password <b>for</b> Kafka"}
+BROKER = {"name": "kafka", "state": "held", "note": "disk full"}
+
+
+@pytest.fixture
+def watched(tmp_path, now_ms):
+    """A service whose home is in a condition that the test sets: its address, the condition."""
+    tables = WrittenTables(str(tmp_path))
+    fill(tables, days=0.02, now_ms=now_ms)
+    condition = {"state": "degraded", "components": [UP, QUERY, STREAMS, BROKER]}
+    service = service_over(tables, now_ms=now_ms)
+    service.components = lambda: dict(condition)
+    with served(service) as url:
+        yield url, condition
+
+
+def test_what_does_not_run_is_said_with_its_reason_until_it_runs_again(browser, watched):
+    url, condition = watched
+    show(browser, url, "?expr=shop_requests_total&range=5m&refresh=off")
+    wait_for(browser, "!document.getElementById('condition').hidden")
+    said = browser.find_element(By.ID, "condition-said")
+    assert said.text == "degraded: streams failed, kafka held"
+    assert drawn_pixels(browser) > 100  # answers are as good as the tables
+
+    said.click()
+    why = browser.find_element(By.ID, "condition-why")
+    assert why.text.splitlines() == [
+        "streams failed: wrong password <b>for</b> Kafka",
+        "kafka held: disk full",
+    ]
+    condition |= {"state": "ready", "components": [UP | {"state": "ready"}, QUERY]}
+
+    wait_for(browser, "document.getElementById('condition').hidden")
+
+
+def test_what_does_not_run_is_said_on_a_phone_beside_all_else(phone, watched):
+    show(phone, watched[0], "?expr=shop_requests_total&range=5m&refresh=off")
+    wait_for(phone, "!document.getElementById('condition').hidden")
+    phone.find_element(By.ID, "condition-said").click()
+
+    for name in ("condition-said", "condition-why", "fresh", "theme"):
+        box = phone.execute_script(
+            "return document.getElementById(arguments[0]).getBoundingClientRect().toJSON()", name
+        )
+        assert box["width"] > 0
+        assert box["left"] >= 0
+        assert box["right"] <= 390
+    assert phone.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_no_page_left_an_error_in_the_console(browser, address):
     show(browser, address, "?expr=shop_requests_total&refresh=off")
 

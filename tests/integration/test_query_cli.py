@@ -7,8 +7,11 @@ import io
 import json
 import os
 import re
+import socketserver
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -66,6 +69,62 @@ def test_without_a_service_it_reads_the_tables_and_says_so(varve, url):
     assert direct[0] == 0
     assert direct[1] == served[1] == "{}  86400\n"
     assert "no query service at http://127.0.0.1:1: reading" in direct[2]
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"])
+def test_no_proxy_is_asked_for_a_service_of_this_machine(varve, url, monkeypatch, name):
+    monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+    assert varve("query", "sum(shop_requests_total)", *AT, "--url", url) == (0, "{}  86400\n", "")
+
+
+@contextmanager
+def answering(bytes_sent):
+    """The address of something that sends these bytes to whoever asks, and hangs up."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(1 << 16)
+            self.request.sendall(bytes_sent)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (b"", "no query service answers at"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "no query service answers at"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "no query service answers at"),
+        (b"HTTP/1.1 200 OK\r\n\r\n<html>", "answers HTTP 200, but not as a query service"),
+        (b"HTTP/1.1 200 OK\r\n\r\n[1]", "answers HTTP 200, but not as a query service"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000, "but not as a query service"),
+        (b"HTTP/1.1 502 Bad\r\n\r\nno", "answers HTTP 502, but not as a query service"),
+    ],
+)
+def test_what_is_no_query_service_is_one_line(varve, sent, words):
+    with answering(sent) as address:
+        code, out, err = varve("query", "up", *AT, "--url", address)
+
+    assert (code, out) == (1, "")
+    assert words in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("address", ["http://", "http://[::1", "http://127.0.0.1:x", "http:///a"])
+def test_an_address_that_is_none_is_one_line(varve, address):
+    code, out, err = varve("query", "up", *AT, "--url", address)
+
+    assert (code, out) == (1, "")
+    assert address in err
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -262,6 +321,55 @@ def test_marks_of_comments_in_texts_and_names_hide_no_table(varve, query):
 
     assert (code, err) == (0, "")
     assert json.loads(out)[0]["n"] > 0
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_bytes_are_text_where_they_are_utf8(varve, form):
+    query = r"SELECT encode('Köln') AS text, '\xff\x00'::BLOB AS bytes"
+
+    _, out, _ = varve("sql", query, "--format", form)
+
+    wanted = {
+        "csv": "text,bytes\nKöln,\\xff00\n",
+        "json": '[{"text": "Köln", "bytes": "\\\\xff00"}\n]\n',
+    }
+    assert out == wanted[form]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "code", "words"),
+    [
+        ("utf-8", 0, "Köln"),
+        ("utf-8-sig", 0, "Köln"),
+        ("latin-1", 1, "standard input is not in UTF-8 (line 2 has the byte 0xF6)"),
+        ("utf-16", 1, "standard input is in UTF-16, not in UTF-8"),
+    ],
+)
+def test_sql_reads_standard_input_as_utf8(varve, monkeypatch, encoding, code, words):
+    text = io.BytesIO("SELECT\n'Köln' AS name".encode(encoding))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(text, "latin-1"))
+
+    answered = varve("sql", "-", "--format", "csv")
+
+    assert answered[0] == code
+    assert words in answered[1 if code == 0 else 2]
+    assert len(answered[2].splitlines()) == code
+
+
+def test_sql_that_is_no_utf8_is_one_line(varve):
+    assert varve("sql", "SELECT '\udcff'") == (1, "", "varve sql: this SQL is not in UTF-8\n")
+
+
+@pytest.mark.parametrize("long", ["x" * 100_000, "|".join(f"m{n}" for n in range(20_000))])
+@pytest.mark.parametrize("query", ["{long}", 'node_load1{{job=~"{long}"}}', '{{"{long}"="a"}}'])
+def test_why_an_answer_is_empty_is_said_shortly(varve, long, query):
+    name = long if "|" not in long or "=~" in query else "{" + f'"{long}"' + "}"
+    code, out, err = varve("query", query.format(long=name if query == "{long}" else long), *AT)
+
+    assert (code, out) == (0, "")
+    said = err.splitlines()[-1]
+    assert said.startswith("PromQL info: ")
+    assert len(said) < 1_000
 
 
 def test_sql_ends_at_its_time_and_its_memory(varve):

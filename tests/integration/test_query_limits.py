@@ -29,6 +29,7 @@ from varve.query.file_table import FileTable
 from varve.query.memory import HEAD, QUERIES, MemoryBudget, Reservation
 from varve.query.reader import Reader
 from varve.query.tables import Tables
+from varve.settings.tree import settings_there_are
 from varve.storage.snapshot import snapshot
 
 DAY_MS = 86_400_000
@@ -45,6 +46,32 @@ def cold(followed, tables):
     """The view with nothing in the head."""
     files = FileTable(snapshot(tables.store, "samples").files)
     return replace(followed.view, head=(), files=files)
+
+
+@pytest.mark.parametrize(
+    ("limits", "setting"),
+    [
+        ({"max_samples": 1}, "query.max_samples = 1"),
+        ({"max_series": 3}, "query.max_series = 3"),
+        ({"max_points": 7}, "query.max_points = 7"),
+        ({"timeout_s": 1e-9}, "query.timeout_s"),
+        ({}, "query.memory_mb = 1"),
+    ],
+)
+def test_an_error_of_a_limit_names_its_setting(tables, limits, setting):
+    fill(tables, days=0.05)
+    key = setting.split(" ")[0]
+    assert key in {known.key for known in settings_there_are()}
+    service = service_over(tables, limits=replace(Limits(), **limits))
+    if key == "query.memory_mb":
+        service.memory = MemoryBudget(1 << 20)
+    client = TestClient(create_app(service))
+
+    asked = {"query": "shop_requests_total", "start": NOW - 3_600, "end": NOW, "step": 1}
+    answer = client.get("/api/v1/query_range", params=asked).json()
+
+    assert answer["status"] == "error"
+    assert setting in answer["error"]
 
 
 @pytest.fixture

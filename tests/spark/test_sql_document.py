@@ -15,15 +15,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.plans import task_plan
 from tests.tables import WrittenTables
+from tests.unit.ingest.messages import as_json, record
 from varve.cli.main import main
+from varve.ingest.limits import Limits, MetricLimits
+from varve.ingest.task import run_task
+from varve.kafka.message import Message
 from varve.model.clock import SystemClock
 from varve.model.identity import define
 from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS, window_end
 from varve.query.sql import connect
 from varve.rollups import sketch
+from varve.storage.commit import Step, commit
+from varve.storage.table import Table
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.xdist_group("shared")]
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "sql.md").read_text()
 SECTIONS = {
@@ -35,6 +42,7 @@ SECTIONS = {
 ENGINES = ("duckdb", "spark")
 QUEUES = [define("shop_queue_depth", {"queue": name}) for name in ("mail", "pack", "bill")]
 ROUTES = [define("shop_requests_total", {"route": f"/r{i}", "instance": f"h{i}"}) for i in range(3)]
+LATE_MINUTES = (54_000, 54_060, 54_150)
 BOUNDS = ("0.1", "0.5", "1", "5", "+Inf")
 BUCKETS = [
     define("shop_request_duration_seconds_bucket", {"le": le, "instance": f"h{i}"})
@@ -87,8 +95,25 @@ def tables(home, samples, counters):
     tables = WrittenTables(str(home / "tables"))
     tables.define([*QUEUES, *ROUTES, *BUCKETS], NOW)
     tables.put([*samples, *counters], complete_ms=NOW + DAY_MS)
+    refuse(tables)
     tables.roll_up()
     return tables
+
+
+def refuse(tables):
+    """Puts into quarantine: a sample that is too late, one row of what does not fit beside it, ten
+    series with too many labels, and bytes.
+    """
+    limits = Limits(default=MetricLimits(labels=1))
+    late = [record(NOW - minutes * MINUTE_MS, metric="late") for minutes in LATE_MINUTES]
+    crowd = [record(NOW, metric="crowd", a=str(n), b="1") for n in range(10)]
+    values = [*map(as_json, late), as_json(*crowd), b"hello", *[as_json(*late)] * 9]
+    plan = task_plan(tables.store, now_ms=NOW, limits=limits, reject_bytes=4_000)
+    messages = [Message("raw-metrics", 3, 70 + n, NOW, value) for n, value in enumerate(values)]
+    (outcome,) = run_task(messages, plan)
+    commit(
+        Table(tables.store, "quarantine"), outcome.quarantine, transactions={"test": Step(None, 1)}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +222,25 @@ def test_seasons_are_those_of_the_hours_of_the_week(request, engine, tables, sam
         assert row["usual"] == row["depth"]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_was_refused_adds_up_by_metric_limit_lateness_and_place(request, engine, tables):
+    texts = examples("rejects", engine)
+
+    limits, lateness, places = (ask(request, engine, tables, text) for text in texts)
+
+    allowed = 12 * DAY_MS
+    beyond = LATE_MINUTES[-1] * MINUTE_MS - allowed
+    names = ("reason", "metric", "limit_name", "allowed", "beyond", "samples")
+    assert [tuple(row[name] for name in names) for row in limits] == [
+        ("too_old", "late", "retention.samples_days", allowed, beyond, 30),
+        ("label_limit", "crowd", "default.labels", 1, 1, 10),
+        ("malformed", None, None, None, None, 1),
+    ]
+    assert {ms_of(row["until"]) for row in limits} == {NOW}
+    assert [(row["hours_old"], row["samples"]) for row in lateness] == [(900, 1), (903, 29)]
+    assert [tuple(row.values()) for row in places] == [("raw-metrics", 3, 71, 83, 29)]
+
+
 def ms_of(time):
     return round(time.replace(tzinfo=dt.UTC).timestamp() * 1000)
 
@@ -237,8 +281,6 @@ def test_duckdb_in_python_answers_as_printed(tables, samples, counters):
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_data_frames_are_as_printed(library, tables, samples):
-    pytest.importorskip(library, reason="only its users need it; the document names its release")
-
     frame = run_python(f"In {library}", tables)["frame"]
 
     rows = frame.reset_index().to_dict("records") if library == "pandas" else frame.to_dicts()
@@ -264,4 +306,6 @@ def test_the_commands_answer(home, tables, capsys, monkeypatch):
     assert from_file == "sql - --format csv < report.sql\n"
     assert all(name in printed[0] for name in ("mail", "pack", "bill"))
     assert "window_end" in printed[1]
-    assert json.loads(printed[2]) == []
+    found = {row["reason"]: row["text"] for row in json.loads(printed[2])}
+    assert found.keys() == {"too_old", "label_limit", "malformed"}
+    assert found["malformed"] == "hello"

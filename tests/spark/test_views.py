@@ -7,16 +7,23 @@ import random
 
 import pytest
 
+from tests.plans import task_plan
 from tests.tables import WrittenTables
+from tests.unit.ingest.messages import as_json, record
+from varve.ingest.task import run_task
+from varve.kafka.message import Message
 from varve.model.identity import define
 from varve.model.schema import TABLES
 from varve.model.views import VIEWS, view_sql
 from varve.model.window import HOUR_MS
 from varve.query.sql import connect
+from varve.storage.commit import Step, commit
+from varve.storage.table import Table
 
 pytestmark = pytest.mark.spark
 
 START = 1_795_338_000_000 // HOUR_MS * HOUR_MS
+KEYS = {"raw": ("series_id", "ts"), "rejects": ("first_offset", "reason")}
 SERIES = [define("load", {"host": f"h{i}", "zone": "a b"}) for i in range(3)]
 
 
@@ -37,6 +44,14 @@ def tables(tmp_path_factory):
     tables.roll_up()
     tables.put(samples[1::2], complete_ms=START + 2 * HOUR_MS + 1)
     tables.roll_up()
+    messages = [
+        Message("raw-metrics", 1, n, START + n, value)
+        for n, value in enumerate([b"K\xc3\xb6ln", b"\xff", b"", as_json(record(1_000, host="h"))])
+    ]
+    (outcome,) = run_task(messages, task_plan(tables.store, now_ms=START))
+    commit(
+        Table(tables.store, "quarantine"), outcome.quarantine, transactions={"test": Step(None, 1)}
+    )
     return tables
 
 
@@ -53,7 +68,7 @@ def views(spark, tables):
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_view_has_equal_rows_in_both_engines(views, tables, view):
     query = f"SELECT * FROM {view}"
-    time = "ts" if view == "raw" else "window_end_ms"
+    key = KEYS.get(view, ("series_id", "window_end_ms"))
 
     result = connect(tables.store, query).execute(query)
     names = [column[0] for column in result.description]
@@ -61,11 +76,11 @@ def test_a_view_has_equal_rows_in_both_engines(views, tables, view):
     spark = [row.asDict() for row in views.sql(query).collect()]
 
     assert views.sql(query).columns == names
-    by_key = {(row["series_id"], row[time]): row for row in spark}
+    by_key = {tuple(row[name] for name in key): row for row in spark}
     assert len(duck) == len(spark) == len(by_key)
     assert duck or view == "metrics_1d"
     for row in duck:
-        other = by_key[row["series_id"], row[time]]
+        other = by_key[tuple(row[name] for name in key)]
         for name, value in row.items():
             assert equal(value, other[name]), (name, value, other[name], row)
 

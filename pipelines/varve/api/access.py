@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from varve.api.responses import failure
+from varve.api.failures import failure
 
 # Probes name no host that is known here, and learn nothing from the answer.
 _OPEN_PATHS = frozenset({"/-/healthy", "/-/ready"})

@@ -23,14 +23,16 @@ from starlette.staticfiles import StaticFiles
 
 from varve.api.access import AccessCheck
 from varve.api.call import Call
-from varve.api.endpoints import ENDPOINTS, PAGES, Endpoint, Page
+from varve.api.endpoint import Endpoint
+from varve.api.endpoints import ENDPOINTS, PAGES, Page
+from varve.api.failures import failure
 from varve.api.pages import STATIC
 from varve.api.parameters import read_parameters
-from varve.api.responses import HeldResponse, failure, success
+from varve.api.responses import HeldResponse, success
 from varve.api.service import Service
 from varve.api.view_choice import view_of
 from varve.model.errors import BadRequest
-from varve.promql.errors import QueryError
+from varve.promql.errors import QueryError, QueryTimeoutError
 from varve.promql.syntax.cursor import ParseError
 from varve.query.memory import Reservation
 from varve.query.provenance import HEADERS
@@ -48,7 +50,7 @@ def create_app(service: Service) -> Starlette:
     """The application; it owns no thread but the pool that its queries run in."""
     runner = _Runner(service)
     routes: list[BaseRoute] = [
-        Route(f"/api/v1/{e.path}", runner.handler(e), methods=list(e.methods)) for e in ENDPOINTS
+        Route(e.address, runner.handler(e), methods=list(e.methods)) for e in ENDPOINTS
     ]
     routes += [Route(p.path, _handler(service, p)) for p in PAGES]
     routes.append(Mount("/static", StaticFiles(directory=STATIC)))
@@ -97,15 +99,19 @@ class _Runner:
         try:
             async with asyncio.timeout(None if math.isinf(timeout_s) else timeout_s):
                 given = await read_parameters(request)
-            timeout_s = min(given.timeout_s() or math.inf, timeout_s)
+            if (wanted_s := given.timeout_s()) is not None:
+                timeout_s = min(wanted_s, timeout_s)
         except BadRequest as err:
             return failure(request, "bad_data", str(err))
         except TimeoutError:
-            return failure(request, "timeout", f"the request did not come whole in {timeout_s:g} s")
+            text = f"the request did not come whole in query.timeout_s = {timeout_s:g}"
+            return failure(request, "timeout", text)
         cancelled = threading.Event()
         deadline_s = arrived_s + timeout_s
         options = replace(service.options, cancelled=cancelled, deadline_s=deadline_s)
-        call = Call(view, given, options, service.clock.now_ms(), request.path_params)
+        now_ms, path = service.clock.now_ms(), request.path_params
+        accept = request.headers.get("accept", "")
+        call = Call(view, given, options, now_ms, service.process, path, accept)
         work = self._pool.submit(self._answer, request, endpoint, call)
         answered = asyncio.wrap_future(work)
         while not (await asyncio.wait({answered}, timeout=_DISCONNECT_S))[0]:
@@ -114,7 +120,7 @@ class _Runner:
                 cancelled.set()
                 if not work.cancel():
                     work.add_done_callback(_discard)
-                return failure(request, "timeout", "query timed out in query execution")
+                return failure(request, "timeout", str(QueryTimeoutError()))
             if service.stopping.is_set() or await request.is_disconnected():
                 cancelled.set()
         return answered.result()

@@ -17,18 +17,34 @@ TRUNCATED = "results truncated due to limit"
 
 
 @dataclass(frozen=True, slots=True)
+class Process:
+    """What the process can say of itself.
+
+    `started_ms` is Unix ms. `config` is every setting in force, as YAML. `flags` are settings under
+    Prometheus' names. `memory_bytes` is what it may hold.
+    """
+
+    started_ms: int = 0
+    config: str = ""
+    flags: Mapping[str, str] = field(default_factory=dict)
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One request, read and ready to be answered.
 
     `path` has the parts of the address that the endpoint names. `now_ms` is when the request came,
-    Unix ms.
+    Unix ms. `process` is what answers. `accept` is the header of that name.
     """
 
     view: View
     parameters: Parameters
     options: Options
     now_ms: int
+    process: Process
     path: Mapping[str, str] = field(default_factory=dict)
+    accept: str = ""
 
     @property
     def reader(self) -> Reader:
@@ -37,11 +53,20 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Body:
+    """A whole answer that is no JSON of Prometheus' API."""
+
+    content: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The data of a successful answer, and the notes beside it.
 
-    `data` is what json.dumps takes, or bytes that are JSON already. `samples` counts those that
-    were read. `provenance` is that of the call's view unless it is given.
+    `data` is what json.dumps takes, or bytes that are JSON already, or a Body, which has no notes.
+    `samples` counts those that were read. `provenance` is that of the call's view unless it is
+    given.
     """
 
     data: Any

@@ -7,30 +7,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from varve.api import metadata_endpoints as metadata
 from varve.api import pages
 from varve.api import query_endpoints as promql
+from varve.api import status_endpoints as status
 from varve.api.call import Answer, Call
 from varve.api.empty_endpoints import answering, exemplars
+from varve.api.endpoint import Endpoint
+from varve.api.federation import federate
+from varve.api.openapi import document
 from varve.api.service import Service
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """An address below /api/v1/, answered in Prometheus' JSON by a function in a thread."""
-
-    path: str
-    function: Callable[[Call], Answer]
-    parameters: str
-    help: str
-    methods: tuple[str, ...] = ("GET",)
-
-    @property
-    def name(self) -> str:
-        """What the metrics call it: the path, without parts that differ by request."""
-        return self.path if "{" not in self.path else "label_values"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +74,19 @@ ENDPOINTS: Final = (
         f"match[], {_TIMES}",
         "values of one label",
     ),
-    Endpoint("metadata", metadata.metadata, "metric, limit", "type, unit and help of metrics"),
-    Endpoint("status/buildinfo", metadata.build_info, "", "application and version"),
-    Endpoint("status/tsdb", metadata.tsdb_status, "limit (10)", "what has most series"),
+    Endpoint(
+        "metadata",
+        metadata.metadata,
+        "metric, limit, limit_per_metric",
+        "type, unit and help of metrics",
+    ),
+    Endpoint("/federate", federate, "match[]", "the newest samples, to be scraped"),
+    Endpoint("status/buildinfo", status.build_info, "", "application and version"),
+    Endpoint("status/runtimeinfo", status.runtime_info, "", "since when it runs, where"),
+    Endpoint("status/config", status.config, "", "all settings, as YAML; secrets are hidden"),
+    Endpoint("status/flags", status.flags, "", "settings under Prometheus' names"),
+    Endpoint("status/tsdb", status.tsdb_status, "limit (10)", "what has most series"),
+    Endpoint("features", status.features, "", "what it can, under Prometheus' names"),
     _post_too("query_exemplars", exemplars, "query, start, end", "nothing of the kind"),
     _empty("rules", {"groups": []}),
     _empty("alerts", {"alerts": []}),
@@ -97,10 +95,15 @@ ENDPOINTS: Final = (
     _empty("targets/metadata", []),
     _empty("targets/relabel_steps", {"steps": []}),
     _empty("scrape_pools", {"scrapePools": []}),
-    _empty("status/config", {"yaml": ""}),
-    _empty("status/flags", {}),
+    _empty("status/tsdb/blocks", {"blocks": []}),
+    _empty("status/walreplay", {"min": 0, "max": 0, "current": 0}),
     _empty("notifications", []),
 )
+
+
+async def _openapi(_: Service, __: Request) -> Response:
+    return JSONResponse(document(ENDPOINTS))
+
 
 PAGES: Final = (
     Page("/-/healthy", pages.healthy, "200 while the process answers"),
@@ -109,7 +112,15 @@ PAGES: Final = (
         pages.ready,
         "200 when answers can be trusted, else 503; says why, or that they lag",
     ),
+    Page(
+        "/-/components",
+        pages.components,
+        "state of the home, and of its components if `varve up` runs them, as JSON",
+    ),
+    Page("/api/v1/openapi.json", _openapi, "these addresses as an OpenAPI document"),
     Page("/metrics", pages.metrics, "the service's own metrics"),
     Page("/", pages.page, "the page"),
-    Page("/graph", pages.graph, "Prometheus' address of its page: goes to /"),
+    Page("/graph", pages.graph, "Prometheus' address of its page: opens ours with what it shows"),
+    Page("/query", pages.graph, "the same in Prometheus 3"),
+    Page("/version", pages.version, "application and version, without an envelope"),
 )

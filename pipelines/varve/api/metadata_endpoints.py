@@ -1,23 +1,17 @@
-"""What series, labels and metrics there are, and what serves them.
+"""What series, labels and metrics there are.
 
 Source: Prometheus 3, web/api/v1/api.go (series, labelNames, labelValues, metricMetadata, ...).
 """
 
 from __future__ import annotations
 
-import platform
 import re
 
 import numpy as np
 
-from varve import __version__
 from varve.api.call import TRUNCATED, Answer, Call, limited
 from varve.model.errors import BadRequest
 from varve.promql import result_json
-from varve.query import cardinality
-
-# Rows of each list of the status, as in Prometheus.
-_STATUS_ROWS = 10
 
 _ESCAPED = re.compile(r"__|_([0-9a-fA-F]{1,6})_")
 
@@ -54,8 +48,12 @@ def label_values(call: Call) -> Answer:
 
 
 def metadata(call: Call) -> Answer:
-    """Answers with type, unit and help of each metric, or of the one asked for."""
+    """Answers with type, unit and help of each metric, or of the one asked for.
+
+    A metric has one entry, so that limit_per_metric leaves nothing out.
+    """
     most, wanted = call.parameters.limit(), call.parameters.get("metric")
+    call.parameters.limit("limit_per_metric")
     known = call.view.index.metadata
     names = [wanted] if wanted else sorted(known)
     chosen = [name for name in names if name in known]
@@ -63,43 +61,6 @@ def metadata(call: Call) -> Answer:
         {
             name: [{"type": known[name].type, "unit": known[name].unit, "help": known[name].help}]
             for name in (chosen[:most] if most else chosen)
-        }
-    )
-
-
-def tsdb_status(call: Call) -> Answer:
-    """Answers with the metrics, labels and pairs of most series, of all ever registered."""
-    view = call.view
-    found = cardinality.counts(view.index.labels, call.parameters.limit() or _STATUS_ROWS)
-    pieces, first_ms, last_ms = view.extent()
-    head = {"numSeries": found.series, "numLabelPairs": found.label_pairs, "chunkCount": pieces}
-    lists = {
-        "seriesCountByMetricName": found.series_of_metric,
-        "labelValueCountByLabelName": found.values_of_label,
-        "memoryInBytesByLabelName": found.bytes_of_label,
-        "seriesCountByLabelValuePair": found.series_of_pair,
-    }
-    return Answer(
-        {"headStats": head | {"minTime": first_ms, "maxTime": last_ms}}
-        | {
-            name: [{"name": entry, "value": number} for entry, number in ranked]
-            for name, ranked in lists.items()
-        }
-    )
-
-
-def build_info(_: Call) -> Answer:
-    """Answers with the application and its version."""
-    return Answer(
-        {
-            "application": "Varve",
-            "version": __version__,
-            "revision": "",
-            "branch": "",
-            "buildUser": "",
-            "buildDate": "",
-            "goVersion": "",
-            "pythonVersion": platform.python_version(),
         }
     )
 

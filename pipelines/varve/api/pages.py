@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
+import re
 from pathlib import Path
+from urllib.parse import urlencode
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
+from varve.api import status_endpoints
 from varve.api.service import Service
+from varve.query.times import parse_duration_ms, parse_time_ms
 
 STATIC = Path(__file__).parent / "static"
+
+# A parameter of a panel of Prometheus' page.
+_PANEL = re.compile(r"g\d+\.")
 
 # The page runs its own scripts only, talks to nobody else and is in nobody's frame.
 _PAGE_HEADERS = {
@@ -34,6 +44,11 @@ async def ready(service: Service, _: Request) -> Response:
     )
 
 
+async def components(service: Service, _: Request) -> Response:
+    found = await asyncio.to_thread(service.components)
+    return JSONResponse(found, headers={"Cache-Control": "no-store"})
+
+
 async def metrics(service: Service, request: Request) -> Response:
     metrics, view = service.metrics, service.view()
     if view is not None:
@@ -55,4 +70,28 @@ async def page(_: Service, __: Request) -> Response:
 
 
 async def graph(_: Service, request: Request) -> Response:
-    return RedirectResponse(f"/?{request.url.query}")
+    return RedirectResponse(f"/?{urlencode(_shown(request.query_params))}")
+
+
+async def version(_: Service, __: Request) -> Response:
+    return JSONResponse(status_endpoints.version())
+
+
+def _shown(given: QueryParams) -> dict[str, str]:
+    """What our page is asked for by a link to Prometheus' page: the first expression, its range,
+    end, step and tab. Parameters of ours stay; times that cannot be read are left out.
+    """
+    shown = {name: value for name, value in given.items() if not _PANEL.match(name)}
+    first = {name[3:]: value for name, value in given.items() if name.startswith("g0.")}
+    if "expr" in first:
+        shown["expr"] = first["expr"]
+    for ours, name in (("range", "range_input"), ("step", "step_input")):
+        with contextlib.suppress(ValueError):
+            shown[ours] = str(max(1, parse_duration_ms(first.get(name, "")) // 1000))
+    with contextlib.suppress(ValueError):
+        end_ms = parse_time_ms(first.get("end_input", "").replace(" ", "T", 1) + "Z")
+        shown["end"] = f"{end_ms / 1000:.0f}"
+    # 0 and graph are the chart.
+    if first.get("tab") in ("1", "table"):
+        shown["tab"] = "table"
+    return shown

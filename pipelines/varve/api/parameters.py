@@ -6,9 +6,10 @@ Source: Prometheus 3, web/api/v1/api.go (parseTime, parseDuration, parseLimitPar
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from urllib.parse import unquote_to_bytes
 
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from varve.model.errors import BadRequest
@@ -62,24 +63,20 @@ class Parameters:
             raise invalid(name, str(err)) from err
 
     def timeout_s(self) -> float | None:
-        """The time that the client gives a query, above zero; None if it says nothing."""
-        text = self.get("timeout")
-        if not text:
-            return None
-        seconds = self.duration_ms("timeout") / 1000
-        if seconds <= 0:
-            raise invalid("timeout", f'"{text}" is not above zero')
-        return seconds
+        """The time that the client gives a query; None if it says nothing. Without any, it is over
+        at once.
+        """
+        return max(0.0, self.duration_ms("timeout") / 1000) if self.get("timeout") else None
 
-    def limit(self) -> int:
+    def limit(self, name: str = "limit") -> int:
         """The most items wanted, never negative; 0, the default, means all."""
-        text = self.get("limit")
+        text = self.get(name)
         if not text:
             return 0
         if not re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
-            raise invalid("limit", f'cannot parse "{text}" to a valid limit')
+            raise invalid(name, f'cannot parse "{text}" to a valid limit')
         if int(text) < 0:
-            raise invalid("limit", f'"{text}": limit must be non-negative')
+            raise invalid(name, f'"{text}": limit must be non-negative')
         return int(text)
 
     def matchers(self, *, required: bool) -> list[tuple[Matcher, ...]]:
@@ -91,16 +88,17 @@ class Parameters:
 
 
 async def read_parameters(request: Request) -> Parameters:
-    """Reads the form and the address; the form comes first. BadRequest if the form is too large."""
+    """Reads the form, of either kind, and the address; the form comes first.
+
+    Raises BadRequest if the form is too large or is none.
+    """
     pairs = _decoded(request.scope["query_string"])
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.method == "POST" and media_type == "application/x-www-form-urlencoded":
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_FORM_BYTES:
-                raise BadRequest("http: POST too large")
-        pairs = _decoded(bytes(body)) + pairs
+        body = b"".join([piece async for piece in _bounded(request.stream())])
+        pairs = _decoded(body) + pairs
+    elif request.method == "POST" and media_type == "multipart/form-data":
+        pairs = await _multipart(request) + pairs
     return Parameters(pairs)
 
 
@@ -117,6 +115,26 @@ def _selector(text: str) -> tuple[Matcher, ...]:
     if not isinstance(tree, VectorSelector) or tree.offset is not None or tree.at is not None:
         raise invalid("match[]", f"{text!r} is not a plain vector selector")
     return tree.matchers
+
+
+async def _bounded(pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > MAX_FORM_BYTES:
+            raise BadRequest("http: POST too large")
+        yield piece
+
+
+async def _multipart(request: Request) -> list[tuple[str, str]]:
+    """The fields of a form in parts, which may hold no files."""
+    pieces = _bounded(request.stream())
+    parser = MultiPartParser(request.headers, pieces, max_files=0, max_part_size=MAX_FORM_BYTES)
+    try:
+        form = await parser.parse()
+    except (MultiPartException, LookupError, UnicodeDecodeError) as err:
+        raise BadRequest(f"the form cannot be read: {err}") from err
+    return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
 
 
 def _decoded(form: bytes) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from varve.api.responses import error_body
+from varve.api.failures import error_body
 
 MAX_HEAD_BYTES = 1 << 20
 """Address and headers of a request, as in Go's server, which Prometheus uses."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from varve.api.access import Access
+from varve.api.call import Process
 from varve.model.clock import Clock
 from varve.query.evaluation import Options
 from varve.query.memory import UNBOUNDED, MemoryBudget
@@ -23,9 +25,12 @@ class Service:
     `options` bound every query; a request may ask for a shorter time, never for more. `view` gives
     None until the tables are open. `state` gives the reason why answers cannot be trusted, or "";
     `lag` why they miss what was stored last, or "".
+    `components` gives what else runs in the home, for the page: its state, and of each component
+    name, state and note; it may block for a moment.
     `access` says which hosts and pages are answered. `memory` is what all of it may hold. `threads`
-    is how many requests are answered at once. `snapshots` opens earlier versions; None where there
-    are none. Setting `stopping` ends the queries under way.
+    is how many requests are answered at once. `process` is what it says of itself. `snapshots`
+    opens earlier versions; None where there are none. Setting `stopping` ends the queries under
+    way.
     """
 
     options: Options
@@ -36,6 +41,8 @@ class Service:
     access: Access = field(default_factory=Access)
     memory: MemoryBudget = field(default_factory=lambda: MemoryBudget(UNBOUNDED))
     metrics: QueryMetrics = field(default_factory=lambda: QueryMetrics(Telemetry()))
+    components: Callable[[], Mapping[str, Any]] = lambda: {"state": "ready", "components": []}
     threads: int = 4
+    process: Process = field(default_factory=Process)
     stopping: threading.Event = field(default_factory=threading.Event)
     snapshots: Snapshots | None = None

@@ -53,5 +53,5 @@ def _wait_for(wanted: Mapping[str, int], view: View, options: Options) -> View:
         options.check_running()
         following = newer(view)
         if following is view and options.newer_view is None:
-            raise QueryTimeoutError("the versions that at_least names are not there yet")
+            raise QueryTimeoutError
         view = following

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from varve.cli.table import table
-from varve.cli.terminal import output
 from varve.ingest.limits import UNLIMITED, LimitsFile
 from varve.model.clock import SystemClock
 from varve.model.errors import BadRequest
@@ -51,9 +50,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     )
     if args.metric is not None and not seen.metrics:
         raise BadRequest(f"no series of {args.metric!r} are active or new")
-    with output():
-        text = json.dumps(asdict(seen), indent=2) if args.json else _lines(seen, args.metric)
-        print(text if isinstance(text, str) else "\n".join(text))
+    text = json.dumps(asdict(seen), indent=2) if args.json else _lines(seen, args.metric)
+    print(text if isinstance(text, str) else "\n".join(text))
     return 0
 
 

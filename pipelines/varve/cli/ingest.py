@@ -18,6 +18,7 @@ from varve.settings import Settings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Mends ingest by hand where nothing else does."
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     command = commands.add_parser(
         "skip",
@@ -29,9 +30,9 @@ in one batch. Only the next message of a partition can be skipped. A query that 
 conflict if it was reading that message; its next start goes on behind it.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("--topic", required=True, metavar="NAME")
-    command.add_argument("--partition", required=True, type=int, metavar="N")
-    command.add_argument("--offset", required=True, type=int, metavar="N")
+    command.add_argument("--topic", required=True, metavar="NAME", help="topic of the message")
+    command.add_argument("--partition", required=True, type=int, metavar="N", help="its partition")
+    command.add_argument("--offset", required=True, type=int, metavar="N", help="its offset")
     command.add_argument("--query", metavar="NAME", help="default: the one that reads the topic")
     command.add_argument("--json", action="store_true", help="print the batch's accounting")
     parser.epilog = """\

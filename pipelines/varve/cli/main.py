@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from varve import __version__
+from varve.cli.terminal import printable, printed
 from varve.model.errors import NeedsOperator, VarveError
 from varve.services.supervised import NEEDS_OPERATOR
 from varve.settings import load
 
 # What only reads: a home that is not there is no empty one.
 _READERS = frozenset({"status", "query", "sql", "cardinality", "rollup"})
+
+_LONG_RUNNING = frozenset({"up", "serve"})
+# Errors may have lines and a place in a query that they point at.
+_KEPT = "\n\t"
 
 DESCRIPTION = """\
 Varve: metrics through Kafka and Spark into open Delta tables, answered by PromQL and SQL.
@@ -32,8 +37,10 @@ COMMANDS = (
     ("query", "varve.cli.query", "evaluate a PromQL expression: a table or a plot"),
     ("sql", "varve.cli.sql", "run SQL over the tables and views, without Java"),
     ("cardinality", "varve.cli.cardinality", "where series come from; how much of limits is used"),
+    ("rules", "varve.cli.rules", "check files of rules; run tests of them"),
     ("ingest", "varve.cli.ingest", "park a message that stops ingest"),
     ("rollup", "varve.cli.rollup", "how complete the tiers are; check them against raw samples"),
+    ("notify", "varve.cli.notify", "check an alertmanager.yml"),
     ("serve", "varve.cli.serve", "run one service in the foreground"),
     ("config", "varve.cli.config", "print the settings in force and where they came from"),
     ("reset", "varve.cli.reset", "delete the data of a home"),
@@ -75,10 +82,17 @@ def main(argv: list[str] | None = None) -> int:
             from varve.services.home import require_data
 
             require_data(settings)
-        return int(module.run(args, settings))
+        if args.command in _LONG_RUNNING:
+            return int(module.run(args, settings))
+        return printed(lambda: int(module.run(args, settings)))
     except VarveError as err:
-        print(f"varve {args.command}: {err}", file=sys.stderr)
+        print(f"varve {args.command}: {printable(str(err), keep=_KEPT)}", file=sys.stderr)
         return _status_of(err, args.command)
+    except OSError as err:
+        if args.command in _LONG_RUNNING:
+            raise  # where it comes from is worth a line of the log
+        print(f"varve {args.command}: {printable(str(err))}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from varve.cli.query_output import error_text, print_answer
 from varve.cli.query_sources import Question, ask
-from varve.cli.terminal import output, printable
+from varve.cli.terminal import printable
 from varve.model.clock import SystemClock
 from varve.model.errors import BadRequest
 from varve.model.window import TIER_NAMES
@@ -59,13 +59,12 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     answer = ask(question, args.url, settings)
     if answer["status"] != "success" and not args.json:
         raise BadRequest(error_text(answer, args.expression))
-    with output():
-        if args.json:
-            print(printable(json.dumps(answer, indent=2, ensure_ascii=False), keep="\n"))
-        elif args.explain:
-            print("\n".join(printable(line) for line in answer["data"]))
-        else:
-            print_answer(answer, question)
+    if args.json:
+        print(printable(json.dumps(answer, indent=2, ensure_ascii=False), keep="\n"))
+    elif args.explain:
+        print("\n".join(printable(line) for line in answer["data"]))
+    else:
+        print_answer(answer, question)
     return 0 if answer["status"] == "success" else 1
 
 

@@ -12,6 +12,7 @@ from varve.cli.plot import plot, swatch
 from varve.cli.query_sources import Question
 from varve.cli.terminal import printable
 
+_WIDEST_NAME = 120
 _HEIGHT = 16
 _LEGEND_ROWS = 20
 
@@ -36,7 +37,7 @@ def error_text(answer: Mapping[str, Any], expression: str) -> str:
     """The error, and a line that points at its place where the answer says where that is."""
     text = printable(str(answer["error"]).removeprefix('invalid parameter "query": '), keep="\n")
     position = answer.get("position")
-    if position is None or printable(expression) != expression:
+    if position is None or not expression.strip() or printable(expression) != expression:
         return text
     raw = expression.encode("utf-8", "surrogateescape")
     before = len(raw[: position["start"]].decode(errors="replace"))
@@ -46,7 +47,8 @@ def error_text(answer: Mapping[str, Any], expression: str) -> str:
 
 def _print_table(result: list[dict[str, Any]]) -> None:
     rows = [(_name(series), _values(series)) for series in result]
-    width = max(len(name) for name, _ in rows)
+    # One name as long as a page must not push all values out of sight.
+    width = min(max(len(name) for name, _ in rows), _WIDEST_NAME)
     for name, values in rows:
         print(f"{name:<{width}}  {values[0]}")
         for value in values[1:]:

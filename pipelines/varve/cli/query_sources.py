@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import sys
 import urllib.error
@@ -10,8 +11,10 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+from varve.cli.terminal import printable
 from varve.model.errors import BadRequest, NeedsOperator, TemporaryError
 from varve.services.discovery import query_service
+from varve.services.own_services import DIRECT, opener_to
 from varve.settings import Settings
 
 # Over query.timeout_s, so that the service itself says when a query takes too long.
@@ -43,16 +46,27 @@ def ask(question: Question, url: str | None, settings: Settings) -> Json:
         address = url or query_service(settings)
     except TemporaryError as err:
         return _ask_tables(question, settings, str(err))
-    if not address.startswith(("http://", "https://")):
-        raise BadRequest(f"--url {url} is no http:// or https:// address")
+    opener = DIRECT if url is None else _opener_to(url)
     try:
-        return _ask_service(question, address)
-    except urllib.error.URLError as err:
-        raise TemporaryError(f"no query service answers at {address}: {err.reason}") from err
+        return _ask_service(question, address, opener)
+    except (OSError, http.client.HTTPException) as err:
+        reason = err.reason if isinstance(err, urllib.error.URLError) else err
+        words = printable(str(reason).strip()) or type(reason).__name__
+        raise TemporaryError(f"no query service answers at {address}: {words}") from err
 
 
-def _ask_service(question: Question, address: str) -> Json:
-    """Raises URLError if nobody answers."""
+def _opener_to(url: str) -> urllib.request.OpenerDirector:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return opener_to(url)
+    except ValueError:  # brackets, or a port, that are none
+        pass
+    raise BadRequest(f"--url {url} is no http:// or https:// address")
+
+
+def _ask_service(question: Question, address: str, opener: urllib.request.OpenerDirector) -> Json:
+    """Raises OSError or HTTPException if nobody answers, or not in HTTP."""
     parameters = {"query": question.expression}
     if question.step_ms:
         parameters |= {
@@ -72,24 +86,27 @@ def _ask_service(question: Question, address: str) -> Json:
     form = urllib.parse.urlencode(parameters, errors="surrogateescape").encode()
     request = f"{address.rstrip('/')}/api/v1/{path}"
     try:
-        with urllib.request.urlopen(request, form, timeout=_TIMEOUT_S) as response:  # noqa: S310
-            return dict(json.load(response))
+        with opener.open(request, form, timeout=_TIMEOUT_S) as response:
+            return _read(response.read(), response.status, address)
     except urllib.error.HTTPError as err:
-        return _refusal(err, address)
+        return _read(err.read(), err.code, address)
 
 
 def _seconds(ms: int) -> str:
     return f"{ms / 1000:.3f}"
 
 
-def _refusal(err: urllib.error.HTTPError, address: str) -> Json:
-    body = err.read()
+def _read(body: bytes, status: int, address: str) -> Json:
+    """The answer, of whatever status. TemporaryError if it is none of a query service."""
     try:
-        return dict(json.loads(body))
-    except ValueError:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict) or "status" not in answer:
         raise TemporaryError(
-            f"{address} answers HTTP {err.code} without JSON: is it a Varve query service?"
-        ) from err
+            f"{address} answers HTTP {status}, but not as a query service: is it one of Varve?"
+        )
+    return answer
 
 
 def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
@@ -101,13 +118,13 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
     from varve.api.query_endpoints import answer_of
     from varve.api.view_choice import view_of
     from varve.promql.errors import QueryError
-    from varve.promql.evaluation.limits import Limits
     from varve.promql.syntax.cursor import ParseError
     from varve.query.evaluation import Options, Range, evaluate, explain
     from varve.query.memory import MemoryBudget, Reservation
     from varve.query.snapshots import Snapshots
     from varve.query.tables import Tables
     from varve.query.view import View
+    from varve.services.query_limits import query_limits
     from varve.storage.store import Store
 
     store = Store(settings.storage_root(), settings.storage_options())
@@ -124,9 +141,7 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
         return tables.view
 
     options = Options(
-        Limits(
-            max_samples=query.max_samples, max_points=query.max_points, timeout_s=query.timeout_s
-        ),
+        query_limits(query),
         query.lookback_s * 1000,
         memory=Reservation(memory),
         newer_view=newer_view,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import re
 import time
 from pathlib import Path
 
@@ -17,10 +18,15 @@ from varve.storage.store import Store
 
 # Differences, and pending ranges of a tier, that are printed at most.
 _MOST = 20
+_AGO = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhd])", re.ASCII)
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = """\
+Says how far each rollup tier is closed and which windows wait for repair, or checks their rows
+against the raw samples. Reads the tables alone: nothing has to run.
+"""
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     status = commands.add_parser(
         "status",
@@ -35,10 +41,17 @@ Recomputes the windows of a range from the raw samples and compares every bit wi
 stored. Windows whose late samples wait for their repair are left out and counted. Exit status 1
 if anything differs.""",
     )
-    check.add_argument("--from", dest="start", metavar="TIME", required=True)
-    check.add_argument("--to", dest="end", metavar="TIME", default="0s", help="default: now")
     check.add_argument(
-        "--tier", choices=[t.name for t in TIERS], action="append", help="default: all"
+        "--from", dest="start", metavar="TIME", required=True, help="start of the range"
+    )
+    check.add_argument(
+        "--to", dest="end", metavar="TIME", default="0s", help="its end (default: now)"
+    )
+    check.add_argument(
+        "--tier",
+        choices=[t.name for t in TIERS],
+        action="append",
+        help="this tier only; may be repeated (default: all)",
     )
     for command in (status, check):
         # People write them behind the action, too.
@@ -111,17 +124,17 @@ def _verify(args: argparse.Namespace, store: Store, now_ms: int) -> int:
 
 
 def _moment(text: str, now_ms: int) -> int:
-    if text[-1:] in _UNITS and text[:-1].replace(".", "", 1).isdigit():
-        return now_ms - int(float(text[:-1]) * _UNITS[text[-1]])
+    if ago := _AGO.fullmatch(text):
+        return now_ms - int(float(ago[1]) * _UNITS[ago[2]])
     try:
         moment = dt.datetime.fromisoformat(text)
-    except ValueError:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=dt.UTC)
+        return int(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
         raise BadRequest(
             f"{text!r} is no time: write 2026-11-22T09:00:00Z, or 6h for six hours ago"
         ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=dt.UTC)
-    return int(moment.timestamp() * 1000)
 
 
 def _time(at_ms: int) -> str:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import importlib
 
+from varve.cli import serve_notify
+from varve.model.errors import NeedsOperator
 from varve.services.logs import configure_for
 from varve.settings import Settings
 
-# Service, module with `run(settings) -> exit status`, one line.
+# Service, module with `run(settings) -> exit status`, one line. notify takes its own options.
 SERVICES = (
     ("streams", "varve.services.streams", "ingest and rollups, in one Spark JVM"),
     ("query", "varve.services.query", "PromQL over HTTP, and the web page"),
+    ("gateway", "varve.services.gateway", "takes what senders push: remote write"),
     ("maintenance", "varve.services.maintenance", "merges small files, deletes unneeded ones"),
     ("collector", "varve.services.collector", "this machine's metrics to Kafka"),
+    ("notify", "varve.services.notify", "tells receivers of alerts, in Alertmanager's place"),
+    ("demo-writer", "varve.local.demo_writer", "a small sender of remote write"),
     ("demo-history", "varve.local.demo_history", "days of generated history to Kafka, once"),
 )
 
@@ -29,11 +34,17 @@ run them on machines of their own, against your Kafka and your tables.
     parser.epilog = """\
 example:
   VARVE_STORAGE__ROOT=s3://metrics/varve varve serve query
+  varve serve notify --config.file=alertmanager.yml --storage.path=data
 """
     parser.add_argument("service", choices=[name for name, _, _ in SERVICES], metavar="SERVICE")
+    serve_notify.add_options(parser)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    configure_for(settings)
     module = next(module for name, module, _ in SERVICES if name == args.service)
+    if args.service == "notify":
+        return int(importlib.import_module(module).run(serve_notify.options_of(args)))
+    if serve_notify.has_options(args):
+        raise NeedsOperator(f"{args.service} takes none of the options of notify")
+    configure_for(settings)
     return int(importlib.import_module(module).run(settings))

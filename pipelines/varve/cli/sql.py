@@ -17,8 +17,9 @@ from typing import Any
 
 import duckdb
 
-from varve.cli.terminal import output, printable
+from varve.cli.terminal import printable
 from varve.model.errors import BadRequest
+from varve.model.text_file import decoded
 from varve.query.sql import DEFAULT_MEMORY_MB, connect
 from varve.query.times import parse_duration_ms
 from varve.settings import Settings
@@ -37,6 +38,7 @@ now() and dates are in UTC, as the timestamps of the views.
 
 views:   raw                         samples with metric and tags, copies removed
          metrics_1m _5m _1h _1d      windows: count, avg, min, max, stddev, p50, p95, p99, ...
+         rejects                     what was refused: reason, metric, limit, samples, text, ...
 tables:  samples, series, rollup_1m, quarantine, ... as they are (`varve sql 'SHOW TABLES'`)
 """
     parser.epilog = """\
@@ -44,7 +46,7 @@ examples:
   varve sql 'DESCRIBE metrics_1m'
   varve sql "SELECT tags['mode'] AS mode, avg(avg) FROM metrics_1m
              WHERE metric = 'node_load1' GROUP BY ALL"
-  varve sql 'FROM quarantine ORDER BY rejected_at DESC LIMIT 10' --format json
+  varve sql 'FROM rejects ORDER BY rejected_at DESC LIMIT 10' --format json
 """
     parser.add_argument(
         "sql", metavar="SQL", help='the statement; "-" reads it from standard input'
@@ -65,7 +67,9 @@ examples:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    query = sys.stdin.read() if args.sql == "-" else args.sql
+    query = _from_stdin() if args.sql == "-" else args.sql
+    if not _is_text(query):
+        raise BadRequest("this SQL is not in UTF-8")
     timeout_s = _seconds(args.timeout) if args.timeout else settings.query.timeout_s
     if args.memory < 16:
         raise BadRequest(f"--memory {args.memory} is under 16 MiB")
@@ -77,7 +81,6 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         with (
             connect(store, query, args.memory) as connection,
             _interrupted(connection, timeout_s),
-            output(),
         ):
             if args.format == "table":
                 _print_table(connection, query)
@@ -104,6 +107,18 @@ def _interrupted(connection: duckdb.DuckDBPyConnection, after_s: float) -> Itera
     finally:
         timer.cancel()
         timer.join()
+
+
+def _is_text(query: str) -> bool:
+    """Whether it has no byte of an argument that is no UTF-8."""
+    return query.encode("utf-8", "replace").decode() == query
+
+
+def _from_stdin() -> str:
+    try:
+        return decoded(sys.stdin.buffer.read(), "standard input")
+    except ValueError as err:
+        raise BadRequest(str(err)) from err
 
 
 def _seconds(text: str) -> float:
@@ -164,6 +179,14 @@ def _cell(value: Any) -> Any:
     return json.dumps(plain, ensure_ascii=False) if isinstance(plain, dict | list) else plain
 
 
+def _text(value: bytes) -> str:
+    """Bytes as text where they are UTF-8, else as hex digits behind a backslash and an x."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return f"\\x{value.hex()}"
+
+
 def _plain(value: Any) -> Any:
     match value:
         case float() if math.isnan(value):
@@ -173,7 +196,7 @@ def _plain(value: Any) -> Any:
         case dt.datetime():
             return value.isoformat(sep="T") + ("Z" if value.tzinfo is None else "")
         case bytes():
-            return value.hex()
+            return _text(value)
         case dict():
             return {str(key): _plain(inner) for key, inner in value.items()}
         case list():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from pathlib import Path
 
 # Control characters, which move the cursor and recolour or retitle a terminal; the marks of
 # writing direction, which show text in another order than it has; half characters, which cannot be
@@ -27,12 +28,26 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
-@contextmanager
-def output() -> Iterator[None]:
-    """Ends without an error where whoever reads stdout has seen enough, as `head` has."""
+def printed(run: Callable[[], int]) -> int:
+    """What `run`, which prints to stdout, returns. 0 where whoever reads has seen enough, as `head`
+    has; where stdout is closed nothing is printed. Raises OSError if it cannot be written.
+    """
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the process lives
     try:
-        yield
+        status = run()
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is still buffered has to go somewhere when Python closes stdout.
+        _drop_what_is_buffered()
+        return 0
+    except OSError:
+        _drop_what_is_buffered()
+        raise
+    return status
+
+
+def _drop_what_is_buffered() -> None:
+    """Lets it go somewhere when Python closes stdout, which would be an error again."""
+    # Captured output has no file.
+    with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from varve.ingest.limits import Limits, MetricLimits
+from varve.model.exceeded import Exceeded
 from varve.model.identity import id_range
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import live_files
@@ -96,6 +97,22 @@ class AgeLimits:
             own |= bool(of_metric)
         return (oldest, newest) if own else None
 
+    def oldest_limit(self, oldest_ms: int) -> Exceeded:
+        """What a sample is beyond that is older than this bound."""
+        if oldest_ms == self._oldest_ms:
+            limit = "retention.samples_days"
+        else:
+            limit = _key(oldest_ms, self.default[0], "max_age_s")
+        return Exceeded(limit, self._now_ms - oldest_ms)
+
+    def newest_limit(self, newest_ms: int) -> Exceeded:
+        """What a sample is beyond that is newer than this bound."""
+        if newest_ms == self._newest_ms:
+            limit = "ingest.max_future_s"
+        else:
+            limit = _key(newest_ms, self.default[1], "max_future_s")
+        return Exceeded(limit, newest_ms - self._now_ms)
+
     def _bounds(self, limits: MetricLimits) -> tuple[int, int]:
         oldest, newest = self._oldest_ms, self._newest_ms
         if limits.max_age_s is not None:
@@ -103,3 +120,8 @@ class AgeLimits:
         if limits.max_future_s is not None:
             newest = self._now_ms + limits.max_future_s * 1000
         return oldest, newest
+
+
+def _key(bound: int, default: int, key: str) -> str:
+    """The key of limits.toml that says the bound."""
+    return f"{'default' if bound == default else 'metric'}.{key}"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from varve.ingest.reject_reasons import Reason
 from varve.kafka.message import Headers
 from varve.model.errors import BadRecord
+from varve.model.exceeded import Exceeded
 from varve.model.identity import SeriesDefinition
 from varve.model.staleness import canonicalise
 
@@ -28,6 +29,14 @@ class Reject:
     """The headers with which `value` must be read to be judged in the same way again."""
     series_ids: Sequence[int] = ()
     """For Reason.UNKNOWN_SERIES, the series of its samples, each once, ascending."""
+    last_offset: int | None = None
+    """Offset of the last message it stands for, if that is not the one it is a part of."""
+    metric: str | None = None
+    """The one metric of its samples or definitions, if that is known."""
+    exceeded: Exceeded | None = None
+    """The limit it is beyond, with what was furthest off."""
+    times: tuple[int, int] | None = None
+    """Times of its oldest and its newest sample, ms, if they are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,8 @@ EMPTY = Block(
 
 def refused(bad: BadRecord, message: bytes, headers: Headers = ()) -> Block:
     """A block without samples, which rejects the message as a whole."""
-    reject = Reject(Reason(bad.reason), bad.detail, 1, message, headers)
+    reason = Reason(bad.reason)
+    reject = Reject(reason, bad.detail, 1, message, headers, exceeded=bad.exceeded)
     return Block(EMPTY.series_ids, EMPTY.checks, EMPTY.ts, EMPTY.values, rejects=(reject,))
 
 

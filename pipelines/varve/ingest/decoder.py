@@ -17,11 +17,13 @@ from varve.ingest.decoded import Block, refused
 from varve.ingest.reject_reasons import Reason
 from varve.kafka.message import Headers
 from varve.model.errors import BadRecord
+from varve.model.exceeded import Exceeded
 
 # A Confluent schema registry frame: this byte, then the schema's number in four.
 _CONFLUENT = b"\x00"
 # What a zstd frame may ask for as its window: the most any level below --ultra uses.
 _ZSTD_WINDOW = 8 * 2**20
+_MESSAGE_LIMIT = "ingest.max_message_bytes"
 # The longest header of a frame; the magic numbers of skippable frames, without the last half byte.
 # Source: RFC 8878, sections 3.1.1 and 3.1.2.
 _ZSTD_HEADER = 18
@@ -115,7 +117,8 @@ def _body(message: bytes | None, max_bytes: int, encoding: str | None) -> bytes:
         raise BadRecord(Reason.MALFORMED, "the message is empty")
     if len(message) > max_bytes:
         text = f"{len(message)} bytes, over the {max_bytes} allowed"
-        raise BadRecord(Reason.MESSAGE_TOO_LARGE, text)
+        exceeded = Exceeded(_MESSAGE_LIMIT, max_bytes, len(message))
+        raise BadRecord(Reason.MESSAGE_TOO_LARGE, text, exceeded)
     body = message if encoding is None else _expand(message, max_bytes, encoding)
     if body.startswith(_CONFLUENT):
         text = "framed for a schema registry; send plain JSON or Arrow IPC"
@@ -146,7 +149,7 @@ def _expand(message: bytes, max_bytes: int, encoding: str) -> bytes:
         raise BadRecord(Reason.MALFORMED, f"not {encoding}: {err}") from err
     if len(body) > max_bytes:
         text = f"more than the {max_bytes} bytes allowed, once expanded"
-        raise BadRecord(Reason.MESSAGE_TOO_LARGE, text)
+        raise BadRecord(Reason.MESSAGE_TOO_LARGE, text, Exceeded(_MESSAGE_LIMIT, max_bytes))
     if not body:
         raise BadRecord(Reason.MALFORMED, "the message is empty, once expanded")
     return body

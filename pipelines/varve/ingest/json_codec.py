@@ -270,7 +270,7 @@ class _Refused:
         """whole: whether the part has its closing bracket."""
         reason = Reason(bad.reason)
         if len(self._own) < OWN_ROWS:
-            self._own.append(Reject(reason, bad.detail, 1, part))
+            self._own.append(Reject(reason, bad.detail, 1, part, exceeded=bad.exceeded))
             return
         together = self._beyond.get((reason, whole))
         if together is None:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from varve.model.errors import NeedsOperator
+from varve.model.exceeded import Exceeded
 from varve.model.identity import SeriesDefinition
+from varve.model.text_file import read_text
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +39,16 @@ class MetricLimits:
     max_age_s: int | None = None
     max_future_s: int | None = None
 
-    def exceeded_by(self, definition: SeriesDefinition) -> str | None:
-        """The limit on labels that a series exceeds, described for a person; None if none."""
+    def exceeded_by(self, definition: SeriesDefinition) -> Exceeded | None:
+        """The first limit on labels that a series exceeds, by its key; None if none."""
         if len(definition.tags) > self.labels:
-            return f"{len(definition.tags)} labels, over the {self.labels} allowed"
+            return Exceeded("labels", self.labels, len(definition.tags))
         for name in (definition.metric, *(name for name, _ in definition.tags)):
             if _longer(name, self.name_bytes):
-                return f"the name {name[:60]!r}... is over the {self.name_bytes} bytes allowed"
-        for name, value in definition.tags:
+                return Exceeded("name_bytes", self.name_bytes, len(name.encode()))
+        for _, value in definition.tags:
             if _longer(value, self.value_bytes):
-                return f"the value of {name!r} is over the {self.value_bytes} bytes allowed"
+                return Exceeded("value_bytes", self.value_bytes, len(value.encode()))
         return None
 
 
@@ -62,6 +64,13 @@ class Limits:
 
     def of(self, metric: str) -> MetricLimits:
         return self.metrics.get(metric, self.default)
+
+    def name(self, metric: str, key: str) -> str:
+        """Where a limit of a metric stands in limits.toml: default.KEY, or metric.KEY if the
+        metric's own section says otherwise.
+        """
+        own = getattr(self.of(metric), key) != getattr(self.default, key)
+        return f"{'metric' if own else 'default'}.{key}"
 
 
 class LimitsFile:
@@ -92,8 +101,10 @@ class LimitsFile:
         for path in self._paths:
             try:
                 status = path.stat()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
+            except OSError:  # which reading it will say
+                return path, 0, 0
             return path, status.st_mtime_ns, status.st_size
         return None
 
@@ -102,7 +113,7 @@ def parse(text: str, origin: str) -> Limits:
     """Raises NeedsOperator with what is wrong and where."""
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as err:
+    except (tomllib.TOMLDecodeError, RecursionError) as err:
         raise NeedsOperator(f"{origin} is not valid TOML: {err}") from err
     _require_names(tree, ("total", "default", "metric"), origin)
     total = tree.get("total", {})
@@ -122,9 +133,11 @@ def _load(state: tuple[Path, int, int] | None) -> Limits:
     if state is None:
         return Limits()
     try:
-        text = state[0].read_text()
-    except (OSError, UnicodeDecodeError) as err:
-        raise NeedsOperator(f"cannot read the limits in {state[0]}: {err}") from err
+        text = read_text(state[0])
+    except OSError as err:
+        raise NeedsOperator(f"cannot read the limits in {state[0]}: {err.strerror}") from err
+    except ValueError as err:  # of another encoding
+        raise NeedsOperator(str(err)) from err
     return parse(text, str(state[0]))
 
 

@@ -6,7 +6,7 @@ A setting's default stands in varve.settings alone; varve.services.ingest_plans 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from varve.ingest.limits import Limits
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.replayed import Replayed
 from varve.ingest.series_id_index import SeriesKey
-from varve.ingest.series_registry import SeriesRegistry
+from varve.ingest.series_registry import Full, SeriesRegistry
 from varve.kafka.client_options import Cluster
 from varve.kafka.partitions import Partition
 from varve.storage.store import Store
@@ -59,8 +59,7 @@ class TaskPlan:
     old_before_ms: int
     series_version: int
     limits: Limits
-    full: frozenset[str]
-    """Metrics that can have no new series."""
+    full: Full
     refused: Mapping[SeriesKey, Reason] = field(default_factory=dict)
     """Series that must not be stored, and why."""
     registration_done: bool = False
@@ -138,4 +137,17 @@ def task_plan(
         series_version=registry.index.version,
         limits=limits,
         full=registry.full(limits),
+    )
+
+
+def after_registration(
+    plan: TaskPlan, registry: SeriesRegistry, refused: Mapping[SeriesKey, Reason]
+) -> TaskPlan:
+    """What tasks go by that run once more, when the registry has refused some of their series."""
+    return replace(
+        plan,
+        refused=refused,
+        registration_done=True,
+        series_version=registry.index.version,
+        full=registry.full(plan.limits),
     )

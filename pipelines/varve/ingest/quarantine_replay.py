@@ -21,7 +21,7 @@ from varve.ingest import definition_files
 from varve.ingest.decoded import Block
 from varve.ingest.decoder import Decoder, encoding_headers
 from varve.ingest.outcome import Outcome
-from varve.ingest.plan import TaskPlan
+from varve.ingest.plan import TaskPlan, after_registration
 from varve.ingest.quarantine_writer import noted_files
 from varve.ingest.reject_reasons import LIMITS, Reason
 from varve.ingest.replayed import Replayed
@@ -187,11 +187,7 @@ class _Replay:
         definition_files.remove(self._store, [outcome])
         if not refused:
             return outcome
-        version = self._registry.index.version
-        (outcome,) = run_task(
-            messages,
-            replace(self._plan, refused=refused, registration_done=True, series_version=version),
-        )
+        (outcome,) = run_task(messages, after_registration(self._plan, self._registry, refused))
         return outcome
 
     def _commit(self, file: LiveFile, outcome: Outcome, adds: list[NewFile]) -> None:

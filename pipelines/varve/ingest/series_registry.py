@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,16 @@ _NO_LIMITS = Limits()
 
 Registration = tuple[SeriesDefinition, int]
 """A definition and the time of its earliest sample, ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """What can have no new series. metrics: those that have as many as they may. all: whether all
+    together have.
+    """
+
+    metrics: frozenset[str] = frozenset()
+    all: bool = False
 
 
 class SeriesRegistry:
@@ -69,12 +80,13 @@ class SeriesRegistry:
         """
         self._offered = counted
 
-    def full(self, limits: Limits) -> frozenset[str]:
-        """Metrics that can have no new series."""
+    def full(self, limits: Limits) -> Full:
+        """What can have no new series."""
         self._adopt_offered()
-        if self.series_of.total() >= limits.series:
-            return frozenset(self.series_of)
-        return frozenset(m for m, n in self.series_of.items() if n >= limits.of(m).series)
+        return Full(
+            frozenset(m for m, n in self.series_of.items() if n >= limits.of(m).series),
+            self.series_of.total() >= limits.series,
+        )
 
     def register(
         self, definitions: Sequence[Registration], limits: Limits = _NO_LIMITS

@@ -7,7 +7,7 @@ a task that is run again writes other files and the first ones are never committ
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,9 +24,10 @@ from varve.ingest.plan import TaskPlan, TaskSettings
 from varve.ingest.quarantine_writer import QuarantineWriter
 from varve.ingest.reject_reasons import LIMITS, Reason
 from varve.ingest.series_id_index import SeriesIdIndex, SeriesKey
-from varve.ingest.verdicts import STORED, Judge, Verdicts, reason_of
+from varve.ingest.verdicts import STORED, Judge, Refusal, Verdicts
 from varve.kafka.message import Message
 from varve.model import copies
+from varve.model.identity import SeriesDefinition
 from varve.model.staleness import to_column
 from varve.storage.files import write_file
 
@@ -131,11 +132,11 @@ class _Task:
             self._judge.brought |= brought
             if only_defines:
                 refused = self._judge.definitions(brought, message.ts)
-                for reason, definitions in refused.items():
-                    kept = definitions[:EXAMPLES] if self._by_examples(reason) else definitions
+                for refusal, definitions in refused.items():
+                    is_storm = self._by_examples(refusal.reason)
+                    kept = definitions[:EXAMPLES] if is_storm else definitions
                     value = arrow_codec.write_definitions(kept)
-                    detail = self._judge.detail(reason)
-                    self._reject(message, Reject(reason, detail, len(definitions), value))
+                    self._reject(message, self._refused(refusal, len(definitions), value, kept))
         for reject in block.rejects:
             self._reject(message, reject)
         if len(block):
@@ -188,12 +189,15 @@ class _Task:
 
     def _reject_samples(self, held: HeldSamples, verdicts: Verdicts) -> None:
         """Each message's refused samples as a message that can be sent again, by reason."""
-        for verdict in np.unique(verdicts[verdicts != STORED]).tolist():
-            reason = reason_of(verdict)
+        found = np.unique(verdicts[verdicts != STORED]).tolist()
+        refusals = {verdict: self._judge.refusal(verdict) for verdict in found}
+        of_reason = Counter(refusal.reason for refusal in refusals.values())
+        for verdict, refusal in refusals.items():
             places = np.flatnonzero(verdicts == verdict)
             numbers = held.message_numbers(places)
-            if self._by_examples(reason):
-                self._reject_storm(reason, held, places, numbers)
+            if self._by_examples(refusal.reason):
+                examples = max(1, EXAMPLES // of_reason[refusal.reason])
+                self._reject_storm(refusal, held, places, numbers, examples)
                 continue
             cuts = np.flatnonzero(np.diff(numbers)) + 1
             for number, part in zip(
@@ -201,19 +205,21 @@ class _Task:
             ):
                 message = held.messages[number]
                 full = self._quarantine.full(message)
-                value = b"" if full else self._message(held, part)
-                reject = Reject(reason, self._judge.detail(reason), len(part), value)
-                if reason == Reason.UNKNOWN_SERIES:
+                value, definitions = (b"", []) if full else self._message(held, part)
+                times = held.columns.ts[part]
+                reject = self._refused(refusal, len(part), value, definitions, times)
+                if refusal.reason == Reason.UNKNOWN_SERIES:
                     ids = np.unique(held.columns.series_ids[part]).tolist()
                     reject = replace(reject, series_ids=ids)
                 self._reject(message, reject)
 
     def _reject_storm(
         self,
-        reason: Reason,
+        refusal: Refusal,
         held: HeldSamples,
         places: npt.NDArray[np.intp],
         numbers: npt.NDArray[np.intp],
+        examples: int,
     ) -> None:
         """One row for each partition: the number, the offsets, and some of the samples."""
         by_partition: dict[tuple[str, int], list[int]] = {}
@@ -223,13 +229,57 @@ class _Task:
         for those in by_partition.values():
             number = int(numbers[those[0]])
             first, last = held.messages[number], held.messages[numbers[those[-1]]]
-            same = [at for at in those if numbers[at] == number][:EXAMPLES]
-            example = self._message(held, places[same])
-            detail = f"{self._judge.detail(reason)}; offsets {first.offset} to {last.offset}"
-            self._reject(first, Reject(reason, detail, len(those), example))
+            same = [at for at in those if numbers[at] == number][:examples]
+            value, definitions = self._message(held, places[same])
+            times = held.columns.ts[places[those]]
+            reject = self._refused(refusal, len(those), value, definitions, times)
+            detail = f"{reject.detail}; offsets {first.offset} to {last.offset}"
+            self._reject(first, replace(reject, detail=detail, last_offset=last.offset))
 
-    def _message(self, held: HeldSamples, places: npt.NDArray[np.intp]) -> bytes:
-        """Samples as a message of their own, with what defines their series."""
+    def _refused(
+        self,
+        refusal: Refusal,
+        samples: int,
+        value: bytes,
+        definitions: Sequence[SeriesDefinition],
+        times: npt.NDArray[np.int64] | None = None,
+    ) -> Reject:
+        """A reject with its numbers. definitions: of all its series, or of examples where a limit
+        has refused them; none if they are not known. times: of its samples.
+        """
+        metrics = {definition.metric for definition in definitions}
+        metric = refusal.metric
+        if metric is None and refusal.reason not in LIMITS and len(metrics) == 1:
+            (metric,) = metrics
+        span = None if times is None else (int(times.min()), int(times.max()))
+        exceeded = refusal.exceeded
+        if exceeded is not None:
+            found = None
+            if refusal.reason == Reason.TOO_OLD and span:
+                found = self._plan.now_ms - span[0]
+            elif refusal.reason == Reason.TOO_FAR_IN_FUTURE and span:
+                found = span[1] - self._plan.now_ms
+            elif refusal.reason == Reason.LABEL_LIMIT:
+                limits = self._plan.limits
+                each = (limits.of(d.metric).exceeded_by(d) for d in definitions)
+                found = max((e.found for e in each if e and e.found is not None), default=None)
+            exceeded = replace(exceeded, found=found)
+        return Reject(
+            refusal.reason,
+            refusal.detail,
+            samples,
+            value,
+            metric=metric,
+            exceeded=exceeded,
+            times=span,
+        )
+
+    def _message(
+        self, held: HeldSamples, places: npt.NDArray[np.intp]
+    ) -> tuple[bytes, list[SeriesDefinition]]:
+        """Samples as a message of their own, with what defines their series. Returns the
+        definitions, too, if those of all are known.
+        """
         samples = held.columns.take(places)
         keys = zip(samples.series_ids.tolist(), samples.checks.tolist(), strict=True)
         first: dict[SeriesKey, int] = {}
@@ -241,7 +291,8 @@ class _Task:
         table = pa.Table.from_arrays(
             [pa.array(c) for c in columns], schema=arrow_codec.wire_schema("samples")
         )
-        return arrow_codec.write(table, definitions)
+        of_all = definitions if len(definitions) == len(first) else []
+        return arrow_codec.write(table, definitions), of_all
 
     def _store(self, samples: Block, groups: copies.Groups) -> None:
         """Writes samples sorted and merged: recent ones to one file, old ones to another."""

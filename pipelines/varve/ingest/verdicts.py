@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -16,29 +17,45 @@ from varve.ingest.plan import TaskPlan
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.series_id_index import SeriesIdIndex, SeriesKey
 from varve.model import copies
+from varve.model.exceeded import Exceeded
 from varve.model.identity import SeriesDefinition
 
-Verdicts = npt.NDArray[np.uint8]
-"""STORED, or the number of a reason: `reason_of`."""
+Verdicts = npt.NDArray[np.uint16]
+"""STORED, or the number of a refusal: Judge.refusal."""
 
 STORED = 0
-_NUMBERS = {reason: n for n, reason in enumerate(Reason, STORED + 1)}
-_REASONS = {n: reason for reason, n in _NUMBERS.items()}
+# Metrics that a task names with what it refuses for a limit, each in rows of its own; those beyond
+# share rows, so that a storm of metrics is no storm of rows.
+NAMED_METRICS = 20
 _NEVER = np.iinfo(np.int64).max
 _DETAILS = {
-    Reason.TOO_OLD: "before {oldest_ms}, from where on samples expire before they surely are in the"
-    " rollups, or older than limits.toml allows the metric",
-    Reason.TOO_FAR_IN_FUTURE: "after {newest_ms}, or further ahead than limits.toml allows the"
-    " metric: check the producer's clock",
+    Reason.TOO_OLD: "over {allowed} ms old, from where on {limit} refuses samples",
+    Reason.TOO_FAR_IN_FUTURE: "over {allowed} ms ahead, which is all that {limit} allows: check the"
+    " producer's clock",
     Reason.ID_COLLISION: "another series has this id: change a label to tell them apart",
     Reason.UNKNOWN_SERIES: "no definition of the series has come",
-    Reason.LABEL_LIMIT: "new series with more or longer labels than limits.toml allows",
-    Reason.CARDINALITY_LIMIT: "new series beyond the number that limits.toml allows",
+    Reason.LABEL_LIMIT: "new series beyond {limit} = {allowed} of limits.toml",
+    Reason.CARDINALITY_LIMIT: "new series beyond {limit} = {allowed} of limits.toml",
 }
 
 
-def reason_of(verdict: int) -> Reason:
-    return _REASONS[verdict]
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why samples or definitions are refused. exceeded: the limit, without what was found. metric:
+    whose limit it is, if that is named.
+    """
+
+    reason: Reason
+    exceeded: Exceeded | None = None
+    metric: str | None = None
+
+    @property
+    def detail(self) -> str:
+        """What it means, for a person."""
+        exceeded = self.exceeded
+        if exceeded is None:
+            return _DETAILS[self.reason]
+        return _DETAILS[self.reason].format(limit=exceeded.limit, allowed=exceeded.allowed)
 
 
 class Judge:
@@ -54,12 +71,14 @@ class Judge:
         """Series that have samples but no definition, the first NAMED_UNDEFINED."""
         self._plan, self._index, self._ids = plan, index, ids
         self._new_of_metric: Counter[str] = Counter()
+        self._numbers: dict[Refusal, int] = {}
+        self._refusals: list[Refusal] = []
+        self._named: set[str] = set()
         self._ages = AgeLimits(plan.limits, plan.now_ms, plan.oldest_ms, plan.newest_ms)
 
-    def detail(self, reason: Reason) -> str:
-        """What a refusal for the reason means, for a person."""
-        plan = self._plan
-        return _DETAILS[reason].format(oldest_ms=plan.oldest_ms, newest_ms=plan.newest_ms)
+    def refusal(self, verdict: int) -> Refusal:
+        """What a verdict other than STORED stands for."""
+        return self._refusals[verdict - 1]
 
     def samples(self, held: HeldSamples, groups: copies.Groups) -> Verdicts | None:
         """The verdict on each sample; None if all are to be stored. groups: of held.columns.
@@ -77,27 +96,32 @@ class Judge:
         if in_time.all() and not of_series.any():
             return None
         verdicts = of_series[groups.codes]
-        verdicts[too_old] = _NUMBERS[Reason.TOO_OLD]
-        verdicts[too_new] = _NUMBERS[Reason.TOO_FAR_IN_FUTURE]
+        for bound, places in _by_bound(too_old, oldest):
+            limit = self._ages.oldest_limit(bound)
+            verdicts[places] = self._number(Refusal(Reason.TOO_OLD, limit))
+        for bound, places in _by_bound(too_new, newest):
+            limit = self._ages.newest_limit(bound)
+            verdicts[places] = self._number(Refusal(Reason.TOO_FAR_IN_FUTURE, limit))
         return verdicts
 
     def definitions(
         self, defined: Mapping[SeriesKey, SeriesDefinition], at_ms: int
-    ) -> dict[Reason, list[SeriesDefinition]]:
+    ) -> dict[Refusal, list[SeriesDefinition]]:
         """Judges series that are defined ahead of their samples, as of at_ms. Records the new ones
-        and returns the refused ones by reason.
+        and returns the refused ones by why.
         """
         ids, checks = np.array(list(defined), np.int64).T
         status = self._index.status(ids, checks.astype(np.int32))
-        refused: dict[Reason, list[SeriesDefinition]] = {}
+        refused: dict[Refusal, list[SeriesDefinition]] = {}
         for (key, definition), known in zip(defined.items(), status.tolist(), strict=True):
             if known == KNOWN:
                 continue
-            reason = self._refusal(key, definition) if known == UNKNOWN else Reason.ID_COLLISION
-            if reason is None:
+            collision = Refusal(Reason.ID_COLLISION)
+            refusal = self._refusal(key, definition) if known == UNKNOWN else collision
+            if refusal is None:
                 self.new.setdefault(key, (definition, at_ms))
             else:
-                refused.setdefault(reason, []).append(definition)
+                refused.setdefault(refusal, []).append(definition)
         return refused
 
     def _time_bounds(self, held: HeldSamples, groups: copies.Groups) -> tuple[int | Ids, int | Ids]:
@@ -124,8 +148,9 @@ class Judge:
         samples = held.columns
         ids, checks = samples.series_ids[groups.first], samples.checks[groups.first]
         status = self._index.status(ids, checks)
-        verdicts = np.zeros(len(ids), np.uint8)
-        verdicts[status == CONTESTED] = _NUMBERS[Reason.ID_COLLISION]
+        verdicts = np.zeros(len(ids), np.uint16)
+        if (contested := status == CONTESTED).any():
+            verdicts[contested] = self._number(Refusal(Reason.ID_COLLISION))
         unknown = np.flatnonzero(status == UNKNOWN)
         if not len(unknown):
             return verdicts
@@ -138,33 +163,74 @@ class Judge:
             key = int(ids[code]), int(checks[code])
             definition = held.definition(int(groups.first[code]), self.brought)
             if definition is None:
-                verdicts[code] = _NUMBERS[Reason.UNKNOWN_SERIES]
+                verdicts[code] = self._number(Refusal(Reason.UNKNOWN_SERIES))
                 if len(self.undefined) < NAMED_UNDEFINED:
                     self.undefined[key] = None
             elif (refusal := self._refusal(key, definition)) is not None:
-                verdicts[code] = _NUMBERS[refusal]
+                verdicts[code] = self._number(refusal)
             else:
                 self.brought[key] = definition
                 first = self.new.get(key, (definition, _NEVER))[1]
                 self.new[key] = definition, min(first, int(earliest[code]))
         return verdicts
 
-    def _refusal(self, key: SeriesKey, definition: SeriesDefinition) -> Reason | None:
+    def _refusal(self, key: SeriesKey, definition: SeriesDefinition) -> Refusal | None:
         """Why a new series must not be registered; None if it may."""
-        plan = self._plan
+        plan, metric = self._plan, definition.metric
         if key in plan.refused:
-            return plan.refused[key]
-        limits = plan.limits.of(definition.metric)
-        if limits.exceeded_by(definition) is not None:
-            return Reason.LABEL_LIMIT
+            reason = plan.refused[key]
+            limited = reason == Reason.CARDINALITY_LIMIT
+            return self._beyond_number(metric) if limited else Refusal(reason)
+        limits = plan.limits.of(metric)
+        exceeded = limits.exceeded_by(definition)
+        if exceeded is not None:
+            name = plan.limits.name(metric, exceeded.limit)
+            limit = Exceeded(name, exceeded.allowed)
+            return Refusal(Reason.LABEL_LIMIT, limit, self._name(metric))
         if plan.registration_done:
             # It was not named to the registry, and nobody will register it now.
-            return Reason.CARDINALITY_LIMIT
+            return self._beyond_number(metric)
         if key in self.new:
             return None
         # The registry decides; what it would surely refuse is not even named to it.
-        named = self._new_of_metric[definition.metric]
-        if definition.metric in plan.full or named >= min(limits.series, plan.limits.series):
-            return Reason.CARDINALITY_LIMIT
-        self._new_of_metric[definition.metric] += 1
+        named = self._new_of_metric[metric]
+        is_full = plan.full.all or metric in plan.full.metrics
+        if is_full or named >= min(limits.series, plan.limits.series):
+            return self._beyond_number(metric)
+        self._new_of_metric[metric] += 1
         return None
+
+    def _beyond_number(self, metric: str) -> Refusal:
+        """The refusal of a series beyond the number of its metric, or of all together."""
+        limits, full = self._plan.limits, self._plan.full
+        of_metric, total = limits.of(metric).series, limits.series
+        # Where neither is known to be full, the lesser number is the one that more series meet.
+        if metric not in full.metrics and (full.all or total < of_metric):
+            exceeded = Exceeded("total.series", total)
+        else:
+            exceeded = Exceeded(limits.name(metric, "series"), of_metric)
+        return Refusal(Reason.CARDINALITY_LIMIT, exceeded, self._name(metric))
+
+    def _name(self, metric: str) -> str | None:
+        """The metric, unless there are too many that are named already."""
+        if metric not in self._named and len(self._named) >= NAMED_METRICS:
+            return None
+        self._named.add(metric)
+        return metric
+
+    def _number(self, refusal: Refusal) -> int:
+        """The verdict that stands for a refusal."""
+        if refusal not in self._numbers:
+            self._refusals.append(refusal)
+            self._numbers[refusal] = STORED + len(self._refusals)
+        return self._numbers[refusal]
+
+
+def _by_bound(
+    beyond: npt.NDArray[np.bool_], bounds: int | Ids
+) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:
+    """The places of samples beyond their bounds, by bound."""
+    places = np.flatnonzero(beyond)
+    of_places = np.broadcast_to(bounds, beyond.shape)[places]
+    for bound in np.unique(of_places).tolist():
+        yield bound, places[of_places == bound]

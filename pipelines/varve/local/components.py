@@ -22,11 +22,13 @@ from varve.setup.java import find_java
 KAFKA = "kafka"
 STREAMS = "streams"
 QUERY = "query"
+GATEWAY = "gateway"
 COLLECTOR = "collector"
 MAINTENANCE = "maintenance"
 HISTORY = "demo-history"
+WRITER = "demo-writer"
 
-PRODUCERS = (HISTORY, COLLECTOR)
+PRODUCERS = (HISTORY, COLLECTOR, WRITER, GATEWAY)
 
 # Long enough for a busy old laptop: what is merely slow must not be started over.
 _READY_S = 600
@@ -93,9 +95,9 @@ def service(
 def _stalled_s(name: str, settings: Settings) -> float:
     """Seconds after which the service hangs if it has not said that it gets on."""
     stalled_s = settings.supervision.stalled_after_s
-    if name == COLLECTOR:  # says so at each measurement
+    if name in (COLLECTOR, WRITER):  # says so at each measurement
         return max(stalled_s, _BATCHES * settings.collector.interval_s)
-    return stalled_s if name == QUERY else _BATCHES * stalled_s
+    return stalled_s if name in (QUERY, GATEWAY) else _BATCHES * stalled_s
 
 
 def environment(settings: Settings, origins: dict[str, str]) -> dict[str, str]:

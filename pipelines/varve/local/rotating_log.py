@@ -14,7 +14,8 @@ KEPT = 3
 """Older files of a log. NAME.log.1 is the youngest of them."""
 
 _REMEMBERED = 60
-_ERROR = re.compile(r"\b\w*(Error|Exception|ERROR|FATAL)\b")
+# What a Varve process says last, before it ends, begins with its command.
+_ERROR = re.compile(r"\b\w*(Error|Exception|ERROR|FATAL)\b|^varve serve: ")
 
 
 class RotatingLog:

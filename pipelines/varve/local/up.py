@@ -17,12 +17,14 @@ from varve.local import broker, components
 from varve.local.bounded_run import BoundedRun
 from varve.local.components import (
     COLLECTOR,
+    GATEWAY,
     HISTORY,
     KAFKA,
     MAINTENANCE,
     PRODUCERS,
     QUERY,
     STREAMS,
+    WRITER,
 )
 from varve.local.condition import Condition
 from varve.local.disk import Disks, Shortage
@@ -78,7 +80,7 @@ def run(settings: Settings, origins: dict[str, str], options: UpOptions, show: S
     settings = settings.model_copy(update={"home": home.path})
     with home.held():
         home.mark()
-        _require_free_ports(settings)
+        _require_free_ports(settings, gateway=settings.gateway.enabled or options.demo)
         journal = Journal(home.logs, settings, show)
         try:
             return _Up(settings, origins, options, home, journal.say).run()
@@ -86,11 +88,13 @@ def run(settings: Settings, origins: dict[str, str], options: UpOptions, show: S
             journal.close()
 
 
-def _require_free_ports(settings: Settings) -> None:
+def _require_free_ports(settings: Settings, *, gateway: bool) -> None:
     if not settings.kafka.bootstrap_servers:
         require_free(broker.HOST, settings.kafka.port, "kafka.port")
         require_free(broker.HOST, settings.kafka.controller_port, "kafka.controller_port")
     require_free(settings.query.host, settings.query.port, "query.port")
+    if gateway:
+        require_free(settings.gateway.host, settings.gateway.port, "gateway.port")
     telemetry = settings.telemetry
     for port, setting in ((telemetry.port, "port"), (telemetry.up_port, "up_port")):
         require_free(telemetry.host, port, f"telemetry.{setting}")
@@ -121,6 +125,7 @@ class _Up:
         self._shortage: Shortage | None = None
         self._stopping = False
         self._measured_at = -_MEASURE_S
+        self._reported: dict[str, str] = {}
         self._positions_accepted = False
         self._kafka_shown = ""
         host = f"[{settings.query.host}]" if ":" in settings.query.host else settings.query.host
@@ -182,6 +187,10 @@ class _Up:
             self._add(HISTORY, self._environment)
         if self._settings.collector.enabled:
             self._add(COLLECTOR, self._environment)
+        if self._settings.gateway.enabled or self._options.demo:
+            self._add(GATEWAY, self._environment)
+        if self._options.demo and not self._settings.gateway.cert_file:
+            self._add(WRITER, self._environment)
 
     def _add(self, name: str, environment: dict[str, str]) -> None:
         forget(self._home.path, name)
@@ -236,6 +245,8 @@ class _Up:
             self._look_at_disks()
             self._start_kafka()
             self._report()
+        elif _states(self._supervisor.health()) != self._reported:
+            self._report()  # whoever reads what was said finds it in the status, too
         if self._supervisor.is_up(KAFKA):
             self._kafka.make_topics()
         if self._shortage is None and self._supervisor.is_up(STREAMS):
@@ -258,6 +269,7 @@ class _Up:
         """Says how everything is: to a person, in the status files, to the supervisor of this."""
         rss = self._supervisor.measure()
         health = self._supervisor.health()
+        self._reported = _states(health)
         self._condition.update(health, self._shortage)
         self._show_kafka(health)
         self._status.update(
@@ -373,3 +385,7 @@ def _disk_paths(settings: Settings) -> dict[str, Path]:
     if "://" not in root and not Path(root).is_relative_to(settings.home):
         paths["tables"] = Path(root)
     return paths
+
+
+def _states(health: Mapping[str, Health]) -> dict[str, str]:
+    return {name: h.state for name, h in health.items()}

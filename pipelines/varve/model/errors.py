@@ -1,5 +1,12 @@
 """What can go wrong, by what its reader has to do. Anything else crashes the component."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from varve.model.exceeded import Exceeded
+
 
 class VarveError(Exception):
     """Root of every error raised on purpose. The text is one sentence for a person."""
@@ -8,10 +15,11 @@ class VarveError(Exception):
 class BadRecord(VarveError):
     """Can never succeed: one quarantine row. `reason` is a member of ingest.reject_reasons."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, exceeded: Exceeded | None = None) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.exceeded = exceeded
 
 
 class BadRequest(VarveError):

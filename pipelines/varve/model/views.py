@@ -11,7 +11,7 @@ from varve.model.window import TIERS, tier_named
 
 Dialect = Literal["spark", "duckdb"]
 
-VIEWS = ("raw", *(f"metrics_{tier.name}" for tier in TIERS))
+VIEWS = ("raw", *(f"metrics_{tier.name}" for tier in TIERS), "rejects")
 
 _METRICS = "metrics_"
 

@@ -72,6 +72,12 @@ class Engine:
         self._plans: OrderedDict[str, Plan] = OrderedDict()
         self._lock = threading.Lock()
 
+    def over(self, storage: Storage) -> Engine:
+        """An engine over another storage, which shares the plans that are kept."""
+        other = Engine(storage, self.options)
+        other._plans, other._lock = self._plans, self._lock
+        return other
+
     def plan(self, query: str, check: Check = never) -> Plan:
         """Returns the plan of a query text. Raises ParseError if it is no PromQL."""
         with self._lock:

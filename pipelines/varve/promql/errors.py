@@ -28,6 +28,12 @@ class QueryTimeoutError(QueryError):
 
     error_type = "timeout"
 
+    def __init__(self) -> None:
+        super().__init__(
+            "query timed out in query execution: it may take query.timeout_s, or less if the"
+            " request says so"
+        )
+
 
 class QueryCanceledError(QueryError):
     """Someone cancelled the query."""

@@ -44,7 +44,7 @@ class Interrupt:
         if self._cancelled is not None and self._cancelled.is_set():
             raise QueryCanceledError(f"query was canceled in {_ENVIRONMENT}")
         if self._deadline is not None and self._monotonic() > self._deadline:
-            raise QueryTimeoutError(f"query timed out in {_ENVIRONMENT}")
+            raise QueryTimeoutError
 
 
 def sorted_with_checks(items: Sequence[Any], check: Check, run: int = 65_536) -> list[Any]:

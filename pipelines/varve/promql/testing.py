@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from varve.model.staleness import is_stale
-from varve.promql.histograms.native_histogram import FloatHistogram, detects_reset
+from varve.promql.histograms.chunks import as_read_back
+from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.interrupt import Check, never
 from varve.promql.kernels.windows import window_bounds
 from varve.promql.labels.label_table import Labels, LabelTable
@@ -230,36 +231,17 @@ def _rank(point: Point) -> tuple[int, float]:
 
 
 def _read_back(points: Sequence[Point]) -> Sequence[Point]:
-    """The points of one series, histograms with the hints that a reader of a store sees.
-
-    A chunk of histograms begins where a counter was reset or the layout changed. Within a chunk
-    there is no reset, and of its first histogram nothing is known. Source: Prometheus, tsdb.
-    """
+    """The points of one series, histograms with the hints that a reader of a store sees."""
     read: list[Point] = []
     before: FloatHistogram | None = None
     for t, value, start in points:
-        if not isinstance(value, FloatHistogram):
-            before = None
+        if isinstance(value, FloatHistogram):
+            read.append((t, as_read_back(before, value), start))
+            before = value
+        else:
             read.append((t, value, start))
-            continue
-        seen = value
-        if value.hint != "gauge":
-            follows = before is not None and _is_one_chunk(before, value)
-            seen = value.with_hint("not_reset" if follows else "unknown")
-        before = value
-        read.append((t, seen, start))
+            before = None
     return read
-
-
-def _is_one_chunk(before: FloatHistogram, histogram: FloatHistogram) -> bool:
-    return not (
-        histogram.hint == "reset"
-        or before.hint == "gauge"
-        or before.schema != histogram.schema
-        or before.zero_threshold != histogram.zero_threshold
-        or before.custom_values != histogram.custom_values
-        or detects_reset(histogram.with_hint("unknown"), before)
-    )
 
 
 def _any_in_ranges(flags: Bools, begins: Int64s, ends: Int64s) -> Bools:

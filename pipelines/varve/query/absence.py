@@ -21,6 +21,10 @@ from varve.query.sample_columns import SampleColumns, find_row_ranges
 _NEAREST = 3
 # Names that are compared letter by letter: those that share most pairs of letters.
 _COMPARED = 200
+# Characters of a name or value that is compared with others, and that an info shows.
+_LONGEST = 200
+# Matchers of a selector that an info shows.
+_NAMED = 10
 # Row groups read to find where series end or begin.
 _READ = 32
 _FIRST_MS, _LAST_MS = -(1 << 62), 1 << 62
@@ -43,8 +47,8 @@ def _why(reader: Reader, matchers: Sequence[Matcher], start_ms: int, end_ms: int
     )
     if name is not None and not index.find([name]).size:
         near = _nearest(name.value, index.label_values(METRIC_NAME, []))
-        return f"unknown metric {quote(name.value)}{_or_near(near)}"
-    of = "no series" if name is None else f"no series of {quote(name.value)}"
+        return f"unknown metric {_quote(name.value)}{_or_near(near)}"
+    of = "no series" if name is None else f"no series of {_quote(name.value)}"
     series = index.find(matchers)
     if not series.size:
         others = [m for m in matchers if m is not name]
@@ -52,8 +56,8 @@ def _why(reader: Reader, matchers: Sequence[Matcher], start_ms: int, end_ms: int
         for matcher in others:
             if not index.find([*given, matcher]).size:
                 return f"{of} with {_text(matcher)}{_values_near(reader, given, matcher)}"
-        return f"{of} with {', '.join(map(_text, others))} together"
-    label = "the series" if name is None else quote(name.value)
+        return f"{of} with {_all_of(others)} together"
+    label = "the series" if name is None else _quote(name.value)
     ids = np.sort(series.series_ids)
     if (ended_ms := _nearest_time(reader, ids, _FIRST_MS, start_ms, newest=True)) is not None:
         return f"{label} ended at {_time(ended_ms)}"
@@ -67,11 +71,13 @@ def _values_near(reader: Reader, given: Sequence[Matcher], matcher: Matcher) -> 
     index = reader.view.index
     values = index.label_values(matcher.name, [given] if given else [])
     if values and matcher.op is MatchOp.EQUAL:
-        return f": {matcher.name} is {_or(_nearest(matcher.value, values) or values[:_NEAREST])}"
+        return (
+            f": {_cut(matcher.name)} is {_or(_nearest(matcher.value, values) or values[:_NEAREST])}"
+        )
     if values:
         return ""
     labels = [n for n in index.label_names([given] if given else []) if n != METRIC_NAME]
-    return f": they have no label {matcher.name}{_or_near(_nearest(matcher.name, labels))}"
+    return f": they have no label {_cut(matcher.name)}{_or_near(_nearest(matcher.name, labels))}"
 
 
 def _nearest_time(
@@ -108,6 +114,8 @@ def _bound_of(
 
 def _nearest(wanted: str, names: Sequence[str]) -> list[str]:
     """The names most like what was wanted, the nearest first."""
+    if len(wanted) > _LONGEST:
+        return []
     pairs = {wanted[i : i + 2] for i in range(len(wanted) - 1)}
 
     def shared(name: str) -> float:
@@ -126,11 +134,24 @@ def _or(names: Sequence[str]) -> str:
 
 
 def _quoted(names: Sequence[str]) -> Iterator[str]:
-    return map(quote, names)
+    return map(_quote, names)
 
 
 def _text(matcher: Matcher) -> str:
-    return f"{matcher.name}{matcher.op.value}{quote(matcher.value)}"
+    return f"{_cut(matcher.name)}{matcher.op.value}{_quote(matcher.value)}"
+
+
+def _all_of(matchers: Sequence[Matcher]) -> str:
+    more = len(matchers) - _NAMED
+    return ", ".join(map(_text, matchers[:_NAMED])) + (f" and {more} more" if more > 0 else "")
+
+
+def _quote(text: str) -> str:
+    return quote(_cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _time(ms: int) -> str:

@@ -74,7 +74,7 @@ class Options:
         if self.cancelled is not None and self.cancelled.is_set():
             raise QueryCanceledError("query was canceled in query execution")
         if time.monotonic() > self.deadline_s:
-            raise QueryTimeoutError("query timed out in query execution")
+            raise QueryTimeoutError
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
+from varve.storage.unreadable import READ_ERRORS, require_readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def verify(store: Store, window: Window, tiers: Sequence[Tier] = TIERS) -> Repor
     to which samples may have expired.
 
     Reads the samples of the range once, in parts of a size that memory holds. Raises NeedsOperator
-    if a table is missing.
+    if a table is missing, or a file that has rows of the range cannot be read.
     """
     reader = CompletenessReader(store)
     found, snapshots = reader.refresh_with_snapshots()
@@ -71,9 +72,16 @@ def verify(store: Store, window: Window, tiers: Sequence[Tier] = TIERS) -> Repor
     if not samples.files:
         return report
     first, last = int(samples.zones.first_ms.min()) - 1, int(samples.zones.last_ms.max())
-    for tier, span, computed in _computed(samples, time_ranges.clip([window], Window(first, last))):
-        if tier.name in allowed:
-            _compare(tier, span, computed, snapshots[tier.table], allowed[tier.name], report)
+    inside = time_ranges.clip([window], Window(first, last))
+    try:
+        for tier, span, computed in _computed(samples, inside):
+            if tier.name in allowed:
+                _compare(tier, span, computed, snapshots[tier.table], allowed[tier.name], report)
+    except READ_ERRORS:
+        days = Bounds(floor_to(window.start_ms, DAY_MS), window_end(window.end_ms, DAY_MS))
+        for read in (samples, *(snapshots[tier.table] for tier in tiers)):
+            require_readable(store, read.table, read.select(days))
+        raise
     return report
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import http.client
 import urllib.error
-import urllib.request
 
 from varve.model.errors import TemporaryError
 from varve.services.home import Home, identity
+from varve.services.own_services import DIRECT
 from varve.services.status import Record, read_status
 from varve.settings import Settings
 
@@ -19,8 +19,6 @@ HEADER = "Varve-Home"
 """The header of every answer that says whose it is: `services.home.identity` of its settings."""
 
 _TIMEOUT_S = 5.0
-# A service of this home is asked at an address of this machine or of ours: through no proxy.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def query_service(settings: Settings) -> str:
@@ -32,7 +30,7 @@ def query_service(settings: Settings) -> str:
     noted = _running(settings, "query")
     url = str(noted.detail["url"]) if noted and "url" in noted.detail else _address(settings)
     try:
-        with _OPENER.open(f"{url}/-/ready", timeout=_TIMEOUT_S) as answer:
+        with DIRECT.open(f"{url}/-/ready", timeout=_TIMEOUT_S) as answer:
             theirs = answer.headers.get(HEADER)
     except urllib.error.HTTPError as err:  # it is not ready, but it is there
         theirs = err.headers.get(HEADER)

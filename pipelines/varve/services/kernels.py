@@ -24,7 +24,14 @@ def compile_streams() -> None:
     make_ready()
 
 
-PARTS = {"query": compile_query, "streams": compile_streams}
+def compile_gateway() -> None:
+    """Compiles the kernels of the gateway."""
+    from varve.gateway.kernels import make_ready  # noqa: PLC0415
+
+    make_ready()
+
+
+PARTS = {"query": compile_query, "streams": compile_streams, "gateway": compile_gateway}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from varve.settings import Settings
 _FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)-5s %(name)s %(message)s"
 _TIME = "%Y-%m-%dT%H:%M:%S"
 _HIDDEN = "***"
-LogFormat = Literal["text", "json"]
+LogFormat = Literal["text", "json", "logfmt"]
 
 
 def configure_logging(
@@ -33,10 +33,11 @@ def configure_logging(
     texts that a line shows as ***, whoever wrote it.
     """
     handler = handler or logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json(secrets) if form == "json" else _Text(secrets))
+    formatter = {"text": _Text, "json": _Json, "logfmt": _Logfmt}[form]
+    handler.setFormatter(formatter(secrets))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
-    for chatty in ("kafka", "py4j", "uvicorn.access"):
+    for chatty in ("kafka", "py4j", "uvicorn.access", "httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     handler.addFilter(Sparing("kafka"))
 
@@ -89,6 +90,33 @@ class _Json(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return _without(self._secrets, json.dumps(line, default=str))
+
+
+class _Logfmt(logging.Formatter):
+    """key=value pairs as Prometheus' services write them: time, level, msg, then the fields."""
+
+    converter = staticmethod(time.gmtime)
+
+    def __init__(self, secrets: Collection[str]) -> None:
+        super().__init__(datefmt=_TIME)
+        self._secrets = _spellings(secrets)
+
+    def format(self, record: logging.LogRecord) -> str:
+        pairs = {
+            "time": f"{self.formatTime(record, _TIME)}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "msg": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            pairs["err"] = self.formatException(record.exc_info)
+        line = " ".join(f"{key}={_logfmt_value(str(value))}" for key, value in pairs.items())
+        return _without(self._secrets, line)
+
+
+def _logfmt_value(text: str) -> str:
+    plain = text and not any(char in text for char in ' ="\\') and text.isprintable()
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def _spellings(secrets: Collection[str]) -> tuple[str, ...]:

@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from varve.kafka.connection import reachable
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import VarveError
+from varve.services.component_views import ComponentView, component_views
 from varve.services.discovery import with_running_kafka
 from varve.services.home import Home
 from varve.services.progress import Lag, Progress, lags, progress
-from varve.services.status import Record, read_status
 from varve.settings import Settings
-
-_SILENT_MS = 30_000
-# What `varve up` says of a component that does not run goes before its own last word.
-_NOT_RUNNING = ("held", "waiting", "failed")
-# What a component tells in its status file, the most important first: one is shown.
-_NOTES = ("error", "degraded", "waiting", "url", "metrics")
-
-
-@dataclass(frozen=True, slots=True)
-class ComponentView:
-    """A component as its status file, its process and `varve up` tell."""
-
-    name: str
-    state: str
-    """What it said last, dead if its process has gone without saying so, or hangs if `varve up`,
-    which speaks each second, is silent."""
-    pid: int | None
-    up_ms: int | None
-    """How long the process has run; None if it does not."""
-    restarts: int
-    note: str
-    """What it says of itself, for a person."""
-    detail: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,50 +69,10 @@ def overview(settings: Settings, clock: Clock | None = None) -> Overview:
     done, done_unknown = _progress(settings)
     lag, lag_unknown = _lag(settings) if done else (None, "there are no tables yet")
     now_ms = (clock or SystemClock()).now_ms()
-    views = _components(read_status(home.path), now_ms)
+    views = component_views(home.path, now_ms)
     return Overview(
         str(home.path), settings.storage.root, views, lag, lag_unknown, done, done_unknown
     )
-
-
-def _components(records: Mapping[str, Record], now_ms: int) -> tuple[ComponentView, ...]:
-    supervised = records["up"].detail.get("components") or {} if "up" in records else {}
-    up_runs = "up" in records and records["up"].alive()
-    order = ["up", *supervised, *(name for name in records if name not in supervised)]
-    views = []
-    for name in dict.fromkeys(order):
-        if name not in records:
-            continue
-        record = records[name]
-        alive = record.alive()
-        over = record.state in ("stopped", "failed")
-        state: str = record.state if alive or over else "dead"
-        told = supervised.get(name, {})
-        if up_runs and told.get("state") in _NOT_RUNNING:
-            state = told["state"]
-        if name == "up" and alive and now_ms - record.updated_ms > _SILENT_MS:
-            state = "hangs"
-        views.append(
-            ComponentView(
-                name,
-                state,
-                record.pid if alive else None,
-                now_ms - record.started_ms if alive else None,
-                int(told.get("restarts", 0)),
-                str(told.get("why") or _note(record)) if up_runs else _note(record),
-                record.detail,
-            )
-        )
-    return tuple(views)
-
-
-def _note(record: Record) -> str:
-    told = (record.detail.get(key) for key in _NOTES)
-    said = next((text for text in told if text), None)
-    if record.component == "collector":
-        lost = record.detail.get("lost", 0)
-        said = f"{record.detail.get('series', 0)} series" + (f", {lost:,} lost" if lost else "")
-    return str(said or "")
 
 
 def _progress(settings: Settings) -> tuple[Progress | None, str]:

@@ -12,20 +12,23 @@ from contextlib import contextmanager
 
 from varve.api.access import Access
 from varve.api.app import create_app
+from varve.api.call import Process
 from varve.api.server import Server, server_of, tcp_socket
 from varve.api.service import Service
 from varve.model.clock import SystemClock
-from varve.promql.evaluation.limits import Limits
 from varve.promql.evaluation.workers import Workers
 from varve.query.evaluation import Options
 from varve.query.memory import MemoryBudget
 from varve.query.snapshots import Snapshots
 from varve.query.table_follower import TableFollower
+from varve.services.component_views import condition
 from varve.services.discovery import HEADER
 from varve.services.home import identity
 from varve.services.ports import require_free
+from varve.services.query_limits import query_limits
 from varve.services.status import ComponentStatus, State
 from varve.settings import Settings
+from varve.settings.text import as_yaml
 from varve.storage.store import Store
 from varve.telemetry.metrics import QueryMetrics
 from varve.telemetry.registry import Telemetry
@@ -54,12 +57,9 @@ def run(settings: Settings) -> int:
         follower = TableFollower(
             store, queries, query.cache_mb << 20, query.poll_ms / 1000, memory, metrics
         )
-        limits = Limits(
-            max_samples=query.max_samples, max_points=query.max_points, timeout_s=query.timeout_s
-        )
         workers = Workers(query.cores or len(os.sched_getaffinity(0)))
         options = Options(
-            limits,
+            query_limits(query),
             query.lookback_s * 1000,
             workers,
             newer_view=follower.newer_view,
@@ -75,6 +75,8 @@ def run(settings: Settings) -> int:
             access,
             memory,
             metrics,
+            components=lambda: condition(settings.home, SystemClock().now_ms()),
+            process=process_of(settings),
             snapshots=Snapshots(store, queries, follower.view, memory),
         )
         follower.start()
@@ -132,6 +134,22 @@ async def _watch(
             if not why:
                 log.info("ready")
         await asyncio.sleep(_WATCH_S)
+
+
+def process_of(settings: Settings) -> Process:
+    """What a service with these settings says of itself, from now on."""
+    query = settings.query
+    flags = {
+        "query.lookback-delta": f"{query.lookback_s}s",
+        "query.max-concurrency": str(Service.threads),
+        "query.max-samples": str(query.max_samples),
+        "query.timeout": f"{query.timeout_s:g}s",
+        "storage.tsdb.retention.time": f"{settings.retention.samples_days:g}d",
+        "web.enable-admin-api": "false",
+        "web.enable-lifecycle": "false",
+        "web.listen-address": f"{query.host}:{query.port}",
+    }
+    return Process(SystemClock().now_ms(), as_yaml(settings), flags, query.memory_bytes())
 
 
 def _listed(names: str) -> list[str]:

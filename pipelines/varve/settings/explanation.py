@@ -25,6 +25,8 @@ def _line(error: Any, tree: type[BaseModel], origins: Mapping[str, str]) -> str:
     )
     if error["type"] == "extra_forbidden":
         return f"{origin}: there is no setting {key}{_hint(where, tree)}"
+    if error["type"] == "model_type":
+        return f"{origin}: {key} is a section of settings, not a value: write [{key}]"
     message = error["msg"].removeprefix("Value error, ")
     return f"{origin}: {key or 'settings'}: {message[0].lower()}{message[1:]}"
 

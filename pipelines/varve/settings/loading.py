@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import tomllib
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 
 from varve.model.errors import NeedsOperator
 from varve.model.resources import conf_dir
+from varve.model.text_file import read_text
 from varve.settings.environment import CONFIG_FILE, values_in
 from varve.settings.explanation import explain
 from varve.settings.tree import Settings, settings_there_are
@@ -61,26 +61,13 @@ def _default_file() -> Path | None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(_text(file))
+        return tomllib.loads(read_text(file))
     except OSError as err:
         raise NeedsOperator(f"cannot read the settings in {file}: {err.strerror}") from err
-    except tomllib.TOMLDecodeError as err:
+    except (tomllib.TOMLDecodeError, RecursionError) as err:
         raise NeedsOperator(f"{file} is not valid TOML: {err}") from err
-
-
-def _text(file: Path) -> str:
-    """TOML is UTF-8; some editors write a byte order mark before it. Raises NeedsOperator."""
-    content = file.read_bytes()
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
-        raise NeedsOperator(f"{file} is in UTF-16, but TOML is UTF-8: save it as UTF-8")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as err:
-        line = content.count(b"\n", 0, err.start) + 1
-        raise NeedsOperator(
-            f"{file} is not in UTF-8 (line {line} has the byte 0x{content[err.start]:02X}): save it"
-            " as UTF-8"
-        ) from err
+    except ValueError as err:  # of another encoding
+        raise NeedsOperator(str(err)) from err
 
 
 def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:

@@ -21,6 +21,9 @@ class Query(Section):
     """Points of one series in a range query. 11,000 as in Prometheus."""
     max_samples: int = Field(50_000_000, gt=0)
     """Samples one query may hold. 50 M as in Prometheus."""
+    max_series: int = Field(1_000_000, gt=0)
+    """Series that one selector of a query may match. 1,000,000: five times what limits.toml gives a
+    metric; max_samples and memory_mb bound what is read of them."""
     timeout_s: float = Field(120, gt=0)
     """Seconds one query may take. 120 as in Prometheus."""
     cores: int = Field(0, ge=0)

@@ -16,6 +16,7 @@ from pydantic import (
     field_validator,
 )
 
+from varve.model.text_file import read_text
 from varve.settings.environment import VariableText
 
 GREATEST = 2**53
@@ -71,9 +72,11 @@ def _resolve(value: object) -> object:
     if value.startswith("file:"):
         path = Path(value.removeprefix("file:")).expanduser()
         try:
-            return path.read_text().strip()
+            return read_text(path).strip()
         except OSError as err:
             raise ValueError(f"cannot read the secret in {path}: {err.strerror}") from err
+        except ValueError:  # its own words name a byte of the secret
+            raise ValueError(f"the secret in {path} is not in UTF-8: save it as UTF-8") from None
     return value
 
 

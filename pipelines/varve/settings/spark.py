@@ -9,7 +9,9 @@ from pydantic import Field, field_validator
 from varve.settings.section import Section
 
 _LOCAL_MASTER = re.compile(
-    r"local(\[([1-9]\d*|\*)(\s*,\s*[1-9]\d*)?\])?|local-cluster\[\s*\d+\s*,\s*\d+\s*,\s*\d+\s*\]"
+    r"local(\[([1-9]\d{0,4}|\*)(\s*,\s*[1-9]\d{0,4})?\])?"
+    r"|local-cluster\[\s*\d+\s*,\s*\d+\s*,\s*\d+\s*\]",
+    re.ASCII,
 )
 
 

@@ -48,6 +48,19 @@ def in_force(settings: Settings, origins: Mapping[str, str]) -> list[Line]:
     return lines
 
 
+def as_yaml(settings: Settings) -> str:
+    """Every setting with its value, secrets hidden, by section."""
+    lines, section = [], ""
+    for key, _ in settings_there_are():
+        here, _, name = key.rpartition(".")
+        if here and here != section:
+            lines.append(f"{here}:\n")
+        section = here
+        indent = "  " if here else ""
+        lines.append(f"{indent}{name}: {_literal(settings.at(key), ': ')}\n")
+    return "".join(lines)
+
+
 def template() -> str:
     """The text of conf/varve.toml: every setting, explained, at its default."""
     parts, section = [_HEADER], ""
@@ -78,10 +91,15 @@ def _bounds(field: FieldInfo) -> str:
 
 
 def _toml(value: Any) -> str:
+    return _literal(value, " = ")
+
+
+def _literal(value: Any, equals: str) -> str:
+    """As TOML and YAML both write it, but for what stands between a key and its value."""
     if isinstance(value, SecretStr):
         return json.dumps(_HIDDEN if value.get_secret_value() else "")
     if isinstance(value, dict):
-        inner = ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items())
+        inner = ", ".join(f"{json.dumps(k)}{equals}{_literal(v, equals)}" for k, v in value.items())
         return f"{{ {inner} }}" if inner else "{}"
     if isinstance(value, bool | int | float):
         return json.dumps(value)

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from varve.settings.collector import Collector
 from varve.settings.demo import Demo
+from varve.settings.gateway import Gateway
 from varve.settings.ingest import Ingest
 from varve.settings.kafka import Kafka
 from varve.settings.logs import Logs
@@ -47,6 +48,7 @@ class Settings(Section):
     retention: Retention = Retention()
     maintenance: Maintenance = Maintenance()
     query: Query = Query()
+    gateway: Gateway = Gateway()
     collector: Collector = Collector()
     demo: Demo = Demo()
     supervision: Supervision = Supervision()
@@ -87,6 +89,11 @@ class Settings(Section):
         """
         options = {**self.kafka.client_options(), **self.storage_options()}
         options["kafka.password"] = self.kafka.password.get_secret_value()
+        options |= {
+            f"gateway.token.{name}": secret.get_secret_value()
+            for known in (self.gateway.tokens, self.gateway.users)
+            for name, secret in known.items()
+        }
         found = {value for name, value in options.items() if _SECRET_NAME.search(name)}
         # A password is also known by itself, apart from the line that gives it to Kafka.
         found |= {word for text in found for word in _QUOTED_PASSWORD.findall(text)}

@@ -19,7 +19,7 @@ DEV_LOCK = "requirements-dev.lock"
 _STATE = "varve-setup.json"
 _PROBE_TIMEOUT_S = 60
 
-KERNEL_PARTS = ("query", "streams")
+KERNEL_PARTS = ("query", "streams", "gateway")
 """Parts that varve.services.kernels compiles, at the same time."""
 
 _IMPORTS_KERNELS = re.compile(

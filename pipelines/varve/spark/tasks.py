@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import pickle
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import pyarrow as pa
@@ -15,7 +14,7 @@ from pyspark.sql.functions import col, lit
 from varve.ingest import definition_files
 from varve.ingest.batch_size import Ranges
 from varve.ingest.outcome import Outcome
-from varve.ingest.plan import TaskPlan
+from varve.ingest.plan import TaskPlan, after_registration
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.series_id_index import SeriesKey
 from varve.ingest.series_registry import SeriesRegistry
@@ -100,11 +99,8 @@ def run_tasks(source: Source, plan: TaskPlan, registry: SeriesRegistry) -> list[
     definition_files.remove(store, outcomes)
     if not again:
         return outcomes
-    plan = replace(
-        plan, refused=refused, registration_done=True, series_version=registry.index.version
-    )
     kept = [o for o in outcomes if again.isdisjoint(o.partitions)]
-    return kept + source.run(plan, again)
+    return kept + source.run(after_registration(plan, registry, refused), again)
 
 
 @contextlib.contextmanager

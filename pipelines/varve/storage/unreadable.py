@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from varve.model.errors import NeedsOperator
 from varve.storage.log import LiveFile
 from varve.storage.store import Store
 
@@ -40,6 +41,26 @@ def find_unreadable(store: Store, table: str, files: Iterable[LiveFile]) -> list
     """
     found = ((file, _why(store, table, file)) for file in files)
     return [UnreadableFile(table, file, why) for file, why in found if why is not None]
+
+
+def require_readable(store: Store, table: str, files: Iterable[LiveFile]) -> None:
+    """Raises NeedsOperator, naming what cannot be read of the files. Missing ones are found first,
+    without reading the others. Raises OSError if the storage is out of reach.
+    """
+    files = list(files)
+    filesystem = store.filesystem(table)
+    kinds = filesystem.get_file_info([file.path for file in files])
+    missing = [
+        UnreadableFile(table, file, "is missing")
+        for file, info in zip(files, kinds, strict=True)
+        if info.type == pafs.FileType.NotFound
+    ]
+    if found := missing or find_unreadable(store, table, files):
+        more = f", and {len(found) - 1} more files" if len(found) > 1 else ""
+        raise NeedsOperator(
+            f"{found[0]}{more}: put it back, or accept its loss (docs/operations.md, 'A file that"
+            " cannot be read')"
+        )
 
 
 def _why(store: Store, table: str, file: LiveFile) -> str | None:

@@ -251,6 +251,67 @@ class TableMetrics:
         )
 
 
+class NotifyMetrics:
+    """The metrics of the notifier."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.telemetry = telemetry
+        counter, gauge = telemetry.counter, telemetry.gauge
+        self.received = counter(
+            "varve_notify_alerts_received_total", "Alerts received, by status.", "status"
+        )
+        self.invalid = counter("varve_notify_alerts_invalid_total", "Alerts refused.")
+        self.alerts = gauge("varve_notify_alerts", "Alerts known, by status.", "status")
+        self.groups = gauge("varve_notify_groups", "Groups of alerts.")
+        self.silences = gauge("varve_notify_silences", "Silences, by state.", "state")
+        self.messages = counter(
+            "varve_notify_messages_total",
+            "Messages that a receiver has taken, by receiver, integration and reason.",
+            *("receiver", "integration", "reason"),
+        )
+        self.failures = counter(
+            "varve_notify_failures_total",
+            "Attempts that failed: refused ones are not tried again before the next look at the"
+            " group, failed ones are.",
+            *("receiver", "integration", "outcome"),
+        )
+        self.seconds = telemetry.histogram(
+            "varve_notify_attempt_duration_seconds",
+            "How long attempts took, by integration.",
+            *("integration",),
+            buckets=_REQUEST_SECONDS,
+        )
+        self.circuits = gauge(
+            "varve_notify_circuit_open",
+            "1 while an integration is left alone as it fails again and again.",
+            *("receiver", "integration"),
+        )
+        self.requests = counter(
+            "varve_notify_requests_total",
+            "Requests answered, by route, method and HTTP status.",
+            *("route", "method", "status"),
+        )
+        self.request_seconds = telemetry.histogram(
+            "varve_notify_request_duration_seconds",
+            "Time from a request's arrival to its answer, by route.",
+            *("route",),
+            buckets=_REQUEST_SECONDS,
+        )
+        self.config_ok = gauge(
+            "varve_notify_config_last_reload_successful",
+            "1 if the configuration in force is that of the file as it was last read.",
+        )
+        self.config_time = gauge(
+            "varve_notify_config_last_reload_success_timestamp_seconds",
+            "When the configuration in force was read.",
+            unit="seconds",
+        )
+        self.storing = gauge(
+            "varve_notify_storing", "1 if changes of the state are stored, 0 while they cannot be."
+        )
+        self.syncs = counter("varve_notify_syncs_total", "Syncs of the journal.")
+
+
 class QueryMetrics:
     """The metrics of the query service."""
 
@@ -441,6 +502,106 @@ class CollectorMetrics:
             "varve_collector_waiting_samples",
             "Samples sent and not acknowledged yet.",
             unit="samples",
+        )
+
+
+class GatewayMetrics:
+    """The metrics of the gateway. At rest, received = acknowledged + spooled + refused."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        counter, gauge = telemetry.counter, telemetry.gauge
+        self.requests = counter(
+            "varve_gateway_requests_total",
+            "Requests to write, by the status of their answer.",
+            *("protocol", "code"),
+            unit="requests",
+        )
+        self.request = telemetry.histogram(
+            "varve_gateway_request_duration_seconds",
+            "Time from the head of a request to write until its answer.",
+            *("protocol",),
+            buckets=_REQUEST_SECONDS,
+        )
+        self.received_bytes = counter(
+            "varve_gateway_received_bytes_total",
+            "Bytes of the bodies of requests, as they were sent.",
+            *("protocol",),
+            unit="bytes",
+        )
+        self.received = counter(
+            "varve_gateway_received_samples_total",
+            "Samples decoded: each is acknowledged, spooled or refused.",
+            *("protocol",),
+            unit="samples",
+        )
+        self.acknowledged = counter(
+            "varve_gateway_acknowledged_samples_total",
+            "Samples that Kafka has acknowledged, without those sent from the spool.",
+            *("topic",),
+            unit="samples",
+        )
+        self.spooled = counter(
+            "varve_gateway_spooled_samples_total",
+            "Samples synced in the spool, to be sent later.",
+            *("topic",),
+            unit="samples",
+        )
+        self.refused = counter(
+            "varve_gateway_refused_samples_total",
+            "Samples refused, by reason; the reason replica is a pair's other replica.",
+            *("reason",),
+            unit="samples",
+        )
+        self.refused_others = counter(
+            "varve_gateway_refused_other_total",
+            "Native histograms and exemplars refused, by reason.",
+            *("reason",),
+        )
+        self.starts = counter(
+            "varve_gateway_start_samples_total",
+            "Zeros written where counters said they had started.",
+            *(),
+            unit="samples",
+        )
+        self.defined = counter(
+            "varve_gateway_defined_series_total",
+            "Definitions of series sent, of new ones and again every ten minutes.",
+            *(),
+            unit="series",
+        )
+        self.known = gauge(
+            "varve_gateway_known_series", "Series known by their labels.", unit="series"
+        )
+        self.in_flight = gauge(
+            "varve_gateway_in_flight_bytes",
+            "Bytes of requests that are being read or decoded.",
+            unit="bytes",
+        )
+        self.waiting = gauge(
+            "varve_gateway_waiting_bytes",
+            "Bytes of messages that wait for Kafka's acknowledgement.",
+            *("topic",),
+            unit="bytes",
+        )
+        self.kafka_up = gauge(
+            "varve_gateway_kafka_up",
+            "Whether Kafka takes messages: 0 while they go to the spool.",
+            *("topic",),
+        )
+        self.spool_size = gauge(
+            "varve_gateway_spool_bytes", "Bytes in the spool.", "topic", unit="bytes"
+        )
+        self.spool_age = gauge(
+            "varve_gateway_spool_age_seconds",
+            "How long the oldest message of the spool has waited; 0 if it is empty.",
+            *("topic",),
+            unit="seconds",
+        )
+        self.spool_damaged = gauge(
+            "varve_gateway_spool_damaged_bytes",
+            "Bytes of the spool behind a damaged record, kept aside since the start.",
+            *("topic",),
+            unit="bytes",
         )
 
 

@@ -81,6 +81,7 @@ def test_one_that_needs_an_operator_fails_alone_and_is_not_tried_again_and_again
 
     up = start(home.path)
     up.until(lambda: "streams needs an operator" in up.said())
+    up.until(lambda: up.component("streams")["state"] == "failed")
     up.until(lambda: up.component("query")["state"] == "ready")
 
     status = up.run("status")

@@ -20,14 +20,15 @@ class Up:
 
     def __init__(self, home, *arguments, output=None, **environment):
         self.home = home
-        self.ports = [free_port() for _ in range(3)]
-        kafka, controller, query = map(str, self.ports)
+        self.ports = [free_port() for _ in range(4)]
+        kafka, controller, query, gateway = map(str, self.ports)
         self.environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
             "VARVE_KAFKA__PORT": kafka,
             "VARVE_KAFKA__CONTROLLER_PORT": controller,
             "VARVE_QUERY__PORT": query,
+            "VARVE_GATEWAY__PORT": gateway,
             "VARVE_TELEMETRY__PORT": "0",
             "VARVE_TELEMETRY__UP_PORT": "0",
             "VARVE_COLLECTOR__INTERVAL_S": "1",

@@ -184,3 +184,39 @@ def test_no_command_imports_spark_before_it_is_asked_to_start_it(name):
     answer = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
 
     assert answer.returncode == 0
+
+
+COMMANDS_THAT_PRINT = (["config"], ["config", "--template"], ["status", "--json"], ["--help"])
+
+
+@pytest.mark.parametrize("command", COMMANDS_THAT_PRINT, ids=" ".join)
+@pytest.mark.parametrize("target", [">&-", ">/dev/full", "| true"])
+def test_output_that_goes_nowhere_is_no_traceback(command, target, tmp_path):
+    home = Home.at(tmp_path)
+    with home.held():
+        home.mark()
+    words = " ".join([*command, *(["--home", "."] if command != ["--help"] else [])])
+
+    shell = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m varve.cli {words} {target}"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert "Traceback" not in shell.stderr
+    assert "Exception" not in shell.stderr
+    if target == ">/dev/full" and command != ["--help"]:
+        assert "No space left on device" in shell.stderr
+        assert len(shell.stderr.splitlines()) == 1
+
+
+def test_what_an_error_names_does_not_command_the_terminal(capsys):
+    assert main(["config", "--config", "no\x1b[31mfile\nat all"]) == 1
+
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    assert "\\u001b[31m" in said

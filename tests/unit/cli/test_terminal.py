@@ -46,9 +46,11 @@ def test_cells_of_a_table_are_one_line_each():
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_a_reader_that_has_seen_enough_is_no_error(lines):
     code = (
-        "from varve.cli.terminal import output\n"
-        "with output():\n"
+        "from varve.cli.terminal import printed\n"
+        "def run():\n"
         f"    for i in range({lines}): print('x' * 100)\n"
+        "    return 0\n"
+        "raise SystemExit(printed(run))\n"
     )
     writer = subprocess.Popen(
         [sys.executable, "-c", code],

@@ -11,7 +11,7 @@ from tests.unit.ingest.messages import NOW_MS
 from varve.ingest.active_series import census
 from varve.ingest.limits import Limits, MetricLimits
 from varve.ingest.reject_reasons import Reason
-from varve.ingest.series_registry import SeriesRegistry
+from varve.ingest.series_registry import Full, SeriesRegistry
 from varve.model.clock import ManualClock
 from varve.model.identity import define
 from varve.model.schema import table_schema
@@ -99,7 +99,7 @@ def test_series_that_ended_make_room_and_no_others(tables):
 
     registry.offer(census(tables.store, DAY_MS))
 
-    assert registry.full(limits) == frozenset()
+    assert registry.full(limits) == Full()
     refused = registry.register(later, limits)
     assert len(refused) == 7
     assert registry.series_of["metric_0"] == 3
@@ -117,7 +117,7 @@ def test_while_rollups_stand_still_no_series_makes_room(tables):
     registry.offer(census(tables.store, DAY_MS))
 
     assert registry.series_of.total() == 9
-    assert len(registry.full(limits)) == 3
+    assert registry.full(limits) == Full(all=True)
 
 
 def test_a_census_taken_while_series_are_registered_loses_none(tables):
@@ -131,7 +131,7 @@ def test_a_census_taken_while_series_are_registered_loses_none(tables):
 
     registry.offer(early)
 
-    assert (registry.full(Limits()), registry.series_of) == (frozenset(), {"metric_0": 3})
+    assert (registry.full(Limits()), registry.series_of) == (Full(), {"metric_0": 3})
     rival.register([(SERIES[1], 0)])
     assert rival.series_of == {"metric_0": 3, "metric_1": 1}
 

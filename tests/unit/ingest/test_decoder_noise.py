@@ -126,7 +126,7 @@ GOOD = json.dumps(record()).encode()
 def test_long_nonsense_takes_little_time_and_memory(message):
     begun = time.process_time()
     Decoder().samples(message, 8 * 2**20)
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 20  # a second or two on an idle machine
 
     tracemalloc.start()
     Decoder().samples(message[:400_000], 8 * 2**20)

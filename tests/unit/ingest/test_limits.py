@@ -2,12 +2,17 @@ import os
 
 import pytest
 
-from tests.plans import open_registry
+from tests.plans import open_registry, task_plan
 from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
 from tests.unit.ingest.test_task import ATTIC, CELLAR, rows, run
 from varve.ingest import arrow_codec, task
 from varve.ingest.limits import Limits, LimitsFile, MetricLimits, parse
+from varve.ingest.plan import after_registration
 from varve.ingest.reject_reasons import Reason
+from varve.ingest.series_registry import Full
+from varve.ingest.task import run_task
+from varve.ingest.verdicts import NAMED_METRICS
+from varve.kafka.message import Message
 from varve.model.errors import NeedsOperator
 from varve.model.identity import define
 from varve.model.resources import conf_dir
@@ -37,6 +42,7 @@ def test_a_metric_has_the_limits_of_its_section_and_else_the_default():
     ("text", "complaint"),
     [
         ("[", "not valid TOML"),
+        pytest.param("a = " + "[" * 10_000, "not valid TOML", id="deep"),
         ("[totl]", "there is no totl"),
         ("[default]\nserie = 1", "default: there is no serie"),
         ("[metric.up]\nlabels = -1", "metric.up: -1 is not"),
@@ -67,6 +73,31 @@ def test_a_change_is_in_force_at_once_and_a_mistake_changes_nothing(tmp_path, ca
     assert file.current().series == 3
     ours.unlink()
     assert file.current().series == 1
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("latin-1", r"limits.toml is not in UTF-8 \(line 2 has the byte 0xE4\): save it as UTF-8$"),
+        ("utf-16", "limits.toml is in UTF-16, not in UTF-8: save it as UTF-8$"),
+    ],
+)
+def test_a_file_in_another_encoding_is_one_line_that_says_what_to_do(
+    tmp_path, caplog, encoding, words
+):
+    path, text = tmp_path / "limits.toml", '[default]\n[metric."Fälle"]\nseries = 7\n'
+    path.write_bytes(text.encode(encoding))
+    with pytest.raises(NeedsOperator, match=words) as caught:
+        LimitsFile([path])
+    assert "\n" not in str(caught.value)
+
+    path.write_bytes(text.encode("utf-8-sig"))
+    file = LimitsFile([path])
+    assert file.current().of("Fälle").series == 7
+
+    path.write_bytes(text.encode(encoding) + b"# saved again")
+    assert file.current().of("Fälle").series == 7
+    assert "save it as UTF-8" in caplog.text
 
 
 def test_without_a_file_there_are_no_limits(tmp_path):
@@ -100,7 +131,7 @@ def test_new_series_beyond_the_limit_of_a_metric_are_refused_and_counted_exactly
     assert set(refused.values()) == {Reason.CARDINALITY_LIMIT}
     assert set(again) == set(refused)
     assert registry.series_of == {"up": 3, "free": 9}
-    assert registry.full(limits) == {"up"}
+    assert registry.full(limits) == Full(frozenset({"up"}))
 
 
 def test_the_total_is_a_limit_of_all_metrics_together(store):
@@ -110,7 +141,7 @@ def test_the_total_is_a_limit_of_all_metrics_together(store):
     refused = registry.register(hosts(3) + hosts(3, "down"), limits)
 
     assert len(refused) == 2
-    assert registry.full(limits) == {"up", "down"} & set(registry.series_of)
+    assert registry.full(limits) == Full(all=True)
 
 
 def test_drivers_count_what_each_other_has_registered(store):
@@ -131,14 +162,84 @@ def test_known_series_keep_flowing_and_new_ones_leave_a_count_and_examples(store
         as_json(*(record(metric="temperature", n=str(n)) for n in range(k, k + 5))) for k in (0, 5)
     ]
 
-    outcome = run(store, as_arrow([(ATTIC, NOW_MS, 1.0)]), *storm, full=frozenset({"temperature"}))
+    outcome = run(
+        store, as_arrow([(ATTIC, NOW_MS, 1.0)]), *storm, full=Full(frozenset({"temperature"}))
+    )
 
     assert (outcome.stored, outcome.rejected) == (1, {"cardinality_limit": 10})
     assert outcome.definitions == []
     (row,) = rows(store, "quarantine", outcome.quarantine)
     assert (row["samples"], row["offset"]) == (10, 11)
-    assert "offsets 11 to 12" in row["detail"]
+    assert (row["metric"], row["last_offset"]) == ("temperature", 12)
     assert len(arrow_codec.read(row["value"])) == 2
+
+
+def test_every_limit_is_named_with_its_metric_and_numbers(store):
+    limits = parse(
+        """
+        [total]
+        series = 3
+        [default]
+        series = 2
+        labels = 3
+        value_bytes = 6
+        max_age_s = 60
+        [metric.wide]
+        labels = 2
+        max_age_s = 3600
+        [metric.early]
+        max_future_s = 5
+        """,
+        "limits.toml",
+    )
+    labels = {"a": "1", "b": "2", "c": "3"}
+    records = [
+        record(metric="wide", **labels),
+        record(metric="long", a="äöü-"),
+        record(NOW_MS - 60_001, metric="late"),
+        record(NOW_MS - 3_600_007, metric="wide"),
+        record(NOW_MS + 5_002, metric="early"),
+        *(record(metric="up", host=str(n)) for n in range(3)),
+        *(record(metric="down", host=str(n)) for n in range(2)),
+    ]
+    registry, message = open_registry(store), as_json(*records)
+    plan = task_plan(store, now_ms=NOW_MS, limits=limits)
+    (first,) = run_task([Message("t", 0, 0, NOW_MS, message)], plan)
+
+    refused = registry.register(first.definitions, limits)
+    plan = after_registration(plan, registry, refused)
+    (again,) = run_task([Message("t", 0, 0, NOW_MS, message)], plan)
+
+    names = ("reason", "metric", "limit_name", "allowed", "found", "samples")
+    found = {tuple(r[name] for name in names) for r in rows(store, "quarantine", again.quarantine)}
+    full = {row for row in found if row[0] == "cardinality_limit"}
+    assert found - full == {
+        ("label_limit", "wide", "metric.labels", 2, 3, 1),
+        ("label_limit", "long", "default.value_bytes", 6, 7, 1),
+        ("too_old", "late", "default.max_age_s", 60_000, 60_001, 1),
+        ("too_old", "wide", "metric.max_age_s", 3_600_000, 3_600_007, 1),
+        ("too_far_in_future", "early", "metric.max_future_s", 5_000, 5_002, 1),
+    }
+    # Which of the five have the three places is decided by their ids.
+    assert sum(row[-1] for row in full) == 2
+    kept = registry.series_of
+    for _, metric, limit, allowed, _, _ in full:
+        own = kept[metric] >= 2
+        assert (limit, allowed) == (("default.series", 2) if own else ("total.series", 3))
+
+
+def test_a_storm_of_metrics_is_no_storm_of_rows(store):
+    records = [record(metric=f"m{n}", host="a") for n in range(3 * NAMED_METRICS)]
+    messages = [as_json(*records[n::3]) for n in range(3)]
+
+    outcome = run(store, *messages, limits=Limits(series=0), full=Full(all=True))
+
+    refused = rows(store, "quarantine", outcome.quarantine)
+    named = [row for row in refused if row["metric"] is not None]
+    (others,) = (row for row in refused if row["metric"] is None)
+    assert len(named) == NAMED_METRICS
+    assert {row["limit_name"] for row in refused} == {"total.series"}
+    assert (others["samples"], others["last_offset"]) == (2 * NAMED_METRICS, 12)
 
 
 def test_a_task_names_no_more_new_series_than_a_metric_may_have(store):

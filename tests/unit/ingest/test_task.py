@@ -99,8 +99,60 @@ def test_samples_too_old_or_in_the_future_wait_as_messages_with_their_definition
     old = arrow_codec.read(quarantined["too_old"]["value"])
     assert old.ts.tolist() == [times["old"]]
     assert [d.tags for d in old.definitions] == [(("host", "old"),)]
-    assert str(NOW_MS - 24 * HOUR_MS) in quarantined["too_old"]["detail"]
+    numbers = ("limit_name", "allowed", "found", "oldest_ts", "newest_ts", "metric", "last_offset")
+    assert [quarantined["too_old"][name] for name in numbers] == [
+        "retention.samples_days",
+        24 * HOUR_MS,
+        25 * HOUR_MS,
+        times["old"],
+        times["old"],
+        "requests",
+        10,
+    ]
+    assert [quarantined["too_far_in_future"][name] for name in numbers[:3]] == [
+        "ingest.max_future_s",
+        HOUR_MS,
+        2 * HOUR_MS,
+    ]
     assert [d.tags for d, _ in outcome.definitions] == [(("host", "now"),)]
+
+
+def test_a_row_names_its_metric_only_if_all_of_it_is_of_one(store):
+    old = NOW_MS - 25 * HOUR_MS
+    undefined = as_arrow([(ATTIC, old, 1.0)], defined=False)
+
+    outcome = run(
+        store,
+        as_json(record(old, host="a"), record(old - 1, host="b")),
+        as_json(record(old), record(old, metric="other")),
+        undefined,
+    )
+
+    refused = rows(store, "quarantine", outcome.quarantine)
+    assert [(r["metric"], r["oldest_ts"], r["newest_ts"]) for r in refused] == [
+        ("requests", old - 1, old),
+        (None, old, old),
+        (None, old, old),
+    ]
+
+
+def test_what_is_counted_only_is_summed_up_by_metric_and_limit(store):
+    old = NOW_MS - 25 * HOUR_MS
+    values = [
+        as_json(*(record(old - k, metric=metric) for k in range(3)))
+        for metric in ("a", "b", "a", "b", "a")
+    ]
+
+    outcome = run(store, *values, reject_bytes=300)
+
+    whole, *refused = rows(store, "quarantine", outcome.quarantine)
+    assert (whole["offset"], whole["samples"]) == (10, 3)
+    names = ("metric", "limit_name", "samples", "offset", "last_offset", "oldest_ts", "found")
+    assert {tuple(row[name] for name in names) for row in refused} == {
+        ("a", "retention.samples_days", 6, 12, 14, old - 2, 25 * HOUR_MS + 2),
+        ("b", "retention.samples_days", 6, 11, 13, old - 2, 25 * HOUR_MS + 2),
+    }
+    assert {row["value"] for row in refused} == {None}
 
 
 def test_the_earliest_and_the_latest_time_allowed_are_stored(store):
@@ -180,6 +232,9 @@ def test_messages_that_cannot_be_read_are_kept_with_where_they_were(store):
     outcome = run(store, b"", b"\x00\x00\x00\x00\x01x", b"x" * 1_000_001, b"{")
 
     quarantined = rows(store, "quarantine", outcome.quarantine)
+    large = quarantined[2]
+    assert (large["limit_name"], large["allowed"]) == ("ingest.max_message_bytes", 1_000_000)
+    assert large["found"] == 1_000_001
     assert [(r["offset"], r["reason"], r["value"]) for r in quarantined] == [
         (10, "malformed", b""),
         (11, "malformed", b"\x00\x00\x00\x00\x01x"),

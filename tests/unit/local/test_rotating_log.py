@@ -48,6 +48,9 @@ def test_the_last_error_is_the_last_line_that_names_one(tmp_path):
     for line in (b"KeyError: 'a'\n", b"OSError: no space\n", b"Thread State: RUNNABLE\n"):
         log.write(line)
     assert log.last_error() == "OSError: no space"
+    for line in (b"2026-01-01 ERROR another part has failed\n", b"varve serve: a column is new\n"):
+        log.write(line)
+    assert log.last_error() == "varve serve: a column is new"
     log.close()
 
 

@@ -12,6 +12,7 @@ from tests.unit.ingest.test_active_series import close
 from varve.cli.main import main
 from varve.ingest.limits import Limits, MetricLimits
 from varve.ingest.reject_reasons import Reason
+from varve.ingest.series_registry import Full
 from varve.ingest.task import run_task
 from varve.kafka.message import Message
 from varve.model.clock import ManualClock
@@ -65,7 +66,9 @@ def tables(tmp_path):
     open_registry(store, clock=ManualClock(NOW_MS - HOUR_MS // 2)).register([(OTHERS[1], 0)])
     seen = [(pod.series_id, NOW_MS - (26 - 5 * n) * HOUR_MS) for n, pod in enumerate(PODS)]
     close(store, sorted(row for row in seen if row[0] != PODS[0].series_id), NOW_MS)
-    plan = task_plan(store, now_ms=NOW_MS - HOUR_MS, newest_ms=NOW_MS, full=frozenset({"requests"}))
+    plan = task_plan(
+        store, now_ms=NOW_MS - HOUR_MS, newest_ms=NOW_MS, full=Full(frozenset({"requests"}))
+    )
     message = b'{"metric": "requests", "value": 1, "timestamp": %d}' % (NOW_MS // 1000)
     (outcome,) = run_task([Message("t", 0, 0, 0, message), Message("t", 0, 1, 0, b"x")], plan)
     commit(Table(store, "quarantine"), outcome.quarantine, transactions={"t": Step(None, 0)})

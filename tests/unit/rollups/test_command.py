@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
@@ -81,5 +83,31 @@ def test_verify_tells_rows_that_are_missing_from_rows_that_should_not_be(simulat
 
 def test_a_range_that_is_none_is_refused(simulation, capsys):
     assert rollup(simulation, "verify", "--from", "1h", "--to", "2h") == 1
-    assert rollup(simulation, "verify", "--from", "yesterday") == 1
-    assert "write 2026-11-22T09:00:00Z" in capsys.readouterr().err
+    for text in ("yesterday", "", "²h", "1e9s", "9999999999d", "-5m", "2026-13-01", "h"):
+        assert rollup(simulation, "verify", f"--from={text}") == 1
+        said = capsys.readouterr().err
+        assert "write 2026-11-22T09:00:00Z" in said
+        assert said.count("\n") == (2 if text == "yesterday" else 1)
+
+
+@pytest.mark.parametrize(
+    ("table", "harm", "words"),
+    [
+        ("samples", Path.unlink, "is missing"),
+        ("samples", lambda path: path.write_bytes(path.read_bytes()[:-9]), "bytes instead of"),
+        ("rollup_5m", Path.unlink, "is missing"),
+    ],
+)
+def test_a_file_that_verify_cannot_read_is_named_with_what_to_do(
+    simulation, capsys, table, harm, words
+):
+    lost, *_ = snapshot(simulation.store, table).files
+    harm(Path(simulation.store.uri(table)) / lost.path)
+
+    assert rollup(simulation, "verify", "--from", "2020-01-01", "--to", "2030-01-01") == 1
+
+    said = capsys.readouterr()
+    assert f"{table}/{lost.path} " in said.err
+    assert words in said.err
+    assert "put it back, or accept its loss" in said.err
+    assert len(said.err.splitlines()) == 1

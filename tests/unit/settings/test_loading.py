@@ -108,8 +108,8 @@ def test_a_byte_order_mark_before_the_file_is_skipped(tmp_path):
     ("encoding", "words"),
     [
         ("latin-1", r"varve.toml is not in UTF-8 \(line 2 has the byte 0xF6\): save it as UTF-8$"),
-        ("utf-16", r"varve.toml is in UTF-16, but TOML is UTF-8: save it as UTF-8$"),
-        ("utf-16-le", r"varve.toml is in UTF-16, but TOML is UTF-8: save it as UTF-8$"),
+        ("utf-16", r"varve.toml is in UTF-16, not in UTF-8: save it as UTF-8$"),
+        ("utf-16-le", r"varve.toml is in UTF-16, not in UTF-8: save it as UTF-8$"),
     ],
 )
 def test_a_file_in_another_encoding_is_one_line_that_says_what_to_do(tmp_path, encoding, words):
@@ -138,6 +138,12 @@ def test_a_file_in_another_encoding_is_one_line_that_says_what_to_do(tmp_path, e
         ("[collector]\nenabled = 1", "collector.enabled: should be true or false, not 1"),
         ('[collector]\nenabled = "no"', 'collector.enabled: should be true or false, not "no"'),
         ('[spark]\nmaster = "local[0]"', "spark.master: local[0] is no Spark master"),
+        (
+            '[spark]\nmaster = "local[999999999]"',
+            "spark.master: local[999999999] is no Spark master",
+        ),
+        ("query = 5", r"query is a section of settings, not a value: write [query]"),
+        ("[[query]]\nport = 1", r"query is a section of settings, not a value: write [query]"),
         ('[spark]\nmaster = "local[two]"', "spark.master: local[two] is no Spark master"),
         ('[spark]\nmaster = ""', "spark.master: an empty text is no Spark master"),
         ('[query]\nhost = ""', "query.host: string should have at least 1 character"),
@@ -209,6 +215,38 @@ def test_a_secret_may_be_kept_elsewhere_and_is_never_shown(tmp_path, monkeypatch
     assert settings.storage_options() == {"A": "hush-file", "B": "hush-env", "C": "hush-here"}
     assert "hush" not in repr(settings)
     assert "hush" not in settings.model_dump_json()
+
+
+def test_a_file_nested_too_deeply_is_one_line(tmp_path):
+    file = tmp_path / "varve.toml"
+    file.write_text("a = " + "[" * 10_000)
+
+    with pytest.raises(NeedsOperator, match="varve.toml is not valid TOML: .+$"):
+        load(file, {})
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_secret_in_another_encoding_is_one_line_that_shows_nothing_of_it(tmp_path, encoding):
+    (tmp_path / "key").write_bytes("geheimes-Wörtchen".encode(encoding))
+    file = tmp_path / "varve.toml"
+    file.write_text(f'[storage]\noptions = {{ A = "file:{tmp_path}/key" }}\n')
+
+    with pytest.raises(NeedsOperator, match="is not in UTF-8: save it as UTF-8$") as caught:
+        load(file, {})
+
+    said = str(caught.value)
+    assert "\n" not in said
+    assert "key" in said
+    assert "0x" not in said
+    assert "geheim" not in said
+
+
+def test_a_secret_is_read_without_a_byte_order_mark(tmp_path):
+    (tmp_path / "key").write_bytes("Wörtchen\r\n".encode("utf-8-sig"))
+    file = tmp_path / "varve.toml"
+    file.write_text(f'[storage]\noptions = {{ A = "file:{tmp_path}/key" }}\n')
+
+    assert load(file, {})[0].storage_options()["A"] == "Wörtchen"
 
 
 @pytest.mark.parametrize("value", ["env:NOT_SET_ANYWHERE", "file:/not/there"])

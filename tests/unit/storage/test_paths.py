@@ -52,7 +52,7 @@ def rows_of():
     return lambda columns: pa.table({n: pa.array(columns[n], t) for n, t in types.items()})
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(NAMES))
 def test_a_home_of_any_name_works_whole(tmp_path, name, rows_of):
     home = f"{tmp_path}/{name}"
     store = Store(home)

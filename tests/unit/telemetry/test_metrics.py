@@ -11,8 +11,10 @@ from varve.telemetry.metrics import (
     CollectorMetrics,
     ComponentUse,
     DiskSpace,
+    GatewayMetrics,
     IngestMetrics,
     MaintenanceMetrics,
+    NotifyMetrics,
     QueryMetrics,
     RollupMetrics,
     StreamMetrics,
@@ -29,7 +31,8 @@ def everything():
     """All metrics there are, in one registry."""
     telemetry = Telemetry()
     groups = (IngestMetrics, RollupMetrics, StreamMetrics, TableMetrics, QueryMetrics)
-    for group in (*groups, CollectorMetrics, MaintenanceMetrics):
+    services = (CollectorMetrics, GatewayMetrics, MaintenanceMetrics, NotifyMetrics)
+    for group in (*groups, *services):
         group(telemetry)
     usage = Usage(1.5, 1_000)
     declare_parts(telemetry, lambda: {"jvm": usage})

@@ -45,6 +45,16 @@ export async function metricNames() {
   }
 }
 
+// What runs beside the service: {state, components: [{name, state, note}]}, or null if it cannot be had.
+export async function homeCondition() {
+  try {
+    const response = await fetch("-/components");
+    return response.ok ? await response.json() : null;
+  } catch {
+    return null;
+  }
+}
+
 // "" when ready, else why not.
 export async function whyNotReady() {
   const response = await fetch("-/ready");

@@ -1,7 +1,7 @@
 // The page: asks what the address and the controls say, and shows the answer.
 
 import { Chart } from "./chart.js";
-import { QueryFailure, ask, metricNames, whyNotReady } from "./client.js";
+import { QueryFailure, ask, homeCondition, metricNames, whyNotReady } from "./client.js";
 import { Editor } from "./editor.js";
 import { ago, clock, timeZone } from "./format.js";
 import { RANGES, REFRESHES, STEPS, readState, spanOf, spell, stateAddress, timesOf } from "./state.js";
@@ -39,6 +39,7 @@ const ITSELF = [
 ];
 const FIRST_RETRY_S = 1;
 const LONGEST_RETRY_S = 15;
+const CONDITION_S = 5; // how often the page asks what runs
 
 const $ = (id) => document.getElementById(id);
 const chart = new Chart($("plot"), $("legend"), zoomTo);
@@ -78,6 +79,7 @@ function start() {
   };
   document.onvisibilitychange = () => document.hidden || query();
   setInterval(showFreshness, 1000);
+  watchCondition();
   if (!state.expr) state.expr = EXAMPLES[0].expr;
   if (!location.search) state.range = EXAMPLES[0].range;
   showState();
@@ -246,6 +248,33 @@ function showFreshness() {
   const behind = Math.max(0, Date.now() - completeUntil) / 1000;
   fresh.textContent = `complete until ${ago(behind)}`;
   fresh.dataset.state = behind < 15 ? "live" : behind < 120 ? "behind" : "old";
+}
+
+async function watchCondition() {
+  // A page that nobody sees asks nothing; it asks at once when it is seen again.
+  if (!document.hidden) showCondition(await homeCondition());
+  setTimeout(watchCondition, CONDITION_S * 1000);
+}
+
+// condition: as of homeCondition. Nothing is said while all runs, or while it is not known.
+function showCondition(condition) {
+  const well = condition === null || condition.state === "ready";
+  $("condition").hidden = well;
+  if (well) return $("condition-said").replaceChildren();
+  const wrong = condition.components.filter(({ name, state }) => name !== "up" && state !== "ready");
+  const said = [condition.state, wrong.map(({ name, state }) => `${name} ${state}`).join(", ")];
+  const text = said.filter(Boolean).join(": ");
+  // What has not changed is not read out again.
+  if ($("condition-said").textContent !== text) $("condition-said").textContent = text;
+  $("condition").dataset.state = condition.state;
+  const told = wrong.length ? wrong : condition.components;
+  $("condition-why").replaceChildren(
+    ...told.map(({ name, state, note }) => {
+      const item = document.createElement("li");
+      item.textContent = note ? `${name} ${state}: ${note}` : `${name} ${state}`;
+      return item;
+    }),
+  );
 }
 
 function switchTheme() {

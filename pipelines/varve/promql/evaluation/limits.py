@@ -29,8 +29,9 @@ class Limits:
         """Raises BadQueryError if a range query has too many points. The one at its end is free."""
         if self.max_points is not None and steps - 1 > self.max_points:
             raise BadQueryError(
-                f"exceeded maximum resolution of {self.max_points:,} points per timeseries."
-                " Try decreasing the query resolution (?step=XX). The limit is query.max_points."
+                f"exceeded maximum resolution of {self.max_points:,} points per timeseries. Try"
+                " decreasing the query resolution (?step=XX): it is over query.max_points ="
+                f" {self.max_points:,}"
             )
 
 
@@ -112,5 +113,5 @@ class Budget:
         if most is not None and count > most:
             raise LimitError(
                 f"query processing would select too many series in {_ENVIRONMENT}:"
-                f" {count:,} are over max_series = {most:,}"
+                f" {count:,} of one selector are over query.max_series = {most:,}"
             )

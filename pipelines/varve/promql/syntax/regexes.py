@@ -33,10 +33,10 @@ def compile_anchored(pattern: str) -> re2._Regexp:
     try:
         return re2.compile(pattern, _OPTIONS)
     except (re2.error, UnicodeEncodeError) as error:
-        raise ValueError(f"error parsing regexp: {_go_text(error, pattern)}") from None
+        raise ValueError(f"error parsing regexp: {go_text(error, pattern)}") from None
 
 
-def _go_text(error: Exception, pattern: str) -> str:
+def go_text(error: Exception, pattern: str) -> str:
     if isinstance(error, UnicodeEncodeError):
         return "invalid UTF-8"
     text = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error.args[0])

@@ -1,0 +1,31 @@
+"""What an address of the query service is: who answers it, what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from varve.api.call import Answer, Call
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address that a function answers in a thread, from the newest view.
+
+    `path` begins with a slash or is below /api/v1/, where answers are Prometheus' JSON.
+    """
+
+    path: str
+    function: Callable[[Call], Answer]
+    parameters: str
+    help: str
+    methods: tuple[str, ...] = ("GET",)
+
+    @property
+    def address(self) -> str:
+        return self.path if self.path.startswith("/") else f"/api/v1/{self.path}"
+
+    @property
+    def name(self) -> str:
+        """What the metrics call it: the path, without parts that differ by request."""
+        return self.path.removeprefix("/") if "{" not in self.path else "label_values"

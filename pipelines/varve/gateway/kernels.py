@@ -1,0 +1,18 @@
+"""What a process does before its first request: kernels compiled, the collector of garbage set."""
+
+from __future__ import annotations
+
+import gc
+
+from varve.model.compiled import warm_up
+
+# Allocations between two looks for cycles. New series are many tuples at once, none of them in a
+# cycle: by Python's default of 700 looking takes more than half of their time.
+_GC_THRESHOLDS = (100_000, 20, 50)
+
+
+def make_ready() -> None:
+    """Loads or compiles them, and sets the garbage collector up for requests. Takes a moment from a warm cache, some seconds without one."""
+    warm_up(*(f"varve.gateway.kernel_{part}" for part in ("labels", "messages", "walk")))
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)

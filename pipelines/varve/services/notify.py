@@ -1,0 +1,276 @@
+"""The notifier as a process: configuration, state, HTTP, and how it starts, reloads and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import anyio.lowlevel
+from pydantic import BaseModel, SecretStr
+from starlette.middleware import Middleware
+
+from varve.api.access import Access, AccessCheck
+from varve.api.server import Server, server_of, tcp_socket
+from varve.model.clock import SteadyClock
+from varve.model.errors import NeedsOperator
+from varve.notify.cluster.cluster import Cluster, ClusterOptions
+from varve.notify.config import Configuration, load_config
+from varve.notify.config.document import ConfigError
+from varve.notify.driver import Driver
+from varve.notify.http.app import create_app
+from varve.notify.http.service import NotifyService, Recorder
+from varve.notify.journal import Journal
+from varve.notify.journal_writer import JournalWriter
+from varve.notify.notifier import Notifier
+from varve.notify.receivers.sender import ReceiverSender
+from varve.notify.state import Options
+from varve.services import supervised
+from varve.services.logs import LogFormat, configure_logging
+from varve.telemetry.metrics import NotifyMetrics
+from varve.telemetry.registry import Telemetry
+
+COMPONENT = "notify"
+
+# How long attempts that are under way may take to end, and the disk after them.
+_STOP_S = 5.0
+_BACKLOG = 1024
+
+log = logging.getLogger("varve.notify")
+
+
+@dataclass(frozen=True)
+class NotifyOptions:
+    """The command line of `varve serve notify`."""
+
+    config_file: Path
+    storage: Path
+    listen: Sequence[str] = ("127.0.0.1:9093",)
+    external_url: str = ""
+    route_prefix: str = ""
+    options: Options = field(default_factory=Options)
+    cluster: ClusterOptions | None = None
+    log_level: str = "info"
+    log_format: LogFormat = "logfmt"
+
+
+def run(options: NotifyOptions) -> int:
+    """Serves until SIGTERM or SIGINT; 0 then, 1 if a defect ends it.
+
+    Raises NeedsOperator if the configuration, the state or an address cannot be used.
+    """
+    _configure_logging(options)
+    return asyncio.run(_Process(options).run())
+
+
+class _Process:
+    def __init__(self, options: NotifyOptions) -> None:
+        self._options = options
+        self._metrics = NotifyMetrics(Telemetry())
+        self._clock = SteadyClock()
+        self._reloading = asyncio.Lock()
+        self._driver: Driver | None = None
+        self._external_url = options.external_url
+
+    async def run(self) -> int:
+        options = self._options
+        config = self._read_config()
+        with ExitStack() as stack:
+            listeners = [stack.enter_context(_listening(text)) for text in options.listen]
+            addresses = [_address(listener) for listener in listeners]
+            if not self._external_url:
+                self._external_url = f"http://{_shown_host(addresses[0])}"
+            sender = self._sender(config)
+            journal = Journal(options.storage)
+            notifier = Notifier(config, options.options)
+            try:
+                notifier.start(self._clock.now_ms(), journal.read())
+            except OSError as err:
+                raise NeedsOperator(f"{options.storage}: {err.strerror}") from err
+            for note in journal.notes:
+                log.warning("%s", note)
+            writer = JournalWriter(journal)
+            writer.start()
+            driver = self._driver = Driver(
+                notifier, writer, self._clock, sender, Recorder(self._metrics)
+            )
+            self._configured(config)
+            try:
+                ended_well = await self._serve(driver, listeners, addresses)
+            finally:
+                await driver.stop(_STOP_S)
+                if not writer.stop(_STOP_S):
+                    log.error("the last changes could not be stored: %s", writer.failure)
+        log.info("stopped")
+        return 0 if ended_well else 1
+
+    async def reload(self) -> str:
+        """Reads the configuration file again; why the old one stays, or ""."""
+        async with self._reloading:
+            driver = self._driver
+            if driver is None:
+                return "starting"
+            try:
+                config = self._read_config()
+                sender = self._sender(config)
+            except ConfigError as err:
+                self._metrics.config_ok.set(0)
+                log.error("the configuration is not reloaded: %s", err)  # noqa: TRY400 - says it all
+                return str(err)
+            await driver.reload(partial(driver.notifier.reload, config), sender)
+            self._configured(config)
+            return ""
+
+    async def _serve(
+        self, driver: Driver, listeners: list[socket.socket], addresses: list[str]
+    ) -> bool:
+        """Serves until it is asked to stop; False if a defect ended it."""
+        options = self._options
+        path = urlsplit(self._external_url).path
+        prefix = "/" + (options.route_prefix or path).strip("/")
+        service = NotifyService(
+            driver, self._metrics, self.reload, self._clock.now_ms(), route_prefix=prefix
+        )
+        access = _access(addresses, self._external_url)
+        server = server_of(create_app(service, [Middleware(AccessCheck, access=access)]))
+        server.config.backlog = _BACKLOG
+        loop = asyncio.get_running_loop()
+        reloads: set[asyncio.Task[str]] = set()
+        cluster = await self._join(driver)
+        if cluster is not None:
+            service.cluster = cluster.status
+
+        def reload() -> None:
+            task = asyncio.create_task(self.reload())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        def stop() -> None:
+            server.should_exit = True
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, stop)
+        await anyio.lowlevel.checkpoint()  # loads what the first message would wait for
+        driving = asyncio.create_task(driver.run())
+        driving.add_done_callback(partial(_ended, server))
+        for listener, address in zip(listeners, addresses, strict=True):
+            listener.listen(_BACKLOG)
+            log.info("Listening on", extra={"fields": {"address": address}})
+        supervised.notify(supervised.READY)
+        await server.serve(sockets=listeners)
+        driving.cancel()
+        (end,) = await asyncio.gather(driving, return_exceptions=True)
+        if cluster is not None:
+            await cluster.stop()
+        return isinstance(end, asyncio.CancelledError)
+
+    async def _join(self, driver: Driver) -> Cluster | None:
+        """Begins to look for other notifiers, if that is wanted."""
+        options = self._options.cluster
+        if options is None:
+            return None
+        cluster = Cluster(options, uuid.uuid4().hex, driver)
+        try:
+            await cluster.start()
+        except (OSError, ValueError) as err:
+            raise NeedsOperator(f"{err}; see --cluster.listen-address") from err
+        driver.notifier.turns = cluster
+        return cluster
+
+    def _read_config(self) -> Configuration:
+        return load_config(self._options.config_file, self._options.options.mode)
+
+    def _sender(self, config: Configuration) -> ReceiverSender:
+        return ReceiverSender(config, self._clock, self._external_url.rstrip("/"))
+
+    def _configured(self, config: Configuration) -> None:
+        """A configuration is in force."""
+        _configure_logging(self._options, _secrets(config))
+        for warning in config.warnings:
+            log.warning("%s", warning)
+        self._metrics.config_ok.set(1)
+        self._metrics.config_time.set(time.time())
+        fields = {"file": str(self._options.config_file), "receivers": len(config.receivers)}
+        log.info("Completed loading of configuration file", extra={"fields": fields})
+
+
+def _configure_logging(options: NotifyOptions, secrets: Sequence[str] = ()) -> None:
+    names = {"warn": "WARNING", "debug": "DEBUG", "info": "INFO", "error": "ERROR"}
+    level = logging.getLevelNamesMapping()[names[options.log_level]]
+    configure_logging(level, options.log_format, secrets)
+
+
+def _secrets(config: Configuration) -> list[str]:
+    """Every secret that the file itself has, so that no line of the log shows one."""
+    found: set[str] = set()
+
+    def collect(value: object) -> None:
+        if isinstance(value, SecretStr):
+            found.add(value.get_secret_value())
+        elif isinstance(value, BaseModel):
+            for name in type(value).model_fields:
+                collect(getattr(value, name))
+        elif isinstance(value, dict):
+            for item in value.values():
+                collect(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                collect(item)
+
+    for integrations in config.receivers.values():
+        for integration in integrations:
+            collect(integration.config)
+    # A secret of one or two characters would blacken half of each line.
+    return sorted((text for text in found if len(text) > 3), key=len, reverse=True)
+
+
+def _access(addresses: Sequence[str], external_url: str) -> Access:
+    """Who may ask: by name only who is known, while nobody but this machine can reach it."""
+    url = urlsplit(external_url)
+    local = all(address.startswith(("127.", "[::1]")) for address in addresses)
+    return Access.of([url.hostname or ""] if local else ["*"], [f"{url.scheme}://{url.netloc}"])
+
+
+def _ended(server: Server, driving: asyncio.Task[None]) -> None:
+    """Nothing is told any more: the process ends, and what started it starts it again."""
+    if not driving.cancelled() and driving.exception() is not None:
+        log.critical("a defect of the notifier", exc_info=driving.exception())
+        server.should_exit = True
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _shown_host(address: str) -> str:
+    """The address as others may reach it: by this machine's name where it listens everywhere."""
+    host, _, port = address.rpartition(":")
+    return f"{socket.gethostname()}:{port}" if host in {"0.0.0.0", "[::]"} else address  # noqa: S104
+
+
+@contextmanager
+def _listening(text: str) -> Iterator[socket.socket]:
+    """A socket bound to HOST:PORT; no host is every address. NeedsOperator if it cannot be had."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65_535:
+        raise NeedsOperator(f"--web.listen-address {text!r} should be HOST:PORT")
+    host = host.strip("[]") or "0.0.0.0"  # noqa: S104 - as it was asked for
+    with tcp_socket(host) as listener:
+        try:
+            listener.bind((host, int(port)))
+        except OSError as err:
+            raise NeedsOperator(
+                f"cannot listen on {text}: {err.strerror}; see --web.listen-address"
+            ) from err
+        yield listener

@@ -1,0 +1,106 @@
+"""The gateway: address, who may write, what a sender may send, the spool."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from pydantic import Field, model_validator
+
+from varve.settings.section import Secret, Section
+
+
+class SenderQuota(Section):
+    """What one sender may send."""
+
+    samples_per_second: float = Field(0, ge=0)
+    """Samples a second, of the bulk and the critical topic each. 0: no bound. A sender may save up
+    ten seconds of it."""
+    bytes_per_second: float = Field(0, ge=0)
+    """Bytes a second, as they are sent. 0: no bound."""
+    new_series_per_second: float = Field(0, ge=0)
+    """New series a second. 0: no bound."""
+
+
+class Gateway(Section):
+    enabled: bool = False
+    """Whether `varve up` starts the gateway. `varve up --demo` does in any case."""
+    host: str = Field("127.0.0.1", min_length=1)
+    """Address it listens on. Loopback: any other wants tokens, users or client_ca_file."""
+    port: int = Field(9693, ge=1, le=65535)
+    """Port it listens on. 9693: next to the other services."""
+    tokens: dict[str, Secret] = Field(default_factory=dict)
+    """Bearer tokens by the name of the sender who has it: as they are, or env:NAME, or file:PATH.
+    With any, requests without one are refused."""
+    users: dict[str, Secret] = Field(default_factory=dict)
+    """Passwords of users, as bcrypt hashes (`htpasswd -nBC 10 NAME` makes one), for senders that
+    can only log in with a user and a password."""
+    cert_file: str = ""
+    """PEM file of the service's certificate; with it the gateway speaks TLS and nothing else."""
+    key_file: str = ""
+    """PEM file of its key."""
+    client_ca_file: str = ""
+    """PEM file of the certificates that sign those of senders, which then must have one (mTLS)."""
+    external_labels: dict[str, str] = Field(default_factory=dict)
+    """Labels that every series gets which has none of the name."""
+    sender_labels: dict[str, str] = Field(default_factory=dict)
+    """The same for the series of one token or user, by its name, written as {region="eu"}."""
+    critical: str = ""
+    """Series that go to the topic of critical samples: selectors of PromQL joined by `or`, such as
+    up or {severity="page"}. Empty: none."""
+    replica_failover_s: float = Field(30, gt=0)
+    """Seconds after which a pair's other replica leads (labels cluster and __replica__). 30: two
+    scrapes are missed, as everywhere."""
+    batch_samples: int = Field(8_000, gt=0)
+    """Samples that share messages and an acknowledgement. 8,000: a third less CPU than one request
+    each."""
+    batch_ms: float = Field(3, ge=0)
+    """Milliseconds that a request waits for others to share with. 3: no sender notices."""
+    compression: str = Field("none", pattern="^(none|gzip|zstd)$")
+    """How batches to Kafka are compressed: none, gzip or zstd. none: a third more samples a CPU
+    second; zstd: where the network or the broker's disk is what is short."""
+    ack_s: float = Field(3, gt=0)
+    """Seconds Kafka has to acknowledge a batch before it is spooled. 3: far below a sender's 30."""
+    waiting_mb: int = Field(64, ge=1)
+    """MiB that wait for Kafka's acknowledgement, by topic; more goes to the spool at once. 64: some
+    two million samples."""
+    spool: str = ""
+    """Folder of messages that Kafka could not take. Empty: gateway-spool in the home."""
+    spool_mb: int = Field(1_024, ge=1)
+    """MiB the spool of a topic may take; beyond it senders get 503. 1,024: 38 million samples."""
+    spool_max_age_s: int = Field(86_400, gt=0)
+    """Seconds the oldest spooled message may wait; beyond it senders get 503. One day: long before
+    ingest would find its samples too old."""
+    max_body_bytes: int = Field(8 * 2**20, gt=0)
+    """Bytes of a request as it is sent. 8 MiB: a hundred times what Prometheus sends."""
+    max_expanded_bytes: int = Field(32 * 2**20, gt=0)
+    """Bytes of a request once it is expanded. 32 MiB: whatever it claims, no more is taken."""
+    max_in_flight_mb: int = Field(128, ge=1)
+    """MiB of all requests that are being read; beyond it senders get 503. 128: thousands of usual
+    ones."""
+    max_series: int = Field(5_000_000, gt=0)
+    """Series it knows by their labels, 128 to 400 bytes each. 5 M, as in conf/limits.toml; with
+    more, definitions are sent again and again."""
+    per_token: SenderQuota = SenderQuota()
+    per_address: SenderQuota = SenderQuota()
+
+    @model_validator(mode="after")
+    def _is_not_open_to_the_world(self) -> Gateway:
+        if not _is_loopback(self.host) and not (self.tokens or self.users or self.client_ca_file):
+            raise ValueError(
+                f"host is {self.host}, and anybody who reaches it could write: set tokens, users or"
+                " client_ca_file, or listen on 127.0.0.1"
+            )
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("cert_file and key_file go together")
+        if self.client_ca_file and not self.cert_file:
+            raise ValueError("client_ca_file is of no use without cert_file and key_file")
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,254 @@
+"""Remote write to stored samples: gateway, Kafka, ingest; samples a CPU second of each and of all.
+
+    python tests/benchmarks/bench_gateway.py --data DIR [--version 2] [--samples 4000000] [--runs 3]
+        [--request 5000] [--connections 8] [--decode]
+
+DIR holds the dataset of 10,000 series (dataset.py --out DIR --end now). Its samples become requests
+as Prometheus sends them, one sample a series, made ahead; a process of its own sends them. The
+gateway's CPU is that of its process; then ingest stores what Kafka has, as bench_ingest measures
+it. Neither the sender nor the broker counts. --decode: no HTTP and no Kafka, the kernels alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import cramjam
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.benchmarks.bench_ingest import Bench, cpu_s, say
+from varve.gateway.first_sight import Input, Targets
+from varve.gateway.kernels import make_ready
+from varve.gateway.messages import SampleColumns, encode
+from varve.gateway.negotiation import Version
+from varve.gateway.protobuf import delimited_field, write_varint
+from varve.gateway.remote_write import Bounds, RemoteWriteDecoder
+from varve.gateway.replicas import Replicas
+from varve.gateway.series_table import SeriesTable
+from varve.gateway.snappy import expand
+from varve.kafka.topics import TopicPlan, ensure_topics
+from varve.local.broker import Broker, free_port
+
+PARTITIONS = 4
+START_S = 120
+_HEADERS = {
+    1: "application/x-protobuf",
+    2: "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--version", type=int, choices=(1, 2), default=1, help="of remote write")
+    parser.add_argument("--samples", type=int, default=4_000_000)
+    parser.add_argument("--request", type=int, default=5_000, help="samples of a request")
+    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--decode", action="store_true")
+    args = parser.parse_args()
+    bodies = [snappy(body) for body in requests(args)]
+    sizes = sum(map(len, bodies)) / args.samples
+    made = f"{len(bodies)} requests of version {args.version}, {sizes:.1f} B a sample"
+    say(f"{args.samples:,} samples in {made}")
+    if args.decode:
+        decode(bodies, args)
+    else:
+        whole(bodies, args)
+
+
+def requests(args: argparse.Namespace) -> Iterator[bytes]:
+    """Requests of the dataset's samples in the order of arrival."""
+    labels = {
+        row["series_id"]: sorted([("__name__", row["metric"]), *row["tags"]])
+        for row in pq.read_table(args.data / "series.parquet").to_pylist()
+    }
+    left = args.samples
+    for group in pq.ParquetFile(args.data / "samples.parquet").iter_batches(
+        batch_size=args.request
+    ):
+        rows = zip(*(column.to_pylist() for column in group.columns[:3]), strict=True)
+        batch = list(rows)[:left]
+        if not batch:
+            return
+        left -= len(batch)
+        yield (request_v1 if args.version == 1 else request_v2)(batch, labels)
+
+
+_Rows = list[tuple[int, int, float]]
+_LABELS: dict[int, bytes] = {}
+
+
+def request_v1(rows: _Rows, labels: dict[int, list[tuple[str, str]]]) -> bytes:
+    parts = []
+    for series_id, ts, value in rows:
+        known = _LABELS.get(series_id)
+        if known is None:
+            pairs = [
+                delimited_field(1, delimited_field(1, n.encode()) + delimited_field(2, v.encode()))
+                for n, v in labels[series_id]
+            ]
+            known = _LABELS[series_id] = b"".join(pairs)
+        parts.append(delimited_field(1, known + delimited_field(2, _sample(ts, value))))
+    return b"".join(parts)
+
+
+def request_v2(rows: _Rows, labels: dict[int, list[tuple[str, str]]]) -> bytes:
+    symbols = {"": 0}
+    parts = []
+    for series_id, ts, value in rows:
+        texts = [text for pair in labels[series_id] for text in pair]
+        refs = b"".join(write_varint(symbols.setdefault(t, len(symbols))) for t in texts)
+        content = delimited_field(1, refs) + delimited_field(2, _sample(ts, value))
+        parts.append(delimited_field(5, content))
+    return b"".join([delimited_field(4, text.encode()) for text in symbols] + parts)
+
+
+def _sample(ts: int, value: float) -> bytes:
+    return b"\x09" + struct.pack("<d", value) + b"\x10" + write_varint(ts)
+
+
+def snappy(body: bytes) -> bytes:
+    return bytes(cramjam.snappy.compress_raw(body))
+
+
+def decode(bodies: list[bytes], args: argparse.Namespace) -> None:
+    """From snappy to messages, series known."""
+    make_ready()
+    decoder = RemoteWriteDecoder(SeriesTable(lambda: 1, 1 << 24), Targets(PARTITIONS), Replicas())
+    columns = SampleColumns.empty(2_100_000)
+    bounds = Bounds(-(1 << 62), 1 << 62)
+    for number in range(args.runs + 1):
+        begun = time.process_time()
+        for body in bodies:
+            content = expand(body, 1 << 26)
+            decoder.decode(content, Version(args.version), Input(), bounds, columns)
+            if columns.rows >= 8_000:
+                sum(len(message.value) for message in encode(columns, {}))
+                columns.rows = 0
+        took = time.process_time() - begun
+        name = "first sights" if number == 0 else str(number)
+        say(f"{name}: {args.samples / took / 1e6:.2f} M samples/CPU s")
+
+
+def whole(bodies: list[bytes], args: argparse.Namespace) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="bench-gateway-"))
+    broker = Broker(folder / "kafka", heap_mb=1024)
+    broker.start()
+    try:
+        bench = Bench(broker, folder, 10_000)
+        results = []
+        for number in range(args.runs + 1):
+            bench.topic = f"bench-{number}"
+            seconds, wall_s, times = through_gateway(bodies, args, broker, folder, bench.topic)
+            ingested = bench.run(str(number), args.samples)
+            ingest_s = ingested["JVM CPU s"] + ingested["Python CPU s"]
+            figures = {
+                "gateway M samples/CPU s": args.samples / seconds / 1e6,
+                "M samples/s": args.samples / wall_s / 1e6,
+                "ingest M samples/CPU s": args.samples / ingest_s / 1e6,
+                "together M samples/CPU s": args.samples / (seconds + ingest_s) / 1e6,
+                "p50 of a request, ms": float(np.percentile(times, 50) * 1000),
+                "p99 of a request, ms": float(np.percentile(times, 99) * 1000),
+            }
+            say(f"{number or 'warm-up'}: " + ", ".join(f"{v:.3f} {k}" for k, v in figures.items()))
+            if number:
+                results.append(figures)
+        for name in results[0] if results else ():
+            found = [result[name] for result in results]
+            middle, least, most = statistics.median(found), min(found), max(found)
+            say(f"{name:26} median {middle:7.3f} ({least:.3f} to {most:.3f})")
+        bench.stop()
+    finally:
+        broker.stop()
+        shutil.rmtree(folder)
+
+
+def through_gateway(
+    bodies: list[bytes], args: argparse.Namespace, broker: Broker, folder: Path, topic: str
+) -> tuple[float, float, list[float]]:
+    """CPU and wall seconds from the first request to the last answer, and each request's."""
+    from kafka import KafkaAdminClient
+
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
+    ensure_topics(admin, [TopicPlan(topic, PARTITIONS)])
+    admin.close()
+    port = free_port()
+    environment = os.environ | {
+        "VARVE_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "VARVE_KAFKA__TOPICS__RAW": topic,
+        "VARVE_GATEWAY__PORT": str(port),
+        "VARVE_RETENTION__SAMPLES_DAYS": "29",
+    }
+    command = [sys.executable, "-m", "varve.cli", "serve", "gateway"]
+    process = subprocess.Popen([*command, "--home", str(folder / topic)], env=environment)
+    try:
+        wait_until_ready(port)
+        watched = psutil.Process(process.pid)
+        before, begun = cpu_s(watched), time.monotonic()
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            times = pool.apply(send_all, (bodies, port, args.version, args.connections))
+        return cpu_s(watched) - before, time.monotonic() - begun, times
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def wait_until_ready(port: int) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready") as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise SystemExit("the gateway does not become ready")
+
+
+def send_all(bodies: list[bytes], port: int, version: int, connections: int) -> list[float]:
+    return asyncio.run(_send_all(bodies, port, version, connections))
+
+
+async def _send_all(bodies: list[bytes], port: int, version: int, connections: int) -> list[float]:
+    waiting = iter(bodies)
+    times: list[float] = []
+
+    async def connection() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for body in waiting:
+            head = (
+                f"POST /api/v1/write HTTP/1.1\r\nhost: x\r\ncontent-type: {_HEADERS[version]}\r\n"
+                f"content-encoding: snappy\r\ncontent-length: {len(body)}\r\n\r\n"
+            )
+            begun = time.monotonic()
+            writer.write(head.encode() + body)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            times.append(time.monotonic() - begun)
+            assert answer.startswith(b"HTTP/1.1 204"), answer
+        writer.close()
+
+    await asyncio.gather(*(connection() for _ in range(connections)))
+    return times
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,448 @@
+"""The gateway's HTTP application: every answer is true of what became durable."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Mapping
+
+import bcrypt
+import pytest
+
+from tests.remote_writing import (
+    HEADERS_V1,
+    HEADERS_V2,
+    V2,
+    snappy,
+    write_request,
+    write_request_v2,
+)
+from tests.unit.gateway.decoding import ANY_TIME, Decoding
+from varve.gateway.access import Access
+from varve.gateway.app import BodyBounds, GatewayApp
+from varve.gateway.batcher import Batcher
+from varve.gateway.first_sight import Input, Targets
+from varve.gateway.lane import Overloaded
+from varve.gateway.quotas import Quota, Quotas
+from varve.gateway.remote_write import Bounds
+from varve.ingest import arrow_codec
+from varve.services.gateway import refuse_unstored
+
+UP = {"__name__": "up"}
+ONE = snappy(write_request([(UP, [(1, 1.0)])]))
+
+
+class Lane:
+    """Takes messages at once, or not, or when it is told to."""
+
+    def __init__(self):
+        self.samples = 0
+        self.messages = []
+        self.error = None
+        self.held = None
+
+    def deliver(self, messages):
+        answer = asyncio.get_running_loop().create_future()
+        if self.held is not None:
+            self.held.append((answer, messages))
+        elif self.error is not None:
+            answer.set_exception(self.error)
+        else:
+            self.take(answer, messages)
+        return answer
+
+    def take(self, answer, messages):
+        self.messages += messages
+        self.samples += sum(len(arrow_codec.read(m.value).ts) for m in messages)
+        answer.set_result(None)
+
+
+class Meters:
+    def __init__(self):
+        self.statuses = []
+        self.received = 0
+
+    def request(self, status, seconds, size):
+        self.statuses.append(status)
+
+    def decoded(self, found):
+        self.received += found.received()
+
+    def page(self, accept):
+        return b"metrics\n", "text/plain"
+
+
+class Seconds:
+    def __init__(self):
+        self.at = 100.0
+
+    def __call__(self):
+        return self.at
+
+
+class Deployment:
+    """An application over lanes in memory."""
+
+    def __init__(self, *, access=None, per_token=Quota(), per_address=Quota(), **more):  # noqa: B008
+        targets = Targets(4, 2, lambda metric, _: metric == "up")
+        critical = more.pop("critical", False)
+        self.decoding = Decoding(targets if critical else Targets(4))
+        self.bulk, self.critical = Lane(), Lane()
+        self.meters = Meters()
+        self.overloaded = ""
+        self.seconds = Seconds()
+        self.batcher = Batcher(
+            self.decoding.decoder,
+            self.bulk,
+            self.critical if critical else None,
+            samples=more.pop("samples", 8_000),
+            wait_s=more.pop("wait_s", 0.0),
+        )
+        bounds = more.pop("bounds", ANY_TIME)
+        self.app = GatewayApp(
+            self.batcher,
+            access or Access({}, {}),
+            Quotas(self.seconds, per_token, per_address),
+            more.pop("inputs", lambda _: Input()),
+            lambda: bounds,
+            self.meters,
+            why_overloaded=lambda: self.overloaded,
+            after=refuse_unstored,
+            has_critical=critical,
+            **more,
+        )
+
+    async def send(self, body=ONE, headers: Mapping[str, str] = HEADERS_V1, **changes):
+        """Status, headers and text of the answer."""
+        chunks = body if isinstance(body, list) else [body]
+        sent = []
+
+        async def receive():
+            if not chunks:
+                await asyncio.sleep(3600)
+            chunk = chunks.pop(0)
+            return {"type": "http.request", "body": chunk, "more_body": bool(chunks)}
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/api/v1/write",
+            "client": ("10.0.0.1", 1),
+            "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
+        } | changes
+        await self.app(scope, receive, send)
+        found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return sent[0]["status"], found, sent[1]["body"].decode()
+
+
+def scenario(story):
+    """Runs a coroutine function in a loop."""
+
+    def test():
+        asyncio.run(story())
+
+    test.__name__ = story.__name__
+    return test
+
+
+@scenario
+async def test_what_is_2xx_has_been_delivered():
+    d = Deployment()
+    d.bulk.held = []
+    waiting = asyncio.create_task(d.send())
+    while not d.bulk.held:  # noqa: ASYNC110 - the lane is what a test looks at
+        await asyncio.sleep(0)
+    assert not waiting.done()
+
+    d.bulk.take(*d.bulk.held[0])
+
+    assert (await waiting)[0] == 204
+    assert d.bulk.samples == 1
+
+
+@scenario
+async def test_requests_at_once_share_messages_and_each_is_answered():
+    d = Deployment(wait_s=0.01)
+    bodies = [snappy(write_request([({"__name__": f"m{n}"}, [(1, 1.0)])])) for n in range(50)]
+
+    answers = await asyncio.gather(*map(d.send, bodies))
+
+    assert [status for status, _, _ in answers] == [204] * 50
+    assert d.bulk.samples == 50
+    assert len(d.bulk.messages) == 4
+
+
+@scenario
+async def test_a_request_larger_than_a_batch_goes_at_once():
+    d = Deployment(samples=10, wait_s=3600)
+    body = snappy(write_request([(UP, [(n, 1.0) for n in range(100)])]))
+
+    assert (await d.send(body))[0] == 204
+    assert d.bulk.samples == 100
+
+
+@scenario
+async def test_what_is_not_delivered_is_503_and_its_series_are_defined_again():
+    d = Deployment()
+    d.bulk.error = Overloaded("no room", 7.0)
+
+    status, headers, text = await d.send()
+    assert (status, headers["retry-after"]) == (503, "7")
+    assert "no room" in text
+
+    d.bulk.error = None
+    assert (await d.send())[0] == 204
+    assert [len(arrow_codec.read(m.value).definitions) for m in d.bulk.messages] == [1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"content-type": "text/plain"}, 415),
+        ({"content-type": "application/json"}, 415),
+        ({"content-type": "application/x-protobuf;proto=io.prometheus.write.v3.Request"}, 415),
+        ({"content-encoding": "gzip"}, 415),
+        ({"content-encoding": "zstd"}, 415),
+        ({"content-type": "application/x-protobuf; proto=prometheus.WriteRequest"}, 204),
+        ({"content-type": 'Application/X-Protobuf;proto="prometheus.WriteRequest"'}, 204),
+        ({"content-length": "9999999999"}, 413),
+    ],
+)
+def test_headers_are_judged_before_the_body_is_read(changes, status):
+    async def story():
+        d = Deployment()
+        body = ONE if status == 204 else []  # reading it would never end
+        assert (await d.send(body, HEADERS_V1 | changes))[0] == status
+
+    asyncio.run(story())
+
+
+@scenario
+async def test_bodies_are_bounded_before_and_after_they_are_expanded():
+    d = Deployment(body_bounds=BodyBounds(body=1_000, expanded=10_000, in_flight=1_500))
+
+    assert (await d.send([b"x" * 600, b"x" * 600]))[0] == 413
+    bomb = snappy(bytes(20_000))
+    assert len(bomb) < 1_000
+    assert (await d.send(bomb))[0] == 413
+    liar = bytes([0xFF, 0xFF, 0x1, 0, 0])
+    assert (await d.send(liar))[0] in (400, 413)
+    assert (await d.send(b""))[0] == 400
+    assert (await d.send())[0] == 204
+
+
+@scenario
+async def test_requests_that_are_being_read_are_bounded_together():
+    d = Deployment(body_bounds=BodyBounds(body=1_000, in_flight=1_500))
+    read, go_on = asyncio.Event(), asyncio.Event()
+    chunks = iter([{"type": "http.request", "body": b"x" * 900, "more_body": True}])
+
+    async def receive():
+        chunk = next(chunks, None)
+        if chunk is None:
+            read.set()
+            await go_on.wait()
+            return {"type": "http.disconnect"}
+        return chunk
+
+    async def send(_message):
+        raise AssertionError("it has hung up")
+
+    headers = [(k.encode(), v.encode()) for k, v in HEADERS_V1.items()]
+    scope = {"type": "http", "method": "POST", "path": "/api/v1/write", "client": None}
+    slow = asyncio.create_task(d.app(scope | {"headers": headers}, receive, send))
+    await read.wait()
+
+    status, answer, _ = await d.send(b"x" * 900)
+    assert (status, answer["retry-after"]) == (503, "1")
+
+    go_on.set()
+    await slow
+    assert (await d.send(b"x" * 900))[0] == 400
+
+
+@scenario
+async def test_a_body_that_takes_too_long_is_given_up():
+    d = Deployment(body_bounds=BodyBounds(read_s=0.01))
+
+    async def receive():
+        await asyncio.sleep(3600)
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/api/v1/write", "client": None}
+    headers = [(k.encode(), v.encode()) for k, v in HEADERS_V1.items()]
+    await d.app(scope | {"headers": headers}, receive, send)
+
+    assert sent[0]["status"] == 408
+    assert d.app._bytes_in_flight == 0
+
+
+@scenario
+async def test_bad_series_are_400_by_name_and_the_others_are_taken():
+    d = Deployment()
+    sent = [({"job": "x"}, [(1, 1.0)]), (UP, [(1, 1.0), (2, 2.0)])]
+
+    status, headers, text = await d.send(snappy(write_request(sent)))
+    assert (status, d.bulk.samples) == (400, 2)
+    assert "{job='x'} has no metric name" in text
+    assert not any("written" in name for name in headers)
+
+    status, headers, text = await d.send(snappy(write_request_v2(sent)), HEADERS_V2)
+    assert (status, d.bulk.samples) == (400, 4)
+    assert headers["x-prometheus-remote-write-samples-written"] == "2"
+
+
+@scenario
+async def test_histograms_and_exemplars_without_a_table_are_told_never_dropped():
+    request = V2["Request"]()
+    request.symbols.extend(["", "__name__", "a", "trace", "t"])
+    one = request.timeseries.add(labels_refs=[1, 2])
+    one.samples.add(timestamp=1, value=1.0)
+    one.exemplars.add(labels_refs=[3, 4], value=1.0, timestamp=1)
+    one.histograms.add(count_int=0, timestamp=1)
+    d = Deployment()
+
+    status, headers, text = await d.send(snappy(request.SerializeToString()), HEADERS_V2)
+
+    assert status == 400
+    assert "1 native histograms" in text
+    assert "1 exemplars" in text
+    assert [
+        headers[f"x-prometheus-remote-write-{kind}-written"]
+        for kind in ("samples", "histograms", "exemplars")
+    ] == ["1", "0", "0"]
+    assert d.bulk.samples == 1
+
+
+@scenario
+async def test_a_storm_on_bulk_does_not_touch_critical_samples():
+    d = Deployment(critical=True)
+    both = snappy(write_request([(UP, [(1, 1.0)]), ({"__name__": "bulk"}, [(1, 1.0)])]))
+    assert (await d.send(both))[0] == 204
+    assert (d.bulk.samples, d.critical.samples) == (1, 1)
+    d.overloaded = "the spool is full"
+
+    status, headers, text = await d.send(both)
+    assert (status, text) == (503, "the spool is full: send again later\n")
+    assert headers["retry-after"]
+    assert (d.bulk.samples, d.critical.samples) == (1, 2)
+    assert (await d.send())[0] == 204
+    assert d.critical.samples == 3
+
+    d.overloaded, d.bulk.held = "", []
+    assert (await d.send())[0] == 204  # does not wait for the bulk lane, which is silent
+
+
+@scenario
+async def test_over_its_quota_a_sender_gets_429_and_others_nothing_of_it():
+    access = Access({"a": "token-a", "b": "token-b"}, {})
+    d = Deployment(access=access, per_token=Quota(samples=1.0))
+    as_a = HEADERS_V1 | {"authorization": "Bearer token-a"}
+    as_b = HEADERS_V1 | {"authorization": "Bearer token-b"}
+    body = snappy(write_request([(UP, [(n, 1.0) for n in range(30)])]))
+
+    assert (await d.send(body, as_a))[0] == 204  # what it has saved up is overdrawn once
+    status, headers, _ = await d.send(body, as_a)
+    assert (status, headers["retry-after"]) == (429, "21")
+    assert (await d.send(body, as_b))[0] == 204
+    d.seconds.at += 21
+    assert (await d.send(body, as_a))[0] == 204
+
+
+@scenario
+async def test_new_series_beyond_a_quota_are_429_and_known_ones_flow():
+    d = Deployment(per_address=Quota(new_series=0.1))
+    assert (await d.send())[0] == 204
+    new = write_request([({"__name__": f"new{n}"}, [(1, 1.0)]) for n in range(3)])
+
+    status, _, text = await d.send(snappy(new + write_request([(UP, [(2, 1.0)])])))
+
+    assert status == 429
+    assert "new series" in text
+    assert d.bulk.samples == 2
+
+
+@scenario
+async def test_bytes_beyond_a_quota_are_429_before_they_are_read():
+    d = Deployment(per_address=Quota(bytes=0.5))
+    body = snappy(write_request([(UP, [(n, 1.0) for n in range(30)])]))
+    assert (await d.send(body))[0] == 204
+
+    assert (await d.send([]))[0] == 429
+    assert (await d.send(body, client=("10.0.0.2", 1)))[0] == 204
+
+
+def basic(user, password):
+    credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return HEADERS_V1 | {"authorization": f"Basic {credentials}"}
+
+
+@scenario
+async def test_who_may_write_has_a_token_or_a_user_with_the_password():
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    labels = {"team": Input("team", (("by", "token"),)), "user": Input("user", (("by", "user"),))}
+    d = Deployment(
+        access=Access({"team": "t0ken"}, {"user": hashed}), inputs=lambda name: labels[name]
+    )
+
+    for headers in (
+        HEADERS_V1,
+        HEADERS_V1 | {"authorization": "Bearer wrong"},
+        HEADERS_V1 | {"authorization": "Bearer "},
+        HEADERS_V1 | {"authorization": "Basic !!"},
+        HEADERS_V1 | {"authorization": "t0ken"},
+        basic("user", "wrong"),
+        basic("nobody", "secret"),
+        basic("user", ""),
+    ):
+        status, found, text = await d.send([], headers)
+        assert status == 401
+        assert "t0ken" not in text
+        assert "Bearer" in found["www-authenticate"]
+    assert d.bulk.samples == 0
+
+    assert (await d.send(ONE, HEADERS_V1 | {"authorization": "bearer t0ken"}))[0] == 204
+    for _ in range(2):
+        assert (await d.send(ONE, basic("user", "secret")))[0] == 204
+    defined = [x for m in d.bulk.messages for x in arrow_codec.read(m.value).definitions]
+    assert [dict(x.tags)["by"] for x in defined] == ["token", "user"]
+
+
+@scenario
+async def test_it_says_where_things_are():
+    d = Deployment(why_not_ready=lambda: "it waits")
+
+    assert (await d.send(method="GET"))[:2][0] == 405
+    assert (await d.send(path="/-/healthy", method="GET"))[0] == 200
+    assert (await d.send(path="/-/ready", method="GET"))[0] == 503
+    assert (await d.send(path="/metrics", method="GET"))[2] == "metrics\n"
+    status, _, text = await d.send(path="/nowhere", method="GET")
+    assert status == 404
+    assert "/api/v1/write" in text
+
+
+@scenario
+async def test_samples_in_are_those_delivered_and_those_refused():
+    d = Deployment(bounds=Bounds(0, 100))
+    for n in range(20):
+        await d.send(
+            snappy(
+                write_request(
+                    [
+                        (UP, [(n, 1.0), (n + 90, 1.0), (-1, 1.0)]),
+                        ({"no": "name"}, [(1, 1.0)] * 2),
+                    ]
+                )
+            )
+        )
+
+    taken = sum(1 for n in range(20) for ts in (n, n + 90) if ts <= 100)
+    assert d.meters.received == 20 * 5
+    assert d.bulk.samples == taken
