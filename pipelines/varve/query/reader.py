@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 
@@ -23,7 +24,8 @@ from varve.promql.storage import (
     no_samples,
 )
 from varve.promql.syntax.ast import Matcher
-from varve.promql.syntax.literals import format_duration, quote
+from varve.promql.syntax.literals import format_duration
+from varve.promql.syntax.printer import matcher_text
 from varve.query import tier_choice
 from varve.query.cover import Cover
 from varve.query.decoded_files import Footer
@@ -163,9 +165,15 @@ class Reader:
         return min(series.size, found + rows), held + rows
 
     def empty_selections(self) -> list[tuple[Matchers, int, int]]:
-        """Matchers, start and end of the selections so far that had no samples."""
+        """Matchers, start and end of the selections so far that had no samples, nor rows."""
         with self._lock:
-            return [key for key, samples in self._sizes.items() if not samples]
+            rows = (
+                cast(_Selected, tuple(key))
+                for (*key, choice), use in self._uses.items()
+                if choice is not None and not use().rows
+            )
+            samples = (key for key, size in self._sizes.items() if not size)
+            return list(dict.fromkeys([*samples, *rows]))
 
     def next_to(
         self, ids: I64, start_ms: int, end_ms: int, *, newest: bool, most: int
@@ -376,4 +384,4 @@ def _without_empty(labels: LabelTable, samples: Samples) -> Selection:
 
 def selector_text(matchers: Sequence[Matcher]) -> str:
     """A selector as it could be written."""
-    return "{" + ", ".join(f"{m.name}{m.op.value}{quote(m.value)}" for m in matchers) + "}"
+    return "{" + ", ".join(map(matcher_text, matchers)) + "}"
