@@ -118,6 +118,10 @@ conformance-rules: setup-dev ## The score of rules and templates on shared/alert
 	$(PY) $(SHARED)/alerttest/run.py checks --command '$(CURDIR)/.venv/bin/varve rules check' $(ARGS)
 	$(PY) $(SHARED)/alerttest/run.py rules --command '$(CURDIR)/.venv/bin/varve rules test' $(ARGS)
 
+.PHONY: bench-query
+bench-query: setup-dev $(DATA)/samples.parquet ## Queries over tables on disk: samples, then 90 days of rollups
+	$(TOOL)/bench_query.py --data $(DATA) --shared $(SHARED) $(ARGS)
+
 .PHONY: conformance
 conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scripts
 	PYTHONPATH=pipelines $(PY) $(SHARED)/promqltest/run.py --adapter varve.promql.conformance:Adapter \
@@ -138,13 +142,15 @@ conformance-notify: setup-dev ## The score of the notifier on scenarios, templat
 live-notify: setup-dev ## Its scenarios over HTTP, 20 times as fast as real time; ARGS="--only grouping"
 	$(TOOL)/live_notify.py --shared $(SHARED) $(ARGS)
 
-.PHONY: diff-promql diff-prometheus diff-promtool fuzz-promql
+.PHONY: diff-promql diff-prometheus diff-promtool diff-tiers fuzz-promql
 diff-promql: setup-dev ## Random queries against an obvious evaluator; ARGS="--queries 100000 --seed N"
 	$(TOOL)/diff_promql.py $(ARGS)
 diff-prometheus: setup-dev ## Random queries against the installed Prometheus; ARGS="--queries 20000 --seed N"
 	$(TOOL)/diff_prometheus.py $(ARGS)
 diff-promtool: setup-dev ## Random rules and tests of them against the installed promtool; ARGS="--files 100"
 	$(TOOL)/diff_promtool.py $(ARGS)
+diff-tiers: setup-dev ## Random queries over rollups against the samples; ARGS="--queries 10000 --seed N"
+	$(TOOL)/diff_tiers.py $(ARGS)
 fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minutes 10 --seed N"
 	$(TOOL)/fuzz_promql.py --shared $(SHARED) $(ARGS)
 

@@ -30,10 +30,13 @@ from varve.api.pages import STATIC
 from varve.api.parameters import read_parameters
 from varve.api.responses import HeldResponse, success
 from varve.api.service import Service
+from varve.api.view_choice import view_of
 from varve.model.errors import BadRequest
 from varve.promql.errors import QueryError, QueryTimeoutError
 from varve.promql.syntax.cursor import ParseError
 from varve.query.memory import Reservation
+from varve.query.provenance import HEADERS
+from varve.query.view import FileGone
 
 # How soon a query notices that nobody waits for its answer any more.
 _DISCONNECT_S = 0.25
@@ -57,6 +60,7 @@ def create_app(service: Service) -> Starlette:
             CORSMiddleware,
             allow_origins=sorted(service.access.origins),
             allow_methods=["GET", "POST"],
+            expose_headers=sorted(HEADERS),
         ),
     ]
     return Starlette(
@@ -127,9 +131,13 @@ class _Runner:
             call.options.check_running()
             with Reservation(service.memory) as memory:
                 options = replace(call.options, memory=memory)
-                answer = endpoint.function(replace(call, options=options))
+                view = view_of(call.parameters, call.view, options, service.snapshots)
+                if view is not call.view and call.parameters.get("as_of"):
+                    # A file that is gone from a snapshot is in no newer view of it.
+                    options = replace(options, newer_view=None)
+                answer = endpoint.function(replace(call, view=view, options=options))
                 service.metrics.samples.inc(answer.samples)
-                provenance = answer.provenance or call.view.provenance
+                provenance = answer.provenance or view.provenance
                 return success(request, answer, provenance, service.memory, options.check_running)
         except BadRequest as err:
             return failure(request, "bad_data", str(err))
@@ -138,6 +146,9 @@ class _Runner:
             span = {"start": err.span.start, "end": err.span.end}
             text = f'invalid parameter "query": {err}'
             return failure(request, "bad_data", text, position=span)
+        except FileGone as err:
+            as_of = call.parameters.get("as_of")
+            return failure(request, "gone" if as_of else err.error_type, str(err))
         except QueryError as err:
             return failure(request, err.error_type, str(err))
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from varve.api.parameters import Parameters
 from varve.query.evaluation import Options
+from varve.query.provenance import Provenance
 from varve.query.reader import Reader
-from varve.query.view import Provenance, View
+from varve.query.view import View
 
 TRUNCATED = "results truncated due to limit"
 """Prometheus' warning where an answer has fewer items than there are."""

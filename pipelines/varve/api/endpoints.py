@@ -42,7 +42,7 @@ def _empty(path: str, data: Any) -> Endpoint:
 
 
 _TIMES = "start, end, limit"
-_OPTIONS = "timeout, limit, lookback_delta, stats"
+_OPTIONS = "timeout, limit, lookback_delta, stats, tier"
 _NO_ALERTMANAGERS: Final[dict[str, Any]] = {"activeAlertmanagers": [], "droppedAlertmanagers": []}
 _NO_TARGETS: Final[dict[str, Any]] = {
     "activeTargets": [],
@@ -61,7 +61,7 @@ ENDPOINTS: Final = (
     _post_too(
         "explain",
         promql.explain,
-        "query, time or start, end, step; timeout, lookback_delta, run",
+        "query, time or start, end, step; timeout, lookback_delta, tier, run",
         "the plan of a query; with run=1 also what it read",
     ),
     _post_too("format_query", promql.format_query, "query", "a query laid out"),

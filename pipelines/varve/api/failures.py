@@ -16,6 +16,7 @@ from starlette.responses import Response
 ErrorType = Literal[
     "bad_data",
     "forbidden",
+    "gone",
     "execution",
     "canceled",
     "timeout",
@@ -28,6 +29,7 @@ _STATUS: dict[ErrorType, int] = {
     "bad_data": 400,
     "forbidden": 403,
     "not_found": 404,
+    "gone": 410,
     "execution": 422,
     "canceled": 499,
     "internal": 500,

@@ -12,7 +12,7 @@ from varve.api.call import Answer, Body
 from varve.api.failures import JSON, encoded, to_json
 from varve.promql.errors import QueryError
 from varve.query.memory import MemoryBudget, Reservation
-from varve.query.view import Provenance
+from varve.query.provenance import Provenance
 
 
 class HeldResponse(Response):
@@ -63,4 +63,4 @@ def success(
     except QueryError:
         held.release()
         raise
-    return HeldResponse(body, headers, media_type, held)
+    return HeldResponse(body, headers | provenance.headers(), media_type, held)

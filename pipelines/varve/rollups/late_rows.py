@@ -88,7 +88,7 @@ def find_late_windows(
 
     Where the log of the table below has expired, every window up to the frontier is suspect.
     """
-    unknown_to, log = _log(store, tier.source, after, source.version)
+    unknown_to, log = log_since(store, tier.source, after, source.version)
     history = sorted(computed, key=lambda c: c.source_version)
     versions = [c.source_version for c in history]
     whole: list[Window] = []
@@ -135,7 +135,7 @@ def first_window_start(source: Snapshot, tier: Tier) -> int | None:
     return floor_to(int(source.zones.first_ms.min()) - 1, tier.width_ms)
 
 
-def _log(store: Store, table: str, after: int, until: int) -> tuple[int, list[LogEntry]]:
+def log_since(store: Store, table: str, after: int, until: int) -> tuple[int, list[LogEntry]]:
     """Entries of the versions up to `until`, and the version after which they start."""
     try:
         return after, list(entries(store, table, after, until))

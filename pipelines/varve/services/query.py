@@ -20,6 +20,7 @@ from varve.model.clock import SystemClock
 from varve.promql.evaluation.workers import Workers
 from varve.query.evaluation import Options
 from varve.query.memory import MemoryBudget
+from varve.query.snapshots import Snapshots
 from varve.query.table_follower import TableFollower
 from varve.services.component_views import condition
 from varve.services.discovery import HEADER
@@ -78,6 +79,7 @@ def run(settings: Settings) -> int:
             metrics,
             components=lambda: condition(settings.home, SystemClock().now_ms()),
             process=process_of(settings),
+            snapshots=Snapshots(store, queries, follower.view, memory),
         )
         follower.start()
         try:
