@@ -1,0 +1,1 @@
+"""The gateway: what senders push becomes messages of Kafka, and nothing acknowledged is lost."""

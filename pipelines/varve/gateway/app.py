@@ -1,0 +1,298 @@
+"""The gateway's HTTP: remote write, probes and metrics, as an ASGI application without a framework.
+
+A framework costs more than the decoding of a request. What is 2xx is acknowledged by Kafka or
+synced in the spool; a request that is refused in part says so (400, with the first offenders), and
+the rest of it is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from varve.gateway.access import Access
+from varve.gateway.batcher import Batcher
+from varve.gateway.first_sight import Input
+from varve.gateway.lane import Overloaded
+from varve.gateway.negotiation import Version, version_of
+from varve.gateway.quotas import Allowance, Quotas
+from varve.gateway.refusals import Refusal, Refusals, Refused
+from varve.gateway.remote_write import Bounds, Decoded
+from varve.gateway.snappy import expand
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Scope = MutableMapping[str, Any]
+
+WRITE_PATHS = ("/api/v1/write", "/api/v1/push")
+_WRITTEN = tuple(
+    f"x-prometheus-remote-write-{kind}-written".encode()
+    for kind in ("samples", "histograms", "exemplars")
+)
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_NOT_QUOTA = frozenset({Refusal.QUOTA, Refusal.NEW_SERIES_QUOTA})
+
+log = logging.getLogger("varve.gateway.http")
+
+
+class Meters(Protocol):
+    """What the application counts."""
+
+    def request(self, status: int, seconds: float, size: int) -> None: ...
+
+    def decoded(self, found: Decoded) -> None: ...
+
+    def page(self, accept: str) -> tuple[bytes, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BodyBounds:
+    """Bytes of one body before and after it is expanded; of all that are being read or decoded.
+    read_s: how long a sender may take for a body.
+    """
+
+    body: int = 8 * 2**20
+    expanded: int = 32 * 2**20
+    in_flight: int = 128 * 2**20
+    read_s: float = 30.0
+
+
+@dataclass
+class _Answer:
+    status: int
+    text: str = ""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+class GatewayApp:
+    """An ASGI application. For one event loop's thread."""
+
+    def __init__(
+        self,
+        batcher: Batcher,
+        access: Access,
+        quotas: Quotas,
+        inputs: Callable[[str], Input],
+        bounds: Callable[[], Bounds],
+        meters: Meters,
+        *,
+        why_overloaded: Callable[[], str] = lambda: "",
+        why_not_ready: Callable[[], str] = lambda: "",
+        body_bounds: BodyBounds | None = None,
+        before: Callable[[], None] = lambda: None,
+        after: Callable[[Decoded], None] = lambda _: None,
+        has_critical: bool = False,
+    ) -> None:
+        """inputs: what a sender's series get, by its name. why_overloaded: why the bulk topic takes
+        nothing now. before and after: called around the decoding of a request; `after` may refuse
+        more of it. has_critical: whether there is a topic that takes some samples all the same.
+        """
+        self._batcher = batcher
+        self._access = access
+        self._quotas = quotas
+        self._inputs = inputs
+        self._bounds = bounds
+        self._meters = meters
+        self._why_overloaded = why_overloaded
+        self._why_not_ready = why_not_ready
+        self._body_bounds = body_bounds or BodyBounds()
+        self._before = before
+        self._after = after
+        self._has_critical = has_critical
+        self._bytes_in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        path = scope["path"]
+        if path in WRITE_PATHS:
+            await self._write(scope, receive, send)
+        elif path == "/metrics":
+            body, kind = self._meters.page(_header(scope, b"accept"))
+            await _send(send, _Answer(200, "", [(b"content-type", kind.encode())]), body)
+        elif path == "/-/healthy":
+            await _send(send, _Answer(200, "Varve's gateway is healthy.\n", [_TEXT]))
+        elif path == "/-/ready":
+            why = self._why_not_ready()
+            text = f"Varve's gateway is not ready: {why}.\n" if why else "ready\n"
+            await _send(send, _Answer(503 if why else 200, text, [_TEXT]))
+        else:
+            text = f"there is nothing at {path[:100]}: remote write is at {WRITE_PATHS[0]}\n"
+            await _send(send, _Answer(404, text, [_TEXT]))
+
+    async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = asyncio.get_running_loop().time()
+        size = 0
+        try:
+            size, answer = await self._written(scope, receive)
+        except Refused as refused:
+            answer = _refusal(refused)
+        except Overloaded as err:
+            answer = _refusal(Refused(503, str(err), err.retry_after_s))
+        except _Gone:
+            return
+        seconds = asyncio.get_running_loop().time() - begun
+        self._meters.request(answer.status, seconds, size)
+        if answer.status >= 400 and answer.status not in (429, 503):
+            log.debug("%d: %s", answer.status, answer.text.strip())
+        await _send(send, answer)
+
+    async def _written(self, scope: Scope, receive: Receive) -> tuple[int, _Answer]:
+        """Bytes of the body, and the answer. Raises Refused, Overloaded."""
+        if scope["method"] != "POST":
+            raise Refused(405, "remote write is a POST")
+        content_type = content_encoding = authorization = length = ""
+        for name, value in scope["headers"]:
+            if name == b"content-type":
+                content_type = value.decode("latin-1")
+            elif name == b"content-encoding":
+                content_encoding = value.decode("latin-1")
+            elif name == b"authorization":
+                authorization = value.decode("latin-1")
+            elif name == b"content-length":
+                length = value.decode("latin-1")
+        sender = await self._access.sender(authorization)
+        version = version_of(content_type, content_encoding)
+        client = scope.get("client")
+        allowance = self._quotas.of(sender, client[0] if client else "")
+        if (wait_s := allowance.wait_for_bytes()) > 0:
+            raise Refused(429, "this sender's bytes a second are used up", wait_s)
+        most = self._body_bounds.body
+        if length.isdigit() and int(length) > most:
+            raise Refused(413, f"the body has {int(length):,} bytes, over the {most:,} allowed")
+        body = b""
+        try:
+            body = await self._read(receive)
+            found, waits, why = self._decode(body, version, sender, allowance)
+        finally:
+            self._bytes_in_flight -= len(body)
+        overloaded: BaseException | None = None
+        if waits:
+            # Not awaited one by one: who gives up waiting must not cancel what others wait for.
+            await asyncio.wait(waits)
+            overloaded = next((e for w in waits if (e := w.exception()) is not None), None)
+        if overloaded is not None:
+            raise overloaded
+        return len(body), _answer(found, why)
+
+    def _decode(
+        self, body: bytes, version: Version, sender: str, allowance: Allowance
+    ) -> tuple[Decoded, Sequence[asyncio.Future[None]], Refused | None]:
+        """What a body holds, what to wait for, and why its bulk samples were refused, if they were.
+        Raises Refused.
+        """
+        shed: Refusal | None = None
+        why: Refused | None = None
+        if (wait_s := allowance.wait_for_samples()) > 0:
+            shed, why = (
+                Refusal.QUOTA,
+                Refused(429, "this sender's samples a second are used up", wait_s),
+            )
+        elif text := self._why_overloaded():
+            shed, why = Refusal.OVERLOAD, Refused(503, f"{text}: send again later", 5.0)
+        if why is not None and (not self._has_critical or allowance.wait_for_critical() > 0):
+            raise why
+        content = expand(body, self._body_bounds.expanded)
+        self._before()
+        found, waits = self._batcher.add(
+            content, version, self._inputs(sender), self._bounds(), allowance.may_define, shed
+        )
+        self._after(found)
+        self._meters.decoded(found)
+        allowance.take(
+            size=len(body), bulk=found.received() - found.critical, critical=found.critical
+        )
+        return found, waits, why if shed in found.refusals.samples else None
+
+    async def _read(self, receive: Receive) -> bytes:
+        """The body, which counts as in flight from now on. Raises Refused if it is over a bound or
+        takes too long.
+        """
+        chunks: list[bytes] = []
+        size = 0
+        bounds = self._body_bounds
+        try:
+            async with asyncio.timeout(bounds.read_s):
+                while True:
+                    message = await receive()
+                    chunk = _chunk(message)
+                    size += len(chunk)
+                    self._bytes_in_flight += len(chunk)
+                    chunks.append(chunk)
+                    self._require_room(size)
+                    if not message.get("more_body"):
+                        break
+        except BaseException as err:
+            self._bytes_in_flight -= size
+            if isinstance(err, TimeoutError):
+                raise Refused(408, f"the body took over {bounds.read_s:g} s") from None
+            raise
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _require_room(self, size: int) -> None:
+        """Raises Refused if a body, or all that are in flight, have become too long."""
+        bounds = self._body_bounds
+        if size > bounds.body:
+            raise Refused(413, f"the body is over the {bounds.body:,} bytes allowed")
+        if self._bytes_in_flight > bounds.in_flight:
+            raise Refused(503, "too many requests at once: send again later", 1.0)
+
+
+class _Gone(Exception):
+    """The sender has hung up."""
+
+
+def _chunk(message: MutableMapping[str, Any]) -> bytes:
+    """A part of a body. Raises _Gone if there comes no more."""
+    if message["type"] == "http.disconnect":
+        raise _Gone
+    return bytes(message.get("body", b""))
+
+
+def _answer(found: Decoded, why: Refused | None) -> _Answer:
+    """That to a request whose samples are durable. why: why bulk samples were refused."""
+    refusals = found.refusals
+    if why is not None:
+        answer = _refusal(why)
+    elif not refusals.count:
+        answer = _Answer(204)
+    elif Refusal.NEW_SERIES_QUOTA in refusals.samples:
+        answer = _refusal(Refused(429, refusals.text(), 1.0))
+    else:
+        answer = _refusal(Refused(400, _told(refusals)))
+    if found.version is Version.V2:
+        counts = (found.samples, len(found.histograms), len(found.exemplars))
+        answer.headers += [(n, b"%d" % c) for n, c in zip(_WRITTEN, counts, strict=True)]
+    return answer
+
+
+def _told(refusals: Refusals) -> str:
+    return f"the rest was taken, but not: {refusals.text()}"
+
+
+def _refusal(refused: Refused) -> _Answer:
+    headers = [_TEXT]
+    if refused.retry_after_s:
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(refused.retry_after_s))))
+    if refused.status == 401:
+        headers.append((b"www-authenticate", b'Bearer realm="varve", Basic realm="varve"'))
+    elif refused.status == 405:
+        headers.append((b"allow", b"POST"))
+    return _Answer(refused.status, f"{refused}\n", headers)
+
+
+async def _send(send: Send, answer: _Answer, body: bytes | None = None) -> None:
+    content = answer.text.encode(errors="replace") if body is None else body
+    headers: Iterable[tuple[bytes, bytes]] = answer.headers
+    if answer.status != 204:
+        headers = [*answer.headers, (b"content-length", b"%d" % len(content))]
+    await send({"type": "http.response.start", "status": answer.status, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": content})
+
+
+def _header(scope: Scope, wanted: bytes) -> str:
+    return next((v.decode("latin-1") for n, v in scope["headers"] if n == wanted), "")

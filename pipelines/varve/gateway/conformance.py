@@ -1,0 +1,161 @@
+"""The gateway for ../shared/wiretest: its HTTP application over a sink in memory.
+
+The judge's packages, `wiretest` and `promqltest`, are imported here alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from promqltest.adapter import STALE_NAN, NativeHistogram  # type: ignore[import-not-found]
+from wiretest.adapter import (  # type: ignore[import-not-found]
+    Answer,
+    Exemplar,
+    Metadata,
+    Request,
+    Sample,
+)
+
+from varve.gateway.access import Access
+from varve.gateway.app import GatewayApp
+from varve.gateway.batcher import Batcher
+from varve.gateway.first_sight import Input, Targets
+from varve.gateway.histograms import HistogramSample
+from varve.gateway.messages import SampleColumns, TargetMessage, encode
+from varve.gateway.quotas import Quota, Quotas
+from varve.gateway.remote_write import Bounds, Decoded, RemoteWriteDecoder
+from varve.gateway.replicas import Replicas
+from varve.gateway.series_table import SeriesTable
+from varve.model.compiled import warm_up
+from varve.model.identity import SeriesDefinition
+
+_FUTURE_MS = 600_000
+_OLDEST_MS = -(1 << 62)
+
+
+class Adapter:
+    """What `wiretest.adapter.Adapter` asks for, as far as the gateway takes it."""
+
+    def __init__(self) -> None:
+        warm_up("varve.gateway.kernel_walk", "varve.gateway.kernel_messages")
+
+    def receive(self, request: Request) -> Answer:
+        return asyncio.run(_received(request))
+
+    def parse(self, body: bytes, content_type: str) -> Any:
+        raise NotImplementedError
+
+    def statsd(self, packets: Sequence[bytes], flush_ms: int, buckets: Sequence[float]) -> Any:
+        raise NotImplementedError
+
+    def relabel(self, rules: str, labels: Mapping[str, str]) -> Any:
+        raise NotImplementedError
+
+    def configure(self, config: str) -> Any:
+        raise NotImplementedError
+
+
+class _Memory:
+    """Takes what would go to Kafka: the lane of the bulk topic, and the columns before they become
+    messages, which have the starts.
+    """
+
+    def __init__(self) -> None:
+        self.samples: list[Sample] = []
+        self.exemplars: list[tuple[dict[str, str], Exemplar]] = []
+        self.metadata: dict[str, Metadata] = {}
+        self._labels: dict[int, dict[str, str]] = {}
+
+    def deliver(self, messages: Sequence[TargetMessage]) -> asyncio.Future[None]:  # noqa: ARG002
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    def encode(
+        self, columns: SampleColumns, definitions: Mapping[int, Sequence[SeriesDefinition]]
+    ) -> Iterable[TargetMessage]:
+        for defined in definitions.values():
+            self._labels |= {d.series_id: _labels(d) for d in defined}
+        for row in range(columns.rows):
+            start = int(columns.starts[row])
+            if start >= 0:
+                labels = self._labels[int(columns.ids[row])]
+                value, ts = float(columns.values[row]), int(columns.ts[row])
+                self.samples.append(Sample(labels, value, ts, start))
+        return encode(columns, definitions)
+
+    def take(self, found: Decoded) -> None:
+        for definition, histogram in found.histograms:
+            value, ts = _histogram(histogram), histogram.ts_ms
+            self.samples.append(Sample(_labels(definition), value, ts, histogram.start_ms))
+        for definition, e in found.exemplars:
+            self.exemplars.append((_labels(definition), Exemplar(dict(e.labels), e.value, e.ts_ms)))
+        for name, said in found.metadata.items():
+            self.metadata[name] = Metadata(said.type, said.help, said.unit)
+
+
+class _Unmetered:
+    def request(self, status: int, seconds: float, size: int) -> None: ...
+
+    def decoded(self, found: Decoded) -> None: ...
+
+    def page(self, accept: str) -> tuple[bytes, str]:
+        raise NotImplementedError
+
+
+async def _received(request: Request) -> Answer:
+    memory = _Memory()
+    decoder = RemoteWriteDecoder(SeriesTable(lambda: 1, 1 << 20), Targets(4), Replicas())
+    batcher = Batcher(decoder, memory, None, wait_s=0.0, encode=memory.encode)
+    unlimited = Quotas(lambda: 0.0, Quota(), Quota())
+    bounds = Bounds(_OLDEST_MS, request.now_ms + _FUTURE_MS)
+    app = GatewayApp(
+        batcher,
+        Access({}, {}),
+        unlimited,
+        lambda _: Input(),
+        lambda: bounds,
+        _Unmetered(),
+        after=memory.take,
+    )
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": request.body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": request.path,
+        "client": ("127.0.0.1", 1),
+        "headers": [(k.lower().encode(), v.encode()) for k, v in request.headers.items()],
+    }
+    await app(scope, receive, send)
+    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return Answer(sent[0]["status"], headers, memory.samples, memory.exemplars, memory.metadata)
+
+
+def _labels(definition: SeriesDefinition) -> dict[str, str]:
+    return {"__name__": definition.metric} | dict(definition.tags)
+
+
+def _histogram(sample: HistogramSample) -> float | NativeHistogram:
+    found = sample.histogram
+    if found is None:
+        return float(STALE_NAN)
+    return NativeHistogram(
+        found.schema,
+        found.count,
+        found.sum,
+        found.zero_threshold,
+        found.zero_count,
+        dict(found.positive),
+        dict(found.negative),
+        found.custom_values,
+        found.hint,
+    )

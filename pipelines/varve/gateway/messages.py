@@ -1,0 +1,175 @@
+"""Columns of samples, and the Kafka messages that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from varve.gateway import kernel_messages
+from varve.ingest import arrow_codec
+from varve.model.identity import SeriesDefinition
+
+# Samples of a message at most. 2,500: a batch of 8,000 over four partitions is a message each.
+MESSAGE_SAMPLES = 2_500
+# Definitions take at most so many bytes of a message, about; with MESSAGE_SAMPLES samples it stays
+# below a broker's default limit of 1 MiB.
+_DEFINITION_BYTES = 512 * 1024
+
+_ROW_BYTES = 28
+_HEAD_BYTES = 592
+_END_BYTES = 8
+
+
+@dataclass
+class SampleColumns:
+    """Samples, a row each; `rows` of them count. The arrays are longer."""
+
+    ids: np.ndarray
+    checks: np.ndarray
+    ts: np.ndarray
+    values: np.ndarray
+    starts: np.ndarray
+    """When the counter started, ms; 0 if it is not said; -1 for a zero that such a start became."""
+    targets: np.ndarray
+    rows: int = 0
+
+    @classmethod
+    def empty(cls, capacity: int) -> SampleColumns:
+        """Without rows. Memory is taken as rows are written."""
+        kinds = (np.int64, np.int32, np.int64, np.float64, np.int64, np.int32)
+        columns: list[Any] = [np.empty(capacity, kind) for kind in kinds]
+        return cls(*columns)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetMessage:
+    """A message for a target. samples: how many it holds. derived: those of them that no sender has
+    sent: the zeros at starts.
+    """
+
+    target: int
+    key: bytes
+    value: bytes
+    samples: int
+    derived: int = 0
+
+
+@dataclass
+class Definitions:
+    """Definitions to be sent, by target."""
+
+    of_target: dict[int, list[SeriesDefinition]] = field(default_factory=dict)
+
+    def add(self, target: int, definition: SeriesDefinition) -> None:
+        self.of_target.setdefault(target, []).append(definition)
+
+
+def encode(
+    samples: SampleColumns, definitions: Mapping[int, Sequence[SeriesDefinition]]
+) -> Iterator[TargetMessage]:
+    """Messages of all samples and definitions. A definition goes with or before the first sample
+    that needs it.
+    """
+    rows = samples.rows
+    targets = samples.targets[:rows]
+    parts = {target: list(_pieces(defined)) for target, defined in definitions.items()}
+    for target, pieces in parts.items():
+        while len(pieces) > 1:
+            yield _definitions_alone(target, pieces.pop(0))
+    if rows:
+        yield from _samples(samples, targets, parts)
+    for target, pieces in parts.items():
+        for piece in pieces:
+            yield _definitions_alone(target, piece)
+
+
+def _samples(
+    samples: SampleColumns, targets: np.ndarray, parts: dict[int, list[Sequence[SeriesDefinition]]]
+) -> Iterator[TargetMessage]:
+    rows = len(targets)
+    order = np.empty(rows, np.int64)
+    plan = np.empty((rows // MESSAGE_SAMPLES + int(targets.max()) + 2, 3), np.int64)
+    count = kernel_messages.plan_messages(targets, rows, MESSAGE_SAMPLES, plan, order)
+    head, places = _head()
+    longest = int(plan[:count, 2].max())
+    words = np.empty((_HEAD_BYTES + _END_BYTES + 8 + longest * _ROW_BYTES) // 8 + 1, np.int64)
+    halves, doubles = words.view(np.int32), words.view(np.float64)
+    is_derived = samples.starts[:rows] < 0
+    any_derived = bool(is_derived.any())
+    for target, first, size in plan[:count].tolist():
+        chosen = order[first : first + size]
+        end = kernel_messages.write_message(
+            samples.ids, samples.checks, samples.ts, samples.values, chosen,
+            head, places, 0, words, halves, doubles,
+        )  # fmt: skip
+        value = words[:end].tobytes()
+        pieces = parts.get(target)
+        if pieces:
+            value += arrow_codec.write_definitions(pieces.pop())
+        yield TargetMessage(
+            target,
+            int(samples.ids[chosen[0]]).to_bytes(8, "big", signed=True),
+            value,
+            size,
+            int(is_derived[chosen].sum()) if any_derived else 0,
+        )
+
+
+def _definitions_alone(target: int, defined: Sequence[SeriesDefinition]) -> TargetMessage:
+    """A message without samples."""
+    key = defined[0].series_id.to_bytes(8, "big", signed=True)
+    none = arrow_codec.wire_schema("samples").empty_table()
+    return TargetMessage(target, key, arrow_codec.write(none, defined), 0)
+
+
+def _pieces(defined: Sequence[SeriesDefinition]) -> Iterator[Sequence[SeriesDefinition]]:
+    """Definitions in pieces of at most _DEFINITION_BYTES."""
+    size, first = 0, 0
+    for n, definition in enumerate(defined):
+        texts = (definition.metric, definition.unit, definition.help)
+        length = 64 + 4 * (sum(map(len, texts)) + sum(len(k) + len(v) for k, v in definition.tags))
+        if size and size + length > _DEFINITION_BYTES:
+            yield defined[first:n]
+            size, first = 0, n
+        size += length
+    yield defined[first:]
+
+
+@cache
+def _head() -> tuple[np.ndarray, np.ndarray]:
+    """The bytes of a message before its columns, and where its numbers are, both in words."""
+    rows = 1 << 20  # a number that is nothing else
+    table = pa.Table.from_arrays(
+        [pa.array(np.zeros(rows, kind)) for kind in (np.int64, np.int32, np.int64, np.float64)],
+        schema=arrow_codec.wire_schema("samples"),
+    )
+    message = arrow_codec.write(table)
+    body = rows * _ROW_BYTES
+    head = np.frombuffer(message[: len(message) - body - _END_BYTES], np.int64).copy()
+    if len(head) * 8 != _HEAD_BYTES:
+        raise AssertionError(f"this pyarrow writes a head of {len(head) * 8} bytes")
+    found = np.flatnonzero(head == rows).tolist()
+    buffers: list[int] = []
+    offset = 0
+    for size in (8 * rows, 4 * rows, 8 * rows, 8 * rows):
+        for length in (0, size):
+            start = buffers[-1] + 2 if buffers else 0
+            pairs = np.flatnonzero((head[:-1] == offset) & (head[1:] == length))
+            buffers.append(
+                int(pairs[(pairs >= start)][0]) if buffers else _first_buffer(head, rows)
+            )
+        offset += size
+    places = [int(np.flatnonzero(head == body)[0]), *found, *buffers]
+    if len(places) != kernel_messages.PLACES:
+        raise AssertionError("this pyarrow's messages have another layout")
+    return head, np.array(places, np.int64)
+
+
+def _first_buffer(head: np.ndarray, rows: int) -> int:
+    """Where the pair of the first, empty, buffer is: right before that of the first column."""
+    return int(np.flatnonzero((head[:-1] == 0) & (head[1:] == 8 * rows))[0]) - 2
