@@ -26,7 +26,7 @@ from varve.api.call import Call
 from varve.api.endpoint import Endpoint
 from varve.api.endpoints import ENDPOINTS, PAGES, Page
 from varve.api.pages import STATIC
-from varve.api.parameters import read_parameters
+from varve.api.parameters import read_body, read_parameters
 from varve.api.responses import HeldResponse, failure, success
 from varve.api.service import Service
 from varve.model.errors import BadRequest
@@ -36,6 +36,7 @@ from varve.query.memory import Reservation
 
 # How soon a query notices that nobody waits for its answer any more.
 _DISCONNECT_S = 0.25
+_MAX_BODY_BYTES = 10_000_000
 # How long after its deadline a query may still say by itself that it is over.
 _GRACE_S = 0.5
 
@@ -94,6 +95,7 @@ class _Runner:
         try:
             async with asyncio.timeout(None if math.isinf(timeout_s) else timeout_s):
                 given = await read_parameters(request)
+                body = await read_body(request, _MAX_BODY_BYTES) if endpoint.takes_body else b""
             if (wanted_s := given.timeout_s()) is not None:
                 timeout_s = min(wanted_s, timeout_s)
         except BadRequest as err:
@@ -105,7 +107,7 @@ class _Runner:
         options = replace(service.options, cancelled=cancelled, deadline_s=deadline_s)
         now_ms, path = service.clock.now_ms(), request.path_params
         accept = request.headers.get("accept", "")
-        call = Call(view, given, options, now_ms, service.process, path, accept)
+        call = Call(view, given, options, now_ms, service.process, path, accept, body)
         work = self._pool.submit(self._answer, request, endpoint, call)
         answered = asyncio.wrap_future(work)
         while not (await asyncio.wait({answered}, timeout=_DISCONNECT_S))[0]:

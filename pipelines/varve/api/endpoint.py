@@ -20,6 +20,8 @@ class Endpoint:
     parameters: str
     help: str
     methods: tuple[str, ...] = ("GET",)
+    takes_body: bool = False
+    """Whether it is sent something that is no form."""
 
     @property
     def address(self) -> str:

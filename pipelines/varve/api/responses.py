@@ -77,9 +77,9 @@ def success(
     `memory` is asked for the body, LimitError if there is too little. `check` raises if nobody
     waits for it any more.
     """
-    data, media_type = answer.data, _JSON
+    data, media_type, encoding = answer.data, _JSON, ""
     if isinstance(data, Body):
-        parts, media_type = [data.content], data.media_type
+        parts, media_type, encoding = [data.content], data.media_type, data.encoding
     else:
         parts = [b'{"status":"success","data":', data if isinstance(data, bytes) else to_json(data)]
         for name, notes in (("warnings", answer.warnings), ("infos", answer.infos)):
@@ -89,7 +89,7 @@ def success(
     held = Reservation(memory)
     held.take(sum(map(len, parts)))
     try:
-        body, headers = _encoded(request, b"".join(parts), check)
+        body, headers = _encoded(request, b"".join(parts), check, encoding)
     except QueryError:
         held.release()
         raise
@@ -114,10 +114,12 @@ def to_json(value: Any) -> bytes:
 
 
 def _encoded(
-    request: Request, body: bytes, check: Callable[[], None] | None = None
+    request: Request, body: bytes, check: Callable[[], None] | None = None, encoding: str = ""
 ) -> tuple[bytes, dict[str, str]]:
-    """The body, compressed if it is worth it and wanted, and its headers."""
+    """The body, compressed if it is worth it and wanted, and its headers. encoding: it has that."""
     headers = {"Vary": "Accept-Encoding", "Cache-Control": "no-store"}
+    if encoding:
+        return body, headers | {"Content-Encoding": encoding}
     if len(body) < _GZIP_FROM or "gzip" not in request.headers.get("accept-encoding", ""):
         return body, headers
     return _gzipped(body, check), headers | {"Content-Encoding": "gzip"}

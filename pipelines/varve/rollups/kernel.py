@@ -185,7 +185,7 @@ def _blank(rows, entries):
 
 
 @kernel("(const int64[::1], const int64[::1], const float64[::1], const int64[::1], int64)")
-def _lift(ids, ts, values, starts, width):  # noqa: PLR0912
+def _lift(ids, ts, values, starts, width):
     rows = len(starts) - 1
     bits = values.view(np.int64)
     (
@@ -272,7 +272,7 @@ def _lift(ids, ts, values, starts, width):  # noqa: PLR0912
     " const int64[::1], const int32[::1], const int64[::1], const int64[::1],"
     " const int64[::1], int64)"
 )
-def _merge(  # noqa: PLR0912
+def _merge(
     ids, ends, n_in, nan_in, sum_in, error_in, min_in, max_in, m2_in, base_in,
     first_ts_in, first_in, previous_ts_in, previous_in, last_ts_in, last_in, correction_in,
     resets_in, changes_in, stale_ts_in, starts_in, keys_in, counts_in, order, starts, width,

@@ -108,9 +108,7 @@ def window_changes(function: int, values: F64, low: int, high: int) -> int:
 
 
 @inline
-def over_time(  # noqa: PLR0911 - a line for each function
-    function: int, ts: I64, values: F64, low: int, high: int
-) -> float:
+def over_time(function: int, ts: I64, values: F64, low: int, high: int) -> float:
     """The value of `function` over the samples [low, high), of which there is one at least."""
     if function == SUM:
         return window_sum(values, low, high)
