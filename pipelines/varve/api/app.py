@@ -49,6 +49,7 @@ def create_app(service: Service) -> Starlette:
     routes: list[BaseRoute] = [
         Route(e.address, runner.handler(e), methods=list(e.methods)) for e in ENDPOINTS
     ]
+    routes.append(Route("/api/v1/{path:path}", _options, methods=["OPTIONS"]))
     routes += [Route(p.path, _handler(service, p)) for p in PAGES]
     routes.append(Mount("/static", StaticFiles(directory=STATIC)))
     middleware = [
@@ -153,6 +154,11 @@ def _handler(service: Service, page: Page) -> Handler:
         return await page.function(service, request)
 
     return handle
+
+
+async def _options(_: Request) -> Response:
+    """What an OPTIONS request that is no question of CORS gets, as from Prometheus."""
+    return Response(status_code=204)
 
 
 async def _internal(request: Request, err: Exception) -> Response:
