@@ -97,8 +97,7 @@ async def read_parameters(request: Request) -> Parameters:
     pairs = _decoded(request.scope["query_string"])
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.method == "POST" and media_type == "application/x-www-form-urlencoded":
-        body = b"".join([piece async for piece in _bounded(request.stream())])
-        pairs = _decoded(body) + pairs
+        pairs = _decoded(await read_body(request, MAX_FORM_BYTES)) + pairs
     elif request.method == "POST" and media_type == "multipart/form-data":
         pairs = await _multipart(request) + pairs
     return Parameters(pairs)
@@ -109,11 +108,18 @@ def invalid(name: str, why: str) -> BadRequest:
     return BadRequest(f'invalid parameter "{name}": {why}')
 
 
-async def _bounded(pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+async def read_body(request: Request, most: int) -> bytes:
+    """What was sent. BadRequest if it is over `most` bytes."""
+    return b"".join([piece async for piece in _bounded(request.stream(), most)])
+
+
+async def _bounded(
+    pieces: AsyncIterable[bytes], most: int = MAX_FORM_BYTES
+) -> AsyncGenerator[bytes, None]:
     size = 0
     async for piece in pieces:
         size += len(piece)
-        if size > MAX_FORM_BYTES:
+        if size > most:
             raise BadRequest("http: POST too large")
         yield piece
 
