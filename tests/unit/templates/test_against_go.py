@@ -8,7 +8,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(GO is None, reason="no go on PATH"),
 ]
-TEXTS = 10_000
+TEXTS = 5_000
 
 
 @pytest.fixture(scope="module")
