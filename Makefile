@@ -111,6 +111,13 @@ bench-log: setup-dev ## What a commit costs as the log grows to 43,000
 bench-storage: setup-dev ## Writing files, by encoding
 	$(TOOL)/bench_storage.py $(ARGS)
 
+.PHONY: conformance-rules
+conformance-rules: setup-dev ## The score of rules and templates on shared/alerttest
+	PYTHONPATH=pipelines $(PY) $(SHARED)/alerttest/run.py evaluation templates \
+	  --adapter varve.rules.conformance:Adapter $(ARGS)
+	$(PY) $(SHARED)/alerttest/run.py checks --command '$(CURDIR)/.venv/bin/varve rules check' $(ARGS)
+	$(PY) $(SHARED)/alerttest/run.py rules --command '$(CURDIR)/.venv/bin/varve rules test' $(ARGS)
+
 .PHONY: conformance
 conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scripts
 	PYTHONPATH=pipelines $(PY) $(SHARED)/promqltest/run.py --adapter varve.promql.conformance:Adapter \
@@ -120,7 +127,9 @@ conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scri
 conformance-gateway: setup-dev ## The score of the gateway on the judge of collection
 	PYTHONPATH=pipelines $(PY) $(SHARED)/wiretest/run.py --adapter varve.gateway.conformance:Adapter \
 	  --only remote_write $(ARGS)
-.PHONY: conformance-notify live-notify
+.PHONY: conformance-notify live-notify storm-notify
+storm-notify: setup-dev ## 100,000 alerts in 1,000 groups through the notifier; ARGS="--beside"
+	$(TOOL)/storm_notify.py $(ARGS)
 conformance-notify: setup-dev ## The score of the notifier on scenarios, templates and configurations
 	PYTHONPATH=pipelines $(PY) $(SHARED)/alerttest/run.py notification templates \
 	  --adapter varve.notify.conformance:Adapter $(ARGS)
@@ -129,13 +138,19 @@ conformance-notify: setup-dev ## The score of the notifier on scenarios, templat
 live-notify: setup-dev ## Its scenarios over HTTP, 20 times as fast as real time; ARGS="--only grouping"
 	$(TOOL)/live_notify.py --shared $(SHARED) $(ARGS)
 
-.PHONY: diff-promql diff-prometheus fuzz-promql
+.PHONY: diff-promql diff-prometheus diff-promtool fuzz-promql
 diff-promql: setup-dev ## Random queries against an obvious evaluator; ARGS="--queries 100000 --seed N"
 	$(TOOL)/diff_promql.py $(ARGS)
 diff-prometheus: setup-dev ## Random queries against the installed Prometheus; ARGS="--queries 20000 --seed N"
 	$(TOOL)/diff_prometheus.py $(ARGS)
+diff-promtool: setup-dev ## Random rules and tests of them against the installed promtool; ARGS="--files 100"
+	$(TOOL)/diff_promtool.py $(ARGS)
 fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minutes 10 --seed N"
 	$(TOOL)/fuzz_promql.py --shared $(SHARED) $(ARGS)
+
+.PHONY: bench-rules
+bench-rules: setup-dev ## A round of 1,000 rules over 10,000 series in memory, CPU seconds
+	$(TOOL)/bench_rules.py $(ARGS)
 
 .PHONY: bench-series
 bench-series: setup-dev ## What 1 M and 10 M known series cost: start, memory, look-ups, churn, counting
@@ -161,6 +176,10 @@ soak-week: setup-dev ## Seven days of tables under a simulated clock; ARGS="--da
 	$(TOOL)/soak_week.py $(ARGS)
 soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minutes 10 --only kill"
 	$(TOOL)/soak_live.py $(ARGS)
+
+.PHONY: fuzz-gateway
+fuzz-gateway: setup-dev ## Damaged remote write: any bytes are samples or a refusal; ARGS="--minutes 10"
+	$(TOOL)/fuzz_gateway.py $(ARGS)
 
 .PHONY: fuzz-ingest chaos-ingest chaos-rollup
 fuzz-ingest: setup-dev ## Damaged messages: any bytes are samples or a reason; ARGS="--minutes 10"

@@ -509,6 +509,7 @@ class GatewayMetrics:
     """The metrics of the gateway. At rest, received = acknowledged + spooled + refused."""
 
     def __init__(self, telemetry: Telemetry) -> None:
+        self.telemetry = telemetry
         counter, gauge = telemetry.counter, telemetry.gauge
         self.requests = counter(
             "varve_gateway_requests_total",
