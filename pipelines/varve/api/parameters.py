@@ -13,9 +13,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from varve.model.errors import BadRequest
-from varve.promql.syntax.ast import Matcher, VectorSelector
-from varve.promql.syntax.cursor import ParseError
-from varve.promql.syntax.parser import parse
+from varve.promql.syntax.ast import Matcher
+from varve.query.selectors import parse_selector
 from varve.query.times import MAX_TIME_MS, MIN_TIME_MS, parse_duration_ms, parse_time_ms
 
 MAX_FORM_BYTES = 10_000_000
@@ -84,7 +83,10 @@ class Parameters:
         texts = self.all("match[]")
         if required and not texts:
             raise BadRequest("no match[] parameter provided")
-        return [_selector(text) for text in texts]
+        try:
+            return [parse_selector(text) for text in texts]
+        except ValueError as err:
+            raise invalid("match[]", str(err)) from err
 
 
 async def read_parameters(request: Request) -> Parameters:
@@ -105,16 +107,6 @@ async def read_parameters(request: Request) -> Parameters:
 def invalid(name: str, why: str) -> BadRequest:
     """The error for a parameter that cannot be used, in Prometheus' words."""
     return BadRequest(f'invalid parameter "{name}": {why}')
-
-
-def _selector(text: str) -> tuple[Matcher, ...]:
-    try:
-        tree = parse(text)
-    except ParseError as err:
-        raise invalid("match[]", str(err)) from err
-    if not isinstance(tree, VectorSelector) or tree.offset is not None or tree.at is not None:
-        raise invalid("match[]", f"{text!r} is not a plain vector selector")
-    return tree.matchers
 
 
 async def _bounded(pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:

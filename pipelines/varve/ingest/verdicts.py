@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from varve.ingest.age_limits import AgeLimits, Ids, MetricSeriesIds
+from varve.ingest.age_limits import AgeLimits, Ids
 from varve.ingest.held_samples import HeldSamples
 from varve.ingest.mapped_runs import CONTESTED, KNOWN, UNKNOWN
 from varve.ingest.outcome import NAMED_UNDEFINED
@@ -19,6 +19,7 @@ from varve.ingest.series_id_index import SeriesIdIndex, SeriesKey
 from varve.model import copies
 from varve.model.exceeded import Exceeded
 from varve.model.identity import SeriesDefinition
+from varve.storage.matched_series import MatchedSeries
 
 Verdicts = npt.NDArray[np.uint16]
 """STORED, or the number of a refusal: Judge.refusal."""
@@ -63,8 +64,8 @@ class Refusal:
 class Judge:
     """Judges the samples and definitions of one task, and keeps what the driver must hear of."""
 
-    def __init__(self, plan: TaskPlan, index: SeriesIdIndex, ids: MetricSeriesIds) -> None:
-        """index: the known series, at plan.series_version or later. ids: those of metrics."""
+    def __init__(self, plan: TaskPlan, index: SeriesIdIndex, ids: MatchedSeries) -> None:
+        """index: the known series, at plan.series_version or later. ids: those of matchers."""
         self.brought: dict[SeriesKey, SeriesDefinition] = {}
         """Definitions that came with the task's messages."""
         self.new: dict[SeriesKey, tuple[SeriesDefinition, int]] = {}
@@ -131,15 +132,14 @@ class Judge:
     def _time_bounds(self, held: HeldSamples, groups: copies.Groups) -> tuple[int | Ids, int | Ids]:
         """Oldest and newest time allowed of each sample, or of all."""
 
-        def metric_of(code: int) -> str | None:
-            definition = held.definition(int(groups.first[code]), self.brought)
-            return None if definition is None else definition.metric
+        def definition_of(code: int) -> SeriesDefinition | None:
+            return held.definition(int(groups.first[code]), self.brought)
 
         version = self._plan.series_version
         bounds = self._ages.by_series(
             held.columns.series_ids[groups.first],
-            lambda metric: self._ids.of(metric, version),
-            metric_of,
+            lambda matcher: self._ids.of(matcher, version),
+            definition_of,
         )
         if bounds is None:
             return self._ages.default
