@@ -3,9 +3,9 @@
     python tests/benchmarks/storm_notify.py [--alerts 100000] [--beside]
 
 Alerts of 100 a group begin within 50 s, are sent again a minute later, when a third of them ends.
-Prints how long requests took, when groups were told after their first alert, CPU seconds and memory;
-with --beside for Debian's Alertmanager, too. Exits 1 if a group was not told within group_wait + 10 s,
-an end was not told, or 1 % of requests took a second.
+Prints how long requests took, when groups were told after their first alert, CPU seconds and
+memory; with --beside for Debian's Alertmanager, too. Exits 1 if a group was not told within
+group_wait + 10 s, an end was not told, or 1 % of requests took a second.
 """
 
 # ruff: noqa: T201 - what it prints is its output
