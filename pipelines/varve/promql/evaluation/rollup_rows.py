@@ -13,7 +13,8 @@ from varve.promql.evaluation.context import Evaluation
 from varve.promql.evaluation.values import Bools, Float64s, Int64s, Scalar
 from varve.promql.kernels.codes import QUANTILE
 from varve.promql.kernels.rollup_quantiles import evaluate_sketches
-from varve.promql.kernels.rollups import INTEGERS, RowColumns, evaluate_rollups
+from varve.promql.kernels.rollup_rows import INTEGERS, RowColumns
+from varve.promql.kernels.rollups import evaluate_rollups
 from varve.promql.storage import RollupRows, Rollups
 
 _NO_INTEGERS, _NO_FLOATS = np.zeros(0, np.int64), np.zeros(0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from varve.model.compiled import inline, kernel
 from varve.promql.kernels.codes import AVG
-from varve.promql.kernels.rollups import (
+from varve.promql.kernels.rollup_rows import (
     RowColumns,
     Workspace,
     add_up,

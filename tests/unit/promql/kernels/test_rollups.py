@@ -18,7 +18,8 @@ from varve.model.window import HOUR_MS, MINUTE_MS, TIERS, Window
 from varve.promql.function_table import FUNCTIONS
 from varve.promql.kernels.codes import LOOKBACK, QUANTILE, TIMESTAMP
 from varve.promql.kernels.rollup_quantiles import evaluate_sketches
-from varve.promql.kernels.rollups import INTEGERS, RowColumns, evaluate_rollups
+from varve.promql.kernels.rollup_rows import INTEGERS, RowColumns
+from varve.promql.kernels.rollups import evaluate_rollups
 from varve.promql.kernels.windows import evaluate_rows
 from varve.promql.signatures import Accuracy
 from varve.rollups import kernel
