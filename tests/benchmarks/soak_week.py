@@ -41,6 +41,8 @@ from varve.model.schema import TABLES  # noqa: E402
 from varve.model.window import DAY_MS, MINUTE_MS, Window  # noqa: E402
 from varve.rollups.verify import verify  # noqa: E402
 from varve.services.maintenance import Maintenance  # noqa: E402
+from varve.services.retention import retention_reader  # noqa: E402
+from varve.settings import Settings  # noqa: E402
 from varve.storage.snapshot import snapshot  # noqa: E402
 from varve.storage.store import Store  # noqa: E402
 from varve.telemetry.metrics import MaintenanceMetrics  # noqa: E402
@@ -123,7 +125,10 @@ class Week:
         self.set_clock()
         self.line = Line(str(home), self.now_s * 1000)
         self.maintenance = Maintenance(
-            self.line.store, MaintenanceMetrics(Telemetry()), clock=SystemClock()
+            self.line.store,
+            MaintenanceMetrics(Telemetry()),
+            retention_reader(Settings()),
+            clock=SystemClock(),
         )
         self.counts = dict.fromkeys(("in", "stored", "merged", "rejected"), 0)
         self.commit_ms: list[float] = []

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from varve.ingest.age_limits import sure_since
 from varve.ingest.batch_size import BatchLimits
 from varve.ingest.limits import Limits
 from varve.ingest.quarantine_expiry import Expired
@@ -137,8 +138,7 @@ def task_plan(
     return TaskPlan(
         settings=settings,
         now_ms=now_ms,
-        # Older samples might expire before they surely are in the rollups.
-        oldest_ms=now_ms - settings.raw_retention_ms * 4 // 5,
+        oldest_ms=sure_since(now_ms, settings.raw_retention_ms),
         newest_ms=now_ms + settings.max_future_ms,
         old_before_ms=now_ms - settings.old_after_ms,
         series_version=registry.index.version,

@@ -16,7 +16,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from varve.ingest import arrow_codec, definition_files
-from varve.ingest.age_limits import MetricSeriesIds
 from varve.ingest.decoded import Block, Reject
 from varve.ingest.decoder import Decoder
 from varve.ingest.held_samples import HeldSamples
@@ -31,6 +30,7 @@ from varve.model import copies
 from varve.model.identity import SeriesDefinition
 from varve.model.staleness import to_column
 from varve.storage.files import write_file
+from varve.storage.matched_series import MatchedSeries
 
 # A task writes what it holds whenever it holds this much: bounds its memory, at about 150 MB for
 # samples as producers send them, at a few times HELD_BYTES for whatever else comes.
@@ -61,7 +61,7 @@ class _Task:
     def __init__(self, plan: TaskPlan) -> None:
         self.outcome = Outcome()
         self._plan = plan
-        self._judge = Judge(plan, _index_of(plan), _metric_series_ids(plan.settings))
+        self._judge = Judge(plan, _index_of(plan), _matched_series(plan.settings))
         self._partitions: set[tuple[str, int]] = set()
         self._rejected: Counter[Reason] = Counter()
         keep_bytes = None if plan.keep_all_rejects else plan.settings.reject_bytes
@@ -314,7 +314,7 @@ class _Task:
 # Tasks of one worker process run one after another: they share what takes long to find out.
 _decoder = Decoder()
 _indexes: dict[tuple[object, ...], SeriesIdIndex] = {}
-_ids: dict[tuple[object, ...], MetricSeriesIds] = {}
+_ids: dict[tuple[object, ...], MatchedSeries] = {}
 
 
 def _index_of(plan: TaskPlan) -> SeriesIdIndex:
@@ -326,8 +326,8 @@ def _index_of(plan: TaskPlan) -> SeriesIdIndex:
     return _indexes[key]
 
 
-def _metric_series_ids(settings: TaskSettings) -> MetricSeriesIds:
+def _matched_series(settings: TaskSettings) -> MatchedSeries:
     key = (settings.store.root, *sorted(settings.store.options.items()))
     if key not in _ids:
-        _ids[key] = MetricSeriesIds(settings.store)
+        _ids[key] = MatchedSeries(settings.store)
     return _ids[key]

@@ -516,6 +516,7 @@ class GatewayMetrics:
     """The metrics of the gateway. At rest, received = acknowledged + spooled + refused."""
 
     def __init__(self, telemetry: Telemetry) -> None:
+        self.telemetry = telemetry
         counter, gauge = telemetry.counter, telemetry.gauge
         self.requests = counter(
             "varve_gateway_requests_total",
@@ -628,6 +629,12 @@ class MaintenanceMetrics:
         self.rows_written = telemetry.counter(
             "varve_maintenance_written_rows_total",
             "Rows written again by merging.",
+            *("table",),
+            unit="rows",
+        )
+        self.rows_expired = telemetry.counter(
+            "varve_maintenance_expired_rows_total",
+            "Rows deleted because they were older than their retention.",
             *("table",),
             unit="rows",
         )
