@@ -13,7 +13,15 @@ import numpy as np
 from varve.model.staleness import is_stale
 from varve.promql.interrupt import Check, never
 from varve.promql.labels.label_table import LabelTable
-from varve.promql.storage import Int64s, Samples, SelectHints, Selection, Storage
+from varve.promql.storage import (
+    Int64s,
+    Samples,
+    SelectHints,
+    Selection,
+    Storage,
+    TierChoice,
+    WindowFunction,
+)
 from varve.promql.syntax.ast import Matcher
 
 _MOST_KEPT: Final = 256
@@ -31,6 +39,8 @@ class Overlay:
     def select(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, hints: SelectHints
     ) -> Selection:
+        if hints.choice is not None:
+            return self._below.select(matchers, start_ms, end_ms, hints)
         over = self._above.select(matchers, start_ms, end_ms, hints)
         under = self._below.select(matchers, start_ms, end_ms, hints)
         if not over.samples.series:
@@ -49,6 +59,14 @@ class Overlay:
                 self._tables = {}
             known = self._tables[key] = under.labels, over.labels, merged.labels
         return known[2]
+
+    def choose(
+        self, matchers: Sequence[Matcher], windows: WindowFunction, check: Check = never
+    ) -> TierChoice | None:
+        """Rows of the storage below, unless there are samples above to lay over them."""
+        if self._above.series([matchers], *windows.span).size:
+            return None
+        return self._below.choose(matchers, windows, check)
 
     def count(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, check: Check = never
