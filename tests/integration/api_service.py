@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from varve.api.access import Access
 from varve.api.app import create_app
@@ -15,6 +16,7 @@ from varve.model.clock import ManualClock
 from varve.model.identity import define
 from varve.promql.evaluation.limits import Limits
 from varve.query.evaluation import Options
+from varve.query.snapshots import Snapshots
 from varve.query.tables import Tables
 
 NOW_MS = 1_795_338_000_000
@@ -61,6 +63,13 @@ def service_over(tables, *, now_ms: int = NOW_MS, limits: Limits | None = None) 
         options, ManualClock(now_ms), lambda: followed.view, lambda: "", access=access
     )
     service.stopping = threading.Event()
+    service.snapshots = Snapshots(tables.store, ["bulk"], service.view)
+
+    def newer_view(_: object) -> object:
+        followed.poll()
+        return followed.view
+
+    service.options = replace(options, newer_view=newer_view)
     return service
 
 

@@ -12,8 +12,8 @@ from tests.integration.test_query_follow import opened
 from tests.tables import WrittenTables
 from varve.model.identity import define
 from varve.query.evaluation import Options, Range, evaluate
+from varve.query.file_table import FileTable
 from varve.query.tables import Tables
-from varve.query.view import FileTable
 from varve.storage.snapshot import snapshot
 
 NINE = 1_795_338_000_000  # 2026-11-22T09:00:00Z

@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.integration.api_service import NOW_MS, fill, served, service_over
+from tests.integration.api_service import NOW_MS, SHOP, fill, served, service_over
 from tests.tables import WrittenTables
 from varve.cli.main import main
 from varve.model.identity import define
@@ -445,3 +445,32 @@ def read(descriptor):
         return os.read(descriptor, 1 << 16)
     except OSError:
         return b""
+
+
+def test_a_tier_and_an_earlier_snapshot_can_be_asked_for(tmp_path, monkeypatch, capsys):
+    rolled = WrittenTables(str(tmp_path / "tables"))
+    fill(rolled, days=0.1)
+    rolled.roll_up()
+    monkeypatch.setenv("VARVE_STORAGE__ROOT", rolled.store.root)
+    monkeypatch.setenv("VARVE_HOME", str(tmp_path))
+    monkeypatch.setenv("VARVE_QUERY__PORT", "1")
+    at = ["--at", str((NOW_MS - 1_200_000) // 300_000 * 300)]
+    command = ["query", "--json", "sum(count_over_time(shop_requests_total[5m]))", *at]
+
+    def run(*options):
+        assert main([*command, *options]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    with served(service_over(rolled)) as url:
+        answers = [run("--tier", "5m"), run("--tier", "5m", "--url", url)]
+    token = answers[0]["provenance"]["snapshot"]
+    rolled.put()
+    rolled.put([(SHOP[0].series_id, NOW_MS // 300_000 * 300_000 - 1_290_001, 1.0)])
+    with served(service_over(rolled)) as url:
+        answers += [run("--as-of", token), run("--as-of", token, "--url", url)]
+
+    assert [a["provenance"]["tier"] for a in answers] == ["5m", "5m", "raw", "raw"]
+    assert {a["provenance"]["snapshot"] for a in answers} == {token}
+    assert [a["data"] for a in answers] == [answers[0]["data"]] * 4
+    assert run()["data"] != answers[0]["data"]
+    assert main([*command, "--as-of", "1"]) == 1

@@ -34,9 +34,10 @@ from varve.promql.errors import StorageError
 from varve.promql.storage import SelectHints
 from varve.promql.syntax.ast import Matcher, MatchOp
 from varve.query.evaluation import Options, Range, evaluate, explain
+from varve.query.file_table import FileTable
 from varve.query.reader import Reader
 from varve.query.tables import Tables
-from varve.query.view import FileGone, FileTable
+from varve.query.view import FileGone
 from varve.storage.snapshot import snapshot
 
 

@@ -22,9 +22,9 @@ from varve.model.identity import define
 from varve.promql.errors import StorageError
 from varve.promql.storage import SelectHints
 from varve.promql.syntax.ast import Matcher, MatchOp
+from varve.query.file_table import FileTable
 from varve.query.reader import Reader
 from varve.query.tables import Tables
-from varve.query.view import FileTable
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, rewrite
 from varve.storage.files import write_file

@@ -25,10 +25,10 @@ from varve.promql.evaluation.limits import Limits
 from varve.promql.storage import SelectHints
 from varve.promql.syntax.ast import Matcher, MatchOp
 from varve.query.evaluation import Options, Range, evaluate
+from varve.query.file_table import FileTable
 from varve.query.memory import HEAD, QUERIES, MemoryBudget, Reservation
 from varve.query.reader import Reader
 from varve.query.tables import Tables
-from varve.query.view import FileTable
 from varve.settings.tree import settings_there_are
 from varve.storage.snapshot import snapshot
 

@@ -27,16 +27,20 @@ from varve.api.endpoint import Endpoint
 from varve.api.endpoints import ENDPOINTS, PAGES, Page
 from varve.api.failures import failure
 from varve.api.pages import STATIC
-from varve.api.parameters import read_parameters
+from varve.api.parameters import read_body, read_parameters
 from varve.api.responses import HeldResponse, success
 from varve.api.service import Service
+from varve.api.view_choice import view_of
 from varve.model.errors import BadRequest
 from varve.promql.errors import QueryError, QueryTimeoutError
 from varve.promql.syntax.cursor import ParseError
 from varve.query.memory import Reservation
+from varve.query.provenance import HEADERS
+from varve.query.view import FileGone
 
 # How soon a query notices that nobody waits for its answer any more.
 _DISCONNECT_S = 0.25
+_MAX_BODY_BYTES = 10_000_000
 # How long after its deadline a query may still say by itself that it is over.
 _GRACE_S = 0.5
 
@@ -49,6 +53,7 @@ def create_app(service: Service) -> Starlette:
     routes: list[BaseRoute] = [
         Route(e.address, runner.handler(e), methods=list(e.methods)) for e in ENDPOINTS
     ]
+    routes += [Route(e.address, _options, methods=["OPTIONS"]) for e in ENDPOINTS]
     routes += [Route(p.path, _handler(service, p)) for p in PAGES]
     routes.append(Mount("/static", StaticFiles(directory=STATIC)))
     middleware = [
@@ -57,6 +62,7 @@ def create_app(service: Service) -> Starlette:
             CORSMiddleware,
             allow_origins=sorted(service.access.origins),
             allow_methods=["GET", "POST"],
+            expose_headers=sorted(HEADERS),
         ),
     ]
     return Starlette(
@@ -95,6 +101,7 @@ class _Runner:
         try:
             async with asyncio.timeout(None if math.isinf(timeout_s) else timeout_s):
                 given = await read_parameters(request)
+                body = await read_body(request, _MAX_BODY_BYTES) if endpoint.takes_body else b""
             if (wanted_s := given.timeout_s()) is not None:
                 timeout_s = min(wanted_s, timeout_s)
         except BadRequest as err:
@@ -107,7 +114,7 @@ class _Runner:
         options = replace(service.options, cancelled=cancelled, deadline_s=deadline_s)
         now_ms, path = service.clock.now_ms(), request.path_params
         accept = request.headers.get("accept", "")
-        call = Call(view, given, options, now_ms, service.process, path, accept)
+        call = Call(view, given, options, now_ms, service.process, path, accept, body)
         work = self._pool.submit(self._answer, request, endpoint, call)
         answered = asyncio.wrap_future(work)
         while not (await asyncio.wait({answered}, timeout=_DISCONNECT_S))[0]:
@@ -127,9 +134,13 @@ class _Runner:
             call.options.check_running()
             with Reservation(service.memory) as memory:
                 options = replace(call.options, memory=memory)
-                answer = endpoint.function(replace(call, options=options))
+                view = view_of(call.parameters, call.view, options, service.snapshots)
+                if view is not call.view and call.parameters.get("as_of"):
+                    # A file that is gone from a snapshot is in no newer view of it.
+                    options = replace(options, newer_view=None)
+                answer = endpoint.function(replace(call, view=view, options=options))
                 service.metrics.samples.inc(answer.samples)
-                provenance = answer.provenance or call.view.provenance
+                provenance = answer.provenance or view.provenance
                 return success(request, answer, provenance, service.memory, options.check_running)
         except BadRequest as err:
             return failure(request, "bad_data", str(err))
@@ -138,6 +149,9 @@ class _Runner:
             span = {"start": err.span.start, "end": err.span.end}
             text = f'invalid parameter "query": {err}'
             return failure(request, "bad_data", text, position=span)
+        except FileGone as err:
+            as_of = call.parameters.get("as_of")
+            return failure(request, "gone" if as_of else err.error_type, str(err))
         except QueryError as err:
             return failure(request, err.error_type, str(err))
 
@@ -153,6 +167,11 @@ def _handler(service: Service, page: Page) -> Handler:
         return await page.function(service, request)
 
     return handle
+
+
+async def _options(_: Request) -> Response:
+    """What an OPTIONS request that is no question of CORS gets, as from Prometheus."""
+    return Response(status_code=204)
 
 
 async def _internal(request: Request, err: Exception) -> Response:

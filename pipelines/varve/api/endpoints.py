@@ -18,6 +18,7 @@ from varve.api.empty_endpoints import answering, exemplars
 from varve.api.endpoint import Endpoint
 from varve.api.federation import federate
 from varve.api.openapi import document
+from varve.api.remote_read import remote_read
 from varve.api.service import Service
 
 
@@ -42,7 +43,7 @@ def _empty(path: str, data: Any) -> Endpoint:
 
 
 _TIMES = "start, end, limit"
-_OPTIONS = "timeout, limit, lookback_delta, stats"
+_OPTIONS = "timeout, limit, lookback_delta, stats, tier"
 _NO_ALERTMANAGERS: Final[dict[str, Any]] = {"activeAlertmanagers": [], "droppedAlertmanagers": []}
 _NO_TARGETS: Final[dict[str, Any]] = {
     "activeTargets": [],
@@ -61,7 +62,7 @@ ENDPOINTS: Final = (
     _post_too(
         "explain",
         promql.explain,
-        "query, time or start, end, step; timeout, lookback_delta, run",
+        "query, time or start, end, step; timeout, lookback_delta, tier, run",
         "the plan of a query; with run=1 also what it read",
     ),
     _post_too("format_query", promql.format_query, "query", "a query laid out"),
@@ -80,7 +81,22 @@ ENDPOINTS: Final = (
         "metric, limit, limit_per_metric",
         "type, unit and help of metrics",
     ),
-    Endpoint("/federate", federate, "match[]", "the newest samples, to be scraped"),
+    Endpoint(
+        "read",
+        remote_read,
+        "a ReadRequest of Prometheus' remote read",
+        "raw samples, in chunks or one by one",
+        ("POST",),
+        ("application/x-protobuf", "application/x-streamed-protobuf"),
+        takes_body=True,
+    ),
+    Endpoint(
+        "/federate",
+        federate,
+        "match[]",
+        "the newest samples, to be scraped",
+        media_types=("text/plain",),
+    ),
     Endpoint("status/buildinfo", status.build_info, "", "application and version"),
     Endpoint("status/runtimeinfo", status.runtime_info, "", "since when it runs, where"),
     Endpoint("status/config", status.config, "", "all settings, as YAML; secrets are hidden"),

@@ -16,6 +16,7 @@ from starlette.responses import Response
 ErrorType = Literal[
     "bad_data",
     "forbidden",
+    "gone",
     "execution",
     "canceled",
     "timeout",
@@ -28,6 +29,7 @@ _STATUS: dict[ErrorType, int] = {
     "bad_data": 400,
     "forbidden": 403,
     "not_found": 404,
+    "gone": 410,
     "execution": 422,
     "canceled": 499,
     "internal": 500,
@@ -60,10 +62,12 @@ def to_json(value: Any) -> bytes:
 
 
 def encoded(
-    request: Request, body: bytes, check: Callable[[], None] | None = None
+    request: Request, body: bytes, check: Callable[[], None] | None = None, encoding: str = ""
 ) -> tuple[bytes, dict[str, str]]:
-    """The body, compressed if it is worth it and wanted, and its headers."""
+    """The body, compressed if it is worth it and wanted, and its headers. encoding: it has that."""
     headers = {"Vary": "Accept-Encoding", "Cache-Control": "no-store"}
+    if encoding:
+        return body, headers | {"Content-Encoding": encoding}
     if len(body) < _GZIP_FROM or "gzip" not in request.headers.get("accept-encoding", ""):
         return body, headers
     return _gzipped(body, check), headers | {"Content-Encoding": "gzip"}

@@ -15,6 +15,7 @@ import numpy as np
 from varve.api.call import TRUNCATED, Answer, Call
 from varve.api.parameters import Parameters, invalid
 from varve.model.errors import BadRequest
+from varve.model.window import TIER_NAMES
 from varve.promql import result_json
 from varve.promql.evaluation.values import Matrix, QueryResult, RangeVector, Stats
 from varve.promql.syntax.parser import parse
@@ -119,8 +120,17 @@ def _range(given: Parameters) -> Range:
 
 
 def _options(given: Parameters, options: Options) -> Options:
-    """The call's options, with the lookback that it asks for."""
-    return replace(options, lookback_ms=_lookback_ms(given) or options.lookback_ms)
+    """The call's options, with the lookback and the tier that it asks for."""
+    lookback_ms = _lookback_ms(given) or options.lookback_ms
+    return replace(options, lookback_ms=lookback_ms, tier=_tier(given))
+
+
+def _tier(given: Parameters) -> str | None:
+    """The tier that was asked for; None if the choice is left to the service."""
+    text = given.get("tier")
+    if text and text not in TIER_NAMES:
+        raise invalid("tier", f'"{text}" is none of {", ".join(TIER_NAMES)}')
+    return text or None
 
 
 def _lookback_ms(given: Parameters) -> int:

@@ -12,6 +12,7 @@ from varve.api.call import Process
 from varve.model.clock import Clock
 from varve.query.evaluation import Options
 from varve.query.memory import UNBOUNDED, MemoryBudget
+from varve.query.snapshots import Snapshots
 from varve.query.view import View
 from varve.telemetry.metrics import QueryMetrics
 from varve.telemetry.registry import Telemetry
@@ -27,8 +28,9 @@ class Service:
     `components` gives what else runs in the home, for the page: its state, and of each component
     name, state and note; it may block for a moment.
     `access` says which hosts and pages are answered. `memory` is what all of it may hold. `threads`
-    is how many requests are answered at once. `process` is what it says of itself. Setting
-    `stopping` ends the queries under way.
+    is how many requests are answered at once. `process` is what it says of itself. `snapshots`
+    opens earlier versions; None where there are none. Setting `stopping` ends the queries under
+    way.
     """
 
     options: Options
@@ -43,3 +45,4 @@ class Service:
     threads: int = 4
     process: Process = field(default_factory=Process)
     stopping: threading.Event = field(default_factory=threading.Event)
+    snapshots: Snapshots | None = None

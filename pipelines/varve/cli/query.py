@@ -11,6 +11,7 @@ from varve.cli.query_sources import Question, ask
 from varve.cli.terminal import printable
 from varve.model.clock import SystemClock
 from varve.model.errors import BadRequest
+from varve.model.window import TIER_NAMES
 from varve.query.times import parse_duration_ms, parse_time_ms
 from varve.settings import Settings
 
@@ -35,6 +36,16 @@ examples:
     parser.add_argument("--at", metavar="T", help="time, RFC 3339 or Unix seconds (default: now)")
     parser.add_argument("--range", metavar="DURATION", help="plot so much time up to --at: 5m, 8d")
     parser.add_argument("--step", metavar="DURATION", help="distance of points (default: fits)")
+    parser.add_argument(
+        "--tier",
+        choices=TIER_NAMES,
+        help="answer from it as far as it goes (default: each selector from what costs least)",
+    )
+    parser.add_argument(
+        "--as-of",
+        metavar="T",
+        help="answer as of an earlier time, or of `snapshot` in the provenance of an answer",
+    )
     parser.add_argument("--url", help="query service (default: that of this home)")
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print the service's answer as it is")
@@ -62,7 +73,14 @@ def _question(args: argparse.Namespace, now_ms: int) -> Question:
     if args.step and not args.range:
         raise BadRequest("--step is the distance of points of a plot: give --range too")
     if not args.range:
-        return Question(args.expression, at_ms, at_ms, explain=args.explain)
+        return Question(
+            args.expression,
+            at_ms,
+            at_ms,
+            explain=args.explain,
+            tier=args.tier,
+            as_of=args.as_of,
+        )
     span_ms = _parsed("--range", parse_duration_ms, args.range)
     if span_ms <= 0:
         raise BadRequest(f"--range {args.range} is not above zero")
@@ -71,7 +89,8 @@ def _question(args: argparse.Namespace, now_ms: int) -> Question:
         step_ms = _parsed("--step", parse_duration_ms, args.step)
         if step_ms <= 0:
             raise BadRequest(f"--step {args.step} is not above zero")
-    return Question(args.expression, at_ms - span_ms, at_ms, step_ms, args.explain)
+    start_ms = at_ms - span_ms
+    return Question(args.expression, start_ms, at_ms, step_ms, args.explain, args.tier, args.as_of)
 
 
 def _parsed(option: str, parse: Callable[[str], int], text: str) -> int:

@@ -33,6 +33,8 @@ class Question:
     end_ms: int
     step_ms: int = 0
     explain: bool = False
+    tier: str | None = None
+    as_of: str | None = None
 
 
 def ask(question: Question, url: str | None, settings: Settings) -> Json:
@@ -74,6 +76,10 @@ def _ask_service(question: Question, address: str, opener: urllib.request.Opener
         }
     else:
         parameters["time"] = _seconds(question.start_ms)
+    if question.tier is not None:
+        parameters["tier"] = question.tier
+    if question.as_of is not None:
+        parameters["as_of"] = question.as_of
     path = "query_range" if question.step_ms else "query"
     if question.explain:
         path, parameters["run"] = "explain", "1"
@@ -108,11 +114,14 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
 
     why: what keeps the service from being asked.
     """
+    from varve.api.parameters import Parameters
     from varve.api.query_endpoints import answer_of
+    from varve.api.view_choice import view_of
     from varve.promql.errors import QueryError
     from varve.promql.syntax.cursor import ParseError
     from varve.query.evaluation import Options, Range, evaluate, explain
     from varve.query.memory import MemoryBudget, Reservation
+    from varve.query.snapshots import Snapshots
     from varve.query.tables import Tables
     from varve.query.view import View
     from varve.services.query_limits import query_limits
@@ -137,15 +146,21 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
         memory=Reservation(memory),
         newer_view=newer_view,
         say_why_empty=True,
+        tier=question.tier,
     )
     start_ms, end_ms, step_ms = question.start_ms, question.end_ms, question.step_ms
     times = Range(start_ms, end_ms, step_ms) if step_ms else start_ms
     answer: Json = {"status": "success"}
+    given = Parameters([("as_of", question.as_of or "")])
+    snapshots = Snapshots(store, tuple(settings.ingest_queries()), lambda: tables.view, memory)
     try:
+        view = view_of(given, tables.view, options, snapshots)
+        provenance = view.provenance
         if question.explain:
-            answer["data"] = explain(tables.view, question.expression, times, options, run=True)
+            answer["data"] = explain(view, question.expression, times, options, run=True)
         else:
-            found = answer_of(evaluate(tables.view, question.expression, times, options).result)
+            evaluated = evaluate(view, question.expression, times, options)
+            provenance, found = evaluated.provenance, answer_of(evaluated.result)
             answer |= {
                 "data": json.loads(found.data),
                 "warnings": list(found.warnings),
@@ -158,7 +173,7 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
         return _error(err.error_type, str(err))
     finally:
         tables.close()
-    return answer | {"provenance": tables.view.provenance.to_json()}
+    return answer | {"provenance": provenance.to_json()}
 
 
 def _error(kind: str, text: str) -> Json:

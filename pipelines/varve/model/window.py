@@ -46,6 +46,10 @@ TIERS = (
     Tier("1d", DAY_MS, "rollup_1h"),
 )
 
+RAW = "raw"
+"""What samples are called where a tier may be named."""
+TIER_NAMES = (RAW, *(tier.name for tier in TIERS))
+
 
 def tier_named(name: str) -> Tier:
     """ValueError names the tiers there are."""

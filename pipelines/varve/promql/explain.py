@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
@@ -11,12 +12,21 @@ import numpy as np
 
 from varve.promql.engine import Engine
 from varve.promql.evaluation.context import Evaluation
-from varve.promql.evaluation.selection import selected_span, subquery_steps
+from varve.promql.evaluation.selection import expected, selected_span, subquery_steps, tiered
 from varve.promql.evaluation.values import Steps
+from varve.promql.interrupt import Check
 from varve.promql.plan import nodes
 from varve.promql.plan.durations import QueryRange, length_ms, offset_ms
 from varve.promql.plan.nodes import Node, Plan, Selector
-from varve.promql.storage import SelectHints, Selection, Storage
+from varve.promql.storage import (
+    Int64s,
+    RollupRows,
+    Rollups,
+    SelectHints,
+    Selection,
+    Storage,
+    TierChoice,
+)
 from varve.promql.syntax.ast import Matcher
 from varve.promql.syntax.literals import format_duration, format_number, quote
 
@@ -62,12 +72,41 @@ class _Selected(NamedTuple):
     amount: tuple[int, int]
 
 
+_Chosen = tuple[tuple[Matcher, ...], TierChoice]
+
+
+@dataclass(frozen=True)
+class _RecordedRollups:
+    """Rollups whose series and rows are added up under a key while they are read."""
+
+    rollups: Rollups
+    amounts: dict[_Chosen, tuple[int, int]]
+    key: _Chosen
+
+    @property
+    def range_starts(self) -> Int64s:
+        return self.rollups.range_starts
+
+    @property
+    def range_ends(self) -> Int64s:
+        return self.rollups.range_ends
+
+    def blocks(self, steps: int, check: Check) -> Iterator[RollupRows]:
+        series = rows = 0
+        for block in self.rollups.blocks(steps, check):
+            series += len(block.series)
+            rows += int((block.ends - block.begins).sum())
+            yield block
+        self.amounts[self.key] = series, rows
+
+
 class _Recording:
     """The storage of a query that remembers how much each of its selections had."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._selected: dict[tuple[tuple[Matcher, ...], int, int], tuple[int, int]] = {}
+        self._rows: dict[_Chosen, tuple[int, int]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -76,10 +115,19 @@ class _Recording:
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, hints: SelectHints
     ) -> Selection:
         selection = self._storage.select(matchers, start_ms, end_ms, hints)
+        if selection.rollups is not None:
+            recorded = _RecordedRollups(
+                selection.rollups, self._rows, (tuple(matchers), cast(TierChoice, hints.choice))
+            )
+            return replace(selection, rollups=recorded)
         held = selection.samples.ends - selection.samples.begins
         amount = int(np.count_nonzero(held)), int(held.sum())
         self._selected[tuple(matchers), start_ms, end_ms] = amount
         return selection
+
+    def rows(self, selector: Selector, choice: TierChoice) -> tuple[int, int] | None:
+        """The series and rows that were read by a choice, None if none were."""
+        return self._rows.get((selector.matchers, choice))
 
     def selected(self, selector: Selector, start_ms: int, end_ms: int) -> _Selected | None:
         """The least selection that holds this one, None if there was none.
@@ -96,9 +144,9 @@ class _Recording:
 
 def _lines(plan: Plan, ev: Evaluation, steps: Steps) -> Iterator[str]:
     numbers: dict[int, int] = {}
-    stack = [(plan.root, steps, 0)]
+    stack: list[tuple[Node, Steps, int, str | None]] = [(plan.root, steps, 0, None)]
     while stack:
-        node, at, depth = stack.pop()
+        node, at, depth, function = stack.pop()
         prefix = _INDENT * min(depth, _DEEPEST)
         if id(node) in plan.shared and node.children():
             if id(node) in numbers:
@@ -106,8 +154,17 @@ def _lines(plan: Plan, ev: Evaluation, steps: Steps) -> Iterator[str]:
                 continue
             numbers[id(node)] = len(numbers) + 1
             prefix += f"#{numbers[id(node)]} "
-        yield prefix + _line(ev, node, at)
-        stack += reversed([(child, inner, depth + 1) for child, inner in _inputs(ev, node, at)])
+        yield prefix + _line(ev, node, at, function)
+        function = _function_of(node)
+        stack += reversed(
+            [(child, inner, depth + 1, function) for child, inner in _inputs(ev, node, at)]
+        )
+
+
+def _function_of(node: Node) -> str | None:
+    """The function that a node computes of the windows below it."""
+    source = node.source if isinstance(node, nodes.FusedAggregation) else node
+    return source.name if isinstance(source, nodes.RangeCall) else None
 
 
 def _inputs(ev: Evaluation, node: Node, steps: Steps) -> Iterator[tuple[Node, Steps]]:
@@ -121,15 +178,17 @@ def _inputs(ev: Evaluation, node: Node, steps: Steps) -> Iterator[tuple[Node, St
             yield child, steps
 
 
-def _line(ev: Evaluation, node: Node, steps: Steps) -> str:
+def _line(ev: Evaluation, node: Node, steps: Steps, function: str | None) -> str:
+    """function: what is computed of the windows of `node`, if it selects any."""
     facts = [_DESCRIPTIONS[type(node)](ev, node)]
     match node:
         case nodes.InstantSelect():
-            facts.append(_estimate(ev, node.selector, steps, ev.lookback_ms))
+            facts.append(_estimate(ev, node.selector, steps, ev.lookback_ms, ""))
         case nodes.RangeSelect():
-            facts.append(_estimate(ev, node.selector, steps, length_ms(node.range, ev.query)))
+            range_ms = length_ms(node.range, ev.query)
+            facts.append(_estimate(ev, node.selector, steps, range_ms, function))
         case nodes.FusedAggregation(source=nodes.InstantSelect() as source):
-            facts.append(_estimate(ev, source.selector, steps, ev.lookback_ms))
+            facts.append(_estimate(ev, source.selector, steps, ev.lookback_ms, ""))
         case nodes.SubquerySelect():
             facts.append(f"{subquery_steps(ev, node, steps).count:,} steps")
     if (actual := ev.node_stats.get(id(node))) is not None:
@@ -137,7 +196,14 @@ def _line(ev: Evaluation, node: Node, steps: Steps) -> str:
     return "  ".join(facts)
 
 
-def _estimate(ev: Evaluation, selector: Selector, steps: Steps, range_ms: int) -> str:
+def _estimate(
+    ev: Evaluation, selector: Selector, steps: Steps, range_ms: int, function: str | None
+) -> str:
+    choice, series, rows = expected(ev, selector, steps, range_ms, tiered(selector, function))
+    if choice is not None:
+        text = f"tier {choice.tier}, {choice.why}  estimated: {_amount(series, rows, 'rows')}"
+        read = ev.storage.rows(selector, choice) if isinstance(ev.storage, _Recording) else None
+        return text if read is None else f"{text}  actual: {_amount(*read, 'rows')}"
     span = selected_span(ev, selector, steps, range_ms)
     selected = ev.storage.selected(selector, *span) if isinstance(ev.storage, _Recording) else None
     if selected is None:
@@ -146,8 +212,8 @@ def _estimate(ev: Evaluation, selector: Selector, steps: Steps, range_ms: int) -
     return f"estimated: {estimated}  actual: {_amount(*selected.amount)}"
 
 
-def _amount(series: int, samples: int) -> str:
-    return f"{series:,} series, {samples:,} samples"
+def _amount(series: int, samples: int, what: str = "samples") -> str:
+    return f"{series:,} series, {samples:,} {what}"
 
 
 def selector_text(ev: Evaluation, selector: Selector) -> str:

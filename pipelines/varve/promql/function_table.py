@@ -7,7 +7,7 @@ the page (api/static/functions.js) are written from it by `make functions`.
 A new function is an entry here and an implementation: in a module of `functions` if it takes
 vectors and scalars; in `kernels` if it takes a range vector, and in
 `evaluation.histogram_range_functions`, too, unless it leaves native histograms out. A function
-that rollups can answer has its formula in `varve.query.tier_answers`. A test walks over all of it.
+that rollups can answer is computed of them in `kernels.rollups`. A test walks over all of it.
 
 Source: Prometheus 3, promql/parser/functions.go and lex.go, with all experimental functions.
 """
@@ -141,7 +141,7 @@ def _windows() -> Iterator[Function]:
     ends = ("first_ts", "first_value", "last_ts", "last_value", "count")
     last_two = ("previous_value", "last_value", "count")
     total = ("sum", "sum_error", "count", "nan_count")
-    spread = _rounded("m2", "base", "min", "max", *total)
+    spread = _rounded("m2", "base", *total)
     sketch = TierAnswer(Accuracy.SKETCHED, ("sketch", "min", "max", "count", "nan_count"))
 
     yield function("rate", codes.RATE, _rounded(*ends, "reset_correction"), counter,
@@ -151,10 +151,11 @@ def _windows() -> Iterator[Function]:
     yield function("irate", codes.IRATE, _exact("previous_ts", "last_ts", *last_two),
         Trait.USES_START_TIMES,
         "The growth of a counter per second, between the last two samples.")
-    yield function("resets", codes.RESETS, _exact("resets", "count"),
+    yield function("resets", codes.RESETS, _exact("resets", "first_value", "last_value", "count"),
         Trait.USES_START_TIMES | Trait.ANCHORED,
         "How often a counter was reset.")
-    yield function("changes", codes.CHANGES, _exact("changes", "count"), Trait.ANCHORED,
+    yield function("changes", codes.CHANGES,
+        _exact("changes", "first_value", "last_value", "count"), Trait.ANCHORED,
         "How often the value became another.")
     yield function("delta", codes.DELTA, _exact(*ends), both,
         "The change of a gauge, extrapolated to the whole window.")
@@ -164,7 +165,7 @@ def _windows() -> Iterator[Function]:
         "The number of samples.")
     yield function("sum_over_time", codes.SUM, _rounded(*total), none,
         "The sum of the values.")
-    yield function("avg_over_time", codes.AVG, _rounded("min", "max", *total), none,
+    yield function("avg_over_time", codes.AVG, _rounded(*total), none,
         "The mean of the values.")
     yield function("min_over_time", codes.MIN, _exact("min", "count"), _FLOATS_ONLY,
         "The least value.")

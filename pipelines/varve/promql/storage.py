@@ -6,7 +6,7 @@ here knows of files or of a network. tests/unit/promql/storage_suite.py tests an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,12 +27,61 @@ def _any_number(_samples: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowFunction:
+    """What will be computed of the windows of a selector.
+
+    name: the function of a range vector; "" for an instant selector, "timestamp" if only the time
+    of its samples is wanted. A window is (time - range_ms, time] for each of `count` times, Unix
+    ms, step_ms apart; step_ms may be 0.
+    """
+
+    name: str
+    range_ms: int
+    first_ms: int
+    step_ms: int = 0
+    count: int = 1
+
+    @property
+    def is_instant(self) -> bool:
+        """Whether only the last sample of a window counts."""
+        return self.name in ("", "timestamp")
+
+    @property
+    def times(self) -> Int64s:
+        """Where the windows end."""
+        return self.first_ms + self.step_ms * np.arange(self.count, dtype=np.int64)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The range (start, end] that all windows lie in."""
+        last_ms = self.first_ms + self.step_ms * (self.count - 1)
+        return self.first_ms - self.range_ms, last_ms
+
+
+@dataclass(frozen=True, slots=True)
+class TierChoice:
+    """That rows of rollups answer a function of windows, and why; made by a storage.
+
+    tier: the widest rows that are read, such as 1h. series, rows: about how many are selected.
+    moved_ms: by how much at most ends of windows are moved to earlier times; 0 if the answer is
+    that of the samples, as docs/tiers.md says of the function.
+    """
+
+    tier: str
+    why: str
+    series: int
+    rows: int
+    moved_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SelectHints:
     """What the engine will do with a selection. A storage may ignore what it says of the query.
 
     function: the innermost function or aggregation over the selector, "" if there is none.
     range_ms: the length of the windows, 0 for an instant selector. step_ms: the time between two
     evaluations, 0 if there is one only. grouping, by: the labels of the aggregation around it.
+    choice: what the storage chose for the windows; None if samples are wanted.
 
     A storage calls `check` (interrupt.py) between pieces of work of some milliseconds, and `admit`
     with how many samples it will hold, once it knows that and before it takes memory for them: it
@@ -44,6 +93,7 @@ class SelectHints:
     step_ms: int = 0
     grouping: tuple[str, ...] = ()
     by: bool = False
+    choice: TierChoice | None = None
     check: Check = field(default=never, compare=False, repr=False)
     admit: Callable[[int], None] = field(default=_any_number, compare=False, repr=False)
 
@@ -91,16 +141,74 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
+class Sketches:
+    """Sparse histograms of rollup rows: that of row r is keys and counts [begins[r], ends[r])."""
+
+    begins: Int64s
+    ends: Int64s
+    keys: npt.NDArray[np.int32]
+    counts: Int64s
+
+
+@dataclass(frozen=True, slots=True)
+class RollupRows:
+    """Rows of rollups of some series, as ranges of shared columns.
+
+    Series series[i] of the selection has the rows begins[i]:ends[i], whose spans follow one another
+    and end at `end` (Unix ms, ascending). They need not be of one width: no row reaches across an
+    end of a range of its Rollups, and only for instant selectors may one reach across a start.
+    `columns` has those of schemas/tables/rollup.sql that the function reads, as
+    varve.rollups.algebra.Rows has them; others may be missing.
+    """
+
+    series: Int64s
+    end: Int64s
+    begins: Int64s
+    ends: Int64s
+    columns: Mapping[str, npt.NDArray[Any]]
+    sketches: Sketches | None = None
+
+
+class Rollups(Protocol):
+    """Rows of rollups in place of samples. They are read block by block, as they are asked for.
+
+    The ranges are (range_starts[k], range_ends[k]], Unix ms, both ascending: the windows that the
+    choice was made for, in order, moved where it says so.
+    """
+
+    @property
+    def range_starts(self) -> Int64s: ...
+
+    @property
+    def range_ends(self) -> Int64s: ...
+
+    def blocks(self, steps: int, check: Check) -> Iterator[RollupRows]:
+        """The rows of all series that have any, each series in one block.
+
+        steps: how many values will be computed of each series. QueryError as Storage.select.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """Series that matched, sorted by labels, and their samples; row i of both is one series.
 
     There may be more samples than asked for, before and after: the engine looks only into its
     windows. There may be series without samples in the range. `warnings` goes into the answer.
+    rollups: what stands in for the samples, of which there are none then.
     """
 
     labels: LabelTable
     samples: Samples
     warnings: tuple[str, ...] = ()
+    rollups: Rollups | None = None
+
+
+def no_samples(series: int) -> Samples:
+    """The samples of so many series that have none."""
+    none = np.zeros(series, dtype=np.int64)
+    return Samples(np.zeros(0, np.int64), np.zeros(0), none, none, np.zeros(series, np.bool_))
 
 
 class Storage(Protocol):
@@ -118,7 +226,18 @@ class Storage(Protocol):
         Without matchers that is every series. A matcher on a label that a series lacks sees the
         empty value. Regexes are RE2 and anchored; ValueError if one is malformed. Of copies of a
         sample the greatest counts (varve.model.copies). Equal selections should share one
-        LabelTable: what the engine computes from it is kept with it.
+        LabelTable: what the engine computes from it is kept with it. With hints.choice the
+        selection has rollups, for the windows that the choice was made for.
+        """
+        ...
+
+    def choose(
+        self, matchers: Sequence[Matcher], windows: WindowFunction, check: Check = never
+    ) -> TierChoice | None:
+        """Whether rows of rollups are to answer a function of windows, and which.
+
+        None if samples are. QueryError if neither can, since they have expired: its text says what
+        to ask instead. check: see interrupt.py.
         """
         ...
 

@@ -18,7 +18,16 @@ from varve.promql.interrupt import Check, never
 from varve.promql.kernels.windows import window_bounds
 from varve.promql.labels.label_table import Labels, LabelTable
 from varve.promql.labels.postings import Postings
-from varve.promql.storage import Bools, Float64s, Int64s, Samples, SelectHints, Selection
+from varve.promql.storage import (
+    Bools,
+    Float64s,
+    Int64s,
+    Samples,
+    SelectHints,
+    Selection,
+    TierChoice,
+    WindowFunction,
+)
 from varve.promql.syntax.ast import Matcher
 
 _COUNT_EXACTLY_FROM = 20_000_000
@@ -126,6 +135,14 @@ class MemoryStorage:
             # Not kept with the labels: they bound what they keep, and these share large columns.
             held = self._taken[key] = labels, self._samples.take(rows)
         return Selection(labels, held[1])
+
+    def choose(
+        self,
+        matchers: Sequence[Matcher],  # noqa: ARG002 - there are samples alone
+        windows: WindowFunction,  # noqa: ARG002
+        check: Check = never,  # noqa: ARG002
+    ) -> TierChoice | None:
+        return None
 
     def count(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, check: Check = never

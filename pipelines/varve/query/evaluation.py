@@ -24,8 +24,9 @@ from varve.promql.evaluation.workers import Workers
 from varve.promql.explain import explain as explained
 from varve.query.absence import why_empty
 from varve.query.memory import Reservation
+from varve.query.provenance import Provenance
 from varve.query.reader import Reader
-from varve.query.view import FileGone, Provenance, View
+from varve.query.view import FileGone, View
 
 T = TypeVar("T")
 
@@ -54,7 +55,8 @@ class Options:
     its owner releases it once the answer is no longer used. `newer_view` gives the view that comes
     after one, waiting for it a little: a query that meets a deleted file is evaluated again on it,
     once. It returns the same view if none came. With `say_why_empty` an answer without series has
-    infos about selectors that had no samples.
+    infos about selectors that had no samples. `tier` is one of model.window.TIER_NAMES that all
+    selectors are to be answered from as far as it goes; None leaves the choice to each.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -65,6 +67,7 @@ class Options:
     memory: Reservation = field(default_factory=Reservation)
     newer_view: Callable[[View], View] | None = None
     say_why_empty: bool = False
+    tier: str | None = None
 
     def check_running(self) -> None:
         """Raises QueryCanceledError or QueryTimeoutError if a query has to end now."""
@@ -95,7 +98,7 @@ def evaluate(view: View, expression: str, times: Times, options: Options) -> Ans
             result = running.instant(expression, times, cancelled=options.cancelled)
         if options.say_why_empty and result.kind in {"vector", "matrix"} and not len(result.order):
             result = replace(result, infos=[*result.infos, *why_empty(reader)])
-        return Answer(result, on.provenance)
+        return Answer(result, reader.provenance)
 
     return _on_newest(view, options, run)
 
@@ -140,7 +143,7 @@ def _engine(view: View, options: Options) -> tuple[Engine, Reader]:
     timeout_s = min(options.limits.timeout_s or math.inf, max(options.deadline_s - now_s, 0.0))
     limits = replace(options.limits, timeout_s=None if math.isinf(timeout_s) else timeout_s)
     within = replace(options, deadline_s=now_s + timeout_s)
-    reader = Reader(view, options.memory, within.check_running, limits.max_samples)
+    reader = Reader(view, options.memory, within.check_running, limits.max_samples, options.tier)
     evaluation = engine.Options(
         lookback_ms=options.lookback_ms, limits=limits, workers=options.workers
     )

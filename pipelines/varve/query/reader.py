@@ -5,27 +5,47 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 
+from varve.model.window import RAW, Window
 from varve.promql.errors import LimitError, StorageError
 from varve.promql.interrupt import Check, never
 from varve.promql.kernels.types import I64
 from varve.promql.labels.label_table import LabelTable
-from varve.promql.storage import Samples, SelectHints, Selection
+from varve.promql.storage import (
+    Samples,
+    SelectHints,
+    Selection,
+    TierChoice,
+    WindowFunction,
+    no_samples,
+)
 from varve.promql.syntax.ast import Matcher
+from varve.promql.syntax.literals import format_duration
+from varve.promql.syntax.printer import matcher_text
+from varve.query import tier_choice
+from varve.query.cover import Cover
+from varve.query.decoded_files import Footer
 from varve.query.memory import Reservation
-from varve.query.row_group_cache import Footer
+from varve.query.provenance import Provenance, SelectorUse
+from varve.query.rollup_reader import RollupReader
 from varve.query.sample_columns import SampleColumns, count_samples, select_samples
 from varve.query.series_index import SelectedSeries
+from varve.query.tier_choice import Estimate, PlannedRows, time_text
 from varve.query.view import FileGone, View
+from varve.rollups import time_ranges
 
 # From so many series on, those without samples are left out where they are more than half: what
 # they would take in every step costs more than deriving from other labels than last time.
 _MANY = 1_024
 
 Matchers = tuple[Matcher, ...]
+_Selected = tuple[Matchers, int, int]
+"""What a selection is known by: matchers, and the range (start, end], Unix ms."""
+_Use = tuple[Matchers, int, int, PlannedRows | None]
 
 
 def _never() -> None:
@@ -38,15 +58,23 @@ class Reader:
 
     `memory` is asked for what the query holds. `check` raises when the query has to end; it is
     called between files. `max_samples` is the most that one selection may read, None for no bound.
+    `tier`: one of model.window.TIER_NAMES to answer from; None leaves the choice to each selector.
     """
 
     view: View
     memory: Reservation = field(default_factory=Reservation)
     check: Callable[[], None] = _never
     max_samples: int | None = None
+    tier: str | None = None
+    _uses: dict[_Use, Callable[[], SelectorUse]] = field(default_factory=dict)
+    """What each selection so far was answered from."""
+    _choices: dict[tuple[Matchers, WindowFunction], PlannedRows | None] = field(
+        default_factory=dict
+    )
     _series_of: dict[Matchers, SelectedSeries] = field(default_factory=dict)
     _selected: dict[tuple[Matchers, int, int], Selection] = field(default_factory=dict)
     """What had to be read to be counted, until it is asked for."""
+    _in_memory: dict[tuple[Matchers, int, int], tuple[int, int]] = field(default_factory=dict)
     _sizes: dict[tuple[Matchers, int, int], int] = field(default_factory=dict)
     """Samples of each selection so far."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -64,13 +92,47 @@ class Reader:
         they do not fit in memory.
         """
         key = tuple(matchers), start_ms, end_ms
+        if isinstance(hints.choice, PlannedRows) and hints.choice.cover is not None:
+            return self._select_rollups(key, hints.choice, hints.choice.cover, hints.check)
+        warnings = self._note_expired(start_ms, end_ms)
         with self._lock:
             known = self._selected.pop(key, None)
         selection = known or self._select(*key, hints.check)
-        hints.admit(_size(selection.samples))
+        size = _size(selection.samples)
+        hints.admit(size)
+        missing = self.view.raw_from_ms if warnings else None
+        use = SelectorUse(
+            selector_text(matchers), (RAW,), size, 16 * size, missing_until_ms=missing
+        )
         with self._lock:
-            self._sizes[key] = _size(selection.samples)
-        return selection
+            self._sizes[key] = size
+            self._uses[(*key, None)] = lambda: use
+        return replace(selection, warnings=warnings) if warnings else selection
+
+    def choose(
+        self, matchers: Sequence[Matcher], windows: WindowFunction, check: Check = never
+    ) -> TierChoice | None:
+        """Chooses by cost, unless `tier` says from what; remembered for the query."""
+        key = tuple(matchers), windows
+        with self._lock:
+            if key in self._choices:
+                return self._choices[key]
+        chosen = None
+        if self.tier != RAW and self.view.tiers:
+            estimate = self._estimated(key[0], *windows.span, check)
+            chosen = tier_choice.choose(
+                windows, self.view.tiers, self.view.raw_from_ms, estimate, self.tier
+            )
+        with self._lock:
+            self._choices[key] = chosen
+        return chosen
+
+    @property
+    def provenance(self) -> Provenance:
+        """The view's, with what the selections so far were answered from."""
+        with self._lock:
+            uses = tuple(use() for use in self._uses.values())
+        return replace(self.view.provenance, selectors=uses)
 
     def count(
         self,
@@ -86,7 +148,7 @@ class Reader:
         """
         series = self._series(matchers, check)
         ids = series.series_ids[series.by_id]
-        found, held = count_samples(self.view.head, ids, start_ms, end_ms)
+        found, held = self._in_head(series, tuple(matchers), start_ms, end_ms)
         _, rows = self.view.files.overlapping(ids, start_ms, end_ms)
         if self._is_too_many(held + rows):
             with _reading():
@@ -103,9 +165,15 @@ class Reader:
         return min(series.size, found + rows), held + rows
 
     def empty_selections(self) -> list[tuple[Matchers, int, int]]:
-        """Matchers, start and end of the selections so far that had no samples."""
+        """Matchers, start and end of the selections so far that had no samples, nor rows."""
         with self._lock:
-            return [key for key, samples in self._sizes.items() if not samples]
+            rows = (
+                cast(_Selected, tuple(key))
+                for (*key, choice), use in self._uses.items()
+                if choice is not None and not use().rows
+            )
+            samples = (key for key, size in self._sizes.items() if not size)
+            return list(dict.fromkeys([*samples, *rows]))
 
     def next_to(
         self, ids: I64, start_ms: int, end_ms: int, *, newest: bool, most: int
@@ -157,6 +225,85 @@ class Reader:
         found = self.view.index.find_any(matchers)
         self.memory.take(found.nbytes)
         return found.labels
+
+    def _select_rollups(
+        self, key: _Selected, choice: PlannedRows, planned: Cover, check: Check
+    ) -> Selection:
+        matchers, start_ms, end_ms = key
+        series = self._series(matchers, check)
+        rollups = RollupReader(self.view, series, choice, planned, self.memory, _reading)
+        pending = tuple(
+            window
+            for level in planned.levels
+            for window in time_ranges.clip(level.tier.pending, Window(start_ms, end_ms))
+        )
+
+        def use() -> SelectorUse:
+            return SelectorUse(
+                selector_text(matchers),
+                planned.tiers,
+                rollups.amount.rows,
+                rollups.amount.nbytes,
+                choice.moved_ms,
+                self._missing_until(planned),
+                pending,
+            )
+
+        with self._lock:
+            self._uses[(*key, choice)] = use
+        warnings = []
+        if choice.moved_ms:
+            moved = format_duration(choice.moved_ms / 1000)
+            warnings.append(
+                f"{selector_text(matchers)}: approximate, since samples have expired: ends of"
+                f" windows are up to {moved} earlier than asked for"
+            )
+        if (missing := self._missing_until(planned)) is not None:
+            warnings.append(_missing_text(missing))
+        return Selection(series.labels, no_samples(series.size), tuple(warnings), rollups)
+
+    def _missing_until(self, planned: Cover) -> int | None:
+        """Up to when samples are missing that have expired; None if none are."""
+        raw_from = self.view.raw_from_ms
+        if raw_from is None or not len(planned.raw_starts):
+            return None
+        gone = planned.raw_starts < raw_from
+        if not gone.any():
+            return None
+        return int(np.minimum(planned.raw_ends[gone], raw_from).max())
+
+    def _note_expired(self, start_ms: int, end_ms: int) -> tuple[str, ...]:
+        """Warnings of samples in a range that have expired. StorageError if all of it has."""
+        raw_from = self.view.raw_from_ms
+        if raw_from is None or start_ms >= raw_from:
+            return ()
+        if end_ms <= raw_from:
+            raise StorageError(
+                f"samples up to {time_text(raw_from)} have expired, and rows of rollups do not"
+                " answer this: ask for a later time"
+                + (", or without tier=raw" if self.tier == RAW and self.view.tiers else "")
+            )
+        return (_missing_text(raw_from),)
+
+    def _estimated(self, matchers: Matchers, start_ms: int, end_ms: int, check: Check) -> Estimate:
+        series = self._series(matchers, check)
+        share = series.size / max(1, self.view.index.size)
+        samples = int(self.view.all_files.rows_within(start_ms, end_ms) * share)
+        return Estimate(series.size, samples, share)
+
+    def _in_head(
+        self, series: SelectedSeries, matchers: Matchers, start_ms: int, end_ms: int
+    ) -> tuple[int, int]:
+        """At most how many series and samples are in memory; counted once for the query."""
+        key = matchers, start_ms, end_ms
+        with self._lock:
+            known = self._in_memory.get(key)
+        if known is None:
+            ids = series.series_ids[series.by_id]
+            known = count_samples(self.view.head, ids, start_ms, end_ms)
+            with self._lock:
+                self._in_memory[key] = known
+        return known
 
     def _select(
         self, matchers: Matchers, start_ms: int, end_ms: int, check: Check = never
@@ -217,6 +364,10 @@ def _reading() -> Iterator[None]:
         raise StorageError(f"cannot read samples: {err}") from err
 
 
+def _missing_text(until_ms: int) -> str:
+    return f"partial: samples up to {time_text(until_ms)} have expired"
+
+
 def _size(samples: Samples) -> int:
     return int((samples.ends - samples.begins).sum())
 
@@ -229,3 +380,8 @@ def _without_empty(labels: LabelTable, samples: Samples) -> Selection:
         return Selection(labels, samples)
     rows = np.flatnonzero(there)
     return Selection(labels.take(rows), samples.take(rows))
+
+
+def selector_text(matchers: Sequence[Matcher]) -> str:
+    """A selector as it could be written."""
+    return "{" + ", ".join(map(matcher_text, matchers)) + "}"

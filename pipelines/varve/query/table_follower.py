@@ -23,6 +23,8 @@ _LAG_S = 2.0
 # How long a query that met a deleted file waits for a newer view.
 _NEWER_S = 2.0
 _RETRY_S = 0.5
+# Windows close once a minute: until their rows are seen, samples answer as well.
+_TIERS_S = 1.0
 
 # What passes by itself, or once somebody has mended the storage.
 _PASSING = (OSError, pa.ArrowException)
@@ -116,7 +118,9 @@ class TableFollower:
 
     def _open(self) -> None:
         try:
-            self._tables = Tables(self._store, self._queries, self._cache_bytes, self._budget)
+            self._tables = Tables(
+                self._store, self._queries, self._cache_bytes, self._budget, _TIERS_S
+            )
             self._seen_at, self._why = time.monotonic(), ""
         except (NeedsOperator, *_PASSING) as err:
             # Started before the first ingest: the tables are about to be created.

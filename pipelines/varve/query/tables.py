@@ -1,20 +1,26 @@
-"""Follows the tables samples and series, and gives queries a view of their newest versions."""
+"""Follows the tables, and gives queries a view of their newest versions."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 
 from varve.model.errors import NeedsOperator
+from varve.query.decoded_files import DecodedFiles
+from varve.query.file_table import FileTable
 from varve.query.head import MAX_ROWS, Head
 from varve.query.load_queue import LoadQueue
 from varve.query.memory import MemoryBudget
+from varve.query.provenance import Provenance
+from varve.query.rollup_groups import RollupGroups
 from varve.query.row_group_cache import RowGroupCache
 from varve.query.series_index import COLUMNS, IndexBuilder
-from varve.query.view import FileTable, Provenance, View
+from varve.query.tier_tables import TierTables
+from varve.query.view import View
 from varve.storage import positions
 from varve.storage.bounds import Bounds
-from varve.storage.log import LiveFile
+from varve.storage.log import LiveFile, LogEntry
 from varve.storage.snapshot import Follower, Snapshot
 from varve.storage.store import Store
 
@@ -27,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Tables:
-    """The two tables, followed by the thread that calls `poll`; any thread may read `view`.
+    """The tables, followed by the thread that calls `poll`; any thread may read `view`.
 
     The state beneath `view` belongs to the polling thread. Between two polls this holds:
 
@@ -47,8 +53,10 @@ class Tables:
         queries: Sequence[str],
         cache_bytes: int,
         budget: MemoryBudget | None = None,
+        tiers_every_s: float = 0.0,
     ) -> None:
         """Opens the tables. `queries` names the ingest queries whose input must be complete.
+        tiers_every_s lies at least between two looks at the rollup tables.
 
         Half of cache_bytes is for the head, half for row groups; what is held is counted in
         `budget`. Raises NeedsOperator if a table does not exist, OSError if the
@@ -56,7 +64,8 @@ class Tables:
         """
         self._store = store
         self._queries = tuple(queries)
-        self._row_groups = RowGroupCache(store.filesystem("samples"), cache_bytes // 2, budget)
+        self._decoded = DecodedFiles(store.filesystem, cache_bytes // 2, budget)
+        self._row_groups = RowGroupCache(self._decoded)
         self._head = Head(self._row_groups.read_files, cache_bytes // 2, budget)
         self._live_files: dict[str, LiveFile] = {}
         self._cold_files: dict[str, LiveFile] = {}
@@ -65,13 +74,19 @@ class Tables:
         self._builder = IndexBuilder(budget)
         self._index = self._builder.index()
         self._series_paths: set[str] = set()
+        self._unseen: list[LogEntry] | None = None
+        """Commits to samples that the tiers have not taken notice of; None if not all are known."""
         self._applied: dict[str, Snapshot] = {}
         """By table, the snapshot that the state was made from."""
-        # Samples first: then the series read after them define every sample of the snapshot.
+        # The widest rows first, then what they were made of, then series: so all that rows were
+        # computed from is in the samples, and series define every sample.
+        self._tiers_every_s, self._tiers_looked_s = tiers_every_s, time.monotonic()
+        self._tiers = TierTables(store)
         self._samples = Follower(store, "samples")
         self._series = Follower(store, "series")
         self._apply_series()
         self._apply_samples()
+        self._apply_tiers()
         self._load_some()
         self.view = self._make_view()
 
@@ -81,7 +96,7 @@ class Tables:
         return not self._load_queue.is_due
 
     def close(self) -> None:
-        self._row_groups.close()
+        self._decoded.close()
 
     def poll(self) -> bool:
         """Looks at the logs once and reads some small files. Returns whether the view has changed.
@@ -90,13 +105,20 @@ class Tables:
         small file that cannot be read is no error here; queries that need it will meet it.
         """
         try:
-            self._samples.refresh()
+            if time.monotonic() - self._tiers_looked_s >= self._tiers_every_s:
+                self._tiers_looked_s = time.monotonic()
+                self._tiers.look()
+            entries = self._samples.follow()
+            self._unseen = None if entries is None else [*(self._unseen or []), *entries]
             self._series.refresh()
         except NeedsOperator:  # the log has expired past where we were: start from a snapshot
+            self._tiers = TierTables(self._store)
             self._samples = Follower(self._store, "samples")
             self._series = Follower(self._store, "series")
+            self._unseen = None
         changed = self._apply_series()
         changed |= self._apply_samples()
+        changed |= self._apply_tiers()
         changed |= self._load_some()
         if changed:
             self.view = self._make_view()
@@ -135,6 +157,14 @@ class Tables:
         self._applied["samples"] = snapshot
         return True
 
+    def _apply_tiers(self) -> bool:
+        """Moves to the newest versions of the tiers. Whether any of them is newer."""
+        snapshot = self._samples.snapshot
+        expired_ms = self._samples.position(positions.expired())
+        changed = self._tiers.apply(snapshot, self._unseen, expired_ms)
+        self._unseen = []
+        return changed
+
     def _load_some(self) -> bool:
         """Moves the newest queued files into the head. Returns whether any was moved."""
         batch = self._load_queue.take(_FILES_AT_ONCE, _ROWS_AT_ONCE)
@@ -162,8 +192,12 @@ class Tables:
             self._index,
             tuple(self._head.sorted_runs()),
             self._cold_table,
+            FileTable(self._applied["samples"].files),
             self._row_groups,
-            Provenance(versions, _least(complete)),
+            Provenance({**versions, **self._tiers.versions}, _least(complete)),
+            self._tiers.views,
+            RollupGroups(self._decoded),
+            self._samples.position(positions.expired()),
         )
 
 

@@ -1,70 +1,22 @@
-"""One version of the tables samples and series: what queries read."""
+"""One version of the tables: what queries read."""
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from varve.promql.errors import StorageError
-from varve.promql.kernels.types import I64
+from varve.query.file_table import FileTable
+from varve.query.provenance import Provenance
+from varve.query.rollup_groups import RollupGroups
 from varve.query.row_group_cache import RowGroupCache
 from varve.query.sample_columns import SampleColumns
 from varve.query.series_index import SeriesIndex
-from varve.storage.bounds import Bounds
-from varve.storage.file_set import FileSet
-from varve.storage.log import LiveFile
+from varve.query.tier_view import TierView
 
 
 class FileGone(StorageError):
     """A file of the view was replaced and then deleted: a newer view does without it."""
-
-
-class FileTable:
-    """Sample files, sifted by their statistics."""
-
-    def __init__(self, files: Sequence[LiveFile]) -> None:
-        self._files = FileSet(files, "ts")
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def span_ms(self) -> tuple[int, int]:
-        """First and last time of a sample. ValueError without files."""
-        zones = self._files.zones
-        return int(zones.first_ms.min()), int(zones.last_ms.max())
-
-    def overlapping(self, series_ids: I64, start_ms: int, end_ms: int) -> tuple[list[str], int]:
-        """Files that can hold samples of the ids (ascending) in (start_ms, end_ms], their rows."""
-        chosen = self._files.select(Bounds(start_ms, end_ms, series_ids))
-        return [file.path for file in chosen], sum(file.rows for file in chosen)
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where an answer comes from.
-
-    versions has the version of each table that was read. Everything produced up to
-    complete_until_ms (broker time, Unix ms) is in the answer; None while ingest has not said so.
-    """
-
-    versions: Mapping[str, int]
-    complete_until_ms: int | None
-    tier: str = "raw"
-
-    @property
-    def token(self) -> str:
-        """The versions, as one opaque text."""
-        text = json.dumps(dict(sorted(self.versions.items())), separators=(",", ":"))
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-    def to_json(self) -> dict[str, object]:
-        return {
-            "snapshot": self.token,
-            "complete_until": self.complete_until_ms,
-            "tier": self.tier,
-        }
 
 
 @dataclass(frozen=True)
@@ -79,8 +31,16 @@ class View:
     """The samples of the small files that are held in memory."""
     files: FileTable
     """All other live files."""
+    all_files: FileTable
+    """All live files: what is chosen by their statistics does not depend on what is in memory."""
     row_groups: RowGroupCache
     provenance: Provenance
+    tiers: Sequence[TierView] = ()
+    """Those that have a closed window, the finest first."""
+    rollups: RollupGroups | None = None
+    """Where rows of the tiers are read; None only without tiers."""
+    raw_from_ms: int | None = None
+    """Samples up to here may have been deleted; None if none have."""
 
     def extent(self) -> tuple[int, int, int]:
         """How many runs and files hold samples, and the first and last time of these, ms.

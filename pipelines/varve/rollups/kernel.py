@@ -2,14 +2,12 @@
 
 Both kernels keep the same state for each window, in local variables: a loop for both, which keeps
 it in a tuple of columns, takes 2.7 times as long.
-Sums: Neumaier, "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen", 1974; the
-product in the shift of m2 by Dekker, "A floating-point technique for extending the available
-precision", 1971.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,19 +15,39 @@ from varve.model.compiled import inline, kernel
 from varve.model.staleness import STALE_BITS
 from varve.rollups.algebra import NEVER, WIDE, Floats, Ints, Rows
 from varve.rollups.sketch import BOUNDS, key_of
+from varve.rollups.sums import add, infinite, shifted, widened
 
 _STALE = np.int64(STALE_BITS)
 _BOUNDS = np.array(BOUNDS)
 # Sketch entries up to which insertion beats merging.
 _SHORT = 24
-# Beyond it the square of the distance to the next double is infinite.
-_HUGE = 1e300
 
 
 def aggregate(series_ids: Ints, ts: Ints, values: Floats, width_ms: int) -> Rows:
     """Rows of width_ms from samples sorted by (series_id, ts), unique; NULL is the stale marker."""
     starts = _starts(series_ids, ts, width_ms)
     return Rows(*_lift(series_ids, ts, values, starts, width_ms))
+
+
+def aggregate_between(series_ids: Ints, ts: Ints, values: Floats, cuts: Ints) -> Rows:
+    """Rows of samples as in `aggregate`, one for the samples after a cut up to and with the next.
+
+    cuts: ascending; a sample after the last is in no row. window_end is the cut that ends the row.
+    """
+    place = np.searchsorted(cuts, ts, side="left")
+    inside = place < len(cuts)
+    if not inside.all():
+        series_ids, ts, values, place = (
+            series_ids[inside],
+            ts[inside],
+            values[inside],
+            place[inside],
+        )
+    first = np.ones(len(ts), np.bool_)
+    first[1:] = (series_ids[1:] != series_ids[:-1]) | (place[1:] != place[:-1])
+    starts = np.append(np.flatnonzero(first), len(ts))
+    rows = Rows(*_lift(series_ids, ts, values, starts, 1))
+    return replace(rows, window_end=cuts[place[starts[:-1]]])
 
 
 def merge(rows: Rows, order: Ints, width_ms: int) -> Rows:
@@ -60,62 +78,6 @@ def _starts(ids, times, width):
 
 
 _key_of = inline(key_of)
-
-
-@inline
-def _add(total, error, value):
-    """Neumaier: total + error grows by value. An infinite total has no error."""
-    new = total + value
-    if not math.isfinite(new):
-        return new, 0.0
-    if abs(total) >= abs(value):
-        return new, error + ((total - new) + value)
-    return new, error + ((value - new) + total)
-
-
-@inline
-def _widened(total, error):
-    """The columns sum and sum_error of a total that was taken of values times WIDE."""
-    whole = total / WIDE
-    if math.isinf(whole):
-        return whole, total + error
-    return whole, error / WIDE
-
-
-@inline
-def _infinite(low, high):
-    """Sum of values of which one at least is infinite."""
-    if low == -math.inf:
-        return math.nan if high == math.inf else -math.inf
-    return math.inf
-
-
-@inline
-def _shifted(m2, count, total, error, base, to):
-    """Sum of (v - to)^2 from the sum of (v - base)^2: m2 + 2 d S + n d^2, d = base - to and
-    S the sum of (v - base), which cancels and so is taken in twice the precision.
-    """
-    d = base - to
-    if d == 0.0:
-        return m2
-    if abs(base) > _HUGE or abs(to) > _HUGE or math.isinf(m2):
-        return math.inf
-    n = float(count)
-    product = n * base
-    # Dekker's split of both into halves whose products are exact.
-    c = 134217729.0 * base
-    high = c - (c - base)
-    low = base - high
-    c = 134217729.0 * n
-    n_high = c - (c - n)
-    n_low = n - n_high
-    rest = ((n_high * high - product) + n_high * low + n_low * high) + n_low * low
-    deviation = (total - product) + (error - rest)
-    shifted = m2 + d * (2.0 * deviation + n * d)
-    if math.isnan(shifted):
-        return math.inf
-    # base is one of the values, so no less is possible: rounding must not make it so.
-    return max(shifted, d * d)
 
 
 @inline
@@ -221,7 +183,7 @@ def _lift(ids, ts, values, starts, width):
             if math.isnan(v):
                 nans += 1
                 continue
-            s, e = _add(s, e, v)
+            s, e = add(s, e, v)
             low, high = min(low, v), max(high, v)
             if n - nans == 1:
                 zero = v
@@ -243,13 +205,13 @@ def _lift(ids, ts, values, starts, width):
             sketch_starts[r + 1] = end
             continue
         if math.isinf(low) or math.isinf(high):
-            s, e, squares = _infinite(low, high), 0.0, math.nan
+            s, e, squares = infinite(low, high), 0.0, math.nan
         elif not math.isfinite(s):
             s, e = 0.0, 0.0
             for i in range(starts[r], starts[r + 1]):
                 if not math.isnan(values[i]):
-                    s, e = _add(s, e, values[i] * WIDE)
-            s, e = _widened(s, e)
+                    s, e = add(s, e, values[i] * WIDE)
+            s, e = widened(s, e)
         if math.isnan(squares) and math.isfinite(low) and math.isfinite(high):
             squares = math.inf
         total[r], error[r], m2[r], base[r] = s, e, squares, zero
@@ -321,9 +283,9 @@ def _merge(
             if numbers == 0:
                 zero = base_in[i]
             low, high = min(low, min_in[i]), max(high, max_in[i])
-            squares += _shifted(m2_in[i], m, sum_in[i], error_in[i], base_in[i], zero)
+            squares += shifted(m2_in[i], m, sum_in[i], error_in[i], base_in[i], zero)
             wide |= math.isinf(sum_in[i])
-            s, e = _add(s, e, sum_in[i])
+            s, e = add(s, e, sum_in[i])
             e += error_in[i]
             numbers += m
             for k in range(starts_in[i], starts_in[i + 1]):
@@ -335,17 +297,17 @@ def _merge(
             sketch_starts[r + 1] = end
             continue
         if math.isinf(low) or math.isinf(high):
-            s, e, squares = _infinite(low, high), 0.0, math.nan
+            s, e, squares = infinite(low, high), 0.0, math.nan
         elif wide or not math.isfinite(s):
             s, e = 0.0, 0.0
             for place in range(starts[r], starts[r + 1]):
                 i = order[place]
                 if math.isinf(sum_in[i]):
-                    s, e = _add(s, e, error_in[i])
+                    s, e = add(s, e, error_in[i])
                 else:
-                    s, e = _add(s, e, sum_in[i] * WIDE)
+                    s, e = add(s, e, sum_in[i] * WIDE)
                     e += error_in[i] * WIDE
-            s, e = _widened(s, e)
+            s, e = widened(s, e)
         total[r], error[r], m2[r], base[r] = s, e, squares, zero
         least[r], greatest[r] = low, high
         end = _sorted_entries(keys, counts, begin, end)

@@ -23,6 +23,7 @@ from varve.storage.log import LiveFile, LogEntry, entries, list_versions
 from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
 from varve.storage.unreadable import READ_ERRORS, find_unreadable
+from varve.storage.zone_map import Mask
 
 COMPUTED_KEY = "settled"
 """Metadata of a tier's commit: the ranges [start_ms, end_ms] it computed. The key's text is older
@@ -60,6 +61,10 @@ class LateWindows:
         keys = self.keys[~time_ranges.within(self.keys[:, 1], ranges)]
         return LateWindows(keys, tuple(time_ranges.subtract(self.whole_ranges, ranges)))
 
+    def split(self, chosen: Mask) -> tuple[LateWindows, LateWindows]:
+        """The windows but the chosen keys, and these. chosen: bool, a value for each key."""
+        return LateWindows(self.keys[~chosen], self.whole_ranges), LateWindows(self.keys[chosen])
+
     def ranges(self, width_ms: int) -> list[Window]:
         """The time that all these windows cover. width_ms: that of the tier."""
         return time_ranges.union(
@@ -83,7 +88,7 @@ def find_late_windows(
 
     Where the log of the table below has expired, every window up to the frontier is suspect.
     """
-    unknown_to, log = _log(store, tier.source, after, source.version)
+    unknown_to, log = log_since(store, tier.source, after, source.version)
     history = sorted(computed, key=lambda c: c.source_version)
     versions = [c.source_version for c in history]
     whole: list[Window] = []
@@ -130,7 +135,7 @@ def first_window_start(source: Snapshot, tier: Tier) -> int | None:
     return floor_to(int(source.zones.first_ms.min()) - 1, tier.width_ms)
 
 
-def _log(store: Store, table: str, after: int, until: int) -> tuple[int, list[LogEntry]]:
+def log_since(store: Store, table: str, after: int, until: int) -> tuple[int, list[LogEntry]]:
     """Entries of the versions up to `until`, and the version after which they start."""
     try:
         return after, list(entries(store, table, after, until))

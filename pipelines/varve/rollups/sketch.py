@@ -32,8 +32,6 @@ BOUNDS = tuple(
 """Upper bounds, inclusive, of the buckets of [0.5, 1]. It is a table, as log() misplaces powers of
 two, made of decimals, as the last bit of pow() differs between C libraries."""
 
-_BOUNDS = np.array(BOUNDS)
-
 
 def key_of(value: float, bounds: Sequence[float] | npt.NDArray[np.float64] = BOUNDS) -> int:
     """Key of a value that is not NaN.
@@ -58,16 +56,24 @@ def key_of(value: float, bounds: Sequence[float] | npt.NDArray[np.float64] = BOU
     return key if value > 0 else -key
 
 
+def estimate_of(key: int, bounds: Sequence[float] | npt.NDArray[np.float64] = BOUNDS) -> float:
+    """The value that a key stands for; unclamped. bounds: as in `key_of`."""
+    if key == 0:
+        return 0.0
+    size = abs(key)
+    if size == INFINITE:
+        return math.inf if key > 0 else -math.inf
+    finite = size - OFFSET
+    octave = finite // BUCKETS_PER_OCTAVE
+    # Below 1 and scaled last: the last bucket's bound is no double, the first ones' are rounded.
+    middle = bounds[finite - octave * BUCKETS_PER_OCTAVE] * 2 / (GROWTH + 1)
+    value = math.ldexp(middle, octave + 1)
+    return value if key > 0 else -value
+
+
 def estimate(keys: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
     """The value each key stands for; unclamped."""
-    size = np.abs(keys).astype(np.int64)
-    finite = np.where((keys == 0) | (size == INFINITE), OFFSET, size) - OFFSET
-    octave, bucket = np.divmod(finite, BUCKETS_PER_OCTAVE)
-    # Below 1 and scaled last: the last bucket's bound is no double, the first ones' are rounded.
-    middle = _BOUNDS[bucket] * 2 / (GROWTH + 1)
-    value = np.ldexp(middle, octave + 1)
-    value = np.where(size == INFINITE, np.inf, np.where(keys == 0, 0.0, value))
-    return np.copysign(value, keys)
+    return np.array([estimate_of(key) for key in keys.tolist()], dtype=np.float64)
 
 
 def quantile(

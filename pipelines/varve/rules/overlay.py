@@ -6,14 +6,26 @@ Of copies of a sample that both have the greater counts, as everywhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
 
 from varve.model.staleness import is_stale
 from varve.promql.interrupt import Check, never
 from varve.promql.labels.label_table import LabelTable
-from varve.promql.storage import Int64s, Samples, SelectHints, Selection, Storage
+from varve.promql.storage import (
+    Int64s,
+    Samples,
+    SelectHints,
+    Selection,
+    Storage,
+    TierChoice,
+    WindowFunction,
+)
 from varve.promql.syntax.ast import Matcher
+
+_MOST_KEPT: Final = 256
+"""Selections whose tables are kept."""
 
 
 class Overlay:
@@ -22,17 +34,39 @@ class Overlay:
     def __init__(self, below: Storage, above: Storage) -> None:
         self._below = below
         self._above = above
+        self._tables: dict[tuple[int, int], tuple[LabelTable, LabelTable, LabelTable]] = {}
 
     def select(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, hints: SelectHints
     ) -> Selection:
+        if hints.choice is not None:
+            return self._below.select(matchers, start_ms, end_ms, hints)
         over = self._above.select(matchers, start_ms, end_ms, hints)
         under = self._below.select(matchers, start_ms, end_ms, hints)
         if not over.samples.series:
             return under
         if not under.samples.series:
             return Selection(over.labels, over.samples, under.warnings)
-        return _merged(under, over)
+        merged = _merged(under, over)
+        return Selection(self._shared(under, over, merged), merged.samples, merged.warnings)
+
+    def _shared(self, under: Selection, over: Selection, merged: Selection) -> LabelTable:
+        """The table of an equal selection before this one, which keeps what was computed of it."""
+        key = id(under.labels), id(over.labels)
+        known = self._tables.get(key)
+        if known is None or known[0] is not under.labels or known[1] is not over.labels:
+            if len(self._tables) >= _MOST_KEPT:
+                self._tables = {}
+            known = self._tables[key] = under.labels, over.labels, merged.labels
+        return known[2]
+
+    def choose(
+        self, matchers: Sequence[Matcher], windows: WindowFunction, check: Check = never
+    ) -> TierChoice | None:
+        """Rows of the storage below, unless there are samples above to lay over them."""
+        if self._above.series([matchers], *windows.span).size:
+            return None
+        return self._below.choose(matchers, windows, check)
 
     def count(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, check: Check = never

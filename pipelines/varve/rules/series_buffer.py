@@ -19,7 +19,14 @@ from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.interrupt import Check, never
 from varve.promql.labels.label_table import Labels, LabelTable
 from varve.promql.labels.postings import Postings
-from varve.promql.storage import Int64s, Samples, SelectHints, Selection
+from varve.promql.storage import (
+    Int64s,
+    Samples,
+    SelectHints,
+    Selection,
+    TierChoice,
+    WindowFunction,
+)
 from varve.promql.syntax.ast import Matcher
 from varve.rules.instant import Sample, Value
 
@@ -180,6 +187,14 @@ class SeriesBuffer:
         index, samples = self._view()
         rows, labels = index.find(matchers, hints.check)
         return Selection(labels, samples.take(rows))
+
+    def choose(
+        self,
+        matchers: Sequence[Matcher],  # noqa: ARG002 - there are samples alone
+        windows: WindowFunction,  # noqa: ARG002
+        check: Check = never,  # noqa: ARG002
+    ) -> TierChoice | None:
+        return None
 
     def count(
         self,

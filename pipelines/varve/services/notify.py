@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -59,6 +59,8 @@ class NotifyOptions:
     route_prefix: str = ""
     options: Options = field(default_factory=Options)
     cluster: ClusterOptions | None = None
+    without_meaning: Sequence[str] = ()
+    """Options of Alertmanager's that were given and change nothing here."""
     log_level: str = "info"
     log_format: LogFormat = "logfmt"
 
@@ -104,6 +106,8 @@ class _Process:
                 notifier, writer, self._clock, sender, Recorder(self._metrics)
             )
             self._configured(config)
+            for name in options.without_meaning:
+                log.warning("--%s changes nothing here", name)
             try:
                 ended_well = await self._serve(driver, listeners, addresses)
             finally:
@@ -238,7 +242,9 @@ def _access(addresses: Sequence[str], external_url: str) -> Access:
     """Who may ask: by name only who is known, while nobody but this machine can reach it."""
     url = urlsplit(external_url)
     local = all(address.startswith(("127.", "[::1]")) for address in addresses)
-    return Access.of([url.hostname or ""] if local else ["*"], [f"{url.scheme}://{url.netloc}"])
+    access = Access.of([url.hostname or ""] if local else ["*"], [f"{url.scheme}://{url.netloc}"])
+    remedy = "name it by --web.external-url"
+    return replace(access, host_remedy=remedy, origin_remedy=remedy)
 
 
 def _ended(server: Server, driving: asyncio.Task[None]) -> None:

@@ -13,7 +13,7 @@ from varve.model.errors import NeedsOperator
 from varve.model.schema import table_schema
 from varve.storage.bounds import Bounds
 from varve.storage.file_set import FileSet
-from varve.storage.log import LiveFile
+from varve.storage.log import LiveFile, LogEntry
 from varve.storage.scan import Wanted, arrow_dataset, read_rows
 from varve.storage.state import load
 from varve.storage.store import Store
@@ -91,6 +91,13 @@ class Follower:
 
     def refresh(self) -> Snapshot:
         """The newest snapshot: the same object if nothing was committed since the last call."""
+        self.follow()
+        return self.snapshot
+
+    def follow(self) -> list[LogEntry] | None:
+        """Moves to the newest snapshot. Returns what was committed since the last call, oldest
+        first; None if the log in between has expired and the table was read anew.
+        """
         fresh = self.table.refresh()
         if fresh is None:
             self._files = self._live_files()
@@ -99,7 +106,7 @@ class Follower:
             for entry in fresh:
                 self._files = self._files.changed(entry.removes, (*entry.adds, *entry.replacements))
             self.snapshot = self._snapshot()
-        return self.snapshot
+        return fresh
 
     def position(self, transaction: str) -> int | None:
         """Version stored under a transaction id in the newest snapshot taken."""

@@ -133,8 +133,13 @@ For sums of both signs 1e-12 is relative to the sum of the absolute values.
 
 _TIERS_TAIL = """\
 An instant selector asks for the newest sample within the lookback: exact at ends that are multiples
-of the width if the lookback is one too (5 minutes: 1m and 5m), by last_ts, last_value and stale_ts:
-a series whose staleness marker is later than its last sample has ended. So is {exact} of one.
+of the width, whatever the lookback, by last_ts, last_value and stale_ts: a series whose staleness
+marker is later than its last sample has ended. So is {exact} of one.
+
+Where a range is no whole number of windows, its edges are read from finer tiers or from samples,
+and so is what lies past the frontier or waits for a repair: the answer is the same. Where these
+have expired, ends of ranges are moved to the start of their window, and the answer says that it is
+approximate and by how much; a range that is shorter than the windows left is refused (query.md).
 
 Native histograms have no rollups: raw samples only, which {raw} need. So do functions over
 subqueries, which the engine evaluates itself on the answers of the inner expression. All other

@@ -12,9 +12,9 @@ from varve.promql.engine import Engine, Options
 from varve.promql.errors import LimitError, StorageError
 from varve.promql.evaluation.limits import Limits
 from varve.promql.storage import SelectHints
+from varve.query.file_table import FileTable
 from varve.query.reader import Reader
 from varve.query.tables import Tables
-from varve.query.view import FileTable
 from varve.storage.snapshot import snapshot
 
 CACHE_BYTES = 16 << 20

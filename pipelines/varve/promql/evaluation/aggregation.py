@@ -19,6 +19,7 @@ from varve.promql.evaluation.range_functions import (
     check_smoothing,
     non_counters,
 )
+from varve.promql.evaluation.rollup_rows import rollup_values
 from varve.promql.evaluation.selection import last_samples, select_windows
 from varve.promql.evaluation.topk import SERIES_FILTERS
 from varve.promql.evaluation.values import Bools, Float64s, Int64s, Matrix, Objects, Scalar, Steps
@@ -39,7 +40,7 @@ from varve.promql.kernels.codes import LOOKBACK
 from varve.promql.labels.label_table import Column, Grouping, Interned, members_of
 from varve.promql.plan.nodes import Aggregation, FusedAggregation, InstantSelect, Text
 from varve.promql.signatures import Trait
-from varve.promql.storage import Samples, Selection
+from varve.promql.storage import Rollups, Samples, Selection
 from varve.promql.syntax.go_numbers import format_f
 from varve.promql.syntax.literals import quote
 
@@ -80,15 +81,21 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
     parameters: list[Scalar] = []
     if isinstance(source, InstantSelect):
         selection, times = select_windows(
-            ev, source.selector, steps, ev.lookback_ms, function=plain.op, into_groups=True
+            ev,
+            source.selector,
+            steps,
+            ev.lookback_ms,
+            function=plain.op,
+            window_function="",
+            into_groups=True,
         )
         labels, samples = selection.labels, selection.samples
         function, range_ms, drops = LOOKBACK, ev.lookback_ms, False
     else:
         parameters = [ev.scalar(parameter, steps) for parameter in source.parameters]
-        windows = windows_of(ev, source.source, steps, source.name, into_groups=True)
+        windows = windows_of(ev, source.source, steps, source.name, tiered=True, into_groups=True)
         labels, samples, times = windows.series.labels, windows.series.samples, windows.times
-        selection = Selection(labels, samples)
+        selection = Selection(labels, samples, rollups=windows.rollups)
         function, range_ms = source.kernel, windows.range_ms
         drops = not source.function.has(Trait.KEEPS_NAME)
         if source.name == "double_exponential_smoothing":
@@ -104,6 +111,12 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
     shape = (grouping.size, steps.count)
     ev.budget.check_values(shape[0] * shape[1])
     first, second = kernel_parameters(parameters)
+    if selection.rollups is not None:
+        values, present, touched = _from_rollups(
+            ev, node.kernel, function, selection.rollups, first, grouping, steps
+        )
+        ev.node_stats[id(node)] = NodeStats(samples.series, touched)
+        return Matrix(grouping.table, values, present, np.full(grouping.size, drops))
     span_ms = int(times[-1] - times[0]) if len(times) else 0
     work = Work(samples, range_ms, span_ms, steps.count)
     touched, parts = 0, []
@@ -134,6 +147,25 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
     ev.budget.samples_touched += touched
     ev.node_stats[id(node)] = NodeStats(samples.series, touched)
     return Matrix(grouping.table, values, present, np.full(grouping.size, drops))
+
+
+def _from_rollups(
+    ev: Evaluation,
+    kernel: int,
+    function: int,
+    rollups: Rollups,
+    parameter: Scalar,
+    grouping: Grouping,
+    steps: Steps,
+) -> tuple[Float64s, Bools, int]:
+    """The values of groups from rows of rollups, block by block, and the rows touched."""
+    state = GroupState.empty(kernel, grouping.size, steps.count)
+    touched = 0
+    for block in rollup_values(ev, function, rollups, parameter, steps.count):
+        ids = grouping.ids[block.series]
+        aggregate_matrix(kernel, block.values, block.present, ids, *state)
+        touched += block.touched
+    return *_finished(kernel, state), touched
 
 
 def _only_floats(

@@ -64,6 +64,11 @@ class Annotations:
     def __init__(self) -> None:
         self._notes: dict[Annotation, Span] = {}
         self._monotonicity: dict[str, Monotonicity] = {}
+        self._plain: dict[str, None] = {}
+
+    def add_plain(self, text: str) -> None:
+        """Adds a warning of the storage, which has no position in the query."""
+        self._plain.setdefault(text)
 
     def add(self, annotation: Annotation) -> None:
         self._notes.setdefault(annotation, annotation.span)
@@ -76,13 +81,14 @@ class Annotations:
             known.merge(fix)
 
     def merge(self, other: Annotations) -> None:
+        self._plain |= other._plain
         for annotation in other._notes:
             self.add(annotation)
         for metric, fix in other._monotonicity.items():
             self.add_monotonicity(metric, fix)
 
     def __bool__(self) -> bool:
-        return bool(self._notes or self._monotonicity)
+        return bool(self._notes or self._monotonicity or self._plain)
 
     def rendered(self, query: str, level: Level) -> list[str]:
         """Every note of a level as `PromQL warning: text (line:column)`, as they came."""
@@ -92,7 +98,8 @@ class Annotations:
                 (_of_metric(_MONOTONICITY, metric) + str(fix), fix.span)
                 for metric, fix in self._monotonicity.items()
             ]
-        return [f"PromQL {level}: {text} ({position(query, span)})" for text, span in found]
+        plain = list(self._plain) if level == "warning" else []
+        return plain + [f"PromQL {level}: {text} ({position(query, span)})" for text, span in found]
 
 
 def position(query: str, span: Span) -> str:

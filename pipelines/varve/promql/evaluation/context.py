@@ -15,7 +15,7 @@ from varve.promql.evaluation.workers import Workers
 from varve.promql.interrupt import Check
 from varve.promql.plan.durations import QueryRange
 from varve.promql.plan.nodes import FunctionCall, Node
-from varve.promql.storage import Storage
+from varve.promql.storage import Storage, TierChoice, WindowFunction
 from varve.promql.syntax.ast import Matcher
 
 Handler = Callable[["Evaluation", Any, Steps], Value]
@@ -60,6 +60,9 @@ class Evaluation:
     series_selected: int = 0
     _remembered: dict[Key, Value] = field(default_factory=dict)
     _counts: dict[tuple[tuple[Matcher, ...], int, int], tuple[int, int]] = field(
+        default_factory=dict
+    )
+    _choices: dict[tuple[tuple[Matcher, ...], WindowFunction], TierChoice | None] = field(
         default_factory=dict
     )
 
@@ -119,6 +122,13 @@ class Evaluation:
         if known is None:
             known = self._counts[key] = self.storage.count(matchers, start_ms, end_ms, self.check)
         return known
+
+    def chosen(self, matchers: tuple[Matcher, ...], windows: WindowFunction) -> TierChoice | None:
+        """Storage.choose, which is asked once for the same arguments."""
+        key = (matchers, windows)
+        if key not in self._choices:
+            self._choices[key] = self.storage.choose(matchers, windows, self.check)
+        return self._choices[key]
 
     @property
     def check(self) -> Check:

@@ -17,7 +17,7 @@ from typing import cast
 
 from varve.promql.errors import QueryError
 from varve.promql.evaluation.context import Evaluation, Key
-from varve.promql.evaluation.selection import selected_span, subquery_steps
+from varve.promql.evaluation.selection import expected, subquery_steps, tiered
 from varve.promql.evaluation.values import Steps, Value
 from varve.promql.plan import nodes
 from varve.promql.plan.durations import length_ms
@@ -150,9 +150,15 @@ def _cost(ev: Evaluation, part: Node, steps: Steps) -> int:
             if isinstance(node, nodes.FusedAggregation):
                 node = node.source
             if isinstance(node, nodes.InstantSelect):
-                total += _selection_cost(ev, node.selector, at, ev.lookback_ms)
+                total += _selection_cost(ev, node.selector, at, ev.lookback_ms, "")
+            elif isinstance(node, nodes.RangeCall) and isinstance(node.source, nodes.RangeSelect):
+                source = node.source
+                range_ms = length_ms(source.range, ev.query)
+                total += _selection_cost(ev, source.selector, at, range_ms, node.name)
+                stack += [(child, at) for child in node.parameters]
             elif isinstance(node, nodes.RangeSelect):
-                total += _selection_cost(ev, node.selector, at, length_ms(node.range, ev.query))
+                range_ms = length_ms(node.range, ev.query)
+                total += _selection_cost(ev, node.selector, at, range_ms, None)
             elif isinstance(node, nodes.SubquerySelect):
                 stack.append((node.expr, subquery_steps(ev, node, at)))
             elif isinstance(node, nodes.Invariant):
@@ -164,6 +170,8 @@ def _cost(ev: Evaluation, part: Node, steps: Steps) -> int:
     return total
 
 
-def _selection_cost(ev: Evaluation, selector: Selector, steps: Steps, range_ms: int) -> int:
-    series, samples = ev.counted(selector.matchers, *selected_span(ev, selector, steps, range_ms))
+def _selection_cost(
+    ev: Evaluation, selector: Selector, steps: Steps, range_ms: int, function: str | None
+) -> int:
+    _, series, samples = expected(ev, selector, steps, range_ms, tiered(selector, function))
     return samples + series * steps.count

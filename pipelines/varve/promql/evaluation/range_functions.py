@@ -17,6 +17,7 @@ from varve.promql.evaluation.context import Evaluation, NodeStats
 from varve.promql.evaluation.extended_ranges import check_extension, extended_rows
 from varve.promql.evaluation.histogram_range_functions import with_histogram_rows
 from varve.promql.evaluation.kernel_blocks import Work, run_in_blocks
+from varve.promql.evaluation.rollup_rows import fill_from_rollups
 from varve.promql.evaluation.values import Bools, Float64s, Matrix, Scalar, Steps
 from varve.promql.evaluation.windows import Windows, kernel_parameters, points_of, windows_of
 from varve.promql.interrupt import checked
@@ -40,7 +41,7 @@ def range_call(ev: Evaluation, node: RangeCall, steps: Steps) -> Matrix:
             note_non_counters(ev, node, matrix.labels, matrix)
         return matrix
     parameters = [ev.scalar(parameter, steps) for parameter in node.parameters]
-    windows = windows_of(ev, node.source, steps, node.name)
+    windows = windows_of(ev, node.source, steps, node.name, tiered=True)
     return call_on_windows(ev, node, windows, parameters)
 
 
@@ -64,6 +65,30 @@ def _rows(ev: Evaluation, node: RangeCall, windows: Windows, parameters: list[Sc
     ev.budget.check_values(shape[0] * shape[1])
     first, second = kernel_parameters(parameters)
     values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
+    if windows.rollups is not None:
+        touched = fill_from_rollups(ev, node.kernel, windows.rollups, first, values, present)
+    else:
+        touched = _fill_from_samples(ev, node, windows, (first, second), values, present)
+    ev.node_stats[id(node)] = NodeStats(samples.series, touched)
+    drop_name = windows.series.drop_name | (not node.function.has(Trait.KEEPS_NAME))
+    matrix = Matrix(windows.series.labels, values, present, drop_name)
+    if node.name == "quantile_over_time":
+        note_quantiles(ev, node, first, present)
+    if samples.has_histograms is not None or samples.start_ts is not None:
+        return with_histogram_rows(ev, node, windows, parameters, matrix)
+    return matrix
+
+
+def _fill_from_samples(
+    ev: Evaluation,
+    node: RangeCall,
+    windows: Windows,
+    parameters: tuple[Scalar, Scalar],
+    values: Float64s,
+    present: Bools,
+) -> int:
+    samples = windows.series.samples
+    first, second = parameters
 
     def kernel(rows: slice, part: slice, block: Float64s, flags: Bools) -> int:
         return evaluate_rows(
@@ -85,14 +110,7 @@ def _rows(ev: Evaluation, node: RangeCall, windows: Windows, parameters: list[Sc
     work = Work(samples, windows.range_ms, windows.span_ms, windows.steps.count)
     touched = run_in_blocks(ev.budget, work, values, present, kernel)
     ev.budget.samples_touched += touched
-    ev.node_stats[id(node)] = NodeStats(samples.series, touched)
-    drop_name = windows.series.drop_name | (not node.function.has(Trait.KEEPS_NAME))
-    matrix = Matrix(windows.series.labels, values, present, drop_name)
-    if node.name == "quantile_over_time":
-        note_quantiles(ev, node, first, present)
-    if samples.has_histograms is not None or samples.start_ts is not None:
-        return with_histogram_rows(ev, node, windows, parameters, matrix)
-    return matrix
+    return touched
 
 
 def note_quantiles(

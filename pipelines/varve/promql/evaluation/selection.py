@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from varve.promql.evaluation.context import Evaluation, NodeStats
 from varve.promql.evaluation.kernel_blocks import Work, run_in_blocks, tiles
+from varve.promql.evaluation.rollup_rows import fill_from_rollups
 from varve.promql.evaluation.values import Bools, Float64s, Int64s, Matrix, RangeVector, Steps
 from varve.promql.histograms.native_histogram import FloatHistogram, detects_reset
 from varve.promql.interrupt import checked
@@ -17,7 +18,7 @@ from varve.promql.kernels.codes import LOOKBACK
 from varve.promql.kernels.windows import evaluate_rows, window_bounds
 from varve.promql.plan.durations import length_ms, offset_ms
 from varve.promql.plan.nodes import InstantSelect, RangeSelect, Selector, SubquerySelect
-from varve.promql.storage import Samples, SelectHints, Selection
+from varve.promql.storage import Samples, SelectHints, Selection, TierChoice, WindowFunction
 from varve.promql.syntax.ast import At, Duration
 
 NO_PARAMETER = np.zeros(0)
@@ -72,6 +73,7 @@ def select_windows(
     range_ms: int,
     *,
     function: str = "",
+    window_function: str | None = None,
     before_ms: int = 0,
     after_ms: int = 0,
     into_groups: bool = False,
@@ -80,6 +82,8 @@ def select_windows(
 
     A window is (time - range_ms, time] for each step's time; before_ms and after_ms widen what is
     selected. into_groups: the values of the series are not kept. The samples count as held.
+    window_function: what is computed of the windows, by the name that storage.WindowFunction has
+    for it, if rows of rollups may stand in for the samples.
 
     Where the storage's bounds do not fit the limits, what counts is what was selected: samples in
     the range, and series that have any. LimitError if that is too much.
@@ -88,14 +92,23 @@ def select_windows(
     start, end = start - before_ms, end + after_ms
     values_a_step = 1 / _GROUPED_VALUES_PER_SAMPLE if into_groups else 1
     budget = ev.budget
-    series, count = ev.counted(selector.matchers, start, end)
+    choice, series, count = expected(ev, selector, steps, range_ms, window_function)
+    if choice is None and (before_ms or after_ms):
+        series, count = ev.counted(selector.matchers, start, end)
     values = int(series * steps.count * values_a_step)
     is_certain = budget.fits(series=series, samples=count, values=values)
     hints = SelectHints(
-        function, range_ms, steps.step, check=budget.check_running, admit=budget.check_values
+        function,
+        range_ms,
+        steps.step,
+        choice=choice,
+        check=budget.check_running,
+        admit=budget.check_values,
     )
     selection = ev.storage.select(selector.matchers, start, end, hints)
-    if not is_certain:
+    if selection.rollups is not None:
+        count = 0  # they are read block by block
+    elif not is_certain:
         selection = _in_range(selection, start, end)
         series, count = selection.samples.series, _held(selection.samples)
         values = int(series * steps.count * values_a_step)
@@ -103,12 +116,41 @@ def select_windows(
     budget.hold(count)
     budget.check_values(values)
     ev.series_selected += series
+    for warning in selection.warnings:
+        ev.annotations.add_plain(warning)
     samples = selection.samples
     if selector.stats_only and samples.histograms is not None:
         histograms = _with_detected_resets(ev, samples, start, end)
         selection = replace(selection, samples=replace(samples, histograms=histograms))
     offset = offset_ms(selector.offset, ev.query)
     return selection, selector_times(ev, selector.at, offset, steps)
+
+
+def expected(
+    ev: Evaluation, selector: Selector, steps: Steps, range_ms: int, window_function: str | None
+) -> tuple[TierChoice | None, int, int]:
+    """What answers a selector, and about how many series and samples, or rows, it will have.
+
+    The arguments are those of select_windows.
+    """
+    if window_function is not None and steps.count:
+        first, last = _first_and_last(ev, selector.at, selector.offset, steps)
+        step = steps.step if last > first else 0
+        count = steps.count if step else 1
+        windows = WindowFunction(window_function, range_ms, first, step, count)
+        choice = ev.chosen(selector.matchers, windows)
+        if choice is not None:
+            return choice, choice.series, choice.rows
+    start, end = selected_span(ev, selector, steps, range_ms)
+    return None, *ev.counted(selector.matchers, start, end)
+
+
+def tiered(selector: Selector, function: str | None) -> str | None:
+    """`function` as the name of a storage.WindowFunction, None if it needs samples around windows.
+
+    None stands for samples as such.
+    """
+    return None if selector.anchored or selector.smoothed else function
 
 
 def _in_range(selection: Selection, start_ms: int, end_ms: int) -> Selection:
@@ -127,7 +169,7 @@ def _held(samples: Samples) -> int:
 
 def instant_select(ev: Evaluation, node: InstantSelect, steps: Steps) -> Matrix:
     """The last sample of each series within the lookback, unless it is a stale marker."""
-    selection, times = select_windows(ev, node.selector, steps, ev.lookback_ms)
+    selection, times = select_windows(ev, node.selector, steps, ev.lookback_ms, window_function="")
     return last_samples(ev, selection, times, node, LOOKBACK)
 
 
@@ -139,6 +181,10 @@ def last_samples(
     shape = (samples.series, len(times))
     ev.budget.check_values(shape[0] * shape[1])
     values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
+    if selection.rollups is not None:
+        touched = fill_from_rollups(ev, function, selection.rollups, NO_PARAMETER, values, present)
+        ev.node_stats[id(node)] = NodeStats(samples.series, touched)
+        return Matrix(selection.labels, values, present, np.zeros(samples.series, np.bool_))
 
     def kernel(rows: slice, part: slice, block: Float64s, flags: Bools) -> int:
         return evaluate_rows(

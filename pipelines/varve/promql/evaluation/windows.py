@@ -15,18 +15,23 @@ from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.labels.label_table import METRIC_NAME
 from varve.promql.plan.durations import length_ms, offset_ms
 from varve.promql.plan.nodes import RangeSelect, SubquerySelect
+from varve.promql.storage import Rollups
 
 _NO_PARAMETER = np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """(times - range_ms, times], one window for each of `steps`."""
+    """(times - range_ms, times], one window for each of `steps`.
+
+    rollups: rows that stand in for the samples of the series, which have none then.
+    """
 
     series: RangeVector
     times: Int64s
     range_ms: int
     steps: Steps
+    rollups: Rollups | None = None
 
     @property
     def span_ms(self) -> int:
@@ -74,14 +79,15 @@ def windows_of(
     steps: Steps,
     function: str,
     *,
+    tiered: bool = False,
     before_ms: int = 0,
     after_ms: int = 0,
     into_groups: bool = False,
 ) -> Windows:
     """The samples under a range function, and its windows.
 
-    before_ms, after_ms: how far beyond the windows a selector's samples are needed. into_groups is
-    as in select_windows.
+    tiered: rows of rollups may stand in for them. before_ms, after_ms: how far beyond the windows a
+    selector's samples are needed. into_groups is as in select_windows.
     """
     range_ms = length_ms(source.range, ev.query)
     if isinstance(source, SubquerySelect):
@@ -93,13 +99,14 @@ def windows_of(
         steps,
         range_ms,
         function=function,
+        window_function=function if tiered else None,
         before_ms=before_ms,
         after_ms=after_ms,
         into_groups=into_groups,
     )
     no_drop = np.zeros(selection.samples.series, dtype=np.bool_)
     series = RangeVector(selection.labels, selection.samples, no_drop)
-    return Windows(series, times, range_ms, steps)
+    return Windows(series, times, range_ms, steps, selection.rollups)
 
 
 def kernel_parameters(parameters: Sequence[Scalar]) -> tuple[Scalar, Scalar]:

@@ -85,7 +85,9 @@ def _timestamp(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     """timestamp(): when each sample was taken; the time of the step if it is computed."""
     source = _unwrapped(node.args[0])
     if isinstance(source, InstantSelect) and not source.selector.smoothed:
-        selection, times = select_windows(ev, source.selector, steps, ev.lookback_ms)
+        selection, times = select_windows(
+            ev, source.selector, steps, ev.lookback_ms, window_function="timestamp"
+        )
         matrix = last_samples(ev, selection, times, source, TIMESTAMP)
         return matrix.with_values(matrix.values)
     matrix = ev.matrix(node.args[0], steps)

@@ -113,7 +113,9 @@ def _info_series(
     if not any(known.values()):
         return LabelTable.empty_sets(0), None
     node = InstantSelect(_info_selector(ev, source, wanted.matchers))
-    selection, times = select_windows(ev, node.selector, steps, ev.lookback_ms)
+    selection, times = select_windows(
+        ev, node.selector, steps, ev.lookback_ms, window_function="timestamp"
+    )
     matrix = last_samples(ev, selection, times, node, TIMESTAMP)
     wanted_rows = np.array(
         [

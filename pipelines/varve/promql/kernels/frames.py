@@ -79,6 +79,30 @@ def is_extrapolated(function: int) -> bool:
 
 
 @inline
+def extrapolation(
+    function: int, first_ms: int, last_ms: int, gaps: int, start_ms: int, end_ms: int
+) -> tuple[float, float, float]:
+    """The factor that extrapolates what grew from first to last to all of (start_ms, end_ms].
+
+    gaps: between samples, one at least. With it come the seconds between first and last sample,
+    and the seconds of extension before the first.
+    """
+    between = (last_ms - first_ms) / 1000.0
+    average = between / gaps
+    threshold = average * 1.1
+    before = (first_ms - start_ms) / 1000.0
+    after = (end_ms - last_ms) / 1000.0
+    if before >= threshold:
+        before = average / 2.0
+    if after >= threshold:
+        after = average / 2.0
+    multiplier = (between + before + after) / between
+    if function == RATE:
+        multiplier /= (end_ms - start_ms) / 1000.0
+    return multiplier, between, before
+
+
+@inline
 def find_factors(
     function: int,
     ts: I64,
@@ -102,18 +126,6 @@ def find_factors(
         if gaps < 1:
             continue
         first_ms, last_ms = ts[begin + low[step]], ts[begin + high[step] - 1]
-        between = (last_ms - first_ms) / 1000.0
-        average = between / gaps
-        threshold = average * 1.1
-        before = (first_ms - (times[step] - range_ms)) / 1000.0
-        after = (times[step] - last_ms) / 1000.0
-        if before >= threshold:
-            before = average / 2.0
-        if after >= threshold:
-            after = average / 2.0
-        multiplier = (between + before + after) / between
-        if function == RATE:
-            multiplier /= range_ms / 1000.0
-        factor[step] = multiplier
-        sampled[step] = between
-        to_start[step] = before
+        factor[step], sampled[step], to_start[step] = extrapolation(
+            function, first_ms, last_ms, gaps, times[step] - range_ms, times[step]
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,8 +16,12 @@ from varve.model.schema import table_schema
 from varve.model.staleness import STALE_NAN
 from varve.model.window import HOUR_MS, MINUTE_MS, TIERS, Window
 from varve.promql.function_table import FUNCTIONS
+from varve.promql.kernels.codes import LOOKBACK, QUANTILE, TIMESTAMP
+from varve.promql.kernels.rollup_quantiles import evaluate_sketches
+from varve.promql.kernels.rollup_rows import INTEGERS, RowColumns
+from varve.promql.kernels.rollups import evaluate_rollups
+from varve.promql.kernels.windows import evaluate_rows
 from varve.promql.signatures import Accuracy
-from varve.query.tier_answers import FORMULAS, answer
 from varve.rollups import kernel
 
 RANGE = Window(0, 6 * HOUR_MS)
@@ -34,8 +37,48 @@ samples = st.lists(
 )
 
 
+ANSWERED = sorted(
+    name
+    for name, entry in FUNCTIONS.items()
+    if entry.kernel is not None and entry.tier.accuracy is not Accuracy.RAW_ONLY
+)
+PAIRS = {"delta", "idelta", "increase", "irate", "rate"}
+NO_PARAMETER = np.zeros(0)
+
+
+def evaluated(function, rows, starts, ends, q=0.0, columns=None):
+    """Values and where there are any, at each step; of the columns only those named are given."""
+    made = {"end": rows.window_end}
+    for name in RowColumns._fields[1:]:
+        empty = np.empty(0, np.int64 if name in INTEGERS else np.float64)
+        made[name] = getattr(rows, name) if columns is None or name in columns else empty
+    starts, ends = np.array(starts, np.int64), np.array(ends, np.int64)
+    out, present = np.empty((1, len(ends))), np.empty((1, len(ends)), np.bool_)
+    begin, end = np.array([0]), np.array([len(rows)])
+    if function == QUANTILE:
+        evaluate_sketches(
+            *(made[name] for name in ("end", "count", "nan_count", "min", "max")),
+            np.ascontiguousarray(rows.sketch_starts[:-1]),
+            np.ascontiguousarray(rows.sketch_starts[1:]),
+            rows.sketch_keys,
+            rows.sketch_counts,
+            begin,
+            end,
+            starts,
+            ends,
+            np.full(len(ends), q),
+            out,
+            present,
+        )
+    else:
+        evaluate_rollups(function, *made.values(), begin, end, starts, ends, out, present)
+    return out[0], present[0]
+
+
 def from_rows(name, rows, parameter=0.0):
-    got, present = answer(name, rolled_up(rows), RANGE, parameter)
+    function = FUNCTIONS[name].kernel
+    made = rolled_up(rows)
+    got, present = evaluated(function, made, [RANGE.start_ms], [RANGE.end_ms], parameter)
     return float(got[0]) if present[0] else None
 
 
@@ -54,7 +97,7 @@ def rolled_up(rows):
 def from_samples(name, rows, q=0.0):
     """As Prometheus defines it, without a thought for speed."""
     points = [(ts, v) for _, ts, v in naive.distinct(rows) if v is not None]
-    if len(points) < FORMULAS[name].least:
+    if len(points) < (2 if name in PAIRS else 1):
         return None
     times, column = [p[0] for p in points], [p[1] for p in points]
     return quantile(column, q) if name == "quantile_over_time" else RAW[name](times, column)
@@ -122,6 +165,7 @@ RAW = {
     "last_over_time": lambda _, v: v[-1],
     "max_over_time": lambda _, v: max(numbers_of(v), default=math.nan),
     "min_over_time": lambda _, v: min(numbers_of(v), default=math.nan),
+    "absent_over_time": lambda _, v: 1,
     "present_over_time": lambda _, v: 1,
     "rate": lambda t, v: increase(t, v) / ((RANGE.end_ms - RANGE.start_ms) / 1000),
     "resets": lambda _, v: sum(b < a for a, b in pairwise(v)),
@@ -133,7 +177,7 @@ RAW = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(set(FORMULAS) - {"quantile_over_time"}))
+@pytest.mark.parametrize("name", sorted(RAW))
 @settings(max_examples=60, deadline=None)
 @given(rows=samples)
 def test_a_function_of_rows_is_that_of_the_samples(name, rows):
@@ -179,29 +223,55 @@ def test_the_increase_of_whole_counters_is_that_of_the_samples_to_the_last_digit
         assert got == want if want is None else got == pytest.approx(want, rel=1e-12, abs=0)
 
 
-@pytest.mark.parametrize("name", sorted(FORMULAS))
+@pytest.mark.parametrize("name", ANSWERED)
 def test_an_answer_reads_the_columns_that_the_table_of_functions_names_and_no_others(name):
-    rows = [(1, 1000 * i, float(v)) for i, v in enumerate((3, 8, 2, 2, 9), 1)]
-    made = rolled_up(rows)
-    stated = set(FUNCTIONS[name].tier.columns)
-    kept = stated | {"series_id", "window_end"}
-    if "sketch" in stated:
-        kept |= {f.name for f in fields(made) if f.name.startswith("sketch")}
-    spoilt = {
-        f.name: np.full_like(getattr(made, f.name), 77) for f in fields(made) if f.name not in kept
-    }
+    rows = rolled_up([(1, 1000 * i, float(v)) for i, v in enumerate((3, 8, 2, 2, 9), 1)])
+    function, stated = FUNCTIONS[name].kernel, set(FUNCTIONS[name].tier.columns)
 
-    got, present = answer(name, replace(made, **spoilt), RANGE, 0.5)
+    got, present = evaluated(function, rows, [0], [RANGE.end_ms], 0.5, stated)
 
-    assert (got[0], present[0]) == (answer(name, made, RANGE, 0.5)[0][0], True)
+    assert (got[0], present[0]) == (evaluated(function, rows, [0], [RANGE.end_ms], 0.5)[0][0], True)
     assert stated <= {*table_schema("rollup_1m").names()}
 
 
-def test_functions_have_a_formula_where_the_table_says_that_tiers_answer():
-    answered = {
-        name
-        for name, entry in FUNCTIONS.items()
-        if entry.kernel is not None and entry.tier.accuracy is not Accuracy.RAW_ONLY
-    }
+overlapping = st.tuples(
+    st.integers(1, 40), st.integers(1, 20), st.integers(0, 30), st.integers(1, 30)
+).map(lambda t: [((t[2] + i * t[1]) * MINUTE_MS, t[0] * MINUTE_MS) for i in range(t[3])])
 
-    assert answered == {*FORMULAS, "absent_over_time"}
+
+@pytest.mark.parametrize("name", [*sorted({*RAW, "quantile_over_time"}), "", "timestamp"])
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.just(1), st.integers(1, 3 * HOUR_MS), values), min_size=1, max_size=200),
+    overlapping,
+)
+def test_ranges_that_overlap_are_answered_as_each_by_itself(name, rows, ranges):
+    distinct = naive.distinct(rows)
+    ts = np.array([r[1] for r in distinct], np.int64)
+    column = np.array([STALE_NAN if r[2] is None else r[2] for r in distinct])
+    made = kernel.aggregate(np.ones(len(ts), np.int64), ts, column, MINUTE_MS)
+    function = (
+        {"": LOOKBACK, "timestamp": TIMESTAMP}.get(name)
+        if name in ("", "timestamp")
+        else (FUNCTIONS[name].kernel)
+    )
+    times, range_ms = np.array([t for t, _ in ranges]), ranges[0][1]
+    out, present = np.empty((1, len(times))), np.empty((1, len(times)), np.bool_)
+    stale = np.array([any(r[2] is None for r in distinct)])
+    begin, end, half = np.array([0]), np.array([len(ts)]), np.full(len(times), 0.5)
+    evaluate_rows(
+        function, ts, column, begin, end, stale, times, times, range_ms, half, NO_PARAMETER,
+        out, present,
+    )  # fmt: skip
+
+    got, there = evaluated(function, made, times - range_ms, times, 0.5)
+
+    assert there.tolist() == present[0].tolist()
+    size = max((abs(v) for *_, v in rows if v is not None and not math.isnan(v)), default=0.0)
+    bound = {"quantile_over_time": 0.0109 * size, "stdvar_over_time": 1e-12 * size**2}.get(
+        name, 1e-7 * size if name == "stddev_over_time" else 3e-12 * len(rows) * size
+    )
+    exact = not name or FUNCTIONS[name].tier.accuracy is Accuracy.EXACT
+    assert got[there] == pytest.approx(
+        out[0][there], rel=0 if exact else 1e-12, abs=0 if exact else bound, nan_ok=True
+    )

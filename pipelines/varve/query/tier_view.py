@@ -1,0 +1,26 @@
+"""A rollup tier as queries see it: its files, and which of its windows hold what they should."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from varve.model.window import Tier, Window
+from varve.query.file_table import FileTable
+
+
+@dataclass(frozen=True)
+class TierView:
+    """A version of a tier's table. Immutable, shared between threads.
+
+    Windows that start at first_ms or later and end at frontier_ms or before have the rows that the
+    samples give, except those that overlap a range in `pending`: late samples wait for their repair
+    there. frontier_ms is None while no window is closed; first_ms is None if none has expired.
+    """
+
+    tier: Tier
+    version: int
+    files: FileTable
+    frontier_ms: int | None
+    first_ms: int | None = None
+    pending: Sequence[Window] = ()

@@ -1,0 +1,70 @@
+"""Asks random queries of rollups, and compares with the same samples in memory.
+
+    python tests/benchmarks/diff_tiers.py [--queries 10000] [--seed 1] [--worlds 1]
+
+So many queries for each function and tier, spread over worlds of each stage: all closed, samples
+past the frontier, late ones not yet repaired, repaired in fine tiers alone, samples expired. Prints
+how many answers came from rows, were approximate within their bound, or were errors that say what
+to ask; exits 1 at the first that is none of these.
+"""
+
+# ruff: noqa: T201 - what it prints is its output
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+from tests.tables import QUERY
+from tests.unit.query.tier_queries import FORCED, FUNCTION_NAMES, STAGES, build, check, question
+from varve.promql.kernels import warm_up
+from varve.query import tier_choice
+from varve.query.tables import Tables
+
+KINDS = ("exact", "approximate", "partial", "refused", "raw")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--queries", type=int, default=10_000, help="for each function and tier")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--worlds", type=int, default=2, help="of each stage")
+    args = parser.parse_args()
+    warm_up()
+    # No selection is small enough to be read from samples for being cheap.
+    tier_choice.CHEAP_SAMPLES = 0
+    found: Counter[tuple[str, str, str]] = Counter()
+    started = time.monotonic()
+    each = max(1, args.queries // (args.worlds * len(STAGES)))
+    with tempfile.TemporaryDirectory(prefix="varve-diff-") as folder:
+        for number in range(args.worlds):
+            for stage in STAGES:
+                rng = Random(f"{args.seed} {number} {stage}")
+                world = build(str(Path(folder) / f"{number}-{stage}"), stage, rng)
+                tables = Tables(world.tables.store, [QUERY], 256 << 20)
+                for tier in FORCED:
+                    for name in FUNCTION_NAMES:
+                        for _ in range(each):
+                            asked = question(rng, name, tier, stage)
+                            try:
+                                kind = check(world, tables.view, asked)
+                            except Exception:
+                                print(f"{stage}: {asked.text}\n{asked}")
+                                raise
+                            found[(tier or "chosen", stage, kind)] += 1
+                tables.close()
+                print(f"{stage}, world {number}: {time.monotonic() - started:.0f} s", flush=True)
+    print(f"\n{'tier':8}{'stage':15}" + "".join(f"{kind:>13}" for kind in KINDS))
+    for tier in FORCED:
+        for stage in STAGES:
+            row = [found[(tier or "chosen", stage, kind)] for kind in KINDS]
+            print(f"{tier or 'chosen':8}{stage:15}" + "".join(f"{n:13,}" for n in row))
+    print(f"{sum(found.values()):,} queries, all as docs/tiers.md says")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
