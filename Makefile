@@ -98,7 +98,7 @@ bench-client: setup-dev ## The Python client to Kafka, samples/s and CPU a sampl
 .PHONY: bench-gateway bench-ingest bench-rollup bench-promql bench-first-query bench-log bench-storage
 bench-gateway: setup-dev $(DATA)/samples.parquet ## Remote write to stored samples, samples a CPU second; ARGS="--version 2"
 	$(TOOL)/bench_gateway.py --data $(DATA) $(ARGS)
-bench-ingest: setup-dev $(DATA)/samples.parquet ## Kafka to samples, samples a CPU second; ARGS="--format json"
+bench-ingest: setup-dev $(DATA)/samples.parquet ## Kafka to samples, samples a CPU second; ARGS="--format object"
 	$(TOOL)/bench_ingest.py --data $(DATA) $(ARGS)
 bench-rollup: setup-dev $(DATA)/samples.parquet ## Samples to all tiers, samples a CPU second
 	$(TOOL)/bench_rollup.py --data $(DATA) $(ARGS)
@@ -108,8 +108,15 @@ bench-first-query: setup-dev ## The first answer after a start of the query serv
 	$(TOOL)/bench_first_query.py $(ARGS)
 bench-log: setup-dev ## What a commit costs as the log grows to 43,000
 	$(TOOL)/bench_log.py $(ARGS)
-bench-storage: setup-dev ## Writing files, by encoding
-	$(TOOL)/bench_storage.py $(ARGS)
+bench-storage: setup-dev $(DATA)/samples.parquet ## Bytes a sample, hot and compacted, and other ways to write them
+	$(TOOL)/bench_storage.py --data $(DATA) $(ARGS)
+
+.PHONY: conformance-rules
+conformance-rules: setup-dev ## The score of rules and templates on shared/alerttest
+	PYTHONPATH=pipelines $(PY) $(SHARED)/alerttest/run.py evaluation templates \
+	  --adapter varve.rules.conformance:Adapter $(ARGS)
+	$(PY) $(SHARED)/alerttest/run.py checks --command '$(CURDIR)/.venv/bin/varve rules check' $(ARGS)
+	$(PY) $(SHARED)/alerttest/run.py rules --command '$(CURDIR)/.venv/bin/varve rules test' $(ARGS)
 
 .PHONY: bench-query
 bench-query: setup-dev $(DATA)/samples.parquet ## Queries over tables on disk: samples, then 90 days of rollups
@@ -124,7 +131,9 @@ conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scri
 conformance-gateway: setup-dev ## The score of the gateway on the judge of collection
 	PYTHONPATH=pipelines $(PY) $(SHARED)/wiretest/run.py --adapter varve.gateway.conformance:Adapter \
 	  --only remote_write $(ARGS)
-.PHONY: conformance-notify live-notify
+.PHONY: conformance-notify live-notify storm-notify
+storm-notify: setup-dev ## 100,000 alerts in 1,000 groups through the notifier; ARGS="--beside"
+	$(TOOL)/storm_notify.py $(ARGS)
 conformance-notify: setup-dev ## The score of the notifier on scenarios, templates and configurations
 	PYTHONPATH=pipelines $(PY) $(SHARED)/alerttest/run.py notification templates \
 	  --adapter varve.notify.conformance:Adapter $(ARGS)
@@ -133,25 +142,34 @@ conformance-notify: setup-dev ## The score of the notifier on scenarios, templat
 live-notify: setup-dev ## Its scenarios over HTTP, 20 times as fast as real time; ARGS="--only grouping"
 	$(TOOL)/live_notify.py --shared $(SHARED) $(ARGS)
 
-.PHONY: diff-promql diff-prometheus diff-tiers fuzz-promql
+.PHONY: diff-promql diff-prometheus diff-promtool diff-tiers fuzz-promql
 diff-promql: setup-dev ## Random queries against an obvious evaluator; ARGS="--queries 100000 --seed N"
 	$(TOOL)/diff_promql.py $(ARGS)
 diff-prometheus: setup-dev ## Random queries against the installed Prometheus; ARGS="--queries 20000 --seed N"
 	$(TOOL)/diff_prometheus.py $(ARGS)
+diff-promtool: setup-dev ## Random rules and tests of them against the installed promtool; ARGS="--files 100"
+	$(TOOL)/diff_promtool.py $(ARGS)
 diff-tiers: setup-dev ## Random queries over rollups against the samples; ARGS="--queries 10000 --seed N"
 	$(TOOL)/diff_tiers.py $(ARGS)
 fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minutes 10 --seed N"
 	$(TOOL)/fuzz_promql.py --shared $(SHARED) $(ARGS)
 
+.PHONY: bench-rules
+bench-rules: setup-dev ## A round of 1,000 rules over 10,000 series in memory, CPU seconds
+	$(TOOL)/bench_rules.py $(ARGS)
+
 .PHONY: bench-series
 bench-series: setup-dev ## What 1 M and 10 M known series cost: start, memory, look-ups, churn, counting
 	$(TOOL)/bench_series.py $(ARGS)
 
-.PHONY: bench-backlog bench-storm
+.PHONY: bench-backlog bench-storm bench-new-series
 bench-backlog: setup-dev ## Critical samples and memory while 50 M bulk samples wait
 	$(TOOL)/backlog.py $(ARGS)
 bench-storm: setup-dev ## A hundred times the samples, then a million new series: lag, memory, limits
 	$(TOOL)/storm.py $(ARGS)
+
+bench-new-series: setup-dev ## Three million new series in one batch: memory of driver and workers
+	$(TOOL)/new_series.py $(ARGS)
 
 .PHONY: bench-pipeline bench-lateness bench-visibility
 bench-pipeline: setup-dev $(DATA)/samples.parquet ## Kafka to samples to all four tiers, in one Spark JVM
@@ -161,12 +179,18 @@ bench-lateness: setup-dev ## 20,000 samples/s, 5 % up to ten days late, then eve
 bench-visibility: setup-dev ## 100,000 samples/s: how soon a window that has ended can be read
 	$(TOOL)/bench_live.py --rate 100000 --series 500000 --minutes 6 $(ARGS)
 
-.PHONY: soak soak-week soak-live
+.PHONY: soak soak-week soak-year soak-live
 soak: soak-week soak-live ## A simulated week, then an hour of faults: nothing grows, nothing needs a hand
-soak-week: setup-dev ## Seven days of tables under a simulated clock; ARGS="--days 3" (needs libfaketime)
+soak-week: setup-dev ## Seven days of tables under a simulated clock; ARGS="--days 3" (needs cc)
 	$(TOOL)/soak_week.py $(ARGS)
+soak-year: setup-dev ## Fourteen months, expired each day, against what never expired; ARGS="--days 100"
+	$(TOOL)/soak_year.py $(ARGS)
 soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minutes 10 --only kill"
 	$(TOOL)/soak_live.py $(ARGS)
+
+.PHONY: fuzz-gateway
+fuzz-gateway: setup-dev ## Damaged remote write: any bytes are samples or a refusal; ARGS="--minutes 10"
+	$(TOOL)/fuzz_gateway.py $(ARGS)
 
 .PHONY: fuzz-ingest chaos-ingest chaos-rollup
 fuzz-ingest: setup-dev ## Damaged messages: any bytes are samples or a reason; ARGS="--minutes 10"

@@ -60,13 +60,13 @@ class WrittenTables:
             name = f"complete:{QUERY}"
             steps[name] = Step(table.position(name), complete_ms)
         schema = table_schema("samples").arrow
-        columns = [
-            pa.array(column, field.type, from_pandas=False)
-            for column, field in zip(zip(*rows, strict=True), schema, strict=True)
-        ]
-        files = (
-            [write_file(self.store, "samples", pa.table(columns, schema=schema))] if rows else []
-        )
+        files = []
+        if rows:
+            columns = [
+                pa.array(column, field.type, from_pandas=False)
+                for column, field in zip(zip(*rows, strict=True), schema, strict=True)
+            ]
+            files.append(write_file(self.store, "samples", pa.table(columns, schema=schema)))
         commit(table, files, transactions=steps)
 
     def roll_up(self) -> None:

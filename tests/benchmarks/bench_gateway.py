@@ -35,17 +35,19 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.bench_ingest import Bench, cpu_s, say
+from varve.gateway.decoded import Bounds
 from varve.gateway.first_sight import Input, Targets
-from varve.gateway.kernels import make_ready
 from varve.gateway.messages import SampleColumns, encode
 from varve.gateway.negotiation import Version
 from varve.gateway.protobuf import delimited_field, write_varint
-from varve.gateway.remote_write import Bounds, RemoteWriteDecoder
+from varve.gateway.remote_write import RemoteWriteDecoder
 from varve.gateway.replicas import Replicas
 from varve.gateway.series_table import SeriesTable
 from varve.gateway.snappy import expand
+from varve.gateway.startup import make_ready
 from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.local.broker import Broker, free_port
+from varve.model.identity import SeriesDefinition
 
 PARTITIONS = 4
 START_S = 120
@@ -64,7 +66,11 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--decode", action="store_true")
+    parser.add_argument("--new-series", type=int, default=0, metavar="N", help="only these")
     args = parser.parse_args()
+    if args.new_series:
+        first_sights(args)
+        return
     bodies = [snappy(body) for body in requests(args)]
     sizes = sum(map(len, bodies)) / args.samples
     made = f"{len(bodies)} requests of version {args.version}, {sizes:.1f} B a sample"
@@ -128,6 +134,40 @@ def _sample(ts: int, value: float) -> bytes:
 
 def snappy(body: bytes) -> bytes:
     return bytes(cramjam.snappy.compress_raw(body))
+
+
+def first_sights(args: argparse.Namespace) -> None:
+    """From snappy to messages with definitions, each series new."""
+    make_ready()
+    decoder = RemoteWriteDecoder(SeriesTable(lambda: 1, 1 << 24), Targets(PARTITIONS), Replicas())
+    columns = SampleColumns.empty(2_100_000)
+    bounds = Bounds(-(1 << 62), 1 << 62)
+    write = request_v1 if args.version == 1 else request_v2
+    took = 0.0
+    for first in range(0, args.new_series, args.request):
+        numbers = range(first, min(first + args.request, args.new_series))
+        labels = {
+            n: [
+                ("__name__", f"http_requests_total_{n % 500}"), ("code", "200"),
+                ("handler", "/api/v1/query"), ("instance", f"host-{n // 500}:9100"),
+                ("job", "node"), ("region", "eu-central-1"),
+            ]
+            for n in numbers
+        }  # fmt: skip
+        _LABELS.clear()
+        body = snappy(write([(n, 1_795_740_000_000, 1.0) for n in numbers], labels))
+        begun = time.process_time()
+        found = decoder.decode(
+            expand(body, 1 << 26), Version(args.version), Input(), bounds, columns
+        )
+        definitions: dict[int, list[SeriesDefinition]] = {}
+        for target, definition in found.definitions:
+            definitions.setdefault(target, []).append(definition)
+        sum(len(message.value) for message in encode(columns, definitions))
+        columns.rows = 0
+        took += time.process_time() - begun
+    each = took / args.new_series
+    say(f"{args.new_series:,} new series: {took:.1f} CPU s, {each * 1e6:.1f} us each")
 
 
 def decode(bodies: list[bytes], args: argparse.Namespace) -> None:

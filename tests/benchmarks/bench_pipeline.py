@@ -32,7 +32,6 @@ from tests.benchmarks.bench_ingest import (
     say,
 )
 from tests.plans import ingest_plan
-from varve.ingest.batch_size import BatchLimits
 from varve.kafka.client_options import Cluster
 from varve.model.window import TIERS
 from varve.spark.rollup import RollupPlan, RollupQuery
@@ -80,7 +79,7 @@ class Pipeline(Bench):
             store,
             topics=(self.topic,),
             cluster=Cluster(self.broker.bootstrap_servers),
-            batch=BatchLimits(self.batch, 10**8, 2**32),
+            **self.limits,
             old_after_ms=3 * DAY_MS,
             complete_every_s=0.5,
         )

@@ -3,10 +3,12 @@
     python tests/benchmarks/soak_live.py [--minutes 60] [--rate 20000] [--only kill,disk]
 
 Runs the real platform against a broker of its own, 5 % of the samples late. In turn each component
-is killed (-9) and stopped for half a minute (SIGSTOP), the broker is killed and stays away, and the
-disk fills up. After each fault it waits until the components are ready and the lag is gone, and
-prints how long that took. At the end every sample sent must be stored, merged or rejected, each
-offset read once, and the rollup rows are recomputed.
+is killed (-9) and stopped for half a minute (SIGSTOP), the broker is killed and stays away, the
+object store that has the tables answers 500 and 503 or hangs, and the disk fills up. Where the
+object store is left out (--only disk), the tables are on that disk, too. After each fault it waits
+until the components are ready and the lag is gone, and prints how long that took. At the end every
+sample sent must be stored, merged or rejected, each offset read once, and the rollup rows are
+recomputed.
 
 Needs root for the small disk (a tmpfs mount); without it that fault is left out, and it says so.
 Clocks that step are in tests/integration/ingest, with an injected clock: libfaketime breaks poll().
@@ -34,6 +36,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "pipelines")]
 
 import psutil  # noqa: E402
 
+from tests.faulty_s3 import FaultyS3  # noqa: E402
 from varve.kafka.topics import TopicPlan, ensure_topics  # noqa: E402
 from varve.local.broker import MAX_MESSAGE_BYTES, Broker, free_port  # noqa: E402
 from varve.model.errors import VarveError  # noqa: E402
@@ -60,7 +63,10 @@ def main() -> int:
     parser.add_argument("--late", type=float, default=0.05)
     parser.add_argument("--every", type=float, default=60, help="seconds from fault to fault")
     parser.add_argument("--away", type=float, default=10, help="minutes that the broker is gone")
-    parser.add_argument("--only", default="", help="kinds of faults: kill,stop,broker,disk")
+    parser.add_argument(
+        "--outage", type=float, default=5, help="minutes that the object store answers nothing else"
+    )
+    parser.add_argument("--only", default="", help="kinds of faults: kill,stop,broker,s3,disk")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Soak(args, Path(folder)) as soak:
         return soak.run()
@@ -77,12 +83,14 @@ class Soak:
     def __enter__(self) -> Self:
         self.stack = contextlib.ExitStack()
         self.small_disk = self._mount()
+        self.s3 = self.stack.enter_context(FaultyS3()) if self._wanted("s3") else None
         self.broker = Broker(self.folder / "kafka", heap_mb=512, port=free_port())
         self.broker.start()
         self.stack.callback(self.broker.stop)
         self._make_topics()
         self.environment = os.environ | {
             "PYTHONPATH": str(ROOT / "pipelines"),
+            "VARVE_CONFIG": str(self._write_config()),
             "VARVE_KAFKA__BOOTSTRAP_SERVERS": self.broker.bootstrap_servers,
             "VARVE_QUERY__PORT": str(free_port()),
             "VARVE_TELEMETRY__PORT": str(free_port()),
@@ -127,11 +135,7 @@ class Soak:
     def _faults(
         self,
     ) -> Iterator[tuple[str, Callable[[], contextlib.AbstractContextManager[None]]]]:
-        only = set(self.args.only.split(",")) - {""}
-
-        def wanted(kind: str) -> bool:
-            return not only or kind in only
-
+        wanted = self._wanted
         for name in COMPONENTS:
             if wanted("kill"):
                 yield f"kill -9 {name}", lambda name=name: self._killed(name)
@@ -143,6 +147,10 @@ class Soak:
                 f"broker gone {self.args.away:g} min",
                 lambda: self._broker_gone(self.args.away * 60),
             )
+        if self.s3 is not None:
+            minutes = self.args.outage
+            yield f"object store gone {minutes:g} min", lambda: self._s3_faulty(1.0, minutes * 60)
+            yield "object store fails half the time", lambda: self._s3_faulty(0.5, 60)
         if wanted("disk"):
             if self.small_disk:
                 yield "disk full for 60 s", lambda: self._disk_full(60)
@@ -178,6 +186,15 @@ class Soak:
         yield
 
     @contextlib.contextmanager
+    def _s3_faulty(self, share: float, seconds: float) -> Iterator[None]:
+        requests, faults = self.s3.requests, self.s3.faults
+        self.s3.failing = share
+        time.sleep(seconds)
+        self.s3.failing = 0.0
+        self.say(f"  {self.s3.faults - faults} of {self.s3.requests - requests} requests failed")
+        yield
+
+    @contextlib.contextmanager
     def _disk_full(self, seconds: float) -> Iterator[None]:
         filler = self.home.parent / "filler"
         with filler.open("wb") as out, contextlib.suppress(OSError):
@@ -189,6 +206,19 @@ class Soak:
         yield
 
     # What runs
+
+    def _wanted(self, kind: str) -> bool:
+        return not self.args.only or kind in self.args.only.split(",")
+
+    def _write_config(self) -> Path:
+        path = self.folder / "varve.toml"
+        lines = ["[storage]", f'root = "{self.s3.root}"', "[storage.options]"] if self.s3 else []
+        lines += [f'{k} = "{v}"' for k, v in self.s3.options.items()] if self.s3 else []
+        path.write_text("\n".join(lines))
+        return path
+
+    def _store(self) -> Store:
+        return Store(self.settings.storage_root(), self.settings.storage_options())
 
     def _mount(self) -> bool:
         disk = self.home.parent
@@ -303,7 +333,7 @@ class Soak:
 
     def _taken(self) -> Counter[str]:
         """Samples of the whole log of samples: what became of them; `flow` those of the flow."""
-        store = Store(self.settings.storage_root())
+        store = self._store()
         version = Table(store, "samples").version
         found: Counter[str] = Counter()
         for entry in entries(store, "samples", -1, version):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from urllib.parse import quote
 
 import pytest
 from selenium import webdriver
@@ -231,6 +232,79 @@ def test_values_of_any_size_are_drawn_with_their_labels(browser, address, value)
     assert all(len(mark) < 12 for mark in marks)
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("1e300", "1e300"),
+        ("-1.234e300", "-1.23e300"),
+        ("1.5e-300", "1.5e-300"),
+        ("1e20", "1e20"),
+        ("12345", "12.35k"),
+    ],
+)
+def test_numbers_are_as_short_as_their_column(browser, address, value, shown):
+    show(browser, address, "?expr=1&refresh=off")
+
+    assert call(browser, "format.js", f"m.shortNumber({value})") == shown
+
+
+@pytest.mark.parametrize(("value", "shown"), [("Inf", "+Inf"), ("-Inf", "-Inf"), ("NaN", "NaN")])
+def test_what_no_line_can_show_is_the_last_value_in_the_legend(browser, address, value, shown):
+    show(browser, address, f"?expr=vector({value})&range=5m&refresh=off")
+
+    row = browser.find_element(By.CSS_SELECTOR, "#legend .series")
+    assert row.find_element(By.CSS_SELECTOR, ".value").text == shown
+    assert row.find_element(By.CSS_SELECTOR, ".max").text == "\N{EN DASH}"
+
+
+@pytest.mark.parametrize("tab", ["graph", "table"])
+def test_a_name_turns_and_breaks_nothing_beside_it(browser, address, tab):
+    odd = "a\u202eb\u2066c\\nd\\u0007<b>e</b>"
+    query = quote(f'label_replace(vector(1), "{odd}", "{odd}", "", "")')
+    show(browser, address, f"?expr={query}&tab={tab}&range=5m&refresh=off")
+
+    text = browser.find_element(By.ID, "legend" if tab == "graph" else "table").text
+    assert r"a\u202eb\u2066c\u000ad\u0007<b>e</b>" in text
+
+
+def test_a_table_breaks_no_number_and_an_error_leaves_room(browser, address):
+    query = quote(f'label_replace(vector(1.7976931348623157e308), "x", "{"y" * 5_000}", "", "")')
+    show(browser, address, f"?expr={query}&tab=table&refresh=off")
+    cell = browser.find_element(By.CSS_SELECTOR, "#table td.value")
+    assert cell.find_element(By.XPATH, "..").size["height"] > 100
+    lines = browser.execute_script(
+        "const r = document.createRange(); r.selectNodeContents(arguments[0]);"
+        "return r.getClientRects().length",
+        cell,
+    )
+    assert lines == 1
+
+    show(browser, address, f"?expr={'x' * 9_000}(&range=5m&refresh=off")
+    error = browser.find_element(By.ID, "error")
+    assert "parse error" in error.text
+    assert error.size["height"] <= 0.31 * browser.execute_script("return innerHeight")
+
+
+@pytest.mark.parametrize(
+    "search",
+    ["end=1e300", "end=-1e300", "end=Infinity", "end=9e15", "range=1e99", "range=-5", "range=0"],
+)
+def test_an_address_of_no_time_shows_the_present(browser, address, search):
+    show(browser, address, f"?expr=shop_requests_total&refresh=off&{search}")
+
+    assert browser.execute_script("return window.varve.error") is None
+    assert len(browser.execute_script("return window.varve.plotted.series")) == 4
+
+
+def test_on_a_phone_the_chart_is_in_sight(phone, address):
+    show(phone, address, "?expr=shop_requests_total&range=1h&refresh=off")
+
+    top = phone.execute_script(
+        "return document.querySelector('#plot canvas').getBoundingClientRect().top"
+    )
+    assert top < 780 * 0.7
+
+
 def test_an_axis_from_end_to_end_of_all_numbers_has_marks(browser, address):
     query = "label_replace(vector(1.7e308), 'x', 'a', '', '') or vector(-1.7e308)"
     show(browser, address, f"?expr={query}&range=5m&refresh=off")
@@ -390,6 +464,7 @@ def test_the_page_recovers_by_itself_when_the_service_was_away(browser, tmp_path
 UP = {"name": "up", "state": "degraded", "note": "streams: needs an operator"}
 QUERY = {"name": "query", "state": "ready", "note": ""}
 STREAMS = {"name": "streams", "state": "failed", "note": "wrong password <b>for</b> Kafka"}
+HISTORY = {"name": "demo-history", "state": "stopped", "note": ""}
 BROKER = {"name": "kafka", "state": "held", "note": "disk full"}
 
 
@@ -398,7 +473,7 @@ def watched(tmp_path, now_ms):
     """A service whose home is in a condition that the test sets: its address, the condition."""
     tables = WrittenTables(str(tmp_path))
     fill(tables, days=0.02, now_ms=now_ms)
-    condition = {"state": "degraded", "components": [UP, QUERY, STREAMS, BROKER]}
+    condition = {"state": "degraded", "components": [UP, QUERY, STREAMS, BROKER, HISTORY]}
     service = service_over(tables, now_ms=now_ms)
     service.components = lambda: dict(condition)
     with served(service) as url:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from starlette.testclient import TestClient
@@ -326,6 +327,19 @@ def test_bytes_that_are_no_utf_8_are_an_answer_not_a_crash(client):
 
     assert response.status_code in (200, 400)
     assert json.loads(response.content.decode())
+
+
+def test_what_runs_in_the_home_is_told_before_the_tables_are_open(tables):
+    condition = {
+        "state": "starting",
+        "components": [{"name": "up", "state": "starting", "note": ""}],
+    }
+    service = replace(service_over(tables), view=lambda: None, components=lambda: condition)
+    with TestClient(create_app(service)) as client:
+        answer = client.get("/-/components")
+
+    assert (answer.status_code, answer.json()) == (200, condition)
+    assert answer.headers["cache-control"] == "no-store"
 
 
 def test_before_the_tables_are_open_it_is_alive_but_not_ready(tables):

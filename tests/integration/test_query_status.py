@@ -107,6 +107,13 @@ def test_settings_are_shown_under_their_own_names_and_prometheus():
     assert process.flags["storage.tsdb.retention.time"] == "15d"
 
 
+def test_options_are_asked_for_in_vain_but_without_an_error(client):
+    answer = client.options("/api/v1/query")
+
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert client.delete("/api/v1/query").status_code == 405
+
+
 def test_features_name_every_function(client):
     features = client.get("/api/v1/features").json()["data"]
 

@@ -12,6 +12,7 @@ import pytest
 from varve.model.schema import TABLES, table_schema
 from varve.storage.commit import Removal, Step, commit, rewrite
 from varve.storage.files import write_file
+from varve.storage.layout import ARRIVAL, COMPACT
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
 
@@ -90,15 +91,38 @@ def test_spark_sees_a_rewrite_whole_and_travels_before_it(spark, store):
     assert [Path(f).name for f in now.inputFiles()] == [merged.path]
 
 
-def test_every_type_of_column_survives_the_vectorised_reader(spark, store):
+@pytest.mark.parametrize("layout", [ARRIVAL, COMPACT], ids=["arrival", "compact"])
+def test_every_type_of_column_survives_the_vectorised_reader(spark, store, layout):
     schema = table_schema("rollup_1m").arrow
     values = {name: [1] for name in schema.names}
     values["sketch"] = [[{"key": 40_001, "count": 2}, {"key": -7, "count": 1}]]
     values["stale_ts"] = [None]
-    new = write_file(store, "rollup_1m", pa.table(values, schema=schema))
+    new = write_file(store, "rollup_1m", pa.table(values, schema=schema), layout)
     commit(Table(store, "rollup_1m"), [new], transactions={"a": Step(None, 1)})
 
     (row,) = spark.read.format("delta").load(store.uri("rollup_1m")).collect()
 
     found = json.loads(json.dumps(row.asDict(recursive=True)))
     assert found == pa.table(values, schema=schema).to_pylist()[0]
+
+
+def test_compacted_samples_of_several_row_groups_are_the_same_to_spark(spark, store):
+    rows = 600_000
+    table = pa.table(
+        {
+            "series_id": np.arange(rows) // 1_000,
+            "ts": np.arange(rows) % 1_000 * 15_000,
+            "value": pa.array([None if n % 7 == 0 else n / 8 for n in range(rows)], pa.float64()),
+        }
+    )
+    new = write_file(store, "samples", table, COMPACT)
+    commit(Table(store, "samples"), [new], transactions={"a": Step(None, 1)})
+
+    assert spark.conf.get("spark.sql.parquet.enableVectorizedReader") == "true"
+    read = spark.read.format("delta").load(store.uri("samples"))
+    sums = read.selectExpr("count(*)", "count(value)", "sum(value)", "sum(ts * series_id)").first()
+
+    stale = -(-rows // 7)
+    kept = [n for n in range(rows) if n % 7]
+    expected = sum(n % 1_000 * 15_000 * (n // 1_000) for n in range(rows))
+    assert tuple(sums) == (rows, rows - stale, sum(kept) / 8, expected)

@@ -27,7 +27,7 @@ from varve.api.endpoint import Endpoint
 from varve.api.endpoints import ENDPOINTS, PAGES, Page
 from varve.api.failures import failure
 from varve.api.pages import STATIC
-from varve.api.parameters import read_parameters
+from varve.api.parameters import read_body, read_parameters
 from varve.api.responses import HeldResponse, success
 from varve.api.service import Service
 from varve.api.view_choice import view_of
@@ -40,6 +40,7 @@ from varve.query.view import FileGone
 
 # How soon a query notices that nobody waits for its answer any more.
 _DISCONNECT_S = 0.25
+_MAX_BODY_BYTES = 10_000_000
 # How long after its deadline a query may still say by itself that it is over.
 _GRACE_S = 0.5
 
@@ -52,6 +53,7 @@ def create_app(service: Service) -> Starlette:
     routes: list[BaseRoute] = [
         Route(e.address, runner.handler(e), methods=list(e.methods)) for e in ENDPOINTS
     ]
+    routes.append(Route("/api/v1/{path:path}", _options, methods=["OPTIONS"]))
     routes += [Route(p.path, _handler(service, p)) for p in PAGES]
     routes.append(Mount("/static", StaticFiles(directory=STATIC)))
     middleware = [
@@ -99,6 +101,7 @@ class _Runner:
         try:
             async with asyncio.timeout(None if math.isinf(timeout_s) else timeout_s):
                 given = await read_parameters(request)
+                body = await read_body(request, _MAX_BODY_BYTES) if endpoint.takes_body else b""
             if (wanted_s := given.timeout_s()) is not None:
                 timeout_s = min(wanted_s, timeout_s)
         except BadRequest as err:
@@ -111,7 +114,7 @@ class _Runner:
         options = replace(service.options, cancelled=cancelled, deadline_s=deadline_s)
         now_ms, path = service.clock.now_ms(), request.path_params
         accept = request.headers.get("accept", "")
-        call = Call(view, given, options, now_ms, service.process, path, accept)
+        call = Call(view, given, options, now_ms, service.process, path, accept, body)
         work = self._pool.submit(self._answer, request, endpoint, call)
         answered = asyncio.wrap_future(work)
         while not (await asyncio.wait({answered}, timeout=_DISCONNECT_S))[0]:
@@ -164,6 +167,11 @@ def _handler(service: Service, page: Page) -> Handler:
         return await page.function(service, request)
 
     return handle
+
+
+async def _options(_: Request) -> Response:
+    """What an OPTIONS request that is no question of CORS gets, as from Prometheus."""
+    return Response(status_code=204)
 
 
 async def _internal(request: Request, err: Exception) -> Response:

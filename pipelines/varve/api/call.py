@@ -36,6 +36,7 @@ class Call:
 
     `path` has the parts of the address that the endpoint names. `now_ms` is when the request came,
     Unix ms. `process` is what answers. `accept` is the header of that name.
+    `body` is what was sent to an endpoint that takes no form.
     """
 
     view: View
@@ -45,11 +46,14 @@ class Call:
     process: Process
     path: Mapping[str, str] = field(default_factory=dict)
     accept: str = ""
+    body: bytes = b""
 
     @property
     def reader(self) -> Reader:
-        """The view, read within the memory and the time of this call."""
-        return Reader(self.view, self.options.memory, self.options.check_running)
+        """The view, read within the memory, the time and the limit on samples of this call."""
+        options = self.options
+        most = options.limits.max_samples
+        return Reader(self.view, options.memory, options.check_running, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ class Body:
 
     content: bytes
     media_type: str
+    encoding: str = ""
+    """Of the content; without one, it is compressed for a client that takes that."""
 
 
 @dataclass(frozen=True, slots=True)

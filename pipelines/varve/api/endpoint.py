@@ -12,7 +12,7 @@ from varve.api.call import Answer, Call
 class Endpoint:
     """An address that a function answers in a thread, from the newest view.
 
-    `path` begins with a slash or is below /api/v1/, where answers are Prometheus' JSON.
+    `path` begins with a slash or is below /api/v1/.
     """
 
     path: str
@@ -20,6 +20,10 @@ class Endpoint:
     parameters: str
     help: str
     methods: tuple[str, ...] = ("GET",)
+    media_types: tuple[str, ...] = ()
+    """Of an answer; none for Prometheus' JSON."""
+    takes_body: bool = False
+    """Whether it is sent something that is no form."""
 
     @property
     def address(self) -> str:

@@ -18,6 +18,7 @@ from varve.api.empty_endpoints import answering, exemplars
 from varve.api.endpoint import Endpoint
 from varve.api.federation import federate
 from varve.api.openapi import document
+from varve.api.remote_read import remote_read
 from varve.api.service import Service
 
 
@@ -80,7 +81,22 @@ ENDPOINTS: Final = (
         "metric, limit, limit_per_metric",
         "type, unit and help of metrics",
     ),
-    Endpoint("/federate", federate, "match[]", "the newest samples, to be scraped"),
+    Endpoint(
+        "read",
+        remote_read,
+        "a ReadRequest of Prometheus' remote read",
+        "raw samples, in chunks or one by one",
+        ("POST",),
+        ("application/x-protobuf", "application/x-streamed-protobuf"),
+        takes_body=True,
+    ),
+    Endpoint(
+        "/federate",
+        federate,
+        "match[]",
+        "the newest samples, to be scraped",
+        media_types=("text/plain",),
+    ),
     Endpoint("status/buildinfo", status.build_info, "", "application and version"),
     Endpoint("status/runtimeinfo", status.runtime_info, "", "since when it runs, where"),
     Endpoint("status/config", status.config, "", "all settings, as YAML; secrets are hidden"),

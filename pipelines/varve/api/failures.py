@@ -62,10 +62,12 @@ def to_json(value: Any) -> bytes:
 
 
 def encoded(
-    request: Request, body: bytes, check: Callable[[], None] | None = None
+    request: Request, body: bytes, check: Callable[[], None] | None = None, encoding: str = ""
 ) -> tuple[bytes, dict[str, str]]:
-    """The body, compressed if it is worth it and wanted, and its headers."""
+    """The body, compressed if it is worth it and wanted, and its headers. encoding: it has that."""
     headers = {"Vary": "Accept-Encoding", "Cache-Control": "no-store"}
+    if encoding:
+        return body, headers | {"Content-Encoding": encoding}
     if len(body) < _GZIP_FROM or "gzip" not in request.headers.get("accept-encoding", ""):
         return body, headers
     return _gzipped(body, check), headers | {"Content-Encoding": "gzip"}

@@ -120,6 +120,9 @@ def _operation(endpoint: Endpoint, method: str) -> Schema:
             }
             for name in names
         ]
+    elif endpoint.takes_body:
+        content = {"application/x-protobuf": {"schema": {"type": "string", "format": "binary"}}}
+        operation["requestBody"] = {"required": True, "content": content}
     elif names:
         form = {
             "type": "object",
@@ -134,9 +137,9 @@ def _operation(endpoint: Endpoint, method: str) -> Schema:
 
 
 def _responses(endpoint: Endpoint) -> Schema:
-    found = {"application/json": {"schema": {"$ref": "#/components/schemas/Success"}}}
-    if endpoint.path.startswith("/"):
-        found = {"text/plain": {"schema": _TEXT}}
+    found = {kind: {"schema": _TEXT} for kind in endpoint.media_types}
+    if not found:
+        found = {"application/json": {"schema": {"$ref": "#/components/schemas/Success"}}}
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     return {"200": {"description": endpoint.help, "content": found}} | {
         status: {"description": text, "content": error} for status, text in _ERRORS.items()

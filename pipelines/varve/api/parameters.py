@@ -13,9 +13,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from varve.model.errors import BadRequest
-from varve.promql.syntax.ast import Matcher, VectorSelector
-from varve.promql.syntax.cursor import ParseError
-from varve.promql.syntax.parser import parse
+from varve.promql.syntax.ast import Matcher
+from varve.query.selectors import parse_selector
 from varve.query.times import MAX_TIME_MS, MIN_TIME_MS, parse_duration_ms, parse_time_ms
 
 MAX_FORM_BYTES = 10_000_000
@@ -84,7 +83,10 @@ class Parameters:
         texts = self.all("match[]")
         if required and not texts:
             raise BadRequest("no match[] parameter provided")
-        return [_selector(text) for text in texts]
+        try:
+            return [parse_selector(text) for text in texts]
+        except ValueError as err:
+            raise invalid("match[]", str(err)) from err
 
 
 async def read_parameters(request: Request) -> Parameters:
@@ -95,8 +97,7 @@ async def read_parameters(request: Request) -> Parameters:
     pairs = _decoded(request.scope["query_string"])
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.method == "POST" and media_type == "application/x-www-form-urlencoded":
-        body = b"".join([piece async for piece in _bounded(request.stream())])
-        pairs = _decoded(body) + pairs
+        pairs = _decoded(await read_body(request, MAX_FORM_BYTES)) + pairs
     elif request.method == "POST" and media_type == "multipart/form-data":
         pairs = await _multipart(request) + pairs
     return Parameters(pairs)
@@ -107,21 +108,18 @@ def invalid(name: str, why: str) -> BadRequest:
     return BadRequest(f'invalid parameter "{name}": {why}')
 
 
-def _selector(text: str) -> tuple[Matcher, ...]:
-    try:
-        tree = parse(text)
-    except ParseError as err:
-        raise invalid("match[]", str(err)) from err
-    if not isinstance(tree, VectorSelector) or tree.offset is not None or tree.at is not None:
-        raise invalid("match[]", f"{text!r} is not a plain vector selector")
-    return tree.matchers
+async def read_body(request: Request, most: int) -> bytes:
+    """What was sent. BadRequest if it is over `most` bytes."""
+    return b"".join([piece async for piece in _bounded(request.stream(), most)])
 
 
-async def _bounded(pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+async def _bounded(
+    pieces: AsyncIterable[bytes], most: int = MAX_FORM_BYTES
+) -> AsyncGenerator[bytes, None]:
     size = 0
     async for piece in pieces:
         size += len(piece)
-        if size > MAX_FORM_BYTES:
+        if size > most:
             raise BadRequest("http: POST too large")
         yield piece
 

@@ -47,9 +47,9 @@ def success(
     `memory` is asked for the body, LimitError if there is too little. `check` raises if nobody
     waits for it any more.
     """
-    data, media_type = answer.data, JSON
+    data, media_type, encoding = answer.data, JSON, ""
     if isinstance(data, Body):
-        parts, media_type = [data.content], data.media_type
+        parts, media_type, encoding = [data.content], data.media_type, data.encoding
     else:
         parts = [b'{"status":"success","data":', data if isinstance(data, bytes) else to_json(data)]
         for name, notes in (("warnings", answer.warnings), ("infos", answer.infos)):
@@ -59,7 +59,7 @@ def success(
     held = Reservation(memory)
     held.take(sum(map(len, parts)))
     try:
-        body, headers = encoded(request, b"".join(parts), check)
+        body, headers = encoded(request, b"".join(parts), check, encoding)
     except QueryError:
         held.release()
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from varve.model.errors import BadRequest
 from varve.settings import Settings
 from varve.settings.text import DEFAULT, in_force, template
 
@@ -40,6 +41,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         for line in in_force(settings, args.origins)
         if line.key.startswith(args.prefix) and not (args.changed and line.origin == DEFAULT)
     ]
+    if not lines and not args.changed:
+        raise BadRequest(f"there are no settings that begin with {args.prefix!r}")
     if args.json:
         print(json.dumps([line._asdict() for line in lines], indent=2))
         return 0

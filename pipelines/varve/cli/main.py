@@ -15,7 +15,7 @@ from varve.services.supervised import NEEDS_OPERATOR
 from varve.settings import load
 
 # What only reads: a home that is not there is no empty one.
-_READERS = frozenset({"status", "query", "sql", "cardinality", "rollup"})
+_READERS = frozenset({"status", "query", "sql", "cardinality", "rollup", "delete"})
 
 _LONG_RUNNING = frozenset({"up", "serve"})
 # Errors may have lines and a place in a query that they point at.
@@ -39,6 +39,7 @@ COMMANDS = (
     ("cardinality", "varve.cli.cardinality", "where series come from; how much of limits is used"),
     ("rules", "varve.cli.rules", "check files of rules; run tests of them"),
     ("ingest", "varve.cli.ingest", "park a message that stops ingest"),
+    ("delete", "varve.cli.delete", "delete samples of some series from every table"),
     ("rollup", "varve.cli.rollup", "how complete the tiers are; check them against raw samples"),
     ("notify", "varve.cli.notify", "check an alertmanager.yml"),
     ("serve", "varve.cli.serve", "run one service in the foreground"),

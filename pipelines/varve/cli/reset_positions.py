@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import time
 
-from varve.model.clock import SystemClock, synchronised_ms
+from varve.model.clock import SystemClock, synchronised_ms, utc_text
 from varve.services.home import Home
 from varve.services.position_reset import positions_ahead, put_back
 from varve.settings import Settings
@@ -26,14 +25,14 @@ def run(settings: Settings, *, yes: bool) -> int:
     with home.held() if home.path.is_dir() else contextlib.nullcontext():
         ahead = positions_ahead(store, now_ms)
         if not ahead:
-            print(f"no position of {store.root} lies in the future of {_time(now_ms)}")
+            print(f"no position of {store.root} lies in the future of {utc_text(now_ms)}")
             return 0
         kept = "kept by a time server" if synchronised_ms() else "no time server vouches for it"
-        print(f"{store.root}: positions in the future; now it is {_time(now_ms)} ({kept})")
+        print(f"{store.root}: positions in the future; now it is {utc_text(now_ms)} ({kept})")
         for position in ahead:
             print(
-                f"  {position.table:<10} {position.name:<18} {_time(position.at_ms)}"
-                f"  ->  {_time(position.back_to_ms)}"
+                f"  {position.table:<10} {position.name:<18} {utc_text(position.at_ms)}"
+                f"  ->  {utc_text(position.back_to_ms)}"
             )
         print(EXPLANATION)
         if not yes:
@@ -42,7 +41,3 @@ def run(settings: Settings, *, yes: bool) -> int:
         put_back(store, ahead)
         print(f"put back {len(ahead)} positions")
     return 0
-
-
-def _time(at_ms: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at_ms / 1000))

@@ -79,7 +79,7 @@ def _status(store: Store, now_ms: int) -> int:
     for name, at_ms in sorted(reader.positions.items()):
         if name.startswith(positions.COMPLETE):
             query = name.removeprefix(positions.COMPLETE)
-            print(f"input {query:<8}  complete until {_time(at_ms)}  {_ago(now_ms - at_ms)} ago")
+            print(f"input {query:<8}  complete until {_time(at_ms)}  {_from_now(now_ms - at_ms)}")
     for tier in tiers:
         print(_line(tier, now_ms))
         for window in tier.pending[:_MOST]:
@@ -93,8 +93,8 @@ def _line(found: TierCompleteness, now_ms: int) -> str:
     name = found.tier.name
     if found.frontier_ms is None:
         return f"tier {name:<3}  nothing closed yet"
-    behind = _ago(now_ms - found.frontier_ms)
-    text = f"tier {name:<3}  closed until {_time(found.frontier_ms)}  {behind} ago"
+    behind = _from_now(now_ms - found.frontier_ms)
+    text = f"tier {name:<3}  closed until {_time(found.frontier_ms)}  {behind}"
     if found.pending:
         text += f"  {found.late_windows} late windows in {len(found.pending)} ranges"
     return text
@@ -140,6 +140,10 @@ def _moment(text: str, now_ms: int) -> int:
 def _time(at_ms: int) -> str:
     moment = dt.datetime.fromtimestamp(at_ms / 1000, tz=dt.UTC)
     return moment.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _from_now(ago_ms: int) -> str:
+    return f"{_ago(ago_ms)} ago" if ago_ms >= 0 else f"{_ago(-ago_ms)} ahead"
 
 
 def _ago(ms: int) -> str:

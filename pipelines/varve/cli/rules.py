@@ -7,7 +7,7 @@ from pathlib import Path
 
 from varve.settings import Settings
 
-_LINTS = ("all", "duplicate-rules", "none", "too-long-scrape-interval")
+_LINTS = ("all", "duplicate-rules", "none")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from varve.cli.terminal import printable
-from varve.rules.checking import duplicates, rule_count, too_long_intervals
+from varve.rules.checking import duplicates, rule_count
 from varve.rules.errors import RuleFileError
 from varve.rules.rule_file import Group, parse_rule_file
 
@@ -33,8 +33,7 @@ def run(args: argparse.Namespace) -> int:
             failed = True
             say(f"  FAILED:\n{name}: {error}", to_stderr=True)
         else:
-            say(f"  SUCCESS: {rule_count(groups)} rules found")
-            lint_found |= _lint(groups, args.lint)
+            lint_found |= _succeed(groups, args.lint)
         say("")
     if failed:
         return 1
@@ -52,22 +51,19 @@ def read_text(path: Path) -> str:
     return path.read_bytes().decode("utf-8")
 
 
-def _lint(groups: tuple[Group, ...], lint: str) -> bool:
-    """Says what looks like a mistake, though it is none for sure. Returns whether anything does."""
-    found = False
-    if lint in ("all", "duplicate-rules"):
-        twice = duplicates(groups)
-        if twice:
-            found = True
-            say(f"  {len(twice)} duplicate rule(s) found.")
-        for one in twice:
-            say(f"  Metric: {one.name}\n  Label(s):")
-            for label, value in one.labels:
-                say(f"    {label}: {value}")
-        if twice:
-            say("  Might cause inconsistency while recording expressions.")
-    if lint in ("all", "too-long-scrape-interval"):
-        for name in too_long_intervals(groups):
-            found = True
-            say(f"  The interval of group {name} is longer than the lookback of 5m.")
-    return found
+def _succeed(groups: tuple[Group, ...], lint: str) -> bool:
+    """Says how many rules there are, or what looks like a mistake; returns whether anything does.
+
+    As with promtool that is a failure by its text alone, unless --lint-fatal is given.
+    """
+    twice = [] if lint == "none" else duplicates(groups)
+    if not twice:
+        say(f"  SUCCESS: {rule_count(groups)} rules found")
+        return False
+    lines = [f"lint error {len(twice)} duplicate rule(s) found."]
+    for one in twice:
+        lines += [f"Metric: {one.name}", "Label(s):"]
+        lines += [f"\t{label}: {value}" for label, value in one.labels]
+    lines.append("Might cause inconsistency while recording expressions")
+    say("  FAILED:\n" + "\n".join(lines), to_stderr=True)
+    return True

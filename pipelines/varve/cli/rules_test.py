@@ -33,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
             failed = True
             say("  FAILED:", to_stderr=True)
             for failure in faults:
-                say(_shown(failure, diff=args.diff) + "\n", to_stderr=True)
+                say(_shown(failure, diff=args.diff), to_stderr=True)
+                say("")
         else:
             say("  SUCCESS")
         say("")

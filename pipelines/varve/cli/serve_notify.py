@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _DEST = "notify_"
+# Of Alertmanager's gossip and server: links that stay open need none of them.
+_WITHOUT_MEANING = (
+    *("cluster.gossip-interval", "cluster.pushpull-interval", "cluster.tcp-timeout"),
+    *("cluster.probe-timeout", "cluster.probe-interval", "cluster.reconnect-interval"),
+    *("cluster.peers-resolve-timeout", "web.get-concurrency", "web.timeout"),
+    *("dispatch.maintenance-interval", "auto-gomemlimit.ratio"),
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -55,8 +62,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_duration("cluster.peer-timeout", "how long each waits for the one before it (15s)")
     add_duration("cluster.settle-timeout", "how long a start waits for peers at most (1m)")
     add_duration("cluster.reconnect-timeout", "when a lost peer is given up (6h)")
+    add("cluster.label", "only peers with the same label are talked to", "TEXT")
     add_duration("dispatch.start-delay", "how long after a start nothing is told (0s)")
     add("enable-feature", "classic-mode or utf8-strict-mode, by comma", "FEATURES")
+    add("web.config.file", "TLS and passwords of the API: none yet, so it must be empty", "FILE")
+    for name in _WITHOUT_MEANING:
+        add(name, argparse.SUPPRESS, "VALUE")
     add("log.level", "debug, info, warn or error", choices=["debug", "info", "warn", "error"])
     add("log.format", "logfmt or json", choices=["logfmt", "json"])
 
@@ -73,6 +84,7 @@ def options_of(args: argparse.Namespace) -> NotifyOptions:
 
     given = {name.removeprefix(_DEST): value for name, value in vars(args).items()}
     default = Options()
+    _require_empty(given.get("web_config_file", ""))
     return NotifyOptions(
         config_file=given.get("config_file", Path("alertmanager.yml")),
         storage=given.get("storage_path", Path("data")),
@@ -92,6 +104,9 @@ def options_of(args: argparse.Namespace) -> NotifyOptions:
             per_alertname_limit=given.get("alerts_per_alertname_limit", 0),
         ),
         cluster=_cluster(given),
+        without_meaning=tuple(
+            name for name in _WITHOUT_MEANING if re.sub(r"\W", "_", name) in given
+        ),
         log_level=given.get("log_level", "info"),
         log_format=given.get("log_format", "logfmt"),
     )
@@ -118,10 +133,28 @@ def _cluster(given: dict[str, Any]) -> ClusterOptions | None:
         listen,
         advertise,
         tuple(peers),
+        given.get("cluster_label", ""),
         given.get("cluster_peer_timeout", default.peer_timeout_s * 1000) / 1000,
         given.get("cluster_settle_timeout", default.settle_timeout_s * 1000) / 1000,
         given.get("cluster_reconnect_timeout", default.reconnect_timeout_s * 1000) / 1000,
     )
+
+
+def _require_empty(web_config: str) -> None:
+    """Raises NeedsOperator if the file asks for anything: what is not protected may not seem so."""
+    if not web_config:
+        return
+    import yaml
+
+    try:
+        asked = yaml.safe_load(Path(web_config).read_text())
+    except (OSError, yaml.YAMLError) as err:
+        raise NeedsOperator(f"--web.config.file: {err}") from err
+    if asked:
+        raise NeedsOperator(
+            f"--web.config.file: TLS and passwords of the API are not there yet ({web_config}):"
+            " put a proxy that has them before it"
+        )
 
 
 def _mode(features: str) -> Mode:

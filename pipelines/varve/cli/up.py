@@ -32,7 +32,10 @@ examples:
         help="stop that long after all is ready, with a summary",
     )
     parser.add_argument(
-        "--kafka", metavar="HOST:PORT", help="use this Kafka instead of starting a broker"
+        "--kafka",
+        type=_servers,
+        metavar="HOST:PORT",
+        help="use this Kafka instead of starting a broker",
     )
     parser.add_argument(
         "--demo", action="store_true", help="send generated history first (settings [demo])"
@@ -51,6 +54,13 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     options = up.UpOptions(args.for_s, args.demo, args.config)
     return up.run(settings, args.origins, options, _say)
+
+
+def _servers(text: str) -> str:
+    """An empty text, as of a variable that is not set, would start a broker after all."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty: name HOST:PORT")
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -16,12 +16,12 @@ from typing import Any, Protocol
 
 from varve.gateway.access import Access
 from varve.gateway.batcher import Batcher
+from varve.gateway.decoded import Bounds, Decoded
 from varve.gateway.first_sight import Input
 from varve.gateway.lane import Overloaded
 from varve.gateway.negotiation import Version, version_of
 from varve.gateway.quotas import Allowance, Quotas
 from varve.gateway.refusals import Refusal, Refusals, Refused
-from varve.gateway.remote_write import Bounds, Decoded
 from varve.gateway.snappy import expand
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -34,7 +34,6 @@ _WRITTEN = tuple(
     for kind in ("samples", "histograms", "exemplars")
 )
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
-_NOT_QUOTA = frozenset({Refusal.QUOTA, Refusal.NEW_SERIES_QUOTA})
 
 log = logging.getLogger("varve.gateway.http")
 

@@ -9,11 +9,12 @@ from typing import Protocol
 
 import numpy as np
 
+from varve.gateway.decoded import Bounds, Decoded
 from varve.gateway.first_sight import Input
 from varve.gateway.messages import SampleColumns, TargetMessage, encode
 from varve.gateway.negotiation import Version
 from varve.gateway.refusals import Refusal
-from varve.gateway.remote_write import Bounds, Decoded, RemoteWriteDecoder, rows_needed
+from varve.gateway.remote_write import RemoteWriteDecoder, rows_needed
 from varve.gateway.series_table import SeriesKey
 from varve.model.identity import SeriesDefinition
 

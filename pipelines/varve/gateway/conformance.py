@@ -21,14 +21,15 @@ from wiretest.adapter import (  # type: ignore[import-not-found]
 from varve.gateway.access import Access
 from varve.gateway.app import GatewayApp
 from varve.gateway.batcher import Batcher
+from varve.gateway.decoded import Bounds, Decoded
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.histograms import HistogramSample
-from varve.gateway.kernels import make_ready
 from varve.gateway.messages import SampleColumns, TargetMessage, encode
 from varve.gateway.quotas import Quota, Quotas
-from varve.gateway.remote_write import Bounds, Decoded, RemoteWriteDecoder
+from varve.gateway.remote_write import RemoteWriteDecoder
 from varve.gateway.replicas import Replicas
 from varve.gateway.series_table import SeriesTable
+from varve.gateway.startup import make_ready
 from varve.model.identity import SeriesDefinition
 
 _FUTURE_MS = 600_000

@@ -23,6 +23,7 @@ _RETRY_AFTER_S = 5.0
 # How many spooled messages are on their way to Kafka at once.
 _DRAIN_WINDOW = 64
 _LOOK_S = 0.2
+_CLOSE_S = 1.0
 # Attempts of the drain after which Kafka's client is replaced: it may not recover by itself.
 _REPLACE_AFTER = 3
 
@@ -60,6 +61,8 @@ class Producer(Protocol):
     def drop_connection(self) -> None: ...
 
     def send(self, partition: int, key: bytes, value: bytes, settled: Settled) -> None: ...
+
+    def close(self, timeout_s: float) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +212,7 @@ class Lane:
         """Ends the threads. What is spooled stays for the next start."""
         self._writer.close()
         self._drain.close()
+        self.producer.close(_CLOSE_S)
         self.spool.close()
 
 

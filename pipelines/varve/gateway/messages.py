@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +16,10 @@ from varve.model.identity import SeriesDefinition
 
 # Samples of a message at most. 2,500: a batch of 8,000 over four partitions is a message each.
 MESSAGE_SAMPLES = 2_500
-# Definitions take at most so many bytes of a message, about; with MESSAGE_SAMPLES samples it stays
-# below a broker's default limit of 1 MiB.
-_DEFINITION_BYTES = 512 * 1024
+# Definitions take at most so many bytes of a message, unless a single one is longer; with
+# MESSAGE_SAMPLES samples it stays below a broker's default limit of 1 MiB.
+_DEFINITION_BYTES = 768 * 1024
+_PART_DEFINITIONS = 2_000
 
 _ROW_BYTES = 28
 _HEAD_BYTES = 592
@@ -59,14 +60,11 @@ class TargetMessage:
     derived: int = 0
 
 
-@dataclass
-class Definitions:
-    """Definitions to be sent, by target."""
+class _Definitions(NamedTuple):
+    """A stream of definitions, and the key of the first."""
 
-    of_target: dict[int, list[SeriesDefinition]] = field(default_factory=dict)
-
-    def add(self, target: int, definition: SeriesDefinition) -> None:
-        self.of_target.setdefault(target, []).append(definition)
+    key: bytes
+    value: bytes
 
 
 def encode(
@@ -75,13 +73,12 @@ def encode(
     """Messages of all samples and definitions. A definition goes with or before the first sample
     that needs it.
     """
-    rows = samples.rows
-    targets = samples.targets[:rows]
-    parts = {target: list(_pieces(defined)) for target, defined in definitions.items()}
+    targets = samples.targets[: samples.rows]
+    parts = {target: list(_written(defined)) for target, defined in definitions.items()}
     for target, pieces in parts.items():
         while len(pieces) > 1:
             yield _definitions_alone(target, pieces.pop(0))
-    if rows:
+    if samples.rows:
         yield from _samples(samples, targets, parts)
     for target, pieces in parts.items():
         for piece in pieces:
@@ -89,7 +86,7 @@ def encode(
 
 
 def _samples(
-    samples: SampleColumns, targets: np.ndarray, parts: dict[int, list[Sequence[SeriesDefinition]]]
+    samples: SampleColumns, targets: np.ndarray, parts: dict[int, list[_Definitions]]
 ) -> Iterator[TargetMessage]:
     rows = len(targets)
     order = np.empty(rows, np.int64)
@@ -110,7 +107,7 @@ def _samples(
         value = words[:end].tobytes()
         pieces = parts.get(target)
         if pieces:
-            value += arrow_codec.write_definitions(pieces.pop())
+            value += pieces.pop().value
         yield TargetMessage(
             target,
             int(samples.ids[chosen[0]]).to_bytes(8, "big", signed=True),
@@ -120,24 +117,26 @@ def _samples(
         )
 
 
-def _definitions_alone(target: int, defined: Sequence[SeriesDefinition]) -> TargetMessage:
+def _definitions_alone(target: int, part: _Definitions) -> TargetMessage:
     """A message without samples."""
-    key = defined[0].series_id.to_bytes(8, "big", signed=True)
-    none = arrow_codec.wire_schema("samples").empty_table()
-    return TargetMessage(target, key, arrow_codec.write(none, defined), 0)
+    none = arrow_codec.write(arrow_codec.wire_schema("samples").empty_table())
+    return TargetMessage(target, part.key, none + part.value, 0)
 
 
-def _pieces(defined: Sequence[SeriesDefinition]) -> Iterator[Sequence[SeriesDefinition]]:
-    """Definitions in pieces of at most _DEFINITION_BYTES."""
-    size, first = 0, 0
-    for n, definition in enumerate(defined):
-        texts = (definition.metric, definition.unit, definition.help)
-        length = 64 + 4 * (sum(map(len, texts)) + sum(len(k) + len(v) for k, v in definition.tags))
-        if size and size + length > _DEFINITION_BYTES:
-            yield defined[first:n]
-            size, first = 0, n
-        size += length
-    yield defined[first:]
+def _written(defined: Sequence[SeriesDefinition]) -> Iterator[_Definitions]:
+    """Definitions as they are sent, in parts of at most _DEFINITION_BYTES."""
+    for first in range(0, len(defined), _PART_DEFINITIONS):
+        yield from _within_bound(defined[first : first + _PART_DEFINITIONS])
+
+
+def _within_bound(part: Sequence[SeriesDefinition]) -> Iterator[_Definitions]:
+    value = arrow_codec.write_definitions(part)
+    if len(value) > _DEFINITION_BYTES and len(part) > 1:
+        half = len(part) // 2
+        yield from _within_bound(part[:half])
+        yield from _within_bound(part[half:])
+    else:
+        yield _Definitions(part[0].series_id.to_bytes(8, "big", signed=True), value)
 
 
 @cache

@@ -8,34 +8,30 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from varve.gateway import kernel_walk as walk
+from varve.gateway.decoded import Bounds, Decoded
+from varve.gateway.extras import ExtrasDecoder
 from varve.gateway.first_sight import (
-    Exemplar,
     Input,
     InvalidSeries,
     KnownMetadata,
-    Metadata,
     Targets,
-    decode_exemplar,
     decode_labels,
     define_series,
-    family_metadata,
     label_pairs,
     require_within,
     series_metadata,
 )
-from varve.gateway.histograms import HistogramSample, InvalidHistogram, decode_histogram
 from varve.gateway.messages import SampleColumns
 from varve.gateway.negotiation import Version
 from varve.gateway.plain_labels import CHUNK, Identity, PlainLabels
 from varve.gateway.protobuf import delimited_field, fields, varints, write_varint
-from varve.gateway.refusals import Malformed, Refusal, Refusals, Refused
+from varve.gateway.refusals import Malformed, Refusal, Refused
 from varve.gateway.replicas import NO_REPLICA, Replicas
-from varve.gateway.series_table import KnownSeries, SeriesKey, SeriesTable
+from varve.gateway.series_table import KnownSeries, SeriesTable
 from varve.ingest.limits import Limits
 from varve.model.identity import SeriesDefinition
 
@@ -44,50 +40,16 @@ _MOST_LISTED = 200_000
 _MOST_EXTRAS = 500_000
 _MOST_SYMBOLS = 1_000_000
 
+# Series in an unusual order are put in the usual one, then defined, then walked over; and the table
+# may have to forget some of them meanwhile, once.
+_ROUNDS = 5
+
 _SHED_TEXTS = {
     Refusal.QUOTA: "this sender's samples a second are used up",
     Refusal.OVERLOAD: "neither Kafka nor the spool can take more now",
 }
 
 _NO_HASHES = np.empty((0, 2), np.uint64)
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """Which samples are taken, by their time in ms. lookback_ms: how long before a series' first
-    sample its start may be to become a sample.
-    """
-
-    oldest_ms: int
-    newest_ms: int
-    lookback_ms: int = 300_000
-
-
-@dataclass
-class Decoded:
-    """What a request holds. Its samples are rows of the columns it was decoded into."""
-
-    version: Version
-    samples: int = 0
-    """Taken, without zeros at starts."""
-    derived: int = 0
-    """Zeros at starts, which are rows too."""
-    critical: int = 0
-    """Rows that go to the critical topic."""
-    definitions: list[tuple[int, SeriesDefinition]] = field(default_factory=list)
-    """Definitions to be sent, each with its target."""
-    defined: list[SeriesKey] = field(default_factory=list)
-    """The series that are known from now on, to be undefined if the request is not sent."""
-    histograms: list[tuple[SeriesDefinition, HistogramSample]] = field(default_factory=list)
-    exemplars: list[tuple[SeriesDefinition, Exemplar]] = field(default_factory=list)
-    metadata: dict[str, Metadata] = field(default_factory=dict)
-    refusals: Refusals = field(default_factory=Refusals)
-    of_replica: int = 0
-    """Samples that another replica sends as well."""
-
-    def received(self) -> int:
-        """Samples the request had."""
-        return self.samples + self.of_replica + sum(self.refusals.samples.values())
 
 
 class RemoteWriteDecoder:
@@ -206,17 +168,24 @@ class _Reading:
             self.places = scratch.symbols[:count]
             self.hashes = scratch.symbol_hashes[:count]
         try:
-            body = self.body
-            while len(listed := self._walk(body)):
-                # Defined ones are known next time; those put in order may have to be defined then.
-                again = b"".join(self._look_at(body, listed, may_define))
-                body = np.frombuffer(again, np.uint8)
+            self._read(may_define)
         except BaseException:
             self.decoder.table.undefine(self.found.defined)
             raise
         self.found.samples = self.rows - self.columns.rows - self.found.derived
         self.columns.rows = self.rows
         return self.found
+
+    def _read(self, may_define: Callable[[], bool]) -> None:
+        """Walks over the body, and again over the series that were not known. Raises as decode."""
+        body = self.body
+        for _ in range(_ROUNDS):
+            listed = self._walk(body)
+            if not len(listed):
+                return
+            again = b"".join(self._look_at(body, listed, may_define))
+            body = np.frombuffer(again, np.uint8)
+        raise Refused(413, "more new series than gateway.max_series has room for: send fewer")
 
     def _walk(self, body: np.ndarray) -> np.ndarray:
         """Walks over a request's bytes; returns the series that are not known."""
@@ -344,7 +313,7 @@ class _Reading:
 
     def _decode_extras(self, body: np.ndarray, extras: Sequence[Sequence[int]]) -> None:
         raw = body.tobytes()
-        found = self.found
+        decoder = ExtrasDecoder(self.found, self.bounds, self.symbols, self.decoder.metadata)
         definitions: dict[int, SeriesDefinition] = {}
         for extra in extras:
             kind = extra[walk.KIND]
@@ -352,44 +321,15 @@ class _Reading:
                 continue
             message = raw[extra[walk.BEGIN] : extra[walk.END]]
             if kind == walk.METADATA:
-                named = family_metadata(message)
-                if named is not None:
-                    found.metadata[named[0]] = named[1]
-                    self.decoder.metadata.put(*named)
+                decoder.take_metadata(message)
                 continue
             begin = extra[walk.OF_SERIES_BEGIN]
             if begin not in definitions:
                 definitions[begin] = self._definition(raw[begin : extra[walk.OF_SERIES_END]])
-            definition = definitions[begin]
             if kind == walk.HISTOGRAM:
-                self._take_histogram(definition, message)
+                decoder.take_histogram(definitions[begin], message)
             else:
-                self._take_exemplar(definition, message)
-
-    def _take_histogram(self, definition: SeriesDefinition, message: bytes) -> None:
-        refusals = self.found.refusals
-        try:
-            sample = decode_histogram(message)
-        except InvalidHistogram as bad:
-            text = f"{definition.metric}: a histogram is invalid: {bad}"
-            refusals.add(Refusal.INVALID_HISTOGRAM, text, others=1)
-            return
-        if sample.ts_ms > self.bounds.newest_ms:
-            text = f"{definition.metric}: a histogram is too far in the future"
-            refusals.add(Refusal.TOO_FAR_IN_FUTURE, text, others=1)
-        elif sample.ts_ms < self.bounds.oldest_ms:
-            refusals.add(Refusal.TOO_OLD, f"{definition.metric}: a histogram is too old", others=1)
-        else:
-            self.found.histograms.append((definition, sample))
-
-    def _take_exemplar(self, definition: SeriesDefinition, message: bytes) -> None:
-        try:
-            exemplar = decode_exemplar(self.version, message, self.symbols())
-        except InvalidSeries as bad:
-            text = f"{definition.metric}: an exemplar is invalid: {bad}"
-            self.found.refusals.add(Refusal.INVALID_EXEMPLAR, text, others=1)
-        else:
-            self.found.exemplars.append((definition, exemplar))
+                decoder.take_exemplar(definitions[begin], message)
 
     def _definition(self, series: bytes) -> SeriesDefinition:
         """The definition of a series that is known."""

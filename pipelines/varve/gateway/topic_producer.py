@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 
 from varve.kafka.client_options import client_options
 from varve.kafka.connection import connect
@@ -122,10 +122,13 @@ class TopicProducer:
 
 
 def _close(kafka: KafkaProducer, timeout_s: float = 0.0) -> None:
+    """Ends a client, with what it has not sent if that takes longer."""
     try:
         kafka.close(timeout_s)
-    except KafkaError as err:
-        log.debug("closing Kafka's client: %s", err)
+    except KafkaTimeoutError:
+        # The client gives up where it cannot flush, and would go on sending.
+        kafka._sender.force_close()  # noqa: SLF001 - there is no other way
+        kafka.close(1.0)
 
 
 class KnownPartitions:

@@ -1,65 +1,26 @@
 """How old and how far ahead samples may be, by metric: conf/limits.toml, within retention.
 
 A sample of Arrow names its series by id alone, and ids do not tell every metric from every other:
-so the series of the metrics that have bounds of their own are looked up in the table series.
+so the series that have bounds of their own are looked up in the table series.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from varve.ingest.limits import Limits, MetricLimits
 from varve.model.exceeded import Exceeded
-from varve.model.identity import id_range
-from varve.storage.log import LiveFile
-from varve.storage.snapshot import live_files
-from varve.storage.store import Store
-from varve.storage.table import Table
+from varve.model.identity import SeriesDefinition, id_range
+from varve.model.series_matcher import SeriesMatcher
+
+SURE = (4, 5)
+"""The part of a retention within which a sample is taken: older ones might expire before they
+surely are in the rollups."""
 
 Ids = npt.NDArray[np.int64]
-
-
-class MetricSeriesIds:
-    """Ids of the registered series of the metrics asked for. A process keeps one for each root."""
-
-    def __init__(self, store: Store) -> None:
-        self._table = Table(store, "series")
-        self._ids: dict[str, Ids] = {}
-
-    def of(self, metric: str, version: int) -> Ids:
-        """Ids of the metric's series, sorted, as of `version` of the table series or later."""
-        if version > self._table.version:
-            fresh = self._table.refresh()
-            if fresh is None:
-                self._ids = {}
-            else:
-                added = [file for entry in fresh for file in entry.adds]
-                for name, ids in self._ids.items():
-                    self._ids[name] = np.union1d(ids, self._read(name, added))
-        if metric not in self._ids:
-            self._ids[metric] = np.unique(self._read(metric, live_files(self._table)))
-        return self._ids[metric]
-
-    def _read(self, metric: str, files: Sequence[LiveFile]) -> Ids:
-        first, last = id_range(metric)
-        paths = [
-            file.path
-            for file in files
-            if file.minimum["series_id"] <= last and file.maximum["series_id"] >= first
-        ]
-        if not paths:
-            return np.empty(0, np.int64)
-        series_id = pc.field("series_id")
-        wanted = (series_id >= first) & (series_id <= last) & (pc.field("metric") == metric)
-        filesystem = self._table.store.filesystem("series")
-        dataset = ds.dataset(paths, format="parquet", filesystem=filesystem)
-        ids: Ids = dataset.to_table(columns=["series_id"], filter=wanted)["series_id"].to_numpy()
-        return ids
 
 
 class AgeLimits:
@@ -69,38 +30,47 @@ class AgeLimits:
         """oldest_ms: what retention allows at most. newest_ms: where a metric says nothing."""
         self._now_ms, self._oldest_ms, self._newest_ms = now_ms, oldest_ms, newest_ms
         self.default = self._bounds(limits.default)
-        of = {metric: self._bounds(own) for metric, own in limits.metrics.items()}
-        self._of = {metric: bounds for metric, bounds in of.items() if bounds != self.default}
+        self._of = {
+            SeriesMatcher.of_metric(metric): bounds
+            for metric, own in limits.metrics.items()
+            if (bounds := self._bounds(own)) != self.default
+        }
+        self._classes = [
+            (kept.name, kept.matcher, sure_since(now_ms, kept.kept_ms["samples"]))
+            for kept in limits.classes
+        ]
 
     def by_series(
-        self, ids: Ids, members: Callable[[str], Ids], metric_of: Callable[[int], str | None]
+        self,
+        ids: Ids,
+        members: Callable[[SeriesMatcher], Ids],
+        definition_of: Callable[[int], SeriesDefinition | None],
     ) -> tuple[Ids, Ids] | None:
         """The oldest and the newest time for each id; None if all have the default.
 
-        members: gives the ids of a metric's registered series, sorted. metric_of: gives the metric
-        of the series at a place of `ids`, if its definition came with the batch.
+        members: gives the ids of the registered series that a matcher means, sorted. definition_of:
+        gives the definition of the series at a place of `ids`, if it came with the batch.
         """
-        if not self._of:
+        if not self._of and not self._classes:
             return None
         oldest, newest = (np.full(len(ids), bound) for bound in self.default)
         own = False
-        for metric, bounds in self._of.items():
-            first, last = id_range(metric)
-            near = np.flatnonzero((ids >= first) & (ids <= last))
-            if not len(near):
-                continue
-            known = np.isin(ids[near], members(metric))
-            of_metric = [
-                n for n, k in zip(near.tolist(), known, strict=True) if k or metric_of(n) == metric
-            ]
-            oldest[of_metric], newest[of_metric] = bounds
-            own |= bool(of_metric)
+        for matcher, bounds in self._of.items():
+            meant = _meant(matcher, ids, members, definition_of)
+            oldest[meant], newest[meant] = bounds
+            own |= bool(meant)
+        for _, matcher, oldest_ms in self._classes:
+            meant = _meant(matcher, ids, members, definition_of)
+            oldest[meant] = np.maximum(oldest[meant], oldest_ms)
+            own |= bool(meant)
         return (oldest, newest) if own else None
 
     def oldest_limit(self, oldest_ms: int) -> Exceeded:
         """What a sample is beyond that is older than this bound."""
         if oldest_ms == self._oldest_ms:
             limit = "retention.samples_days"
+        elif of_class := [name for name, _, bound in self._classes if bound == oldest_ms]:
+            limit = f"retention.{of_class[0]}.samples_days"
         else:
             limit = _key(oldest_ms, self.default[0], "max_age_s")
         return Exceeded(limit, self._now_ms - oldest_ms)
@@ -125,3 +95,29 @@ class AgeLimits:
 def _key(bound: int, default: int, key: str) -> str:
     """The key of limits.toml that says the bound."""
     return f"{'default' if bound == default else 'metric'}.{key}"
+
+
+def sure_since(now_ms: int, kept_ms: int) -> int:
+    """The oldest time of a sample that is taken, of series whose samples are kept for kept_ms."""
+    return now_ms - kept_ms * SURE[0] // SURE[1]
+
+
+def _meant(
+    matcher: SeriesMatcher,
+    ids: Ids,
+    members: Callable[[SeriesMatcher], Ids],
+    definition_of: Callable[[int], SeriesDefinition | None],
+) -> list[int]:
+    """Places of `ids` whose series a matcher means."""
+    near = np.arange(len(ids))
+    if matcher.metric is not None:
+        first, last = id_range(matcher.metric)
+        near = np.flatnonzero((ids >= first) & (ids <= last))
+    if not len(near):
+        return []
+    known = np.isin(ids[near], members(matcher))
+    return [
+        place
+        for place, is_known in zip(near.tolist(), known.tolist(), strict=True)
+        if is_known or ((d := definition_of(place)) is not None and matcher.matches(d))
+    ]

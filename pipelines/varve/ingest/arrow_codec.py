@@ -49,7 +49,9 @@ class ArrowCodec:
     def samples(self, body: bytes, headers: Headers) -> Block:  # noqa: ARG002 - says all itself
         return read(body)
 
-    def may_be_single(self, body: bytes) -> bool:  # noqa: ARG002 - it gains nothing
+    singles_begin: ClassVar[bytes | None] = None  # it gains nothing
+
+    def may_be_single(self, body: bytes) -> bool:  # noqa: ARG002 - as above
         return False
 
     def singles(self, bodies: Sequence[bytes]) -> Block | None:  # noqa: ARG002 - as above

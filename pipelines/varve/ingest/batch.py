@@ -6,6 +6,7 @@ that a crash has kept back. Sources: docs/adr/0006 and 0007.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ from varve.storage.files import NewFile, adopted
 from varve.storage.log import entries, list_versions
 from varve.storage.store import Store
 from varve.storage.table import Table
+
+log = logging.getLogger(__name__)
 
 # Completeness alone is committed this long after it was stored last: an answer says at most so
 # much less of itself than could be said.
@@ -122,15 +125,10 @@ class BatchCommitter:
                 steps[owed] = Step(self._samples.position(owed), number)
             before_ms = self._complete_ms
             self._reach({p: s.offset for p, s in starts.items()})
-            steps |= self._complete_step()
             accounting = _accounting(self.query, number, ranges, outcomes, gaps)
+            metadata = accounting | {"quarantine": [asdict(f) for f in refused]}
             try:
-                commit(
-                    self._samples,
-                    [f for o in outcomes for f in o.files],
-                    transactions=steps,
-                    metadata=accounting | {"quarantine": [asdict(f) for f in refused]},
-                )
+                self._commit_samples([f for o in outcomes for f in o.files], steps, metadata)
             except BaseException:
                 self._complete_ms = before_ms  # what would be stored by then is not
                 raise
@@ -190,18 +188,60 @@ class BatchCommitter:
             return {}
         return {name: Step(stored, self._complete_ms)}
 
+    def _commit_samples(
+        self, files: Sequence[NewFile], steps: Mapping[str, Step], metadata: Mapping[str, Any]
+    ) -> None:
+        """Commits a batch with how far input is complete. A rival that says only the latter does
+        not stop it.
+        """
+        name = positions.complete(self.query)
+        while True:
+            said_ms = self._samples.position(name)
+            try:
+                commit(
+                    self._samples,
+                    files,
+                    transactions={**steps, **self._complete_step()},
+                    metadata=metadata,
+                )
+            except Conflict:
+                # Nothing was written.
+                self._samples.refresh()
+                moved = any(self._samples.position(n) != s.expected for n, s in steps.items())
+                if moved or self._samples.position(name) == said_ms:
+                    raise
+            else:
+                return
+
     def _commit_completeness(self) -> None:
+        """Commits how far input is complete, or leaves it to a rival that says so meanwhile: what
+        is left unsaid is said with the next batch or note.
+        """
         self._samples.refresh()
         if step := self._complete_step():
-            commit(self._samples, [], transactions=step)
+            try:
+                commit(self._samples, [], transactions=step)
+            except Conflict as err:
+                log.info("%s: completeness is left to a rival: %s", self.query, err)
 
     def _commit_rejects(self, number: int, files: Sequence[NewFile]) -> None:
+        """Commits the rejects of a batch, unless a rival has: one that starts does it if it finds
+        them owed.
+        """
         if not files:
             return
         name = positions.rejects(self.query)
         self._quarantine.refresh()
-        step = Step(self._quarantine.position(name), number)
-        commit(self._quarantine, files, transactions={name: step})
+        done = self._quarantine.position(name)
+        if done is not None and done >= number:
+            return
+        try:
+            commit(self._quarantine, files, transactions={name: Step(done, number)})
+        except Conflict:
+            self._quarantine.refresh()
+            done = self._quarantine.position(name)
+            if done is None or done < number:
+                raise
 
     def _finish_last_batch(self) -> None:
         """Commits the rejects of a batch whose driver died between the two commits."""

@@ -3,25 +3,32 @@
 A clock that is ahead would move `complete:` and every frontier ahead with it, and they never go
 back. While the query runs, SteadyClock holds its time to the monotonic clock. At its start there is
 only what was stored and what Kafka has: a clock far ahead of both is not believed until something
-confirms it.
+confirms it, or until nothing has spoken against it for a time in proportion (docs/adr/0014).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Protocol
 
+from varve.ingest.message_pace import MessagePace, Pace
 from varve.kafka.partitions import Partition
 from varve.model.clock import MAX_STEP_MS, SteadyClock, synchronised_ms
+from varve.model.window import DAY_MS, MINUTE_MS
 
 log = logging.getLogger(__name__)
 
-MAX_GAP_MS = 86_400_000
-"""How far the clock may be ahead of everything stored and sent when a query starts. A day: after a
-night or a restart nothing has to be confirmed."""
+LEAST_WAIT_MS = 10 * MINUTE_MS
+"""How long a clock in doubt has to be steady at least. Ten minutes: a time server that there is
+corrects it in less, and two windows of MessagePace."""
 
-_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+WAIT_PER_DAY_MS = MINUTE_MS
+"""How long for each day that it is ahead: a week in ten minutes, a year in six hours, within which
+somebody may answer the alarm. What a wrong clock would falsify is in proportion, too."""
 
 
 class Witnesses(Protocol):
@@ -37,8 +44,9 @@ class Witnesses(Protocol):
 class ClockGuard:
     """The time of one query. Not safe to share by threads; the clock is.
 
-    State: `_newest_ms` is the newest time that was known at the start, while the clock is too far
-    ahead of it to be believed; None from the first confirmation on.
+    State: `_newest_ms` is the newest time that is known of otherwise, while the clock is too far
+    ahead of it to be believed; None once it is. `_since_ms` is since when nothing spoke against the
+    clock.
     """
 
     def __init__(
@@ -48,21 +56,22 @@ class ClockGuard:
         brokers: str,
         complete_ms: int | None,
         sent_ms: int | None,
+        *,
+        max_gap_ms: int = DAY_MS,
     ) -> None:
         """brokers: host:port, comma separated. complete_ms: up to when input is complete as stored.
         sent_ms: the newest timestamp of Kafka's messages, 0 if there are none, None if Kafka does
-        not tell; then nothing is held up.
+        not tell; then nothing is held up. max_gap_ms: how far the clock may be ahead of both.
         """
-        self._query = query
-        self._clock = clock
-        # The clock of a broker on this machine is the one that is in question.
-        hosts = (server.strip().rpartition(":")[0].strip("[]") for server in brokers.split(","))
-        self._has_other_clock = not _LOCAL.issuperset(hosts)
+        self._query, self._clock, self._brokers = query, clock, brokers
+        self._max_gap_ms = max_gap_ms
         self._newest_ms: int | None = None
         self._said_ms = 0
         now_ms = clock.now_ms()
+        self._since_ms = now_ms
+        self._pace = MessagePace(now_ms, sent_ms or 0)
         newest_ms = 0 if sent_ms is None else max(sent_ms, complete_ms or 0)
-        if newest_ms and now_ms - newest_ms > MAX_GAP_MS:
+        if newest_ms and now_ms - newest_ms > max_gap_ms:
             self._newest_ms = newest_ms
         if complete_ms is not None and complete_ms - now_ms > MAX_STEP_MS:
             log.error(
@@ -83,17 +92,59 @@ class ClockGuard:
         """
         clock = self._clock
         if self._newest_ms is not None:
-            told = [witnesses.newest_timestamp_ms(witnesses.partitions()), synchronised_ms()]
-            if self._has_other_clock:
-                told.append(witnesses.broker_time_ms())
-            if clock.confirm(self._newest_ms, within_ms=MAX_GAP_MS) or any(
-                map(clock.confirm, told)
-            ):
-                self._newest_ms = None
-        elif self._has_other_clock and clock.step_ms():
+            self._newest_ms = self._still_in_doubt(witnesses, self._newest_ms)
+        elif clock.step_ms() and self._has_other_clock:
             clock.confirm(witnesses.broker_time_ms())
         self._say_what_changed()
         return None if self.is_unconfirmed else clock.now_ms()
+
+    def wait_ms(self) -> int:
+        """How much longer nothing may speak against a clock that is not believed."""
+        if self._newest_ms is None:
+            return 0
+        days = (self._since_ms - self._newest_ms) / DAY_MS
+        wait_ms = max(LEAST_WAIT_MS, int(days * WAIT_PER_DAY_MS))
+        return self._since_ms + wait_ms - self._clock.now_ms()
+
+    def _still_in_doubt(self, witnesses: Witnesses, newest_ms: int) -> int | None:
+        """The newest time that is known of if the clock is too far ahead of it; None if it is
+        believed from now on.
+        """
+        clock = self._clock
+        sent_ms = witnesses.newest_timestamp_ms(witnesses.partitions()) or 0
+        told = [synchronised_ms()]
+        if self._has_other_clock:
+            # Where all is on this machine, what was sent now has its time, whatever that is.
+            told += [sent_ms, witnesses.broker_time_ms()]
+            newest_ms = max(newest_ms, sent_ms)
+        if any(map(clock.confirm, told)):
+            return None
+        if step_ms := clock.step_ms():
+            # One that is in doubt is not held to what it said first: somebody may have set it.
+            clock.confirm(clock.now_ms() + step_ms)
+            self._since_ms = clock.now_ms()
+            self._pace = MessagePace(self._since_ms, sent_ms)
+            self._said_ms = 0
+        now_ms = clock.now_ms()
+        if now_ms - newest_ms <= self._max_gap_ms:
+            return None
+        pace, agrees = self._pace.observe(now_ms, sent_ms), now_ms - sent_ms <= self._max_gap_ms
+        if pace is Pace.CLOCK and not agrees:
+            log.error(
+                "%s: producers are at work whose clocks are %.0f s behind this machine's",
+                *(self._query, (now_ms - sent_ms) / 1000),
+            )
+            self._since_ms = now_ms
+        is_over = self.wait_ms() <= 0 and (agrees or self._pace.is_settled)
+        return None if is_over else newest_ms
+
+    @cached_property
+    def _has_other_clock(self) -> bool:
+        """Whether a broker is on another machine: this machine's clock is the one in doubt."""
+        hosts = (
+            server.strip().rpartition(":")[0].strip("[]") for server in self._brokers.split(",")
+        )
+        return not all(map(_is_here, hosts))
 
     def error_ms(self) -> int:
         """How far the machine's clock is from the time that is believed; 0 while it is believed."""
@@ -104,7 +155,7 @@ class ClockGuard:
     def _say_what_changed(self) -> None:
         error_ms = self.error_ms()
         is_new = bool(error_ms) != bool(self._said_ms)
-        if not is_new and abs(error_ms - self._said_ms) <= MAX_STEP_MS:
+        if not is_new and (self.is_unconfirmed or abs(error_ms - self._said_ms) <= MAX_STEP_MS):
             return
         self._said_ms = error_ms
         if not error_ms:
@@ -112,8 +163,9 @@ class ClockGuard:
         elif self.is_unconfirmed:
             log.error(
                 "%s: this machine's clock is %.0f s ahead of all that is stored and sent:"
-                " completeness stands still until a new message or a time server confirms it",
-                *(self._query, error_ms / 1000),
+                " completeness stands still until a time server or a broker elsewhere confirms"
+                " it, or until nothing has spoken against it for %.0f s",
+                *(self._query, error_ms / 1000, self.wait_ms() / 1000),
             )
         else:
             log.error(
@@ -121,3 +173,15 @@ class ClockGuard:
                 " clock until it is right again, or a time server keeps it",
                 *(self._query, error_ms / 1000),
             )
+
+
+def _is_here(host: str) -> bool:
+    """Whether an address that a host name stands for is one of this machine's."""
+    with contextlib.suppress(OSError):
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, 0, type=socket.SOCK_DGRAM
+        ):
+            with socket.socket(family, kind, protocol) as probe, contextlib.suppress(OSError):
+                probe.bind(address)
+                return True
+    return False

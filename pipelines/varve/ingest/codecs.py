@@ -35,8 +35,11 @@ class Codec(Protocol):
         """Decodes a message of samples, which may bring definitions too."""
         ...
 
+    singles_begin: ClassVar[bytes | None]
+    """The first byte of bodies that may be `singles`, if any may; no other codec recognises one."""
+
     def may_be_single(self, body: bytes) -> bool:
-        """Whether the body may be one of `singles`: a quick look at its ends."""
+        """Whether a body of that first byte may be one of `singles`: a quick look at its end."""
         ...
 
     def singles(self, bodies: Sequence[bytes]) -> Block | None:
@@ -62,6 +65,10 @@ class Codecs:
         self._by_content_type: Mapping[str, Codec] = {
             content_type: codec for codec in self._all for content_type in codec.content_types
         }
+        self.of_singles: Mapping[int, Codec] = {
+            codec.singles_begin[0]: codec for codec in self._all if codec.singles_begin
+        }
+        """By the first byte of messages without headers that may be `singles`."""
 
     def of(self, body: bytes, content_type: str | None) -> Codec:
         """The codec of a message. content_type: its header, as the producer wrote it."""

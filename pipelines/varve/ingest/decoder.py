@@ -72,14 +72,15 @@ class Decoder:
         return _with_headers(codec.definitions(body, headers), headers)
 
     def may_be_single(self, message: bytes) -> bool:
-        """Whether `singles` may take a message without headers."""
-        return self._codecs.of(message, None).may_be_single(message)
+        """Whether `singles` may take a message without headers, which is not empty."""
+        codec = self._codecs.of_singles.get(message[0])
+        return codec is not None and codec.may_be_single(message)
 
     def singles(self, messages: Sequence[bytes]) -> Block | None:
         """Decodes messages without headers that hold one sample each; for those of which
         `may_be_single` is true. None: one of them is something else.
         """
-        return self._codecs.of(messages[0], None).singles(messages)
+        return self._codecs.of_singles[messages[0][0]].singles(messages)
 
     def _open(self, message: bytes | None, max_bytes: int, headers: Headers) -> tuple[bytes, Codec]:
         """The body and who decodes it. Raises BadRecord."""

@@ -29,6 +29,7 @@ from varve.model.identity import SeriesDefinition, define
 
 # Bad objects of a message that get a quarantine row of their own; those beyond share one a reason.
 OWN_ROWS = 10
+_END = ord("}")
 
 T = TypeVar("T")
 _BAD = (*NOT_JSON, BadRecord)
@@ -90,8 +91,10 @@ class JsonCodec:
     def samples(self, body: bytes, headers: Headers) -> Block:  # noqa: ARG002 - says all itself
         return self.read(body)
 
+    singles_begin: ClassVar[bytes | None] = b"{"
+
     def may_be_single(self, body: bytes) -> bool:
-        return body.startswith(b"{") and body.endswith(b"}") and self._likely is self._own
+        return body[-1] == _END and self._likely is self._own
 
     def singles(self, bodies: Sequence[bytes]) -> Block | None:
         # Each begins and ends with a bracket, so that no object can reach from one into the next:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from varve.ingest.retention_classes import RetentionClass, parse_classes
 from varve.model.errors import NeedsOperator
 from varve.model.exceeded import Exceeded
 from varve.model.identity import SeriesDefinition
@@ -55,12 +56,14 @@ class MetricLimits:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What metrics may cost. series: active series of all metrics together. metrics: limits of the
-    metrics that do not have the default's, by name.
+    metrics that do not have the default's, by name. classes: series that are kept for a shorter
+    time than the others.
     """
 
     series: int = UNLIMITED
     default: MetricLimits = MetricLimits()
     metrics: Mapping[str, MetricLimits] = field(default_factory=dict)
+    classes: tuple[RetentionClass, ...] = ()
 
     def of(self, metric: str) -> MetricLimits:
         return self.metrics.get(metric, self.default)
@@ -115,7 +118,7 @@ def parse(text: str, origin: str) -> Limits:
         tree = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as err:
         raise NeedsOperator(f"{origin} is not valid TOML: {err}") from err
-    _require_names(tree, ("total", "default", "metric"), origin)
+    _require_names(tree, ("total", "default", "metric", "retention"), origin)
     total = tree.get("total", {})
     _require_names(total, ("series",), f"{origin}: total")
     default = _metric(MetricLimits(), tree.get("default", {}), f"{origin}: default")
@@ -126,7 +129,12 @@ def parse(text: str, origin: str) -> Limits:
         name: _metric(default, section, f"{origin}: metric.{name}")
         for name, section in sections.items()
     }
-    return Limits(_bound(total.get("series", UNLIMITED), f"{origin}: total"), default, metrics)
+    return Limits(
+        _bound(total.get("series", UNLIMITED), f"{origin}: total"),
+        default,
+        metrics,
+        parse_classes(tree.get("retention", {}), origin),
+    )
 
 
 def _load(state: tuple[Path, int, int] | None) -> Limits:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from varve.ingest.age_limits import sure_since
 from varve.ingest.batch_size import BatchLimits
 from varve.ingest.limits import Limits
+from varve.ingest.quarantine_expiry import Expired
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.replayed import Replayed
 from varve.ingest.series_id_index import SeriesKey
@@ -94,6 +96,8 @@ class IngestPlan:
     trigger_s: float
     batch: BatchLimits
     complete_every_s: float
+    max_clock_gap_ms: int
+    """How far the clock may be ahead of all that is stored and sent at a start."""
     grace_ms: int
     """How long rollups leave a window open after its input is complete."""
     on_expired_offsets: str
@@ -105,6 +109,8 @@ class IngestPlan:
     active_ms: int
     """How long a series counts against the limits after the last hour it was seen in."""
     quarantine_retention_ms: int
+    quarantine_bytes: int
+    """The bound of quarantine, of all queries."""
     available_now: bool = False
     """Whether the query ends by itself once all is stored that Kafka had at the start."""
     on_batch: Callable[[Mapping[str, Any]], None] | None = None
@@ -113,6 +119,8 @@ class IngestPlan:
     """Called whenever the query has asked Kafka how far input goes."""
     on_replay: Callable[[Replayed], None] | None = None
     """Called with what every replay of quarantine came to."""
+    on_expiry: Callable[[Expired], None] | None = None
+    """Called with what this query has removed from quarantine, if anything."""
 
     @property
     def query(self) -> str:
@@ -130,8 +138,7 @@ def task_plan(
     return TaskPlan(
         settings=settings,
         now_ms=now_ms,
-        # Older samples might expire before they surely are in the rollups.
-        oldest_ms=now_ms - settings.raw_retention_ms * 4 // 5,
+        oldest_ms=sure_since(now_ms, settings.raw_retention_ms),
         newest_ms=now_ms + settings.max_future_ms,
         old_before_ms=now_ms - settings.old_after_ms,
         series_version=registry.index.version,

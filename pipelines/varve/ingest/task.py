@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby, islice
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from varve.ingest import arrow_codec, definition_files
-from varve.ingest.age_limits import MetricSeriesIds
 from varve.ingest.decoded import Block, Reject
 from varve.ingest.decoder import Decoder
 from varve.ingest.held_samples import HeldSamples
@@ -30,6 +30,7 @@ from varve.model import copies
 from varve.model.identity import SeriesDefinition
 from varve.model.staleness import to_column
 from varve.storage.files import write_file
+from varve.storage.matched_series import MatchedSeries
 
 # A task writes what it holds whenever it holds this much: bounds its memory, at about 150 MB for
 # samples as producers send them, at a few times HELD_BYTES for whatever else comes.
@@ -48,8 +49,7 @@ EXAMPLES = 100
 def run_task(messages: Iterable[Message], plan: TaskPlan) -> Iterator[Outcome]:
     """Yields one outcome, or none if there were no messages."""
     task = _Task(plan)
-    for message in messages:
-        task.take(message)
+    task.take(messages)
     outcome = task.finish()
     if outcome.messages:
         yield outcome
@@ -61,24 +61,24 @@ class _Task:
     def __init__(self, plan: TaskPlan) -> None:
         self.outcome = Outcome()
         self._plan = plan
-        self._judge = Judge(plan, _index_of(plan), _metric_series_ids(plan.settings))
+        self._judge = Judge(plan, _index_of(plan), _matched_series(plan.settings))
         self._partitions: set[tuple[str, int]] = set()
         self._rejected: Counter[Reason] = Counter()
         keep_bytes = None if plan.keep_all_rejects else plan.settings.reject_bytes
         self._quarantine = QuarantineWriter(keep_bytes)
         self._held = HeldSamples()
-        self._singles: list[Message] = []
 
-    def take(self, message: Message) -> None:
-        """Decodes a message and holds its samples; writes all that is held if it is much."""
-        if self._may_be_single(message):
-            self._singles.append(message)
-            if len(self._singles) == SINGLES:
-                self._take_singles()
-            return
-        # In the order of their offsets.
-        self._take_singles()
-        self._take(message)
+    def take(self, messages: Iterable[Message]) -> None:
+        """Decodes messages in their order and holds their samples; writes all that is held
+        whenever it is much.
+        """
+        for may_be_single, run in groupby(messages, self._may_be_single):
+            if may_be_single:
+                while several := list(islice(run, SINGLES)):
+                    self._take_singles(several)
+            else:
+                for message in run:
+                    self._take(message)
 
     def _may_be_single(self, message: Message) -> bool:
         """Whether a message looks like one that holds one sample, and says nothing of itself."""
@@ -91,9 +91,9 @@ class _Task:
             and _decoder.may_be_single(value)
         )
 
-    def _take_singles(self) -> None:
-        """Takes the messages that wait to be decoded together."""
-        waiting, self._singles = [self._singles], []
+    def _take_singles(self, several: list[Message]) -> None:
+        """Takes messages that are decoded together."""
+        waiting = [several]
         while waiting:
             messages = waiting.pop()
             if len(messages) < _FEWEST_SINGLES:
@@ -111,7 +111,7 @@ class _Task:
             self.outcome.messages += len(messages)
             self.outcome.bytes += size
             self.outcome.expanded_bytes += size
-            self._partitions |= {(message.topic, message.partition) for message in messages}
+            self._partitions |= {message[:2] for message in messages}
             self._held.add_singles(messages, block, size)
             self._write_if_much()
 
@@ -144,7 +144,6 @@ class _Task:
         self._write_if_much()
 
     def finish(self) -> Outcome:
-        self._take_singles()
         self._write(last=True)
         outcome, judge = self.outcome, self._judge
         outcome.rejected = {reason.value: n for reason, n in self._rejected.items()}
@@ -315,7 +314,7 @@ class _Task:
 # Tasks of one worker process run one after another: they share what takes long to find out.
 _decoder = Decoder()
 _indexes: dict[tuple[object, ...], SeriesIdIndex] = {}
-_ids: dict[tuple[object, ...], MetricSeriesIds] = {}
+_ids: dict[tuple[object, ...], MatchedSeries] = {}
 
 
 def _index_of(plan: TaskPlan) -> SeriesIdIndex:
@@ -327,8 +326,8 @@ def _index_of(plan: TaskPlan) -> SeriesIdIndex:
     return _indexes[key]
 
 
-def _metric_series_ids(settings: TaskSettings) -> MetricSeriesIds:
+def _matched_series(settings: TaskSettings) -> MatchedSeries:
     key = (settings.store.root, *sorted(settings.store.options.items()))
     if key not in _ids:
-        _ids[key] = MetricSeriesIds(settings.store)
+        _ids[key] = MatchedSeries(settings.store)
     return _ids[key]

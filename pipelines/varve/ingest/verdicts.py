@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from varve.ingest.age_limits import AgeLimits, Ids, MetricSeriesIds
+from varve.ingest.age_limits import AgeLimits, Ids
 from varve.ingest.held_samples import HeldSamples
 from varve.ingest.mapped_runs import CONTESTED, KNOWN, UNKNOWN
 from varve.ingest.outcome import NAMED_UNDEFINED
@@ -19,6 +19,7 @@ from varve.ingest.series_id_index import SeriesIdIndex, SeriesKey
 from varve.model import copies
 from varve.model.exceeded import Exceeded
 from varve.model.identity import SeriesDefinition
+from varve.storage.matched_series import MatchedSeries
 
 Verdicts = npt.NDArray[np.uint16]
 """STORED, or the number of a refusal: Judge.refusal."""
@@ -29,9 +30,9 @@ STORED = 0
 NAMED_METRICS = 20
 _NEVER = np.iinfo(np.int64).max
 _DETAILS = {
-    Reason.TOO_OLD: "over {allowed} ms old, from where on {limit} refuses samples",
-    Reason.TOO_FAR_IN_FUTURE: "over {allowed} ms ahead, which is all that {limit} allows: check the"
-    " producer's clock",
+    Reason.TOO_OLD: "over {seconds:,.0f} s old, from where on {limit} refuses samples",
+    Reason.TOO_FAR_IN_FUTURE: "over {seconds:,.0f} s ahead, which is all that {limit} allows: check"
+    " the producer's clock",
     Reason.ID_COLLISION: "another series has this id: change a label to tell them apart",
     Reason.UNKNOWN_SERIES: "no definition of the series has come",
     Reason.LABEL_LIMIT: "new series beyond {limit} = {allowed} of limits.toml",
@@ -55,14 +56,16 @@ class Refusal:
         exceeded = self.exceeded
         if exceeded is None:
             return _DETAILS[self.reason]
-        return _DETAILS[self.reason].format(limit=exceeded.limit, allowed=exceeded.allowed)
+        return _DETAILS[self.reason].format(
+            limit=exceeded.limit, allowed=exceeded.allowed, seconds=exceeded.allowed / 1000
+        )
 
 
 class Judge:
     """Judges the samples and definitions of one task, and keeps what the driver must hear of."""
 
-    def __init__(self, plan: TaskPlan, index: SeriesIdIndex, ids: MetricSeriesIds) -> None:
-        """index: the known series, at plan.series_version or later. ids: those of metrics."""
+    def __init__(self, plan: TaskPlan, index: SeriesIdIndex, ids: MatchedSeries) -> None:
+        """index: the known series, at plan.series_version or later. ids: those of matchers."""
         self.brought: dict[SeriesKey, SeriesDefinition] = {}
         """Definitions that came with the task's messages."""
         self.new: dict[SeriesKey, tuple[SeriesDefinition, int]] = {}
@@ -74,6 +77,8 @@ class Judge:
         self._numbers: dict[Refusal, int] = {}
         self._refusals: list[Refusal] = []
         self._named: set[str] = set()
+        # A storm of new series asks for the same again and again.
+        self._beyond: dict[str, Refusal] = {}
         self._ages = AgeLimits(plan.limits, plan.now_ms, plan.oldest_ms, plan.newest_ms)
 
     def refusal(self, verdict: int) -> Refusal:
@@ -127,15 +132,14 @@ class Judge:
     def _time_bounds(self, held: HeldSamples, groups: copies.Groups) -> tuple[int | Ids, int | Ids]:
         """Oldest and newest time allowed of each sample, or of all."""
 
-        def metric_of(code: int) -> str | None:
-            definition = held.definition(int(groups.first[code]), self.brought)
-            return None if definition is None else definition.metric
+        def definition_of(code: int) -> SeriesDefinition | None:
+            return held.definition(int(groups.first[code]), self.brought)
 
         version = self._plan.series_version
         bounds = self._ages.by_series(
             held.columns.series_ids[groups.first],
-            lambda metric: self._ids.of(metric, version),
-            metric_of,
+            lambda matcher: self._ids.of(matcher, version),
+            definition_of,
         )
         if bounds is None:
             return self._ages.default
@@ -202,6 +206,8 @@ class Judge:
 
     def _beyond_number(self, metric: str) -> Refusal:
         """The refusal of a series beyond the number of its metric, or of all together."""
+        if (found := self._beyond.get(metric)) is not None:
+            return found
         limits, full = self._plan.limits, self._plan.full
         of_metric, total = limits.of(metric).series, limits.series
         # Where neither is known to be full, the lesser number is the one that more series meet.
@@ -209,7 +215,9 @@ class Judge:
             exceeded = Exceeded("total.series", total)
         else:
             exceeded = Exceeded(limits.name(metric, "series"), of_metric)
-        return Refusal(Reason.CARDINALITY_LIMIT, exceeded, self._name(metric))
+        refusal = Refusal(Reason.CARDINALITY_LIMIT, exceeded, self._name(metric))
+        self._beyond[metric] = refusal
+        return refusal
 
     def _name(self, metric: str) -> str | None:
         """The metric, unless there are too many that are named already."""

@@ -63,12 +63,13 @@ _NUMBERS = {
 }
 
 
-# Kafka's default of 1 MiB a fetch is a round trip to the broker for every 40 messages of Arrow.
-# And Spark keeps what a poll has brought of each partition for minutes: by default 500 messages,
-# which may be of megabytes each.
+# After every poll Spark asks the broker twice for the ends of the partition, so a poll has to bring
+# many messages; and Spark keeps them for minutes. So a fetch is what bounds their memory, at 1 MiB
+# as the broker has them: some 40 messages of Arrow, or 5,000 of one object. With 20 messages a poll
+# these took the broker and the JVM twice as long as all else.
 _SPARK_READS = {
-    "kafka.max.partition.fetch.bytes": str(8 * 2**20),
-    "kafka.max.poll.records": "20",
+    "kafka.max.partition.fetch.bytes": str(2**20),
+    "kafka.max.poll.records": "1000",
     # What a producer has aborted it never sent.
     "kafka.isolation.level": "read_committed",
 }

@@ -8,7 +8,9 @@ Source: Kafka 4.3, "KRaft configuration" and "Broker configs".
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -33,6 +35,8 @@ MAX_MESSAGE_BYTES = 16 * 2**20
 # A power cut may take so much of what the broker has acknowledged. By default Kafka leaves writing
 # to the kernel, which takes half a minute, and relies on replicas that a single broker has not.
 FLUSH_MS = 1_000
+# Below those of outgoing connections: from 32768 on Linux, 49152 elsewhere.
+_PORTS = range(20_000, 32_000)
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 20.0
 
@@ -254,10 +258,17 @@ class Broker:
 
 
 def free_port() -> int:
-    """Finds a port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """Finds a port of loopback that nobody listens on now.
+
+    It is none of those that the kernel gives to outgoing connections: a client that calls again
+    and again while the broker is away would get the very port one day, connect to itself and keep
+    the broker from coming back.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise NeedsOperator(f"all ports from {_PORTS.start} to {_PORTS.stop - 1} are taken")
 
 
 def _java(*options: str) -> list[str]:

@@ -4,8 +4,9 @@ Ingest and rollups leave a file every few seconds. Files of one period (an hour 
 of rollup rows) are merged, FANOUT at a time while the period is open and all of them once it has
 closed, so a row is written a few times in all and live files stay in proportion to the periods.
 Of several copies of a sample and several revisions of a rollup row only the one that counts is
-kept. A merge replaces exactly the files it read, in one commit whose rows are no news
-(dataChange=false): whoever follows the table sees the same rows before and after.
+kept, and files of a closed period are laid out to stay (varve.storage.layout). A merge replaces
+exactly the files it read, in one commit whose rows are no news (dataChange=false): whoever follows
+the table sees the same rows before and after.
 
 Two tables are left alone: quarantine, as a replay takes its files out by name, and repairs, which
 its writer keeps short.
@@ -31,6 +32,7 @@ from varve.rollups import window_keys
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, rewrite
 from varve.storage.files import NewFile, write_file
+from varve.storage.layout import ARRIVAL, COMPACT, Layout
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
@@ -41,6 +43,10 @@ FANOUT = 32
 
 MAX_ROWS = 6_000_000
 """Rows that one merge holds in memory; about 0.5 GB of samples, 1.5 GB of rollup rows."""
+
+WORTH_COMPACTING = 10_000
+"""Rows from which a file of a closed period is laid out anew although there is none to merge it
+with; a few late rows wait until there are more."""
 
 CLOSED_AFTER_MS = 2 * HOUR_MS
 """How long after its end a period counts as closed. Later files are late ones, and few."""
@@ -66,6 +72,7 @@ class Merge:
     table: str
     span: Span
     files: tuple[LiveFile, ...]
+    layout: Layout = ARRIVAL
 
     @property
     def rows(self) -> int:
@@ -154,9 +161,12 @@ def due_merges(snapshot: Snapshot, now_ms: int) -> list[Merge]:
         periods.setdefault(_span(snapshot, file), []).append(file)
     found: list[Merge] = []
     for span, files in periods.items():
-        chosen = _of_closed(files) if _is_closed(span, now_ms) else _of_open(files)
+        if _is_closed(span, now_ms):
+            chosen, layout = _of_closed(files), COMPACT
+        else:
+            chosen, layout = _of_open(files), ARRIVAL
         if chosen:
-            found.append(Merge(snapshot.table, span, tuple(chosen)))
+            found.append(Merge(snapshot.table, span, tuple(chosen), layout))
     return sorted(found, key=lambda merge: -len(merge.files))
 
 
@@ -168,7 +178,7 @@ def merge_files(store: Store, merge: Merge) -> Merged | None:
     table = Table(store, merge.table, files=True)
     snapshot = Snapshot(store, merge.table, table.version, merge.files)
     rows = _order(merge.table)(snapshot.scan(Bounds()))
-    added = list(_written(store, merge.table, rows))
+    added = list(_written(store, merge, rows))
     removed = [Removal(file.path, file.size) for file in merge.files]
     report = Merged(
         merge.table,
@@ -235,7 +245,8 @@ def _of_closed(files: Sequence[LiveFile]) -> list[LiveFile]:
     """The smallest files of like size: each at most twice as large as those before it together.
 
     So a late file waits beside a large one until there is as much of it, and a row is written
-    again only when its file at least grows by a third.
+    again only when its file at least grows by a third. Failing that, a file that is laid out as it
+    arrived.
     """
     chosen: list[LiveFile] = []
     rows = 0
@@ -246,7 +257,10 @@ def _of_closed(files: Sequence[LiveFile]) -> list[LiveFile]:
             chosen, rows = [], 0
         chosen.append(file)
         rows += file.rows
-    return chosen if len(chosen) > 1 else []
+    if len(chosen) > 1:
+        return chosen
+    loose = (f for f in files if f.rows >= WORTH_COMPACTING and not COMPACT.wrote(f.path))
+    return list(itertools.islice(loose, 1))
 
 
 def _small(files: Sequence[LiveFile]) -> list[LiveFile]:
@@ -287,6 +301,6 @@ def _integers(rows: pa.Table, column: str) -> npt.NDArray[np.int64]:
     return np.ascontiguousarray(rows.column(column).to_numpy())
 
 
-def _written(store: Store, table: str, rows: pa.Table) -> Iterator[NewFile]:
+def _written(store: Store, merge: Merge, rows: pa.Table) -> Iterator[NewFile]:
     for start in range(0, rows.num_rows, MAX_ROWS):
-        yield write_file(store, table, rows.slice(start, MAX_ROWS))
+        yield write_file(store, merge.table, rows.slice(start, MAX_ROWS), merge.layout)

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 import pyarrow.fs as pafs
 
-from varve.ingest.upkeep import is_owed
+from varve.ingest.quarantine_expiry import is_owed
+from varve.maintenance import deletion
 from varve.model.schema import TABLES
 from varve.model.window import HOUR_MS, TIERS
 from varve.storage import positions
@@ -167,13 +168,15 @@ def _least_read_version(store: Store, table: Table) -> int:
 
 def _is_owed(store: Store, table: Table) -> bool:
     """Whether a commit in the table's log still has one of another table to follow it: of a batch
-    or a replay in quarantine, of repairs in the table repairs.
+    or a replay in quarantine, of repairs in the table repairs, of a deletion in the tiers.
     """
     for tier in TIERS:
         if tier.table == table.name:
             noted = Table(store, "repairs").position(positions.repairs(tier.name))
             owed = table.position(positions.repairs(tier.name))
             return owed is not None and owed > (-1 if noted is None else noted)
+    if table.name == "samples" and deletion.is_owed(store):
+        return True
     if table.name not in ("samples", "quarantine"):
         return False
     return is_owed(store, Table(store, "quarantine"))

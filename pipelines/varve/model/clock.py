@@ -27,6 +27,11 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
 
+def utc_text(at_ms: int) -> str:
+    """A time for a person: 2026-11-27 12:00:00Z."""
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at_ms / 1000))
+
+
 @dataclass(slots=True)
 class ManualClock:
     """Stands still until told otherwise."""

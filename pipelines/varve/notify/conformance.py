@@ -16,7 +16,7 @@ import msgspec
 from varve.model.clock import ManualClock
 from varve.notify.config.basic_receivers import WebhookConfig
 from varve.notify.config.load import read_config
-from varve.notify.groups import Delivery, Outcome
+from varve.notify.groups import Delivery, Outcome, outcome_of
 from varve.notify.http import api
 from varve.notify.http.bodies import Query, Refused
 from varve.notify.journal import Journal
@@ -105,8 +105,8 @@ class _Run:
         if not isinstance(config, WebhookConfig):
             return Outcome.REFUSED
         name = urlsplit(config.url.get_secret_value()).hostname or ""
-        status = self._answers.get(name, 200)
-        if status // 100 == 2:
+        outcome = outcome_of(self._answers.get(name, 200))
+        if outcome is Outcome.TAKEN:
             payload = webhook_payload(
                 delivery.message,
                 external_url="http://notify.example",
@@ -116,8 +116,7 @@ class _Run:
             self._notifications.append(
                 {"at_ms": self._clock.now_ms(), "receiver": name, "payload": payload}
             )
-            return Outcome.TAKEN
-        return Outcome.FAILED if status // 100 == 5 else Outcome.REFUSED
+        return outcome
 
     def _happen(self, event: dict[str, Any]) -> None:
         kind = event["kind"]

@@ -48,7 +48,7 @@ class Dispatcher:
             entry.targets, entry.groups = (), set()
         # The alert that began first opens a group, as it would have.
         for entry in sorted(state.entries.values(), key=lambda e: e.alert.starts_ms):
-            self.observe(entry, now_ms)
+            self.observe(entry, now_ms, since_ms=0)
 
     def resume(
         self, states: dict[str, records.GroupState], now_ms: int, not_before_ms: int
@@ -75,14 +75,18 @@ class Dispatcher:
         gone = states.keys() - self.groups.keys()
         self._state.journal += [records.GroupGone(key) for key in sorted(gone)]
 
-    def observe(self, entry: Entry, now_ms: int) -> None:
-        """An alert came, or came again: it is in its groups from now on."""
+    def observe(self, entry: Entry, now_ms: int, since_ms: int | None = None) -> None:
+        """An alert came, or came again: it is in its groups from now on.
+
+        since_ms: what had ended before then is not in a group that this opens; now by default.
+        """
         for route, labels, key in self.targets_of(entry):
             group = self.groups.get(key)
             if group is None:
                 waited = entry.alert.starts_ms + route.group_wait_ms < now_ms
                 next_ms = now_ms if waited else now_ms + route.group_wait_ms
-                group = Group(route, labels, key, next_ms)
+                began_ms = now_ms if since_ms is None else since_ms
+                group = Group(route, labels, key, next_ms, began_ms)
                 self.groups[key] = group
                 self._store(group)
                 self._schedule(group)

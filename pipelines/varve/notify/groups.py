@@ -32,7 +32,9 @@ class Group:
     next_ms: int
     """When it is looked at next."""
     told_ms: int = 0
-    """When all of it was told last."""
+    """When all of it was told last, or it began: what had ended by then is not in it. 0 if it may
+    be, as after another configuration.
+    """
     flushed: bool = False
     members: dict[int, Entry] = field(default_factory=dict)
     """By the alert's id."""
@@ -65,6 +67,13 @@ class Outcome(Enum):
     """It can never be taken: not tried again before the next look."""
     FAILED = "failed"
     """It may be taken later."""
+
+
+def outcome_of(status: int) -> Outcome:
+    """What a status of HTTP means: 2xx is taken, 408, 429 and 5xx may be taken later."""
+    if 200 <= status < 300:
+        return Outcome.TAKEN
+    return Outcome.FAILED if status >= 500 or status in {408, 429} else Outcome.REFUSED
 
 
 @dataclass(slots=True, eq=False)

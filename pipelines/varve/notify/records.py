@@ -69,7 +69,7 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, tag="group"):
     key: str
     next_ms: int
     told_ms: int
-    """When all of it was told last: what had ended by then has left the group. 0 before."""
+    """When all of it was told last, or it began: what had ended by then is not in the group."""
     flushed: bool
 
 

@@ -23,6 +23,7 @@ from varve.storage.log import LiveFile, LogEntry, entries, list_versions
 from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
 from varve.storage.unreadable import READ_ERRORS, find_unreadable
+from varve.storage.zone_map import Mask
 
 COMPUTED_KEY = "settled"
 """Metadata of a tier's commit: the ranges [start_ms, end_ms] it computed. The key's text is older
@@ -59,6 +60,10 @@ class LateWindows:
             return self
         keys = self.keys[~time_ranges.within(self.keys[:, 1], ranges)]
         return LateWindows(keys, tuple(time_ranges.subtract(self.whole_ranges, ranges)))
+
+    def split(self, chosen: Mask) -> tuple[LateWindows, LateWindows]:
+        """The windows but the chosen keys, and these. chosen: bool, a value for each key."""
+        return LateWindows(self.keys[~chosen], self.whole_ranges), LateWindows(self.keys[chosen])
 
     def ranges(self, width_ms: int) -> list[Window]:
         """The time that all these windows cover. width_ms: that of the tier."""

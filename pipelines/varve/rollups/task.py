@@ -16,6 +16,7 @@ from varve.model.staleness import from_column
 from varve.model.window import Tier, Window, floor_to, window_end
 from varve.rollups import algebra, kernel, time_ranges, window_keys
 from varve.rollups.algebra import Ints, Rows
+from varve.rollups.expired_series import ExpiredSeries, refused_windows
 from varve.storage.bounds import Bounds
 from varve.storage.files import NewFile, write_file
 from varve.storage.log import LiveFile
@@ -44,6 +45,8 @@ class RollupTask:
     """Ranges whose windows are wanted besides `keys`, of all series."""
     series: tuple[int, int] | None = None
     """Least and greatest series_id, both inclusive; None for all."""
+    expired: tuple[ExpiredSeries, ...] = ()
+    """Series of which no window is computed that starts before their mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,12 @@ def compute(task: RollupTask) -> pa.Table:
     wanted = None if task.keys is None else partial(_in_late_windows, task.keys, task)
     bounds = Bounds(task.range.start_ms, task.range.end_ms, series=task.series)
     rows = source.scan(bounds, files=task.files, wanted=wanted, threads=1)
-    return algebra.to_table(roll_up(rows, task.tier, task.range, task.series), task.revision)
+    table = algebra.to_table(roll_up(rows, task.tier, task.range, task.series), task.revision)
+    if not task.expired:
+        return table
+    ids, ends = table.column("series_id").to_numpy(), table.column("window_end").to_numpy()
+    mask = refused_windows(task.expired, ids, ends, task.tier.width_ms)
+    return table.filter(pa.array(~mask)) if mask.any() else table
 
 
 def roll_up(

@@ -16,6 +16,7 @@ from typing import Any
 from varve.model.clock import Clock
 from varve.model.window import Tier, Window, window_end
 from varve.rollups import task_ranges, tier_tasks, time_ranges
+from varve.rollups.expired_series import ExpiredSeriesReader, refused_windows
 from varve.rollups.frontier import reachable_frontier
 from varve.rollups.late_rows import (
     COMPUTED_KEY,
@@ -60,6 +61,7 @@ class TierWorker:
         self._source = Follower(plan.store, plan.tier.source)
         self._target = Follower(plan.store, plan.tier.table)
         self._notes = RepairNotes(plan.store, plan.tier)
+        self._expired_series = ExpiredSeriesReader(plan.store)
         self._pending: PendingRepairs | None = None
         self._unreadable: tuple[str, ...] = ()
         self._is_recovered = False
@@ -233,7 +235,7 @@ class TierWorker:
             cut = tier_tasks.cut_close(
                 tier, source, Window(begin, window.end_ms), self._plan.at_once
             )
-            tasks, reached = cut.tasks, cut.reached_ms
+            tasks, reached = self._sparing_expired(cut.tasks), cut.reached_ms
         closed = Window(window.start_ms, reached)
         frontier = self._position(positions.frontier(tier.name))
         steps[positions.frontier(tier.name)] = Step(frontier, reached)
@@ -262,14 +264,14 @@ class TierWorker:
         left = pending.left_to_sweep()
         tasks: tuple[RollupTask, ...] = ()
         computed: tuple[Window, ...] = ()
-        repaired = NO_LATE_WINDOWS
+        repaired = refused = NO_LATE_WINDOWS
         is_finished = True
         if left is not None:
             cut = tier_tasks.cut_repair(self._plan.tier, source, left, pending, self._plan.at_once)
-            tasks, is_finished = cut.tasks, cut.reached_ms == left.end_ms
+            tasks, is_finished = self._sparing_expired(cut.tasks), cut.reached_ms == left.end_ms
             swept = Window(left.start_ms, cut.reached_ms)
             computed = tuple(time_ranges.subtract([swept], pending.blocked))
-            repaired = pending.free_inside(swept)
+            repaired, refused = self._repairable(pending.free_inside(swept))
         steps = self._turn_step()
         if is_finished and pending.sweep_version is not None and not pending.blocked:
             is_all = pending.all_inside(computed)
@@ -280,6 +282,7 @@ class TierWorker:
             source.version,
             computed=computed,
             repaired=repaired,
+            refused=refused,
             swept_to_ms=None if left is None else cut.reached_ms,
             ends_sweep=is_finished,
         )
@@ -318,6 +321,7 @@ class TierWorker:
             planned,
             computed=tuple(time_ranges.subtract(planned.computed, gaps)),
             repaired=planned.repaired.outside(gaps),
+            refused=planned.refused.outside(gaps),
             steps={name: step for name, step in planned.steps.items() if name not in left_out},
         )
         return self._noted(reduced, planned.begun_ms, more=planned.more)
@@ -341,6 +345,21 @@ class TierWorker:
         if expired is None or expired <= window.start_ms:
             return window.start_ms
         return min(window_end(expired, self._plan.tier.width_ms), window.end_ms)
+
+    def _sparing_expired(self, tasks: Sequence[RollupTask]) -> tuple[RollupTask, ...]:
+        """The tasks, told of which series the rows they read may have expired already."""
+        marks = self._expired_series.marks(self._source.table.positions())
+        return tuple(replace(task, expired=marks) for task in tasks)
+
+    def _repairable(self, late: LateWindows) -> tuple[LateWindows, LateWindows]:
+        """Late windows that are repaired, and those that keep their row as rows of their series
+        may have expired.
+        """
+        marks = self._expired_series.marks(self._source.table.positions())
+        if not marks:
+            return late, NO_LATE_WINDOWS
+        ids, ends = late.keys[:, 0], late.keys[:, 1]
+        return late.split(refused_windows(marks, ids, ends, self._plan.tier.width_ms))
 
     def _position(self, name: str) -> int | None:
         """A position of the tier's own table, as of the last look."""

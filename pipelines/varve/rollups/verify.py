@@ -17,12 +17,14 @@ from varve.model.window import DAY_MS, HOUR_MS, TIERS, Tier, Window, floor_to, w
 from varve.rollups import algebra, kernel, task_ranges, time_ranges, window_keys
 from varve.rollups.algebra import Ints, Rows
 from varve.rollups.completeness import CompletenessReader, TierCompleteness
+from varve.rollups.expired_series import ExpiredSeries, ExpiredSeriesReader, refused_windows
 from varve.rollups.task import roll_up
 from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
 from varve.storage.unreadable import READ_ERRORS, require_readable
+from varve.storage.zone_map import Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Report:
 
 def verify(store: Store, window: Window, tiers: Sequence[Tier] = TIERS) -> Report:
     """Compares the closed windows of `tiers` that lie within `window` and start after the mark up
-    to which samples may have expired.
+    to which samples of their series may have expired.
 
     Reads the samples of the range once, in parts of a size that memory holds. Raises NeedsOperator
     if a table is missing, or a file that has rows of the range cannot be read.
@@ -69,6 +71,7 @@ def verify(store: Store, window: Window, tiers: Sequence[Tier] = TIERS) -> Repor
         inside = time_ranges.clip(completeness[tier.name].pending, window)
         report.left_out[tier.name] = tuple(inside)
     samples = snapshots["samples"]
+    expired = ExpiredSeriesReader(store).marks(reader.positions)
     if not samples.files:
         return report
     first, last = int(samples.zones.first_ms.min()) - 1, int(samples.zones.last_ms.max())
@@ -76,7 +79,8 @@ def verify(store: Store, window: Window, tiers: Sequence[Tier] = TIERS) -> Repor
     try:
         for tier, span, computed in _computed(samples, inside):
             if tier.name in allowed:
-                _compare(tier, span, computed, snapshots[tier.table], allowed[tier.name], report)
+                ranges = allowed[tier.name]
+                _compare(tier, span, computed, snapshots[tier.table], ranges, expired, report)
     except READ_ERRORS:
         days = Bounds(floor_to(window.start_ms, DAY_MS), window_end(window.end_ms, DAY_MS))
         for read in (samples, *(snapshots[tier.table] for tier in tiers)):
@@ -146,6 +150,7 @@ def _compare(
     computed: Rows,
     target: Snapshot,
     allowed: Sequence[Window],
+    expired: Sequence[ExpiredSeries],
     report: Report,
 ) -> None:
     table = target.scan(Bounds(span.start_ms, span.end_ms))
@@ -154,7 +159,9 @@ def _compare(
         stored.series_id, stored.window_end, table.column("revision").to_numpy()
     )
     newest = newest[time_ranges.within(stored.window_end[newest], allowed)]
+    newest = newest[~_expired(stored, newest, expired, tier)]
     wanted = np.flatnonzero(time_ranges.within(computed.window_end, allowed))
+    wanted = wanted[~_expired(computed, wanted, expired, tier)]
     wanted = wanted[np.lexsort((computed.window_end[wanted], computed.series_id[wanted]))]
     here, there = _keys(stored, newest), _keys(computed, wanted)
     missing, extra = _absent(here, there), _absent(there, here)
@@ -177,6 +184,12 @@ def _compare(
                     _value(computed, column, j),
                 )
             )
+
+
+def _expired(rows: Rows, chosen: Ints, marks: Sequence[ExpiredSeries], tier: Tier) -> Mask:
+    """Tells which of the chosen rows stay as they are, whatever samples come."""
+    ids, ends = rows.series_id[chosen], rows.window_end[chosen]
+    return refused_windows(marks, ids, ends, tier.width_ms)
 
 
 def _absent(keys: Ints, others: Ints) -> npt.NDArray[np.bool_]:

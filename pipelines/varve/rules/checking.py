@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from varve.rules.label_sets import Labels, labels_of
 from varve.rules.rule_file import Group, RecordingRule
-
-LOOKBACK_MS: Final = 300_000
-"""How far a selector looks back unless the settings say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +33,3 @@ def duplicates(groups: Sequence[Group]) -> list[Duplicate]:
                 found[Duplicate(rule.name, key[2])] = None
             seen.add(key)
     return list(found)
-
-
-def too_long_intervals(groups: Sequence[Group]) -> list[str]:
-    """Names of groups whose series have gaps: they are evaluated less often than the lookback."""
-    return [
-        group.name
-        for group in groups
-        if group.interval_ms is not None and group.interval_ms >= LOOKBACK_MS
-    ]

@@ -23,8 +23,8 @@ class RuleFileError(VarveError):
     """A file of rules or of rule tests cannot be used: all that is wrong with it."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("; ".join(map(str, problems)))
-        self.problems = problems
+        self.problems = sorted(dict.fromkeys(problems), key=lambda one: (one.line, one.column))
+        super().__init__("; ".join(map(str, self.problems)))
 
 
 class RuleError(VarveError):

@@ -6,6 +6,7 @@ Of copies of a sample that both have the greater counts, as everywhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from varve.promql.storage import (
 )
 from varve.promql.syntax.ast import Matcher
 
+_MOST_KEPT: Final = 256
+"""Selections whose tables are kept."""
+
 
 class Overlay:
     """Both storages as one. `above` is small."""
@@ -30,6 +34,7 @@ class Overlay:
     def __init__(self, below: Storage, above: Storage) -> None:
         self._below = below
         self._above = above
+        self._tables: dict[tuple[int, int], tuple[LabelTable, LabelTable, LabelTable]] = {}
 
     def select(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, hints: SelectHints
@@ -42,7 +47,18 @@ class Overlay:
             return under
         if not under.samples.series:
             return Selection(over.labels, over.samples, under.warnings)
-        return _merged(under, over)
+        merged = _merged(under, over)
+        return Selection(self._shared(under, over, merged), merged.samples, merged.warnings)
+
+    def _shared(self, under: Selection, over: Selection, merged: Selection) -> LabelTable:
+        """The table of an equal selection before this one, which keeps what was computed of it."""
+        key = id(under.labels), id(over.labels)
+        known = self._tables.get(key)
+        if known is None or known[0] is not under.labels or known[1] is not over.labels:
+            if len(self._tables) >= _MOST_KEPT:
+                self._tables = {}
+            known = self._tables[key] = under.labels, over.labels, merged.labels
+        return known[2]
 
     def choose(
         self, matchers: Sequence[Matcher], windows: WindowFunction, check: Check = never

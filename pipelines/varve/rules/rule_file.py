@@ -106,7 +106,7 @@ def parse_rule_file(text: str, name: str, *, strict: bool = True) -> tuple[Group
             item.problem(f'groupname: "{group.name}" is repeated in the same file')
         seen.add(group.name)
     if problems:
-        raise RuleFileError(list(dict.fromkeys(problems)))
+        raise RuleFileError(problems)
     return tuple(groups)
 
 

@@ -126,7 +126,7 @@ def parse_test_file(text: str) -> TestFile:
         tuple(_test(item, interval_ms) for item in top.items("tests")),
     )
     if problems:
-        raise RuleFileError(list(dict.fromkeys(problems)))
+        raise RuleFileError(problems)
     return parsed
 
 

@@ -22,6 +22,7 @@ from varve.rules.rule_file import AlertingRule, Group
 from varve.rules.series_buffer import SeriesBuffer
 from varve.rules.series_notation import write_histogram
 from varve.rules.unit_test_file import AlertTest, ExpectedAlert, ExprTest, Test, TestFile
+from varve.templates.go_time import Duration as GoDuration
 
 Compared = tuple[str, str]
 """What was expected and what came, as text."""
@@ -101,7 +102,7 @@ class _Run:
             run.evaluate(self._series, self._evaluator, at_ms, self._known)
             for rule in run.rules:
                 if rule.error:
-                    time = format_duration(at_ms / 1000)
+                    time = GoDuration(at_ms * 1_000_000)
                     yield Failure(f"    rule: {rule.rule.name}, time: {time}, err: {rule.error}")
 
     def _alert_failures(self, test: AlertTest) -> Iterator[Failure]:

@@ -7,7 +7,7 @@ that a person sees all of it at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -115,10 +115,7 @@ class Tree:
         if not isinstance(self._node, yaml.MappingNode):
             self.problem(f"a mapping is wanted here, not {_kind(self._node)}")
             return []
-        found: dict[str, tuple[Tree, Tree]] = {}
-        for key, value in _pairs(self._node, self._problems):
-            found[key.text()] = (key, value)
-        return list(found.values())
+        return list(_pairs(self._node, self._problems, {}).values())
 
     def texts(self) -> dict[str, str]:
         """A mapping of texts."""
@@ -172,6 +169,10 @@ class Fields:
         return self.found[name].items() if name in self.found else []
 
 
+Pairs = dict[str, tuple[Tree, Tree]]
+"""Keys and values of a mapping, by the text of the key."""
+
+
 def read(text: str, problems: list[Problem]) -> Tree | None:
     """The first document of a text, None if it is empty. Raises RuleFileError if it is no YAML."""
     loader = _Loader(text)
@@ -194,24 +195,30 @@ def _kind(node: yaml.Node) -> str:
     return "a list" if isinstance(node, yaml.SequenceNode) else "text"
 
 
-def _pairs(
-    node: yaml.MappingNode, problems: list[Problem], depth: int = 0
-) -> Iterator[tuple[Tree, Tree]]:
-    """Merged entries first, so that the mapping's own replace them."""
-    own: dict[str, tuple[Tree, Tree]] = {}
+def _pairs(node: yaml.MappingNode, problems: list[Problem], known: dict[int, Pairs]) -> Pairs:
+    """The entries of a mapping by key; its own replace those that are merged into it.
+
+    known: the entries of mappings that were met already, by the id of the node. One that is not
+    finished merges itself and has none.
+    """
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = {}
+    merged: Pairs = {}
+    own: Pairs = {}
     for key, value in node.value:
         tree = Tree(key, problems)
         if isinstance(key, yaml.ScalarNode) and key.value == _MERGE and not key.style:
-            merged = value.value if isinstance(value, yaml.SequenceNode) else [value]
-            for source in reversed(merged):
-                if not isinstance(source, yaml.MappingNode) or depth > 10:
+            sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            for source in reversed(sources):
+                if isinstance(source, yaml.MappingNode):
+                    merged |= _pairs(source, problems, known)
+                else:
                     tree.problem("only mappings can be merged")
-                    continue
-                yield from _pairs(source, problems, depth + 1)
             continue
         name = tree.text()
         if name in own:
-            first = own[name][0]
-            tree.problem(f"{name!r} is already there in line {first.line}")
+            tree.problem(f"{name!r} is already there in line {own[name][0].line}")
         own[name] = tree, Tree(value, problems)
-    yield from own.values()
+    known[id(node)] = merged | own
+    return known[id(node)]

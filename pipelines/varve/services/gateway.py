@@ -19,17 +19,18 @@ from varve.gateway.access import Access
 from varve.gateway.app import BodyBounds, GatewayApp
 from varve.gateway.batcher import Batcher
 from varve.gateway.circuit_breaker import CircuitBreaker
+from varve.gateway.decoded import Bounds, Decoded
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.http_protocol import BoundedProtocol
-from varve.gateway.kernels import make_ready
 from varve.gateway.lane import Fate, Lane, LanePolicy
 from varve.gateway.quotas import Quota, Quotas
 from varve.gateway.refusals import Refusal
-from varve.gateway.remote_write import Bounds, Decoded, RemoteWriteDecoder
+from varve.gateway.remote_write import RemoteWriteDecoder
 from varve.gateway.replicas import Replicas
 from varve.gateway.selectors import any_of, labels_of
 from varve.gateway.series_table import SeriesTable
 from varve.gateway.spool import Spool
+from varve.gateway.startup import make_ready
 from varve.gateway.topic_producer import KnownPartitions, TopicProducer
 from varve.ingest.limits import LimitsFile
 from varve.model.clock import SystemClock
@@ -93,6 +94,7 @@ class _Service:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._limits = LimitsFile(limits_files(settings))
         self._inputs = _inputs(settings)
+        self._is_critical = any_of(self._gateway.critical, "gateway.critical")
         self._replicas = Replicas(round(self._gateway.replica_failover_s * 1000))
         self._lanes: dict[str, Lane] = {}
         self._app: GatewayApp | None = None
@@ -177,7 +179,7 @@ class _Service:
         targets = Targets(
             partitions["bulk"],
             partitions.get("critical", 0),
-            any_of(gateway.critical, "gateway.critical"),
+            self._is_critical,
         )
         decoder = RemoteWriteDecoder(
             SeriesTable(lambda: int(time.monotonic()) + 1, gateway.max_series),

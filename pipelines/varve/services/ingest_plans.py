@@ -50,12 +50,14 @@ def ingest_plans(
                 ingest.max_bytes_per_batch,
             ),
             complete_every_s=ingest.complete_every_s,
+            max_clock_gap_ms=int(ingest.max_clock_gap_days * DAY_MS),
             grace_ms=int(settings.rollup.grace_s * 1000),
             on_expired_offsets=ingest.on_expired_offsets,
             on_truncation=settings.kafka.on_truncation,
             limits_files=limits_files(settings),
             active_ms=int(ingest.active_hours * HOUR_MS),
             quarantine_retention_ms=int(settings.retention.quarantine_days * DAY_MS),
+            quarantine_bytes=settings.retention.quarantine_bytes,
             available_now=available_now,
         )
         for query, topic in topics.items()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from varve.ingest.plan import IngestPlan, Reach
+from varve.ingest.quarantine_expiry import Expired
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.replayed import Replayed
 from varve.model.window import TIERS
@@ -101,11 +102,15 @@ class Instruments:
             with self.telemetry.together():
                 record_replay(metrics, plan.query, counts)
 
+        def expired(expired: Expired) -> None:
+            with self.telemetry.together():
+                record_expiry(metrics, expired)
+
         def looked(reach: Reach) -> None:
             with self.telemetry.together():
                 record_reach(metrics, plan.query, reach)
 
-        return replace(plan, on_batch=stored, on_replay=replayed, on_look=looked)
+        return replace(plan, on_batch=stored, on_replay=replayed, on_look=looked, on_expiry=expired)
 
 
 def _ports_after(settings: Settings) -> list[int]:
@@ -142,6 +147,13 @@ def record_replay(metrics: IngestMetrics, query: str, replayed: Replayed) -> Non
     metrics.replayed.labels(query, "stored").inc(replayed.stored)
     metrics.replayed.labels(query, "merged").inc(replayed.merged)
     metrics.replayed.labels(query, "rejected").inc(replayed.rejected.total())
+
+
+def record_expiry(metrics: IngestMetrics, expired: Expired) -> None:
+    """Records what was removed from quarantine, whichever query had refused it."""
+    for cause, counts in (("age", expired.by_age), ("size", expired.by_size)):
+        for reason, count in counts.items():
+            metrics.expired.labels(cause, reason).inc(count)
 
 
 def record_reach(metrics: IngestMetrics, query: str, reach: Reach) -> None:
@@ -189,5 +201,7 @@ def _begin(metrics: IngestMetrics, query: str) -> None:
         counter.labels(query)
     for reason in Reason:
         metrics.rejected.labels(query, reason.value)
+        for cause in ("age", "size"):
+            metrics.expired.labels(cause, reason.value)
     for outcome in ("stored", "merged", "rejected"):
         metrics.replayed.labels(query, outcome)

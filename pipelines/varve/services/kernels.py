@@ -26,7 +26,7 @@ def compile_streams() -> None:
 
 def compile_gateway() -> None:
     """Compiles the kernels of the gateway."""
-    from varve.gateway.kernels import make_ready  # noqa: PLC0415
+    from varve.gateway.startup import make_ready  # noqa: PLC0415
 
     make_ready()
 

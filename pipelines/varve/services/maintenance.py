@@ -1,4 +1,4 @@
-"""`varve serve maintenance`: compacts and vacuums the tables until told to stop.
+"""`varve serve maintenance`: compacts, expires and vacuums the tables until told to stop.
 
 On one machine this is all the upkeep that tables need. It runs at a low priority, a merge at a
 time, and what fails is tried again at the next look: nobody waits for it.
@@ -11,12 +11,14 @@ import os
 import threading
 from collections.abc import Callable
 
-from varve.maintenance import compaction, vacuum
-from varve.model.clock import Clock, SystemClock
+from varve.maintenance import compaction, deletion, vacuum
+from varve.maintenance.expiry import Expiration, Retention
+from varve.model.clock import Clock, SystemClock, utc_text
 from varve.model.errors import NeedsOperator, VarveError
 from varve.model.schema import TABLES
 from varve.model.window import HOUR_MS
 from varve.services.metrics_page import serving
+from varve.services.retention import retention_reader
 from varve.services.signals import stop_requested
 from varve.services.status import ComponentStatus
 from varve.settings import Settings
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 COMPONENT = "maintenance"
 
 _NICE = 10
-_VACUUM_EVERY_MS = HOUR_MS
+_TIDY_EVERY_MS = HOUR_MS
 _FAILURES = (OSError, VarveError)
 
 
@@ -41,29 +43,36 @@ class Maintenance:
         self,
         store: Store,
         metrics: MaintenanceMetrics,
+        retention: Callable[[], Retention],
         *,
         clock: Clock | None = None,
         stopping: threading.Event | None = None,
         progressed: Callable[[], None] = lambda: None,
     ) -> None:
-        """stopping: ends a look between two pieces of work. progressed: called after each."""
+        """retention: tells what is in force whenever it is called. stopping: ends a look between
+        two pieces of work. progressed: called after each.
+        """
         self._progressed = progressed
-        self._store, self._metrics = store, metrics
+        self._store, self._metrics, self._retention = store, metrics, retention
         self._clock = clock or SystemClock()
         self._stopping = stopping or threading.Event()
         self._followers: dict[str, Follower] = {}
-        self._vacuumed_ms: int | None = None
+        self._tidied_ms: int | None = None
 
     def look(self) -> None:
-        """Merges what is due in every table; once an hour deletes what nobody needs.
+        """Merges what is due in every table; once an hour deletes what is older than its retention,
+        and then the files that nobody needs.
 
         A table that fails is left for the next look, logged and counted.
         """
         for name in compaction.TABLES:
             self._guarded(name, "compaction", self._compact)
         now_ms = self._clock.now_ms()
-        if self._vacuumed_ms is None or now_ms - self._vacuumed_ms >= _VACUUM_EVERY_MS:
-            self._vacuumed_ms = now_ms
+        if self._tidied_ms is None or now_ms - self._tidied_ms >= _TIDY_EVERY_MS:
+            self._tidied_ms = now_ms
+            self._guarded("samples", "deletion", self._finish_deletion)
+            for name in Expiration.tables:
+                self._guarded(name, "expiry", self._expire)
             for name in TABLES:
                 self._guarded(name, "vacuum", self._vacuum)
 
@@ -101,6 +110,26 @@ class Maintenance:
                 *(merged.rows, merged.rows_dropped),
             )
 
+    def _finish_deletion(self, name: str) -> None:
+        if name in self._followers:
+            deletion.finish(self._store)
+
+    def _expire(self, name: str) -> None:
+        if name not in self._followers:
+            return  # not created yet
+        job = Expiration(self._store, self._retention())
+        for due in job.due(self._followers[name].refresh(), self._clock.now_ms()):
+            if self._stopping.is_set():
+                return
+            done = job.expire(due)
+            self._progressed()
+            self._metrics.rows_expired.labels(name).inc(done.rows)
+            log.info(
+                "%s: %d rows of %s up to %s expired, %d files removed, %d rewritten",
+                *(name, done.rows, done.series, utc_text(done.until_ms)),
+                *(done.files_removed, done.files_rewritten),
+            )
+
     def _vacuum(self, name: str) -> None:
         try:
             garbage = vacuum.find_garbage(self._store, name, self._clock.now_ms())
@@ -123,7 +152,11 @@ def run(settings: Settings) -> int:
     telemetry = Telemetry()
     store = Store(settings.storage_root(), settings.storage_options())
     work = Maintenance(
-        store, MaintenanceMetrics(telemetry), stopping=stopping, progressed=status.progressed
+        store,
+        MaintenanceMetrics(telemetry),
+        retention_reader(settings),
+        stopping=stopping,
+        progressed=status.progressed,
     )
     with serving(telemetry, settings.telemetry.host, 0, "telemetry.host") as url:
         status.update(state="ready", detail={"metrics": url})

@@ -59,6 +59,8 @@ class NotifyOptions:
     route_prefix: str = ""
     options: Options = field(default_factory=Options)
     cluster: ClusterOptions | None = None
+    without_meaning: Sequence[str] = ()
+    """Options of Alertmanager's that were given and change nothing here."""
     log_level: str = "info"
     log_format: LogFormat = "logfmt"
 
@@ -104,6 +106,8 @@ class _Process:
                 notifier, writer, self._clock, sender, Recorder(self._metrics)
             )
             self._configured(config)
+            for name in options.without_meaning:
+                log.warning("--%s changes nothing here", name)
             try:
                 ended_well = await self._serve(driver, listeners, addresses)
             finally:

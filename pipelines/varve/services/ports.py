@@ -46,4 +46,8 @@ def _refusal(host: str, port: int, setting: str, err: OSError) -> str:
             f"port {port} is taken by {holder(port)}: end that, or set {setting} to another port"
             f" ({variable}=...)"
         )
+    if isinstance(err, socket.gaierror) or err.errno == errno.EADDRNOTAVAIL:
+        # No port would do: the host is none of this machine's.
+        setting = f"{setting.rpartition('.')[0]}.host"
+        variable = variable_of(setting)
     return f"cannot listen on {host}:{port}: {err.strerror}; correct {setting} ({variable}=...)"

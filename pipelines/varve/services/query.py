@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from varve.api.access import Access
 from varve.api.app import create_app
@@ -46,6 +47,7 @@ def run(settings: Settings) -> int:
     Raises NeedsOperator if the port is taken.
     """
     query = settings.query
+    use_all_descriptors()
     status = ComponentStatus(settings.home, COMPONENT)
     with _listening(query.host, query.port) as listener:
         url = f"http://{query.host}:{query.port}"
@@ -90,6 +92,15 @@ def run(settings: Settings) -> int:
         return 1
     status.update(state="stopped")
     return 0
+
+
+def use_all_descriptors() -> None:
+    """Lets this process open as many files as it may. Shells allow 1,024 for the sake of select(),
+    which clients that keep connections open would use up; then no table could be read.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(
@@ -157,7 +168,7 @@ def _listed(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     """A socket bound to the address. NeedsOperator, naming the holder, if it is taken."""
     with tcp_socket(host) as listener:

@@ -32,6 +32,11 @@ class Ingest(Section):
     complete_every_s: float = Field(2.0, gt=0)
     """Seconds between notes of how far input is complete. 2, as often as batches are stored. A
     query without input commits them only when a minute can close, or every 30 s."""
+    max_clock_gap_days: float = Field(1, gt=0)
+    """Days that this machine's clock may be ahead of everything stored and sent when ingest starts;
+    beyond, it has to be confirmed or to stand the test of time before completeness moves. 1: a
+    night off needs neither. More where messages always come later, as through a mirror that
+    lags."""
     reject_bytes: int = Field(8 * 2**20, ge=0)
     """Bytes of refused records that a batch keeps of one partition, and as many of those over an
     eighth of it; the rest is a number and the offsets to read again from Kafka. 8 MiB: as long as

@@ -1,4 +1,6 @@
-"""How long each table keeps its rows."""
+"""How long each table keeps its rows at least. Series that are kept for a shorter time are named in
+limits.toml.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +13,24 @@ from varve.settings.section import Section
 
 class Retention(Section):
     samples_days: float = Field(15, ge=0.01)
-    """Days raw samples are kept; deleting them is to come. Samples older than four fifths of it are
-    refused."""
+    """Days raw samples are kept. Samples older than four fifths of it are refused."""
     rollup_1m_days: float = Field(30, gt=0)
-    """Days 1-minute rollups are kept; deleting them is to come. Longer than samples, so that they
+    """Days 1-minute rollups are kept. Longer than samples, so that they
     can take their place."""
     rollup_5m_days: float = Field(90, gt=0)
-    """Days 5-minute rollups are kept; deleting them is to come. A season on one chart."""
+    """Days 5-minute rollups are kept. A season on one chart."""
     rollup_1h_days: float = Field(395, gt=0)
-    """Days hourly rollups are kept; deleting them is to come. 13 months: this month against the
+    """Days hourly rollups are kept. 13 months: this month against the
     same one last year."""
     rollup_1d_days: float = Field(395, gt=0)
-    """Days daily rollups are kept; deleting them is to come. 13 months, as the hourly ones."""
+    """Days daily rollups are kept. 13 months, as the hourly ones."""
     quarantine_days: float = Field(30, gt=0)
     """Days refused records are kept, whether or not they wait for a replay. 30: time to notice, to
     mend the cause and to replay."""
+    quarantine_bytes: int = Field(4 * 2**30, ge=2**20)
+    """Bytes of files that refused records may have; beyond it the oldest go, once an hour, and a
+    flood of them leaves mostly numbers. 4 GiB: more than anybody looks through, and a small part of
+    a disk."""
 
     @model_validator(mode="after")
     def _each_tier_outlives_the_one_below(self) -> Retention:

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -26,6 +27,8 @@ from varve.ingest.limits import LimitsFile
 from varve.ingest.log_truncation import cuts, stored_epochs
 from varve.ingest.outcome import Outcome
 from varve.ingest.plan import IngestPlan, TaskPlan, task_plan
+from varve.ingest.quarantine_budget import QuarantineBudget
+from varve.ingest.quarantine_expiry import bytes_since
 from varve.ingest.series_registry import SeriesRegistry
 from varve.ingest.start_offsets import Start, starts
 from varve.ingest.upkeep import Upkeep
@@ -59,6 +62,7 @@ class IngestQuery:
         self._limits = LimitsFile(plan.limits_files)
         self._size = BatchSize(plan.batch)
         self._awaited = AwaitedSeries(plan.store, plan.query)
+        self._rejects = self._budget_of_rejects()
         self._names = self._find_topics()
         self._topics = TopicOffsets(plan.cluster, self._names)
         self._partitions = {(p.topic, p.number): p for p in self._topics.partitions()}
@@ -69,8 +73,13 @@ class IngestQuery:
         self._committer = BatchCommitter(plan.store, plan.query, begin, grace_ms=plan.grace_ms)
         sent_ms = self._topics.newest_timestamp_ms(list(ends))
         complete_ms = self._committer.state()[1]
-        servers = plan.cluster.bootstrap_servers
-        self._guard = ClockGuard(plan.query, self._clock, servers, complete_ms, sent_ms)
+        self._guard = ClockGuard(
+            plan.query,
+            self._clock,
+            plan.cluster.bootstrap_servers,
+            *(complete_ms, sent_ms),
+            max_gap_ms=plan.max_clock_gap_ms,
+        )
         if self._guard.look(self._topics) is not None:
             self._committer.note(now_ms, ends)
         self._initial = {p: s.offset for p, s in begin.items()}
@@ -121,7 +130,11 @@ class IngestQuery:
         error_s = self._guard.error_ms() / 1000
         if not error_s:
             return []
-        return [f"{self.name}: this machine's clock is {error_s:+.0f} s off"]
+        if self._guard.is_unconfirmed:
+            clock = f"{error_s / 86_400:.1f} days ahead of all that is stored, not confirmed yet"
+        else:
+            clock = f"{error_s:+.0f} s off"
+        return [f"{self.name}: this machine's clock is {clock}"]
 
     def raise_failure(self) -> None:
         """Raises what has ended the query, if anything has."""
@@ -163,6 +176,11 @@ class IngestQuery:
                     " were stored. Set ingest.on_expired_offsets to count to go on without them"
                 )
         return begin
+
+    def _budget_of_rejects(self) -> QuarantineBudget:
+        plan, now_ms = self._plan, self._clock.now_ms()
+        written = bytes_since(plan.store, QuarantineBudget.counts_since_ms(now_ms))
+        return QuarantineBudget(plan.query, plan.quarantine_bytes, written, now_ms)
 
     def _start(self, spark: SparkSession) -> StreamingQuery:
         plan = self._plan
@@ -220,7 +238,10 @@ class IngestQuery:
         begun, cpu, now_ms = time.monotonic(), time.thread_time(), self._clock.now_ms()
         # Series that other queries have registered since.
         self._registry.index.advance()
-        plan = task_plan(self._plan.tasks, self._registry, now_ms, self._limits.current())
+        most = self._plan.tasks.reject_bytes
+        reject_bytes = self._rejects.per_partition(most, len(ranges), now_ms)
+        tasks = replace(self._plan.tasks, reject_bytes=reject_bytes)
+        plan = task_plan(tasks, self._registry, now_ms, self._limits.current())
         epochs = self._epochs(ranges)
         outcomes = self._run(frame, ranges, plan)
         self._size.observe(outcomes)
@@ -234,6 +255,7 @@ class IngestQuery:
         ran = time.monotonic()
         accounting = self._committer.commit(ranges, outcomes, epochs)
         accounting["commit_s"] = round(time.monotonic() - ran, 4)
+        self._rejects.spend(sum(file.size for o in outcomes for file in o.quarantine))
         self._replay_awaited(outcomes)
         accounting["series"] = len(self._registry.index)
         accounting["active_series"] = self._registry.series_of.total()

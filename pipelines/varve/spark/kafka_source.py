@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -62,9 +63,9 @@ def read_ranges(spark: SparkSession, cluster: Cluster, ranges: Ranges) -> DataFr
 def messages(batches: Iterable[pa.RecordBatch]) -> Iterator[Message]:
     """The rows of the source's DataFrame, inside mapInArrow."""
     for batch in batches:
-        columns = [batch.column(name).to_pylist() for name in _COLUMNS[:-1]]
+        columns = [_listed(batch.column(name)) for name in _COLUMNS[:-1]]
         headers = _headers(batch.column("headers"))
-        yield from map(Message, *columns, headers)
+        yield from map(Message._make, zip(*columns, headers, strict=True))
 
 
 def logged_offsets(checkpoint: Path, batch: int) -> dict[tuple[str, int], int]:
@@ -90,6 +91,19 @@ def _offsets(by_partition: Mapping[Partition, int]) -> str:
     for partition, offset in by_partition.items():
         offsets.setdefault(partition.topic, {})[str(partition.number)] = offset
     return json.dumps(offsets)
+
+
+def _listed(column: pa.Array) -> Sequence[Any]:
+    """The values of a column: of texts and numbers much faster than by Arrow's to_pylist."""
+    if pa.types.is_integer(column.type) and not column.null_count:
+        return column.to_numpy().tolist()
+    if pa.types.is_string(column.type):
+        # Topics: most batches are of one.
+        encoded = column.dictionary_encode()
+        names = encoded.dictionary.to_pylist()
+        if len(names) == 1 and not column.null_count:
+            return names * len(column)
+    return column.to_pylist()
 
 
 def _headers(column: pa.ListArray) -> Iterable[Headers]:

@@ -29,6 +29,7 @@ from varve.rollups.round_robin import RoundRobin
 from varve.rollups.task import RollupTask, TaskOutcome, attempt_task
 from varve.rollups.tier import TierWorker
 from varve.rollups.tier_plan import PlannedCommit, TierPlan, TierProgress
+from varve.spark.broadcasts import handed_over
 from varve.spark.pacing import Pacer
 from varve.storage.store import Store
 
@@ -196,7 +197,8 @@ class RollupQuery:
         # A partition each: repartition() would put two into one now and then.
         numbers = self._spark.range(0, len(tasks), 1, len(tasks))
         columns = "outcome string, error string, cpu_s double"
-        ran = numbers.mapInArrow(_runner(tasks), columns).collect()
+        with handed_over(self._spark, tuple(tasks)) as handed:
+            ran = numbers.mapInArrow(_runner(handed), columns).collect()
         for row in ran:
             if row.error is not None:
                 raise TemporaryError(row.error)
@@ -205,7 +207,7 @@ class RollupQuery:
 
 
 def _runner(
-    tasks: Sequence[RollupTask],
+    tasks: Callable[[], Sequence[RollupTask]],
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The function for mapInArrow: it takes numbers of tasks and gives their outcomes."""
 
@@ -215,7 +217,7 @@ def _runner(
                 begun = time.process_time()
                 outcome = error = None
                 try:
-                    outcome = attempt_task(tasks[number]).to_json()
+                    outcome = attempt_task(tasks()[number]).to_json()
                 except OSError as err:  # the storage is away: no fault of Spark's
                     error = f"{type(err).__name__}: {err}"
                 yield pa.record_batch(

@@ -52,6 +52,9 @@ def session(name: str, conf: Mapping[str, str] | None = None) -> SparkSession:
         "spark.scheduler.mode": "FAIR",
         # Workers are forked from a process that has imported what they need.
         "spark.python.daemon.module": "varve.spark.daemon",
+        # By default what a job has found is lost, and its batch fails, if this process does not
+        # fetch it within 15 s: as on a machine that was suspended or has no time for it.
+        "spark.python.authenticate.socketTimeout": "120s",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",
         "spark.sql.execution.arrow.maxBytesPerBatch": str(_ARROW_BATCH_BYTES),
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",

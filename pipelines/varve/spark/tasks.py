@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import pickle
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import pyarrow as pa
@@ -21,11 +19,9 @@ from varve.ingest.series_registry import SeriesRegistry
 from varve.ingest.task import run_task
 from varve.kafka.client_options import Cluster
 from varve.kafka.reader import read
+from varve.spark.broadcasts import handed_over
 from varve.spark.kafka_source import messages
 from varve.storage.store import Store
-
-# A plan up to here travels with the tasks: far from the 1 MiB of PySpark's own broadcasts.
-_INLINE_BYTES = 256 * 1024
 
 Numbers = Collection[tuple[str, int]]
 """Topic and number of partitions."""
@@ -54,7 +50,7 @@ class SparkSource:
                 chosen |= (col("topic") == topic) & (col("partition") == number)
             frame = frame.where(chosen)
 
-        with _handed_over(frame.sparkSession, plan) as handed:
+        with handed_over(frame.sparkSession, plan) as handed:
 
             def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
                 for outcome in run_task(messages(batches), handed()):
@@ -77,7 +73,7 @@ class PythonSource:
             if only is None or (partition.topic, partition.number) in only
         ]
 
-        with _handed_over(self._spark, plan) as handed:
+        with handed_over(self._spark, plan) as handed:
 
             def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
                 for batch in batches:
@@ -101,23 +97,6 @@ def run_tasks(source: Source, plan: TaskPlan, registry: SeriesRegistry) -> list[
         return outcomes
     kept = [o for o in outcomes if again.isdisjoint(o.partitions)]
     return kept + source.run(after_registration(plan, registry, refused), again)
-
-
-@contextlib.contextmanager
-def _handed_over(spark: SparkSession, plan: TaskPlan) -> Iterator[Callable[[], TaskPlan]]:
-    """What tasks call to get the plan, until the block ends.
-
-    A large one is a broadcast of ours, whose file is deleted at the end. PySpark makes one by
-    itself of any closure over 1 MiB, and keeps its file for as long as the process lives.
-    """
-    if len(pickle.dumps(plan)) <= _INLINE_BYTES:
-        yield lambda: plan
-        return
-    broadcast = spark.sparkContext.broadcast(plan)
-    try:
-        yield lambda: broadcast.value
-    finally:
-        broadcast.destroy()
 
 
 def _collect(frame: DataFrame) -> list[Outcome]:

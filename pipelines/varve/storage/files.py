@@ -14,13 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from varve.model.schema import TableSchema, table_schema
+from varve.storage.layout import ARRIVAL, Layout, encode
 from varve.storage.store import Store
 
 # Columns whose statistics prune files, beside the table's time. Statistics on values would only
 # grow the log.
 _STATISTICS = frozenset({"series_id", "ts", "first_seen", "last_seen", "revision"})
-# Rows of one row group: a query reads a few series of a file, not all of it.
-ROW_GROUP = 131_072
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ def fingerprint(schema: TableSchema) -> str:
     return hashlib.blake2b(json.dumps(columns).encode(), digest_size=8).hexdigest()
 
 
-def write_file(store: Store, table: str, rows: pa.Table) -> NewFile:
+def write_file(store: Store, table: str, rows: pa.Table, layout: Layout = ARRIVAL) -> NewFile:
     """Writes rows, already in the table's sort order, as one new file. No commit: that also makes
     the file's name safe.
 
@@ -80,26 +79,9 @@ def write_file(store: Store, table: str, rows: pa.Table) -> NewFile:
         raise ValueError(f"no rows for a file of {table}")
     if rows.schema.names != schema.names():
         raise ValueError(f"columns {rows.schema.names} are not those of {table}: {schema.names()}")
-    path = f"part-{uuid.uuid4().hex}.parquet"
-    texts = [c.name for c in schema.columns if pa.types.is_string(c.arrow_type)]
-    integers = {c.name for c in schema.columns if pa.types.is_integer(c.arrow_type)}
+    path = f"{layout.prefix}{uuid.uuid4().hex}.parquet"
     bounded = _with_statistics(schema)
-    out = pa.BufferOutputStream()
-    pq.write_table(
-        rows.cast(schema.arrow),
-        out,
-        row_group_size=ROW_GROUP,
-        compression="zstd",
-        compression_level=1,
-        # Measured values repeat too little for a dictionary: without, 1.5 times as fast and 7 %
-        # smaller (tests/benchmarks/bench_storage.py).
-        use_dictionary=texts,
-        column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
-        # The row groups' bounds are what lets a reader skip them.
-        write_statistics=bounded,
-        store_schema=False,
-    )
-    body = out.getvalue()
+    body = encode(rows.cast(schema.arrow), schema, layout, bounded)
     store.put_new(table, path, body)
     bounds = {c: pc.min_max(rows.column(c)).as_py() for c in bounded}
     return NewFile(

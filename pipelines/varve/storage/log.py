@@ -81,7 +81,7 @@ def entries(store: Store, table: str, after: int, until: int) -> Iterator[LogEnt
     Raises LogExpired if one of them is not there: the reader must start over from a snapshot.
     """
     for version, body in enumerate(bodies(store, table, after, until), after + 1):
-        yield parse(version, body)
+        yield _read(table, version, body)
 
 
 def bodies(store: Store, table: str, after: int, until: int) -> Iterator[bytes]:
@@ -117,7 +117,7 @@ def newer(store: Store, table: str, after: int) -> Iterator[LogEntry]:
                 ):
                     raise _expired(store, table, version)
                 return
-            yield parse(version, body)
+            yield _read(table, version, body)
             version += 1
         ahead = min(2 * ahead, _AHEAD) if version > after + 2 else 1
 
@@ -126,6 +126,17 @@ def list_versions(store: Store, table: str) -> list[int]:
     """Versions whose log file still exists, ascending."""
     names = store.list(table, FOLDER)
     return [int(name[:20]) for name in names if _VERSION.fullmatch(name)]
+
+
+def _read(table: str, version: int, body: bytes) -> LogEntry:
+    """Raises NeedsOperator if it is damaged: entries are written whole, and never change."""
+    try:
+        return parse(version, body)
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        raise NeedsOperator(
+            f"{table}/{file_name(version)} is damaged: restore it, or all tables as of one moment,"
+            " from a backup (docs/operations.md, 'Backup and restore')"
+        ) from err
 
 
 def parse(version: int, body: bytes) -> LogEntry:

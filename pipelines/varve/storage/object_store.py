@@ -19,6 +19,8 @@ from deltalake.fs import DeltaStorageHandler
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import from_url
 
+from varve.model.errors import NeedsOperator
+
 Options = tuple[tuple[str, str], ...]
 """Storage options, sorted by name."""
 
@@ -159,4 +161,10 @@ def _client(url: str, options: Options) -> Any:
             connection[short] = value
         elif not name.lower().startswith(_DELTA_ONLY):
             config[name] = value
-    return from_url(_escaped(url), config=cast(Any, config), client_options=cast(Any, connection))
+    try:
+        return from_url(
+            _escaped(url), config=cast(Any, config), client_options=cast(Any, connection)
+        )
+    except (BaseError, ValueError) as err:
+        why = str(err).splitlines()[0]
+        raise NeedsOperator(f"{url}: {why}; correct storage.root or storage.options") from err

@@ -10,6 +10,7 @@ from __future__ import annotations
 COMPLETE = "complete:"
 REJECTS = "rejects:"
 REPLAY = "replay:"
+EXPIRED = "expired:"
 
 
 def offset(query: str, topic_id: str, partition: int) -> str:
@@ -51,6 +52,15 @@ def replay(query: str) -> str:
     return f"{REPLAY}{query}"
 
 
+def deletion() -> str:
+    """On samples: the number of the last deletion of samples by an operator.
+
+    On a rollup table: the last deletion that its rows say nothing of any more. Where the two
+    differ, the rest of the deletion is still owed.
+    """
+    return "deletion"
+
+
 def registry() -> str:
     """On series: the number of the last registration of series."""
     return "registry"
@@ -89,10 +99,19 @@ def repairs(tier: str) -> str:
     return f"repairs:{tier}"
 
 
-def expired() -> str:
+def expired(matcher: str = "") -> str:
     """On samples: raw samples up to this time, ms, may have been deleted.
 
-    On a rollup table: windows up to this time were closed only after their samples had gone, so
-    they have no rows.
+    On a rollup table: rows of windows up to this time may have been deleted, or were never made, as
+    they were closed only after their samples had gone. matcher: text of a SeriesMatcher whose
+    series this is about; empty for all series. What it means must not depend on settings, which
+    may change: what has gone has gone.
     """
-    return "expired:default"
+    return f"{EXPIRED}{matcher or 'default'}"
+
+
+def dropped(matcher: str) -> str:
+    """On samples and rollup tables: rows up to this time, ms, of a matcher's series have been
+    deleted. Those between it and `expired` are about to be.
+    """
+    return f"dropped:{matcher}"

@@ -54,6 +54,13 @@ class IngestMetrics:
             *("query", "outcome"),
             unit="samples",
         )
+        self.expired = counter(
+            "varve_ingest_expired_samples_total",
+            "Samples removed from quarantine: past retention.quarantine_days (cause age), or the"
+            " oldest beyond retention.quarantine_bytes (cause size).",
+            *("cause", "reason"),
+            unit="samples",
+        )
         self.messages = counter(
             "varve_ingest_messages_total", "Kafka messages read.", "query", unit="messages"
         )
@@ -509,6 +516,7 @@ class GatewayMetrics:
     """The metrics of the gateway. At rest, received = acknowledged + spooled + refused."""
 
     def __init__(self, telemetry: Telemetry) -> None:
+        self.telemetry = telemetry
         counter, gauge = telemetry.counter, telemetry.gauge
         self.requests = counter(
             "varve_gateway_requests_total",
@@ -621,6 +629,12 @@ class MaintenanceMetrics:
         self.rows_written = telemetry.counter(
             "varve_maintenance_written_rows_total",
             "Rows written again by merging.",
+            *("table",),
+            unit="rows",
+        )
+        self.rows_expired = telemetry.counter(
+            "varve_maintenance_expired_rows_total",
+            "Rows deleted because they were older than their retention.",
             *("table",),
             unit="rows",
         )

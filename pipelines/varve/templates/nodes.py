@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number or a character. is_float: written with a point or an exponent."""
+    """A number, or a character by its code. A float was written with a point or an exponent."""
 
     value: int | float | complex
     text: str
@@ -155,7 +155,7 @@ Block = tuple[Node, ...]
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A named template. name, text: those of the source that it stands in, for errors."""
+    """A named template. source, text: name and text of what it stands in, for errors."""
 
     body: Block
     source: str

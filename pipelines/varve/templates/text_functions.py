@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -24,8 +25,10 @@ from varve.templates.values import decode, encode, type_name
 _LARGE: Final = ("k", "M", "G", "T", "P", "E", "Z", "Y")
 _SMALL: Final = ("m", "u", "n", "p", "f", "a", "z", "y")
 _BINARY: Final = ("ki", "Mi", "Gi", "Ti", "Pi", "Ei", "Zi", "Yi")
-# Letters and digits, and what joins them within a word: an apostrophe, a dot or a colon.
-_WORD = re.compile(r"\w+(?:(?<=[^\W\d_])['\u2019.:·‧](?=[^\W\d_])\w+|(?<=\d)[.,;'](?=\d)\w+)*")
+# Letters and digits, and what joins them within a word: an apostrophe, a dot or a colon, between
+# digits a comma. Each ideograph and Hiragana is a word of its own, and has no case.
+_PART: Final = r"[^\W\u3040-\u309f\u3400-\u9fff]+"
+_WORD = re.compile(rf"{_PART}(?:['\u2019.:\xb7\u2027]{_PART}|(?<=\d)[,;](?=\d){_PART})*")
 _REFERENCE = re.compile(rb"\$(?:\$|\{(\w+)\}|([A-Za-z0-9_]+))", re.ASCII)
 _CONTINUATION: Final = frozenset(bytes([byte]) for byte in range(0x80, 0xC0))
 _OPTIONS = re2.Options()
@@ -52,18 +55,20 @@ def to_lower(text: str) -> str:
 
 def title_keeping(text: str) -> str:
     """The first letter of each word as a capital; the others stay."""
-    return _WORD.sub(lambda word: _titled(word[0]), text)
+    return _WORD.sub(lambda word: _titled(word[0], lambda rest: rest), text)
 
 
 def title_lowering(text: str) -> str:
     """The first letter of each word as a capital, the others small."""
-    return _WORD.sub(lambda word: _titled(word[0].lower()), text)
+    return _WORD.sub(lambda word: _titled(word[0], str.lower), text)
 
 
-def _titled(word: str) -> str:
+def _titled(word: str, change: Callable[[str], str]) -> str:
+    """The word with its first letter that has a case as a capital, and what follows changed."""
     for i, char in enumerate(word):
-        if char.isalpha():
-            return word[:i] + char.title() + word[i + 1 :]
+        if char.lower() != char or char.upper() != char:
+            rest = change("a" + word[i + 1 :])[1:]  # a final sigma knows what is before it
+            return word[:i] + char.title() + rest
     return word
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -42,8 +43,13 @@ class GatewayProcess:
         topics = {name.replace("_", "-"): count for name, count in counts.items()}
         (folder / "partitions.json").write_text(json.dumps(topics))
 
-    def start(self) -> None:
-        """Blocks until it takes requests."""
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, *, verify: ssl.SSLContext | bool = True) -> None:
+        """Blocks until it takes requests. verify: how its certificate is checked, with TLS."""
         self.home.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "varve.cli", "serve", "gateway", "--home", str(self.home)]
         with self._log.open("ab") as log:
@@ -51,14 +57,14 @@ class GatewayProcess:
                 command, env=self.environment, stdout=log, stderr=subprocess.STDOUT
             )
         deadline = time.monotonic() + START_S
-        while not self.is_ready():
+        while not self.is_ready(verify=verify):
             assert self._process.poll() is None, self._log.read_text()[-2000:]
             assert time.monotonic() < deadline, self._log.read_text()[-2000:]
             time.sleep(0.05)
 
-    def is_ready(self) -> bool:
+    def is_ready(self, *, verify: ssl.SSLContext | bool = True) -> bool:
         try:
-            return httpx.get(f"{self.url}/-/ready").status_code == 200
+            return httpx.get(f"{self.url}/-/ready", verify=verify).status_code == 200
         except httpx.HTTPError:
             return False
 

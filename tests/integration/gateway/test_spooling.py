@@ -8,36 +8,18 @@ import time
 import pytest
 
 from tests.integration.gateway.gateway_process import GatewayProcess, Sender
-from varve.gateway.spool import Spool
-from varve.ingest import arrow_codec
-from varve.model.clock import SystemClock
+from tests.integration.gateway.spooled import spooled_samples
 
 NOBODY = "127.0.0.1:9"
 
 
 def spooled(home):
-    """The samples in the spool of the bulk topic, and the ids that are defined there."""
-    spool = Spool(
-        home / "gateway-spool" / "bulk",
-        max_bytes=1 << 40,
-        max_age_ms=1 << 40,
-        segment_bytes=1 << 20,
-        clock=SystemClock(),
-    )
-    names, found = {}, []
-    while (segment := spool.oldest()) is not None:
-        for message in spool.read(segment):
-            block = arrow_codec.read(message.value)
-            assert not block.rejects
-            for d in block.definitions:
-                tags = dict(d.tags)
-                names[d.series_id] = f"{d.metric}/{tags['n']}/{tags['round']}"
-            assert set(block.series_ids % 4) <= {message.partition}
-            found += zip(
-                block.series_ids.tolist(), block.ts.tolist(), block.values.tolist(), strict=True
-            )
-        spool.discard(segment)
-    return {(names[series_id], ts, value) for series_id, ts, value in found}
+    """The samples in the spool, as senders name them."""
+    named = [(dict(labels), ts, value) for labels, ts, value in spooled_samples(home)]
+    return {
+        (f"{labels['__name__']}/{labels['n']}/{labels['round']}", ts, value)
+        for labels, ts, value in named
+    }
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from tests.integration.ingest.test_ingest import Line, await_that, sample
 from varve.model.clock import SystemClock
-from varve.spark import checkpoint_folder, tasks
+from varve.spark import checkpoint_folder
 from varve.spark.ingest import task_plan
 
 pytestmark = [pytest.mark.spark, pytest.mark.kafka]
@@ -44,7 +45,7 @@ def test_large_plans_leave_no_files_of_broadcasts_behind(line, spark, monkeypatc
     line.stop(query)
 
     assert len(large) >= 4
-    assert len(tasks.pickle.dumps(large[0])) > 2 * 2**20
+    assert len(pickle.dumps(large[0])) > 2 * 2**20
     assert {path for path in folder.rglob("*") if path.is_file()} - before == set()
 
 

@@ -35,17 +35,17 @@ class OwnBroker(OneTopic):
         self.broker.start()
         self.admin = KafkaAdminClient(bootstrap_servers=self.broker.bootstrap_servers)
         self.producer = KafkaProducer(bootstrap_servers=self.broker.bootstrap_servers)
-        topics = TopicOffsets(Cluster(self.broker.bootstrap_servers), [self.topic])
-        await_that(lambda: self._end(topics) is not None)
+        names = [self.topic, self.definitions]
+        topics = TopicOffsets(Cluster(self.broker.bootstrap_servers), names)
+        await_that(lambda: self._answers_for_all(topics))
         topics.close()
 
-    def _end(self, topics):
+    def _answers_for_all(self, topics):
         try:
-            (end,) = topics.latest(topics.partitions()).values()
+            return len(topics.latest(topics.partitions())) == 2
         except VarveError:
-            # It answers before it has read again which topics there are.
-            return None
-        return end
+            # It answers before it leads all partitions again, one after the other.
+            return False
 
     def keep_log(self):
         self.restart(lambda: shutil.copytree(self.log_folder, self.kept))

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
@@ -72,6 +74,13 @@ def test_a_broker_that_cannot_start_says_why_in_its_own_words(kafka_broker, tmp_
 
     with pytest.raises(NeedsOperator, match="Address already in use"):
         rival.start()
+
+
+def test_a_free_port_is_none_that_an_outgoing_connection_gets():
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(given.read_text().split()[0]) if given.exists() else 49_152
+
+    assert all(free_port() < first for _ in range(20))
 
 
 def test_nobody_answers_on_a_free_port():

@@ -3,17 +3,22 @@
 import os
 import re
 import signal
+import time
 
 import pytest
 from deltalake import DeltaTable, Field
 
-from tests.integration.local.up_process import DEADLINE_S
+from tests.faulty_s3 import FaultyS3
+from tests.integration.local.up_process import DEADLINE_S, accounted
 from tests.small_disk import fill, mounted
 from tests.tables import WrittenTables
 from varve.local.broker import Broker
 from varve.services.home import Home
+from varve.storage.store import Store
 
 pytestmark = [pytest.mark.kafka, pytest.mark.spark]
+
+OUTAGE_S = 30
 
 QUICK = {"VARVE_SUPERVISION__STALLED_AFTER_S": "20", "VARVE_SUPERVISION__MAX_BACKOFF_S": "5"}
 
@@ -108,6 +113,34 @@ def test_a_bounded_run_gives_up_on_what_needs_an_operator(start, tmp_path):
     assert re.search(
         r"varve up: streams ended with exit status 78 (.|\n)*its last words", up.said()
     )
+
+
+@pytest.mark.slow
+def test_an_object_store_may_be_away_and_answer_errors(start, tmp_path):
+    """It answers 500 and 503, before or after it has done as asked, and hangs."""
+    with FaultyS3() as s3:
+        options = "".join(f'{name} = "{value}"\n' for name, value in s3.options.items())
+        config = tmp_path / "varve.toml"
+        config.write_text(f'[storage]\nroot = "{s3.root}"\n[storage.options]\n{options}')
+        up = start(tmp_path / "home", "--config", str(config), **QUICK)
+        up.until_ready()
+        up.until(lambda: up.count() > 5)
+
+        s3.failing, begun = 1.0, time.monotonic()
+        up.until(lambda: time.monotonic() - begun > OUTAGE_S)
+        s3.failing, begun = 0.3, time.monotonic()
+        up.until(lambda: time.monotonic() - begun > OUTAGE_S / 2)
+        assert s3.faults > 5
+        s3.failing = 0.0
+        up.until(lambda: up.is_well() and up.run("status").returncode == 0)
+        _stored_on(up)
+
+        up.process.send_signal(signal.SIGTERM)
+        assert up.process.wait(120) == 0, up.said()
+        taken = accounted(Store(s3.root, s3.options))
+        assert taken["in"] == taken["stored"] + taken["merged"] + taken["rejected"]
+        assert taken["in"] == taken["rows"] + taken["merged"] > 0
+        assert "not yet stored" not in up.said()
 
 
 @pytest.mark.slow

@@ -9,10 +9,32 @@ import sys
 import time
 import urllib.parse
 import urllib.request
+from collections import Counter
 
 from varve.local.broker import free_port
+from varve.storage.log import entries
+from varve.storage.table import Table
 
 DEADLINE_S = 480
+
+
+def accounted(store):
+    """What became of all samples, by the accounting of every batch, each of whose offsets begin
+    where those before it ended; `rows` is what the table has.
+    """
+    table, found, ends = Table(store, "samples"), Counter(), {}
+    for entry in entries(store, "samples", -1, table.version):
+        batch = entry.metadata
+        if "offsets" not in batch:
+            continue
+        for name in ("in", "stored", "merged"):
+            found[name] += batch[name]
+        found["rejected"] += sum(batch["rejected"].values())
+        for name, (begin, end) in batch["offsets"].items():
+            assert begin == ends.get(name, 0), f"{name}: {begin} after {ends}"
+            ends[name] = end
+    found["rows"] = sum(file.rows for file in table.live_files().values())
+    return found
 
 
 class Up:
@@ -76,6 +98,11 @@ class Up:
         """What `varve up` says of a component."""
         status = json.loads((self.home / "run" / "up.status.json").read_text())
         return status["detail"]["components"][name]
+
+    def is_well(self):
+        """Whether all components run."""
+        status = json.loads((self.home / "run" / "up.status.json").read_text())
+        return all(one["state"] == "ready" for one in status["detail"]["components"].values())
 
     def metrics(self):
         """The page of `varve up` itself."""

@@ -31,9 +31,13 @@ def missing() -> str:
 
 
 @contextmanager
-def prometheus(folder: Path, data: Mapping[Labels, Points]) -> Iterator[httpx.Client]:
-    """A client of a Prometheus that holds `data`; None is a stale marker."""
-    (folder / "prometheus.yml").write_text(_CONFIG)
+def prometheus(
+    folder: Path, data: Mapping[Labels, Points], config: str = ""
+) -> Iterator[httpx.Client]:
+    """A client of a Prometheus that holds `data`; None is a stale marker. config: more of its
+    configuration, as YAML.
+    """
+    (folder / "prometheus.yml").write_text(_CONFIG + config)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -5,14 +5,12 @@ The broker and this process keep the true time: they are other machines.
 
 from __future__ import annotations
 
-import shutil
-import struct
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.integration.rollup.deployment import Deployment
+from tests.stepped_clock import CAN_BUILD, SteppedClock
 from varve.client.messages import Sample
 from varve.model.clock import MAX_STEP_MS, SystemClock
 from varve.model.identity import define
@@ -26,23 +24,13 @@ YEAR_S = 365 * 86_400
 
 
 class Stepped(Deployment):
-    """A deployment whose process, JVM included, reads a wall clock that `step` sets."""
+    """A deployment whose process, JVM included, reads a wall clock of its own."""
 
     def __init__(self, broker: str, home: Path) -> None:
         super().__init__(broker, home, deadline_s=100)
-        library, self._offset = home / "stepped_clock.so", home / "offset"
-        source = Path(__file__).with_name("stepped_clock.c")
-        build = ["cc", "-shared", "-fPIC", "-O2", "-o", str(library), str(source)]
-        subprocess.run(build, check=True)
-        self.step(0)
-        self._environment |= {"LD_PRELOAD": str(library), "STEPPED_CLOCK": str(self._offset)}
+        self.clock = SteppedClock(home)
+        self._environment |= self.clock.environment
         self.sent = 0
-
-    def step(self, seconds: int) -> None:
-        """Sets the process's clock so far ahead of the true time."""
-        self._offset.touch()
-        with self._offset.open("r+b") as file:  # in place: it is mapped
-            file.write(struct.pack("q", seconds * 10**9))
 
     def goes_on(self) -> None:
         """Awaits that a sample of now is stored, and that the minute it is in closes."""
@@ -65,7 +53,7 @@ class Stepped(Deployment):
 
 @pytest.fixture
 def deployment(kafka_broker, tmp_path):
-    if shutil.which("cc") is None:
+    if not CAN_BUILD:
         pytest.skip("no C compiler on PATH")
     home = tmp_path / "home"  # the loader takes a space for the end of a path
     home.mkdir()
@@ -79,7 +67,7 @@ def test_ingest_and_rollups_go_on_in_true_time_whatever_the_clock_does(deploymen
     deployment.goes_on()
 
     for seconds in (-3_600, YEAR_S, 0):
-        deployment.step(seconds)
+        deployment.clock.step(seconds)
         deployment.goes_on()
 
     now_ms = SystemClock().now_ms()

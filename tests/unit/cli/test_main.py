@@ -220,3 +220,31 @@ def test_what_an_error_names_does_not_command_the_terminal(capsys):
     said = capsys.readouterr().err
     assert "\x1b" not in said
     assert "\\u001b[31m" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "words"),
+    [
+        (["config", "nosuch"], {}, "there are no settings that begin with 'nosuch'"),
+        (["sql", "FROM series"], {"VARVE_STORAGE__ROOT": "ftp://x"}, "correct storage.root"),
+        (["sql", "FROM series"], {"VARVE_STORAGE__ROOT": "://x"}, "correct storage.root"),
+    ],
+)
+def test_what_is_not_there_is_one_line_that_says_what_to_correct(
+    command, variables, words, capsys, monkeypatch
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert main(command) == 1
+
+    said = capsys.readouterr().err
+    assert words in said
+    assert len(said.splitlines()) == 1
+
+
+def test_an_empty_kafka_is_refused_and_starts_no_broker(capsys):
+    with pytest.raises(SystemExit):
+        main(["up", "--kafka", " "])
+
+    assert "argument --kafka: it is empty: name HOST:PORT" in capsys.readouterr().err

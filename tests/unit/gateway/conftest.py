@@ -1,6 +1,6 @@
 import pytest
 
-from varve.gateway.kernels import make_ready
+from varve.gateway.startup import make_ready
 
 
 @pytest.fixture(scope="session", autouse=True)

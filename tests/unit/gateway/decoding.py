@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from varve.gateway.decoded import Bounds, Decoded
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.messages import SampleColumns
 from varve.gateway.negotiation import Version
-from varve.gateway.remote_write import Bounds, Decoded, RemoteWriteDecoder, rows_needed
+from varve.gateway.remote_write import RemoteWriteDecoder, rows_needed
 from varve.gateway.replicas import Replicas
 from varve.gateway.series_table import SeriesTable
 from varve.ingest.limits import Limits

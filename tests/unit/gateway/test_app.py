@@ -21,10 +21,10 @@ from tests.unit.gateway.decoding import ANY_TIME, Decoding
 from varve.gateway.access import Access
 from varve.gateway.app import BodyBounds, GatewayApp
 from varve.gateway.batcher import Batcher
+from varve.gateway.decoded import Bounds
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.lane import Overloaded
 from varve.gateway.quotas import Quota, Quotas
-from varve.gateway.remote_write import Bounds
 from varve.ingest import arrow_codec
 from varve.services.gateway import refuse_unstored
 

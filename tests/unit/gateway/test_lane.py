@@ -38,6 +38,9 @@ class Broker:
     def drop_connection(self):
         self.is_connected = False
 
+    def close(self, timeout_s):
+        self.is_connected = False
+
     def send(self, partition, key, value, settled):
         with self.lock:
             state = self.state

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from tests.remote_writing import V1, V2, write_request, write_request_v2
 from tests.unit.gateway.decoding import ANY_TIME, NOW_MS, Decoding, bits, labels_of
+from varve.gateway.decoded import Bounds
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.negotiation import Version
 from varve.gateway.protobuf import delimited_field, fields, write_varint
 from varve.gateway.refusals import Malformed, Refusal, Refused
-from varve.gateway.remote_write import Bounds
 from varve.ingest.limits import Limits, MetricLimits
 from varve.model.identity import define
 from varve.model.staleness import STALE_BITS
@@ -259,11 +259,24 @@ def test_what_has_ended_makes_room_and_what_lives_stays_known():
 
 def test_a_full_table_forgets_and_loses_nothing():
     decoding = Decoding(most=10_000)
-    body = write_request([({"__name__": f"m{n}"}, [(1, 1.0)]) for n in range(30_000)])
+    bodies = [
+        write_request([({"__name__": f"m{k}_{n}"}, [(1, 1.0)]) for n in range(6_000)])
+        for k in range(5)
+    ]
 
-    for _ in range(2):
+    for body in bodies * 2:
         found = decoding.decode(body)
-        assert found.samples == 30_000
+        assert found.samples == 6_000
+        assert decoding.rows() == expected(body, Version.V1)
+    assert len(decoding.decoder.table.slots) <= 1 << 16
+
+
+def test_more_new_series_than_there_is_room_for_are_refused_and_not_tried_for_ever():
+    decoding = Decoding(most=1_000)
+    body = write_request([({"__name__": f"m{n}"}, [(1, 1.0)]) for n in range(60_000)])
+
+    with contextlib.suppress(Refused):
+        decoding.decode(body)
         assert decoding.rows() == expected(body, Version.V1)
 
 

@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 from tests.plans import open_registry
 from tests.unit.ingest.messages import NOW_MS, as_arrow, as_json, record
 from tests.unit.ingest.test_task import ATTIC, HOUR_MS, run
-from varve.ingest.age_limits import AgeLimits, MetricSeriesIds
+from varve.ingest.age_limits import AgeLimits
 from varve.ingest.limits import Limits, MetricLimits, parse
 from varve.model.errors import NeedsOperator
 from varve.model.identity import define, id_range
+from varve.model.series_matcher import SeriesMatcher
+from varve.storage.matched_series import MatchedSeries
 from varve.storage.table import Table
 
 SHORT = Limits(metrics={"temperature": MetricLimits(max_age_s=3_600, max_future_s=0)})
@@ -83,17 +85,17 @@ def test_a_bound_that_is_no_whole_number_is_refused(value):
 
 
 def test_members_follow_the_registry(store):
-    members = MetricSeriesIds(store)
-    metrics = ("temperature", "pressure")
+    members = MatchedSeries(store)
+    metrics = [SeriesMatcher.of_metric(name) for name in ("temperature", "pressure")]
     assert [members.of(m, 0).tolist() for m in metrics] == [[], []]
     for n in range(6):
-        pair = [define(metric, {"n": str(n)}) for metric in metrics]
+        pair = [define(metric.metric, {"n": str(n)}) for metric in metrics]
         registered(store, *pair)
         version = Table(store, "series").version
         for metric in metrics:
-            expected = sorted(define(metric, {"n": str(k)}).series_id for k in range(n + 1))
+            expected = sorted(define(metric.metric, {"n": str(k)}).series_id for k in range(n + 1))
             assert members.of(metric, version).tolist() == expected
-            assert MetricSeriesIds(store).of(metric, version).tolist() == expected
+            assert MatchedSeries(store).of(metric, version).tolist() == expected
 
 
 bounds = st.one_of(st.none(), st.integers(0, 10_000))
@@ -112,11 +114,11 @@ def test_bounds_are_those_of_each_series_metric(default, of, series, known):
     ids = np.array([d.series_id for d in definitions], np.int64)
     ages = AgeLimits(Limits(default=default, metrics=of), now, oldest, newest)
 
-    def members(metric):
-        own = [d.series_id for d in definitions if known and d.metric == metric]
+    def members(matcher):
+        own = [d.series_id for d in definitions if known and matcher.matches(d)]
         return np.array(sorted(own), np.int64)
 
-    found = ages.by_series(ids, members, lambda place: None if known else definitions[place].metric)
+    found = ages.by_series(ids, members, lambda place: None if known else definitions[place])
 
     for place, definition in enumerate(definitions):
         limits = of.get(definition.metric, default)

@@ -1,4 +1,5 @@
 import itertools
+import multiprocessing
 from dataclasses import replace
 
 import pytest
@@ -390,6 +391,95 @@ def test_completeness_does_not_go_back_with_the_clock(store):
     committer(store).note(NOW_MS - 1_000, {ONE: 0, TWO: 0})
 
     assert completeness(store) == NOW_MS
+
+
+@pytest.fixture
+def beforehand(monkeypatch):
+    """Has something done between a driver's look at the table and its next commit to it."""
+
+    def arrange(table, work):
+        waiting = [work]
+
+        def late(handle, *args, **options):
+            if handle.name == table and waiting:
+                waiting.pop()()
+            return commit(handle, *args, **options)
+
+        monkeypatch.setattr(batch_module, "commit", late)
+        return lambda: not waiting
+
+    return arrange
+
+
+@pytest.mark.parametrize("rival_ms", [NOW_MS - 1_000, NOW_MS, NOW_MS + 1_000])
+def test_completeness_that_a_rival_says_meanwhile_is_left_to_it(store, beforehand, rival_ms):
+    driver, rival = committer(store), committer(store)
+    ends = {ONE: 0, TWO: 0}
+    happened = beforehand("samples", lambda: rival.note(rival_ms, ends))
+
+    driver.note(NOW_MS, ends)
+
+    assert happened()
+    assert completeness(store) == rival_ms
+    driver.commit({ONE: OffsetRange(0, 2)}, batch(store, 0, 1))
+    assert completeness(store) == max(rival_ms, NOW_MS)
+
+
+@pytest.mark.parametrize("rival_ms", [NOW_MS - 1_000, NOW_MS + 1_000])
+def test_a_batch_is_stored_though_a_rival_says_meanwhile_how_far_input_is_complete(
+    store, beforehand, rival_ms
+):
+    driver, rival = committer(store), committer(store)
+    driver.note(NOW_MS, {ONE: 2, TWO: 0})
+    happened = beforehand("samples", lambda: rival.note(rival_ms, {ONE: 0, TWO: 0}))
+
+    driver.commit({ONE: OffsetRange(0, 2)}, batch(store, 0, 1))
+
+    assert happened()
+    assert stored(store) == [0, 1]
+    assert completeness(store) == max(rival_ms, NOW_MS)
+
+
+def test_a_batch_whose_rival_stores_the_same_meanwhile_is_refused(store, beforehand):
+    driver, rival = committer(store), committer(store)
+    rival.note(NOW_MS, {ONE: 2, TWO: 0})
+    read, outcomes = {ONE: OffsetRange(0, 2)}, batch(store, 0, 1)
+    happened = beforehand("samples", lambda: rival.commit(read, outcomes))
+
+    with pytest.raises(Conflict):
+        driver.commit(read, batch(store, 0, 1))
+
+    assert happened()
+    assert stored(store) == [0, 1]
+
+
+def test_rejects_that_a_starting_rival_commits_meanwhile_are_there_once(store, beforehand):
+    driver = committer(store)
+    happened = beforehand("quarantine", lambda: committer(store))
+
+    driver.commit({ONE: OffsetRange(0, 1)}, outcome(store, b"first"))
+
+    assert happened()
+    assert quarantined(store) == [b"first"]
+    driver.commit({ONE: OffsetRange(1, 2)}, outcome(store, b"second"))
+    assert sorted(quarantined(store)) == [b"first", b"second"]
+
+
+def note_idle(store, gate):
+    """A driver of an idle query that finds a minute over at each of its looks."""
+    driver = committer(store)
+    gate.wait(60)
+    for n in range(60):
+        driver.note(NOW_MS + n * 60_000, {ONE: 0, TWO: 0})
+
+
+def test_drivers_in_several_processes_note_completeness_at_once(store):
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, context.Pool(3) as pool:
+        gate = manager.Barrier(3)
+        pool.starmap(note_idle, [(store, gate)] * 3)
+
+    assert completeness(store) == NOW_MS + 59 * 60_000
 
 
 def test_batches_are_numbered(store):

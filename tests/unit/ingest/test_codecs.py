@@ -64,6 +64,8 @@ class Numbers:
             values,
         )
 
+    singles_begin = None
+
     def may_be_single(self, body):
         return False
 

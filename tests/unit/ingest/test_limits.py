@@ -274,3 +274,54 @@ def test_definitions_beyond_a_limit_are_refused_too(store):
     assert (outcome.definitions, outcome.rejected) == ([], {"label_limit": 2})
     (row,) = rows(store, "quarantine", outcome.quarantine)
     assert list(arrow_codec.read_definitions(row["value"]).definitions) == [ATTIC, CELLAR]
+
+
+def test_a_class_of_retention_names_series_by_their_labels():
+    (debug,) = parse(
+        '[retention.debug]\nmatch = { __name__ = "debug_.*", env = "dev|" }\nsamples_days = 0.5\n'
+        "rollup_1m_days = 1.5",
+        "f",
+    ).classes
+
+    assert debug.kept_ms == {"samples": 43_200_000, "rollup_1m": 129_600_000}
+    assert debug.matcher.matches(define("debug_calls", {"env": "dev"}))
+    assert debug.matcher.matches(define("debug_calls", {}))
+    assert not debug.matcher.matches(define("debug_calls", {"env": "prod"}))
+    assert not debug.matcher.matches(define("no_debug_calls", {}))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("retention = 3", "a section is wanted for each"),
+        ("[retention]\ndebug = 3", "retention.debug: a section is wanted, with match"),
+        ("[retention.x]\nmatch = {}\nsamples_days = 1", "no label is named"),
+        ('[retention.x]\nmatch = "up"\nsamples_days = 1', "a regex for each label"),
+        ('[retention.x]\nmatch = { a = "(" }\nsamples_days = 1', "the pattern of a"),
+        ('[retention.x]\nmatch = { a = "b" }\nsample_days = 1', "there is no sample_days"),
+        ('[retention.x]\nmatch = { a = "b" }', "name samples_days"),
+        ('[retention.x]\nmatch = { a = "b" }\nsamples_days = true', "not a number"),
+        ('[retention.x]\nmatch = { a = "b" }\nsamples_days = 0.001', "not a number from 0.01"),
+        ('[retention.x]\nmatch = { a = "b" }\nsamples_days = nan', "not a number"),
+        ('[retention.x]\nmatch = { a = "b" }\nrollup_1m_days = 2', "name samples_days"),
+        (
+            '[retention.x]\nmatch = { a = "b" }\nsamples_days = 1\nrollup_1m_days = 1.5',
+            "rollup_1m_days must be at least 2",
+        ),
+    ],
+)
+def test_a_malformed_class_of_retention_is_refused_with_the_place(text, complaint):
+    with pytest.raises(NeedsOperator, match=complaint):
+        parse(text, "limits.toml")
+
+
+def test_samples_of_a_class_are_too_old_before_the_others(store):
+    limits = parse('[retention.x]\nmatch = { host = "dev.*" }\nsamples_days = 0.1', "f")
+    old = NOW_MS - 7_200_000
+    hosts = [define("up", {"host": host}) for host in ("dev1", "prod1")]
+
+    for defined in (True, False):
+        message = as_arrow([(host, old, 1.0) for host in hosts], defined=defined)
+        open_registry(store).register([(host, NOW_MS) for host in hosts])
+        outcome = run(store, message, limits=limits)
+        assert (outcome.stored, outcome.rejected) == (1, {"too_old": 1})

@@ -14,6 +14,7 @@ from varve.query.sql import connect
 from varve.rollups.verify import verify
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, rewrite
+from varve.storage.layout import COMPACT
 from varve.storage.snapshot import Follower, snapshot
 from varve.storage.table import Table
 
@@ -175,3 +176,20 @@ def test_rollups_stay_exact_while_tables_are_compacted(tmp_path, seed):
     assert not report.differences
     counted = connect(line.store, "raw").execute("SELECT count(*) FROM raw").fetchone()[0]
     assert counted == len(stored(line.store))
+
+
+def test_a_file_of_a_closed_hour_is_laid_out_to_stay_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(compaction, "WORTH_COMPACTING", 100)
+    tables = WrittenTables(str(tmp_path))
+    tables.put([(SERIES[0], BEGIN + n + 1, float(n)) for n in range(100)])
+    tables.put([(SERIES[0], BEGIN + HOUR_MS + n + 1, float(n)) for n in range(99)])
+    before = stored(tables.store)
+
+    assert compact(tables.store, BEGIN + HOUR_MS) == []
+    (report,) = compact(tables.store, BEGIN + DAY_MS)
+
+    assert report.rows == 100
+    laid_out = [COMPACT.wrote(f.path) for f in snapshot(tables.store, "samples").files]
+    assert sorted(laid_out) == [False, True]
+    assert stored(tables.store) == before
+    assert compact(tables.store, BEGIN + 2 * DAY_MS) == []

@@ -68,3 +68,27 @@ def test_vacuum_deletes_what_is_old_and_in_no_version(home):
     assert "1 files and 0 log entries deleted" in run(home, "vacuum")
     assert not orphan.exists()
     assert [file.rows for file in files(home)] == [5]
+
+
+def test_expire_says_what_is_old_deletes_it_and_has_nothing_left(tmp_path):
+    tables = WrittenTables(str(tmp_path / "tables"))
+    begin, day = 1_609_459_200_000, 86_400_000
+    for n in range(20):
+        tables.put([(1, begin + n * day + 1, 1.0)], complete_ms=begin + n * day)
+    tables.roll_up()
+
+    planned = json.loads(run(tmp_path, "expire", "--dry-run", "--json"))["planned"]
+    assert planned["expiries"] == [
+        {
+            "table": "samples",
+            "series": "all series",
+            "until_ms": begin + 4 * day,
+            "files": 4,
+            "old_files": 4,
+        }
+    ]
+    assert len(files(tmp_path)) == 20
+
+    assert "samples: all series up to 2021-01-05 00:00:00Z: 4 rows gone" in run(tmp_path, "expire")
+    assert len(files(tmp_path)) == 16
+    assert "nothing is older than its retention" in run(tmp_path, "expire")

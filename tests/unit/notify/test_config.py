@@ -249,7 +249,8 @@ def test_a_file_that_is_not_there_is_said(tmp_path):
         load_config(tmp_path / "am.yml")
 
 
-def test_aliases_that_grow_without_bound_are_refused():
+def test_aliases_that_grow_without_bound_are_refused(monkeypatch):
+    monkeypatch.setattr("varve.notify.config.document._MAX_NODES", 5_000)
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
 

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.notify.stage import CONFIG, MINUTE_MS, Stage
@@ -46,6 +46,7 @@ def in_order(stage: Stage) -> list:
 
 
 @settings(max_examples=60, deadline=None)
+@example([("send", "x", 1), ("send", "x", 1), ("resolve", "x", 28), ("send", "y", 1)], {0, 3})
 @given(steps, st.sets(st.integers(0, 11), max_size=4))
 def test_a_process_that_is_killed_at_any_time_and_starts_at_once_tells_the_same(steps, kills):
     """Nothing is flushed at the end: what is in the journal is all that the next process has."""
@@ -89,6 +90,48 @@ def test_a_snapshot_is_as_good_as_the_journal(steps):
         each.run_until(each.now_ms + 20 * MINUTE_MS)
 
     assert in_order(other) == in_order(stage)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["send", "resolve", "fail", "refuse", "take", "kill", "reload"]),
+            st.sampled_from(["x", "y", "z"]),
+            st.integers(1, 400),
+        ),
+        max_size=15,
+    )
+)
+def test_whatever_fails_in_between_in_the_end_everything_is_told_and_nothing_twice(steps):
+    outcomes = {"fail": Outcome.FAILED, "refuse": Outcome.REFUSED, "take": Outcome.TAKEN}
+    stage, firing, now = Stage(TWO), set(), {"outcome": Outcome.TAKEN}
+    stage.outcome = lambda _: now["outcome"]
+    for kind, name, seconds in steps:
+        match kind:
+            case "send":
+                stage.send(name, lasts_ms=600 * MINUTE_MS)
+                firing.add(name)
+            case "resolve":
+                stage.resolve(name)
+                firing.discard(name)
+            case "kill":
+                stage.start()
+            case "reload":
+                stage.notifier.reload(read_config(TWO), stage.now_ms)
+                stage.store()
+            case _:
+                now["outcome"] = outcomes[kind]
+        stage.run_until(stage.now_ms + seconds * 1000)
+    now["outcome"] = Outcome.TAKEN
+    stage.run_until(stage.now_ms + 15 * MINUTE_MS)
+
+    keys = [heard.key for heard in stage.heard]
+    assert len(keys) == len(set(keys))
+    wanted = firing - {"y"} if "x" in firing else firing
+    for receiver in "ab":
+        heard = [h for h in stage.heard if h.to == receiver]
+        assert wanted <= (heard[-1].firing if heard else set())
 
 
 def test_a_process_that_ends_within_an_attempt_tries_again_at_once_with_the_same_key():
@@ -256,6 +299,7 @@ def test_the_notification_log_lasts_until_the_next_look_at_least(retention_min):
     assert len(ends) == (1 if retention_min == 60 else 0)
 
 
+@settings(max_examples=30)
 @given(st.sets(st.integers(0, 40)))
 def test_a_state_of_which_any_part_is_lost_can_be_gone_on_from(lost):
     stage = Stage(TWO)

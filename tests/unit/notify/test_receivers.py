@@ -182,6 +182,8 @@ def test_slack_gets_an_attachment(case):
     assert attachment["color"] == "danger"
     assert attachment["title"].startswith("[FIRING:2] Down (page)")
     assert attachment["title_link"] == "http://varve.example/#/alerts?receiver=team"
+    assert "&lt;a&gt; is down" in attachment["text"]
+    assert "<http://prom/graph?x=1|source>" in attachment["text"]
     assert attachment["mrkdwn_in"] == ["fallback", "pretext", "text"]
     assert attachment["fields"] == [{"title": "s", "value": "firing", "short": True}]
     assert attachment["actions"][0]["confirm"] == {"text": "sure"}
@@ -270,7 +272,7 @@ def test_webex_gets_markdown(case):
     )
 
     assert case.json["roomId"] == "r"
-    assert "**<a> is down**" in case.json["markdown"]
+    assert r"**\<a\> is down**" in case.json["markdown"]
     assert case.requests[0].headers["Authorization"] == "Bearer BOT"
 
 

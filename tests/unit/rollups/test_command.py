@@ -111,3 +111,17 @@ def test_a_file_that_verify_cannot_read_is_named_with_what_to_do(
     assert words in said.err
     assert "put it back, or accept its loss" in said.err
     assert len(said.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("body", [b"{", b"[1]", b'{"add": {"path": "x"}}', b"\xff", b'{"txn": 5}'])
+def test_a_damaged_log_is_one_line_that_names_it(simulation, capsys, body):
+    version = Table(simulation.store, "samples").version
+    name = f"_delta_log/{version:020}.json"
+    Path(simulation.store.uri("samples"), name).write_bytes(body)
+
+    for command in (["rollup", "status"], ["sql", "SELECT count(*) FROM samples"]):
+        home = str(simulation.store.root).removesuffix("/tables")
+        assert main([*command, "--home", home]) == 1
+        said = capsys.readouterr().err
+        assert f"samples/{name} is damaged: restore it" in said
+        assert len(said.splitlines()) == 1

@@ -12,6 +12,7 @@ from tests.unit.ingest.messages import NOW_MS, as_json, record
 from varve.collectors.pages import fetch
 from varve.ingest.batch import BatchCommitter
 from varve.ingest.plan import Reach
+from varve.ingest.quarantine_expiry import Expired
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.replayed import Replayed
 from varve.ingest.start_offsets import Start
@@ -135,6 +136,19 @@ def test_a_replay_is_apart_from_batches(settings):
     replayed = "varve_ingest_replayed_samples_total"
     assert page[replayed, ("outcome", "stored"), query] == 3
     assert page["varve_ingest_samples_total", query] == 0
+
+
+def test_what_expires_of_quarantine_is_told_by_why_it_had_to_go(settings):
+    instruments = Instruments()
+    plan = instruments.on_ingest(ingest_plans(settings))[0]
+
+    plan.on_expiry(Expired(Counter(malformed=3), Counter(malformed=2, too_old=1)))
+
+    page, expired = page_of(instruments), "varve_ingest_expired_samples_total"
+    assert page[expired, ("cause", "age"), ("reason", "malformed")] == 3
+    assert page[expired, ("cause", "size"), ("reason", "malformed")] == 2
+    assert page[expired, ("cause", "size"), ("reason", "too_old")] == 1
+    assert page[expired, ("cause", "age"), ("reason", "too_old")] == 0
 
 
 def test_of_a_tier_closing_repairing_and_pending_are_told_apart(settings):

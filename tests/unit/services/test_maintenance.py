@@ -3,12 +3,15 @@ import shutil
 from tests.line import Line
 from varve.model.window import HOUR_MS
 from varve.services.maintenance import Maintenance
+from varve.services.retention import retention_reader
+from varve.settings import Settings
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import snapshot
 from varve.telemetry.metrics import MaintenanceMetrics
 from varve.telemetry.registry import Telemetry
 
 BEGIN = 1_795_392_000_000
+RETENTION = retention_reader(Settings())
 
 
 def value(telemetry, name, **labels):
@@ -25,7 +28,7 @@ def filled(root):
 
 def test_a_look_merges_what_is_due_and_counts_it(tmp_path):
     line, telemetry = filled(tmp_path), Telemetry()
-    work = Maintenance(line.store, MaintenanceMetrics(telemetry), clock=line.clock)
+    work = Maintenance(line.store, MaintenanceMetrics(telemetry), RETENTION, clock=line.clock)
 
     work.look()
 
@@ -37,7 +40,7 @@ def test_a_look_merges_what_is_due_and_counts_it(tmp_path):
 
 def test_a_table_that_fails_is_counted_and_mended_by_a_later_look(tmp_path):
     line, telemetry = filled(tmp_path), Telemetry()
-    work = Maintenance(line.store, MaintenanceMetrics(telemetry), clock=line.clock)
+    work = Maintenance(line.store, MaintenanceMetrics(telemetry), RETENTION, clock=line.clock)
     some = next((tmp_path / "samples").glob("*.parquet"))
     away = tmp_path / "away.parquet"
     shutil.move(some, away)
@@ -53,3 +56,22 @@ def test_a_table_that_fails_is_counted_and_mended_by_a_later_look(tmp_path):
 
     assert len(snapshot(line.store, "samples").files) == 1
     assert value(telemetry, "varve_maintenance_failures_total", **failures) == 1
+
+
+def test_once_an_hour_it_deletes_what_is_older_than_its_retention(tmp_path):
+    line, telemetry = Line(str(tmp_path), BEGIN + 1), Telemetry()
+    for _ in range(20):
+        line.ingest(b'{"metric":"m","value":1,"timestamp":%d}' % line.clock.now_ms())
+        line.clock.advance(24 * HOUR_MS)
+    line.ingest()
+    work = Maintenance(line.store, MaintenanceMetrics(telemetry), RETENTION, clock=line.clock)
+    rows = {"table": "samples"}
+
+    work.look()
+    assert value(telemetry, "varve_maintenance_expired_rows_total", **rows) == 0
+
+    line.roll_up(rest_ms=HOUR_MS)
+    work.look()
+
+    assert value(telemetry, "varve_maintenance_expired_rows_total", **rows) == 5
+    assert snapshot(line.store, "samples").scan(Bounds()).num_rows == 15

@@ -54,7 +54,7 @@ def test_a_job_beside_others_takes_the_next_free_port_and_says_so(caplog):
 
 def test_an_address_that_is_not_this_machines_is_refused_whatever_other_ports_there_are():
     with (
-        pytest.raises(NeedsOperator, match="correct telemetry.port"),
+        pytest.raises(NeedsOperator, match="correct telemetry.host"),
         serving(Telemetry(), "192.0.2.77", 9_691, "telemetry.port", [9_692, 0]),
     ):
         pass

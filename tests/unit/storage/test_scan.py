@@ -11,19 +11,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from varve.model.schema import table_schema
-from varve.storage import files
 from varve.storage.bounds import Bounds
+from varve.storage.files import write_file
+from varve.storage.layout import Layout
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
 
 MINUTE = 60_000
+SMALL = Layout("part-", 7, is_compact=False)
 
 
 @pytest.fixture
-def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Snapshot:
+def source(tmp_path: Path) -> Snapshot:
     """Files of rollup_1m, of many row groups."""
-    monkeypatch.setattr(files, "ROW_GROUP", 7)
     store = Store(str(tmp_path))
     store.prepare("rollup_1m")
     rng = np.random.default_rng(4)
@@ -41,7 +42,7 @@ def file_of(store: Store, table: str, columns: dict) -> LiveFile:
     some = {f.name: example(f.type) for f in schema}
     rows = {name: columns.get(name, [value] * size) for name, value in some.items()}
     table_of_rows = pa.table(rows, schema=schema).sort_by([(n, "ascending") for n in columns])
-    new = files.write_file(store, table, table_of_rows)
+    new = write_file(store, table, table_of_rows, SMALL)
     return LiveFile(new.path, new.size, new.rows, new.minimum, new.maximum)
 
 

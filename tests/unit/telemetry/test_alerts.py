@@ -29,6 +29,7 @@ from varve.telemetry.metrics import (
     CollectorMetrics,
     ComponentUse,
     DiskSpace,
+    GatewayMetrics,
     QueryMetrics,
     Usage,
     declare_components,
@@ -59,6 +60,8 @@ class Deployment:
         self.rollup = self.instruments.on_rollup(rollup_plan(settings))
         self.query = QueryMetrics(Telemetry())
         self.collector = CollectorMetrics(Telemetry())
+        self.gateway = GatewayMetrics(Telemetry())
+        self.spool_age_s, self.write_status = 0, "204"
         up = Telemetry()
         self.components = {"kafka": ComponentUse(True, 0, Usage(1.0, 1))}
         declare_components(up, lambda: self.components)
@@ -68,6 +71,7 @@ class Deployment:
             "streams": self.instruments.telemetry,
             "query": self.query.telemetry,
             "collector": self.collector.telemetry,
+            "gateway": self.gateway.telemetry,
             "up": up,
         }
         self.down = set()
@@ -102,6 +106,8 @@ class Deployment:
         self.request_s, self.status = 0.02, 200
 
     def minute(self, now_ms):
+        self.gateway.spool_age.labels("raw-metrics").set(self.spool_age_s)
+        self.gateway.requests.labels("remote_write", self.write_status).inc()
         self.bulk.on_batch(self.accounting)
         complete_ms = now_ms - self.complete_age_s * 1000
         ends, stored = {PARTITION: 100 + self.lag}, {PARTITION: 100}
@@ -278,6 +284,10 @@ def _loses(deployment, _minute):
         (_set("status", 400), set()),
         (_set("request_s", 25.0), {"VarveQueriesSlow"}),
         (_loses, {"VarveCollectorLoses"}),
+        (_set("spool_age_s", 400), {"VarveGatewaySpools"}),
+        (_set("spool_age_s", 200), set()),
+        (_set("write_status", "503"), {"VarveGatewayOverloaded"}),
+        (_set("write_status", "429"), set()),
     ],
 )
 def test_a_fault_fires_what_names_it_and_nothing_else(fault, expected):

@@ -23,6 +23,7 @@ def test_matches_are_replaced_as_go_does(pattern, replacement, text, gives):
     [
         ("aa bb CC o'neill x-y", "Aa Bb CC O'neill X-Y", "Aa Bb Cc O'neill X-Y"),
         ("a.b 1st _x über", "A.b 1St _X Über", "A.b 1St _X Über"),
+        ("日本b ΑΣ x1's", "日本B ΑΣ X1's", "日本B Ας X1's"),
         ("", "", ""),
     ],
 )

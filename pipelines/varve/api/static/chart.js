@@ -1,6 +1,6 @@
 // The line chart and its legend.
 
-import { axisNumbers, axisTimes, clock, distinctParts, seriesName, shortNumber, splitCommon } from "./format.js";
+import { axisNumbers, axisTimes, clock, distinctParts, seriesName, shortNumber, splitCommon, visible } from "./format.js";
 
 const HEIGHT = 360;
 const COLOURS = 10;
@@ -30,11 +30,11 @@ export class Chart {
     this.times = times;
     this.head = legendHead(matrix.length, common, only);
     const labels = distinctParts(
-      rest.map((labels, i) => (only ? (labels[only] ?? `no ${only}`) : legendName(labels, names[i]))),
+      rest.map((labels, i) => (only ? visible(labels[only] ?? `no ${only}`) : legendName(labels, names[i]))),
     );
     this.series = matrix.map((series, i) => {
       const values = column(series.values ?? [], times, points);
-      return { name: names[i], label: labels[i], values, ...statistics(values) };
+      return { name: names[i], label: labels[i], values, last: lastOf(series.values), ...statistics(values) };
     });
     this.data = [xs, ...this.series.map((series) => series.values)];
     const shape = JSON.stringify([names, document.documentElement.dataset.theme]);
@@ -134,8 +134,8 @@ export class Chart {
     const when = index === null ? "last" : clock(this.data[0][index], this.times.end - this.times.start > 86400);
     this.legend.querySelector(".when").textContent = when;
     for (const row of this.legend.querySelectorAll("button[data-series]")) {
-      const { values } = this.series[row.dataset.series];
-      const value = index === null ? values.findLast((v) => v !== null) : values[index];
+      const { values, last } = this.series[row.dataset.series];
+      const value = index === null ? last : values[index];
       row.querySelector(".value").textContent = shortNumber(value);
     }
   }
@@ -202,7 +202,7 @@ export class Chart {
 
 function legendHead(count, common, only) {
   const shared = seriesName(common);
-  return `${count} series${shared === "{}" ? "" : ` of ${shared}`}${only ? ` by ${only}` : ""}`;
+  return `${count} series${shared === "{}" ? "" : ` of ${shared}`}${only ? ` by ${visible(only)}` : ""}`;
 }
 
 function legendName(rest, whole) {
@@ -238,11 +238,20 @@ const DASHES = [undefined, [7, 3], [2, 3]];
 function column(samples, times, points) {
   const values = new Array(points).fill(null);
   for (const [at, text] of samples) {
-    const value = Number(text.replace("Inf", "Infinity"));
+    const value = number(text);
     // A line has no place for NaN and the infinities: they are gaps, as the table shows them.
     if (Number.isFinite(value)) values[Math.round((at - times.start) / times.step)] = value;
   }
   return values;
+}
+
+// The last value, NaN and the infinities included.
+function lastOf(samples) {
+  return samples?.length ? number(samples.at(-1)[1]) : null;
+}
+
+function number(text) {
+  return Number(text.replace("Inf", "Infinity"));
 }
 
 // Points with a gap on both sides, which no line would show.

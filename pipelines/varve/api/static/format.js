@@ -9,7 +9,7 @@ export function shortNumber(value) {
   const size = Math.abs(value);
   if (size >= 0.001 && size < 10000) return trim(value.toPrecision(4));
   const [unit, prefix] = PREFIXES.find(([unit]) => size >= unit) ?? PREFIXES.at(-1);
-  if (size >= 1e16 || size < 1e-10) return value.toExponential(2);
+  if (size >= 1e16 || size < 1e-10) return value.toExponential(2).replace(/\.?0*e\+?/, "e");
   return trim((value / unit).toPrecision(4)) + prefix;
 }
 
@@ -87,10 +87,19 @@ export function ago(seconds) {
   return `${Math.round(seconds / 86400)} d ago`;
 }
 
+// Text with the characters escaped that would hide, break or turn what is beside them: control characters
+// and marks of writing direction.
+export function visible(text) {
+  return text.replace(
+    /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    (found) => "\\u" + found.charCodeAt(0).toString(16).padStart(4, "0"),
+  );
+}
+
 export function seriesName(metric) {
   const { __name__: name = "", ...labels } = metric;
   const inside = Object.entries(labels).map(([key, value]) => `${key}="${value}"`);
-  return inside.length || !name ? `${name}{${inside.join(", ")}}` : name;
+  return visible(inside.length || !name ? `${name}{${inside.join(", ")}}` : name);
 }
 
 // Labels that all series share are said once, above the legend.

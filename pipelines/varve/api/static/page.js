@@ -40,6 +40,7 @@ const ITSELF = [
 const FIRST_RETRY_S = 1;
 const LONGEST_RETRY_S = 15;
 const CONDITION_S = 5; // how often the page asks what runs
+const WELL = ["ready", "stopped"]; // what had an end and has reached it is well, too
 
 const $ = (id) => document.getElementById(id);
 const chart = new Chart($("plot"), $("legend"), zoomTo);
@@ -261,7 +262,7 @@ function showCondition(condition) {
   const well = condition === null || condition.state === "ready";
   $("condition").hidden = well;
   if (well) return $("condition-said").replaceChildren();
-  const wrong = condition.components.filter(({ name, state }) => name !== "up" && state !== "ready");
+  const wrong = condition.components.filter(({ name, state }) => name !== "up" && !WELL.includes(state));
   const said = [condition.state, wrong.map(({ name, state }) => `${name} ${state}`).join(", ")];
   const text = said.filter(Boolean).join(": ");
   // What has not changed is not read out again.

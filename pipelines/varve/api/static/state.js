@@ -7,6 +7,9 @@ export const REFRESHES = { off: 0, "2s": 2, "5s": 5, "15s": 15, "1m": 60 };
 const UNITS = { s: 1, m: 60, h: 3600, d: 86400 };
 const NICE_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400];
 const MOST_POINTS = 11000;
+// Seconds from 1970 that the service and Date know, and a range that begins there, too.
+const FARTHEST = 9e9;
+const LONGEST = 2e8;
 
 export const DEFAULTS = {
   expr: "",
@@ -21,11 +24,12 @@ export function readState(search) {
   const given = new URLSearchParams(search);
   const state = { ...DEFAULTS };
   for (const key of Object.keys(DEFAULTS)) if (given.has(key)) state[key] = given.get(key);
-  if (!(rangeSeconds(state.range) > 0)) state.range = DEFAULTS.range;
+  const range = rangeSeconds(state.range);
+  if (!(range > 0 && range <= LONGEST)) state.range = DEFAULTS.range;
   if (!STEPS.includes(state.step) && !(seconds(state.step) > 0)) state.step = "auto";
   if (!(state.refresh in REFRESHES)) state.refresh = "off";
   if (state.tab !== "table") state.tab = "graph";
-  if (state.end && !Number.isFinite(Number(state.end))) state.end = "";
+  if (state.end && !(Math.abs(Number(state.end)) <= FARTHEST)) state.end = "";
   return state;
 }
 

@@ -1,6 +1,6 @@
 // The answer of an instant query as a table: a column a label, the value last.
 
-import { clock } from "./format.js";
+import { clock, visible } from "./format.js";
 
 const MOST_ROWS = 1000;
 const MOST_SAMPLES = 20;
@@ -13,6 +13,7 @@ export class ResultTable {
 
   // result: data of an instant query's answer.
   show({ resultType, result }) {
+    this.isText = resultType === "string";
     if (resultType === "scalar" || resultType === "string") {
       this.columns = [];
       this.rows = [{ labels: {}, value: result[1] }];
@@ -36,7 +37,7 @@ export class ResultTable {
       const button = document.createElement("button");
       button.type = "button";
       const sorted = this.sort?.column === name;
-      button.textContent = (name === "__name__" ? "metric" : name) + (sorted ? (this.sort.descending ? " ↓" : " ↑") : "");
+      button.textContent = (name === "__name__" ? "metric" : visible(name)) + (sorted ? (this.sort.descending ? " ↓" : " ↑") : "");
       cell.ariaSort = sorted ? (this.sort.descending ? "descending" : "ascending") : "none";
       button.onclick = () => {
         this.sort = { column: name, descending: sorted ? !this.sort.descending : name === "value" };
@@ -49,10 +50,10 @@ export class ResultTable {
     const body = table.createTBody();
     for (const row of this.#sorted().slice(0, MOST_ROWS)) {
       const line = body.insertRow();
-      for (const name of this.columns) line.insertCell().textContent = row.labels[name] ?? "";
+      for (const name of this.columns) line.insertCell().textContent = visible(row.labels[name] ?? "");
       const cell = line.insertCell();
       cell.textContent = row.value;
-      cell.className = "value";
+      cell.className = this.isText ? "value text" : "value";
     }
     this.place.replaceChildren(table);
     if (this.rows.length > MOST_ROWS) {

@@ -52,6 +52,8 @@ class ClusterOptions:
     listen: str
     advertise: str = ""
     peers: Sequence[str] = ()
+    label: str = ""
+    """Peers with another label are not talked to."""
     peer_timeout_s: float = 15.0
     settle_timeout_s: float = 60.0
     reconnect_timeout_s: float = 6 * 3600.0
@@ -88,6 +90,8 @@ class Cluster:
         self._links: dict[str, _Link] = {}
         # Addresses of others, and when one was last known to be there.
         self._known: dict[str, float] = {}
+        # By an address that we connected to, the name of who is there.
+        self._names: dict[str, str] = {}
         self._own: set[str] = set()
         self._connecting: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -133,12 +137,13 @@ class Cluster:
     def _is_settled(self) -> bool:
         """Whether who is there is known: every peer has given its state, or enough time is over."""
         if not self._settled:
-            wanted = max(len(self._known), 0)
-            whole = sum(link.whole for link in self._links.values())
+            missing = [address for address in self._known if not self._is_linked(address)]
+            whole = all(link.whole for link in self._links.values())
             waited_s = time.monotonic() - self._began_s
-            if whole >= wanted or waited_s >= self._options.settle_timeout_s:
+            if (whole and not missing) or waited_s >= self._options.settle_timeout_s:
                 self._settled = True
-                _log.info("settled", extra={"fields": {"peers": whole, "known": wanted}})
+                fields = {"peers": len(self._links), "missing": ",".join(missing)}
+                _log.info("Settled", extra={"fields": fields})
         return self._settled
 
     def status(self) -> dict[str, Any]:
@@ -153,6 +158,11 @@ class Cluster:
             ],
         }
 
+    def _is_linked(self, address: str) -> bool:
+        return self._names.get(address) in self._links or any(
+            link.member.address == address for link in self._links.values()
+        )
+
     # Links.
 
     async def _keep_up(self) -> None:
@@ -162,9 +172,8 @@ class Cluster:
         alive_s = 0.0
         while True:
             now_s = time.monotonic()
-            linked = {link.member.address for link in self._links.values()}
             for address, seen_s in list(self._known.items()):
-                if address in linked or address in self._connecting:
+                if self._is_linked(address) or address in self._connecting:
                     retry_s.pop(address, None)
                     continue
                 is_peer = address in self._options.peers
@@ -240,7 +249,7 @@ class Cluster:
     ) -> _Link | None:
         """Exchanges hellos; None if the connection is not needed."""
         members = [link.member for link in self._links.values()]
-        writer.write(encode(Hello(VERSION, self.member, members)))
+        writer.write(encode(Hello(VERSION, self._options.label, self.member, members)))
         async with asyncio.timeout(_CONNECT_S):
             hello = await read(reader)
         if not isinstance(hello, Hello) or hello.version != VERSION:
@@ -249,9 +258,10 @@ class Cluster:
             self._own.add(address)
             self._known.pop(address, None)
             return None
-        if address and address != hello.member.address:
-            # A peer's name in the command line; from now on it is known by its own address.
-            self._known.pop(address, None)
+        if hello.label != self._options.label:
+            raise BadFrame(f"the label {hello.label!r}, and ours is {self._options.label!r}")
+        if address:
+            self._names[address] = hello.member.name
         link = _Link(hello.member, bool(address), writer)
         old = self._links.get(hello.member.name)
         if old is not None and self._keeps(old, link):

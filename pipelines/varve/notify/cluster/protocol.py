@@ -25,6 +25,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     """The first frame of each side."""
 
     version: int
+    label: str
     member: Member
     members: list[Member]
 

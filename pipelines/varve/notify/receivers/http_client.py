@@ -19,7 +19,7 @@ from varve import __version__
 from varve.notify.config.fields import NO_SECRET, is_set, read_secret
 from varve.notify.config.http_client import HttpConfig, OAuth2, ProxyFields, TlsConfig
 from varve.notify.driver import Result
-from varve.notify.groups import Outcome
+from varve.notify.groups import Outcome, outcome_of
 from varve.notify.receivers.addresses import ForbiddenAddress, GuardedBackend
 from varve.notify.receivers.tls import tls_context
 
@@ -113,14 +113,11 @@ class HttpClient:
 
 
 def result_of(response: httpx.Response) -> Result:
-    """What an answer means: 2xx is taken, 429 and 5xx may be taken later, the rest never."""
-    status = response.status_code
-    if response.is_success:
-        return Result(Outcome.TAKEN)
-    failed = status >= 500 or status in {408, 429}
-    return Result(
-        Outcome.FAILED if failed else Outcome.REFUSED, f"status {status}: {excerpt(response)}"
-    )
+    """What an answer means, by its status."""
+    outcome = outcome_of(response.status_code)
+    if outcome is Outcome.TAKEN:
+        return Result(outcome)
+    return Result(outcome, f"status {response.status_code}: {excerpt(response)}")
 
 
 def excerpt(response: httpx.Response) -> str:

@@ -1,4 +1,4 @@
-/* A wall clock that can be stepped while processes run: preloaded by test_clock_steps.py.
+/* A wall clock that can be stepped while processes run: preloaded by stepped_clock.py.
  *
  * The file $STEPPED_CLOCK holds a 64-bit number of nanoseconds, which is added to CLOCK_REALTIME.
  * All other clocks stay what they are. (libfaketime would do, but with its option to leave the

@@ -12,7 +12,10 @@ _GC_THRESHOLDS = (100_000, 20, 50)
 
 
 def make_ready() -> None:
-    """Loads or compiles them, and sets the garbage collector up for requests. Takes a moment from a warm cache, some seconds without one."""
+    """Loads or compiles kernels, and sets the collector of garbage up for requests.
+
+    Takes a moment from a warm cache, some seconds without one.
+    """
     warm_up(*(f"varve.gateway.kernel_{part}" for part in ("labels", "messages", "walk")))
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)

@@ -1,0 +1,67 @@
+"""Histograms, exemplars and metadata of a request, which are decoded one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from varve.gateway.decoded import Bounds, Decoded
+from varve.gateway.first_sight import (
+    InvalidSeries,
+    KnownMetadata,
+    decode_exemplar,
+    family_metadata,
+)
+from varve.gateway.histograms import InvalidHistogram, decode_histogram
+from varve.gateway.refusals import Refusal
+from varve.model.identity import SeriesDefinition
+
+
+class ExtrasDecoder:
+    """Puts what it decodes into `found`; what is invalid among its refusals. All methods raise
+    Malformed.
+    """
+
+    def __init__(
+        self,
+        found: Decoded,
+        bounds: Bounds,
+        symbols: Callable[[], Sequence[bytes]],
+        metadata: KnownMetadata,
+    ) -> None:
+        """symbols: those of the request. metadata: gets what is said of metrics."""
+        self._found = found
+        self._bounds = bounds
+        self._symbols = symbols
+        self._metadata = metadata
+
+    def take_metadata(self, message: bytes) -> None:
+        """A MetricMetadata of version 1.0."""
+        named = family_metadata(message)
+        if named is not None:
+            self._found.metadata[named[0]] = named[1]
+            self._metadata.put(*named)
+
+    def take_histogram(self, definition: SeriesDefinition, message: bytes) -> None:
+        refusals = self._found.refusals
+        try:
+            sample = decode_histogram(message)
+        except InvalidHistogram as bad:
+            text = f"{definition.metric}: a histogram is invalid: {bad}"
+            refusals.add(Refusal.INVALID_HISTOGRAM, text, others=1)
+            return
+        if sample.ts_ms > self._bounds.newest_ms:
+            text = f"{definition.metric}: a histogram is too far in the future"
+            refusals.add(Refusal.TOO_FAR_IN_FUTURE, text, others=1)
+        elif sample.ts_ms < self._bounds.oldest_ms:
+            refusals.add(Refusal.TOO_OLD, f"{definition.metric}: a histogram is too old", others=1)
+        else:
+            self._found.histograms.append((definition, sample))
+
+    def take_exemplar(self, definition: SeriesDefinition, message: bytes) -> None:
+        try:
+            exemplar = decode_exemplar(self._found.version, message, self._symbols())
+        except InvalidSeries as bad:
+            text = f"{definition.metric}: an exemplar is invalid: {bad}"
+            self._found.refusals.add(Refusal.INVALID_EXEMPLAR, text, others=1)
+        else:
+            self._found.exemplars.append((definition, exemplar))

@@ -1,0 +1,328 @@
+"""Expiry: deletes what is older than its retention, of all series or of those of a class.
+
+Rows go only once the tier above has computed every window they fall in. Before any goes, the mark
+`expired:` says up to where they may; from then on the tier above leaves windows that start before
+it as they are, so no row is ever computed from half of its samples. Files that are old as a whole
+are removed, the others lose their old rows. What a crash leaves undone the next run finishes.
+
+Age is that of the rollups, not of a clock: while ingest stands still nothing expires, and a clock
+that is ahead deletes nothing. Times are cut at the end of a day, or of an hour where less than two
+days are kept: those are the periods that files are compacted by.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from varve.ingest.retention_classes import TABLES, RetentionClass
+from varve.maintenance.row_removal import cut_file
+from varve.model.clock import utc_text
+from varve.model.errors import Conflict
+from varve.model.schema import table_schema
+from varve.model.series_matcher import SeriesMatcher
+from varve.model.window import DAY_MS, HOUR_MS, TIERS, Tier, floor_to
+from varve.storage import positions
+from varve.storage.bounds import Bounds
+from varve.storage.commit import Removal, Step, commit, rewrite
+from varve.storage.log import LiveFile, LogExpired, entries
+from varve.storage.matched_series import MatchedSeries
+from varve.storage.snapshot import Snapshot, snapshot
+from varve.storage.store import Store
+from varve.storage.table import Table
+from varve.storage.unreadable import READ_ERRORS, find_unreadable
+from varve.storage.zone_map import Ints, Mask
+
+ALL = "all series"
+"""What reports call the series that have no class."""
+
+LEAST_PATIENCE_MS = DAY_MS
+"""How long rows that are due to go wait for a repair at least; else a fifth of their retention."""
+
+_LONG_MS = 2 * DAY_MS
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long rows are kept, ms. kept_ms: by table, of all series. classes: series that are kept
+    for a shorter time.
+    """
+
+    kept_ms: Mapping[str, int]
+    classes: tuple[RetentionClass, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DueExpiry:
+    """Rows of a table up to until_ms that are due to go."""
+
+    table: str
+    name: str
+    """Of the class; ALL for all series."""
+    matcher: str
+    """Text of the SeriesMatcher of the class; empty for all series."""
+    begin_ms: int | None
+    """Rows up to here have gone before."""
+    until_ms: int
+    files: tuple[LiveFile, ...]
+    """Files that can have such rows."""
+
+    @property
+    def old_files(self) -> list[LiveFile]:
+        """Files that go as a whole."""
+        time = table_schema(self.table).time_column or ""
+        return [] if self.matcher else [f for f in self.files if f.maximum[time] <= self.until_ms]
+
+
+@dataclass(frozen=True, slots=True)
+class DueExpiries:
+    """All that is due."""
+
+    expiries: tuple[DueExpiry, ...]
+
+    def as_json(self) -> Mapping[str, Any]:
+        return {
+            "expiries": [
+                {
+                    "table": due.table,
+                    "series": due.name,
+                    "until_ms": due.until_ms,
+                    "files": len(due.files),
+                    "old_files": len(due.old_files),
+                }
+                for due in self.expiries
+            ]
+        }
+
+    def lines(self) -> Iterable[str]:
+        for due in self.expiries:
+            old, some = len(due.old_files), len(due.files) - len(due.old_files)
+            yield (
+                f"{due.table}: {due.name} up to {utc_text(due.until_ms)}:"
+                f" {old:,} files are old as a whole, {some:,} in part"
+            )
+        if not self.expiries:
+            yield "nothing is older than its retention"
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredRows:
+    """What went of a table."""
+
+    table: str
+    series: str
+    until_ms: int
+    files_removed: int
+    """As a whole."""
+    files_rewritten: int
+    rows: int
+    is_done: bool
+    """False if a rival was in the way: the rest is left to the next run."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllExpired:
+    """What a run did."""
+
+    expired: tuple[ExpiredRows, ...]
+
+    def as_json(self) -> Mapping[str, Any]:
+        return {"expired": [asdict(e) for e in self.expired]}
+
+    def lines(self) -> Iterable[str]:
+        for e in self.expired:
+            rest = "" if e.is_done else "; a rival was in the way, the rest is left to the next run"
+            yield (
+                f"{e.table}: {e.series} up to {utc_text(e.until_ms)}: {e.rows:,} rows gone,"
+                f" {e.files_removed:,} files removed, {e.files_rewritten:,} rewritten{rest}"
+            )
+        yield f"{sum(e.rows for e in self.expired):,} rows gone"
+
+
+class Expiration:
+    """The batch job: expires all tables."""
+
+    name: ClassVar[str] = "expire"
+    tables: ClassVar[tuple[str, ...]] = TABLES
+
+    def __init__(self, store: Store, retention: Retention) -> None:
+        """Raises NeedsOperator if there is no table series."""
+        self._store, self._retention = store, retention
+        self._matched = MatchedSeries(store)
+
+    def plan(self, now_ms: int, snapshots: Mapping[str, Snapshot]) -> DueExpiries:
+        return DueExpiries(tuple(due for s in snapshots.values() for due in self.due(s, now_ms)))
+
+    def run(self, work: DueExpiries) -> AllExpired:
+        return AllExpired(tuple(self.expire(due) for due in work.expiries))
+
+    def due(self, seen: Snapshot, now_ms: int) -> list[DueExpiry]:
+        """What is due in a table. Raises OSError if the storage fails."""
+        name = seen.table
+        frontier = Table(self._store, TIERS[0].table).position(positions.frontier(TIERS[0].name))
+        if frontier is None or not seen.files:
+            return []
+        age_from_ms = min(now_ms, frontier)
+        at = Table(self._store, name).positions()
+        every_ms = self._retention.kept_ms[name]
+        everyone = self._safe_until(seen, age_from_ms - every_ms, every_ms, None)
+        found = []
+        if everyone is not None and (files := seen.select(Bounds(end_ms=everyone))):
+            found.append(DueExpiry(name, ALL, "", None, everyone, tuple(files)))
+        for kept in self._retention.classes:
+            kept_ms = kept.kept_ms.get(name, every_ms)
+            if kept_ms >= every_ms:
+                continue
+            ids = self._matched.newest(kept.matcher)
+            until = self._safe_until(seen, age_from_ms - kept_ms, kept_ms, ids)
+            done = [everyone, at.get(positions.dropped(kept.matcher.text))]
+            begin = max((d for d in done if d is not None), default=None)
+            if until is None or (begin is not None and until <= begin):
+                continue
+            if files := seen.select(Bounds(begin, until, series_ids=ids)):
+                found.append(
+                    DueExpiry(name, kept.name, kept.matcher.text, begin, until, tuple(files))
+                )
+        return found
+
+    def expire(self, due: DueExpiry) -> ExpiredRows:
+        """Moves the mark, then deletes; goes around files that cannot be read.
+
+        Raises OSError if the storage fails: what is done stays done.
+        """
+        # Another expiry of this run, or compaction, may have replaced files since it was planned.
+        now = snapshot(self._store, due.table)
+        ids = self._ids_of(due)
+        files = now.select(Bounds(due.begin_ms, due.until_ms, series_ids=ids))
+        due = replace(due, files=tuple(files))
+        table = Table(self._store, due.table, files=True)
+        removed = rewritten = rows = unreadable = 0
+        is_done = False
+        try:
+            self._mark(table, positions.expired(due.matcher), due)
+            if old := due.old_files:
+                removals = [Removal(f.path, f.size, rows_disappear=True) for f in old]
+                rewrite(table, [], removals, metadata=_metadata(due))
+                removed, rows = len(old), sum(f.rows for f in old)
+            gone_as_a_whole = {f.path for f in old}
+            for file in due.files:
+                if file.path in gone_as_a_whole:
+                    continue
+                try:
+                    lost = self._rewrite(table, file, due, ids)
+                except READ_ERRORS:
+                    found = find_unreadable(self._store, due.table, [file])
+                    if not found:
+                        raise
+                    log.warning("%s: its old rows stay until it is old as a whole", found[0])
+                    unreadable += 1
+                    continue
+                rewritten, rows = rewritten + (lost > 0), rows + lost
+            if due.matcher and not unreadable:
+                self._mark(table, positions.dropped(due.matcher), due)
+            is_done = True
+        except Conflict:
+            pass  # planned again at the next run, from the table as it then is
+        return ExpiredRows(
+            due.table, due.name, due.until_ms, removed, rewritten, rows, is_done=is_done
+        )
+
+    def _mark(self, table: Table, name: str, due: DueExpiry) -> None:
+        held = table.position(name)
+        if held is None or held < due.until_ms:
+            commit(
+                table, [], transactions={name: Step(held, due.until_ms)}, metadata=_metadata(due)
+            )
+
+    def _rewrite(self, table: Table, file: LiveFile, due: DueExpiry, ids: Ints | None) -> int:
+        """Takes the old rows out of a file; returns how many."""
+        one = Snapshot(self._store, due.table, table.version, (file,))
+
+        def gone(series_ids: Ints, times: Ints) -> Mask:
+            mask: Mask = times <= due.until_ms
+            if ids is not None:
+                mask[mask] = np.isin(series_ids[mask], ids)
+            return mask
+
+        cut = cut_file(one, file, gone)
+        if cut is None:
+            return 0
+        adds = [] if cut.rest is None else [cut.rest]
+        rewrite(table, adds, [cut.removal], metadata=_metadata(due))
+        return cut.rows_gone
+
+    def _ids_of(self, due: DueExpiry) -> Ints | None:
+        if not due.matcher:
+            return None
+        return self._matched.newest(SeriesMatcher.from_text(due.matcher))
+
+    def _safe_until(
+        self, seen: Snapshot, old_ms: int, kept_ms: int, ids: Ints | None
+    ) -> int | None:
+        """The greatest time up to which rows may go: at most old_ms, and no window that they fall
+        in is still to be computed in the tier above. None if there is none.
+
+        Rows that wait for a repair, perhaps of a file that is lost, hold up the others for a
+        fifth of their retention at most. ids: of the series that it is about, sorted; None for all.
+        """
+        align_ms = DAY_MS if kept_ms >= _LONG_MS else HOUR_MS
+        until = floor_to(old_ms, align_ms)
+        above = next((tier for tier in TIERS if tier.source == seen.table), None)
+        if above is None:
+            return until
+        table = Table(self._store, above.table)
+        frontier = table.position(positions.frontier(above.name))
+        if frontier is None:
+            return None
+        until = min(until, floor_to(frontier, align_ms))
+        patience_ms = max(LEAST_PATIENCE_MS, kept_ms // 5)
+        overdue = min(until, floor_to(old_ms - patience_ms, align_ms))
+        try:
+            first = self._first_waiting(seen, above, until, ids)
+        except LogExpired:
+            return overdue  # what waits for its repair cannot be told
+        return until if first is None else max(overdue, floor_to(first - 1, align_ms))
+
+    def _first_waiting(
+        self, seen: Snapshot, above: Tier, until_ms: int, ids: Ints | None
+    ) -> int | None:
+        """The least time up to until_ms of a row that waits for a repair, in the tier above or in
+        one below it, whose repairs come to that one; None if there is none. Raises LogExpired.
+        """
+        found = []
+        for tier in TIERS[: TIERS.index(above) + 1]:
+            repaired = Table(self._store, tier.table).position(positions.source(tier.name))
+            source = seen if tier is above else snapshot(self._store, tier.source)
+            after = -1 if repaired is None else repaired
+            log = entries(self._store, source.table, after, source.version)
+            time = source.time_column
+            late = [f for entry in log for f in entry.adds if f.minimum[time] <= until_ms]
+            found.append(_first_time(source, late, until_ms, ids))
+        return min((first for first in found if first is not None), default=None)
+
+
+def _first_time(
+    seen: Snapshot, files: Sequence[LiveFile], until_ms: int, ids: Ints | None
+) -> int | None:
+    """The least time up to until_ms of a row of the files; None if there is none."""
+    found: list[int] = []
+    for file in files:
+        try:
+            rows = seen.scan(Bounds(end_ms=until_ms, series_ids=ids), [seen.time_column], [file])
+        except READ_ERRORS:
+            # It was rewritten since and deleted, or it is damaged: any of its rows may wait.
+            found.append(file.minimum[seen.time_column])
+        else:
+            if rows.num_rows:
+                found.append(int(rows.column(0).to_numpy().min()))
+    return min(found, default=None)
+
+
+def _metadata(due: DueExpiry) -> Mapping[str, Any]:
+    return {"expiry": {"series": due.matcher or due.name, "until_ms": due.until_ms}}

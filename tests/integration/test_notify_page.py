@@ -1,0 +1,45 @@
+"""The notifier's page in a real browser: alerts, and a silence made from one."""
+
+from __future__ import annotations
+
+import pytest
+from selenium.webdriver.common.by import By
+
+from tests.integration.test_notify import Receiver, running
+from tests.integration.test_page import browser, pytestmark, wait_for  # noqa: F401 - fixtures
+
+EVIL = "<img src=x onerror=\"document.title='evil'\">"
+
+
+@pytest.fixture
+def receiver():
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+def test_an_alert_is_shown_as_text_and_silenced_from_there(tmp_path, receiver, browser):  # noqa: F811
+    with running(tmp_path, receiver, wait="1h") as process:
+        process.send(EVIL, severity="page")
+        process.send("b")
+        browser.get(f"http://{process.address}/#/alerts?receiver=pager")
+        wait_for(browser, "document.querySelectorAll('article').length === 1")
+        assert EVIL in browser.find_element(By.CSS_SELECTOR, "article").text
+        assert browser.title == "Alerts · Varve"
+
+        browser.find_element(By.CSS_SELECTOR, "article button").click()
+        wait_for(browser, "document.getElementById('preview').textContent.includes('1 of')")
+        browser.find_element(By.ID, "author").send_keys("me")
+        browser.find_element(By.ID, "comment").send_keys("why")
+        browser.find_element(By.ID, "make").click()
+
+        wait_for(browser, "document.querySelector('#silences').innerText.includes('me: why')")
+        wait_for(browser, "document.querySelectorAll('article').length === 0")
+        (silence,) = process.client.get("/api/v2/silences").json()
+        values = {m["name"]: m["value"] for m in silence["matchers"]}
+        assert values == {"alertname": "Down", "instance": EVIL, "severity": "page"}
+
+        browser.find_element(By.CSS_SELECTOR, "#silences button").click()
+        wait_for(browser, "document.querySelectorAll('article').length === 1")
+        errors = [e for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+        assert [e for e in errors if "favicon" not in e["message"]] == []

@@ -1,0 +1,202 @@
+"""Simulated time over some tables: samples come, some of them late, and are rolled up, compacted
+and expired each day, beside an oracle that keeps every sample and computes every row from them all.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from tests.tables import QUERY, WrittenTables
+from varve.ingest.age_limits import sure_since
+from varve.ingest.retention_classes import RetentionClass
+from varve.maintenance.compaction import Compaction
+from varve.maintenance.expiry import Expiration, Retention
+from varve.model.clock import ManualClock
+from varve.model.identity import SeriesDefinition, define
+from varve.model.schema import table_schema
+from varve.model.series_matcher import SeriesMatcher
+from varve.model.window import DAY_MS, MINUTE_MS, TIERS, Window
+from varve.rollups import algebra, kernel, window_keys
+from varve.rollups.task import roll_up, run_task
+from varve.rollups.tier import TierWorker
+from varve.rollups.tier_plan import TierPlan
+from varve.storage import positions
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
+from varve.storage.table import Table
+
+BEGIN = 1_798_761_600_000
+"""2027-01-01 00:00 UTC."""
+TABLES = ("samples", *(tier.table for tier in TIERS))
+DEBUG = SeriesMatcher.of({"__name__": "debug_.*", "env": "dev"})
+SERIES = (
+    *(define("requests_total", {"host": str(n)}) for n in range(3)),
+    define("debug_calls", {"env": "prod"}),
+    define("debug_calls", {"env": "dev"}),
+    define("debug_depth", {"env": "dev"}),
+)
+
+Rows = Mapping[tuple[int, int], tuple[object, ...]]
+"""By series_id and time."""
+
+
+def retention(*days: float, debug: Iterable[float] = ()) -> Retention:
+    """Days by table, the finest first; `debug` those of the class DEBUG."""
+    kept = {t: int(d * DAY_MS) for t, d in zip(TABLES, days, strict=True)}
+    own = {t: int(d * DAY_MS) for t, d in zip(TABLES, debug, strict=False)}
+    return Retention(kept, (RetentionClass("debug", DEBUG, own),) if own else ())
+
+
+class Year:
+    """One day after the other. The oracle is the dict `samples`."""
+
+    def __init__(
+        self, root: str, kept: Retention, seed: int, each_ms: int = 10 * MINUTE_MS
+    ) -> None:
+        self.tables = WrittenTables(root)
+        self.store, self.kept, self.rng, self.each_ms = (
+            self.tables.store,
+            kept,
+            random.Random(seed),
+            each_ms,
+        )
+        self.tables.define(SERIES)
+        self.clock = ManualClock(BEGIN)
+        self.samples: dict[tuple[int, int], float | None] = {}
+        self.workers = [
+            TierWorker(TierPlan(self.store, tier, (QUERY,), 0, 0, 1), self.clock) for tier in TIERS
+        ]
+
+    def day(self, parts: int = 4) -> None:
+        """A day's samples, in some batches; those that are late are of any time that is allowed."""
+        for _ in range(parts):
+            begin, end = self.clock.now_ms(), self.clock.now_ms() + DAY_MS // parts
+            self.clock.advance(DAY_MS // parts)
+            new = {
+                (s.series_id, ts): self.value()
+                for s in SERIES
+                for ts in range(begin + self.each_ms, end + 1, self.each_ms)
+                if self.rng.random() > 0.05
+            }
+            for _ in range(self.rng.randrange(6)):
+                series = self.rng.choice(SERIES)
+                oldest = self.oldest_allowed(series)
+                key = series.series_id, self.rng.randint(max(oldest, BEGIN + 1), end)
+                # Of copies the greatest counts, so one that is there already stays.
+                if key not in self.samples:
+                    new[key] = self.value()
+            self.put(new)
+            self.roll_up()
+
+    def put(self, new: Mapping[tuple[int, int], float | None]) -> None:
+        rows = [(series, ts, value) for (series, ts), value in new.items()]
+        self.tables.put(rows, complete_ms=self.clock.now_ms())
+        self.samples.update(new)
+
+    def value(self) -> float | None:
+        return None if self.rng.random() < 0.02 else float(self.rng.randint(0, 100))
+
+    def oldest_allowed(self, series: SeriesDefinition) -> int:
+        """As ingest has it."""
+        kept = [self.kept.kept_ms["samples"]]
+        kept += [c.kept_ms["samples"] for c in self.kept.classes if c.matcher.matches(series)]
+        return sure_since(self.clock.now_ms(), min(kept))
+
+    def roll_up(self, tiers: int = 4) -> None:
+        """All that is due in the finest `tiers`."""
+        for worker in self.workers[:tiers]:
+            while (work := worker.plan()) is not None:
+                worker.commit(work, [f for f in map(run_task, work.tasks) if f is not None])
+
+    def compact(self) -> None:
+        job = Compaction(self.store)
+        while (
+            due := job.plan(self.clock.now_ms(), {t: snapshot(self.store, t) for t in job.tables})
+        ).merges:
+            assert job.run(due).left == 0
+
+    def expire(self) -> int:
+        """Everything that is due; the number of rows gone."""
+        job = Expiration(self.store, self.kept)
+        due = job.plan(self.clock.now_ms(), {t: snapshot(self.store, t) for t in job.tables})
+        done = job.run(due).expired
+        assert all(e.is_done for e in done)
+        return sum(e.rows for e in done)
+
+    def mark(self, table: str, series_id: int) -> int:
+        """Up to where rows of a series may have expired."""
+        at = Table(self.store, table).positions()
+        found = [at.get(positions.expired(), 0)]
+        if any(s.series_id == series_id and DEBUG.matches(s) for s in SERIES):
+            found.append(at.get(positions.expired(DEBUG.text), 0))
+        return max(found)
+
+    def check(self) -> dict[str, int]:
+        """Everything that has not expired is as the oracle has it, and nothing else is there. The
+        number of rows compared, by table.
+        """
+        compared = {}
+        for name, wanted in self.oracle().items():
+            there = self.stored(name)
+            marks = {s.series_id: self.mark(name, s.series_id) for s in SERIES}
+            kept = {key: row for key, row in wanted.items() if key[1] > marks[key[0]]}
+            assert kept == there, difference(name, kept, there)
+            compared[name] = len(kept)
+        return compared
+
+    def stored(self, name: str) -> Rows:
+        """What the table says."""
+        rows = snapshot(self.store, name).scan(Bounds())
+        if name == "samples":
+            found: dict[tuple[int, int], tuple[object, ...]] = {}
+            for row in rows.to_pylist():
+                found[row["series_id"], row["ts"]] = (row["value"],)
+            return found
+        newest = window_keys.newest_revisions(
+            *(
+                np.ascontiguousarray(rows[c].to_numpy())
+                for c in ("series_id", "window_end", "revision")
+            )
+        )
+        return by_key(rows.take(newest))
+
+    def oracle(self) -> Mapping[str, Rows]:
+        """All rows up to the frontiers, from all samples there ever were."""
+        flat = [(s, ts, v) for (s, ts), v in sorted(self.samples.items())]
+        schema = table_schema("samples").arrow
+        columns = zip(zip(*flat, strict=True), schema, strict=True)
+        raw = pa.table(
+            [pa.array(column, f.type, from_pandas=False) for column, f in columns], schema=schema
+        )
+        whole = Window(BEGIN, self.clock.now_ms() // DAY_MS * DAY_MS + DAY_MS)
+        rows = roll_up(raw, TIERS[0], whole)
+        found: dict[str, Rows] = {"samples": {(s, ts): (v,) for s, ts, v in flat}}
+        for tier in TIERS:
+            if tier is not TIERS[0]:
+                rows = kernel.merge(rows, np.arange(len(rows)), tier.width_ms)
+            frontier = Table(self.store, tier.table).position(positions.frontier(tier.name)) or 0
+            table = by_key(algebra.to_table(rows, 0))
+            found[tier.table] = {k: row for k, row in table.items() if k[1] <= frontier}
+        return found
+
+
+def by_key(rows: pa.Table) -> Rows:
+    """Rollup rows, without their revision."""
+    values = rows.drop_columns(["series_id", "window_end", "revision"])
+    columns = [map(str, values.column(n).to_pylist()) for n in range(values.num_columns)]
+    keys = zip(rows["series_id"].to_pylist(), rows["window_end"].to_pylist(), strict=True)
+    return dict(zip(keys, zip(*columns, strict=True), strict=True))
+
+
+def difference(name: str, wanted: Rows, there: Rows) -> str:
+    """What differs, in short."""
+    missing, extra = wanted.keys() - there.keys(), there.keys() - wanted.keys()
+    other = [key for key in wanted.keys() & there.keys() if wanted[key] != there[key]]
+    return (
+        f"{name}: {len(missing)} missing {sorted(missing)[:3]}, {len(extra)} too many"
+        f" {sorted(extra)[:3]}, {len(other)} differ {sorted(other)[:3]}"
+    )
