@@ -209,6 +209,6 @@ def test_windows_that_were_never_closed_for_want_of_samples_make_an_answer_parti
 
     assert early["provenance"]["partial"] is True
     assert "have expired" in " ".join(early["warnings"])
-    assert next(t for t, _ in early["data"]["result"][0]["values"]) == T / 1000 + 5 * 3600
+    assert next(t for t, _ in early["data"]["result"][0]["values"]) == T / 1000 + 4 * 3600
     assert late["provenance"]["partial"] is False
     assert "warnings" not in late

@@ -156,7 +156,7 @@ def tier_view(
     """A tier as of one version of its table, and of the one below that `late` was moved to.
 
     expired_ms: rows of the table below up to there may have been deleted or never made, and
-    refused_until_ms says the same of the tier's own.
+    refused_until_ms says the same of the tier's own: coarser tiers answer before it.
     """
     width = tier.width_ms
     wide = [Window(floor_to(w.start_ms, width), window_end(w.end_ms, width)) for w in pending_below]
@@ -169,5 +169,11 @@ def tier_view(
     pending = [] if inside is None else time_ranges.clip(pending, inside)
     files = FileTable(snapshot.files, "window_end")
     return TierView(
-        tier, snapshot.version, files, frontier_ms, None, tuple(pending), refused_until_ms
+        tier,
+        snapshot.version,
+        files,
+        frontier_ms,
+        refused_until_ms,
+        tuple(pending),
+        refused_until_ms,
     )
