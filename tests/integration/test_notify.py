@@ -276,6 +276,7 @@ def test_requests_that_are_refused(tmp_path, receiver):
         foreign = client.post("/-/reload", headers={"Origin": "http://evil.example"})
         rebound = client.get("/api/v2/status", headers={"Host": "evil.example"})
         assert (foreign.status_code, rebound.status_code) == (403, 403)
+        assert "--web.external-url" in rebound.text
 
 
 def test_filters_of_alerts_and_groups(tmp_path, receiver):

@@ -33,6 +33,9 @@ class Access:
 
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
+    host_remedy: str = "add its name to query.allowed_hosts"
+    origin_remedy: str = "add its origin to query.allowed_origins"
+    """What somebody who is refused can do."""
 
     @classmethod
     def of(cls, hosts: Collection[str], origins: Collection[str]) -> Access:
@@ -83,12 +86,12 @@ class AccessCheck:
         headers = request.headers
         host = headers.get("host", "")
         if request.url.path not in _OPEN_PATHS and not self._access.allows_host(host):
-            return f"the host {host!r} is not known here: add its name to query.allowed_hosts"
+            return f"the host {host!r} is not known here: {self._access.host_remedy}"
         origin, site = headers.get("origin", ""), headers.get("sec-fetch-site", "")
         if not self._access.allows_origin(request.method, host, origin, site):
             return (
-                f"a page of {origin or 'another site'} may not send this: add its origin to"
-                " query.allowed_origins"
+                f"a page of {origin or 'another site'} may not send this:"
+                f" {self._access.origin_remedy}"
             )
         return ""
 

@@ -53,7 +53,7 @@ def create_app(service: Service) -> Starlette:
     routes: list[BaseRoute] = [
         Route(e.address, runner.handler(e), methods=list(e.methods)) for e in ENDPOINTS
     ]
-    routes.append(Route("/api/v1/{path:path}", _options, methods=["OPTIONS"]))
+    routes += [Route(e.address, _options, methods=["OPTIONS"]) for e in ENDPOINTS]
     routes += [Route(p.path, _handler(service, p)) for p in PAGES]
     routes.append(Mount("/static", StaticFiles(directory=STATIC)))
     middleware = [

@@ -83,6 +83,17 @@ def undefine(slots: np.ndarray, keys: np.ndarray) -> int:
     return found
 
 
+@kernel("int64(uint64[:,::1], uint64)")
+def undefine_since(slots: np.ndarray, second: np.uint64) -> int:
+    """Makes series that were defined from that second on count as not defined; how many."""
+    found = 0
+    for row in range(len(slots)):
+        if slots[row, 4] >= second:
+            slots[row, 4] = 0
+            found += 1
+    return found
+
+
 @kernel("int64(uint64[:,::1], uint64[:,::1], uint64)")
 def move_living(old: np.ndarray, new: np.ndarray, defined_since: np.uint64) -> int:
     """Moves the series that were defined since that second into an empty table; their number."""

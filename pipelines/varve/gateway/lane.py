@@ -107,6 +107,7 @@ class Lane:
         self.breaker = breaker
         self.producer = producer
         self.waiting_bytes = 0
+        self._spooling_since_s: float | None = None
         self._first_target = first_target
         self._policy = policy
         self._account = account
@@ -119,6 +120,18 @@ class Lane:
         if self.breaker.is_open or not self.producer.is_connected:
             return self.spool.why_full()
         return ""
+
+    def recovered(self) -> float | None:
+        """Once after messages were spooled, when Kafka takes them again: the time, by the event
+        loop's clock, since when they were; else None.
+
+        What is sent from then on overtakes the spool, and so the definitions that are in it.
+        """
+        since_s = self._spooling_since_s
+        if since_s is None or self.breaker.is_open or not self.producer.is_connected:
+            return None
+        self._spooling_since_s = None
+        return since_s
 
     def deliver(self, messages: Sequence[TargetMessage]) -> asyncio.Future[None]:
         """Is done once every message is acknowledged by Kafka or synced in the spool; raises
@@ -180,6 +193,8 @@ class Lane:
         if not rest:
             return
         batch.spooling += 1
+        if self._spooling_since_s is None:
+            self._spooling_since_s = self._loop.time() - self._policy.ack_s
         messages = [
             SpooledMessage(m.target - self._first_target, m.key, m.value, m.samples - m.derived)
             for m in rest.values()

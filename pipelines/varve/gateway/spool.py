@@ -73,6 +73,8 @@ class Spool:
         self._segment_bytes = segment_bytes
         self._clock = clock
         self._lock = threading.Lock()
+        # Held while a segment is written, so that nobody seals it meanwhile. Taken before _lock.
+        self._appending = threading.RLock()
         self._writing: _OpenSegment | None = None
         self.damaged_bytes = 0
         """Bytes behind a damaged record, which were kept aside."""
@@ -109,6 +111,10 @@ class Spool:
         """
         now_ms = self._clock.now_ms()
         records = b"".join(_record(message, now_ms) for message in messages)
+        with self._appending:
+            self._append(records, now_ms)
+
+    def _append(self, records: bytes, now_ms: int) -> None:
         if why := self.why_full(len(records)):
             raise StorageFull(errno.ENOSPC, why)
         with self._lock:
@@ -126,7 +132,7 @@ class Spool:
 
     def seal(self) -> None:
         """Ends the segment that is being written, so that it can be read."""
-        with self._lock:
+        with self._appending, self._lock:
             writing, self._writing = self._writing, None
             if writing is None:
                 return

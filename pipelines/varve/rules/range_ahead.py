@@ -24,7 +24,7 @@ from varve.promql.syntax.ast import (
     VectorSelector,
 )
 from varve.promql.syntax.tree import walk
-from varve.rules.dependencies import reads
+from varve.rules.dependencies import Reading
 from varve.rules.instant import Element
 from varve.rules.rule_file import Rule
 
@@ -47,7 +47,7 @@ class RangeAhead:
         self._allowed = {
             id(rule): rule
             for rule in rules
-            if looks_back_only(rule.tree) and not any(reads(rule, other) for other in rules)
+            if looks_back_only(rule.tree) and not _reads_any(rule, rules)
         }
         self._blocks: dict[int, _Block] = {}
 
@@ -68,6 +68,11 @@ class RangeAhead:
         except QueryError:
             return _Block(times, None)  # at some of the times: which, the single queries tell
         return _Block(times, value if isinstance(value, Matrix) else None)
+
+
+def _reads_any(rule: Rule, rules: Sequence[Rule]) -> bool:
+    reading = Reading.of(rule)
+    return any(reading.reads(other) for other in rules)
 
 
 class _Block:

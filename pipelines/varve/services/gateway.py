@@ -212,7 +212,7 @@ class _Service:
                 gateway.max_expanded_bytes,
                 gateway.max_in_flight_mb * 2**20,
             ),
-            before=lambda: self._replicas.begin(self._clock.now_ms()),
+            before=self._before,
             after=self._after,
             has_critical=bool(gateway.critical),
         )
@@ -270,6 +270,13 @@ class _Service:
             now_ms + self._settings.ingest.max_future_s * 1000,
             self._settings.query.lookback_s * 1000,
         )
+
+    def _before(self) -> None:
+        self._replicas.begin(self._clock.now_ms())
+        for lane in self._lanes.values():
+            since_s = lane.recovered()
+            if since_s is not None:
+                self._decoder.table.undefine_since(int(since_s))
 
     def _after(self, found: Decoded) -> None:
         self._replicas.note(self._clock.now_ms())

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -242,7 +242,9 @@ def _access(addresses: Sequence[str], external_url: str) -> Access:
     """Who may ask: by name only who is known, while nobody but this machine can reach it."""
     url = urlsplit(external_url)
     local = all(address.startswith(("127.", "[::1]")) for address in addresses)
-    return Access.of([url.hostname or ""] if local else ["*"], [f"{url.scheme}://{url.netloc}"])
+    access = Access.of([url.hostname or ""] if local else ["*"], [f"{url.scheme}://{url.netloc}"])
+    remedy = "name it by --web.external-url"
+    return replace(access, host_remedy=remedy, origin_remedy=remedy)
 
 
 def _ended(server: Server, driving: asyncio.Task[None]) -> None:

@@ -58,8 +58,9 @@ class GatewayProcess:
             )
         deadline = time.monotonic() + START_S
         while not self.is_ready(verify=verify):
-            assert self._process.poll() is None, self._log.read_text()[-2000:]
-            assert time.monotonic() < deadline, self._log.read_text()[-2000:]
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(self._log.read_text()[-2000:])
             time.sleep(0.05)
 
     def is_ready(self, *, verify: ssl.SSLContext | bool = True) -> bool:

@@ -150,6 +150,24 @@ async def test_what_kafka_refuses_is_spooled_and_sent_once_it_is_back(folder):
 
 
 @scenario
+async def test_it_says_once_that_what_was_spooled_has_been_overtaken(folder):
+    d = Deployment(folder, Broker())
+    await d.lane.deliver(messages(0))
+    assert d.lane.recovered() is None
+    begun = asyncio.get_running_loop().time()
+    d.broker.state = "failing"
+    await d.lane.deliver(messages(10))
+    assert d.lane.recovered() is None
+
+    d.broker.state = "up"
+    await d.until(lambda: not d.breaker.is_open)
+
+    assert d.lane.recovered() <= begun
+    assert d.lane.recovered() is None
+    await d.close()
+
+
+@scenario
 async def test_what_kafka_is_silent_about_is_spooled_in_time(folder):
     d = Deployment(folder, Broker(), ack_s=0.05)
     d.broker.state = "silent"

@@ -240,6 +240,19 @@ def test_a_definition_is_sent_again_after_a_while_and_after_a_failure():
     assert len(decoding.decode(body).definitions) == 1
 
 
+def test_definitions_that_were_overtaken_are_sent_again():
+    decoding = Decoding()
+    before, after = (write_request([({"__name__": n}, [(1, 1.0)])]) for n in ("a", "b"))
+    decoding.decode(before)
+    decoding.seconds.at = 50
+    decoding.decode(after)
+
+    decoding.decoder.table.undefine_since(40)
+
+    assert not decoding.decode(before).definitions
+    assert len(decoding.decode(after).definitions) == 1
+
+
 def test_what_has_ended_makes_room_and_what_lives_stays_known():
     decoding = Decoding()
     living = write_request([({"__name__": "living"}, [(1, 1.0)])])

@@ -218,3 +218,23 @@ def test_of_a_group_that_does_not_fit_what_fits_is_taken(tmp_path, monkeypatch):
     assert found[1] is None
     assert isinstance(found[2], StorageFull)
     assert drained(spool) == plain([message(0), message(1)])
+
+
+def test_a_reader_that_is_faster_than_the_writer_loses_nothing(tmp_path):
+    spool = spool_in(tmp_path, segment_bytes=1 << 20)
+    ended = threading.Event()
+    found = []
+
+    def read():
+        while not ended.is_set() or spool.oldest() is not None:
+            found.extend(drained(spool))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    sent = [message(n, 10) for n in range(2_000)]
+    for one in sent:
+        spool.append([one])
+    ended.set()
+    reader.join()
+
+    assert found == plain(sent)

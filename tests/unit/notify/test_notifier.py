@@ -299,7 +299,7 @@ def test_the_notification_log_lasts_until_the_next_look_at_least(retention_min):
     assert len(ends) == (1 if retention_min == 60 else 0)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.sets(st.integers(0, 40)))
 def test_a_state_of_which_any_part_is_lost_can_be_gone_on_from(lost):
     stage = Stage(TWO)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.rules.making import MINUTE, asked, evaluated, group, key, running, series
-from varve.rules.dependencies import levels, reads
+from varve.rules.dependencies import Reading, levels
 from varve.rules.group_run import Evaluator, GroupRun
 from varve.rules.rule_set import RuleSet
 
@@ -62,9 +62,10 @@ def test_a_rule_reads_what_its_matchers_may_select():
     reader = group([("r1", "a{x='1'}"), ("r2", "a{x='2'}"), ("r3", "{x='1'}"), ("r4", "ALERTS"),
                     ("r5", "ALERTS{alertname='Other'}")]).rules  # fmt: skip
 
-    assert [reads(rule, a) for rule in reader] == [True, False, True, False, False]
-    assert [reads(rule, b) for rule in reader] == [False, False, True, False, False]
-    assert [reads(rule, alert) for rule in reader] == [False, False, True, True, False]
+    readings = [Reading.of(rule) for rule in reader]
+    assert [one.reads(a) for one in readings] == [True, False, True, False, False]
+    assert [one.reads(b) for one in readings] == [False, False, True, False, False]
+    assert [one.reads(alert) for one in readings] == [False, False, True, True, False]
 
 
 def test_a_rule_that_fails_leaves_its_series_and_the_others_alone():
