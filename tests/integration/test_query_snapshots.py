@@ -10,7 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.integration.api_service import app_over
-from tests.unit.query.tier_queries import SPAN_MS, STAGES, T, build, series_id
+from tests.tables import WrittenTables
+from tests.unit.query.tier_queries import SPAN_MS, STAGES, T, World, build, series_id
 from varve.model.identity import define
 from varve.model.window import HOUR_MS
 from varve.query import tier_choice
@@ -190,3 +191,24 @@ def _decoded(token):
 
 def _encoded(versions):
     return base64.urlsafe_b64encode(json.dumps(versions).encode()).decode().rstrip("=")
+
+
+def test_windows_that_were_never_closed_for_want_of_samples_make_an_answer_partial(tmp_path):
+    world = World(WrittenTables(str(tmp_path)), "refused", {})
+    world.tables.define([define("m", {"i": "k"})])
+    world.put({"k": [(T + k * 60_000, 1.0) for k in range(1, 600)]}, complete_ms=T + 10 * HOUR_MS)
+    world.expire(T + 3 * HOUR_MS + 1)
+    world.roll_up()
+    with TestClient(app_over(world.tables)) as client:
+        times = {"start": T / 1000 + 3600, "end": T / 1000 + 9 * 3600, "tier": "1h"}
+
+        early = body(ask(client, "sum(count_over_time(m[1h]))", **times))
+        late = body(
+            ask(client, "sum(count_over_time(m[1h]))", **times | {"start": T / 1000 + 6 * 3600})
+        )
+
+    assert early["provenance"]["partial"] is True
+    assert "have expired" in " ".join(early["warnings"])
+    assert next(t for t, _ in early["data"]["result"][0]["values"]) == T / 1000 + 4 * 3600
+    assert late["provenance"]["partial"] is False
+    assert "warnings" not in late

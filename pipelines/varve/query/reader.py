@@ -263,14 +263,19 @@ class Reader:
         return Selection(series.labels, no_samples(series.size), tuple(warnings), rollups)
 
     def _missing_until(self, planned: Cover) -> int | None:
-        """Up to when samples are missing that have expired; None if none are."""
+        """Up to when samples, or rows, are missing that have expired; None if none are."""
+        refused = (
+            level.tier.refused_until_ms
+            for level in planned.levels
+            if level.windows and level.tier.refused_until_ms is not None
+            if level.span[0] < level.tier.refused_until_ms
+        )
+        until = [int(end) for end in refused]
         raw_from = self.view.raw_from_ms
-        if raw_from is None or not len(planned.raw_starts):
-            return None
-        gone = planned.raw_starts < raw_from
-        if not gone.any():
-            return None
-        return int(np.minimum(planned.raw_ends[gone], raw_from).max())
+        if raw_from is not None:
+            gone = planned.raw_ends[planned.raw_starts < raw_from]
+            until += np.minimum(gone, raw_from).tolist()
+        return max(until, default=None)
 
     def _note_expired(self, start_ms: int, end_ms: int) -> tuple[str, ...]:
         """Warnings of samples in a range that have expired. StorageError if all of it has."""

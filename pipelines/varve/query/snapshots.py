@@ -179,7 +179,8 @@ class Snapshots:
         )
         pending = below[-1].pending if below else ()
         snapshot = self._snapshot(tier.table, state)
-        return tier_view(tier, snapshot, frontier, late, pending, expired_ms)
+        refused = state.positions.get(positions.expired())
+        return tier_view(tier, snapshot, frontier, late, pending, expired_ms, refused)
 
     def _state(self, table: str, version: int) -> State:
         try:

@@ -129,7 +129,15 @@ class _Followed:
             self._late.start(source, marked, self.snapshot.version, frontier)
         elif own or below:
             self._late.advance(source, below, own, frontier)
-        made = tier_view(self._tier, self.snapshot, frontier, self._late, pending_below, expired_ms)
+        made = tier_view(
+            self._tier,
+            self.snapshot,
+            frontier,
+            self._late,
+            pending_below,
+            expired_ms,
+            self.expired_ms,
+        )
         known = self._view
         if known is None or (known.version, known.pending) != (made.version, made.pending):
             self._view = made
@@ -143,10 +151,12 @@ def tier_view(
     late: LateRanges,
     pending_below: Sequence[Window],
     expired_ms: int | None,
+    refused_until_ms: int | None,
 ) -> TierView:
     """A tier as of one version of its table, and of the one below that `late` was moved to.
 
-    expired_ms: rows of the table below up to there may have been deleted or never made.
+    expired_ms: rows of the table below up to there may have been deleted or never made, and
+    refused_until_ms says the same of the tier's own: coarser tiers answer before it.
     """
     width = tier.width_ms
     wide = [Window(floor_to(w.start_ms, width), window_end(w.end_ms, width)) for w in pending_below]
@@ -158,4 +168,12 @@ def tier_view(
     inside = Window(first, frontier_ms) if first < frontier_ms else None
     pending = [] if inside is None else time_ranges.clip(pending, inside)
     files = FileTable(snapshot.files, "window_end")
-    return TierView(tier, snapshot.version, files, frontier_ms, None, tuple(pending))
+    return TierView(
+        tier,
+        snapshot.version,
+        files,
+        frontier_ms,
+        refused_until_ms,
+        tuple(pending),
+        refused_until_ms,
+    )

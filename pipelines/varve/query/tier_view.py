@@ -16,6 +16,8 @@ class TierView:
     Windows that start at first_ms or later and end at frontier_ms or before have the rows that the
     samples give, except those that overlap a range in `pending`: late samples wait for their repair
     there. frontier_ms is None while no window is closed; first_ms is None if none has expired.
+    Windows up to refused_until_ms may have no row: their rows have expired, or their samples had
+    when they were to be closed; None if that was never so.
     """
 
     tier: Tier
@@ -24,3 +26,4 @@ class TierView:
     frontier_ms: int | None
     first_ms: int | None = None
     pending: Sequence[Window] = ()
+    refused_until_ms: int | None = None
