@@ -51,7 +51,7 @@ check: setup-dev ## Lint, format, types, import layers
 
 .PHONY: test
 test: setup-dev ## The whole suite, two tests at a time; ARGS="tests/unit -k name" for a part
-	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadscope $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup-dev ## What takes minutes: a whole cluster from dist/, ingest killed at every point

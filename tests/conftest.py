@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from varve.local.broker import Broker
 from varve.model.errors import NeedsOperator
@@ -17,16 +18,29 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite("tests.unit.promql.storage_suite")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares the broker or the Spark session runs in one process, in `make test` beside a
-    process for the rest; a file is never torn between two.
+# Their tests share the broker and the Spark session.
+SHARED = (
+    "tests/integration/client/",
+    "tests/integration/collectors/",
+    "tests/integration/gateway/",
+    "tests/integration/ingest/",
+    "tests/integration/rollup/",
+    "tests/spark/",
+)
+
+
+class Scheduling(LoadScopeScheduling):
+    """What shares the broker or the Spark session runs in one process, beside one for the rest; a
+    file is never torn between two.
     """
-    for item in items:
-        if item.get_closest_marker("xdist_group"):
-            continue
-        shared = {"kafka_broker", "spark"}.intersection(getattr(item, "fixturenames", ()))
-        item.add_marker(pytest.mark.xdist_group("shared" if shared else item.path.as_posix()))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "shared" if nodeid.startswith(SHARED) else nodeid.split("::", 1)[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """How `make test` shares tests out."""
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

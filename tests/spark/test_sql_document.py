@@ -30,7 +30,7 @@ from varve.rollups import sketch
 from varve.storage.commit import Step, commit
 from varve.storage.table import Table
 
-pytestmark = [pytest.mark.spark, pytest.mark.xdist_group("shared")]
+pytestmark = pytest.mark.spark
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "sql.md").read_text()
 SECTIONS = {
