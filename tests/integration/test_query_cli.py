@@ -464,7 +464,7 @@ def test_a_tier_and_an_earlier_snapshot_can_be_asked_for(tmp_path, monkeypatch, 
     with served(service_over(rolled)) as url:
         answers = [run("--tier", "5m"), run("--tier", "5m", "--url", url)]
     token = answers[0]["provenance"]["snapshot"]
-    rolled.put()
+    rolled.put([])
     rolled.put([(SHOP[0].series_id, NOW_MS // 300_000 * 300_000 - 1_290_001, 1.0)])
     with served(service_over(rolled)) as url:
         answers += [run("--as-of", token), run("--as-of", token, "--url", url)]

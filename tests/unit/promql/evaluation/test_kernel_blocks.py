@@ -86,7 +86,7 @@ def test_a_long_kernel_can_be_ended_between_blocks():
         run_in_blocks(budget, work, np.zeros(shape), np.zeros(shape, bool), kernel)
 
     one = slice(0, 1)
-    assert blocks == [(one, slice(0, 15)), (one, slice(15, 30)), (one, slice(30, 45))]
+    assert blocks == [(one, slice(0, 7)), (one, slice(7, 14)), (one, slice(14, 21))]
 
 
 def test_blocks_give_what_one_call_gives(monkeypatch):
