@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.ingest.test_ingest import Line, await_that, sample
+from varve.ingest.series_registry import Full
 from varve.model.clock import SystemClock
 from varve.spark import checkpoint_folder
 from varve.spark.ingest import task_plan
@@ -25,7 +26,7 @@ def line(spark, kafka_broker, tmp_path):
 
 
 def test_large_plans_leave_no_files_of_broadcasts_behind(line, spark, monkeypatch):
-    full = frozenset(f"a metric that is full {n:08}" for n in range(100_000))
+    full = Full(frozenset(f"a metric that is full {n:08}" for n in range(100_000)))
     large = []
 
     def with_large_plan(*arguments):
