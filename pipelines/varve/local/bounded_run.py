@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 
-from varve.local.components import COLLECTOR, HISTORY
+from varve.local.components import COLLECTOR, HISTORY, WRITER
 from varve.local.freshness import FreshnessProbe, range_query
 from varve.local.summary import FreshnessFigures, Summary, as_json, as_text, complaints
 from varve.local.supervisor import Health
@@ -74,6 +74,7 @@ class BoundedRun:
         done = self._progress(wait_s=_WINDOWS_S if streaming and self._demo else 0.0)
         summary = Summary(
             live_samples=_samples(statuses, COLLECTOR),
+            pushed_samples=_samples(statuses, WRITER),
             generated_samples=_samples(statuses, HISTORY),
             rows=done.rows,
             rejected=done.rejected,
@@ -85,8 +86,13 @@ class BoundedRun:
             seconds=round(time.monotonic() - self._begun, 1),
             url=self._url,
         )
-        live = COLLECTOR in health
-        found = complaints(summary, live=live, demo=self._demo, measured=self._measured())
+        found = complaints(
+            summary,
+            live=COLLECTOR in health,
+            pushed=WRITER in health,
+            demo=self._demo,
+            measured=self._measured(),
+        )
         self._say(as_text(summary))
         logs = self._settings.home / "logs"
         if self._demo:

@@ -30,12 +30,14 @@ class FreshnessFigures:
 class Summary:
     """What a run has done.
 
-    rows: by table, copies and replaced revisions included. unstored: messages that Kafka has and
-    the tables have not, None if that is not known. peak_rss_bytes: memory of all components, pages
-    that they share counted in each.
+    live_samples, pushed_samples, generated_samples: what the collector, the demo's writer to the
+    gateway and the demo's history have had acknowledged. rows: by table, copies and replaced
+    revisions included. unstored: messages that Kafka has and the tables have not, None if that is
+    not known. peak_rss_bytes: memory of all components, pages that they share counted in each.
     """
 
     live_samples: int
+    pushed_samples: int
     generated_samples: int
     rows: Mapping[str, int]
     rejected: Mapping[str, int]
@@ -48,11 +50,14 @@ class Summary:
     url: str
 
 
-def complaints(summary: Summary, *, live: bool, demo: bool, measured: bool) -> list[str]:
+def complaints(
+    summary: Summary, *, live: bool, pushed: bool, demo: bool, measured: bool
+) -> list[str]:
     """What should have happened and did not; empty if every stage saw something.
 
-    live: a collector ran. demo: there is history, so that every tier has closed windows. measured:
-    freshness was measured for long enough to expect samples in answers.
+    live: a collector ran. pushed: a writer to the gateway ran. demo: there is history, so that
+    every tier has closed windows. measured: freshness was measured for long enough to expect
+    samples in answers.
     """
     found = []
     if live and not summary.live_samples:
@@ -67,6 +72,8 @@ def complaints(summary: Summary, *, live: bool, demo: bool, measured: bool) -> l
     ]
     if demo and not summary.generated_samples:
         found.append("no generated sample reached Kafka: see the log of demo-history")
+    if pushed and not summary.pushed_samples:
+        found.append("the gateway took no sample: see the logs of gateway and demo-writer")
     if not (live and measured):
         return found
     if not summary.freshness.answers:
@@ -85,6 +92,7 @@ def as_text(summary: Summary) -> str:
     lines = [
         "Summary",
         f"  live samples   {summary.live_samples:>12,}",
+        f"  pushed         {summary.pushed_samples:>12,} samples",
         f"  generated      {summary.generated_samples:>12,} samples",
         f"  not yet stored {_number(summary.unstored):>12} messages",
     ]

@@ -9,6 +9,7 @@ from varve.model.window import TIERS
 ROWS = {"samples": 1_000, "series": 9, "quarantine": 0, **{t.table: 5 for t in TIERS}}
 GOOD = Summary(
     live_samples=300,
+    pushed_samples=60,
     generated_samples=700,
     rows=ROWS,
     rejected={"malformed": 3},
@@ -23,13 +24,14 @@ GOOD = Summary(
 
 
 def test_nothing_is_missing_from_a_good_run():
-    assert complaints(GOOD, live=True, demo=True, measured=True) == []
+    assert complaints(GOOD, live=True, pushed=True, demo=True, measured=True) == []
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"live_samples": 0}, "no live sample reached Kafka"),
+        ({"pushed_samples": 0}, "the gateway took no sample"),
         ({"generated_samples": 0}, "no generated sample"),
         ({"rows": ROWS | {"samples": 0}}, "no sample was stored"),
         ({"rows": ROWS | {"rollup_1h": 0}}, "rollup_1h has no row"),
@@ -39,7 +41,7 @@ def test_nothing_is_missing_from_a_good_run():
 )
 def test_a_stage_that_saw_nothing_is_named(change, words):
     (complaint,) = complaints(
-        dataclasses.replace(GOOD, **change), live=True, demo=True, measured=True
+        dataclasses.replace(GOOD, **change), live=True, pushed=True, demo=True, measured=True
     )
 
     assert words in complaint
@@ -50,7 +52,7 @@ def test_without_history_open_windows_are_no_complaint():
         GOOD, generated_samples=0, rows={"samples": 10, **{t.table: 0 for t in TIERS}}
     )
 
-    assert complaints(young, live=True, demo=False, measured=True) == []
+    assert complaints(young, live=True, pushed=True, demo=False, measured=True) == []
 
 
 def test_a_run_without_a_collector_is_not_asked_for_live_samples():
@@ -58,14 +60,14 @@ def test_a_run_without_a_collector_is_not_asked_for_live_samples():
         GOOD, live_samples=0, freshness=FreshnessFigures(None, None, None, 0, 0, 0)
     )
 
-    assert complaints(silent, live=False, demo=True, measured=True) == []
+    assert complaints(silent, live=False, pushed=False, demo=True, measured=True) == []
 
 
 @pytest.mark.parametrize("answers", [0, 5])
 def test_a_run_too_short_to_measure_freshness_is_not_asked_for_it(answers):
     short = dataclasses.replace(GOOD, freshness=FreshnessFigures(None, None, None, 0, answers, 0))
 
-    assert complaints(short, live=True, demo=True, measured=False) == []
+    assert complaints(short, live=True, pushed=True, demo=True, measured=False) == []
 
 
 def test_the_text_has_every_figure():
