@@ -45,7 +45,7 @@ def test_any_json_in_place_of_a_field_is_samples_or_a_reason(tree, field):
 
 
 GOOD_OBJECTS = st.builds(
-    lambda late, value, tags: record(NOW_MS + late, value, **tags),
+    lambda late, value, tags: record(NOW_MS + late, value) | {"tags": tags},
     st.integers(0, 999),
     st.floats(allow_nan=False, allow_infinity=False) | st.none() | st.integers(-(2**70), 2**70),
     st.dictionaries(
