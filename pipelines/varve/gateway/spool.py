@@ -27,6 +27,7 @@ from crc32c import crc32c
 
 from varve.model.clock import Clock
 from varve.model.errors import StorageFull
+from varve.storage.local_files import sync
 
 _HEAD = struct.Struct("<II")
 _REST = struct.Struct("<IIq8s")
@@ -120,7 +121,7 @@ class Spool:
         with self._lock:
             if self._writing is None:
                 self._writing = _OpenSegment.begin(self._path(), now_ms)
-                _sync_folder(self._folder)
+                sync(self._folder)
             writing = self._writing
         try:
             writing.append(records)
@@ -248,12 +249,3 @@ def _records(content: bytes) -> Iterator[tuple[int, SpooledMessage]]:
         at += length
         partition, samples, spooled_ms, key = _REST.unpack_from(rest)
         yield at, SpooledMessage(partition, key, rest[_REST.size :], samples, spooled_ms)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a new file's name durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -19,6 +19,7 @@ import msgspec
 
 from varve.model.errors import NeedsOperator
 from varve.notify.records import Record, decode, encode
+from varve.storage.local_files import sync
 
 _MAGIC = b"varve notify 1\n"
 _HEAD = struct.Struct("<II")
@@ -113,7 +114,7 @@ class Journal:
                 os.fsync(file.fileno())
                 size = file.tell()
             new.rename(path)
-            self._sync_folder()
+            sync(self._folder)
         except OSError:
             new.unlink(missing_ok=True)
             raise
@@ -146,7 +147,7 @@ class Journal:
                 os.ftruncate(file, 0)
                 _write_all(file, _MAGIC)
                 os.fdatasync(file)
-                self._sync_folder()
+                sync(self._folder)
                 end = len(_MAGIC)
         except OSError:
             os.close(file)
@@ -194,13 +195,6 @@ class Journal:
                 f"{path.name} is cut short or damaged from byte {at} on: what follows,"
                 f" {len(data) - at} bytes, is set aside as {rest.name}"
             )
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _parts(records: list[Record]) -> Iterator[list[Record]]:
