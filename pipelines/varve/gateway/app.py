@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Seque
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from varve.gateway.access import Access
+from varve.access.credentials import CHALLENGE, Credentials, TooManyAttempts, Unauthenticated
 from varve.gateway.batcher import Batcher
 from varve.gateway.decoded import Bounds, Decoded
 from varve.gateway.first_sight import Input
@@ -73,7 +73,7 @@ class GatewayApp:
     def __init__(
         self,
         batcher: Batcher,
-        access: Access,
+        credentials: Credentials,
         quotas: Quotas,
         inputs: Callable[[str], Input],
         bounds: Callable[[], Bounds],
@@ -91,7 +91,7 @@ class GatewayApp:
         more of it. has_critical: whether there is a topic that takes some samples all the same.
         """
         self._batcher = batcher
-        self._access = access
+        self._credentials = credentials
         self._quotas = quotas
         self._inputs = inputs
         self._bounds = bounds
@@ -154,7 +154,7 @@ class GatewayApp:
                 authorization = value.decode("latin-1")
             elif name == b"content-length":
                 length = value.decode("latin-1")
-        sender = await self._access.sender(authorization)
+        sender = await self._sender(authorization)
         version = version_of(content_type, content_encoding)
         client = scope.get("client")
         allowance = self._quotas.of(sender, client[0] if client else "")
@@ -177,6 +177,15 @@ class GatewayApp:
         if overloaded is not None:
             raise overloaded
         return len(body), _answer(found, why)
+
+    async def _sender(self, authorization: str) -> str:
+        """The name of who sends; "" if anybody may. Raises Refused."""
+        try:
+            return (await self._credentials.principal(authorization)).name
+        except Unauthenticated as err:
+            raise Refused(401, str(err)) from None
+        except TooManyAttempts as err:
+            raise Refused(429, str(err), 5.0) from None
 
     def _decode(
         self, body: bytes, version: Version, sender: str, allowance: Allowance
@@ -278,7 +287,7 @@ def _refusal(refused: Refused) -> _Answer:
     if refused.retry_after_s:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(refused.retry_after_s))))
     if refused.status == 401:
-        headers.append((b"www-authenticate", b'Bearer realm="varve", Basic realm="varve"'))
+        headers.append((b"www-authenticate", CHALLENGE.encode()))
     elif refused.status == 405:
         headers.append((b"allow", b"POST"))
     return _Answer(refused.status, f"{refused}\n", headers)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import signal
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,8 +13,8 @@ from pathlib import Path
 import uvicorn
 import uvloop
 
+from varve.access.credentials import Credentials
 from varve.api.server import Server, tcp_socket
-from varve.gateway.access import Access
 from varve.gateway.app import BodyBounds, GatewayApp
 from varve.gateway.batcher import Batcher
 from varve.gateway.circuit_breaker import CircuitBreaker
@@ -39,6 +38,7 @@ from varve.model.window import DAY_MS
 from varve.services.limits import limits_files
 from varve.services.ports import require_free
 from varve.services.status import ComponentStatus, State
+from varve.services.tls import tls_of
 from varve.settings import Settings
 from varve.settings.gateway import SenderQuota
 from varve.telemetry.metrics import GatewayMetrics
@@ -69,8 +69,7 @@ def run(settings: Settings) -> int:
         except OSError:
             require_free(gateway.host, gateway.port, "gateway.port")  # says what is wrong
             raise
-        scheme = "https" if gateway.cert_file else "http"
-        url = f"{scheme}://{gateway.host}:{gateway.port}"
+        url = gateway.url()
         status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
         make_ready()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -124,9 +123,7 @@ class _Service:
 
     def _config(self) -> uvicorn.Config:
         gateway = self._gateway
-        for file in (gateway.cert_file, gateway.key_file, gateway.client_ca_file):
-            if file and not Path(file).is_file():
-                raise NeedsOperator(f"there is no {file}: correct gateway.cert_file and its like")
+        tls = tls_of(gateway, "gateway")
         return uvicorn.Config(
             self._answer,
             http=BoundedProtocol,
@@ -139,10 +136,7 @@ class _Service:
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=round(self._gateway.ack_s) + 5,
             server_header=False,
-            ssl_certfile=gateway.cert_file or None,
-            ssl_keyfile=gateway.key_file or None,
-            ssl_ca_certs=gateway.client_ca_file or None,
-            ssl_cert_reqs=ssl.CERT_REQUIRED if gateway.client_ca_file else ssl.CERT_NONE,
+            **(tls.options() if tls else {}),
         )
 
     async def _answer(self, scope: dict, receive: Callable, send: Callable) -> None:  # type: ignore[type-arg]
@@ -200,7 +194,7 @@ class _Service:
         self._decoder = decoder
         self._app = GatewayApp(
             batcher,
-            _access(settings),
+            _credentials(settings),
             Quotas(time.monotonic, _quota(gateway.per_token), _quota(gateway.per_address)),
             self._input_of,
             self._bounds,
@@ -343,9 +337,9 @@ def refuse_unstored(found: Decoded) -> None:
             items.clear()
 
 
-def _access(settings: Settings) -> Access:
+def _credentials(settings: Settings) -> Credentials:
     gateway = settings.gateway
-    return Access(
+    return Credentials(
         {name: token.get_secret_value() for name, token in gateway.tokens.items()},
         {name: hashed.get_secret_value() for name, hashed in gateway.users.items()},
     )
