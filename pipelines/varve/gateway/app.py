@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Seque
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from varve.gateway.access import Access
+from varve.access.credentials import Credentials, TooManyAttempts, Unauthenticated
 from varve.gateway.batcher import Batcher
 from varve.gateway.decoded import Bounds, Decoded
 from varve.gateway.first_sight import Input
@@ -66,7 +66,7 @@ class GatewayApp:
     def __init__(
         self,
         batcher: Batcher,
-        access: Access,
+        credentials: Credentials,
         quotas: Quotas,
         inputs: Callable[[str], Input],
         bounds: Callable[[], Bounds],
@@ -86,7 +86,7 @@ class GatewayApp:
         has_critical: whether there is a topic that takes some samples all the same.
         """
         self._batcher = batcher
-        self._access = access
+        self._credentials = credentials
         self._quotas = quotas
         self._inputs = inputs
         self._bounds = bounds
@@ -134,7 +134,7 @@ class GatewayApp:
         size = 0
         refusal = text_refusal
         try:
-            sender = await self._access.sender(_header(scope, b"authorization"))
+            sender = await self.sender(_header(scope, b"authorization"))
             begun_body = protocol.begin(request)
             refusal = begun_body.refusal
             size, answer = await self._written(protocol.name, begun_body, sender, scope, receive)
@@ -192,6 +192,15 @@ class GatewayApp:
         if (wait_s := allowance.wait_for_bytes()) > 0:
             raise Refused(429, "this sender's bytes a second are used up", wait_s)
         return allowance
+
+    async def sender(self, authorization: str) -> str:
+        """The name of who sends; "" if anybody may. Raises Refused."""
+        try:
+            return (await self._credentials.principal(authorization)).name
+        except Unauthenticated as err:
+            raise Refused(401, str(err)) from None
+        except TooManyAttempts as err:
+            raise Refused(429, str(err), 5.0) from None
 
     def _decode(
         self, protocol: str, head: Body, body: bytes, sender: str, allowance: Allowance

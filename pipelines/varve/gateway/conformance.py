@@ -18,7 +18,7 @@ from wiretest.adapter import (  # type: ignore[import-not-found]
     Sample,
 )
 
-from varve.gateway.access import Access
+from varve.access.credentials import Credentials
 from varve.gateway.app import GatewayApp
 from varve.gateway.batcher import Batcher
 from varve.gateway.decoded import Bounds, Decoded
@@ -119,7 +119,7 @@ async def _received(request: Request) -> Answer:
     bounds = Bounds(_OLDEST_MS, request.now_ms + _FUTURE_MS)
     app = GatewayApp(
         batcher,
-        Access({}, {}),
+        Credentials({}, {}),
         unlimited,
         lambda _: Input(),
         lambda: bounds,

@@ -8,6 +8,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from varve.access.credentials import CHALLENGE
 from varve.gateway.decoded import Decoded
 from varve.gateway.refusals import Refusal, Refusals, Refused
 from varve.gateway.write_request import Message
@@ -98,7 +99,7 @@ def with_hints(answer: Answer, refused: Refused) -> Answer:
     if refused.retry_after_s:
         answer.headers.append((b"retry-after", b"%d" % max(1, math.ceil(refused.retry_after_s))))
     if refused.status == 401:
-        answer.headers.append((b"www-authenticate", b'Bearer realm="varve", Basic realm="varve"'))
+        answer.headers.append((b"www-authenticate", CHALLENGE.encode()))
     elif refused.status == 405:
         answer.headers.append((b"allow", b"POST"))
     return answer

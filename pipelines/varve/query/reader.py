@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 
+from varve.model.clock import utc_text
 from varve.model.window import RAW, Window
 from varve.promql.errors import LimitError, StorageError
 from varve.promql.interrupt import Check, never
@@ -34,7 +35,7 @@ from varve.query.provenance import Provenance, SelectorUse
 from varve.query.rollup_reader import RollupReader
 from varve.query.sample_columns import SampleColumns, count_samples, select_samples
 from varve.query.series_index import SelectedSeries
-from varve.query.tier_choice import Estimate, PlannedRows, time_text
+from varve.query.tier_choice import Estimate, PlannedRows
 from varve.query.view import FileGone, View
 from varve.rollups import time_ranges
 
@@ -284,7 +285,7 @@ class Reader:
             return ()
         if end_ms <= raw_from:
             raise StorageError(
-                f"samples up to {time_text(raw_from)} have expired, and rows of rollups do not"
+                f"samples up to {utc_text(raw_from)} have expired, and rows of rollups do not"
                 " answer this: ask for a later time"
                 + (", or without tier=raw" if self.tier == RAW and self.view.tiers else "")
             )
@@ -370,7 +371,7 @@ def _reading() -> Iterator[None]:
 
 
 def _missing_text(until_ms: int) -> str:
-    return f"partial: samples up to {time_text(until_ms)} have expired"
+    return f"partial: samples up to {utc_text(until_ms)} have expired"
 
 
 def _size(samples: Samples) -> int:

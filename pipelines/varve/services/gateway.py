@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import signal
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,8 +13,8 @@ from pathlib import Path
 import uvicorn
 import uvloop
 
+from varve.access.credentials import Credentials
 from varve.api.server import Server, tcp_socket
-from varve.gateway.access import Access
 from varve.gateway.app import BodyBounds, GatewayApp
 from varve.gateway.batcher import Batcher
 from varve.gateway.circuit_breaker import CircuitBreaker
@@ -44,6 +43,7 @@ from varve.services.gateway_grpc import otlp_grpc_server
 from varve.services.limits import limits_files
 from varve.services.ports import require_free
 from varve.services.status import ComponentStatus, State
+from varve.services.tls import tls_of
 from varve.settings import Settings
 from varve.settings.gateway import Gateway as GatewaySettings
 from varve.settings.gateway import SenderQuota
@@ -74,8 +74,7 @@ def run(settings: Settings) -> int:
         except OSError:
             require_free(gateway.host, gateway.port, "gateway.port")  # says what is wrong
             raise
-        scheme = "https" if gateway.cert_file else "http"
-        url = f"{scheme}://{gateway.host}:{gateway.port}"
+        url = gateway.url()
         status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
         make_ready()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -100,7 +99,7 @@ class _Service:
         self._limits = LimitsFile(limits_files(settings))
         self._inputs = _inputs(settings)
         self._is_critical = any_of(self._gateway.critical, "gateway.critical")
-        self._access = _access(settings)
+        self._credentials = _credentials(settings)
         self._otlp = _otlp(self._gateway)
         self._replicas = Replicas(round(self._gateway.replica_failover_s * 1000))
         self._lanes: dict[str, Lane] = {}
@@ -115,9 +114,7 @@ class _Service:
             loop.add_signal_handler(name, lambda: setattr(server, "should_exit", True))
         serving = asyncio.create_task(server.serve(sockets=[listener]))  # type: ignore[list-item]
         starting = asyncio.create_task(self._start())
-        grpc_server = await otlp_grpc_server(
-            self._gateway, lambda: self._app, self._access, self._otlp
-        )
+        grpc_server = await otlp_grpc_server(self._gateway, lambda: self._app, self._otlp)
         try:
             while not serving.done():
                 if starting.done():
@@ -136,9 +133,7 @@ class _Service:
 
     def _config(self) -> uvicorn.Config:
         gateway = self._gateway
-        for file in (gateway.cert_file, gateway.key_file, gateway.client_ca_file):
-            if file and not Path(file).is_file():
-                raise NeedsOperator(f"there is no {file}: correct gateway.cert_file and its like")
+        tls = tls_of(gateway, "gateway")
         return uvicorn.Config(
             self._answer,
             http=BoundedProtocol,
@@ -151,10 +146,7 @@ class _Service:
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=round(self._gateway.ack_s) + 5,
             server_header=False,
-            ssl_certfile=gateway.cert_file or None,
-            ssl_keyfile=gateway.key_file or None,
-            ssl_ca_certs=gateway.client_ca_file or None,
-            ssl_cert_reqs=ssl.CERT_REQUIRED if gateway.client_ca_file else ssl.CERT_NONE,
+            **(tls.options() if tls else {}),
         )
 
     async def _answer(self, scope: dict, receive: Callable, send: Callable) -> None:  # type: ignore[type-arg]
@@ -212,7 +204,7 @@ class _Service:
         self._decoder = decoder
         self._app = GatewayApp(
             batcher,
-            self._access,
+            self._credentials,
             Quotas(time.monotonic, _quota(gateway.per_token), _quota(gateway.per_address)),
             self._input_of,
             self._bounds,
@@ -356,9 +348,9 @@ def refuse_unstored(found: Decoded) -> None:
             items.clear()
 
 
-def _access(settings: Settings) -> Access:
+def _credentials(settings: Settings) -> Credentials:
     gateway = settings.gateway
-    return Access(
+    return Credentials(
         {name: token.get_secret_value() for name, token in gateway.tokens.items()},
         {name: hashed.get_secret_value() for name, hashed in gateway.users.items()},
     )

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import grpc
 
-from varve.gateway.access import Access
 from varve.gateway.app import GatewayApp
 from varve.gateway.otlp.grpc import metrics_service
 from varve.gateway.otlp.http import OtlpHttp
@@ -18,7 +17,7 @@ _AT_ONCE = 256
 
 
 async def otlp_grpc_server(
-    gateway: Gateway, app: Callable[[], GatewayApp | None], access: Access, otlp: OtlpHttp
+    gateway: Gateway, app: Callable[[], GatewayApp | None], otlp: OtlpHttp
 ) -> grpc.aio.Server | None:
     """Starts the server, with the TLS of HTTP; None if its port is 0. Raises NeedsOperator if the
     port is taken.
@@ -32,7 +31,7 @@ async def otlp_grpc_server(
             ("grpc.so_reuseport", 0),
         ],
     )
-    server.add_generic_rpc_handlers((metrics_service(app, access, otlp),))
+    server.add_generic_rpc_handlers((metrics_service(app, otlp),))
     host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
     address = f"{host}:{gateway.otlp_grpc_port}"
     try:

@@ -14,8 +14,8 @@ import grpc
 import uvicorn
 
 from tests.unit.gateway.decoding import ANY_TIME
+from varve.access.credentials import Credentials
 from varve.api.server import Server
-from varve.gateway.access import Access
 from varve.gateway.app import GatewayApp
 from varve.gateway.batcher import Batcher
 from varve.gateway.decoded import Decoded
@@ -100,14 +100,14 @@ class ServedGateway:
         protocols: Sequence[PushProtocol] = (),
         *,
         otlp: OtlpHttp | None = None,
-        access: Access | None = None,
+        credentials: Credentials | None = None,
         per_address: Quota | None = None,
     ) -> None:
         """otlp: is served over HTTP and gRPC."""
         self.lane = MemoryLane()
         self._protocols = (RemoteWrite(), *([otlp] if otlp else []), *protocols)
         self._otlp = otlp
-        self._access = access or Access({}, {})
+        self._credentials = credentials or Credentials({}, {})
         self._quotas = Quotas(time.monotonic, Quota(), per_address or Quota())
         self.app: GatewayApp | None = None
         self.port = self.grpc_port = 0
@@ -145,7 +145,7 @@ class ServedGateway:
         batcher = Batcher(decoder, self.lane, None, wait_s=0.0)
         self.app = GatewayApp(
             batcher,
-            self._access,
+            self._credentials,
             self._quotas,
             lambda _: Input(),
             lambda: ANY_TIME,
@@ -177,7 +177,7 @@ class ServedGateway:
     async def _serve_grpc(self) -> Any:
         assert self._otlp is not None
         rpc = grpc.aio.server()
-        rpc.add_generic_rpc_handlers((metrics_service(lambda: self.app, self._access, self._otlp),))
+        rpc.add_generic_rpc_handlers((metrics_service(lambda: self.app, self._otlp),))
         self.grpc_port = rpc.add_insecure_port("127.0.0.1:0")
         await rpc.start()
         return rpc

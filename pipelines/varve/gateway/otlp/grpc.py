@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 
-from varve.gateway.access import Access
 from varve.gateway.app import GatewayApp
 from varve.gateway.decoded import Decoded
 from varve.gateway.lane import Overloaded
@@ -33,9 +32,7 @@ _CODES = {
 _PEER = re.compile(r"ipv[46]:(?:%5B)?(.*?)(?:%5D)?:\d+$")
 
 
-def metrics_service(
-    app: Callable[[], GatewayApp | None], access: Access, otlp: OtlpHttp
-) -> grpc.GenericRpcHandler:
+def metrics_service(app: Callable[[], GatewayApp | None], otlp: OtlpHttp) -> grpc.GenericRpcHandler:
     """The service, for a server of grpc.aio. app: where samples go; None as long as there is none,
     which senders are told as UNAVAILABLE.
     """
@@ -45,7 +42,7 @@ def metrics_service(
             gateway = app()
             if gateway is None:
                 raise Refused(503, "the gateway is starting", 1.0)  # noqa: TRY301 - one way to refuse
-            found, why = await _taken(gateway, access, otlp, body, context)
+            found, why = await _taken(gateway, otlp, body, context)
             if why := why or retryable(found):
                 raise why
         except Overloaded as err:
@@ -59,10 +56,10 @@ def metrics_service(
 
 
 async def _taken(
-    gateway: GatewayApp, access: Access, otlp: OtlpHttp, body: bytes, context: Any
+    gateway: GatewayApp, otlp: OtlpHttp, body: bytes, context: Any
 ) -> tuple[Decoded, Refused | None]:
     metadata = {name: value for name, value in context.invocation_metadata() or ()}  # noqa: C416 - of a type of its own
-    sender = await access.sender(str(metadata.get("authorization", "")))
+    sender = await gateway.sender(str(metadata.get("authorization", "")))
     peer = _PEER.match(context.peer())
     address = peer.group(1) if peer else ""
     return await gateway.take(_PROTOCOL, otlp.begin(_HEAD), body, sender, address)

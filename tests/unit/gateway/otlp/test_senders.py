@@ -27,7 +27,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, PeriodicExp
 from opentelemetry.sdk.resources import Resource
 
 from tests.unit.gateway.served import ServedGateway
-from varve.gateway.access import Access
+from varve.access.credentials import Credentials
 from varve.gateway.lane import Overloaded
 from varve.gateway.otlp.config import OtlpConfig
 from varve.gateway.otlp.delta import DeltaTotals
@@ -172,9 +172,9 @@ def test_overload_is_503_and_a_quota_429_so_that_senders_come_again():
 
 
 def test_grpc_tells_who_it_does_not_know_and_when_to_come_again():
-    access = Access({"team": "secret"}, {})
+    credentials = Credentials({"team": "secret"}, {})
     with (
-        ServedGateway(otlp=otlp(), access=access) as served,
+        ServedGateway(otlp=otlp(), credentials=credentials) as served,
         grpc.insecure_channel(f"127.0.0.1:{served.grpc_port}") as channel,
     ):
         export = channel.unary_unary(
