@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from varve.model.clock import utc_text
 from varve.model.window import RAW, TIER_NAMES, Window
 from varve.promql.errors import QueryError, StorageError
 from varve.promql.interrupt import Check
@@ -19,7 +20,7 @@ from varve.query.cover import Cover
 from varve.query.provenance import SelectorUse
 from varve.query.rollup_reader import RollupReader
 from varve.query.series_groups import SeriesGroup
-from varve.query.tier_choice import Estimate, PlannedRows, time_text
+from varve.query.tier_choice import Estimate, PlannedRows
 from varve.rollups import time_ranges
 
 
@@ -189,7 +190,7 @@ def require_samples(
     if len(gone) == len(groups) and all(end_ms <= until for until, _ in gone):
         until, group = min(gone, key=lambda one: one[0])
         raise StorageError(
-            f"samples{group.of_whom} up to {time_text(until)} have expired, and rows of rollups do"
+            f"samples{group.of_whom} up to {utc_text(until)} have expired, and rows of rollups do"
             f" not answer this: ask for a later time{advice}"
         )
 
@@ -209,4 +210,4 @@ def _expired_in(groups: Sequence[SeriesGroup], start_ms: int) -> list[tuple[int,
 
 
 def _missing_text(until_ms: int, what: str, group: SeriesGroup) -> str:
-    return f"partial: {what}{group.of_whom} up to {time_text(until_ms)} have expired"
+    return f"partial: {what}{group.of_whom} up to {utc_text(until_ms)} have expired"

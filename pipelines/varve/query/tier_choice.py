@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
 
+from varve.model.clock import utc_text
 from varve.model.window import RAW
 from varve.promql.errors import QueryError
 from varve.promql.function_table import FUNCTIONS
@@ -228,12 +228,7 @@ def _require_some(
     width = format_duration(view.tier.width_ms / 1000)
     asked = f"{windows.name}() over {format_duration(windows.range_ms / 1000)}"
     raise QueryError(
-        f"{asked} needs samples{of_whom}, which have expired up to {time_text(raw_from_ms)}; of"
+        f"{asked} needs samples{of_whom}, which have expired up to {utc_text(raw_from_ms)}; of"
         f" that time the finest tier is {view.tier.name}: ask for ranges of {width} or more, as in"
         f" [{width}], or for a later time"
     )
-
-
-def time_text(ms: int) -> str:
-    """A time for a person, to the second, UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")[:-6] + "Z"

@@ -30,7 +30,7 @@ from tests.unit.query.tier_queries import (
     found,
     question,
 )
-from varve.api.access import Access
+from varve.access.browsers import BrowserRules
 from varve.api.app import create_app
 from varve.api.service import Service
 from varve.gateway.protobuf import delimited_field, write_varint
@@ -266,9 +266,9 @@ def test_as_of_a_version_before_the_expiry_nothing_is_missing(world, tables):
 
 
 def test_what_has_no_warnings_says_in_its_headers_that_it_is_partial(tables):
-    access = Access.of(["testserver"], [])
+    rules = BrowserRules.of(["testserver"], [])
     service = Service(
-        Options(Limits()), ManualClock(END), lambda: tables.view, lambda: "", access=access
+        Options(Limits()), ManualClock(END), lambda: tables.view, lambda: "", browsers=rules
     )
     matcher = delimited_field(2, b"i") + delimited_field(3, b"c")
     found = {}
