@@ -25,7 +25,11 @@ def keep_archives() -> None:
     PySpark asks for them to be read again before every task, and Spark's own jar is among them: 30
     ms of CPU. One that comes with a job is read when it comes.
     """
-    zipimport.zipimporter.invalidate_caches = lambda _: None  # type: ignore[method-assign]
+    zipimport.zipimporter.invalidate_caches = _stay  # type: ignore[method-assign]
+
+
+def _stay(self: zipimport.zipimporter) -> None:
+    """Does nothing."""
 
 
 if __name__ == "__main__":
