@@ -26,6 +26,7 @@ from varve.gateway.otlp.config import InvalidOtlpConfig, OtlpConfig, otlp_config
 from varve.gateway.otlp.delta import DeltaTotals
 from varve.gateway.otlp.http import OtlpHttp
 from varve.gateway.quotas import Quota, Quotas
+from varve.gateway.record_batcher import RecordBatcher, RecordRoad
 from varve.gateway.refusals import Refusal
 from varve.gateway.remote_write import RemoteWriteDecoder
 from varve.gateway.remote_write_http import RemoteWrite
@@ -38,6 +39,7 @@ from varve.gateway.topic_producer import KnownPartitions, TopicProducer
 from varve.ingest.limits import LimitsFile
 from varve.model.clock import SystemClock
 from varve.model.errors import NeedsOperator, TemporaryError
+from varve.model.record_rows import RECORD_TABLES
 from varve.model.window import DAY_MS
 from varve.services.gateway_grpc import otlp_grpc_server
 from varve.services.limits import limits_files
@@ -169,6 +171,7 @@ class _Service:
         topics = {"bulk": settings.kafka.topics.raw}
         if gateway.critical:
             topics["critical"] = settings.kafka.topics.critical
+        topics |= settings.record_queries()
         producers = {
             name: TopicProducer(
                 settings.kafka.servers(),
@@ -192,14 +195,24 @@ class _Service:
             self._limits.current,
         )
         for name, producer in producers.items():
-            first = 0 if name == "bulk" else targets.bulk
+            first = targets.bulk if name == "critical" else 0
             self._lanes[name] = self._lane(name, first, producer)
+        wait_s = gateway.batch_ms / 1000
+        self._records = RecordBatcher(
+            {
+                table: RecordRoad(self._lanes[table], partitions[table])
+                for table in settings.record_queries()
+            },
+            time.monotonic,
+            wait_s=wait_s,
+        )
         batcher = Batcher(
             decoder,
             self._lanes["bulk"],
             self._lanes.get("critical"),
             samples=gateway.batch_samples,
-            wait_s=gateway.batch_ms / 1000,
+            wait_s=wait_s,
+            records=self._records,
         )
         self._decoder = decoder
         self._app = GatewayApp(
@@ -278,14 +291,17 @@ class _Service:
 
     def _before(self) -> None:
         self._replicas.begin(self._clock.now_ms())
-        for lane in self._lanes.values():
+        for name, lane in self._lanes.items():
             since_s = lane.recovered()
-            if since_s is not None:
+            if since_s is None:
+                continue
+            if name in RECORD_TABLES:
+                self._records.forget_told(name)
+            else:
                 self._decoder.table.undefine_since(int(since_s))
 
-    def _after(self, found: Decoded) -> None:
+    def _after(self, _: Decoded) -> None:
         self._replicas.note(self._clock.now_ms())
-        refuse_unstored(found)
 
     # What the application counts.
 
@@ -334,18 +350,6 @@ class _Service:
             self._said = (state, why)
             self._status.update(state=state, detail={"waiting": why or None})
             log.info("%s%s", state, f": {why}" if why else "")
-
-
-def refuse_unstored(found: Decoded) -> None:
-    """Takes out of a request what there are no tables for yet, so that its answer says so."""
-    for kind, items in (("native histograms", found.histograms), ("exemplars", found.exemplars)):
-        if items:
-            text = (
-                f"{len(items)} {kind}, first of {items[0][0].metric}: there is no table for them"
-                " yet (docs/gateway.md)"
-            )
-            found.refusals.add(Refusal.NOT_STORED, text, others=len(items))
-            items.clear()
 
 
 def _credentials(settings: Settings) -> Credentials:

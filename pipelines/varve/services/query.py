@@ -63,7 +63,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
         token = leave_token(settings)
         status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
         store = Store(settings.storage_root(), settings.storage_options())
-        queries = tuple(settings.ingest_queries())
+        queries = tuple(settings.sample_queries())
         metrics = QueryMetrics(Telemetry())
         memory = MemoryBudget(query.memory_bytes())
         follower = TableFollower(

@@ -32,7 +32,7 @@ def rollup_plan(settings: Settings) -> RollupPlan:
     """The rollups over everything the ingest queries store."""
     return RollupPlan(
         store=table_store(settings),
-        queries=tuple(settings.ingest_queries()),
+        queries=tuple(settings.sample_queries()),
         trigger_s=settings.rollup.trigger_s,
         grace_ms=int(settings.rollup.grace_s * 1000),
         repair_every_ms=int(settings.rollup.repair_every_s * 1000),
