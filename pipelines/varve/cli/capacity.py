@@ -18,6 +18,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 Lists the resources of capacity.toml by the days they have left, as they were last forecast
 (`varve up`, or jobs/forecast.py). Reads the tables alone: nothing has to run.
 """
+    parser.epilog = """\
+examples:
+  varve capacity
+  varve capacity --html capacity.html
+"""
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the report as JSON")
     form.add_argument("--html", type=Path, metavar="FILE", help="write it as a page of its own")

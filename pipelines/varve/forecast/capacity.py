@@ -204,9 +204,8 @@ def _newest_forecasts(store: Store, ids: Ints, after_ms: int) -> dict[int, pa.Ta
     found = {}
     series, trained = rows["series_id"].to_numpy(), rows["trained_until"].to_numpy()
     unique, starts = np.unique(series, return_index=True)
-    for series_id, low, high in zip(
-        unique.tolist(), starts.tolist(), [*starts[1:].tolist(), len(series)], strict=True
-    ):
+    ends = [*starts[1:].tolist(), len(series)][: len(starts)]
+    for series_id, low, high in zip(unique.tolist(), starts.tolist(), ends, strict=True):
         count = int((trained[low:high] == trained[low]).sum())
         found[series_id] = rows.slice(low, count)
     return found
