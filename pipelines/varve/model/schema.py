@@ -24,6 +24,7 @@ TABLES = (
     *(tier.table for tier in TIERS),
     "quarantine",
     "repairs",
+    "features",
     "baselines",
     "anomalies",
     "alerts",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, field_validator
 from pydantic.fields import FieldInfo
 
+from varve.settings.anomalies import Anomalies
 from varve.settings.collector import Collector
 from varve.settings.demo import Demo
 from varve.settings.gateway import Gateway
@@ -47,6 +48,7 @@ class Settings(Section):
     rollup: Rollup = Rollup()
     retention: Retention = Retention()
     maintenance: Maintenance = Maintenance()
+    anomalies: Anomalies = Anomalies()
     query: Query = Query()
     gateway: Gateway = Gateway()
     collector: Collector = Collector()
