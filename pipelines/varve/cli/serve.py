@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from functools import partial
 
 from varve.cli import serve_notify
 from varve.model.errors import NeedsOperator
 from varve.services.logs import configure_for
-from varve.settings import Settings
+from varve.settings import Settings, load
 
 # Service, module with `run(settings) -> exit status`, one line. notify takes its own options.
 SERVICES = (
@@ -48,4 +49,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if serve_notify.has_options(args):
         raise NeedsOperator(f"{args.service} takes none of the options of notify")
     configure_for(settings)
+    if args.service == "query":
+        again = partial(load, args.config, overrides={"home": args.home})
+        return int(importlib.import_module(module).run(settings, lambda: again()[0]))
     return int(importlib.import_module(module).run(settings))

@@ -20,7 +20,7 @@ from varve.forecast.breach import CLEAR, FIRING, find_breach
 from varve.forecast.hourly import HORIZON
 from varve.forecast.resources import Resource, Threshold
 from varve.forecast.rows import FORECASTS
-from varve.model import alert_event
+from varve.model.alert_event import NAME_LABEL, AlertEvent
 from varve.model.clock import utc_text
 from varve.model.identity import identify
 from varve.model.schema import table_schema
@@ -111,7 +111,7 @@ def newest(store: Store, series: Ints | None = None) -> dict[tuple[int, str], di
 def tell_changes(
     store: Store,
     resources: Sequence[Resource],
-    tell: Callable[[Sequence[Mapping[str, Any]]], None],
+    tell: Callable[[Sequence[AlertEvent]], None],
 ) -> int:
     """Sends an alert event for each change of state that was not told of yet; how many.
 
@@ -144,26 +144,19 @@ def tell_changes(
     return len(events)
 
 
-def event_of(row: Mapping[str, Any], series: Series) -> dict[str, Any]:
+def event_of(row: Mapping[str, Any], series: Series) -> AlertEvent:
     """The alert event of a row of capacity, which began or ended to reach its threshold."""
     metric, tags = series
-    labels = {**tags, "alertname": ALERT, "resource": row["resource"], "metric": metric}
-    fires = row["state"] == FIRING
-    annotations = {}
-    if fires:
-        days = (row["reaches_at"] - row["evaluated_at"]) / DAY_MS
-        annotations["summary"] = (
-            f"{metric} is forecast to be {row['reached']} {row['threshold']:g} in {days:.1f} days,"
-            f" at {utc_text(row['reaches_at'])}"
-        )
-    return alert_event.alert_event(
-        labels,
-        alert_event.FIRING if fires else alert_event.RESOLVED,
-        annotations,
-        value=row["value"],
-        starts_at=row["since"],
-        ends_at=None if fires else row["since"],
-        evaluated_at=row["evaluated_at"],
+    labels = {**tags, NAME_LABEL: ALERT, "resource": row["resource"], "metric": metric}
+    if row["state"] != FIRING:
+        return AlertEvent(labels, "resolved", row["since"], row["evaluated_at"], value=row["value"])
+    days = (row["reaches_at"] - row["evaluated_at"]) / DAY_MS
+    summary = (
+        f"{metric} is forecast to be {row['reached']} {row['threshold']:g} in {days:.1f} days, at"
+        f" {utc_text(row['reaches_at'])}"
+    )
+    return AlertEvent(
+        labels, "firing", row["since"], row["evaluated_at"], {"summary": summary}, row["value"]
     )
 
 

@@ -27,6 +27,7 @@ from varve.forecast.series_forecast import (
     SeriesForecast,
     forecast_series,
 )
+from varve.model.alert_event import AlertEvent
 from varve.model.errors import Conflict, NeedsOperator, TemporaryError
 from varve.model.window import DAY_MS, HOUR_MS, TIERS
 from varve.storage import positions
@@ -62,7 +63,7 @@ class FitTask:
 Fit = Callable[[Sequence[FitTask]], Iterable[SeriesForecast]]
 """Forecasts series in any order, each by `forecast_series`: here, or on a cluster."""
 
-Tell = Callable[[Sequence[Mapping[str, Any]]], None]
+Tell = Callable[[Sequence[AlertEvent]], None]
 """Sends alert events. Raises TemporaryError."""
 
 

@@ -129,8 +129,7 @@ class _Up:
         self._reported: dict[str, str] = {}
         self._positions_accepted = False
         self._kafka_shown = ""
-        host = f"[{settings.query.host}]" if ":" in settings.query.host else settings.query.host
-        self._url = f"http://{host}:{settings.query.port}/"
+        self._url = f"{settings.query.url()}/"
         self._condition = Condition(home.path, self._url, say)
         self._bounded = (
             None

@@ -1,7 +1,7 @@
-"""Alert events: a change of state of an alert, as the topic alerts carries it.
+"""An alert event: what is told on the topic alerts when an alert changes its state.
 
-The form is schemas/wire/alert-event.schema.json. Identities are functions of what they are of, so
-that an event that is sent twice is one event.
+The message is that of schemas/wire/alert-event.schema.json, and its fields are the columns of the
+table alerts.
 """
 
 from __future__ import annotations
@@ -10,48 +10,74 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Literal
 
-PENDING, FIRING, RESOLVED = "pending", "firing", "resolved"
+from varve.model.errors import BadRequest
+from varve.model.fingerprint import fingerprint
 
-
-def alert_event(
-    labels: Mapping[str, str],
-    state: str,
-    annotations: Mapping[str, str],
-    *,
-    value: float | None,
-    starts_at: int,
-    ends_at: int | None,
-    evaluated_at: int,
-    snapshot: str | None = None,
-) -> dict[str, Any]:
-    """labels: those of the alert, alertname among them. Times are ms since the Unix epoch."""
-    identity = fingerprint(labels)
-    event = f"{identity}:{state}:{starts_at}:{evaluated_at}"
-    return {
-        "event_id": hashlib.blake2b(event.encode(), digest_size=16).hexdigest(),
-        "fingerprint": identity,
-        "rule": labels["alertname"],
-        "state": state,
-        "labels": dict(sorted(labels.items())),
-        "annotations": dict(annotations),
-        "value": json_number(value),
-        "starts_at": starts_at,
-        "ends_at": ends_at,
-        "evaluated_at": evaluated_at,
-        "snapshot": snapshot,
-    }
+NAME_LABEL = "alertname"
+"""The label that holds the name of the alert's rule."""
 
 
-def fingerprint(labels: Mapping[str, str]) -> str:
-    """Identity of an alert: 16 hexadecimal digits."""
-    text = json.dumps(sorted(labels.items()), ensure_ascii=False, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+@dataclass(frozen=True, slots=True)
+class AlertEvent:
+    """Raises BadRequest if the alert has no name, or a time makes no sense."""
+
+    labels: Mapping[str, str]
+    """Labels of the alert; the one called alertname is its rule."""
+    state: Literal["pending", "firing", "resolved"]
+    starts_ms: int
+    """When the condition began to hold, Unix ms UTC."""
+    evaluated_ms: int
+    """When the state was found, Unix ms UTC."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    value: float | None = None
+    snapshot: str | None = None
+    """Token of the table versions it was found in."""
+
+    def __post_init__(self) -> None:
+        if not self.labels.get(NAME_LABEL):
+            raise BadRequest(f"an alert needs a name: the label {NAME_LABEL}")
+        if not 0 <= self.starts_ms <= self.evaluated_ms:
+            raise BadRequest(
+                f"an alert begins by the time it is found: {self.starts_ms}, {self.evaluated_ms}"
+            )
+
+    @property
+    def key(self) -> str:
+        """Identity of the alert, hexadecimal. Messages of one alert keep their order by it."""
+        return f"{fingerprint(self.labels):016x}"
+
+    @property
+    def event_id(self) -> str:
+        """The same for the same change of state, however often it is told."""
+        text = f"{self.key}/{self.state}/{self.starts_ms}/{self.evaluated_ms}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def message(self) -> bytes:
+        """The event as JSON."""
+        return json.dumps(
+            {
+                "event_id": self.event_id,
+                "fingerprint": self.key,
+                "rule": self.labels[NAME_LABEL],
+                "state": self.state,
+                "labels": dict(self.labels),
+                "annotations": dict(self.annotations),
+                "value": _number(self.value),
+                "starts_at": self.starts_ms,
+                "ends_at": self.evaluated_ms if self.state == "resolved" else None,
+                "evaluated_at": self.evaluated_ms,
+                "snapshot": self.snapshot,
+            },
+            ensure_ascii=False,
+        ).encode()
 
 
-def json_number(value: float | None) -> float | str | None:
-    """A number as JSON has it: NaN and the infinities as text."""
+def _number(value: float | None) -> float | str | None:
     if value is None or math.isfinite(value):
         return value
-    return "NaN" if math.isnan(value) else ("+Inf" if value > 0 else "-Inf")
+    if math.isnan(value):
+        return "NaN"
+    return "+Inf" if value > 0 else "-Inf"

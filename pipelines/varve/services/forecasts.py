@@ -8,16 +8,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from varve.forecast.forecast_job import Fit, FitTask, Forecasted, Forecasting, fit_here
+from varve.forecast.forecast_job import Fit, FitTask, Forecasted, Forecasting, Tell, fit_here
 from varve.forecast.resources import ResourcesFile
 from varve.forecast.series_forecast import SeriesForecast
+from varve.kafka.alert_topic import send_alerts
 from varve.kafka.client_options import Cluster
-from varve.kafka.event_sender import EventSender
 from varve.maintenance.batch_job import execute
+from varve.model.alert_event import AlertEvent
 from varve.model.clock import SystemClock
 from varve.model.errors import NeedsOperator, VarveError
 from varve.model.resources import conf_dir
@@ -55,16 +56,12 @@ def forecasting(
     return Forecasting(table_store(settings), resources.current(), fit, tell, progress)
 
 
-def alert_teller(settings: Settings) -> Callable[[Sequence[Mapping[str, Any]]], None]:
-    """What sends alert events to the topic, by fingerprint: those of one alert stay in order."""
+def alert_teller(settings: Settings) -> Tell:
+    """What sends alert events to the topic alerts."""
 
-    def tell(events: Sequence[Mapping[str, Any]]) -> None:
+    def tell(events: Sequence[AlertEvent]) -> None:
         kafka = with_running_kafka(settings).kafka
-        sender = EventSender(Cluster(kafka.servers(), kafka.client_options()), "varve-alerts")
-        try:
-            sender.send(kafka.topics.alerts, [(event["fingerprint"], event) for event in events])
-        finally:
-            sender.close()
+        send_alerts(Cluster(kafka.servers(), kafka.client_options()), kafka.topics.alerts, events)
 
     return tell
 

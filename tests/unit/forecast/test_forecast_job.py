@@ -57,7 +57,7 @@ class Told:
     def __call__(self, events):
         if self.is_away:
             raise TemporaryError("no Kafka at here")
-        self.events += events
+        self.events += [json.loads(event.message()) for event in events]
 
 
 @pytest.fixture
