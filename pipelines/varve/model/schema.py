@@ -31,6 +31,7 @@ TABLES = (
     "anomalies",
     "alerts",
     "forecasts",
+    "forecast_fits",
     "capacity",
 )
 
