@@ -235,7 +235,8 @@ class GatewayApp:
         allowance.take(
             size=len(body), bulk=found.received() - found.critical, critical=found.critical
         )
-        return found, waits, why if shed in found.refusals.samples else None
+        refused = found.refusals.samples.keys() | found.refusals.others.keys()
+        return found, waits, why if shed in refused else None
 
     async def _read(self, receive: Receive) -> bytes:
         """The body, which counts as in flight from now on. Raises Refused if it is over a bound or

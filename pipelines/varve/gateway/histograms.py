@@ -22,6 +22,8 @@ _FINEST_KNOWN: Final = 52
 _COARSEST: Final = -4
 # In all, so that one fits into a message of Kafka.
 _MOST_BUCKETS: Final = 20_000
+# An index that no float64 has at any resolution that is stored: those go to 2**18.
+_FURTHEST: Final = 1 << 24
 
 _HINTS: Final[dict[int, ResetHint]] = {1: "reset", 2: "not_reset", 3: "gauge"}
 
@@ -107,7 +109,12 @@ def _judged(draft: _Draft) -> FloatHistogram:
         tuple(draft.custom_values),
         draft.hint,
     )
-    return histogram if is_custom else histogram.to_schema(min(draft.schema, _FINEST_STORED))
+    if not is_custom:
+        histogram = histogram.to_schema(min(draft.schema, _FINEST_STORED))
+    for index in (*histogram.positive, *histogram.negative):
+        if abs(index) > _FURTHEST:
+            raise InvalidHistogram(f"bucket {index} is beyond every number")
+    return histogram
 
 
 def _require_custom(draft: _Draft) -> None:

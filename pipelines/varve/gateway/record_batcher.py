@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, Protocol
 
@@ -27,7 +27,7 @@ _Key = tuple[int, int]
 class Delivers(Protocol):
     """What it needs of a Lane."""
 
-    def deliver(self, messages: list[TargetMessage]) -> asyncio.Future[None]: ...
+    def deliver(self, messages: Sequence[TargetMessage]) -> asyncio.Future[None]: ...
 
 
 class RecordRoad(NamedTuple):
@@ -50,23 +50,26 @@ class _Batch:
 class RecordBatcher:
     """Gathers records into messages and hands them to lanes. For one event loop's thread."""
 
-    def __init__(
-        self,
-        roads: Mapping[str, RecordRoad],
-        now_s: Callable[[], float],
-        *,
-        wait_s: float = 0.003,
-    ) -> None:
-        """roads: by table; records of others are refused. now_s: a clock that never goes back.
-        wait_s: how long after its first record a batch ends.
+    def __init__(self, now_s: Callable[[], float], *, wait_s: float = 0.003) -> None:
+        """now_s: a clock that never goes back. wait_s: how long after its first record a batch
+        ends. Until a table's road is open its records are refused.
         """
-        self._roads = roads
+        self._roads: dict[str, RecordRoad] = {}
+        self._why_not = {table: f"kafka.topics.{table} is empty" for table in RECORD_TABLES}
         self._now_s = now_s
         self._wait_s = wait_s
         self._batches: dict[str, _Batch] = {}
         self._told: dict[str, dict[_Key, float]] = {table: {} for table in RECORD_TABLES}
         self._newest: dict[_Key, int] = {}
         self._loop = asyncio.get_running_loop()
+
+    def open(self, table: str, road: RecordRoad) -> None:
+        """Lets records of a table be taken."""
+        self._roads[table] = road
+
+    def without(self, table: str, why: str) -> None:
+        """Says why records of a table are refused."""
+        self._why_not[table] = why
 
     def add(self, found: Decoded, bounds: Bounds) -> list[asyncio.Future[None]]:
         """Takes the records of a request. Returns what has to be waited for until they are durable;
@@ -79,7 +82,7 @@ class RecordBatcher:
             if table not in self._roads:
                 text = (
                     f"{len(items)} {_NAMES[table]}, first of {items[0][0].metric}:"
-                    f" kafka.topics.{table} is empty"
+                    f" {self._why_not[table]}"
                 )
                 found.refusals.add(Refusal.NOT_STORED, text, others=len(items))
                 items.clear()

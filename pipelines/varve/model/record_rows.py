@@ -68,7 +68,7 @@ def _row(rows: pa.Table, at: int) -> Mapping[str, Any]:
 def _rank(table: str, row: Mapping[str, Any]) -> tuple[bool, float, str]:
     """What copies are compared by."""
     if table == "exemplars":
-        return True, _number(row["value"]), repr(sorted(row["labels"]))
+        return not math.isnan(row["value"]), _number(row["value"]), repr(sorted(row["labels"]))
     return row["schema"] is not None, _number(row["count"]), repr(row)
 
 

@@ -27,6 +27,7 @@ from varve.promql.syntax.ast import Matcher
 from varve.promql.syntax.printer import matcher_text
 from varve.query import selector_plan
 from varve.query.decoded_files import Footer
+from varve.query.histogram_reader import with_histograms
 from varve.query.memory import Reservation
 from varve.query.provenance import Provenance, SelectorUse
 from varve.query.rollup_reader import RollupReader
@@ -123,6 +124,8 @@ class Reader:
         if self.tier != RAW and self.view.tiers:
             series = self._series(matchers, check)
             start_ms, end_ms = windows.span
+            if self._histograms(series.series_ids[series.by_id], start_ms, end_ms):
+                return None  # of them there are no tiers
             rows = self.view.all_files.rows_within(start_ms, end_ms)
 
             def estimate(size: int) -> Estimate:
@@ -157,6 +160,8 @@ class Reader:
         series = self._series(matchers, check)
         ids = series.series_ids[series.by_id]
         found, held = self._in_head(series, tuple(matchers), start_ms, end_ms)
+        histograms = self._histograms(ids, start_ms, end_ms)
+        found, held = found + histograms, held + histograms
         _, rows = self.view.files.overlapping(ids, start_ms, end_ms)
         if self._is_too_many(held + rows):
             with _reading():
@@ -300,7 +305,18 @@ class Reader:
     ) -> Selection:
         series = self._series(matchers, check)
         samples = self._read(series.series_ids, series.by_id, start_ms, end_ms)
+        if (histograms := self.view.records.get("histograms")) is not None:
+            span = start_ms, end_ms
+            with _reading():
+                samples = with_histograms(
+                    samples, series.series_ids, histograms, span, self.check, self.memory.take
+                )
         return _without_empty(series.labels, samples)
+
+    def _histograms(self, ids: I64, start_ms: int, end_ms: int) -> int:
+        """At most how many native histograms the series have. ids: sorted."""
+        histograms = self.view.records.get("histograms")
+        return 0 if histograms is None else histograms.most_rows(ids, start_ms, end_ms)
 
     def _read(self, series_ids: I64, by_id: I64, start_ms: int, end_ms: int) -> Samples:
         ids = series_ids[by_id]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from varve.promql.errors import StorageError
 from varve.query.file_table import FileTable
 from varve.query.provenance import Provenance
+from varve.query.record_tables import RecordView
 from varve.query.rollup_groups import RollupGroups
 from varve.query.row_group_cache import RowGroupCache
 from varve.query.sample_columns import SampleColumns
@@ -43,6 +44,8 @@ class View:
     """Samples up to here may have been deleted; None if none have."""
     raw_marks: Sequence[ClassMark] = ()
     """Those of samples."""
+    records: Mapping[str, RecordView] = field(default_factory=dict)
+    """Histograms and exemplars, by table; without tables that do not exist."""
 
     def extent(self) -> tuple[int, int, int]:
         """How many runs and files hold samples, and the first and last time of these, ms.

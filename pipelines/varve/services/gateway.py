@@ -26,7 +26,7 @@ from varve.gateway.otlp.config import InvalidOtlpConfig, OtlpConfig, otlp_config
 from varve.gateway.otlp.delta import DeltaTotals
 from varve.gateway.otlp.http import OtlpHttp
 from varve.gateway.quotas import Quota, Quotas
-from varve.gateway.record_batcher import RecordBatcher, RecordRoad
+from varve.gateway.record_batcher import RecordBatcher
 from varve.gateway.refusals import Refusal
 from varve.gateway.remote_write import RemoteWriteDecoder
 from varve.gateway.remote_write_http import RemoteWrite
@@ -42,6 +42,7 @@ from varve.model.errors import NeedsOperator, TemporaryError
 from varve.model.record_rows import RECORD_TABLES
 from varve.model.window import DAY_MS
 from varve.services.gateway_grpc import otlp_grpc_server
+from varve.services.gateway_records import RecordLanes
 from varve.services.limits import limits_files
 from varve.services.ports import require_free
 from varve.services.status import ComponentStatus, State
@@ -59,6 +60,7 @@ _SEGMENT_BYTES = 8 * 2**20
 # How long Kafka's client goes on trying; what it has not acknowledged in ack_s is spooled as well.
 _DELIVERY_S = 30.0
 _KEEP_ALIVE_S = 120
+_PARTITIONS = "partitions.json"
 
 log = logging.getLogger("varve.gateway")
 
@@ -171,17 +173,7 @@ class _Service:
         topics = {"bulk": settings.kafka.topics.raw}
         if gateway.critical:
             topics["critical"] = settings.kafka.topics.critical
-        topics |= settings.record_queries()
-        producers = {
-            name: TopicProducer(
-                settings.kafka.servers(),
-                topic,
-                settings.kafka.client_options(),
-                compression=gateway.compression,
-                delivery_s=_DELIVERY_S,
-            )
-            for name, topic in topics.items()
-        }
+        producers = {name: self._producer(topic) for name, topic in topics.items()}
         partitions = await self._partitions(producers)
         targets = Targets(
             partitions["bulk"],
@@ -198,14 +190,16 @@ class _Service:
             first = targets.bulk if name == "critical" else 0
             self._lanes[name] = self._lane(name, first, producer)
         wait_s = gateway.batch_ms / 1000
-        self._records = RecordBatcher(
-            {
-                table: RecordRoad(self._lanes[table], partitions[table])
-                for table in settings.record_queries()
-            },
-            time.monotonic,
-            wait_s=wait_s,
+        self._records = RecordBatcher(time.monotonic, wait_s=wait_s)
+        record_lanes = RecordLanes(
+            settings.record_queries(),
+            KnownPartitions(self._folder / _PARTITIONS),
+            self._records,
+            self._producer,
+            self._lane,
+            self._lanes,
         )
+        await record_lanes.open()
         batcher = Batcher(
             decoder,
             self._lanes["bulk"],
@@ -234,10 +228,20 @@ class _Service:
             after=self._after,
             has_critical=bool(gateway.critical),
         )
+        await record_lanes.open_missing()
+
+    def _producer(self, topic: str) -> TopicProducer:
+        return TopicProducer(
+            self._settings.kafka.servers(),
+            topic,
+            self._settings.kafka.client_options(),
+            compression=self._gateway.compression,
+            delivery_s=_DELIVERY_S,
+        )
 
     async def _partitions(self, producers: Mapping[str, TopicProducer]) -> dict[str, int]:
         """Partitions by lane: as Kafka says or, while it is away, as it said last time."""
-        known = KnownPartitions(self._folder / "partitions.json")
+        known = KnownPartitions(self._folder / _PARTITIONS)
         while True:
             try:
                 for producer in producers.values():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from varve.kafka.client_options import Cluster
 from varve.kafka.offsets import TopicOffsets
 from varve.kafka.partitions import Partition
-from varve.model.record_rows import RECORD_TABLES, table_of
+from varve.model.record_rows import RECORD_TABLES, SAMPLES
 from varve.model.window import TIERS
 from varve.settings import Settings
 from varve.storage import positions
@@ -72,8 +72,12 @@ def lags(settings: Settings) -> list[Lag]:
     tables = _tables_of_queries(settings)
     found = []
     for query, topic in settings.ingest_queries().items():
+        if query not in tables:
+            continue
         topics = TopicOffsets(kafka_cluster(settings), [topic])
         try:
+            if query in RECORD_TABLES and not topics.existing():
+                continue
             ends = topics.latest(topics.partitions())
         finally:
             topics.close()
@@ -118,9 +122,13 @@ def progress(settings: Settings) -> Progress:
 
 
 def _tables_of_queries(settings: Settings) -> dict[str, Table]:
-    """By ingest query, the table it writes."""
+    """By ingest query, the table it writes; without those of a home that has none of them yet.
+    Raises NeedsOperator if there is no table samples.
+    """
     store = table_store(settings)
-    return {query: Table(store, table_of(query)) for query in settings.ingest_queries()}
+    samples = Table(store, SAMPLES)
+    records = {table.name: table for table in existing(store, settings.record_queries())}
+    return dict.fromkeys(settings.sample_queries(), samples) | records
 
 
 def _rows(table: Table) -> int:

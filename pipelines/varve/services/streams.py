@@ -8,6 +8,7 @@ from typing import Any
 
 from varve.ingest.plan import IngestPlan
 from varve.kafka.offsets import TopicOffsets
+from varve.model.record_rows import RECORD_TABLES
 from varve.services.ingest_plans import ingest_plans
 from varve.services.instruments import Instruments
 from varve.services.progress import table_store
@@ -38,6 +39,26 @@ def rollup_plan(settings: Settings) -> RollupPlan:
         repair_every_ms=int(settings.rollup.repair_every_s * 1000),
         repair_keys=settings.rollup.repair_keys,
     )
+
+
+def with_topics(plans: Sequence[IngestPlan]) -> list[IngestPlan]:
+    """The plans, without queries of histograms or exemplars whose topic does not exist: a cluster
+    that has none goes on storing samples. Raises TemporaryError without Kafka.
+    """
+    found = []
+    for plan in plans:
+        if plan.query in RECORD_TABLES:
+            topics = TopicOffsets(plan.cluster, plan.topics)
+            try:
+                missing = set(plan.topics) - set(topics.existing())
+            finally:
+                topics.close()
+            if missing:
+                name = min(missing)
+                log.warning("no topic %s: no %s are stored until a restart", name, plan.query)
+                continue
+        found.append(plan)
+    return found
 
 
 def require_topics(plans: Sequence[IngestPlan]) -> None:
@@ -152,7 +173,7 @@ def run(settings: Settings) -> int:
     status = ComponentStatus(settings.home, "streams")
     status.update(state="starting")
     instruments = Instruments()
-    plans = instruments.on_ingest(ingest_plans(settings))
+    plans = instruments.on_ingest(with_topics(ingest_plans(settings)))
     rollup = instruments.on_rollup(rollup_plan(settings))
     # Says what is missing before Spark, which takes seconds and says it in a stack trace, starts.
     require_topics(plans)
