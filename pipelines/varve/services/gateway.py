@@ -22,9 +22,13 @@ from varve.gateway.decoded import Bounds, Decoded
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.http_protocol import BoundedProtocol
 from varve.gateway.lane import Fate, Lane, LanePolicy
+from varve.gateway.otlp.config import InvalidOtlpConfig, OtlpConfig, otlp_config_of
+from varve.gateway.otlp.delta import DeltaTotals
+from varve.gateway.otlp.http import OtlpHttp
 from varve.gateway.quotas import Quota, Quotas
 from varve.gateway.refusals import Refusal
 from varve.gateway.remote_write import RemoteWriteDecoder
+from varve.gateway.remote_write_http import RemoteWrite
 from varve.gateway.replicas import Replicas
 from varve.gateway.selectors import any_of, labels_of
 from varve.gateway.series_table import SeriesTable
@@ -35,11 +39,13 @@ from varve.ingest.limits import LimitsFile
 from varve.model.clock import SystemClock
 from varve.model.errors import NeedsOperator, TemporaryError
 from varve.model.window import DAY_MS
+from varve.services.gateway_grpc import otlp_grpc_server
 from varve.services.limits import limits_files
 from varve.services.ports import require_free
 from varve.services.status import ComponentStatus, State
 from varve.services.tls import tls_of
 from varve.settings import Settings
+from varve.settings.gateway import Gateway as GatewaySettings
 from varve.settings.gateway import SenderQuota
 from varve.telemetry.metrics import GatewayMetrics
 from varve.telemetry.registry import Telemetry
@@ -48,7 +54,6 @@ COMPONENT = "gateway"
 
 _WATCH_S = 0.5
 _SEGMENT_BYTES = 8 * 2**20
-_PROTOCOL = "remote_write"
 # How long Kafka's client goes on trying; what it has not acknowledged in ack_s is spooled as well.
 _DELIVERY_S = 30.0
 _KEEP_ALIVE_S = 120
@@ -94,6 +99,8 @@ class _Service:
         self._limits = LimitsFile(limits_files(settings))
         self._inputs = _inputs(settings)
         self._is_critical = any_of(self._gateway.critical, "gateway.critical")
+        self._credentials = _credentials(settings)
+        self._otlp = _otlp(self._gateway)
         self._replicas = Replicas(round(self._gateway.replica_failover_s * 1000))
         self._lanes: dict[str, Lane] = {}
         self._app: GatewayApp | None = None
@@ -107,6 +114,7 @@ class _Service:
             loop.add_signal_handler(name, lambda: setattr(server, "should_exit", True))
         serving = asyncio.create_task(server.serve(sockets=[listener]))  # type: ignore[list-item]
         starting = asyncio.create_task(self._start())
+        grpc_server = await otlp_grpc_server(self._gateway, lambda: self._app, self._otlp)
         try:
             while not serving.done():
                 if starting.done():
@@ -117,6 +125,8 @@ class _Service:
         finally:
             starting.cancel()
             server.should_exit = True
+            if grpc_server is not None:
+                await grpc_server.stop(round(self._gateway.ack_s) + 5)
             await asyncio.wait([serving])
             for lane in self._lanes.values():
                 await asyncio.to_thread(lane.close)
@@ -194,11 +204,12 @@ class _Service:
         self._decoder = decoder
         self._app = GatewayApp(
             batcher,
-            _credentials(settings),
+            self._credentials,
             Quotas(time.monotonic, _quota(gateway.per_token), _quota(gateway.per_address)),
             self._input_of,
             self._bounds,
             self,
+            protocols=(RemoteWrite(), self._otlp),
             why_overloaded=self._lanes["bulk"].why_overloaded,
             why_not_ready=self._why_not_ready,
             body_bounds=BodyBounds(
@@ -278,15 +289,15 @@ class _Service:
 
     # What the application counts.
 
-    def request(self, status: int, seconds: float, size: int) -> None:
+    def request(self, protocol: str, status: int, seconds: float, size: int) -> None:
         metrics = self._metrics
-        metrics.requests.labels(_PROTOCOL, str(status)).inc()
-        metrics.request.labels(_PROTOCOL).observe(seconds)
-        metrics.received_bytes.labels(_PROTOCOL).inc(size)
+        metrics.requests.labels(protocol, str(status)).inc()
+        metrics.request.labels(protocol).observe(seconds)
+        metrics.received_bytes.labels(protocol).inc(size)
 
-    def decoded(self, found: Decoded) -> None:
+    def decoded(self, protocol: str, found: Decoded) -> None:
         metrics = self._metrics
-        metrics.received.labels(_PROTOCOL).inc(found.received())
+        metrics.received.labels(protocol).inc(found.received())
         metrics.starts.inc(found.derived)
         metrics.defined.inc(len(found.definitions))
         if found.of_replica:
@@ -356,6 +367,22 @@ def _inputs(settings: Settings) -> dict[str, Input]:
         labels = everywhere | labels_of(text, f"gateway.sender_labels.{name}")
         inputs[name] = Input(name, tuple(sorted(labels.items())))
     return inputs
+
+
+def _otlp(gateway: GatewaySettings) -> OtlpHttp:
+    """Raises NeedsOperator if the file of its settings cannot be."""
+    totals = None
+    if gateway.otlp_deltas:
+        totals = DeltaTotals(
+            time.monotonic,
+            most=gateway.otlp_delta_series,
+            forgotten_after_s=gateway.otlp_delta_forgotten_s,
+        )
+    try:
+        config = otlp_config_of(Path(gateway.otlp_file)) if gateway.otlp_file else OtlpConfig()
+    except (OSError, InvalidOtlpConfig) as err:
+        raise NeedsOperator(f"gateway.otlp_file, {gateway.otlp_file}: {err}") from err
+    return OtlpHttp(config, totals)
 
 
 def _quota(settings: SenderQuota) -> Quota:

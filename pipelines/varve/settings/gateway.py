@@ -37,6 +37,19 @@ class Gateway(Listener):
     replica_failover_s: float = Field(30, gt=0)
     """Seconds after which a pair's other replica leads (labels cluster and __replica__). 30: two
     scrapes are missed, as everywhere."""
+    otlp_file: str = ""
+    """A prometheus.yml whose section `otlp:` says how OTLP's names and attributes are translated.
+    Empty: Prometheus' defaults."""
+    otlp_deltas: bool = True
+    """Whether deltas of OTLP are added up to totals here. Prometheus refuses them by default; with
+    several gateways one sender's must all come to the same one."""
+    otlp_delta_series: int = Field(1_000_000, gt=0)
+    """Series of deltas whose totals are kept; those beyond are refused. 1 M: a gigabyte."""
+    otlp_delta_forgotten_s: int = Field(3_600, gt=0)
+    """Seconds after which the total of a silent series of deltas may be forgotten; its next point
+    begins a new one. 3,600: longer than any sender pauses."""
+    otlp_grpc_port: int = Field(0, ge=0, le=65535)
+    """Port of OTLP over gRPC, 4317 being what senders expect. 0: off."""
     batch_samples: int = Field(8_000, gt=0)
     """Samples that share messages and an acknowledgement. 8,000: a third less CPU than one request
     each."""

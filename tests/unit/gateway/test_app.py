@@ -62,10 +62,10 @@ class Meters:
         self.statuses = []
         self.received = 0
 
-    def request(self, status, seconds, size):
+    def request(self, protocol, status, seconds, size):
         self.statuses.append(status)
 
-    def decoded(self, found):
+    def decoded(self, protocol, found):
         self.received += found.received()
 
     def page(self, accept):
