@@ -6,6 +6,7 @@ series added so far, and may be shared between threads.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -90,6 +91,7 @@ class SeriesIndex:
         labels: IndexLabels,
         metadata: dict[str, Metadata],
         selections: SelectionCache[SelectedSeries],
+        numbering: int,
     ) -> None:
         """Row i of labels is series ids[i], in the order of registration; by_id has the rows in
         ascending order of id.
@@ -104,6 +106,8 @@ class SeriesIndex:
         self._postings = Postings(labels, max_bytes=0, most_kept=0)
         self._selections = selections
         self._generation = selections.replace_index()
+        self.numbering = numbering
+        """Indexes of one numbering have the same rows, as far as each goes."""
 
     @property
     def size(self) -> int:
@@ -206,6 +210,7 @@ class IndexBuilder:
         self._by_id: Rows = np.empty(0, dtype=np.int64)
         self._columns: dict[str, GrowingColumn] = {}
         self._metadata: dict[str, Metadata] = {}
+        self._numbering = next(_NUMBERINGS)
 
     def add(self, rows: pa.Table) -> bool:
         """Adds rows with COLUMNS, in any order. Returns whether one defines a new series.
@@ -241,7 +246,9 @@ class IndexBuilder:
         """Makes the index of the series added so far; what is added later does not change it."""
         size = len(self._ids)
         labels = IndexLabels(size, {n: grown.column(size) for n, grown in self._columns.items()})
-        made = SeriesIndex(self._ids, self._by_id, labels, dict(self._metadata), self._selections)
+        made = SeriesIndex(
+            self._ids, self._by_id, labels, dict(self._metadata), self._selections, self._numbering
+        )
         self._budget.add(INDEX, made.nbytes - self._counted)
         self._counted = made.nbytes
         return made
@@ -273,3 +280,4 @@ class IndexBuilder:
 
 
 _NOTHING = Metadata("unknown", "", "")
+_NUMBERINGS = itertools.count()
