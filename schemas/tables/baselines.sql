@@ -1,10 +1,15 @@
 CREATE TABLE baselines (
   series_id BIGINT NOT NULL COMMENT 'Identity of the series (table series).',
-  hour_of_week INT NOT NULL COMMENT 'Hour of the week in UTC, Monday 00:00 first. 0 to 167.',
-  mean DOUBLE NOT NULL COMMENT 'Mean of the values of that hour. Unit of the metric.',
-  stddev DOUBLE NOT NULL COMMENT 'Population standard deviation of the values of that hour. Unit of the metric, at least 0.',
-  count BIGINT NOT NULL COMMENT 'Samples that mean and stddev were computed from. At least 1.',
-  computed_at BIGINT NOT NULL COMMENT 'End of the data read, inclusive. Milliseconds since the Unix epoch, UTC. Of two rows for one hour the later counts.'
+  hour_of_week INT NOT NULL COMMENT 'Hour of the week in UTC, Monday 00:00 first, 0 to 167, for season week; hour of any day, 0 to 23, for season day; -1 for season none.',
+  mean DOUBLE NOT NULL COMMENT 'What is expected of a minute of that hour: mean of the minutes, or for method median the median of the means of hours. Unit of the metric, per second for a counter.',
+  stddev DOUBLE NOT NULL COMMENT 'Population standard deviation of the minutes, or for method median what stands for it. Unit of the metric, per second for a counter; at least 0.',
+  count BIGINT NOT NULL COMMENT 'Number of minutes that mean and stddev were computed from. At least 1.',
+  computed_at BIGINT NOT NULL COMMENT 'End of the data read, inclusive. Milliseconds since the Unix epoch, UTC. Of two rows for one hour the later counts.',
+  season STRING NOT NULL COMMENT 'none, day or week: what hour_of_week means. Every series has its row of season none and method mean, over seven days.',
+  method STRING NOT NULL COMMENT 'mean, or median where a few hours would poison the mean.',
+  is_rate BOOLEAN NOT NULL COMMENT 'Whether growth per second is judged, as of a counter, and not the value.',
+  error DOUBLE COMMENT 'Mean absolute error of this season on hours held out of it; NULL with less than two days of history. Unit of the metric, per second for a counter.',
+  revision BIGINT NOT NULL COMMENT 'Version of the table features that it was computed from.'
 ) USING DELTA
-COMMENT 'What a series looks like at each hour of the week. Append only. One writer: jobs/detect_anomalies.py.'
+COMMENT 'What is expected of each series, by hour where it has a season. A run of the job appends all rows anew, then drops those of the run before. One writer: jobs/baseline.py.'
 TBLPROPERTIES ('varve.time_column' = 'computed_at')

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from varve.api.access import Access
+from varve.access.browsers import BrowserRules
 from varve.api.app import create_app
+from varve.api.http_protocol import Bounds
 from varve.api.server import server_of, tcp_socket
 from varve.api.service import Service
 from varve.model.clock import ManualClock
@@ -58,9 +59,9 @@ def service_over(tables, *, now_ms: int = NOW_MS, limits: Limits | None = None) 
     while not followed.caught_up:
         followed.poll()
     options = Options(limits or Limits(), lookback_ms=300_000, say_why_empty=True)
-    access = Access.of(["testserver"], [])  # Starlette's test client
+    rules = BrowserRules.of(["testserver"], [])  # Starlette's test client
     service = Service(
-        options, ManualClock(now_ms), lambda: followed.view, lambda: "", access=access
+        options, ManualClock(now_ms), lambda: followed.view, lambda: "", browsers=rules
     )
     service.stopping = threading.Event()
     service.snapshots = Snapshots(tables.store, ["bulk"], service.view)
@@ -78,9 +79,9 @@ def app_over(tables, **options):
 
 
 @contextmanager
-def served(service: Service, port: int = 0) -> Iterator[str]:
+def served(service: Service, port: int = 0, bounds: Bounds | None = None) -> Iterator[str]:
     """The service's address while it runs, by default on a port of its own."""
-    server = server_of(create_app(service))
+    server = server_of(create_app(service), bounds=bounds)
     with tcp_socket("127.0.0.1") as listener:
         listener.bind(("127.0.0.1", port))
         listener.listen()  # so that who comes before the server is ready waits

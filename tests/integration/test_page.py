@@ -7,6 +7,7 @@ import shutil
 import time
 from urllib.parse import quote
 
+import bcrypt
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -14,6 +15,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.integration.api_service import fill, served, service_over
 from tests.tables import WrittenTables
+from varve.access.credentials import Credentials
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = (
@@ -37,9 +39,14 @@ def now_ms():
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory, now_ms):
+def tables(tmp_path_factory, now_ms):
     tables = WrittenTables(str(tmp_path_factory.mktemp("tables")))
     fill(tables, days=8, now_ms=now_ms)
+    return tables
+
+
+@pytest.fixture(scope="module")
+def address(tables, now_ms):
     with served(service_over(tables, now_ms=now_ms)) as url:
         yield url
 
@@ -525,3 +532,27 @@ def test_no_page_left_an_error_in_the_console(browser, address):
         if not any(text in str(entry) for text in meant)
     ]
     assert severe == []
+
+
+def test_the_page_asks_who_you_are_and_then_shows_what_you_asked(browser, now_ms, tables):
+    service = service_over(tables, now_ms=now_ms)
+    hashed = bcrypt.hashpw("pä55".encode(), bcrypt.gensalt(4)).decode()
+    service.credentials = Credentials({"reader": "t0ken"}, {"ann": hashed}, [])
+
+    def log_in(user, secret):
+        wait_for(browser, "document.getElementById('login').open")
+        for name, text in (("user", user), ("secret", secret)):
+            field = browser.find_element(By.ID, f"login-{name}")
+            field.clear()
+            field.send_keys(text)
+        field.send_keys(Keys.ENTER)
+
+    with served(service) as url:
+        for user, wrong, right in (("", "guessed", "t0ken"), ("ann", "t0ken", "pä55")):
+            browser.get(f"{url}/?expr=sum(shop_requests_total)&tab=table&refresh=off")
+            log_in(user, wrong)
+            wait_for(browser, "!document.getElementById('login-refused').hidden")
+            log_in(user, right)
+            wait_for(browser, "window.varve && window.varve.answers > 0")
+            assert not browser.execute_script("return document.getElementById('login').open")
+            browser.execute_script("sessionStorage.clear()")

@@ -16,7 +16,7 @@ import pytest
 from tests.integration.api_service import NOW_MS, fill, served, service_over
 from tests.tables import WrittenTables
 from varve.api import server
-from varve.api.server import MAX_HEAD_BYTES
+from varve.api.http_protocol import MAX_HEAD_BYTES
 
 NOW = NOW_MS // 1000
 

@@ -21,7 +21,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from varve.api.access import AccessCheck
+from varve.api.access_check import (
+    Authentication,
+    BrowserCheck,
+    needs_scope,
+    principal_of,
+)
 from varve.api.call import Call
 from varve.api.endpoint import Endpoint
 from varve.api.endpoints import ENDPOINTS, PAGES, Page
@@ -32,7 +37,7 @@ from varve.api.responses import HeldResponse, success
 from varve.api.service import Service
 from varve.api.view_choice import view_of
 from varve.model.errors import BadRequest
-from varve.promql.errors import QueryError, QueryTimeoutError
+from varve.promql.errors import LimitError, QueryError, QueryTimeoutError
 from varve.promql.syntax.cursor import ParseError
 from varve.query.memory import Reservation
 from varve.query.provenance import HEADERS
@@ -54,16 +59,18 @@ def create_app(service: Service) -> Starlette:
         Route(e.address, runner.handler(e), methods=list(e.methods)) for e in ENDPOINTS
     ]
     routes += [Route(e.address, _options, methods=["OPTIONS"]) for e in ENDPOINTS]
-    routes += [Route(p.path, _handler(service, p)) for p in PAGES]
+    routes += [Route(p.path, _handler(service, p), methods=list(p.methods)) for p in PAGES]
     routes.append(Mount("/static", StaticFiles(directory=STATIC)))
     middleware = [
-        Middleware(AccessCheck, access=service.access),
+        Middleware(BrowserCheck, rules=service.browsers),
         Middleware(
             CORSMiddleware,
-            allow_origins=sorted(service.access.origins),
+            allow_origins=sorted(service.browsers.origins),
             allow_methods=["GET", "POST"],
+            allow_headers=["Authorization"],
             expose_headers=sorted(HEADERS),
         ),
+        Middleware(Authentication, credentials=lambda: service.credentials),
     ]
     return Starlette(
         routes=routes, middleware=middleware, exception_handlers={Exception: _internal}
@@ -93,6 +100,15 @@ class _Runner:
 
     async def _respond(self, request: Request, endpoint: Endpoint) -> Response:
         """Answers by the deadline, which counts from here: what the request waited for is in it."""
+        if endpoint.scope not in principal_of(request).scopes:
+            return failure(request, "forbidden", needs_scope(endpoint.scope))
+        with Reservation(self._service.memory) as sent:
+            return await self._respond_to_form(request, endpoint, sent)
+
+    async def _respond_to_form(
+        self, request: Request, endpoint: Endpoint, sent: Reservation
+    ) -> Response:
+        """sent: the memory of what the client sends."""
         service, arrived_s = self._service, time.monotonic()
         view = service.view()
         if view is None:
@@ -100,12 +116,16 @@ class _Runner:
         timeout_s = service.options.limits.timeout_s or math.inf
         try:
             async with asyncio.timeout(None if math.isinf(timeout_s) else timeout_s):
-                given = await read_parameters(request)
-                body = await read_body(request, _MAX_BODY_BYTES) if endpoint.takes_body else b""
+                given = await read_parameters(request, sent.take)
+                body = b""
+                if endpoint.takes_body:
+                    body = await read_body(request, _MAX_BODY_BYTES, sent.take)
             if (wanted_s := given.timeout_s()) is not None:
                 timeout_s = min(wanted_s, timeout_s)
         except BadRequest as err:
             return failure(request, "bad_data", str(err))
+        except LimitError as err:
+            return failure(request, err.error_type, str(err))
         except TimeoutError:
             text = f"the request did not come whole in query.timeout_s = {timeout_s:g}"
             return failure(request, "timeout", text)
@@ -164,6 +184,8 @@ def _discard(work: Future[Response]) -> None:
 
 def _handler(service: Service, page: Page) -> Handler:
     async def handle(request: Request) -> Response:
+        if page.scope not in principal_of(request).scopes:
+            return failure(request, "forbidden", needs_scope(page.scope))
         return await page.function(service, request)
 
     return handle

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from varve.access.credentials import Scope
 from varve.api.call import Answer, Call
 
 
@@ -24,6 +25,8 @@ class Endpoint:
     """Of an answer; none for Prometheus' JSON."""
     takes_body: bool = False
     """Whether it is sent something that is no form."""
+    scope: Scope = Scope.READ
+    """What somebody must be allowed to do."""
 
     @property
     def address(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from varve.access.credentials import Scope
 from varve.api import metadata_endpoints as metadata
 from varve.api import pages
 from varve.api import query_endpoints as promql
@@ -29,6 +30,9 @@ class Page:
     path: str
     function: Callable[[Service, Request], Awaitable[Response]]
     help: str
+    methods: tuple[str, ...] = ("GET",)
+    scope: Scope = Scope.READ
+    """What somebody must be allowed to do."""
 
 
 def _post_too(
@@ -101,7 +105,7 @@ ENDPOINTS: Final = (
     Endpoint("status/runtimeinfo", status.runtime_info, "", "since when it runs, where"),
     Endpoint("status/config", status.config, "", "all settings, as YAML; secrets are hidden"),
     Endpoint("status/flags", status.flags, "", "settings under Prometheus' names"),
-    Endpoint("status/tsdb", status.tsdb_status, "limit (10)", "what has most series"),
+    Endpoint("status/tsdb", status.tsdb_status, "start, end, limit (10)", "what has most series"),
     Endpoint("features", status.features, "", "what it can, under Prometheus' names"),
     _post_too("query_exemplars", exemplars, "query, start, end", "nothing of the kind"),
     _empty("rules", {"groups": []}),
@@ -132,6 +136,13 @@ PAGES: Final = (
         "/-/components",
         pages.components,
         "state of the home, and of its components if `varve up` runs them, as JSON",
+    ),
+    Page(
+        "/-/reload",
+        pages.reload,
+        "reads tokens, users and admins again (scope admin)",
+        ("POST", "PUT"),
+        Scope.ADMIN,
     ),
     Page("/api/v1/openapi.json", _openapi, "these addresses as an OpenAPI document"),
     Page("/metrics", pages.metrics, "the service's own metrics"),

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 ErrorType = Literal[
     "bad_data",
+    "unauthorized",
     "forbidden",
     "gone",
     "execution",
@@ -27,6 +28,7 @@ ErrorType = Literal[
 
 _STATUS: dict[ErrorType, int] = {
     "bad_data": 400,
+    "unauthorized": 401,
     "forbidden": 403,
     "not_found": 404,
     "gone": 410,

@@ -14,7 +14,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from varve.api import status_endpoints
+from varve.api.failures import failure
 from varve.api.service import Service
+from varve.model.errors import VarveError
 from varve.query.times import parse_duration_ms, parse_time_ms
 
 STATIC = Path(__file__).parent / "static"
@@ -42,6 +44,14 @@ async def ready(service: Service, _: Request) -> Response:
     return PlainTextResponse(
         f"Varve is ready, but its view lags: {lag}\n" if lag else "Varve is ready.\n"
     )
+
+
+async def reload(service: Service, request: Request) -> Response:
+    try:
+        service.credentials = await asyncio.to_thread(service.reread_credentials)
+    except VarveError as err:
+        return failure(request, "execution", f"nothing is changed: {err}")
+    return PlainTextResponse("")
 
 
 async def components(service: Service, _: Request) -> Response:

@@ -6,7 +6,7 @@ Source: Prometheus 3, web/api/v1/api.go (parseTime, parseDuration, parseLimitPar
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
 from urllib.parse import unquote_to_bytes
 
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -18,6 +18,15 @@ from varve.query.selectors import parse_selector
 from varve.query.times import MAX_TIME_MS, MIN_TIME_MS, parse_duration_ms, parse_time_ms
 
 MAX_FORM_BYTES = 10_000_000
+
+Take = Callable[[int], None]
+
+# Of what is sent: its pieces, the whole of them, and what is read of that.
+_COPIES = 3
+
+
+def _freely(_: int) -> None:
+    """Gives memory to who asks for it."""
 
 
 class Parameters:
@@ -89,17 +98,18 @@ class Parameters:
             raise invalid("match[]", str(err)) from err
 
 
-async def read_parameters(request: Request) -> Parameters:
+async def read_parameters(request: Request, take: Take = _freely) -> Parameters:
     """Reads the form, of either kind, and the address; the form comes first.
 
-    Raises BadRequest if the form is too large or is none.
+    take: asked for the bytes of the form before they are held. Raises BadRequest if the form is too
+    large or is none.
     """
     pairs = _decoded(request.scope["query_string"])
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.method == "POST" and media_type == "application/x-www-form-urlencoded":
-        pairs = _decoded(await read_body(request, MAX_FORM_BYTES)) + pairs
+        pairs = _decoded(await read_body(request, MAX_FORM_BYTES, take)) + pairs
     elif request.method == "POST" and media_type == "multipart/form-data":
-        pairs = await _multipart(request) + pairs
+        pairs = await _multipart(request, take) + pairs
     return Parameters(pairs)
 
 
@@ -108,25 +118,26 @@ def invalid(name: str, why: str) -> BadRequest:
     return BadRequest(f'invalid parameter "{name}": {why}')
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """What was sent. BadRequest if it is over `most` bytes."""
-    return b"".join([piece async for piece in _bounded(request.stream(), most)])
+async def read_body(request: Request, most: int, take: Take = _freely) -> bytes:
+    """What was sent. BadRequest if it is over `most` bytes. take: as of `read_parameters`."""
+    return b"".join([piece async for piece in _bounded(request.stream(), take, most)])
 
 
 async def _bounded(
-    pieces: AsyncIterable[bytes], most: int = MAX_FORM_BYTES
+    pieces: AsyncIterable[bytes], take: Take, most: int = MAX_FORM_BYTES
 ) -> AsyncGenerator[bytes, None]:
     size = 0
     async for piece in pieces:
         size += len(piece)
         if size > most:
             raise BadRequest("http: POST too large")
+        take(_COPIES * len(piece))
         yield piece
 
 
-async def _multipart(request: Request) -> list[tuple[str, str]]:
+async def _multipart(request: Request, take: Take) -> list[tuple[str, str]]:
     """The fields of a form in parts, which may hold no files."""
-    pieces = _bounded(request.stream())
+    pieces = _bounded(request.stream(), take)
     parser = MultiPartParser(request.headers, pieces, max_files=0, max_part_size=MAX_FORM_BYTES)
     try:
         form = await parser.parse()

@@ -14,6 +14,9 @@ from varve.promql.errors import QueryError
 from varve.query.memory import MemoryBudget, Reservation
 from varve.query.provenance import Provenance
 
+# What is sent at once; so much has to go in the time that a client may take nothing.
+_PIECE_BYTES = 256 << 10
+
 
 class HeldResponse(Response):
     """A response whose body counts as memory of the service until it is sent."""
@@ -24,9 +27,21 @@ class HeldResponse(Response):
         super().__init__(body, 200, {**headers, "Content-Type": media_type})
         self._memory = memory
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
+        """Sends the body in pieces: a client that takes none of it is noticed at the next one."""
+        body = memoryview(bytes(self.body))
+        start = {"type": "http.response.start", "status": self.status_code}
         try:
-            await super().__call__(scope, receive, send)
+            await send(start | {"headers": self.raw_headers})
+            for begin in range(0, max(1, len(body)), _PIECE_BYTES):
+                end = begin + _PIECE_BYTES
+                await send(
+                    {
+                        "type": "http.response.body",
+                        "body": bytes(body[begin:end]),
+                        "more_body": end < len(body),
+                    }
+                )
         finally:
             self.release()
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from varve.api.access import Access
+from varve.access.browsers import BrowserRules
+from varve.access.credentials import Credentials
 from varve.api.call import Process
 from varve.model.clock import Clock
 from varve.query.evaluation import Options
@@ -27,10 +28,11 @@ class Service:
     `lag` why they miss what was stored last, or "".
     `components` gives what else runs in the home, for the page: its state, and of each component
     name, state and note; it may block for a moment.
-    `access` says which hosts and pages are answered. `memory` is what all of it may hold. `threads`
-    is how many requests are answered at once. `process` is what it says of itself. `snapshots`
-    opens earlier versions; None where there are none. Setting `stopping` ends the queries under
-    way.
+    `browsers` says which hosts and pages are answered, `credentials` who is; `reread_credentials`
+    gives those that the settings have now, or raises NeedsOperator. `memory` is what all of it may
+    hold. `threads` is how many requests are answered at once. `process` is what it says of itself.
+    `snapshots` opens earlier versions; None where there are none. Setting `stopping` ends the
+    queries under way.
     """
 
     options: Options
@@ -38,7 +40,9 @@ class Service:
     view: Callable[[], View | None]
     state: Callable[[], str]
     lag: Callable[[], str] = lambda: ""
-    access: Access = field(default_factory=Access)
+    browsers: BrowserRules = field(default_factory=BrowserRules)
+    credentials: Credentials = field(default_factory=lambda: Credentials({}, {}))
+    reread_credentials: Callable[[], Credentials] = lambda: Credentials({}, {})
     memory: MemoryBudget = field(default_factory=lambda: MemoryBudget(UNBOUNDED))
     metrics: QueryMetrics = field(default_factory=lambda: QueryMetrics(Telemetry()))
     components: Callable[[], Mapping[str, Any]] = lambda: {"state": "ready", "components": []}

@@ -5,7 +5,6 @@ Source: Prometheus 3, web/api/v1/api.go (serveRuntimeInfo, serveConfig, serveFla
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import platform
 import socket
@@ -13,6 +12,7 @@ from collections.abc import Iterable
 
 from varve import __version__
 from varve.api.call import Answer, Call
+from varve.model.clock import utc_text
 from varve.promql.function_table import AGGREGATIONS, FUNCTIONS
 from varve.promql.syntax.tokens import FILLS, MODIFIERS, SYMBOLIC_OPERATORS, WORD_OPERATORS
 from varve.query import cardinality
@@ -53,12 +53,12 @@ def runtime_info(call: Call) -> Answer:
     process = call.process
     return Answer(
         {
-            "startTime": _rfc3339(process.started_ms),
+            "startTime": utc_text(process.started_ms),
             "CWD": os.getcwd(),  # noqa: PTH109 - as text
             "hostname": socket.gethostname(),
-            "serverTime": _rfc3339(call.now_ms),
+            "serverTime": utc_text(call.now_ms),
             "reloadConfigSuccess": True,
-            "lastConfigTime": _rfc3339(process.started_ms),
+            "lastConfigTime": utc_text(process.started_ms),
             "corruptionCount": 0,
             "goroutineCount": 0,
             "GOMAXPROCS": len(os.sched_getaffinity(0)),
@@ -95,9 +95,13 @@ def features(_: Call) -> Answer:
 
 
 def tsdb_status(call: Call) -> Answer:
-    """Answers with the metrics, labels and pairs of most series, of all ever registered."""
-    view = call.view
-    found = cardinality.counts(view.index.labels, call.parameters.limit() or _STATUS_ROWS)
+    """Answers with the metrics, labels and pairs of most series: of those seen from start to end,
+    or ever registered without these.
+    """
+    view, bounds = call.view, call.parameters.time_bounds_ms()
+    is_bounded = bool(call.parameters.get("start") or call.parameters.get("end"))
+    labels = call.reader.series([], *bounds) if is_bounded else view.index.labels
+    found = cardinality.counts(labels, call.parameters.limit() or _STATUS_ROWS)
     pieces, first_ms, last_ms = view.extent()
     head = {"numSeries": found.series, "numLabelPairs": found.label_pairs, "chunkCount": pieces}
     lists = {
@@ -117,7 +121,3 @@ def tsdb_status(call: Call) -> Answer:
 
 def _all(*names: Iterable[str]) -> dict[str, bool]:
     return dict.fromkeys(sorted(name for some in names for name in some), True)
-
-
-def _rfc3339(ms: int) -> str:
-    return dt.datetime.fromtimestamp(ms / 1000, dt.UTC).isoformat().replace("+00:00", "Z")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
 from varve.cli.table import table
 from varve.ingest.limits import UNLIMITED, LimitsFile
-from varve.model.clock import SystemClock
+from varve.model.clock import SystemClock, utc_text
 from varve.model.errors import BadRequest
 from varve.model.window import HOUR_MS
 from varve.query.cardinality import Report, report
@@ -62,8 +61,7 @@ def _lines(seen: Report, metric: str | None) -> Iterator[str]:
     if seen.since_ms is None:
         yield "no hour is closed yet: every series counts as active"
     else:
-        since = time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(seen.since_ms / 1000))
-        yield f"active: seen or registered after {since}"
+        yield f"active: seen or registered after {utc_text(seen.since_ms)}"
     yield f"new: {seen.new_1h:,} in the last hour, {seen.new_24h:,} in the last day"
     yield ""
     yield from table(

@@ -14,6 +14,7 @@ from varve.model.errors import BadRequest
 from varve.model.window import TIER_NAMES
 from varve.query.times import parse_duration_ms, parse_time_ms
 from varve.settings import Settings
+from varve.settings.section import secret_of
 
 # Points of a plot whose step was not asked for.
 _POINTS = 240
@@ -47,6 +48,11 @@ examples:
         help="answer as of an earlier time, or of `snapshot` in the provenance of an answer",
     )
     parser.add_argument("--url", help="query service (default: that of this home)")
+    parser.add_argument(
+        "--token",
+        metavar="TOKEN",
+        help="token for --url: env:NAME, file:PATH or as it is (default: query.token)",
+    )
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print the service's answer as it is")
     shape.add_argument(
@@ -56,7 +62,7 @@ examples:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     question = _question(args, SystemClock().now_ms())
-    answer = ask(question, args.url, settings)
+    answer = ask(question, args.url, settings, _token(args.token, settings))
     if answer["status"] != "success" and not args.json:
         raise BadRequest(error_text(answer, args.expression))
     if args.json:
@@ -91,6 +97,15 @@ def _question(args: argparse.Namespace, now_ms: int) -> Question:
             raise BadRequest(f"--step {args.step} is not above zero")
     start_ms = at_ms - span_ms
     return Question(args.expression, start_ms, at_ms, step_ms, args.explain, args.tier, args.as_of)
+
+
+def _token(given: str | None, settings: Settings) -> str:
+    if given is None:
+        return settings.query.token.get_secret_value()
+    try:
+        return secret_of(given)
+    except ValueError as err:
+        raise BadRequest(f"--token: {err}") from err
 
 
 def _parsed(option: str, parse: Callable[[str], int], text: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from varve.cli.terminal import printable
 from varve.model.errors import BadRequest, NeedsOperator, TemporaryError
 from varve.services.discovery import query_service
-from varve.services.own_services import DIRECT, opener_to
+from varve.services.own_services import opener_of_home, opener_to
 from varve.settings import Settings
 
 # Over query.timeout_s, so that the service itself says when a query takes too long.
@@ -37,8 +37,9 @@ class Question:
     as_of: str | None = None
 
 
-def ask(question: Question, url: str | None, settings: Settings) -> Json:
-    """Asks the service at `url`, else that of the home, and reads the tables if none runs.
+def ask(question: Question, url: str | None, settings: Settings, token: str = "") -> Json:
+    """Asks the service at `url`, with the token, else that of the home, and reads the tables if
+    none runs.
 
     TemporaryError if `url` is given and nothing answers there; NeedsOperator without tables.
     """
@@ -46,7 +47,7 @@ def ask(question: Question, url: str | None, settings: Settings) -> Json:
         address = url or query_service(settings)
     except TemporaryError as err:
         return _ask_tables(question, settings, str(err))
-    opener = DIRECT if url is None else _opener_to(url)
+    opener = opener_of_home(settings) if url is None else _opener_to(url, token)
     try:
         return _ask_service(question, address, opener)
     except (OSError, http.client.HTTPException) as err:
@@ -55,11 +56,11 @@ def ask(question: Question, url: str | None, settings: Settings) -> Json:
         raise TemporaryError(f"no query service answers at {address}: {words}") from err
 
 
-def _opener_to(url: str) -> urllib.request.OpenerDirector:
+def _opener_to(url: str, token: str) -> urllib.request.OpenerDirector:
     try:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
-            return opener_to(url)
+            return opener_to(url, token)
     except ValueError:  # brackets, or a port, that are none
         pass
     raise BadRequest(f"--url {url} is no http:// or https:// address")

@@ -8,6 +8,7 @@ import re
 import time
 from pathlib import Path
 
+from varve.model.clock import utc_text
 from varve.model.errors import BadRequest
 from varve.model.window import TIERS, Window, tier_named
 from varve.rollups.completeness import CompletenessReader, TierCompleteness
@@ -79,11 +80,13 @@ def _status(store: Store, now_ms: int) -> int:
     for name, at_ms in sorted(reader.positions.items()):
         if name.startswith(positions.COMPLETE):
             query = name.removeprefix(positions.COMPLETE)
-            print(f"input {query:<8}  complete until {_time(at_ms)}  {_from_now(now_ms - at_ms)}")
+            print(
+                f"input {query:<8}  complete until {utc_text(at_ms)}  {_from_now(now_ms - at_ms)}"
+            )
     for tier in tiers:
         print(_line(tier, now_ms))
         for window in tier.pending[:_MOST]:
-            print(f"         pending  {_time(window.start_ms)} to {_time(window.end_ms)}")
+            print(f"         pending  {utc_text(window.start_ms)} to {utc_text(window.end_ms)}")
         if len(tier.pending) > _MOST:
             print(f"         and {len(tier.pending) - _MOST} more ranges")
     return 0
@@ -94,7 +97,7 @@ def _line(found: TierCompleteness, now_ms: int) -> str:
     if found.frontier_ms is None:
         return f"tier {name:<3}  nothing closed yet"
     behind = _from_now(now_ms - found.frontier_ms)
-    text = f"tier {name:<3}  closed until {_time(found.frontier_ms)}  {behind}"
+    text = f"tier {name:<3}  closed until {utc_text(found.frontier_ms)}  {behind}"
     if found.pending:
         text += f"  {found.late_windows} late windows in {len(found.pending)} ranges"
     return text
@@ -135,11 +138,6 @@ def _moment(text: str, now_ms: int) -> int:
         raise BadRequest(
             f"{text!r} is no time: write 2026-11-22T09:00:00Z, or 6h for six hours ago"
         ) from None
-
-
-def _time(at_ms: int) -> str:
-    moment = dt.datetime.fromtimestamp(at_ms / 1000, tz=dt.UTC)
-    return moment.strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _from_now(ago_ms: int) -> str:

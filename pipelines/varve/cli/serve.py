@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from functools import partial
 
 from varve.cli import serve_notify
 from varve.model.errors import NeedsOperator
 from varve.services.logs import configure_for
-from varve.settings import Settings
+from varve.settings import Settings, load
 
 # Service, module with `run(settings) -> exit status`, one line. notify takes its own options.
 SERVICES = (
@@ -17,6 +18,7 @@ SERVICES = (
     ("gateway", "varve.services.gateway", "takes what senders push: remote write"),
     ("rules", "varve.services.rules", "evaluates rules as their data is complete"),
     ("maintenance", "varve.services.maintenance", "merges small files, deletes unneeded ones"),
+    ("forecasts", "varve.services.forecasts", "forecasts a week of what capacity.toml selects"),
     ("collector", "varve.services.collector", "this machine's metrics to Kafka"),
     ("notify", "varve.services.notify", "tells receivers of alerts, in Alertmanager's place"),
     ("demo-writer", "varve.local.demo_writer", "a small sender of remote write"),
@@ -48,4 +50,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if serve_notify.has_options(args):
         raise NeedsOperator(f"{args.service} takes none of the options of notify")
     configure_for(settings)
+    if args.service == "query":
+        again = partial(load, args.config, overrides={"home": args.home})
+        return int(importlib.import_module(module).run(settings, lambda: again()[0]))
     return int(importlib.import_module(module).run(settings))

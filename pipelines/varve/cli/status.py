@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterator
 
 from varve.cli.table import table
-from varve.model.clock import SystemClock
+from varve.model.clock import SystemClock, utc_text
 from varve.services.overview import Overview, overview
 from varve.settings import Settings
 
@@ -98,7 +97,7 @@ def _lines(seen: Overview, now_ms: int) -> Iterator[str]:
 def _time(ms: int | None, now_ms: int) -> str:
     if ms is None:
         return "none yet"
-    when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(ms / 1000))
+    when = utc_text(ms)
     ago = now_ms - ms
     return f"{when} ({_span(ago)} ago)" if ago >= 0 else f"{when} ({_span(-ago)} ahead)"
 

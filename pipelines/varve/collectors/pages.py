@@ -25,7 +25,7 @@ ACCEPT = "application/openmetrics-text; version=1.0.0, text/plain; version=0.0.4
 _OPEN = "application/openmetrics-text"
 _TYPES: dict[str, MetricType] = {kind: kind for kind in get_args(MetricType)}
 # One of our own pages is on this machine: no proxy, whatever the environment says.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 _UP = gauge("up", "", "1 while the target can be measured.")
 _DURATION = gauge("scrape_duration_seconds", "seconds", "Time the scrape took.")
@@ -68,7 +68,7 @@ class PageTarget:
         return self._target.end(ts_ms)
 
 
-def fetch(url: str, timeout_s: float) -> Page:
+def fetch(url: str, timeout_s: float, opener: urllib.request.OpenerDirector = _DIRECT) -> Page:
     """Fetches a page over HTTP.
 
     Raises OSError if nobody answers; ValueError for a page beyond MAX_BYTES, and if what answers
@@ -76,7 +76,7 @@ def fetch(url: str, timeout_s: float) -> Page:
     """
     request = urllib.request.Request(url, headers={"Accept": ACCEPT})  # noqa: S310 - http only
     try:
-        with _OPENER.open(request, timeout=timeout_s) as answer:
+        with opener.open(request, timeout=timeout_s) as answer:
             body = answer.read(MAX_BYTES + 1)
             kind = answer.headers.get("Content-Type", "")
     except http.client.HTTPException as err:

@@ -1,4 +1,5 @@
-"""The gateway's HTTP: remote write, probes and metrics, as an ASGI application without a framework.
+"""The gateway's HTTP: what senders push, probes and metrics, as an ASGI application without a
+framework.
 
 A framework costs more than the decoding of a request. What is 2xx is acknowledged by Kafka or
 synced in the spool; a request that is refused in part says so (400, with the first offenders), and
@@ -9,31 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from varve.gateway.access import Access
+from varve.access.credentials import Credentials, TooManyAttempts, Unauthenticated
 from varve.gateway.batcher import Batcher
 from varve.gateway.decoded import Bounds, Decoded
 from varve.gateway.first_sight import Input
 from varve.gateway.lane import Overloaded
-from varve.gateway.negotiation import Version, version_of
+from varve.gateway.push import (
+    Answer,
+    Body,
+    PushProtocol,
+    PushRequest,
+    text_answer,
+    text_refusal,
+)
 from varve.gateway.quotas import Allowance, Quotas
-from varve.gateway.refusals import Refusal, Refusals, Refused
-from varve.gateway.snappy import expand
+from varve.gateway.refusals import Refusal, Refused
+from varve.gateway.remote_write_http import WRITE_PATHS, RemoteWrite
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Scope = MutableMapping[str, Any]
-
-WRITE_PATHS = ("/api/v1/write", "/api/v1/push")
-_WRITTEN = tuple(
-    f"x-prometheus-remote-write-{kind}-written".encode()
-    for kind in ("samples", "histograms", "exemplars")
-)
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 log = logging.getLogger("varve.gateway.http")
 
@@ -41,9 +41,9 @@ log = logging.getLogger("varve.gateway.http")
 class Meters(Protocol):
     """What the application counts."""
 
-    def request(self, status: int, seconds: float, size: int) -> None: ...
+    def request(self, protocol: str, status: int, seconds: float, size: int) -> None: ...
 
-    def decoded(self, found: Decoded) -> None: ...
+    def decoded(self, protocol: str, found: Decoded) -> None: ...
 
     def page(self, accept: str) -> tuple[bytes, str]: ...
 
@@ -60,25 +60,19 @@ class BodyBounds:
     read_s: float = 30.0
 
 
-@dataclass
-class _Answer:
-    status: int
-    text: str = ""
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-
-
 class GatewayApp:
     """An ASGI application. For one event loop's thread."""
 
     def __init__(
         self,
         batcher: Batcher,
-        access: Access,
+        credentials: Credentials,
         quotas: Quotas,
         inputs: Callable[[str], Input],
         bounds: Callable[[], Bounds],
         meters: Meters,
         *,
+        protocols: Sequence[PushProtocol] = (RemoteWrite(),),
         why_overloaded: Callable[[], str] = lambda: "",
         why_not_ready: Callable[[], str] = lambda: "",
         body_bounds: BodyBounds | None = None,
@@ -86,16 +80,18 @@ class GatewayApp:
         after: Callable[[Decoded], None] = lambda _: None,
         has_critical: bool = False,
     ) -> None:
-        """inputs: what a sender's series get, by its name. why_overloaded: why the bulk topic takes
-        nothing now. before and after: called around the decoding of a request; `after` may refuse
-        more of it. has_critical: whether there is a topic that takes some samples all the same.
+        """inputs: what a sender's series get, by its name. protocols: asked in their order, the
+        first that takes a request has it. why_overloaded: why the bulk topic takes nothing now.
+        before and after: called around the decoding of a request; `after` may refuse more of it.
+        has_critical: whether there is a topic that takes some samples all the same.
         """
         self._batcher = batcher
-        self._access = access
+        self._credentials = credentials
         self._quotas = quotas
         self._inputs = inputs
         self._bounds = bounds
         self._meters = meters
+        self._protocols = protocols
         self._why_overloaded = why_overloaded
         self._why_not_ready = why_not_ready
         self._body_bounds = body_bounds or BodyBounds()
@@ -108,78 +104,106 @@ class GatewayApp:
         if scope["type"] != "http":
             return
         path = scope["path"]
-        if path in WRITE_PATHS:
-            await self._write(scope, receive, send)
-        elif path == "/metrics":
+        if path == "/metrics":
             body, kind = self._meters.page(_header(scope, b"accept"))
-            await _send(send, _Answer(200, "", [(b"content-type", kind.encode())]), body)
+            await _send(send, Answer(200, body, [(b"content-type", kind.encode())]))
         elif path == "/-/healthy":
-            await _send(send, _Answer(200, "Varve's gateway is healthy.\n", [_TEXT]))
+            await _send(send, text_answer(200, "Varve's gateway is healthy.\n"))
         elif path == "/-/ready":
             why = self._why_not_ready()
             text = f"Varve's gateway is not ready: {why}.\n" if why else "ready\n"
-            await _send(send, _Answer(503 if why else 200, text, [_TEXT]))
+            await _send(send, text_answer(503 if why else 200, text))
         else:
+            request = PushRequest.of(scope)
+            for protocol in self._protocols:
+                if protocol.takes(request):
+                    await self._write(protocol, request, scope, receive, send)
+                    return
             text = f"there is nothing at {path[:100]}: remote write is at {WRITE_PATHS[0]}\n"
-            await _send(send, _Answer(404, text, [_TEXT]))
+            await _send(send, text_answer(404, text))
 
-    async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _write(
+        self,
+        protocol: PushProtocol,
+        request: PushRequest,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
         begun = asyncio.get_running_loop().time()
         size = 0
+        refusal = text_refusal
         try:
-            size, answer = await self._written(scope, receive)
+            sender = await self.sender(_header(scope, b"authorization"))
+            begun_body = protocol.begin(request)
+            refusal = begun_body.refusal
+            size, answer = await self._written(protocol.name, begun_body, sender, scope, receive)
         except Refused as refused:
-            answer = _refusal(refused)
+            answer = refusal(refused)
         except Overloaded as err:
-            answer = _refusal(Refused(503, str(err), err.retry_after_s))
+            answer = refusal(Refused(503, str(err), err.retry_after_s))
         except _Gone:
             return
         seconds = asyncio.get_running_loop().time() - begun
-        self._meters.request(answer.status, seconds, size)
+        self._meters.request(protocol.name, answer.status, seconds, size)
         if answer.status >= 400 and answer.status not in (429, 503):
-            log.debug("%d: %s", answer.status, answer.text.strip())
+            log.debug("%d: %s", answer.status, answer.body.strip())
         await _send(send, answer)
 
-    async def _written(self, scope: Scope, receive: Receive) -> tuple[int, _Answer]:
+    async def _written(
+        self, protocol: str, head: Body, sender: str, scope: Scope, receive: Receive
+    ) -> tuple[int, Answer]:
         """Bytes of the body, and the answer. Raises Refused, Overloaded."""
-        if scope["method"] != "POST":
-            raise Refused(405, "remote write is a POST")
-        content_type = content_encoding = authorization = length = ""
-        for name, value in scope["headers"]:
-            if name == b"content-type":
-                content_type = value.decode("latin-1")
-            elif name == b"content-encoding":
-                content_encoding = value.decode("latin-1")
-            elif name == b"authorization":
-                authorization = value.decode("latin-1")
-            elif name == b"content-length":
-                length = value.decode("latin-1")
-        sender = await self._access.sender(authorization)
-        version = version_of(content_type, content_encoding)
         client = scope.get("client")
-        allowance = self._quotas.of(sender, client[0] if client else "")
-        if (wait_s := allowance.wait_for_bytes()) > 0:
-            raise Refused(429, "this sender's bytes a second are used up", wait_s)
+        allowance = self._allowance(sender, client[0] if client else "")
         most = self._body_bounds.body
+        length = _header(scope, b"content-length")
         if length.isdigit() and int(length) > most:
             raise Refused(413, f"the body has {int(length):,} bytes, over the {most:,} allowed")
         body = b""
         try:
             body = await self._read(receive)
-            found, waits, why = self._decode(body, version, sender, allowance)
+            found, waits, why = self._decode(protocol, head, body, sender, allowance)
         finally:
             self._bytes_in_flight -= len(body)
-        overloaded: BaseException | None = None
-        if waits:
-            # Not awaited one by one: who gives up waiting must not cancel what others wait for.
-            await asyncio.wait(waits)
-            overloaded = next((e for w in waits if (e := w.exception()) is not None), None)
-        if overloaded is not None:
-            raise overloaded
-        return len(body), _answer(found, why)
+        await _durable(waits)
+        return len(body), head.answer(found, why)
+
+    async def take(
+        self, protocol: str, head: Body, body: bytes, sender: str, address: str
+    ) -> tuple[Decoded, Refused | None]:
+        """Takes a body that came by another way than this application. Returns what was in it once
+        that is durable, and why its bulk samples were refused, if they were. Raises Refused,
+        Overloaded.
+        """
+        allowance = self._allowance(sender, address)
+        self._bytes_in_flight += len(body)
+        try:
+            self._require_room(len(body))
+            found, waits, why = self._decode(protocol, head, body, sender, allowance)
+        finally:
+            self._bytes_in_flight -= len(body)
+        await _durable(waits)
+        return found, why
+
+    def _allowance(self, sender: str, address: str) -> Allowance:
+        """What a sender may send now. Raises Refused if it may send nothing."""
+        allowance = self._quotas.of(sender, address)
+        if (wait_s := allowance.wait_for_bytes()) > 0:
+            raise Refused(429, "this sender's bytes a second are used up", wait_s)
+        return allowance
+
+    async def sender(self, authorization: str) -> str:
+        """The name of who sends; "" if anybody may. Raises Refused."""
+        try:
+            return (await self._credentials.principal(authorization)).name
+        except Unauthenticated as err:
+            raise Refused(401, str(err)) from None
+        except TooManyAttempts as err:
+            raise Refused(429, str(err), 5.0) from None
 
     def _decode(
-        self, body: bytes, version: Version, sender: str, allowance: Allowance
+        self, protocol: str, head: Body, body: bytes, sender: str, allowance: Allowance
     ) -> tuple[Decoded, Sequence[asyncio.Future[None]], Refused | None]:
         """What a body holds, what to wait for, and why its bulk samples were refused, if they were.
         Raises Refused.
@@ -195,13 +219,19 @@ class GatewayApp:
             shed, why = Refusal.OVERLOAD, Refused(503, f"{text}: send again later", 5.0)
         if why is not None and (not self._has_critical or allowance.wait_for_critical() > 0):
             raise why
-        content = expand(body, self._body_bounds.expanded)
+        message = head.message(body, self._body_bounds.expanded)
         self._before()
         found, waits = self._batcher.add(
-            content, version, self._inputs(sender), self._bounds(), allowance.may_define, shed
+            message.content,
+            message.version,
+            self._inputs(sender),
+            self._bounds(),
+            allowance.may_define,
+            shed,
         )
+        found.refusals.merge(message.refusals)
         self._after(found)
-        self._meters.decoded(found)
+        self._meters.decoded(protocol, found)
         allowance.take(
             size=len(body), bulk=found.received() - found.critical, critical=found.critical
         )
@@ -241,6 +271,17 @@ class GatewayApp:
             raise Refused(503, "too many requests at once: send again later", 1.0)
 
 
+async def _durable(waits: Sequence[asyncio.Future[None]]) -> None:
+    """Waits for all of them. Raises Overloaded."""
+    if not waits:
+        return
+    # Not awaited one by one: who gives up waiting must not cancel what others wait for.
+    await asyncio.wait(waits)
+    error = next((e for w in waits if (e := w.exception()) is not None), None)
+    if error is not None:
+        raise error
+
+
 class _Gone(Exception):
     """The sender has hung up."""
 
@@ -252,45 +293,12 @@ def _chunk(message: MutableMapping[str, Any]) -> bytes:
     return bytes(message.get("body", b""))
 
 
-def _answer(found: Decoded, why: Refused | None) -> _Answer:
-    """That to a request whose samples are durable. why: why bulk samples were refused."""
-    refusals = found.refusals
-    if why is not None:
-        answer = _refusal(why)
-    elif not refusals.count:
-        answer = _Answer(204)
-    elif Refusal.NEW_SERIES_QUOTA in refusals.samples:
-        answer = _refusal(Refused(429, refusals.text(), 1.0))
-    else:
-        answer = _refusal(Refused(400, _told(refusals)))
-    if found.version is Version.V2:
-        counts = (found.samples, len(found.histograms), len(found.exemplars))
-        answer.headers += [(n, b"%d" % c) for n, c in zip(_WRITTEN, counts, strict=True)]
-    return answer
-
-
-def _told(refusals: Refusals) -> str:
-    return f"the rest was taken, but not: {refusals.text()}"
-
-
-def _refusal(refused: Refused) -> _Answer:
-    headers = [_TEXT]
-    if refused.retry_after_s:
-        headers.append((b"retry-after", b"%d" % max(1, math.ceil(refused.retry_after_s))))
-    if refused.status == 401:
-        headers.append((b"www-authenticate", b'Bearer realm="varve", Basic realm="varve"'))
-    elif refused.status == 405:
-        headers.append((b"allow", b"POST"))
-    return _Answer(refused.status, f"{refused}\n", headers)
-
-
-async def _send(send: Send, answer: _Answer, body: bytes | None = None) -> None:
-    content = answer.text.encode(errors="replace") if body is None else body
+async def _send(send: Send, answer: Answer) -> None:
     headers: Iterable[tuple[bytes, bytes]] = answer.headers
     if answer.status != 204:
-        headers = [*answer.headers, (b"content-length", b"%d" % len(content))]
+        headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
     await send({"type": "http.response.start", "status": answer.status, "headers": list(headers)})
-    await send({"type": "http.response.body", "body": content})
+    await send({"type": "http.response.body", "body": answer.body})
 
 
 def _header(scope: Scope, wanted: bytes) -> str:

@@ -18,15 +18,19 @@ from wiretest.adapter import (  # type: ignore[import-not-found]
     Sample,
 )
 
-from varve.gateway.access import Access
+from varve.access.credentials import Credentials
 from varve.gateway.app import GatewayApp
 from varve.gateway.batcher import Batcher
 from varve.gateway.decoded import Bounds, Decoded
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.histograms import HistogramSample
 from varve.gateway.messages import SampleColumns, TargetMessage, encode
+from varve.gateway.otlp.config import read_otlp_config
+from varve.gateway.otlp.delta import DeltaTotals
+from varve.gateway.otlp.http import OtlpHttp
 from varve.gateway.quotas import Quota, Quotas
 from varve.gateway.remote_write import RemoteWriteDecoder
+from varve.gateway.remote_write_http import RemoteWrite
 from varve.gateway.replicas import Replicas
 from varve.gateway.series_table import SeriesTable
 from varve.gateway.startup import make_ready
@@ -98,9 +102,9 @@ class _Memory:
 
 
 class _Unmetered:
-    def request(self, status: int, seconds: float, size: int) -> None: ...
+    def request(self, protocol: str, status: int, seconds: float, size: int) -> None: ...
 
-    def decoded(self, found: Decoded) -> None: ...
+    def decoded(self, protocol: str, found: Decoded) -> None: ...
 
     def page(self, accept: str) -> tuple[bytes, str]:
         raise NotImplementedError
@@ -111,14 +115,16 @@ async def _received(request: Request) -> Answer:
     decoder = RemoteWriteDecoder(SeriesTable(lambda: 1, 1 << 20), Targets(4), Replicas())
     batcher = Batcher(decoder, memory, None, wait_s=0.0, encode=memory.encode)
     unlimited = Quotas(lambda: 0.0, Quota(), Quota())
+    totals = DeltaTotals(lambda: 0.0) if request.delta else None
     bounds = Bounds(_OLDEST_MS, request.now_ms + _FUTURE_MS)
     app = GatewayApp(
         batcher,
-        Access({}, {}),
+        Credentials({}, {}),
         unlimited,
         lambda _: Input(),
         lambda: bounds,
         _Unmetered(),
+        protocols=(RemoteWrite(), OtlpHttp(read_otlp_config(request.otlp), totals)),
         after=memory.take,
     )
     sent: list[dict[str, Any]] = []

@@ -37,7 +37,7 @@ class Metadata:
 
 _NOTHING_KNOWN = Metadata()
 
-_TYPE_NAMES = (
+TYPE_NAMES = (
     "unknown",
     "counter",
     "gauge",
@@ -273,7 +273,7 @@ def _pair(label: bytes) -> tuple[bytes, bytes]:
 
 
 def _metadata(kind: int, unit: bytes, help_text: bytes) -> Metadata:
-    name = _TYPE_NAMES[kind] if kind < len(_TYPE_NAMES) else "unknown"
+    name = TYPE_NAMES[kind] if kind < len(TYPE_NAMES) else "unknown"
     return Metadata(name, unit.decode(errors="replace"), help_text.decode(errors="replace"))
 
 

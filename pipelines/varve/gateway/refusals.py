@@ -25,6 +25,12 @@ class Refusal(enum.StrEnum):
     """A series of version 2.0 without samples or histograms."""
     INVALID_HISTOGRAM = "invalid_histogram"
     INVALID_EXEMPLAR = "invalid_exemplar"
+    TEMPORALITY = "temporality"
+    """Points of OTLP that are neither cumulative nor deltas, or deltas where those are off or their
+    totals have no room."""
+    OLD_DELTA = "old_delta"
+    """A delta of OTLP that is older than its series' last one: if it was sent before, it is in the
+    total already."""
     NOT_STORED = "not_stored"
     """A native histogram or an exemplar, for which there is no table yet."""
     REPLICA = "replica"
@@ -74,6 +80,14 @@ class Refusals:
         self.count += 1
         if len(self.offenders) < _SHOWN:
             self.offenders.append(text)
+
+    def merge(self, earlier: Refusals) -> None:
+        """Counts what was refused before as well, and names it first."""
+        for mine, theirs in ((self.samples, earlier.samples), (self.others, earlier.others)):
+            for why, count in theirs.items():
+                mine[why] = mine.get(why, 0) + count
+        self.count += earlier.count
+        self.offenders = [*earlier.offenders, *self.offenders][:_SHOWN]
 
     def text(self) -> str:
         """The first offenders, and how many there are."""

@@ -42,7 +42,7 @@ class BoundedRun:
         self._until: float | None = None
         self._warm_up_s = min(WARM_UP_S, for_s / 2)
         selector = f'node_time_seconds{{job="node",instance="{instance_name(settings)}"}}'
-        self._probe = FreshnessProbe(range_query(url.rstrip("/"), selector))
+        self._probe = FreshnessProbe(range_query(settings, selector))
 
     def start(self) -> None:
         """Notes that all is ready, the first time it is told so."""

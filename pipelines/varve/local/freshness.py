@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from varve.model.clock import Clock, SystemClock
-from varve.services.own_services import DIRECT
+from varve.services.own_services import opener_of_home
+from varve.settings import Settings
 
 
 @dataclass
@@ -44,15 +45,15 @@ class Freshness:
 Ask = Callable[[], list[int]]
 
 
-def range_query(url: str, selector: str, timeout_s: float = 5.0) -> Ask:
-    """Asks a query service for the timestamps (ms) of `selector`[1m], which a range selector
-    returns as they were stored. An answer that is none raises OSError.
+def range_query(settings: Settings, selector: str, timeout_s: float = 5.0) -> Ask:
+    """Asks the query service of this home for the timestamps (ms) of `selector`[1m], which a range
+    selector returns as they were stored. An answer that is none raises OSError.
     """
     query = urllib.parse.urlencode({"query": f"{selector}[1m]"})
 
     def ask() -> list[int]:
-        request = f"{url}/api/v1/query?{query}"
-        with DIRECT.open(request, timeout=timeout_s) as answer:
+        request = f"{settings.query.url()}/api/v1/query?{query}"
+        with opener_of_home(settings).open(request, timeout=timeout_s) as answer:
             result = json.load(answer)["data"]["result"]
         return [round(ts * 1000) for series in result for ts, _ in series["values"]]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from varve.model.clock import utc_text
 from varve.model.window import TIERS
 
 STAGES = ("samples", *(tier.table for tier in TIERS))
@@ -98,7 +98,7 @@ def as_text(summary: Summary) -> str:
     ]
     for table in (*STAGES, "series", "quarantine"):
         frontier = summary.frontier_ms.get(table.removeprefix("rollup_"))
-        until = f"   closed until {_time(frontier)}" if frontier else ""
+        until = f"   closed until {utc_text(frontier)}" if frontier else ""
         lines.append(f"  {table:<14} {summary.rows.get(table, 0):>12,} rows{until}")
     for reason, count in summary.rejected.items():
         lines.append(f"  rejected       {count:>12,} {reason}")
@@ -121,7 +121,3 @@ def _number(value: int | None) -> str:
 
 def _seconds(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.1f} s"
-
-
-def _time(ms: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(ms / 1000))

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Protocol
 
@@ -28,8 +29,14 @@ class SystemClock:
 
 
 def utc_text(at_ms: int) -> str:
-    """A time for a person: 2026-11-27 12:00:00Z."""
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at_ms / 1000))
+    """RFC 3339 in UTC, with as many decimals as the time has; beyond the year 9999 the number."""
+    seconds, ms = divmod(at_ms, 1000)
+    try:
+        text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+    except (ValueError, OverflowError, OSError):
+        return f"{at_ms} ms"
+    fraction = f".{ms:03d}".rstrip("0") if ms else ""
+    return f"{text}{fraction}Z"
 
 
 @dataclass(slots=True)

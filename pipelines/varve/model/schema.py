@@ -24,10 +24,12 @@ TABLES = (
     *(tier.table for tier in TIERS),
     "quarantine",
     "repairs",
+    "features",
     "baselines",
     "anomalies",
     "alerts",
     "forecasts",
+    "forecast_fits",
     "capacity",
 )
 

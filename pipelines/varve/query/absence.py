@@ -6,10 +6,10 @@ import contextlib
 import difflib
 import heapq
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 
+from varve.model.clock import utc_text
 from varve.promql.errors import QueryError
 from varve.promql.kernels.types import I64
 from varve.promql.labels.label_table import METRIC_NAME
@@ -60,9 +60,9 @@ def _why(reader: Reader, matchers: Sequence[Matcher], start_ms: int, end_ms: int
     label = "the series" if name is None else _quote(name.value)
     ids = np.sort(series.series_ids)
     if (ended_ms := _nearest_time(reader, ids, _FIRST_MS, start_ms, newest=True)) is not None:
-        return f"{label} ended at {_time(ended_ms)}"
+        return f"{label} ended at {utc_text(ended_ms)}"
     if (began_ms := _nearest_time(reader, ids, end_ms, _LAST_MS, newest=False)) is not None:
-        return f"{label} began at {_time(began_ms)}, later than asked for"
+        return f"{label} began at {utc_text(began_ms)}, later than asked for"
     return f"{label} has no samples near this time"
 
 
@@ -152,11 +152,3 @@ def _quote(text: str) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-
-
-def _time(ms: int) -> str:
-    try:
-        at = datetime.fromtimestamp(ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return f"{ms} ms"
-    return at.isoformat(timespec="milliseconds" if ms % 1000 else "seconds").replace("+00:00", "Z")

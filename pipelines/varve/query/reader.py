@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -24,19 +25,19 @@ from varve.promql.storage import (
     no_samples,
 )
 from varve.promql.syntax.ast import Matcher
-from varve.promql.syntax.literals import format_duration
 from varve.promql.syntax.printer import matcher_text
-from varve.query import tier_choice
-from varve.query.cover import Cover
+from varve.query import selector_plan
 from varve.query.decoded_files import Footer
 from varve.query.memory import Reservation
+from varve.query.narrowing import Narrowing
 from varve.query.provenance import Provenance, SelectorUse
 from varve.query.rollup_reader import RollupReader
 from varve.query.sample_columns import SampleColumns, count_samples, select_samples
+from varve.query.selector_plan import JoinedRollups, SelectorPlan
+from varve.query.series_groups import SeriesGroup, groups_of
 from varve.query.series_index import SelectedSeries
-from varve.query.tier_choice import Estimate, PlannedRows, time_text
+from varve.query.tier_choice import Estimate
 from varve.query.view import FileGone, View
-from varve.rollups import time_ranges
 
 # From so many series on, those without samples are left out where they are more than half: what
 # they would take in every step costs more than deriving from other labels than last time.
@@ -45,7 +46,7 @@ _MANY = 1_024
 Matchers = tuple[Matcher, ...]
 _Selected = tuple[Matchers, int, int]
 """What a selection is known by: matchers, and the range (start, end], Unix ms."""
-_Use = tuple[Matchers, int, int, PlannedRows | None]
+_Use = tuple[Matchers, int, int, SelectorPlan | None]
 
 
 def _never() -> None:
@@ -68,10 +69,12 @@ class Reader:
     tier: str | None = None
     _uses: dict[_Use, Callable[[], SelectorUse]] = field(default_factory=dict)
     """What each selection so far was answered from."""
-    _choices: dict[tuple[Matchers, WindowFunction], PlannedRows | None] = field(
+    _choices: dict[tuple[Matchers, WindowFunction], SelectorPlan | None] = field(
         default_factory=dict
     )
-    _series_of: dict[Matchers, SelectedSeries] = field(default_factory=dict)
+    _series_of: dict[tuple[Matchers, bytes | None], SelectedSeries] = field(default_factory=dict)
+    _planned: dict[SelectorPlan, SelectedSeries] = field(default_factory=dict)
+    """What each plan is of."""
     _selected: dict[tuple[Matchers, int, int], Selection] = field(default_factory=dict)
     """What had to be read to be counted, until it is asked for."""
     _in_memory: dict[tuple[Matchers, int, int], tuple[int, int]] = field(default_factory=dict)
@@ -92,15 +95,18 @@ class Reader:
         they do not fit in memory.
         """
         key = tuple(matchers), start_ms, end_ms
-        if isinstance(hints.choice, PlannedRows) and hints.choice.cover is not None:
-            return self._select_rollups(key, hints.choice, hints.choice.cover, hints.check)
-        warnings = self._note_expired(start_ms, end_ms)
+        if isinstance(hints.choice, SelectorPlan):
+            return self._select_planned(key, hints.choice, hints)
+        series = self._series(key, hints.check)
+        groups = self._groups(series, start_ms)
+        advice = ", or without tier=raw" if self.tier == RAW and self.view.tiers else ""
+        selector_plan.require_samples(groups, start_ms, end_ms, advice)
+        missing, warnings = selector_plan.expired_samples(groups, start_ms)
         with self._lock:
             known = self._selected.pop(key, None)
         selection = known or self._select(*key, hints.check)
         size = _size(selection.samples)
         hints.admit(size)
-        missing = self.view.raw_from_ms if warnings else None
         use = SelectorUse(
             selector_text(matchers), (RAW,), size, 16 * size, missing_until_ms=missing
         )
@@ -119,12 +125,22 @@ class Reader:
                 return self._choices[key]
         chosen = None
         if self.tier != RAW and self.view.tiers:
-            estimate = self._estimated(key[0], *windows.span, check)
-            chosen = tier_choice.choose(
-                windows, self.view.tiers, self.view.raw_from_ms, estimate, self.tier
-            )
+            start_ms, end_ms = windows.span
+            series = self._series((key[0], start_ms, end_ms), check)
+            living = self._narrowing.living(start_ms, end_ms)
+            among = self.view.index.size if living is None else np.count_nonzero(living.rows)
+            rows = self.view.all_files.rows_within(start_ms, end_ms)
+
+            def estimate(size: int) -> Estimate:
+                share = size / max(1, int(among))
+                return Estimate(size, int(rows * share), share)
+
+            groups = self._groups(series, start_ms)
+            chosen = selector_plan.plan(groups, windows, estimate, self.tier)
         with self._lock:
             self._choices[key] = chosen
+            if chosen is not None:
+                self._planned[chosen] = series
         return chosen
 
     @property
@@ -146,7 +162,7 @@ class Reader:
         The rows of files that overlap are the bound, or if that is over max_samples the rows of
         their row groups. If that is too, samples are read: other series may have most of the rows.
         """
-        series = self._series(matchers, check)
+        series = self._series((tuple(matchers), start_ms, end_ms), check)
         ids = series.series_ids[series.by_id]
         found, held = self._in_head(series, tuple(matchers), start_ms, end_ms)
         _, rows = self.view.files.overlapping(ids, start_ms, end_ms)
@@ -200,101 +216,73 @@ class Reader:
             yield from zip((reach for reach, *_ in found), parts, strict=False)
 
     def label_names(
-        self,
-        matchers: Sequence[Sequence[Matcher]],
-        start_ms: int,  # noqa: ARG002 - series without samples in the range may count
-        end_ms: int,  # noqa: ARG002
+        self, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
     ) -> list[str]:
-        return self.view.index.label_names(matchers)
+        return self.view.index.label_names(matchers, self._narrowing.seen(start_ms, end_ms))
 
     def label_values(
         self,
         name: str,
         matchers: Sequence[Sequence[Matcher]],
-        start_ms: int,  # noqa: ARG002
-        end_ms: int,  # noqa: ARG002
+        start_ms: int,
+        end_ms: int,
     ) -> list[str]:
-        return self.view.index.label_values(name, matchers)
+        return self.view.index.label_values(name, matchers, self._narrowing.seen(start_ms, end_ms))
 
     def series(
-        self,
-        matchers: Sequence[Sequence[Matcher]],
-        start_ms: int,  # noqa: ARG002
-        end_ms: int,  # noqa: ARG002
+        self, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
     ) -> LabelTable:
-        found = self.view.index.find_any(matchers)
+        found = self.view.index.find_any(matchers, self._narrowing.seen(start_ms, end_ms))
         self.memory.take(found.nbytes)
         return found.labels
 
-    def _select_rollups(
-        self, key: _Selected, choice: PlannedRows, planned: Cover, check: Check
+    def _select_planned(
+        self, key: _Selected, planned: SelectorPlan, hints: SelectHints
     ) -> Selection:
+        """Rows of tiers for some groups of the series, and samples for the others."""
         matchers, start_ms, end_ms = key
-        series = self._series(matchers, check)
-        rollups = RollupReader(self.view, series, choice, planned, self.memory, _reading)
-        pending = tuple(
-            window
-            for level in planned.levels
-            for window in time_ranges.clip(level.tier.pending, Window(start_ms, end_ms))
+        with self._lock:
+            series = self._planned[planned]
+        readers = tuple(
+            RollupReader(
+                self.view, series, part.group.by_id, part.rows, part.cover, self.memory, _reading
+            )
+            for part in planned.parts
+            if part.rows is not None and part.cover is not None
         )
+        others = [part.group for part in planned.parts if part.rows is None]
+        samples = no_samples(series.size)
+        missing, expired = selector_plan.expired_samples(others, start_ms)
+        if others:
+            samples = self._samples_of(series, others, start_ms, end_ms)
+            hints.admit(_size(samples))
+        text = selector_text(matchers)
 
         def use() -> SelectorUse:
-            return SelectorUse(
-                selector_text(matchers),
-                planned.tiers,
-                rollups.amount.rows,
-                rollups.amount.nbytes,
-                choice.moved_ms,
-                self._missing_until(planned),
-                pending,
-            )
+            span = Window(start_ms, end_ms)
+            size = _size(samples)
+            return selector_plan.use_of(text, planned.parts, readers, size, missing, span)
 
         with self._lock:
-            self._uses[(*key, choice)] = use
-        warnings = []
-        if choice.moved_ms:
-            moved = format_duration(choice.moved_ms / 1000)
-            warnings.append(
-                f"{selector_text(matchers)}: approximate, since samples have expired: ends of"
-                f" windows are up to {moved} earlier than asked for"
-            )
-        if (missing := self._missing_until(planned)) is not None:
-            warnings.append(_missing_text(missing))
-        return Selection(series.labels, no_samples(series.size), tuple(warnings), rollups)
+            self._uses[(*key, planned)] = use
+        warnings = (*selector_plan.warnings_of(text, planned.parts), *expired)
+        return Selection(series.labels, samples, warnings, JoinedRollups(readers))
 
-    def _missing_until(self, planned: Cover) -> int | None:
-        """Up to when samples, or rows, are missing that have expired; None if none are."""
-        refused = (
-            level.tier.refused_until_ms
-            for level in planned.levels
-            if level.windows and level.tier.refused_until_ms is not None
-            if level.span[0] < level.tier.refused_until_ms
-        )
-        until = [int(end) for end in refused]
-        raw_from = self.view.raw_from_ms
-        if raw_from is not None:
-            gone = planned.raw_ends[planned.raw_starts < raw_from]
-            until += np.minimum(gone, raw_from).tolist()
-        return max(until, default=None)
+    def _samples_of(
+        self, series: SelectedSeries, groups: Sequence[SeriesGroup], start_ms: int, end_ms: int
+    ) -> Samples:
+        """The samples of some groups; all other series have none."""
+        rows = np.sort(np.concatenate([group.by_id for group in groups]))
+        ids = series.series_ids[rows]
+        found = self._read(ids, np.argsort(ids), start_ms, end_ms)
+        begins, ends = np.zeros((2, series.size), dtype=np.int64)
+        has_stale = np.zeros(series.size, dtype=np.bool_)
+        begins[rows], ends[rows], has_stale[rows] = found.begins, found.ends, found.has_stale
+        return replace(found, begins=begins, ends=ends, has_stale=has_stale)
 
-    def _note_expired(self, start_ms: int, end_ms: int) -> tuple[str, ...]:
-        """Warnings of samples in a range that have expired. StorageError if all of it has."""
-        raw_from = self.view.raw_from_ms
-        if raw_from is None or start_ms >= raw_from:
-            return ()
-        if end_ms <= raw_from:
-            raise StorageError(
-                f"samples up to {time_text(raw_from)} have expired, and rows of rollups do not"
-                " answer this: ask for a later time"
-                + (", or without tier=raw" if self.tier == RAW and self.view.tiers else "")
-            )
-        return (_missing_text(raw_from),)
-
-    def _estimated(self, matchers: Matchers, start_ms: int, end_ms: int, check: Check) -> Estimate:
-        series = self._series(matchers, check)
-        share = series.size / max(1, self.view.index.size)
-        samples = int(self.view.all_files.rows_within(start_ms, end_ms) * share)
-        return Estimate(series.size, samples, share)
+    def _groups(self, series: SelectedSeries, start_ms: int) -> Sequence[SeriesGroup]:
+        view = self.view
+        return groups_of(series, view.raw_from_ms, view.raw_marks, view.tiers, start_ms)
 
     def _in_head(
         self, series: SelectedSeries, matchers: Matchers, start_ms: int, end_ms: int
@@ -313,14 +301,18 @@ class Reader:
     def _select(
         self, matchers: Matchers, start_ms: int, end_ms: int, check: Check = never
     ) -> Selection:
-        series = self._series(matchers, check)
-        ids = series.series_ids[series.by_id]
+        series = self._series((matchers, start_ms, end_ms), check)
+        samples = self._read(series.series_ids, series.by_id, start_ms, end_ms)
+        return _without_empty(series.labels, samples)
+
+    def _read(self, series_ids: I64, by_id: I64, start_ms: int, end_ms: int) -> Samples:
+        ids = series_ids[by_id]
         with _reading():
             samples = select_samples(
                 self.view.head,
                 self.view.row_groups.read(self._row_groups(ids, start_ms, end_ms), self.check),
-                series.series_ids,
-                series.by_id,
+                series_ids,
+                by_id,
                 start_ms,
                 end_ms,
                 self.memory.take,
@@ -330,16 +322,22 @@ class Reader:
                 "query processing would load too many samples into memory in query execution:"
                 f" {_size(samples):,} are over query.max_samples = {self.max_samples:,}"
             )
-        return _without_empty(series.labels, samples)
+        return samples
 
-    def _series(self, matchers: Sequence[Matcher], check: Check = never) -> SelectedSeries:
-        """The series of a selector, found once for the query."""
-        key = tuple(matchers)
+    @cached_property
+    def _narrowing(self) -> Narrowing:
+        return Narrowing(self.view, self.check)
+
+    def _series(self, selected: _Selected, check: Check = never) -> SelectedSeries:
+        """The series of a selector that may have samples in its range, found once for the query."""
+        matchers, *span = selected
+        living = self._narrowing.living(*span)
+        key = matchers, None if living is None else living.token
         with self._lock:
             known = self._series_of.get(key)
         if known is None:
             self.check()
-            known = self.view.index.find(key, check)
+            known = self.view.index.find(matchers, check, living)
             self.memory.take(known.nbytes)
             with self._lock:
                 self._series_of[key] = known
@@ -367,10 +365,6 @@ def _reading() -> Iterator[None]:
         raise FileGone(f"cannot read samples: {err}") from err
     except OSError as err:
         raise StorageError(f"cannot read samples: {err}") from err
-
-
-def _missing_text(until_ms: int) -> str:
-    return f"partial: samples up to {time_text(until_ms)} have expired"
 
 
 def _size(samples: Samples) -> int:

@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from varve.model.clock import utc_text
 from varve.model.errors import NeedsOperator
 from varve.model.window import TIERS, Tier
 from varve.promql.errors import ErrorType, QueryError
 from varve.query.file_table import FileTable
 from varve.query.memory import INDEX, UNBOUNDED, MemoryBudget
 from varve.query.provenance import Provenance
+from varve.query.series_groups import marks_of
 from varve.query.series_index import COLUMNS, IndexBuilder, SeriesIndex
-from varve.query.tier_choice import time_text
 from varve.query.tier_tables import tier_view
 from varve.query.tier_view import TierView
 from varve.query.view import View
@@ -113,9 +114,9 @@ class Snapshots:
             else:
                 high = middle
         if low == 0:
-            horizon = time_text(self._committed_ms(table, kept[0]))
+            horizon = utc_text(self._committed_ms(table, kept[0]))
             raise GoneError(
-                f"as of {time_text(time_ms)} there is nothing to read: the log of {table} begins at"
+                f"as of {utc_text(time_ms)} there is nothing to read: the log of {table} begins at"
                 f" {horizon}"
             )
         return kept[low - 1]
@@ -141,6 +142,7 @@ class Snapshots:
             tuple(self._tiers(states, samples, expired_ms)),
             newest.rollups,
             expired_ms,
+            marks_of(held),
         )
         self._budget.add(INDEX, index_bytes)
         return _Kept(view, index_bytes)
@@ -179,8 +181,7 @@ class Snapshots:
         )
         pending = below[-1].pending if below else ()
         snapshot = self._snapshot(tier.table, state)
-        refused = state.positions.get(positions.expired())
-        return tier_view(tier, snapshot, frontier, late, pending, expired_ms, refused)
+        return tier_view(tier, snapshot, frontier, late, pending, expired_ms, state.positions)
 
     def _state(self, table: str, version: int) -> State:
         try:
@@ -196,7 +197,7 @@ class Snapshots:
         kept = list_versions(self._store, table)
         if not kept:
             return str(err)
-        since = time_text(self._committed_ms(table, kept[0]))
+        since = utc_text(self._committed_ms(table, kept[0]))
         return f"its log has versions {kept[0]} (of {since}) to {kept[-1]}"
 
     def _snapshot(self, table: str, state: State) -> Snapshot:

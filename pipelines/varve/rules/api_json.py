@@ -6,9 +6,9 @@ Source: Prometheus, web/api/v1/api.go.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any, Final
 
+from varve.model.clock import utc_text
 from varve.rules.alerts import Alert, State, state_of
 from varve.rules.group_run import Evaluator, GroupRun, RuleRun
 from varve.rules.instant import number_text
@@ -81,9 +81,4 @@ def alert(one: Alert) -> dict[str, Any]:
 
 def rfc3339(at_ms: int | None) -> str:
     """A time in UTC with as many decimals as it has; None is Go's zero time."""
-    if at_ms is None:
-        return NEVER
-    seconds, ms = divmod(at_ms, 1000)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    fraction = f".{ms:03d}".rstrip("0") if ms else ""
-    return f"{text}{fraction}Z"
+    return NEVER if at_ms is None else utc_text(at_ms)

@@ -13,6 +13,7 @@ from varve.collectors.pages import ACCEPT, Page, PageTarget, fetch
 from varve.collectors.readings import as_text
 from varve.collectors.schedule import ticks
 from varve.model.clock import SystemClock
+from varve.services.own_services import opener_of_home
 from varve.services.signals import stop_requested
 from varve.services.status import ComponentStatus, read_status
 from varve.settings import Settings
@@ -20,6 +21,7 @@ from varve.telemetry.metrics import CollectorMetrics
 from varve.telemetry.registry import Telemetry
 
 COMPONENT = "collector"
+_QUERY = "query"
 
 _log = logging.getLogger("varve.collector")
 
@@ -76,6 +78,8 @@ class OwnPages:
         return [sample for target in self._targets.values() for sample in target.end(ts_ms)]
 
     def _fetch(self, name: str) -> Page:
+        if name == _QUERY:  # it may want a token
+            return fetch(self._urls[name], self._timeout_s, opener_of_home(self._settings))
         return fetch(self._urls[name], self._timeout_s)
 
     def _say_what_changed(self) -> None:

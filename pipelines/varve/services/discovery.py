@@ -11,7 +11,7 @@ import urllib.error
 
 from varve.model.errors import TemporaryError
 from varve.services.home import Home, identity
-from varve.services.own_services import DIRECT
+from varve.services.own_services import opener_of_home
 from varve.services.status import Record, read_status
 from varve.settings import Settings
 
@@ -28,9 +28,9 @@ def query_service(settings: Settings) -> str:
     query.port. Raises TemporaryError if nobody answers there or it answers for another home.
     """
     noted = _running(settings, "query")
-    url = str(noted.detail["url"]) if noted and "url" in noted.detail else _address(settings)
+    url = str(noted.detail["url"]) if noted and "url" in noted.detail else settings.query.url()
     try:
-        with DIRECT.open(f"{url}/-/ready", timeout=_TIMEOUT_S) as answer:
+        with opener_of_home(settings).open(f"{url}/-/ready", timeout=_TIMEOUT_S) as answer:
             theirs = answer.headers.get(HEADER)
     except urllib.error.HTTPError as err:  # it is not ready, but it is there
         theirs = err.headers.get(HEADER)
@@ -60,8 +60,3 @@ def _running(settings: Settings, component: str) -> Record | None:
     """What a component of this home says, if it runs."""
     record = read_status(Home.at(settings.home).path).get(component)
     return record if record is not None and record.alive() else None
-
-
-def _address(settings: Settings) -> str:
-    host = settings.query.host
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.query.port}"

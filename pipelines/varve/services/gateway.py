@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import signal
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,8 +13,8 @@ from pathlib import Path
 import uvicorn
 import uvloop
 
+from varve.access.credentials import Credentials
 from varve.api.server import Server, tcp_socket
-from varve.gateway.access import Access
 from varve.gateway.app import BodyBounds, GatewayApp
 from varve.gateway.batcher import Batcher
 from varve.gateway.circuit_breaker import CircuitBreaker
@@ -23,9 +22,13 @@ from varve.gateway.decoded import Bounds, Decoded
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.http_protocol import BoundedProtocol
 from varve.gateway.lane import Fate, Lane, LanePolicy
+from varve.gateway.otlp.config import InvalidOtlpConfig, OtlpConfig, otlp_config_of
+from varve.gateway.otlp.delta import DeltaTotals
+from varve.gateway.otlp.http import OtlpHttp
 from varve.gateway.quotas import Quota, Quotas
 from varve.gateway.refusals import Refusal
 from varve.gateway.remote_write import RemoteWriteDecoder
+from varve.gateway.remote_write_http import RemoteWrite
 from varve.gateway.replicas import Replicas
 from varve.gateway.selectors import any_of, labels_of
 from varve.gateway.series_table import SeriesTable
@@ -36,10 +39,13 @@ from varve.ingest.limits import LimitsFile
 from varve.model.clock import SystemClock
 from varve.model.errors import NeedsOperator, TemporaryError
 from varve.model.window import DAY_MS
+from varve.services.gateway_grpc import otlp_grpc_server
 from varve.services.limits import limits_files
 from varve.services.ports import require_free
 from varve.services.status import ComponentStatus, State
+from varve.services.tls import tls_of
 from varve.settings import Settings
+from varve.settings.gateway import Gateway as GatewaySettings
 from varve.settings.gateway import SenderQuota
 from varve.telemetry.metrics import GatewayMetrics
 from varve.telemetry.registry import Telemetry
@@ -48,7 +54,6 @@ COMPONENT = "gateway"
 
 _WATCH_S = 0.5
 _SEGMENT_BYTES = 8 * 2**20
-_PROTOCOL = "remote_write"
 # How long Kafka's client goes on trying; what it has not acknowledged in ack_s is spooled as well.
 _DELIVERY_S = 30.0
 _KEEP_ALIVE_S = 120
@@ -69,8 +74,7 @@ def run(settings: Settings) -> int:
         except OSError:
             require_free(gateway.host, gateway.port, "gateway.port")  # says what is wrong
             raise
-        scheme = "https" if gateway.cert_file else "http"
-        url = f"{scheme}://{gateway.host}:{gateway.port}"
+        url = gateway.url()
         status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
         make_ready()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -95,6 +99,8 @@ class _Service:
         self._limits = LimitsFile(limits_files(settings))
         self._inputs = _inputs(settings)
         self._is_critical = any_of(self._gateway.critical, "gateway.critical")
+        self._credentials = _credentials(settings)
+        self._otlp = _otlp(self._gateway)
         self._replicas = Replicas(round(self._gateway.replica_failover_s * 1000))
         self._lanes: dict[str, Lane] = {}
         self._app: GatewayApp | None = None
@@ -108,6 +114,7 @@ class _Service:
             loop.add_signal_handler(name, lambda: setattr(server, "should_exit", True))
         serving = asyncio.create_task(server.serve(sockets=[listener]))  # type: ignore[list-item]
         starting = asyncio.create_task(self._start())
+        grpc_server = await otlp_grpc_server(self._gateway, lambda: self._app, self._otlp)
         try:
             while not serving.done():
                 if starting.done():
@@ -118,15 +125,15 @@ class _Service:
         finally:
             starting.cancel()
             server.should_exit = True
+            if grpc_server is not None:
+                await grpc_server.stop(round(self._gateway.ack_s) + 5)
             await asyncio.wait([serving])
             for lane in self._lanes.values():
                 await asyncio.to_thread(lane.close)
 
     def _config(self) -> uvicorn.Config:
         gateway = self._gateway
-        for file in (gateway.cert_file, gateway.key_file, gateway.client_ca_file):
-            if file and not Path(file).is_file():
-                raise NeedsOperator(f"there is no {file}: correct gateway.cert_file and its like")
+        tls = tls_of(gateway, "gateway")
         return uvicorn.Config(
             self._answer,
             http=BoundedProtocol,
@@ -139,10 +146,7 @@ class _Service:
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=round(self._gateway.ack_s) + 5,
             server_header=False,
-            ssl_certfile=gateway.cert_file or None,
-            ssl_keyfile=gateway.key_file or None,
-            ssl_ca_certs=gateway.client_ca_file or None,
-            ssl_cert_reqs=ssl.CERT_REQUIRED if gateway.client_ca_file else ssl.CERT_NONE,
+            **(tls.options() if tls else {}),
         )
 
     async def _answer(self, scope: dict, receive: Callable, send: Callable) -> None:  # type: ignore[type-arg]
@@ -200,11 +204,12 @@ class _Service:
         self._decoder = decoder
         self._app = GatewayApp(
             batcher,
-            _access(settings),
+            self._credentials,
             Quotas(time.monotonic, _quota(gateway.per_token), _quota(gateway.per_address)),
             self._input_of,
             self._bounds,
             self,
+            protocols=(RemoteWrite(), self._otlp),
             why_overloaded=self._lanes["bulk"].why_overloaded,
             why_not_ready=self._why_not_ready,
             body_bounds=BodyBounds(
@@ -284,15 +289,15 @@ class _Service:
 
     # What the application counts.
 
-    def request(self, status: int, seconds: float, size: int) -> None:
+    def request(self, protocol: str, status: int, seconds: float, size: int) -> None:
         metrics = self._metrics
-        metrics.requests.labels(_PROTOCOL, str(status)).inc()
-        metrics.request.labels(_PROTOCOL).observe(seconds)
-        metrics.received_bytes.labels(_PROTOCOL).inc(size)
+        metrics.requests.labels(protocol, str(status)).inc()
+        metrics.request.labels(protocol).observe(seconds)
+        metrics.received_bytes.labels(protocol).inc(size)
 
-    def decoded(self, found: Decoded) -> None:
+    def decoded(self, protocol: str, found: Decoded) -> None:
         metrics = self._metrics
-        metrics.received.labels(_PROTOCOL).inc(found.received())
+        metrics.received.labels(protocol).inc(found.received())
         metrics.starts.inc(found.derived)
         metrics.defined.inc(len(found.definitions))
         if found.of_replica:
@@ -343,9 +348,9 @@ def refuse_unstored(found: Decoded) -> None:
             items.clear()
 
 
-def _access(settings: Settings) -> Access:
+def _credentials(settings: Settings) -> Credentials:
     gateway = settings.gateway
-    return Access(
+    return Credentials(
         {name: token.get_secret_value() for name, token in gateway.tokens.items()},
         {name: hashed.get_secret_value() for name, hashed in gateway.users.items()},
     )
@@ -362,6 +367,22 @@ def _inputs(settings: Settings) -> dict[str, Input]:
         labels = everywhere | labels_of(text, f"gateway.sender_labels.{name}")
         inputs[name] = Input(name, tuple(sorted(labels.items())))
     return inputs
+
+
+def _otlp(gateway: GatewaySettings) -> OtlpHttp:
+    """Raises NeedsOperator if the file of its settings cannot be."""
+    totals = None
+    if gateway.otlp_deltas:
+        totals = DeltaTotals(
+            time.monotonic,
+            most=gateway.otlp_delta_series,
+            forgotten_after_s=gateway.otlp_delta_forgotten_s,
+        )
+    try:
+        config = otlp_config_of(Path(gateway.otlp_file)) if gateway.otlp_file else OtlpConfig()
+    except (OSError, InvalidOtlpConfig) as err:
+        raise NeedsOperator(f"gateway.otlp_file, {gateway.otlp_file}: {err}") from err
+    return OtlpHttp(config, totals)
 
 
 def _quota(settings: SenderQuota) -> Quota:

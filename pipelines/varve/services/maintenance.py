@@ -1,4 +1,5 @@
-"""`varve serve maintenance`: compacts, expires and vacuums the tables until told to stop.
+"""`varve serve maintenance`: compacts, expires and vacuums the tables until told to stop, and keeps
+the baselines of series.
 
 On one machine this is all the upkeep that tables need. It runs at a low priority, a merge at a
 time, and what fails is tried again at the next look: nobody waits for it.
@@ -11,7 +12,9 @@ import os
 import threading
 from collections.abc import Callable
 
+from varve.anomaly.baseline_job import Baselines
 from varve.maintenance import compaction, deletion, vacuum
+from varve.maintenance.batch_job import execute
 from varve.maintenance.expiry import Expiration, Retention
 from varve.model.clock import Clock, SystemClock, utc_text
 from varve.model.errors import NeedsOperator, VarveError
@@ -33,6 +36,8 @@ COMPONENT = "maintenance"
 
 _NICE = 10
 _TIDY_EVERY_MS = HOUR_MS
+# Hours of series in one run from which on history is being loaded: more are on their way.
+_LOADING = 10_000
 _FAILURES = (OSError, VarveError)
 
 
@@ -48,10 +53,14 @@ class Maintenance:
         clock: Clock | None = None,
         stopping: threading.Event | None = None,
         progressed: Callable[[], None] = lambda: None,
+        baseline_every_ms: int | None = None,
     ) -> None:
         """retention: tells what is in force whenever it is called. stopping: ends a look between
-        two pieces of work. progressed: called after each.
+        two pieces of work. progressed: called after each. baseline_every_ms: how often baselines
+        are brought up to date; None for never.
         """
+        self._baseline_every_ms = baseline_every_ms
+        self._baseline_due_ms = 0
         self._progressed = progressed
         self._store, self._metrics, self._retention = store, metrics, retention
         self._clock = clock or SystemClock()
@@ -75,6 +84,9 @@ class Maintenance:
                 self._guarded(name, "expiry", self._expire)
             for name in TABLES:
                 self._guarded(name, "vacuum", self._vacuum)
+        if self._baseline_every_ms is not None and now_ms >= self._baseline_due_ms:
+            self._baseline_due_ms = now_ms + self._baseline_every_ms
+            self._guarded("baselines", "baseline", self._bring_baselines)
 
     def _guarded(self, name: str, work: str, run: Callable[[str], None]) -> None:
         if self._stopping.is_set():
@@ -109,6 +121,16 @@ class Maintenance:
                 *(name, merged.files_before, merged.files_after),
                 *(merged.rows, merged.rows_dropped),
             )
+
+    def _bring_baselines(self, _name: str) -> None:
+        try:
+            done = execute(Baselines(self._store), self._store, self._clock.now_ms()).done
+        except NeedsOperator:
+            return  # not created yet
+        if done is not None and (hours := done.as_json()["hours"]):
+            log.info("baselines: %s", " ".join(done.lines()))
+            if hours > _LOADING:
+                self._baseline_due_ms = 0
 
     def _finish_deletion(self, name: str) -> None:
         if name in self._followers:
@@ -151,12 +173,15 @@ def run(settings: Settings) -> int:
     status = ComponentStatus(settings.home, COMPONENT)
     telemetry = Telemetry()
     store = Store(settings.storage_root(), settings.storage_options())
+    anomalies = settings.anomalies
+    every_ms = int(anomalies.baseline_every_s * 1000) if anomalies.enabled else None
     work = Maintenance(
         store,
         MaintenanceMetrics(telemetry),
         retention_reader(settings),
         stopping=stopping,
         progressed=status.progressed,
+        baseline_every_ms=every_ms,
     )
     with serving(telemetry, settings.telemetry.host, 0, "telemetry.host") as url:
         status.update(state="ready", detail={"metrics": url})

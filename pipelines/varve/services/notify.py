@@ -19,7 +19,8 @@ import anyio.lowlevel
 from pydantic import BaseModel, SecretStr
 from starlette.middleware import Middleware
 
-from varve.api.access import Access, AccessCheck
+from varve.access.browsers import BrowserRules
+from varve.api.access_check import BrowserCheck
 from varve.api.server import Server, server_of, tcp_socket
 from varve.model.clock import SteadyClock
 from varve.model.errors import NeedsOperator
@@ -144,8 +145,8 @@ class _Process:
         service = NotifyService(
             driver, self._metrics, self.reload, self._clock.now_ms(), route_prefix=prefix
         )
-        access = _access(addresses, self._external_url)
-        server = server_of(create_app(service, [Middleware(AccessCheck, access=access)]))
+        rules = _browser_rules(addresses, self._external_url)
+        server = server_of(create_app(service, [Middleware(BrowserCheck, rules=rules)]))
         server.config.backlog = _BACKLOG
         loop = asyncio.get_running_loop()
         reloads: set[asyncio.Task[str]] = set()
@@ -238,13 +239,14 @@ def _secrets(config: Configuration) -> list[str]:
     return sorted((text for text in found if len(text) > 3), key=len, reverse=True)
 
 
-def _access(addresses: Sequence[str], external_url: str) -> Access:
+def _browser_rules(addresses: Sequence[str], external_url: str) -> BrowserRules:
     """Who may ask: by name only who is known, while nobody but this machine can reach it."""
     url = urlsplit(external_url)
     local = all(address.startswith(("127.", "[::1]")) for address in addresses)
-    access = Access.of([url.hostname or ""] if local else ["*"], [f"{url.scheme}://{url.netloc}"])
+    hosts = [url.hostname or ""] if local else ["*"]
+    rules = BrowserRules.of(hosts, [f"{url.scheme}://{url.netloc}"])
     remedy = "name it by --web.external-url"
-    return replace(access, host_remedy=remedy, origin_remedy=remedy)
+    return replace(rules, host_remedy=remedy, origin_remedy=remedy)
 
 
 def _ended(server: Server, driving: asyncio.Task[None]) -> None:

@@ -9,11 +9,13 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from varve.api.access import Access
+from varve.access.browsers import BrowserRules
+from varve.access.credentials import Credentials
 from varve.api.app import create_app
 from varve.api.call import Process
+from varve.api.http_protocol import Bounds
 from varve.api.server import Server, server_of, tcp_socket
 from varve.api.service import Service
 from varve.model.clock import SystemClock
@@ -25,10 +27,13 @@ from varve.query.table_follower import TableFollower
 from varve.services.component_views import condition
 from varve.services.discovery import HEADER
 from varve.services.home import identity
+from varve.services.own_services import leave_token
 from varve.services.ports import require_free
 from varve.services.query_limits import query_limits
 from varve.services.status import ComponentStatus, State
+from varve.services.tls import tls_of
 from varve.settings import Settings
+from varve.settings.query import Query
 from varve.settings.text import as_yaml
 from varve.storage.store import Store
 from varve.telemetry.metrics import QueryMetrics
@@ -37,20 +42,25 @@ from varve.telemetry.registry import Telemetry
 COMPONENT = "query"
 
 _WATCH_S = 0.2
+# Who has the token that lies in the home.
+_HOME = "varve"
 
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, reread: Callable[[], Settings]) -> int:
     """Serves until SIGTERM or SIGINT. Returns 0 then, 1 if the tables could not be followed.
 
-    Raises NeedsOperator if the port is taken.
+    reread: the settings as they are now; POST /-/reload takes tokens, users and admins from them.
+    Raises NeedsOperator if the port is taken, or a file of the certificate is missing.
     """
     query = settings.query
+    tls = tls_of(query, "query")
     use_all_descriptors()
     status = ComponentStatus(settings.home, COMPONENT)
     with _listening(query.host, query.port) as listener:
-        url = f"http://{query.host}:{query.port}"
+        url = query.url()
+        token = leave_token(settings)
         status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
         store = Store(settings.storage_root(), settings.storage_options())
         queries = tuple(settings.ingest_queries())
@@ -67,14 +77,16 @@ def run(settings: Settings) -> int:
             newer_view=follower.newer_view,
             say_why_empty=True,
         )
-        access = Access.of(_listed(query.allowed_hosts), _listed(query.allowed_origins))
+        browsers = BrowserRules.of(_listed(query.allowed_hosts), _listed(query.allowed_origins))
         service = Service(
             options,
             SystemClock(),
             follower.view,
             follower.state,
             follower.lag,
-            access,
+            browsers,
+            credentials_of(query, token),
+            lambda: credentials_of(reread().query, token),
             memory,
             metrics,
             components=lambda: condition(settings.home, SystemClock().now_ms()),
@@ -83,7 +95,13 @@ def run(settings: Settings) -> int:
         )
         follower.start()
         try:
-            asyncio.run(_serve(service, listener, follower, status, identity(settings)))
+            server = server_of(
+                create_app(service),
+                [(HEADER, identity(settings))],
+                tls=tls,
+                bounds=Bounds(query.max_connections),
+            )
+            asyncio.run(_serve(service, server, listener, follower, status))
         finally:
             service.stopping.set()
             follower.stop()
@@ -105,12 +123,11 @@ def use_all_descriptors() -> None:
 
 async def _serve(
     service: Service,
+    server: Server,
     listener: socket.socket,
     follower: TableFollower,
     status: ComponentStatus,
-    home: str,
 ) -> None:
-    server = server_of(create_app(service), [(HEADER, home)])
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -145,6 +162,15 @@ async def _watch(
             if not why:
                 log.info("ready")
         await asyncio.sleep(_WATCH_S)
+
+
+def credentials_of(query: Query, home_token: str) -> Credentials:
+    """Who the settings let in; with them, who may read this home, if anybody needs a token."""
+    tokens = {name: token.get_secret_value() for name, token in query.tokens.items()}
+    users = {name: hashed.get_secret_value() for name, hashed in query.users.items()}
+    if tokens or users:
+        tokens[_HOME] = home_token
+    return Credentials(tokens, users, {_HOME, *_listed(query.admins)})
 
 
 def process_of(settings: Settings) -> Process:

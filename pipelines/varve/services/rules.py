@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 
-from varve.api.access import Access
+from varve.access.browsers import BrowserRules
 from varve.api.server import Server, server_of, tcp_socket
 from varve.model.clock import SteadyClock
 from varve.model.errors import NeedsOperator, VarveError
@@ -299,7 +299,7 @@ class _Process:
             self.reload,
             lambda: self._waiting,
             self._telemetry,
-            Access.of([], []),
+            self._browsers(),
         )
         server = server_of(create_app(service), [(HEADER, identity(self._settings))])
         loop = asyncio.get_running_loop()
@@ -313,6 +313,13 @@ class _Process:
         watching = asyncio.create_task(self._watch_files(server))
         await server.serve(sockets=[listener])
         watching.cancel()
+
+    def _browsers(self) -> BrowserRules:
+        """Under which names it may be asked: any, where more than this machine reaches it."""
+        local = self._rules.host in ("localhost", "::1") or self._rules.host.startswith("127.")
+        remedy = "ask it by its address, or set rules.host"
+        hosts = [] if local else ["*"]
+        return replace(BrowserRules.of(hosts, []), host_remedy=remedy, origin_remedy=remedy)
 
     async def _watch_files(self, server: Server) -> None:
         """Takes files that have changed."""

@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from varve.api.access import Access, AccessCheck
+from varve.access.browsers import BrowserRules
+from varve.api.access_check import BrowserCheck
 from varve.api.failures import JSON, encoded, failure, to_json
 from varve.model.errors import BadRequest
 from varve.rules import api_json
@@ -34,7 +35,7 @@ class RulesService:
     reload: Callable[[], str]
     waiting: Callable[[], str]
     telemetry: Telemetry
-    access: Access
+    browsers: BrowserRules
 
 
 Handler = Callable[[RulesService, Request], Awaitable[Response]]
@@ -46,7 +47,7 @@ def create_app(service: RulesService) -> Starlette:
         Route(path, _handled(service, handler), methods=methods)
         for path, methods, handler in _ROUTES
     ]
-    return Starlette(routes=routes, middleware=[Middleware(AccessCheck, access=service.access)])
+    return Starlette(routes=routes, middleware=[Middleware(BrowserCheck, rules=service.browsers)])
 
 
 def _handled(service: RulesService, handler: Handler) -> Callable[[Request], Awaitable[Response]]:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import ClassVar
 
-from varve.settings.section import Section
+from pydantic import Field, SecretStr
+
+from varve.settings.listener import Listener
+from varve.settings.section import Secret
 
 
-class Query(Section):
-    host: str = Field("127.0.0.1", min_length=1)
-    """Address the query service listens on. Loopback: it has no authentication."""
+class Query(Listener):
     port: int = Field(9690, ge=1, le=65535)
     """Port it listens on. 9690: free on machines that run Prometheus (9090)."""
+    admins: str = ""
+    """Names of the tokens and users, comma separated, that may do all: see and end the queries of
+    others, have the service read its secrets again. Empty: all of them may only read."""
+    token: Secret = SecretStr("")
+    """Token that `varve query --url` sends, written like one of tokens. The service of the same
+    home asks commands for none."""
+    max_connections: int = Field(2_048, ge=8)
+    """Connections at once. The one that is idle longest makes room for a new one; if none is, the
+    new one is refused. 2,048: the browsers and dashboards of a company, 100 kB each at worst."""
     lookback_s: int = Field(300, gt=0)
     """Seconds an instant selector looks back. 300 as in Prometheus: dashboards moved here keep
     their answers."""
@@ -42,6 +52,8 @@ class Query(Section):
     allowed_origins: str = ""
     """Origins (https://host:port), comma separated, whose pages may send requests and read answers;
     * for all. Empty: the service's own page only."""
+
+    _what_anybody_could: ClassVar[str] = "read"
 
     def memory_bytes(self) -> int:
         """What all of the service may hold."""

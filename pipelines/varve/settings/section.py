@@ -61,9 +61,13 @@ class Section(BaseModel):
 
 
 def _resolve(value: object) -> object:
-    """The secret that `env:NAME` or `file:PATH` stands for; any other value as it is."""
-    if not isinstance(value, str):
-        return value
+    return secret_of(value) if isinstance(value, str) else value
+
+
+def secret_of(value: str) -> str:
+    """The secret that `env:NAME` or `file:PATH` stands for; any other text as it is. ValueError if
+    it cannot be had.
+    """
     if value.startswith("env:"):
         name = value.removeprefix("env:")
         if name not in os.environ:

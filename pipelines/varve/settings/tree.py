@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, field_validator
 from pydantic.fields import FieldInfo
 
+from varve.settings.anomalies import Anomalies
 from varve.settings.collector import Collector
 from varve.settings.demo import Demo
+from varve.settings.forecasts import Forecasts
 from varve.settings.gateway import Gateway
 from varve.settings.ingest import Ingest
 from varve.settings.kafka import Kafka
@@ -48,6 +50,8 @@ class Settings(Section):
     rollup: Rollup = Rollup()
     retention: Retention = Retention()
     maintenance: Maintenance = Maintenance()
+    anomalies: Anomalies = Anomalies()
+    forecasts: Forecasts = Forecasts()
     query: Query = Query()
     gateway: Gateway = Gateway()
     rules: Rules = Rules()

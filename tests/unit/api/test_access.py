@@ -7,7 +7,7 @@ import socket
 import pytest
 from starlette.testclient import TestClient
 
-from varve.api.access import Access
+from varve.access.browsers import BrowserRules
 from varve.api.app import create_app
 from varve.api.service import Service
 from varve.model.clock import ManualClock
@@ -16,9 +16,9 @@ from varve.query.evaluation import Options
 FORM = {"query": "1"}
 
 
-def client(access: Access | None = None) -> TestClient:
-    access = access or Access()
-    service = Service(Options(), ManualClock(), lambda: None, lambda: "no tables", access=access)
+def client(rules: BrowserRules | None = None) -> TestClient:
+    rules = rules or BrowserRules()
+    service = Service(Options(), ManualClock(), lambda: None, lambda: "no tables", browsers=rules)
     return TestClient(create_app(service), base_url="http://localhost:9690")
 
 
@@ -78,7 +78,7 @@ def test_probes_are_answered_whatever_name_they_use():
 
 @pytest.mark.parametrize("hosts", [["Metrics.Example"], ["*"]])
 def test_names_that_are_allowed_are_answered(hosts):
-    allowed = client(Access.of(hosts, []))
+    allowed = client(BrowserRules.of(hosts, []))
 
     assert status(allowed.get("/api/v1/query", headers={"Host": "metrics.example:80"})) == 503
 
@@ -118,7 +118,7 @@ def test_a_post_of_the_own_page_or_of_no_browser_is_answered(headers):
 
 
 def test_an_allowed_origin_may_send_and_read():
-    allowed = client(Access.of([], ["https://Grafana.example/"]))
+    allowed = client(BrowserRules.of([], ["https://Grafana.example/"]))
     headers = {"Origin": "https://grafana.example", "Sec-Fetch-Site": "cross-site"}
 
     answer = allowed.post("/api/v1/query", headers=headers, data=FORM)

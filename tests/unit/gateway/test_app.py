@@ -18,7 +18,7 @@ from tests.remote_writing import (
     write_request_v2,
 )
 from tests.unit.gateway.decoding import ANY_TIME, Decoding
-from varve.gateway.access import Access
+from varve.access.credentials import Credentials
 from varve.gateway.app import BodyBounds, GatewayApp
 from varve.gateway.batcher import Batcher
 from varve.gateway.decoded import Bounds
@@ -62,10 +62,10 @@ class Meters:
         self.statuses = []
         self.received = 0
 
-    def request(self, status, seconds, size):
+    def request(self, protocol, status, seconds, size):
         self.statuses.append(status)
 
-    def decoded(self, found):
+    def decoded(self, protocol, found):
         self.received += found.received()
 
     def page(self, accept):
@@ -83,7 +83,7 @@ class Seconds:
 class Deployment:
     """An application over lanes in memory."""
 
-    def __init__(self, *, access=None, per_token=Quota(), per_address=Quota(), **more):  # noqa: B008
+    def __init__(self, *, credentials=None, per_token=Quota(), per_address=Quota(), **more):  # noqa: B008
         targets = Targets(4, 2, lambda metric, _: metric == "up")
         critical = more.pop("critical", False)
         self.decoding = Decoding(targets if critical else Targets(4))
@@ -101,7 +101,7 @@ class Deployment:
         bounds = more.pop("bounds", ANY_TIME)
         self.app = GatewayApp(
             self.batcher,
-            access or Access({}, {}),
+            credentials or Credentials({}, {}),
             Quotas(self.seconds, per_token, per_address),
             more.pop("inputs", lambda _: Input()),
             lambda: bounds,
@@ -342,8 +342,8 @@ async def test_a_storm_on_bulk_does_not_touch_critical_samples():
 
 @scenario
 async def test_over_its_quota_a_sender_gets_429_and_others_nothing_of_it():
-    access = Access({"a": "token-a", "b": "token-b"}, {})
-    d = Deployment(access=access, per_token=Quota(samples=1.0))
+    access = Credentials({"a": "token-a", "b": "token-b"}, {})
+    d = Deployment(credentials=access, per_token=Quota(samples=1.0))
     as_a = HEADERS_V1 | {"authorization": "Bearer token-a"}
     as_b = HEADERS_V1 | {"authorization": "Bearer token-b"}
     body = snappy(write_request([(UP, [(n, 1.0) for n in range(30)])]))
@@ -389,7 +389,8 @@ async def test_who_may_write_has_a_token_or_a_user_with_the_password():
     hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
     labels = {"team": Input("team", (("by", "token"),)), "user": Input("user", (("by", "user"),))}
     d = Deployment(
-        access=Access({"team": "t0ken"}, {"user": hashed}), inputs=lambda name: labels[name]
+        credentials=Credentials({"team": "t0ken"}, {"user": hashed}),
+        inputs=lambda name: labels[name],
     )
 
     for headers in (

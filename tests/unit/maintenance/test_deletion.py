@@ -111,7 +111,7 @@ def test_a_dry_run_changes_nothing_and_says_what_would_go(tmp_path):
     # The sample at the very start is of the hour before, which has no row.
     assert planned["rows"]["rollup_1h"] == planned["series"] == 3
     assert planned["anew"]["rollup_1d"] == 3
-    assert "requests_total: 3 series, from 2027-01-01 00:00:00Z" in "\n".join(report.lines())
+    assert "requests_total: 3 series, from 2027-01-01T00:00:00Z" in "\n".join(report.lines())
 
 
 def test_nothing_is_committed_where_there_is_nothing_to_delete(tmp_path):

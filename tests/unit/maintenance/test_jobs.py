@@ -89,6 +89,6 @@ def test_expire_says_what_is_old_deletes_it_and_has_nothing_left(tmp_path):
     ]
     assert len(files(tmp_path)) == 20
 
-    assert "samples: all series up to 2021-01-05 00:00:00Z: 4 rows gone" in run(tmp_path, "expire")
+    assert "samples: all series up to 2021-01-05T00:00:00Z: 4 rows gone" in run(tmp_path, "expire")
     assert len(files(tmp_path)) == 16
     assert "nothing is older than its retention" in run(tmp_path, "expire")

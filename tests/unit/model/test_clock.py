@@ -16,6 +16,7 @@ from varve.model.clock import (
     SystemClock,
     monotonic_ms,
     synchronised_ms,
+    utc_text,
 )
 
 YEAR_MS = 365 * 86_400_000
@@ -140,3 +141,16 @@ def test_the_kernels_time_is_the_machines_where_it_is_told():
     told = synchronised_ms()
 
     assert told is None or abs(told - SystemClock().now_ms()) < 5_000
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "text"),
+    [
+        (1_795_780_800_000, "2026-11-27T12:00:00Z"),
+        (1_795_780_800_500, "2026-11-27T12:00:00.5Z"),
+        (-1, "1969-12-31T23:59:59.999Z"),
+        (2**62, "4611686018427387904 ms"),
+    ],
+)
+def test_a_time_is_written_with_the_decimals_it_has(at_ms: int, text: str) -> None:
+    assert utc_text(at_ms) == text

@@ -22,7 +22,7 @@ def proxies_of(opener):
 def test_this_machine_is_reached_through_no_proxy(url, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://proxy:3128")
 
-    assert opener_to(url) is DIRECT
+    assert proxies_of(opener_to(url)) == []
     assert proxies_of(DIRECT) == []
 
 

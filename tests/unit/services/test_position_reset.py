@@ -144,7 +144,7 @@ def test_the_command_shows_from_and_to_and_changes_nothing_without_yes(
     assert main(["reset", "positions", "--home", home]) == 1
 
     shown = capsys.readouterr().out
-    assert "complete:bulk      2028-01-15 09:06:00Z  ->  2027-01-15 09:06:00Z" in shown
+    assert "complete:bulk      2028-01-15T09:06:00Z  ->  2027-01-15T09:06:00Z" in shown
     assert "frontier:1d" in shown
     assert "say --yes" in shown
     assert Table(simulation.store, "samples").position("complete:bulk") == stored

@@ -1,5 +1,7 @@
 // Varve's HTTP API, which is Prometheus'.
 
+import { request } from "./login.js";
+
 export class QueryFailure extends Error {
   // position: {start, end} in UTF-8 bytes, or undefined. passing: the service was away or busy, so that
   // the same question may be answered later.
@@ -15,7 +17,7 @@ export async function ask(path, parameters, signal) {
   const began = performance.now();
   let response;
   try {
-    response = await fetch(`api/v1/${path}`, {
+    response = await request(`api/v1/${path}`, {
       method: "POST",
       body: new URLSearchParams(parameters),
       signal,
@@ -38,7 +40,7 @@ export async function ask(path, parameters, signal) {
 // Metric names for completion; none if they cannot be had.
 export async function metricNames() {
   try {
-    const response = await fetch("api/v1/label/__name__/values");
+    const response = await request("api/v1/label/__name__/values");
     return response.ok ? (await response.json()).data : [];
   } catch {
     return [];
@@ -48,7 +50,7 @@ export async function metricNames() {
 // What runs beside the service: {state, components: [{name, state, note}]}, or null if it cannot be had.
 export async function homeCondition() {
   try {
-    const response = await fetch("-/components");
+    const response = await request("-/components");
     return response.ok ? await response.json() : null;
   } catch {
     return null;
@@ -57,7 +59,7 @@ export async function homeCondition() {
 
 // "" when ready, else why not.
 export async function whyNotReady() {
-  const response = await fetch("-/ready");
+  const response = await request("-/ready");
   return response.ok ? "" : (await response.text()).trim();
 }
 

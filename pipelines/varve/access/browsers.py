@@ -1,7 +1,7 @@
 """Which requests a browser may send here: none under a foreign name, none from a foreign page.
 
-The service has no authentication. It listens on loopback, but every page that its user's browser
-shows can send requests there too.
+A service that only this machine reaches asks for no credentials. But every page that its user's
+browser shows can send requests there too.
 """
 
 from __future__ import annotations
@@ -13,19 +13,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
-
-from varve.api.failures import failure
-
-# Probes name no host that is known here, and learn nothing from the answer.
-_OPEN_PATHS = frozenset({"/-/healthy", "/-/ready"})
 _HOST = re.compile(r"(?:\[(?P<address>[^\[\]]+)\]|(?P<name>[^\[\]:/?#@]*?)\.?)(?::\d*)?")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class BrowserRules:
     """Host names beside localhost and this machine's, and origins beside the service's own.
 
     "*" among the hosts allows any name, among the origins any page.
@@ -38,7 +31,7 @@ class Access:
     """What somebody who is refused can do."""
 
     @classmethod
-    def of(cls, hosts: Collection[str], origins: Collection[str]) -> Access:
+    def of(cls, hosts: Collection[str], origins: Collection[str]) -> BrowserRules:
         return cls(
             frozenset(host.lower() for host in hosts),
             frozenset(origin.lower().rstrip("/") for origin in origins),
@@ -66,34 +59,6 @@ class Access:
         if site:
             return site in {"same-origin", "none"}
         return not origin or urlsplit(origin).netloc.lower() == host.lower()
-
-
-class AccessCheck:
-    """ASGI middleware that refuses with 403 what `access` does not allow."""
-
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app = app
-        self._access = access
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (why := self._refusal(Request(scope))):
-            await failure(Request(scope), "forbidden", why)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-    def _refusal(self, request: Request) -> str:
-        """Why the request is refused; "" if it is not."""
-        headers = request.headers
-        host = headers.get("host", "")
-        if request.url.path not in _OPEN_PATHS and not self._access.allows_host(host):
-            return f"the host {host!r} is not known here: {self._access.host_remedy}"
-        origin, site = headers.get("origin", ""), headers.get("sec-fetch-site", "")
-        if not self._access.allows_origin(request.method, host, origin, site):
-            return (
-                f"a page of {origin or 'another site'} may not send this:"
-                f" {self._access.origin_remedy}"
-            )
-        return ""
 
 
 def _host_name(header: str) -> str:

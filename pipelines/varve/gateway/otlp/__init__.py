@@ -1,0 +1,1 @@
+"""OTLP metrics as series of Prometheus: names, labels, points, deltas, HTTP and gRPC."""

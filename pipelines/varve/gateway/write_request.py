@@ -1,0 +1,163 @@
+"""Builds remote write requests of version 2.0: the form in which every other protocol takes the
+gateway's road.
+
+Decoders of OTLP, exposition text, StatsD and the like give series here, so identity, limits,
+replicas, quotas and messages are those of remote write (ADR 32). Source: Prometheus,
+prompb/io/prometheus/write/v2/types.proto.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from varve.gateway.first_sight import TYPE_NAMES, Exemplar, Metadata
+from varve.gateway.negotiation import Version
+from varve.gateway.protobuf import delimited_field, write_varint
+from varve.gateway.refusals import Refusals
+from varve.model.staleness import STALE_BITS
+from varve.promql.histograms.native_histogram import FloatHistogram
+
+STALE = struct.unpack("<d", struct.pack("<Q", STALE_BITS))[0]
+"""The value of a sample that ends its series."""
+
+Labels = Sequence[tuple[str, str]]
+"""Name and value of each label, `__name__` among them, sorted by name; none is empty."""
+
+_U64 = (1 << 64) - 1
+_SAMPLE = struct.Struct("<BdB")
+_TYPES = {name: number for number, name in enumerate(TYPE_NAMES)}
+_HINTS = {"unknown": 0, "reset": 1, "not_reset": 2, "gauge": 3}
+_NOTHING = Metadata()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An expanded body for the batcher, and what of the original was refused before it."""
+
+    content: np.ndarray
+    version: Version
+    refusals: Refusals = field(default_factory=Refusals)
+
+
+class WriteRequest:
+    """A request that grows. Text that is no UTF-8 raises UnicodeEncodeError."""
+
+    def __init__(self) -> None:
+        self._symbols: dict[str, bytes] = {"": b"\0"}
+        self._parts: list[bytes] = []
+
+    def add(
+        self,
+        labels: Labels,
+        value: float | FloatHistogram | None,
+        ts_ms: int,
+        start_ms: int = 0,
+        *,
+        exemplars: Iterable[Exemplar] = (),
+        metadata: Metadata = _NOTHING,
+        is_whole: bool = False,
+    ) -> None:
+        """Appends a sample of a series. None is the staleness marker of a histogram. is_whole: a
+        histogram's counts are whole numbers, and are judged as such.
+        """
+        refer = self._refer
+        refs = b"".join([refer(text) for pair in labels for text in pair])
+        if isinstance(value, float):
+            point = delimited_field(2, sample_message(value, ts_ms, start_ms))
+        else:
+            message = histogram_message(value, ts_ms, start_ms, is_whole=is_whole)
+            point = delimited_field(3, message)
+        body = [delimited_field(1, refs), point]
+        body += [delimited_field(4, self._exemplar(e)) for e in exemplars]
+        if metadata is not _NOTHING:
+            body.append(delimited_field(5, self._metadata(metadata)))
+        self._parts.append(delimited_field(5, b"".join(body)))
+
+    def message(self, refusals: Refusals | None = None) -> Message:
+        """What has been added."""
+        symbols = [delimited_field(4, text.encode()) for text in self._symbols]
+        content = np.frombuffer(b"".join(itertools.chain(symbols, self._parts)), np.uint8)
+        return Message(content, Version.V2, refusals or Refusals())
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def _refer(self, text: str) -> bytes:
+        found = self._symbols.get(text)
+        if found is None:
+            text.encode()  # raises here, not when all is written
+            found = self._symbols[text] = write_varint(len(self._symbols))
+        return found
+
+    def _exemplar(self, exemplar: Exemplar) -> bytes:
+        refs = b"".join(self._refer(text) for pair in exemplar.labels.items() for text in pair)
+        value = b"\x11" + struct.pack("<d", exemplar.value)
+        return delimited_field(1, refs) + value + b"\x18" + write_varint(exemplar.ts_ms & _U64)
+
+    def _metadata(self, said: Metadata) -> bytes:
+        kind = b"\x08" + write_varint(_TYPES.get(said.type, 0))
+        return kind + b"\x18" + self._refer(said.help) + b"\x20" + self._refer(said.unit)
+
+
+def sample_message(value: float, ts_ms: int, start_ms: int = 0) -> bytes:
+    """A Sample message."""
+    head = _SAMPLE.pack(0x09, value, 0x10) + write_varint(ts_ms & _U64)
+    return head + b"\x18" + write_varint(start_ms & _U64) if start_ms else head
+
+
+def histogram_message(
+    histogram: FloatHistogram | None, ts_ms: int, start_ms: int = 0, *, is_whole: bool = False
+) -> bytes:
+    """A Histogram message; None is the staleness marker."""
+    times = b"\x78" + write_varint(ts_ms & _U64)
+    if start_ms:
+        times += b"\x88\x01" + write_varint(start_ms & _U64)
+    if histogram is None:
+        return b"\x11" + bytes(8) + b"\x19" + struct.pack("<Q", STALE_BITS) + times
+    h = histogram
+    if is_whole:
+        counts = b"\x08" + write_varint(int(h.count)) + b"\x30" + write_varint(int(h.zero_count))
+    else:
+        counts = b"\x11" + struct.pack("<d", h.count) + b"\x39" + struct.pack("<d", h.zero_count)
+    parts = [
+        counts,
+        b"\x19" + struct.pack("<d", h.sum),
+        b"\x20" + _zigzag(h.schema),
+        b"\x29" + struct.pack("<d", h.zero_threshold),
+        *_buckets(8, h.negative, is_whole=is_whole),
+        *_buckets(11, h.positive, is_whole=is_whole),
+        b"\x70" + write_varint(_HINTS[h.hint]),
+        times,
+    ]
+    if h.custom_values:
+        bounds = struct.pack(f"<{len(h.custom_values)}d", *h.custom_values)
+        parts.append(delimited_field(16, bounds))
+    return b"".join(parts)
+
+
+def _buckets(first_field: int, buckets: Mapping[int, float], *, is_whole: bool) -> list[bytes]:
+    """Spans of neighbouring buckets, and their counts: deltas if they are whole."""
+    parts: list[bytes] = []
+    indexes = sorted(buckets)
+    if not indexes:
+        return parts
+    expected = 0
+    for _, run in itertools.groupby(enumerate(indexes), lambda pair: pair[1] - pair[0]):
+        members = [index for _, index in run]
+        span = b"\x08" + _zigzag(members[0] - expected) + b"\x10" + write_varint(len(members))
+        parts.append(delimited_field(first_field, span))
+        expected = members[-1] + 1
+    counts = [buckets[index] for index in indexes]
+    if is_whole:
+        deltas = [int(b) - int(a) for a, b in itertools.pairwise([0, *counts])]
+        return [*parts, delimited_field(first_field + 1, b"".join(map(_zigzag, deltas)))]
+    return [*parts, delimited_field(first_field + 2, struct.pack(f"<{len(counts)}d", *counts))]
+
+
+def _zigzag(value: int) -> bytes:
+    return write_varint(value << 1 if value >= 0 else (-value << 1) - 1)

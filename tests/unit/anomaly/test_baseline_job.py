@@ -1,0 +1,183 @@
+"""Baselines kept from run to run equal a recomputation from the samples, whatever came late."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.tables import WrittenTables
+from tests.unit.anomaly.series_rows import naive_minutes, naive_reference
+from varve.anomaly.baseline_job import BASELINES, FEATURES, Baselines, newest_rows
+from varve.anomaly.hour_features import hour_of_week
+from varve.maintenance.batch_job import execute
+from varve.maintenance.compaction import Compaction
+from varve.model.identity import define
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
+
+ROOT = Path(__file__).parents[3]
+MONDAY = 1_795_392_000_000 - 1_795_392_000_000 % (7 * 86_400_000) + 4 * 86_400_000
+HOUR, MINUTE, DAY = 3_600_000, 60_000, 86_400_000
+GAUGE = define("depth", {"queue": "a"}, metric_type="gauge")
+COUNTER = define("jobs_total", {"queue": "a"}, metric_type="counter")
+SERIES = (GAUGE, COUNTER)
+
+
+def baselines(store, **bounds):
+    rows = snapshot(store, BASELINES).scan(Bounds(**bounds)).to_pylist()
+    return {(r["series_id"], r["season"], r["method"], r["hour_of_week"]): r for r in rows}
+
+
+def run(tables, **options):
+    return execute(Baselines(tables.store, **options), tables.store, 0)
+
+
+batches = st.lists(
+    st.lists(
+        st.tuples(
+            st.integers(0, 1),
+            st.integers(1, 10 * 60),  # minutes; most batches come late for some
+            st.integers(0, 59_999),
+            st.one_of(st.none(), st.integers(0, 50).map(float)),
+        ),
+        min_size=1,
+        max_size=60,
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(batches, st.integers(60, 2_000))
+def test_any_lateness_leaves_the_reference_of_a_recomputation(
+    tmp_path_factory, given_batches, rows
+):
+    tables = WrittenTables(str(tmp_path_factory.mktemp("tables")))
+    tables.define(SERIES)
+    sent = {d.series_id: {} for d in SERIES}
+    for n, batch in enumerate(given_batches):
+        fresh = {}
+        for which, minute, ms, value in batch:
+            key = (SERIES[which].series_id, MONDAY + minute * MINUTE + ms)
+            if key[1] not in sent[key[0]] and key not in fresh:
+                fresh[key] = value
+                sent[key[0]][key[1]] = value
+        samples = [(*key, value) for key, value in fresh.items()]
+        tables.put(samples, complete_ms=MONDAY + (n + 2) * 3 * HOUR)
+        tables.roll_up()
+        run(tables, piece_rows=rows)
+
+    end = MONDAY + (len(given_batches) + 1) * 3 * HOUR
+    found = baselines(tables.store)
+    for definition in SERIES:
+        minutes = naive_minutes(sent[definition.series_id].items(), is_rate=definition is COUNTER)
+        count, mean, stddev = naive_reference(minutes, end)
+        row = found.get((definition.series_id, "none", "mean", -1))
+        assert (row is None) == (count == 0)
+        if row is not None:
+            assert row["count"] == count
+            assert row["mean"] == pytest.approx(mean, rel=1e-9, abs=1e-9)
+            assert row["stddev"] == pytest.approx(stddev, rel=1e-9, abs=1e-7)
+            assert row["is_rate"] == (definition is COUNTER)
+            assert row["computed_at"] == end
+
+
+def test_a_run_writes_the_hours_that_closed_or_were_repaired_and_no_others(tmp_path):
+    tables = WrittenTables(str(tmp_path))
+    tables.define(SERIES)
+    put = [(GAUGE.series_id, MONDAY + n * MINUTE, float(n % 7)) for n in range(1, 601)]
+    tables.put(put, complete_ms=MONDAY + 10 * HOUR)
+    tables.roll_up()
+    assert run(tables).done.hours == 10
+    assert run(tables).done.hours == 0
+
+    tables.put([(GAUGE.series_id, MONDAY + 90 * MINUTE + 1, 1e6)])
+    tables.roll_up()
+    planned = execute(Baselines(tables.store), tables.store, 0, dry_run=True)
+    assert planned.planned.as_json()["repaired_hours"] == 1
+    assert run(tables).done.hours == 1
+    assert len(snapshot(tables.store, BASELINES).files) == 1, "old baselines are dropped"
+
+
+def test_merging_files_of_features_changes_no_baseline(tmp_path):
+    tables = WrittenTables(str(tmp_path))
+    tables.define(SERIES)
+    for hour in range(6):
+        begin = MONDAY + hour * HOUR
+        put = [(GAUGE.series_id, begin + n * MINUTE, float(n * hour)) for n in range(1, 61)]
+        put += [(GAUGE.series_id, MONDAY + (hour + 1) * MINUTE - 1, 5.0)]
+        tables.put(put, complete_ms=begin + HOUR)
+        tables.roll_up()
+        run(tables)
+    before = newest_rows(snapshot(tables.store, FEATURES).scan(Bounds()))
+    execute(Compaction(tables.store), tables.store, MONDAY + 90 * DAY)
+
+    after = snapshot(tables.store, FEATURES)
+
+    assert len(after.files) == 1
+    assert newest_rows(after.scan(Bounds())).equals(before)
+    assert after.scan(Bounds()).num_rows == 6
+
+
+def test_a_daily_season_and_a_constant_are_told_apart(tmp_path):
+    tables = WrittenTables(str(tmp_path))
+    flat = define("flat", {}, metric_type="gauge")
+    tables.define([GAUGE, flat])
+    random = np.random.default_rng(7)
+    put = []
+    for minute in range(5, 8 * 24 * 60 + 1, 5):
+        ts = MONDAY + minute * MINUTE
+        level = 100 + 50 * np.sin(ts % DAY / DAY * 2 * np.pi)
+        put.append((GAUGE.series_id, ts, float(level + random.normal(0, 2))))
+        put.append((flat.series_id, ts, 5.0))
+    tables.put(put, complete_ms=MONDAY + 8 * DAY)
+    tables.roll_up()
+
+    report = run(tables)
+
+    found = baselines(tables.store)
+    assert report.done.seasonal == {"day": 1, "week": 0}
+    noon = found[GAUGE.series_id, "day", "mean", 6]
+    assert noon["mean"] == pytest.approx(149, abs=3)
+    assert noon["stddev"] < 6
+    assert noon["error"] < found[GAUGE.series_id, "none", "mean", -1]["error"] / 5
+    reference = found[flat.series_id, "none", "mean", -1]
+    assert (reference["mean"], reference["stddev"]) == (5.0, 0.0)
+
+
+def test_hours_of_the_week_begin_on_monday():
+    assert hour_of_week(np.array([MONDAY + 1, MONDAY + HOUR, MONDAY + HOUR + 1])).tolist() == [
+        0,
+        0,
+        1,
+    ]
+    assert hour_of_week(np.array([MONDAY])).tolist() == [167]
+
+
+def test_the_main_says_what_is_due_and_does_it(tmp_path):
+    tables = WrittenTables(str(tmp_path / "tables"))
+    tables.define(SERIES)
+    put = [(GAUGE.series_id, MONDAY + n * MINUTE, 1.0) for n in range(1, 121)]
+    tables.put(put, complete_ms=MONDAY + 2 * HOUR)
+    tables.roll_up()
+
+    def main(*options):
+        done = subprocess.run(
+            [sys.executable, ROOT / "jobs" / "baseline.py", "--home", tmp_path, *options],
+            env=os.environ | {"PYTHONPATH": str(ROOT / "pipelines"), "JAVA_HOME": "/nonexistent"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert json.loads(main("--json"))["done"]["series"] == 1
+    assert "no hour has closed or was repaired" in main()
