@@ -107,6 +107,23 @@ class RecordView:
             return self.snapshot.scan(Bounds(), files=[])
         return arranged(table, pa.concat_tables(parts))
 
+    def rows_within(self, start_ms: int, end_ms: int) -> int:
+        """At most how many rows there are in (start_ms, end_ms]."""
+        return sum(file.rows for file in self.snapshot.select(Bounds(start_ms, end_ms)))
+
+    def series_within(self, start_ms: int, end_ms: int, check: Callable[[], None]) -> I64:
+        """The ids of series with a row in (start_ms, end_ms], each once. check: called between
+        files. Raises OSError.
+        """
+        found = [np.empty(0, np.int64)]
+        bounds = Bounds(start_ms, end_ms)
+        for file in self.snapshot.select(bounds):
+            check()
+            rows = self.files.read(self.snapshot.table, file, bounds)
+            times, series = (rows.column(name).to_numpy() for name in ("ts", "series_id"))
+            found.append(np.unique(series[(times > start_ms) & (times <= end_ms)]))
+        return np.unique(np.concatenate(found))
+
     def _select(self, ids: I64, start_ms: int, end_ms: int) -> list[LiveFile]:
         if not len(ids):
             return []
