@@ -266,10 +266,14 @@ class _Service:
             segment_bytes=_SEGMENT_BYTES,
             clock=self._clock,
         )
+        metrics = self._metrics
+        kinds = (metrics.acknowledged, metrics.spooled, metrics.refused)
+        if name in RECORD_TABLES:
+            kinds = (metrics.acknowledged_others, metrics.spooled_others, metrics.refused_others)
         counters = {
-            Fate.ACKNOWLEDGED: self._metrics.acknowledged.labels(producer.topic),
-            Fate.SPOOLED: self._metrics.spooled.labels(producer.topic),
-            Fate.REFUSED: self._metrics.refused.labels(Refusal.OVERLOAD),
+            Fate.ACKNOWLEDGED: kinds[0].labels(producer.topic),
+            Fate.SPOOLED: kinds[1].labels(producer.topic),
+            Fate.REFUSED: kinds[2].labels(Refusal.OVERLOAD),
         }
         return Lane(
             name,
@@ -318,6 +322,7 @@ class _Service:
     def decoded(self, protocol: str, found: Decoded) -> None:
         metrics = self._metrics
         metrics.received.labels(protocol).inc(found.received())
+        metrics.received_others.labels(protocol).inc(found.received_others())
         metrics.starts.inc(found.derived)
         metrics.defined.inc(len(found.definitions))
         if found.of_replica:
