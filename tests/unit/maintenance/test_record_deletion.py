@@ -65,10 +65,10 @@ LEFT = [(False, T), (False, T + 1), (False, T + 2), (True, T)]
 
 
 def test_rows_of_the_series_in_the_range_go(tables):
-    done = delete(tables)
+    report = delete(tables)
 
     assert [keys(tables, table) for table in ROWS] == [LEFT, LEFT]
-    assert (done.result.rows_removed["histograms"], done.result.rows_removed["exemplars"]) == (2, 2)
+    assert (report.done.rows_removed["histograms"], report.done.rows_removed["exemplars"]) == (2, 2)
     assert not deletion.is_owed(tables.store)
 
 
