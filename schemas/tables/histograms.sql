@@ -1,7 +1,7 @@
 CREATE TABLE histograms (
   series_id BIGINT NOT NULL COMMENT 'Identity of the series, as in samples.',
   ts BIGINT NOT NULL COMMENT 'Time of the histogram. Milliseconds since the Unix epoch, UTC.',
-  schema TINYINT COMMENT 'Resolution, -4 to 8: bucket i of positive counts observations in (base^(i-1), base^i] with base = 2^(2^-schema). -53: custom_values has the bounds. NULL is a staleness marker: the series ended at ts, and every other column is NULL.',
+  schema TINYINT COMMENT 'Resolution, at least -4 and at most 8: bucket i of positive counts observations in (base^(i-1), base^i] with base = 2^(2^-schema). -53: custom_values has the bounds. NULL is a staleness marker: the series ended at ts, and every other column is NULL.',
   count DOUBLE COMMENT 'Observations in all, those of NaN included. At least 0.',
   sum DOUBLE COMMENT 'Sum of the observations, in the unit of the metric (series.unit).',
   zero_threshold DOUBLE COMMENT 'Observations from -zero_threshold to zero_threshold are in zero_count. In the unit of the metric.',
