@@ -168,6 +168,9 @@ fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minute
 .PHONY: bench-forecast
 bench-forecast: setup-dev ## Forecasts of 1,000 series on two cores: time, errors, coverage; ARGS="--series 300"
 	$(TOOL)/bench_forecast.py $(ARGS)
+.PHONY: bench-labels
+bench-labels: setup-dev ## The index of a million series: memory, matchers, what churn costs
+	$(TOOL)/bench_labels.py $(ARGS)
 
 .PHONY: bench-rules
 bench-rules: setup-dev ## A round of 1,000 rules over 10,000 series in memory, CPU seconds

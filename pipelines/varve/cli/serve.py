@@ -13,9 +13,10 @@ from varve.settings import Settings, load
 
 # Service, module with `run(settings) -> exit status`, one line. notify takes its own options.
 SERVICES = (
-    ("streams", "varve.services.streams", "ingest and rollups, in one Spark JVM"),
+    ("streams", "varve.services.streams", "ingest, rollups and anomalies, in one Spark JVM"),
     ("query", "varve.services.query", "PromQL over HTTP, and the web page"),
     ("gateway", "varve.services.gateway", "takes what senders push: remote write"),
+    ("rules", "varve.services.rules", "evaluates rules as their data is complete"),
     ("maintenance", "varve.services.maintenance", "merges small files, deletes unneeded ones"),
     ("forecasts", "varve.services.forecasts", "forecasts a week of what capacity.toml selects"),
     ("collector", "varve.services.collector", "this machine's metrics to Kafka"),

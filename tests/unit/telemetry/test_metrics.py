@@ -17,6 +17,7 @@ from varve.telemetry.metrics import (
     NotifyMetrics,
     QueryMetrics,
     RollupMetrics,
+    RulesMetrics,
     StreamMetrics,
     TableMetrics,
     Usage,
@@ -32,6 +33,7 @@ def everything():
     telemetry = Telemetry()
     groups = (IngestMetrics, RollupMetrics, StreamMetrics, TableMetrics, QueryMetrics)
     services = (CollectorMetrics, GatewayMetrics, MaintenanceMetrics, NotifyMetrics)
+    services += (RulesMetrics,)
     for group in (*groups, *services):
         group(telemetry)
     usage = Usage(1.5, 1_000)
