@@ -106,8 +106,8 @@ def best_threshold(judged: Iterable[tuple[float, bool]]) -> float | None:
     if len(ordered) < _LEAST or real in (0, len(ordered)):
         return None
     best, chosen = -math.inf, None
-    for start, (score, _) in enumerate(ordered):
-        kept = [is_real for _, is_real in ordered[start:]]
+    for score in sorted({score for score, _ in ordered}):
+        kept = [is_real for other, is_real in ordered if other >= score]
         f1 = 2 * sum(kept) / (len(kept) + real)
         if f1 > best:
             best, chosen = f1, score
