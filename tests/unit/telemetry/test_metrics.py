@@ -31,7 +31,14 @@ from varve.telemetry.registry import Telemetry
 def everything():
     """All metrics there are, in one registry."""
     telemetry = Telemetry()
-    groups = (IngestMetrics, RollupMetrics, StreamMetrics, TableMetrics, QueryMetrics)
+    groups = (
+        AnomalyMetrics,
+        IngestMetrics,
+        RollupMetrics,
+        StreamMetrics,
+        TableMetrics,
+        QueryMetrics,
+    )
     services = (CollectorMetrics, GatewayMetrics, MaintenanceMetrics, NotifyMetrics)
     services += (RulesMetrics,)
     for group in (*groups, *services):
