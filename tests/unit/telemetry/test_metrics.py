@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from varve.telemetry.metrics import (
+    AnomalyMetrics,
     CollectorMetrics,
     ComponentUse,
     DiskSpace,
@@ -40,7 +41,7 @@ def everything():
         QueryMetrics,
     )
     services = (CollectorMetrics, GatewayMetrics, MaintenanceMetrics, NotifyMetrics)
-    services += (RulesMetrics,)
+    services += (RulesMetrics, AnomalyMetrics)
     for group in (*groups, *services):
         group(telemetry)
     usage = Usage(1.5, 1_000)
