@@ -33,7 +33,6 @@ def everything():
     """All metrics there are, in one registry."""
     telemetry = Telemetry()
     groups = (
-        AnomalyMetrics,
         IngestMetrics,
         RollupMetrics,
         StreamMetrics,
