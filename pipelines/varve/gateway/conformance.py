@@ -14,6 +14,8 @@ from wiretest.adapter import (  # type: ignore[import-not-found]
     Answer,
     Exemplar,
     Metadata,
+    Parsed,
+    Refused,
     Request,
     Sample,
 )
@@ -22,6 +24,8 @@ from varve.access.credentials import Credentials
 from varve.gateway.app import GatewayApp
 from varve.gateway.batcher import Batcher
 from varve.gateway.decoded import Bounds, Decoded
+from varve.gateway.exposition.formats import parse
+from varve.gateway.exposition.samples import ExposedSample, InvalidExposition
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.histograms import HistogramSample
 from varve.gateway.messages import SampleColumns, TargetMessage, encode
@@ -35,6 +39,7 @@ from varve.gateway.replicas import Replicas
 from varve.gateway.series_table import SeriesTable
 from varve.gateway.startup import make_ready
 from varve.model.identity import SeriesDefinition
+from varve.promql.histograms.native_histogram import FloatHistogram
 
 _FUTURE_MS = 600_000
 _OLDEST_MS = -(1 << 62)
@@ -49,8 +54,13 @@ class Adapter:
     def receive(self, request: Request) -> Answer:
         return asyncio.run(_received(request))
 
-    def parse(self, body: bytes, content_type: str) -> Any:
-        raise NotImplementedError
+    def parse(self, body: bytes, content_type: str) -> Parsed:
+        try:
+            found = parse(body, content_type)
+        except InvalidExposition as bad:
+            raise Refused(str(bad)) from bad
+        metadata = {n: Metadata(m.type, m.help, m.unit) for n, m in found.metadata.items()}
+        return Parsed([_exposed(sample) for sample in found.samples], metadata)
 
     def statsd(self, packets: Sequence[bytes], flush_ms: int, buckets: Sequence[float]) -> Any:
         raise NotImplementedError
@@ -151,10 +161,17 @@ def _labels(definition: SeriesDefinition) -> dict[str, str]:
     return {"__name__": definition.metric} | dict(definition.tags)
 
 
+def _exposed(sample: ExposedSample) -> Sample:
+    exemplars = tuple(Exemplar(dict(e.labels), e.value, e.ts_ms) for e in sample.exemplars)
+    value = sample.value if isinstance(sample.value, float) else _native(sample.value)
+    return Sample(dict(sample.labels), value, sample.ts_ms, sample.start_ms, exemplars)
+
+
 def _histogram(sample: HistogramSample) -> float | NativeHistogram:
-    found = sample.histogram
-    if found is None:
-        return float(STALE_NAN)
+    return float(STALE_NAN) if sample.histogram is None else _native(sample.histogram)
+
+
+def _native(found: FloatHistogram) -> NativeHistogram:
     return NativeHistogram(
         found.schema,
         found.count,
