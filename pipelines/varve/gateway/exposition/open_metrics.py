@@ -47,7 +47,6 @@ _MOST_S = 9.2e15
 class _Created(NamedTuple):
     """The line of a series that says when it began."""
 
-    family: str
     identity: Labels
     start_ms: int
 
@@ -134,20 +133,13 @@ class _Reading:
         if bound:
             pairs = [(n, bound_label(v)) if n == bound else (n, v) for n, v in pairs]
         labels = labels_of(name, pairs)
-        self._put(ExposedSample(labels, value, ts_ms, 0, exemplars, self._family), name)
+        entry: _Entry = ExposedSample(labels, value, ts_ms, 0, exemplars, self._family)
+        has_start = self._kind in _WITH_START
+        if has_start and name.endswith(_CREATED):
+            start_ms = int(value * 1000) if math.isfinite(value) else 0
+            entry = _Created(_identity(labels), start_ms)
+        self._entries.append((entry, self._family if has_start else "", name))
         return at
-
-    def _put(self, sample: ExposedSample, name: str) -> None:
-        if self._kind not in _WITH_START:
-            self._entries.append((sample, "", name))
-        elif name.endswith(_CREATED):
-            assert isinstance(sample.value, float)
-            start_ms = int(sample.value * 1000) if math.isfinite(sample.value) else 0
-            self._entries.append(
-                (_Created(self._family, _identity(sample.labels), start_ms), self._family, name)
-            )
-        else:
-            self._entries.append((sample, self._family, name))
 
     def _labels(
         self, name: str, at: int, pairs: list[tuple[str, str]], *, escapes: bool
@@ -203,12 +195,14 @@ def _with_starts(entries: list[tuple[_Entry, str, str]]) -> list[ExposedSample]:
         if isinstance(entry, _Created):
             following = entry
         elif isinstance(entry, ExposedSample):
-            is_of = following is not None and _identity(entry.labels) == following.identity
-            found.append(
-                entry._replace(start_ms=following.start_ms) if is_of and following else entry
-            )
+            has_start = following is not None and _identity(entry.labels) == following.identity
+            found.append(_started(entry, following) if following and has_start else entry)
     found.reverse()
     return found
+
+
+def _started(sample: ExposedSample, created: _Created) -> ExposedSample:
+    return sample._replace(start_ms=created.start_ms)
 
 
 def _identity(labels: Labels) -> Labels:
