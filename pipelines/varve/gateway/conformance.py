@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from promqltest.adapter import STALE_NAN, NativeHistogram  # type: ignore[import-not-found]
+from pydantic import TypeAdapter, ValidationError
 from wiretest.adapter import (  # type: ignore[import-not-found]
     Answer,
     Exemplar,
@@ -36,9 +38,13 @@ from varve.gateway.quotas import Quota, Quotas
 from varve.gateway.remote_write import RemoteWriteDecoder
 from varve.gateway.remote_write_http import RemoteWrite
 from varve.gateway.replicas import Replicas
+from varve.gateway.scrape.config import ScrapeConfig, parse_config
+from varve.gateway.scrape.relabel import RelabelConfig, relabel
+from varve.gateway.scrape.targets import static_groups, targets_of
 from varve.gateway.series_table import SeriesTable
 from varve.gateway.startup import make_ready
 from varve.model.identity import SeriesDefinition
+from varve.notify.config.document import ConfigError, read_document
 from varve.promql.histograms.native_histogram import FloatHistogram
 
 _FUTURE_MS = 600_000
@@ -65,11 +71,44 @@ class Adapter:
     def statsd(self, packets: Sequence[bytes], flush_ms: int, buckets: Sequence[float]) -> Any:
         raise NotImplementedError
 
-    def relabel(self, rules: str, labels: Mapping[str, str]) -> Any:
-        raise NotImplementedError
+    def relabel(self, rules: str, labels: Mapping[str, str]) -> dict[str, str] | None:
+        document = read_document(rules, "rules")
+        try:
+            parsed = _RULES.validate_python(document.value or [])
+        except ValidationError as err:
+            raise Refused(str(err)) from err
+        return relabel(parsed, labels)
 
-    def configure(self, config: str) -> Any:
-        raise NotImplementedError
+    def configure(self, config: str) -> dict[str, Any]:
+        try:
+            found = parse_config(config, "prometheus.yml", Path())
+        except ConfigError as bad:
+            raise Refused(str(bad)) from bad
+        return {
+            "external_labels": dict(found.external_labels),
+            "jobs": [_job(job) for job in found.jobs],
+        }
+
+
+_RULES = TypeAdapter(tuple[RelabelConfig, ...])
+
+
+def _job(job: ScrapeConfig) -> dict[str, Any]:
+    targets = targets_of(job, static_groups(job))
+    same = (
+        *("metrics_path", "scheme", "honor_labels", "honor_timestamps"),
+        *("track_timestamps_staleness", "sample_limit", "label_limit", "label_name_length_limit"),
+        *("label_value_length_limit", "target_limit"),
+    )
+    return {name: getattr(job, name) for name in same} | {
+        "job": job.job_name,
+        "scrape_interval_ms": job.scrape_interval,
+        "scrape_timeout_ms": job.scrape_timeout,
+        "body_size_limit_bytes": job.body_size_limit,
+        "discovery": job.discoveries(),
+        "targets": [{"url": t.url, "labels": dict(t.labels)} for t in targets.active.values()],
+        "failed_targets": len(targets.failures),
+    }
 
 
 class _Memory:
