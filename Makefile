@@ -36,6 +36,13 @@ demo: setup ## This machine's metrics from Kafka to a chart; FOR=120 ends it aft
 	$(call SETUP,preflight)
 	@.venv/bin/varve up --demo $(if $(FOR),--for $(FOR))
 
+.PHONY: airflow-setup airflow
+airflow-setup: ## Airflow in an environment of its own, .venv-airflow
+	$(call SETUP,airflow)
+
+airflow: setup airflow-setup ## Airflow on the home of the demo; HOME_DIR=.varve PORT=8080
+	@.venv-airflow/bin/python airflow/standalone.py --home $(or $(HOME_DIR),.varve) --port $(or $(PORT),8080)
+
 ##@ Work on it
 
 .PHONY: setup-dev
@@ -57,6 +64,10 @@ test: setup-dev ## The whole suite, two tests at a time; ARGS="tests/unit -k nam
 test-slow: setup-dev ## What takes minutes: a whole cluster from dist/, ingest killed at every point
 	$(PY) -m pytest -m slow $(ARGS)
 
+.PHONY: test-airflow
+test-airflow: setup-dev airflow-setup ## The DAGs, read and run by the Airflow of its lock file, on real tables
+	$(PY) -m pytest -m airflow tests/dags $(ARGS)
+
 .PHONY: format
 format: setup-dev ## Format the code, fix what ruff can fix
 	$(PY) -m ruff format .
@@ -76,7 +87,7 @@ lock: setup-dev ## Write lock files and jar sums anew from pyproject.toml and co
 
 .PHONY: clean
 clean: ## Remove the environment and everything built; data in .varve stays (varve reset)
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-airflow build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find pipelines jobs tests -name __pycache__ -prune -exec rm -rf {} +
 
 ##@ Measure it

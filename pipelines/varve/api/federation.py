@@ -36,10 +36,11 @@ def federate(call: Call) -> Answer:
     client that takes them, and have underscores for others.
     """
     found: dict[Labels, Newest] = {}
+    reader = call.reader
     check = call.options.check_running
     for matchers in call.parameters.matchers(required=True):
         start_ms = call.now_ms - call.options.lookback_ms
-        selection = call.reader.select(matchers, start_ms, call.now_ms, SelectHints(check=check))
+        selection = reader.select(matchers, start_ms, call.now_ms, SelectHints(check=check))
         call.options.memory.take(selection.labels.size * _LINE_BYTES)
         labels = selection.labels.labels(check)
         for row, newest in _newest(selection, start_ms, call.now_ms):
@@ -48,7 +49,7 @@ def federate(call: Call) -> Answer:
     text = "".join(checked(_lines(found, quotes=quotes), check))
     kind = "version=1.0.0; escaping=allow-utf-8" if quotes else "version=0.0.4"
     body = Body(text.encode("utf-8", "replace"), f"text/plain; charset=utf-8; {kind}")
-    return Answer(body, samples=len(found))
+    return Answer(body, samples=len(found), provenance=reader.provenance)
 
 
 def _newest(selection: Selection, start_ms: int, end_ms: int) -> Iterator[tuple[int, Newest]]:

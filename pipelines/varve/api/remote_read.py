@@ -50,7 +50,8 @@ class ReadQuery:
 
 
 def remote_read(call: Call) -> Answer:
-    """Answers each query with the raw samples, as a stream of chunks if the client takes it.
+    """Answers each query with the raw samples, as a stream of chunks if the client takes it. Where
+    samples have expired, the headers say that the answer is partial.
 
     Raises BadRequest for a body that is none of remote read.
     """
@@ -59,12 +60,13 @@ def remote_read(call: Call) -> Answer:
     except Refused as err:
         raise BadRequest(str(err)) from err
     streamed = _STREAMED in accepted
+    reader = call.reader
     parts: list[bytes] = []
     samples = 0
     for index, query in enumerate(queries):
         check = call.options.check_running
         try:
-            found = call.reader.select(
+            found = reader.select(
                 query.matchers, query.start_ms - 1, query.end_ms, SelectHints(check=check)
             )
         except ValueError as err:
@@ -80,9 +82,10 @@ def remote_read(call: Call) -> Answer:
     body = b"".join(parts)
     if streamed:
         kind = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse"
-        return Answer(Body(body, kind), samples=samples)
+        return Answer(Body(body, kind), samples=samples, provenance=reader.provenance)
     packed = bytes(cramjam.snappy.compress_raw(body))
-    return Answer(Body(packed, "application/x-protobuf", "snappy"), samples=samples)
+    answer = Body(packed, "application/x-protobuf", "snappy")
+    return Answer(answer, samples=samples, provenance=reader.provenance)
 
 
 def _read(request: bytes) -> tuple[list[ReadQuery], list[int]]:

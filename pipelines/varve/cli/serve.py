@@ -17,6 +17,7 @@ SERVICES = (
     ("query", "varve.services.query", "PromQL over HTTP, and the web page"),
     ("gateway", "varve.services.gateway", "takes what senders push: remote write"),
     ("maintenance", "varve.services.maintenance", "merges small files, deletes unneeded ones"),
+    ("forecasts", "varve.services.forecasts", "forecasts a week of what capacity.toml selects"),
     ("collector", "varve.services.collector", "this machine's metrics to Kafka"),
     ("notify", "varve.services.notify", "tells receivers of alerts, in Alertmanager's place"),
     ("demo-writer", "varve.local.demo_writer", "a small sender of remote write"),

@@ -25,6 +25,7 @@ QUERY = "query"
 GATEWAY = "gateway"
 COLLECTOR = "collector"
 MAINTENANCE = "maintenance"
+FORECASTS = "forecasts"
 HISTORY = "demo-history"
 WRITER = "demo-writer"
 

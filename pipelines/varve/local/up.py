@@ -17,6 +17,7 @@ from varve.local import broker, components
 from varve.local.bounded_run import BoundedRun
 from varve.local.components import (
     COLLECTOR,
+    FORECASTS,
     GATEWAY,
     HISTORY,
     KAFKA,
@@ -182,6 +183,8 @@ class _Up:
         self._add(STREAMS, self._environment | components.spark_environment())
         if self._settings.maintenance.enabled:
             self._add(MAINTENANCE, self._environment)
+        if self._settings.forecasts.enabled:
+            self._add(FORECASTS, self._environment)
         if self._options.demo:
             self._add(HISTORY, self._environment)
         if self._settings.collector.enabled:
@@ -207,7 +210,7 @@ class _Up:
         if self._shortage is not None and (name != KAFKA or self._shortage.severe):
             # Maintenance may be what makes room.
             return "" if name in (QUERY, MAINTENANCE) else self._shortage.why
-        if name in (KAFKA, QUERY, MAINTENANCE):
+        if name in (KAFKA, QUERY, MAINTENANCE, FORECASTS):
             return ""
         broker_up = self._supervisor.is_up(KAFKA) or not self._kafka.embedded
         if not (self._kafka.topics_made and broker_up):
@@ -343,7 +346,7 @@ class _Up:
         self._stopping = True
         embedded = KAFKA in self._supervisor.health()
         try:
-            for name in (*PRODUCERS, MAINTENANCE, STREAMS, QUERY, KAFKA):
+            for name in (*PRODUCERS, MAINTENANCE, FORECASTS, STREAMS, QUERY, KAFKA):
                 self._supervisor.stop(name)
         except BaseException:
             self._supervisor.kill_all()

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -68,6 +70,12 @@ class SeriesMatcher:
         literal = _ESCAPED.sub(r"\1", pattern)
         return literal if literal and re.escape(literal) == pattern else None
 
+    @property
+    def selector(self) -> str:
+        """What it selects, as PromQL would write it."""
+        texts = [f"{name}=~{json.dumps(p, ensure_ascii=False)}" for name, p in self.labels]
+        return "{" + ", ".join(texts) + "}"
+
     def matches(self, definition: SeriesDefinition) -> bool:
         """Whether the series is meant."""
         tags = {METRIC_LABEL: definition.metric, **dict(definition.tags)}
@@ -80,6 +88,13 @@ class SeriesMatcher:
             for name, pattern in self.labels
         ]
         return reduce(pc.and_, masks)
+
+
+def matching(pattern: str, values: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which values of a label a pattern of a SeriesMatcher matches."""
+    found = pc.match_substring_regex(pa.array(values, pa.string()), _anchored(pattern))
+    mask: npt.NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
+    return mask
 
 
 def _values(series: pa.Table, label: str) -> pa.ChunkedArray:

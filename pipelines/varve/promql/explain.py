@@ -19,7 +19,6 @@ from varve.promql.plan import nodes
 from varve.promql.plan.durations import QueryRange, length_ms, offset_ms
 from varve.promql.plan.nodes import Node, Plan, Selector
 from varve.promql.storage import (
-    Int64s,
     RollupRows,
     Rollups,
     SelectHints,
@@ -82,17 +81,11 @@ class _RecordedRollups:
     rollups: Rollups
     amounts: dict[_Chosen, tuple[int, int]]
     key: _Chosen
-
-    @property
-    def range_starts(self) -> Int64s:
-        return self.rollups.range_starts
-
-    @property
-    def range_ends(self) -> Int64s:
-        return self.rollups.range_ends
+    samples: tuple[int, int]
+    """Series that samples answer for, and these."""
 
     def blocks(self, steps: int, check: Check) -> Iterator[RollupRows]:
-        series = rows = 0
+        series, rows = self.samples
         for block in self.rollups.blocks(steps, check):
             series += len(block.series)
             rows += int((block.ends - block.begins).sum())
@@ -115,13 +108,12 @@ class _Recording:
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, hints: SelectHints
     ) -> Selection:
         selection = self._storage.select(matchers, start_ms, end_ms, hints)
-        if selection.rollups is not None:
-            recorded = _RecordedRollups(
-                selection.rollups, self._rows, (tuple(matchers), cast(TierChoice, hints.choice))
-            )
-            return replace(selection, rollups=recorded)
         held = selection.samples.ends - selection.samples.begins
         amount = int(np.count_nonzero(held)), int(held.sum())
+        if selection.rollups is not None:
+            key = tuple(matchers), cast(TierChoice, hints.choice)
+            recorded = _RecordedRollups(selection.rollups, self._rows, key, amount)
+            return replace(selection, rollups=recorded)
         self._selected[tuple(matchers), start_ms, end_ms] = amount
         return selection
 

@@ -156,7 +156,9 @@ class RollupRows:
 
     Series series[i] of the selection has the rows begins[i]:ends[i], whose spans follow one another
     and end at `end` (Unix ms, ascending). They need not be of one width: no row reaches across an
-    end of a range of its Rollups, and only for instant selectors may one reach across a start.
+    end of a range, and only for instant selectors may one reach across a start. The ranges are
+    (range_starts[k], range_ends[k]], Unix ms, both ascending: the windows that the choice was made
+    for, in order, moved where it says so.
     `columns` has those of schemas/tables/rollup.sql that the function reads, as
     varve.rollups.algebra.Rows has them; others may be missing.
     """
@@ -165,22 +167,14 @@ class RollupRows:
     end: Int64s
     begins: Int64s
     ends: Int64s
+    range_starts: Int64s
+    range_ends: Int64s
     columns: Mapping[str, npt.NDArray[Any]]
     sketches: Sketches | None = None
 
 
 class Rollups(Protocol):
-    """Rows of rollups in place of samples. They are read block by block, as they are asked for.
-
-    The ranges are (range_starts[k], range_ends[k]], Unix ms, both ascending: the windows that the
-    choice was made for, in order, moved where it says so.
-    """
-
-    @property
-    def range_starts(self) -> Int64s: ...
-
-    @property
-    def range_ends(self) -> Int64s: ...
+    """Rows of rollups in place of samples. They are read block by block, as they are asked for."""
 
     def blocks(self, steps: int, check: Check) -> Iterator[RollupRows]:
         """The rows of all series that have any, each series in one block.
@@ -196,7 +190,7 @@ class Selection:
 
     There may be more samples than asked for, before and after: the engine looks only into its
     windows. There may be series without samples in the range. `warnings` goes into the answer.
-    rollups: what stands in for the samples, of which there are none then.
+    rollups: rows that stand in for the samples of some of the series, which have none then.
     """
 
     labels: LabelTable

@@ -10,7 +10,6 @@ from typing import cast
 
 import numpy as np
 
-from varve.model.clock import utc_text
 from varve.model.window import RAW, Window
 from varve.promql.errors import LimitError, StorageError
 from varve.promql.interrupt import Check, never
@@ -25,19 +24,18 @@ from varve.promql.storage import (
     no_samples,
 )
 from varve.promql.syntax.ast import Matcher
-from varve.promql.syntax.literals import format_duration
 from varve.promql.syntax.printer import matcher_text
-from varve.query import tier_choice
-from varve.query.cover import Cover
+from varve.query import selector_plan
 from varve.query.decoded_files import Footer
 from varve.query.memory import Reservation
 from varve.query.provenance import Provenance, SelectorUse
 from varve.query.rollup_reader import RollupReader
 from varve.query.sample_columns import SampleColumns, count_samples, select_samples
+from varve.query.selector_plan import JoinedRollups, SelectorPlan
+from varve.query.series_groups import SeriesGroup, groups_of
 from varve.query.series_index import SelectedSeries
-from varve.query.tier_choice import Estimate, PlannedRows
+from varve.query.tier_choice import Estimate
 from varve.query.view import FileGone, View
-from varve.rollups import time_ranges
 
 # From so many series on, those without samples are left out where they are more than half: what
 # they would take in every step costs more than deriving from other labels than last time.
@@ -46,7 +44,7 @@ _MANY = 1_024
 Matchers = tuple[Matcher, ...]
 _Selected = tuple[Matchers, int, int]
 """What a selection is known by: matchers, and the range (start, end], Unix ms."""
-_Use = tuple[Matchers, int, int, PlannedRows | None]
+_Use = tuple[Matchers, int, int, SelectorPlan | None]
 
 
 def _never() -> None:
@@ -69,7 +67,7 @@ class Reader:
     tier: str | None = None
     _uses: dict[_Use, Callable[[], SelectorUse]] = field(default_factory=dict)
     """What each selection so far was answered from."""
-    _choices: dict[tuple[Matchers, WindowFunction], PlannedRows | None] = field(
+    _choices: dict[tuple[Matchers, WindowFunction], SelectorPlan | None] = field(
         default_factory=dict
     )
     _series_of: dict[Matchers, SelectedSeries] = field(default_factory=dict)
@@ -93,15 +91,18 @@ class Reader:
         they do not fit in memory.
         """
         key = tuple(matchers), start_ms, end_ms
-        if isinstance(hints.choice, PlannedRows) and hints.choice.cover is not None:
-            return self._select_rollups(key, hints.choice, hints.choice.cover, hints.check)
-        warnings = self._note_expired(start_ms, end_ms)
+        if isinstance(hints.choice, SelectorPlan):
+            return self._select_planned(key, hints.choice, hints)
+        series = self._series(matchers, hints.check)
+        groups = self._groups(series, start_ms)
+        advice = ", or without tier=raw" if self.tier == RAW and self.view.tiers else ""
+        selector_plan.require_samples(groups, start_ms, end_ms, advice)
+        missing, warnings = selector_plan.expired_samples(groups, start_ms)
         with self._lock:
             known = self._selected.pop(key, None)
         selection = known or self._select(*key, hints.check)
         size = _size(selection.samples)
         hints.admit(size)
-        missing = self.view.raw_from_ms if warnings else None
         use = SelectorUse(
             selector_text(matchers), (RAW,), size, 16 * size, missing_until_ms=missing
         )
@@ -120,10 +121,16 @@ class Reader:
                 return self._choices[key]
         chosen = None
         if self.tier != RAW and self.view.tiers:
-            estimate = self._estimated(key[0], *windows.span, check)
-            chosen = tier_choice.choose(
-                windows, self.view.tiers, self.view.raw_from_ms, estimate, self.tier
-            )
+            series = self._series(matchers, check)
+            start_ms, end_ms = windows.span
+            rows = self.view.all_files.rows_within(start_ms, end_ms)
+
+            def estimate(size: int) -> Estimate:
+                share = size / max(1, self.view.index.size)
+                return Estimate(size, int(rows * share), share)
+
+            groups = self._groups(series, start_ms)
+            chosen = selector_plan.plan(groups, windows, estimate, self.tier)
         with self._lock:
             self._choices[key] = chosen
         return chosen
@@ -227,75 +234,52 @@ class Reader:
         self.memory.take(found.nbytes)
         return found.labels
 
-    def _select_rollups(
-        self, key: _Selected, choice: PlannedRows, planned: Cover, check: Check
+    def _select_planned(
+        self, key: _Selected, planned: SelectorPlan, hints: SelectHints
     ) -> Selection:
+        """Rows of tiers for some groups of the series, and samples for the others."""
         matchers, start_ms, end_ms = key
-        series = self._series(matchers, check)
-        rollups = RollupReader(self.view, series, choice, planned, self.memory, _reading)
-        pending = tuple(
-            window
-            for level in planned.levels
-            for window in time_ranges.clip(level.tier.pending, Window(start_ms, end_ms))
+        series = self._series(matchers, hints.check)
+        readers = tuple(
+            RollupReader(
+                self.view, series, part.group.by_id, part.rows, part.cover, self.memory, _reading
+            )
+            for part in planned.parts
+            if part.rows is not None and part.cover is not None
         )
+        others = [part.group for part in planned.parts if part.rows is None]
+        samples = no_samples(series.size)
+        missing, expired = selector_plan.expired_samples(others, start_ms)
+        if others:
+            samples = self._samples_of(series, others, start_ms, end_ms)
+            hints.admit(_size(samples))
+        text = selector_text(matchers)
 
         def use() -> SelectorUse:
-            return SelectorUse(
-                selector_text(matchers),
-                planned.tiers,
-                rollups.amount.rows,
-                rollups.amount.nbytes,
-                choice.moved_ms,
-                self._missing_until(planned),
-                pending,
-            )
+            span = Window(start_ms, end_ms)
+            size = _size(samples)
+            return selector_plan.use_of(text, planned.parts, readers, size, missing, span)
 
         with self._lock:
-            self._uses[(*key, choice)] = use
-        warnings = []
-        if choice.moved_ms:
-            moved = format_duration(choice.moved_ms / 1000)
-            warnings.append(
-                f"{selector_text(matchers)}: approximate, since samples have expired: ends of"
-                f" windows are up to {moved} earlier than asked for"
-            )
-        if (missing := self._missing_until(planned)) is not None:
-            warnings.append(_missing_text(missing))
-        return Selection(series.labels, no_samples(series.size), tuple(warnings), rollups)
+            self._uses[(*key, planned)] = use
+        warnings = (*selector_plan.warnings_of(text, planned.parts), *expired)
+        return Selection(series.labels, samples, warnings, JoinedRollups(readers))
 
-    def _missing_until(self, planned: Cover) -> int | None:
-        """Up to when samples, or rows, are missing that have expired; None if none are."""
-        refused = (
-            level.tier.refused_until_ms
-            for level in planned.levels
-            if level.windows and level.tier.refused_until_ms is not None
-            if level.span[0] < level.tier.refused_until_ms
-        )
-        until = [int(end) for end in refused]
-        raw_from = self.view.raw_from_ms
-        if raw_from is not None:
-            gone = planned.raw_ends[planned.raw_starts < raw_from]
-            until += np.minimum(gone, raw_from).tolist()
-        return max(until, default=None)
+    def _samples_of(
+        self, series: SelectedSeries, groups: Sequence[SeriesGroup], start_ms: int, end_ms: int
+    ) -> Samples:
+        """The samples of some groups; all other series have none."""
+        rows = np.sort(np.concatenate([group.by_id for group in groups]))
+        ids = series.series_ids[rows]
+        found = self._read(ids, np.argsort(ids), start_ms, end_ms)
+        begins, ends = np.zeros((2, series.size), dtype=np.int64)
+        has_stale = np.zeros(series.size, dtype=np.bool_)
+        begins[rows], ends[rows], has_stale[rows] = found.begins, found.ends, found.has_stale
+        return replace(found, begins=begins, ends=ends, has_stale=has_stale)
 
-    def _note_expired(self, start_ms: int, end_ms: int) -> tuple[str, ...]:
-        """Warnings of samples in a range that have expired. StorageError if all of it has."""
-        raw_from = self.view.raw_from_ms
-        if raw_from is None or start_ms >= raw_from:
-            return ()
-        if end_ms <= raw_from:
-            raise StorageError(
-                f"samples up to {utc_text(raw_from)} have expired, and rows of rollups do not"
-                " answer this: ask for a later time"
-                + (", or without tier=raw" if self.tier == RAW and self.view.tiers else "")
-            )
-        return (_missing_text(raw_from),)
-
-    def _estimated(self, matchers: Matchers, start_ms: int, end_ms: int, check: Check) -> Estimate:
-        series = self._series(matchers, check)
-        share = series.size / max(1, self.view.index.size)
-        samples = int(self.view.all_files.rows_within(start_ms, end_ms) * share)
-        return Estimate(series.size, samples, share)
+    def _groups(self, series: SelectedSeries, start_ms: int) -> Sequence[SeriesGroup]:
+        view = self.view
+        return groups_of(series, view.raw_from_ms, view.raw_marks, view.tiers, start_ms)
 
     def _in_head(
         self, series: SelectedSeries, matchers: Matchers, start_ms: int, end_ms: int
@@ -315,13 +299,17 @@ class Reader:
         self, matchers: Matchers, start_ms: int, end_ms: int, check: Check = never
     ) -> Selection:
         series = self._series(matchers, check)
-        ids = series.series_ids[series.by_id]
+        samples = self._read(series.series_ids, series.by_id, start_ms, end_ms)
+        return _without_empty(series.labels, samples)
+
+    def _read(self, series_ids: I64, by_id: I64, start_ms: int, end_ms: int) -> Samples:
+        ids = series_ids[by_id]
         with _reading():
             samples = select_samples(
                 self.view.head,
                 self.view.row_groups.read(self._row_groups(ids, start_ms, end_ms), self.check),
-                series.series_ids,
-                series.by_id,
+                series_ids,
+                by_id,
                 start_ms,
                 end_ms,
                 self.memory.take,
@@ -331,7 +319,7 @@ class Reader:
                 "query processing would load too many samples into memory in query execution:"
                 f" {_size(samples):,} are over query.max_samples = {self.max_samples:,}"
             )
-        return _without_empty(series.labels, samples)
+        return samples
 
     def _series(self, matchers: Sequence[Matcher], check: Check = never) -> SelectedSeries:
         """The series of a selector, found once for the query."""
@@ -368,10 +356,6 @@ def _reading() -> Iterator[None]:
         raise FileGone(f"cannot read samples: {err}") from err
     except OSError as err:
         raise StorageError(f"cannot read samples: {err}") from err
-
-
-def _missing_text(until_ms: int) -> str:
-    return f"partial: samples up to {utc_text(until_ms)} have expired"
 
 
 def _size(samples: Samples) -> int:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from varve.model.compiled import kernel
 from varve.promql.kernels.types import I64, Bools
 from varve.promql.storage import RollupRows, Sketches
+from varve.query.cover import Ranges
 from varve.query.sample_columns import find_row_ranges
 from varve.rollups.algebra import NEVER, Rows
 
@@ -149,13 +150,15 @@ def choose_rows(
 def join_rows(
     chosen: Sequence[ChosenRows],
     places: I64,
+    ranges: Ranges,
     columns: Sequence[str],
     load: Callable[[Sequence[RollupPart], str], Iterable[Column | SketchColumn]],
     take: Callable[[int], None],
 ) -> RollupRows:
     """The rows of all parts, each series' side by side in order of time.
 
-    places: what each series that was asked for is called in the result. Of rows of one window the
+    places: what each series that was asked for is called in the result. ranges: those that the rows
+    are for. Of rows of one window the
     greatest revision counts. Series without rows are left out. `load` gives a column of some parts,
     one after the other: no more than a column of a few parts is in memory beside what is made of
     them. `take` is asked for that before it is allocated.
@@ -194,7 +197,14 @@ def join_rows(
             )
     there = np.flatnonzero(counts)
     return RollupRows(
-        places[there], row_ends, begins[there].copy(), ends[there].copy(), found, sketches
+        places[there],
+        row_ends,
+        begins[there].copy(),
+        ends[there].copy(),
+        ranges.starts,
+        ranges.ends,
+        found,
+        sketches,
     )
 
 

@@ -62,29 +62,23 @@ class _Taken:
 
 @dataclass(frozen=True)
 class RollupReader:
-    """Implements promql.storage.Rollups.
+    """Implements promql.storage.Rollups for the series of a selection that by_id has, in ascending
+    order of series_id.
 
     reading turns errors of the storage into those of a query.
     """
 
     view: View
     series: SelectedSeries
+    by_id: I64
     plan: PlannedRows
     cover: Cover
     memory: Reservation
     reading: Callable[[], AbstractContextManager[None]]
     amount: Amount = field(default_factory=Amount)
 
-    @property
-    def range_starts(self) -> I64:
-        return self.cover.ranges.starts
-
-    @property
-    def range_ends(self) -> I64:
-        return self.cover.ranges.ends
-
     def blocks(self, steps: int, check: Check) -> Iterator[RollupRows]:
-        ids = self.series.series_ids[self.series.by_id]
+        ids = self.series.series_ids[self.by_id]
         columns = len(self.plan.columns) + 3
         each = columns * (self.cover.windows + self._samples_a_series()) + 2 * steps
         size = max(1, _BLOCK_BYTES // (8 * max(1, each)))
@@ -114,12 +108,12 @@ class RollupReader:
     ) -> RollupRows:
         """The rows of the series `ids`, which come from place `begin` on in the order of ids."""
         chosen = [*self._stored(ids, backwards, take, check), *self._made(ids, take, check)]
-        places = np.ascontiguousarray(self.series.by_id[begin : begin + len(ids)])
+        places = np.ascontiguousarray(self.by_id[begin : begin + len(ids)])
 
         def load(parts: Sequence[RollupPart], name: str) -> Iterator[Column | SketchColumn]:
             return self._groups.columns(parts, name, check)
 
-        rows = join_rows(chosen, places, self.plan.columns, load, take)
+        rows = join_rows(chosen, places, self.cover.ranges, self.plan.columns, load, take)
         self.amount.rows += int((rows.ends - rows.begins).sum())
         return rows
 

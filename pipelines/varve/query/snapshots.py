@@ -19,6 +19,7 @@ from varve.promql.errors import ErrorType, QueryError
 from varve.query.file_table import FileTable
 from varve.query.memory import INDEX, UNBOUNDED, MemoryBudget
 from varve.query.provenance import Provenance
+from varve.query.series_groups import marks_of
 from varve.query.series_index import COLUMNS, IndexBuilder, SeriesIndex
 from varve.query.tier_tables import tier_view
 from varve.query.tier_view import TierView
@@ -141,6 +142,7 @@ class Snapshots:
             tuple(self._tiers(states, samples, expired_ms)),
             newest.rollups,
             expired_ms,
+            marks_of(held),
         )
         self._budget.add(INDEX, index_bytes)
         return _Kept(view, index_bytes)
@@ -179,8 +181,7 @@ class Snapshots:
         )
         pending = below[-1].pending if below else ()
         snapshot = self._snapshot(tier.table, state)
-        refused = state.positions.get(positions.expired())
-        return tier_view(tier, snapshot, frontier, late, pending, expired_ms, refused)
+        return tier_view(tier, snapshot, frontier, late, pending, expired_ms, state.positions)
 
     def _state(self, table: str, version: int) -> State:
         try:

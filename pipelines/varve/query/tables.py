@@ -15,6 +15,7 @@ from varve.query.memory import MemoryBudget
 from varve.query.provenance import Provenance
 from varve.query.rollup_groups import RollupGroups
 from varve.query.row_group_cache import RowGroupCache
+from varve.query.series_groups import marks_of
 from varve.query.series_index import COLUMNS, IndexBuilder
 from varve.query.tier_tables import TierTables
 from varve.query.view import View
@@ -198,6 +199,7 @@ class Tables:
             self._tiers.views,
             RollupGroups(self._decoded),
             self._samples.position(positions.expired()),
+            marks_of(self._samples.table.positions()),
         )
 
 

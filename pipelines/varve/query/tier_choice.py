@@ -58,12 +58,14 @@ def choose(
     raw_from_ms: int | None,
     estimate: Estimate,
     forced: str | None = None,
+    of_whom: str = "",
 ) -> PlannedRows | None:
     """Chooses rows of rollups for a function of windows; None where samples are to answer.
 
     tiers: the finest first, those that have a closed window. raw_from_ms: samples up to there may
     have been deleted; None if none have. forced: one of TIER_NAMES. QueryError if samples and rows
-    have expired, or rows that are left are too wide; its text says what to ask instead.
+    have expired, or rows that are left are too wide; its text says what to ask instead. of_whom: of
+    which series the samples are, for that text.
     """
     columns = columns_of(windows.name)
     start_ms, _ = windows.span
@@ -93,7 +95,7 @@ def choose(
             if is_better or cost < best_cost:
                 best, best_cost = found, cost
     if best is None and expired:
-        _require_some(windows, ranges, tiers, raw_ms_from)
+        _require_some(windows, ranges, tiers, raw_ms_from, of_whom)
     return best
 
 
@@ -207,7 +209,11 @@ def _why(windows: WindowFunction, found: Cover, widest: TierView, moved_ms: int)
 
 
 def _require_some(
-    windows: WindowFunction, ranges: Ranges, tiers: Sequence[TierView], raw_from_ms: int
+    windows: WindowFunction,
+    ranges: Ranges,
+    tiers: Sequence[TierView],
+    raw_from_ms: int,
+    of_whom: str,
 ) -> None:
     """Raises QueryError where rows could answer another question about the same time.
 
@@ -222,7 +228,7 @@ def _require_some(
     width = format_duration(view.tier.width_ms / 1000)
     asked = f"{windows.name}() over {format_duration(windows.range_ms / 1000)}"
     raise QueryError(
-        f"{asked} needs samples, which have expired up to {utc_text(raw_from_ms)}; of that time"
-        f" the finest tier is {view.tier.name}: ask for ranges of {width} or more, as in [{width}],"
-        " or for a later time"
+        f"{asked} needs samples{of_whom}, which have expired up to {utc_text(raw_from_ms)}; of"
+        f" that time the finest tier is {view.tier.name}: ask for ranges of {width} or more, as in"
+        f" [{width}], or for a later time"
     )

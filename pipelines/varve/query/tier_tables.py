@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from varve.model.errors import NeedsOperator
 from varve.model.window import TIERS, Tier, Window, floor_to, window_end
 from varve.query.file_table import FileTable
+from varve.query.series_groups import marks_of
 from varve.query.tier_view import TierView
 from varve.rollups import time_ranges
 from varve.rollups.late_ranges import LateRanges
@@ -136,7 +137,7 @@ class _Followed:
             self._late,
             pending_below,
             expired_ms,
-            self.expired_ms,
+            self._follower.table.positions(),
         )
         known = self._view
         if known is None or (known.version, known.pending) != (made.version, made.pending):
@@ -151,13 +152,14 @@ def tier_view(
     late: LateRanges,
     pending_below: Sequence[Window],
     expired_ms: int | None,
-    refused_until_ms: int | None,
+    held: Mapping[str, int],
 ) -> TierView:
     """A tier as of one version of its table, and of the one below that `late` was moved to.
 
-    expired_ms: rows of the table below up to there may have been deleted or never made, and
-    refused_until_ms says the same of the tier's own: coarser tiers answer before it.
+    expired_ms: rows of the table below up to there may have been deleted or never made. held: the
+    positions of the tier's own table, which say the same of it: coarser tiers answer before that.
     """
+    refused_until_ms = held.get(positions.expired())
     width = tier.width_ms
     wide = [Window(floor_to(w.start_ms, width), window_end(w.end_ms, width)) for w in pending_below]
     pending = time_ranges.union([*late.before(frontier_ms), *wide])
@@ -176,4 +178,5 @@ def tier_view(
         refused_until_ms,
         tuple(pending),
         refused_until_ms,
+        marks_of(held),
     )

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from varve.model.series_matcher import SeriesMatcher
 from varve.model.window import Tier, Window
 from varve.query.file_table import FileTable
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMark:
+    """Rows up to until_ms, Unix ms, of the series of a retention class may have been deleted, or
+    never made: further than `expired:default` says it of all series.
+    """
+
+    matcher: SeriesMatcher
+    until_ms: int
 
 
 @dataclass(frozen=True)
@@ -17,7 +28,7 @@ class TierView:
     samples give, except those that overlap a range in `pending`: late samples wait for their repair
     there. frontier_ms is None while no window is closed; first_ms is None if none has expired.
     Windows up to refused_until_ms may have no row: their rows have expired, or their samples had
-    when they were to be closed; None if that was never so.
+    when they were to be closed; None if that was never so. `classes` say the same of some series.
     """
 
     tier: Tier
@@ -27,3 +38,4 @@ class TierView:
     first_ms: int | None = None
     pending: Sequence[Window] = ()
     refused_until_ms: int | None = None
+    classes: Sequence[ClassMark] = ()

@@ -12,7 +12,7 @@ from varve.query.rollup_groups import RollupGroups
 from varve.query.row_group_cache import RowGroupCache
 from varve.query.sample_columns import SampleColumns
 from varve.query.series_index import SeriesIndex
-from varve.query.tier_view import TierView
+from varve.query.tier_view import ClassMark, TierView
 
 
 class FileGone(StorageError):
@@ -41,6 +41,8 @@ class View:
     """Where rows of the tiers are read; None only without tiers."""
     raw_from_ms: int | None = None
     """Samples up to here may have been deleted; None if none have."""
+    raw_marks: Sequence[ClassMark] = ()
+    """Those of samples."""
 
     def extent(self) -> tuple[int, int, int]:
         """How many runs and files hold samples, and the first and last time of these, ms.

@@ -49,14 +49,8 @@ class ExpiredSeriesReader:
 
     def marks(self, at: Mapping[str, int]) -> tuple[ExpiredSeries, ...]:
         """The marks among a table's positions, beyond that of all series."""
-        everyone = at.get(positions.expired())
         found = []
-        for name, until_ms in at.items():
-            text = name.removeprefix(positions.EXPIRED)
-            if text == name or name == positions.expired():
-                continue
-            if everyone is not None and until_ms <= everyone:
-                continue  # all series have expired as far
+        for text, until_ms in positions.expired_classes(at):
             if self._matched is None:
                 self._matched = MatchedSeries(self._store)
             ids = self._matched.newest(SeriesMatcher.from_text(text))

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from varve.settings.anomalies import Anomalies
 from varve.settings.collector import Collector
 from varve.settings.demo import Demo
+from varve.settings.forecasts import Forecasts
 from varve.settings.gateway import Gateway
 from varve.settings.ingest import Ingest
 from varve.settings.kafka import Kafka
@@ -49,6 +50,7 @@ class Settings(Section):
     retention: Retention = Retention()
     maintenance: Maintenance = Maintenance()
     anomalies: Anomalies = Anomalies()
+    forecasts: Forecasts = Forecasts()
     query: Query = Query()
     gateway: Gateway = Gateway()
     collector: Collector = Collector()

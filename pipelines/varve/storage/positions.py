@@ -7,6 +7,8 @@ docs/architecture.md has the table of them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 COMPLETE = "complete:"
 REJECTS = "rejects:"
 REPLAY = "replay:"
@@ -108,6 +110,18 @@ def expired(matcher: str = "") -> str:
     may change: what has gone has gone.
     """
     return f"{EXPIRED}{matcher or 'default'}"
+
+
+def expired_classes(at: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """Of the positions of samples or a rollup table, the `expired` of series that a matcher selects
+    and that have expired further than all series have: the matcher's text and the time, ms.
+    """
+    everyone = at.get(expired())
+    for name, until_ms in at.items():
+        if not name.startswith(EXPIRED) or name == expired():
+            continue
+        if everyone is None or until_ms > everyone:
+            yield name.removeprefix(EXPIRED), until_ms
 
 
 def dropped(matcher: str) -> str:

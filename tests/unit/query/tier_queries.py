@@ -169,17 +169,20 @@ def samples(rng: Random) -> Iterator[tuple[str, list[Point]]]:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A function of windows: name(m[range_ms]) with an offset or a time of @."""
+    """A function of windows: name(m[range_ms]) with an offset or a time of @, of one selector."""
 
     name: str
     range_ms: int
     offset_ms: int = 0
     at_ms: int | None = None
     q: float = 0.5
+    selector: str = "m"
 
     @property
     def text(self) -> str:
-        source = "m" if self.name in ("", "timestamp") else f"m[{self.range_ms}ms]"
+        source = self.selector
+        if self.name not in ("", "timestamp"):
+            source += f"[{self.range_ms}ms]"
         if self.at_ms is not None:
             source += f" @ {self.at_ms / 1000:.3f}"
         if self.offset_ms:
@@ -290,7 +293,7 @@ def compare(got: dict, wanted: dict, most: float) -> None:
 def bound(world: World, leaf: Leaf) -> float:
     """How far a value may be from that of the samples, as docs/tiers.md says."""
     accuracy = FUNCTIONS[leaf.name].tier.accuracy if leaf.name else Accuracy.EXACT
-    if accuracy is Accuracy.EXACT:
+    if accuracy in (Accuracy.EXACT, Accuracy.RAW_ONLY):
         return 0.0
     size, count = world.size, max(map(len, world.points.values()))
     if accuracy is Accuracy.SKETCHED:

@@ -100,7 +100,8 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
         drops = not source.function.has(Trait.KEEPS_NAME)
         if source.name == "double_exponential_smoothing":
             check_smoothing(ev, parameters, windows)
-    if not _only_floats(ev, node, selection, parameters):
+    is_mixed = selection.rollups is not None and len(samples.ts) > 0
+    if is_mixed or not _only_floats(ev, node, selection, parameters):
         if isinstance(source, InstantSelect):
             matrix = last_samples(ev, selection, times, source, LOOKBACK)
         else:

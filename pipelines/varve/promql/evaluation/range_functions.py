@@ -17,7 +17,7 @@ from varve.promql.evaluation.context import Evaluation, NodeStats
 from varve.promql.evaluation.extended_ranges import check_extension, extended_rows
 from varve.promql.evaluation.histogram_range_functions import with_histogram_rows
 from varve.promql.evaluation.kernel_blocks import Work, run_in_blocks
-from varve.promql.evaluation.rollup_rows import fill_from_rollups
+from varve.promql.evaluation.rollup_rows import clear, fill_from_rollups
 from varve.promql.evaluation.values import Bools, Float64s, Matrix, Scalar, Steps
 from varve.promql.evaluation.windows import Windows, kernel_parameters, points_of, windows_of
 from varve.promql.interrupt import checked
@@ -65,10 +65,13 @@ def _rows(ev: Evaluation, node: RangeCall, windows: Windows, parameters: list[Sc
     ev.budget.check_values(shape[0] * shape[1])
     first, second = kernel_parameters(parameters)
     values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
-    if windows.rollups is not None:
-        touched = fill_from_rollups(ev, node.kernel, windows.rollups, first, values, present)
+    if windows.rollups is not None and not len(samples.ts):
+        clear(values, present)
+        touched = 0
     else:
         touched = _fill_from_samples(ev, node, windows, (first, second), values, present)
+    if windows.rollups is not None:
+        touched += fill_from_rollups(ev, node.kernel, windows.rollups, first, values, present)
     ev.node_stats[id(node)] = NodeStats(samples.series, touched)
     drop_name = windows.series.drop_name | (not node.function.has(Trait.KEEPS_NAME))
     matrix = Matrix(windows.series.labels, values, present, drop_name)

@@ -40,11 +40,11 @@ def rollup_values(
     parameter: a value a step, for quantile_over_time. Where all steps look at one time, as with @,
     the rollups have one range for all of them.
     """
-    starts, ends = rollups.range_starts, rollups.range_ends
-    if len(ends) != steps:
-        starts, ends = np.repeat(starts, steps), np.repeat(ends, steps)
     for rows in rollups.blocks(steps, ev.check):
         ev.check()
+        starts, ends = rows.range_starts, rows.range_ends
+        if len(ends) != steps:
+            starts, ends = np.repeat(starts, steps), np.repeat(ends, steps)
         shape = (len(rows.series), steps)
         values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
         touched = _evaluate(function, rows, starts, ends, parameter, values, present)
@@ -60,14 +60,20 @@ def fill_from_rollups(
     values: Float64s,
     present: Bools,
 ) -> int:
-    """Computes a function into values and present of all series; returns the rows touched."""
-    present[:] = False
-    values[:] = 0.0
+    """Computes a function into values and present of the series that have rows; returns how many
+    were touched. What samples gave is there before.
+    """
     touched = 0
     for block in rollup_values(ev, function, rollups, parameter, values.shape[1]):
         values[block.series], present[block.series] = block.values, block.present
         touched += block.touched
     return touched
+
+
+def clear(values: Float64s, present: Bools) -> None:
+    """No series has a value."""
+    present[:] = False
+    values[:] = 0.0
 
 
 def _evaluate(

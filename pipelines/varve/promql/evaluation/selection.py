@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from varve.promql.evaluation.context import Evaluation, NodeStats
 from varve.promql.evaluation.kernel_blocks import Work, run_in_blocks, tiles
-from varve.promql.evaluation.rollup_rows import fill_from_rollups
+from varve.promql.evaluation.rollup_rows import clear, fill_from_rollups
 from varve.promql.evaluation.values import Bools, Float64s, Int64s, Matrix, RangeVector, Steps
 from varve.promql.histograms.native_histogram import FloatHistogram, detects_reset
 from varve.promql.interrupt import checked
@@ -107,7 +107,7 @@ def select_windows(
     )
     selection = ev.storage.select(selector.matchers, start, end, hints)
     if selection.rollups is not None:
-        count = 0  # they are read block by block
+        count = _held(selection.samples)  # rows are read block by block
     elif not is_certain:
         selection = _in_range(selection, start, end)
         series, count = selection.samples.series, _held(selection.samples)
@@ -181,10 +181,7 @@ def last_samples(
     shape = (samples.series, len(times))
     ev.budget.check_values(shape[0] * shape[1])
     values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
-    if selection.rollups is not None:
-        touched = fill_from_rollups(ev, function, selection.rollups, NO_PARAMETER, values, present)
-        ev.node_stats[id(node)] = NodeStats(samples.series, touched)
-        return Matrix(selection.labels, values, present, np.zeros(samples.series, np.bool_))
+    touched = 0
 
     def kernel(rows: slice, part: slice, block: Float64s, flags: Bools) -> int:
         return evaluate_rows(
@@ -203,10 +200,15 @@ def last_samples(
             flags,
         )
 
-    span_ms = int(times[-1] - times[0]) if len(times) else 0
-    work = Work(samples, ev.lookback_ms, span_ms, len(times))
-    touched = run_in_blocks(ev.budget, work, values, present, kernel)
-    ev.budget.samples_touched += touched
+    if selection.rollups is not None and not len(samples.ts):
+        clear(values, present)
+    else:
+        span_ms = int(times[-1] - times[0]) if len(times) else 0
+        work = Work(samples, ev.lookback_ms, span_ms, len(times))
+        touched = run_in_blocks(ev.budget, work, values, present, kernel)
+        ev.budget.samples_touched += touched
+    if selection.rollups is not None:
+        touched += fill_from_rollups(ev, function, selection.rollups, NO_PARAMETER, values, present)
     ev.node_stats[id(node)] = NodeStats(samples.series, touched)
     histograms = None
     if samples.has_histograms is not None and samples.has_histograms.any():

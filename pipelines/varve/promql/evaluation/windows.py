@@ -24,7 +24,7 @@ _NO_PARAMETER = np.zeros(0)
 class Windows:
     """(times - range_ms, times], one window for each of `steps`.
 
-    rollups: rows that stand in for the samples of the series, which have none then.
+    rollups: rows that stand in for the samples of some of the series, which have none then.
     """
 
     series: RangeVector
