@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from varve.gateway.exposition.samples import InvalidExposition, shown
+from varve.gateway.exposition.samples import ExposedSample, InvalidExposition, shown
 from varve.gateway.write_request import Labels
 
 METRIC_NAME = rb"[a-zA-Z_:][a-zA-Z0-9_:]*"
@@ -47,12 +47,16 @@ def utf8(text: bytes) -> str:
         raise InvalidExposition(f"{shown(text)} is not UTF-8") from None
 
 
-def at_line(body: bytes, at: int, why: InvalidExposition | str) -> InvalidExposition:
-    """The same, with the number of the line and how it begins."""
+def at_line(
+    body: bytes, at: int, why: InvalidExposition | str, before: Sequence[ExposedSample] = ()
+) -> InvalidExposition:
+    """The same, with the number of the line and how it begins, and what was read before it."""
     number = body.count(b"\n", 0, at) + 1
     begin = body.rfind(b"\n", 0, at) + 1
     line = body[begin:].split(b"\n", 1)[0]
-    return InvalidExposition(f"line {number}, {shown(line)}: {why}")
+    found = InvalidExposition(f"line {number}, {shown(line)}: {why}")
+    found.before = before
+    return found
 
 
 def bound_of(kind: str) -> str:

@@ -74,15 +74,19 @@ class _Reading:
         body, at = self._body, 0
         while not body.startswith(b"# EOF\n", at):
             if at >= len(body) or body == b"\n":
-                raise InvalidExposition("the body does not end with # EOF")
+                raise at_line(body, at, "the body does not end with # EOF", self._before())
             try:
                 at = self._line(at)
             except InvalidExposition as bad:
-                raise at_line(body, at, bad) from None
+                raise at_line(body, at, bad, self._before()) from None
         if body[at + len(b"# EOF\n") :]:
-            raise at_line(body, at + len(b"# EOF\n"), "there is something behind # EOF")
+            at += len(b"# EOF\n")
+            raise at_line(body, at, "there is something behind # EOF", self._before())
         self._found.samples = _with_starts(self._entries)
         return self._found
+
+    def _before(self) -> list[ExposedSample]:
+        return [entry for entry, *_ in self._entries if isinstance(entry, ExposedSample)]
 
     def _line(self, at: int) -> int:
         if self._body.startswith(b"#", at):

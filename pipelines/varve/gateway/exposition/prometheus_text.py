@@ -70,13 +70,13 @@ class _Reading:
                 try:
                     take(ExposedSample(labels, number(value), family=self._family))
                 except InvalidExposition as bad:
-                    raise at_line(body, at, bad) from None
+                    raise at_line(body, at, bad, samples) from None
                 at = stop + 1
                 continue
             try:
                 at = self._line(at)
             except InvalidExposition as bad:
-                raise at_line(body, at, bad) from None
+                raise at_line(body, at, bad, samples) from None
             known = self._known.setdefault(self._kind, {})
         return self._found
 

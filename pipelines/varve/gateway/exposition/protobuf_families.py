@@ -42,11 +42,13 @@ def parse_families(content: bytes) -> Exposition:
         while at < len(content):
             size, at = read_varint(content, at)
             if size > len(content) - at:
-                raise InvalidExposition("a family reaches over the end of the body")
+                raise Malformed("a family reaches over the body's end")  # noqa: TRY301 - said below
             _Family(found).read(content[at : at + size])
             at += size
-    except (Malformed, InvalidHistogram, UnicodeDecodeError) as bad:
-        raise InvalidExposition(str(bad)) from None
+    except (InvalidExposition, Malformed, InvalidHistogram, UnicodeDecodeError) as bad:
+        refused = InvalidExposition(str(bad))
+        refused.before = found.samples
+        raise refused from None
     return found
 
 

@@ -17,6 +17,9 @@ from varve.promql.syntax.go_numbers import format_open_metrics
 class InvalidExposition(ValueError):
     """A body is refused as a whole; the text says why, and where."""
 
+    before: Sequence[ExposedSample] = ()
+    """What was read of the body before it."""
+
 
 class ExposedExemplar(NamedTuple):
     """ts_ms is None if it has no time of its own."""

@@ -30,6 +30,19 @@ _REMEMBERED_AT_LEAST = 1_000
 class ScrapeRefused(ValueError):
     """A scrape is dropped as a whole, and its target counts as down; the text says why."""
 
+    def __init__(self, text: str, counts: Counts | None = None) -> None:
+        super().__init__(text)
+        self.counts = counts or Counts()
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Samples of a body, those left of them by relabelling, and series that are new."""
+
+    scraped: int = 0
+    kept: int = 0
+    added: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -37,9 +50,7 @@ class Report:
 
     duration_s: float
     is_up: bool = True
-    scraped: int = 0
-    kept: int = 0
-    added: int = 0
+    counts: Counts = Counts()
     body_bytes: int = 0
 
 
@@ -50,7 +61,13 @@ class _Scrape:
     request: WriteRequest = field(default_factory=WriteRequest)
     alive: dict[Key, None] = field(default_factory=dict)
     seen: set[tuple[Key, int]] = field(default_factory=set)
+    keys: set[Key] = field(default_factory=set)
+    scraped: int = 0
     kept: int = 0
+    added: int = 0
+
+    def counts(self) -> Counts:
+        return Counts(self.scraped, self.kept, self.added)
 
 
 class Assembly:
@@ -65,6 +82,7 @@ class Assembly:
         self._target = target
         self._alive: dict[Key, None] = {}
         self._reported = False
+        self._recent: set[Key] = set()  # series of the last scrape that had any
         self._labels: dict[Key, Key | None] = {}
 
     def take(
@@ -73,34 +91,36 @@ class Assembly:
         """The samples of a scrape, staleness markers of series that are gone, and its report.
         Raises ScrapeRefused; then `fail` is to be called.
         """
-        scrape = _Scrape()
-        exposed = 0
-        for sample in found.samples:
-            exposed += 1
-            key = self._final(tuple(sample.labels))
-            if key is not None:
-                self._put(scrape, sample, key, ts_ms, found.metadata)
-        limit = self._job.sample_limit
-        if limit and scrape.kept > limit:
-            raise ScrapeRefused(f"sample limit exceeded: {scrape.kept} samples, {limit} allowed")
-        added = sum(key not in self._alive for key in scrape.alive)
+        scrape = self._read(found.samples, found.metadata, ts_ms)
+        self._recent = scrape.keys
         for key in self._alive:
             if key not in scrape.alive:
                 scrape.request.add(key, STALE, ts_ms)
         self._alive = scrape.alive
         self.metadata = found.metadata
-        report = Report(duration_s, True, exposed, scrape.kept, added, body_bytes)
+        report = Report(duration_s, True, scrape.counts(), body_bytes)
         self._report(scrape.request, report, ts_ms)
-        self._forget(exposed)
+        self._forget(scrape.scraped)
         return scrape.request, report
 
-    def fail(self, ts_ms: int, duration_s: float) -> tuple[WriteRequest, Report]:
-        """What a scrape that failed says: every series ends, the target is down."""
+    def counts_before(self, samples: Sequence[ExposedSample]) -> Counts:
+        """What a body counts for that was read up to something invalid."""
+        try:
+            return self._read(samples, {}, 0).counts()
+        except ScrapeRefused as refused:
+            return refused.counts
+
+    def fail(
+        self, ts_ms: int, duration_s: float, counts: Counts = Counts(), body_bytes: int = 0
+    ) -> tuple[WriteRequest, Report]:
+        """What a scrape that failed says: every series ends, the target is down. counts: of a body
+        that came and was refused.
+        """
         request = WriteRequest()
         for key in self._alive:
             request.add(key, STALE, ts_ms)
         self._alive = {}
-        report = Report(duration_s, is_up=False)
+        report = Report(duration_s, False, counts, body_bytes)
         self._report(request, report, ts_ms)
         return request, report
 
@@ -119,6 +139,28 @@ class Assembly:
         """Goes on where a loop over the same target with another configuration has ended."""
         self._alive, self._reported = other._alive, other._reported
 
+    def _read(
+        self, samples: Iterable[ExposedSample], metadata: Mapping[str, Metadata], ts_ms: int
+    ) -> _Scrape:
+        """Raises ScrapeRefused, with the counts of what came before."""
+        scrape = _Scrape()
+        limit = self._job.sample_limit
+        try:
+            for sample in samples:
+                scrape.scraped += 1
+                key = self._final(tuple(sample.labels))
+                if key is not None:
+                    self._put(scrape, sample, key, ts_ms, metadata)
+        except ScrapeRefused as refused:
+            refused.counts = scrape.counts()
+            self._recent |= scrape.keys
+            raise
+        if limit and scrape.kept > limit:
+            self._recent |= scrape.keys
+            text = f"sample limit exceeded: {scrape.kept} samples, {limit} allowed"
+            raise ScrapeRefused(text, scrape.counts())
+        return scrape
+
     def _put(
         self,
         scrape: _Scrape,
@@ -130,6 +172,10 @@ class Assembly:
         own = sample.ts_ms if self._job.honor_timestamps else None
         at = ts_ms if own is None else own
         scrape.kept += 1
+        limit = self._job.sample_limit
+        if not limit or scrape.kept <= limit:
+            scrape.added += key not in self._recent and key not in scrape.keys
+            scrape.keys.add(key)
         if (key, at) in scrape.seen:  # the first one counts
             return
         scrape.seen.add((key, at))
@@ -195,9 +241,9 @@ class Assembly:
         values = {
             "up": float(report.is_up),
             "scrape_duration_seconds": report.duration_s,
-            "scrape_samples_scraped": float(report.scraped),
-            "scrape_samples_post_metric_relabeling": float(report.kept),
-            "scrape_series_added": float(report.added),
+            "scrape_samples_scraped": float(report.counts.scraped),
+            "scrape_samples_post_metric_relabeling": float(report.counts.kept),
+            "scrape_series_added": float(report.counts.added),
             "scrape_timeout_seconds": self._target.timeout_ms / 1000,
             "scrape_sample_limit": float(self._job.sample_limit),
             "scrape_body_size_bytes": float(report.body_bytes),

@@ -11,7 +11,7 @@ from varve.gateway.exposition.formats import parse
 from varve.gateway.exposition.samples import InvalidExposition
 from varve.gateway.lane import Overloaded
 from varve.gateway.refusals import Refused
-from varve.gateway.scrape.assembly import Assembly, Report, ScrapeRefused
+from varve.gateway.scrape.assembly import Assembly, Counts, Report, ScrapeRefused
 from varve.gateway.scrape.fetch import ScrapeFailed, TargetClient
 from varve.gateway.scrape.targets import Target
 from varve.gateway.write_request import Message, WriteRequest
@@ -83,26 +83,32 @@ class TargetLoop:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         error = ""
+        size = 0
+        counts = Counts()
         request: WriteRequest | None = None
         try:
             async with asyncio.timeout(self.target.timeout_ms / 1000):
                 scraped = await self._client.read(self.target.url, self.target.timeout_ms)
             duration_s = loop.time() - begun
+            size = len(scraped.body)
             found = parse(
                 scraped.body,
                 scraped.content_type,
                 self.assembly.known,
                 fallback=self._client.fallback(),
             )
-            size = len(scraped.body)
             request, report = self.assembly.take(found, ts_ms, duration_s, size)
         except TimeoutError:
             error = f"no answer within {self.target.timeout_ms / 1000:g} s"
-        except (ScrapeFailed, ScrapeRefused, InvalidExposition) as bad:
+        except ScrapeFailed as bad:
             error = str(bad)
+        except ScrapeRefused as bad:
+            error, counts = str(bad), bad.counts
+        except InvalidExposition as bad:
+            error, counts = str(bad), self.assembly.counts_before(bad.before)
         if request is None:
             duration_s = loop.time() - begun
-            request, report = self.assembly.fail(ts_ms, duration_s)
+            request, report = self.assembly.fail(ts_ms, duration_s, counts, size)
         if error and self.state.health != "down":
             log.info("%s is down: %s", self.target.url, error)
         state = self.state
