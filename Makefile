@@ -165,6 +165,10 @@ diff-tiers: setup-dev ## Random queries over rollups against the samples; ARGS="
 fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minutes 10 --seed N"
 	$(TOOL)/fuzz_promql.py --shared $(SHARED) $(ARGS)
 
+.PHONY: bench-labels
+bench-labels: setup-dev ## The index of a million series: memory, matchers, what churn costs
+	$(TOOL)/bench_labels.py $(ARGS)
+
 .PHONY: bench-rules
 bench-rules: setup-dev ## A round of 1,000 rules over 10,000 series in memory, CPU seconds
 	$(TOOL)/bench_rules.py $(ARGS)

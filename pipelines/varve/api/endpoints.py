@@ -105,7 +105,7 @@ ENDPOINTS: Final = (
     Endpoint("status/runtimeinfo", status.runtime_info, "", "since when it runs, where"),
     Endpoint("status/config", status.config, "", "all settings, as YAML; secrets are hidden"),
     Endpoint("status/flags", status.flags, "", "settings under Prometheus' names"),
-    Endpoint("status/tsdb", status.tsdb_status, "limit (10)", "what has most series"),
+    Endpoint("status/tsdb", status.tsdb_status, "start, end, limit (10)", "what has most series"),
     Endpoint("features", status.features, "", "what it can, under Prometheus' names"),
     _post_too("query_exemplars", exemplars, "query, start, end", "nothing of the kind"),
     _empty("rules", {"groups": []}),

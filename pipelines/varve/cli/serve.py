@@ -17,6 +17,7 @@ SERVICES = (
     ("query", "varve.services.query", "PromQL over HTTP, and the web page"),
     ("gateway", "varve.services.gateway", "takes what senders push: remote write"),
     ("scrape", "varve.services.scrape", "reads the targets of a prometheus.yml"),
+    ("rules", "varve.services.rules", "evaluates rules as their data is complete"),
     ("maintenance", "varve.services.maintenance", "merges small files, deletes unneeded ones"),
     ("forecasts", "varve.services.forecasts", "forecasts a week of what capacity.toml selects"),
     ("collector", "varve.services.collector", "this machine's metrics to Kafka"),

@@ -14,8 +14,8 @@ class Scrape(Listener):
     config_file: str = ""
     """The prometheus.yml whose scrape_configs are followed; read again when it changes. With it
     `varve up` starts scraping."""
-    port: int = Field(9694, ge=1, le=65535)
-    """Port of the service, for /api/v1/targets and /metrics. 9694: next to the gateway."""
+    port: int = Field(9695, ge=1, le=65535)
+    """Port of the service, for /api/v1/targets and /metrics. 9695: next to the other services."""
     networks: str = ""
     """Networks, comma separated, that targets and HTTP discovery may be in, such as 10.0.0.0/8.
     Empty: all but link-local addresses and the metadata services of clouds, which are never
