@@ -22,6 +22,8 @@ from varve.settings.maintenance import Maintenance
 from varve.settings.query import Query
 from varve.settings.retention import Retention
 from varve.settings.rollup import Rollup
+from varve.settings.rules import Rules
+from varve.settings.scrape import Scrape
 from varve.settings.section import Section
 from varve.settings.spark import Spark
 from varve.settings.storage import Storage
@@ -53,6 +55,8 @@ class Settings(Section):
     forecasts: Forecasts = Forecasts()
     query: Query = Query()
     gateway: Gateway = Gateway()
+    scrape: Scrape = Scrape()
+    rules: Rules = Rules()
     collector: Collector = Collector()
     demo: Demo = Demo()
     supervision: Supervision = Supervision()
