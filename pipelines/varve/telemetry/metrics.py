@@ -632,6 +632,40 @@ class CollectorMetrics:
         )
 
 
+class ScrapeMetrics:
+    """The metrics of scraping, besides those of the road, which are the gateway's."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.scrapes = telemetry.counter(
+            "varve_scrape_scrapes_total",
+            "Scrapes, by whether the target was up.",
+            *("job", "outcome"),
+            unit="scrapes",
+        )
+        self.scrape = telemetry.histogram(
+            "varve_scrape_duration_seconds",
+            "Time until a target's body had come, or until it had failed.",
+            *("job",),
+            buckets=_REQUEST_SECONDS,
+        )
+        self.targets = telemetry.gauge(
+            "varve_scrape_targets",
+            "Targets, by their health as of the last scrape.",
+            *("job", "health"),
+            unit="targets",
+        )
+        self.missed = telemetry.gauge(
+            "varve_scrape_missed_intervals",
+            "Intervals of present targets that passed without a scrape: the one before still ran.",
+            *("job",),
+        )
+        self.config_ok = telemetry.gauge(
+            "varve_scrape_config_last_reload_successful",
+            "Whether the configuration file could be used when it was last read.",
+        )
+        self.config_ok.set(1)
+
+
 class GatewayMetrics:
     """The metrics of the gateway. At rest, received = acknowledged + spooled + refused."""
 

@@ -19,6 +19,7 @@ from varve.telemetry.metrics import (
     QueryMetrics,
     RollupMetrics,
     RulesMetrics,
+    ScrapeMetrics,
     StreamMetrics,
     TableMetrics,
     Usage,
@@ -40,7 +41,7 @@ def everything():
         QueryMetrics,
     )
     services = (CollectorMetrics, GatewayMetrics, MaintenanceMetrics, NotifyMetrics)
-    services += (RulesMetrics, AnomalyMetrics)
+    services += (RulesMetrics, ScrapeMetrics, AnomalyMetrics)
     for group in (*groups, *services):
         group(telemetry)
     usage = Usage(1.5, 1_000)
