@@ -29,6 +29,8 @@ TABLES = (
     "features",
     "baselines",
     "anomalies",
+    "episodes",
+    "episode_labels",
     "alerts",
     "forecasts",
     "forecast_fits",
