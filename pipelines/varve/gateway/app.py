@@ -99,7 +99,8 @@ class GatewayApp:
         self._before = before
         self._after = after
         self._has_critical = has_critical
-        self._bytes_in_flight = 0
+        self.bytes_in_flight = 0
+        """Bytes of bodies that are being read or decoded."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -169,7 +170,7 @@ class GatewayApp:
                 protocol, lambda: head.message(body, most), len(body), sender, allowance
             )
         finally:
-            self._bytes_in_flight -= len(body)
+            self.bytes_in_flight -= len(body)
         await _durable(waits)
         return len(body), head.answer(found, why)
 
@@ -182,12 +183,12 @@ class GatewayApp:
         Overloaded.
         """
         allowance = self._allowance(sender, address)
-        self._bytes_in_flight += size
+        self.bytes_in_flight += size
         try:
             self._require_room(size)
             found, waits, why = self._decode(protocol, read, size, sender, allowance)
         finally:
-            self._bytes_in_flight -= size
+            self.bytes_in_flight -= size
         await _durable(waits)
         return found, why
 
@@ -259,13 +260,13 @@ class GatewayApp:
                     message = await receive()
                     chunk = _chunk(message)
                     size += len(chunk)
-                    self._bytes_in_flight += len(chunk)
+                    self.bytes_in_flight += len(chunk)
                     chunks.append(chunk)
                     self._require_room(size)
                     if not message.get("more_body"):
                         break
         except BaseException as err:
-            self._bytes_in_flight -= size
+            self.bytes_in_flight -= size
             if isinstance(err, TimeoutError):
                 raise Refused(408, f"the body took over {bounds.read_s:g} s") from None
             raise
@@ -276,7 +277,7 @@ class GatewayApp:
         bounds = self._body_bounds
         if size > bounds.body:
             raise Refused(413, f"the body is over the {bounds.body:,} bytes allowed")
-        if self._bytes_in_flight > bounds.in_flight:
+        if self.bytes_in_flight > bounds.in_flight:
             raise Refused(503, "too many requests at once: send again later", 1.0)
 
 

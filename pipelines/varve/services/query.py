@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from varve.query.sql_processes import Bounds as SqlBounds
 from varve.query.sql_processes import SqlProcesses
 from varve.query.table_follower import TableFollower
 from varve.services.component_views import condition
+from varve.services.descriptors import use_all_descriptors
 from varve.services.discovery import HEADER
 from varve.services.home import identity
 from varve.services.own_services import leave_token
@@ -118,15 +118,6 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
         return 1
     status.update(state="stopped")
     return 0
-
-
-def use_all_descriptors() -> None:
-    """Lets this process open as many files as it may. Shells allow 1,024 for the sake of select(),
-    which clients that keep connections open would use up; then no table could be read.
-    """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(

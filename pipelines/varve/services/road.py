@@ -245,6 +245,7 @@ class Road:
     def page(self, accept: str) -> tuple[bytes, str]:
         metrics = self._metrics
         metrics.known.set(self._decoder.table.count)
+        metrics.in_flight.set(0 if self.app is None else self.app.bytes_in_flight)
         now_ms = self.clock.now_ms()
         for lane in self._lanes.values():
             topic = lane.topic

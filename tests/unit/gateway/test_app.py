@@ -282,7 +282,7 @@ async def test_a_body_that_takes_too_long_is_given_up():
     await d.app(scope | {"headers": headers}, receive, send)
 
     assert sent[0]["status"] == 408
-    assert d.app._bytes_in_flight == 0
+    assert d.app.bytes_in_flight == 0
 
 
 @scenario
