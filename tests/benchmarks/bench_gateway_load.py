@@ -93,10 +93,12 @@ def many_series(
         took, wall_s, _ = gateway.take(bodies)
         stored = bench.store_all(store, samples, name)
         ingest_s = stored["JVM CPU s"] + stored["Python CPU s"]
+        each = samples / took, samples / ingest_s, samples / (took + ingest_s)
+        gateway_m, ingest_m, together_m = (figure / 1e6 for figure in each)
         say(
             f"{name}: {args.series:,} series, {samples:,} samples: gateway"
-            f" {samples / took / 1e6:.2f} M samples/CPU s at {samples / wall_s / 1e6:.2f} M/s,"
-            f" ingest {samples / ingest_s / 1e6:.2f}, together {samples / (took + ingest_s) / 1e6:.2f};"
+            f" {gateway_m:.2f} M samples/CPU s at {samples / wall_s / 1e6:.2f} M/s, ingest"
+            f" {ingest_m:.2f}, together {together_m:.2f};"
             f" gateway {gateway.memory() / 2**20:,.0f} MiB"
         )
 
