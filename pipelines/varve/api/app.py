@@ -135,7 +135,8 @@ class _Runner:
         now_ms, path = service.clock.now_ms(), request.path_params
         accept = request.headers.get("accept", "")
         call = Call(
-            view, given, options, now_ms, service.process, path, accept, body, service.rules
+            *(view, given, options, now_ms, service.process, path, accept, body, service.sql),
+            rules=service.rules,
         )
         work = self._pool.submit(self._answer, request, endpoint, call)
         answered = asyncio.wrap_future(work)

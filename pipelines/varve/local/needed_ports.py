@@ -18,6 +18,8 @@ def require_free_ports(settings: Settings, *, gateway: bool) -> None:
             require_free(service.host, service.port, f"{section}.port")
     if gateway:
         require_free(settings.gateway.host, settings.gateway.port, "gateway.port")
+    if settings.scrape.config_file:
+        require_free(settings.scrape.host, settings.scrape.port, "scrape.port")
     telemetry = settings.telemetry
     for port, setting in ((telemetry.port, "port"), (telemetry.up_port, "up_port")):
         require_free(telemetry.host, port, f"telemetry.{setting}")

@@ -27,6 +27,7 @@ from varve.local.components import (
     PRODUCERS,
     QUERY,
     RULES,
+    SCRAPE,
     STREAMS,
     WRITER,
 )
@@ -190,6 +191,8 @@ class _Up:
             self._add(RULES, self._environment | told)
         if self._settings.notify.enabled:
             self._add_notifier()
+        if self._settings.scrape.config_file:
+            self._add(SCRAPE, self._environment)
         if self._options.demo and not self._settings.gateway.cert_file:
             self._add(WRITER, self._environment)
 
