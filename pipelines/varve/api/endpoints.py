@@ -21,6 +21,7 @@ from varve.api.federation import federate
 from varve.api.openapi import document
 from varve.api.remote_read import remote_read
 from varve.api.service import Service
+from varve.api.sql_endpoint import ARROW, sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,14 @@ ENDPOINTS: Final = (
         ("POST",),
         ("application/x-protobuf", "application/x-streamed-protobuf"),
         takes_body=True,
+    ),
+    Endpoint(
+        "sql",
+        sql,
+        "query, timeout",
+        "one SELECT over tables and views: columns and rows, or an Arrow stream",
+        ("POST",),
+        ("application/json", ARROW),
     ),
     Endpoint(
         "/federate",

@@ -24,6 +24,7 @@ from varve.local.components import (
     MAINTENANCE,
     PRODUCERS,
     QUERY,
+    SCRAPE,
     STREAMS,
     WRITER,
 )
@@ -96,6 +97,8 @@ def _require_free_ports(settings: Settings, *, gateway: bool) -> None:
     require_free(settings.query.host, settings.query.port, "query.port")
     if gateway:
         require_free(settings.gateway.host, settings.gateway.port, "gateway.port")
+    if settings.scrape.config_file:
+        require_free(settings.scrape.host, settings.scrape.port, "scrape.port")
     telemetry = settings.telemetry
     for port, setting in ((telemetry.port, "port"), (telemetry.up_port, "up_port")):
         require_free(telemetry.host, port, f"telemetry.{setting}")
@@ -191,6 +194,8 @@ class _Up:
             self._add(COLLECTOR, self._environment)
         if self._settings.gateway.enabled or self._options.demo:
             self._add(GATEWAY, self._environment)
+        if self._settings.scrape.config_file:
+            self._add(SCRAPE, self._environment)
         if self._options.demo and not self._settings.gateway.cert_file:
             self._add(WRITER, self._environment)
 

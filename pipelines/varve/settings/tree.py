@@ -23,6 +23,7 @@ from varve.settings.query import Query
 from varve.settings.retention import Retention
 from varve.settings.rollup import Rollup
 from varve.settings.rules import Rules
+from varve.settings.scrape import Scrape
 from varve.settings.section import Section
 from varve.settings.spark import Spark
 from varve.settings.storage import Storage
@@ -54,6 +55,7 @@ class Settings(Section):
     forecasts: Forecasts = Forecasts()
     query: Query = Query()
     gateway: Gateway = Gateway()
+    scrape: Scrape = Scrape()
     rules: Rules = Rules()
     collector: Collector = Collector()
     demo: Demo = Demo()

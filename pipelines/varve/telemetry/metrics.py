@@ -149,6 +149,32 @@ class IngestMetrics:
         )
 
 
+class AnomalyMetrics:
+    """The metrics of what judges minutes by their baselines."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        counter, gauge = telemetry.counter, telemetry.gauge
+        self.frontier = gauge(
+            "varve_anomaly_frontier_timestamp_seconds",
+            "End of the last minute that was judged, Unix time; 0 before there are baselines.",
+            unit="seconds",
+        )
+        self.deviations = counter(
+            "varve_anomaly_deviations_total",
+            "Minutes of series found far from their baseline.",
+            unit="deviations",
+        )
+        self.events = counter(
+            "varve_anomaly_events_total",
+            "Events of episodes: openings, changes, ends, and what repairs made of them.",
+            unit="events",
+        )
+        self.waiting = gauge(
+            "varve_anomaly_events_waiting",
+            "1 while events could not be sent when that was tried last, else 0.",
+        )
+
+
 class RollupMetrics:
     """The metrics of the rollups' tiers."""
 
@@ -604,6 +630,40 @@ class CollectorMetrics:
             "Samples sent and not acknowledged yet.",
             unit="samples",
         )
+
+
+class ScrapeMetrics:
+    """The metrics of scraping, besides those of the road, which are the gateway's."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.scrapes = telemetry.counter(
+            "varve_scrape_scrapes_total",
+            "Scrapes, by whether the target was up.",
+            *("job", "outcome"),
+            unit="scrapes",
+        )
+        self.scrape = telemetry.histogram(
+            "varve_scrape_duration_seconds",
+            "Time until a target's body had come, or until it had failed.",
+            *("job",),
+            buckets=_REQUEST_SECONDS,
+        )
+        self.targets = telemetry.gauge(
+            "varve_scrape_targets",
+            "Targets, by their health as of the last scrape.",
+            *("job", "health"),
+            unit="targets",
+        )
+        self.missed = telemetry.gauge(
+            "varve_scrape_missed_intervals",
+            "Intervals of present targets that passed without a scrape: the one before still ran.",
+            *("job",),
+        )
+        self.config_ok = telemetry.gauge(
+            "varve_scrape_config_last_reload_successful",
+            "Whether the configuration file could be used when it was last read.",
+        )
+        self.config_ok.set(1)
 
 
 class GatewayMetrics:

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from varve.telemetry.metrics import (
+    AnomalyMetrics,
     CollectorMetrics,
     ComponentUse,
     DiskSpace,
@@ -18,6 +19,7 @@ from varve.telemetry.metrics import (
     QueryMetrics,
     RollupMetrics,
     RulesMetrics,
+    ScrapeMetrics,
     StreamMetrics,
     TableMetrics,
     Usage,
@@ -31,9 +33,15 @@ from varve.telemetry.registry import Telemetry
 def everything():
     """All metrics there are, in one registry."""
     telemetry = Telemetry()
-    groups = (IngestMetrics, RollupMetrics, StreamMetrics, TableMetrics, QueryMetrics)
+    groups = (
+        IngestMetrics,
+        RollupMetrics,
+        StreamMetrics,
+        TableMetrics,
+        QueryMetrics,
+    )
     services = (CollectorMetrics, GatewayMetrics, MaintenanceMetrics, NotifyMetrics)
-    services += (RulesMetrics,)
+    services += (RulesMetrics, ScrapeMetrics, AnomalyMetrics)
     for group in (*groups, *services):
         group(telemetry)
     usage = Usage(1.5, 1_000)
