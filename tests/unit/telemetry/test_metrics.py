@@ -19,6 +19,7 @@ from varve.telemetry.metrics import (
     RollupMetrics,
     RulesMetrics,
     ScrapeMetrics,
+    StatsdMetrics,
     StreamMetrics,
     TableMetrics,
     Usage,
@@ -34,7 +35,7 @@ def everything():
     telemetry = Telemetry()
     groups = (IngestMetrics, RollupMetrics, StreamMetrics, TableMetrics, QueryMetrics)
     services = (CollectorMetrics, GatewayMetrics, MaintenanceMetrics, NotifyMetrics)
-    services += (RulesMetrics, ScrapeMetrics)
+    services += (RulesMetrics, ScrapeMetrics, StatsdMetrics)
     for group in (*groups, *services):
         group(telemetry)
     usage = Usage(1.5, 1_000)
