@@ -165,6 +165,14 @@ diff-tiers: setup-dev ## Random queries over rollups against the samples; ARGS="
 fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minutes 10 --seed N"
 	$(TOOL)/fuzz_promql.py --shared $(SHARED) $(ARGS)
 
+.PHONY: bench-anomaly
+bench-anomaly: setup-dev ## Injected incidents by each baseline: precision, recall, delay; ARGS="--copies 10"
+	$(TOOL)/bench_anomaly.py $(ARGS)
+
+.PHONY: bench-forecast
+bench-forecast: setup-dev ## Forecasts of 1,000 series on two cores: time, errors, coverage; ARGS="--series 300"
+	$(TOOL)/bench_forecast.py $(ARGS)
+
 .PHONY: bench-labels
 bench-labels: setup-dev ## The index of a million series: memory, matchers, what churn costs
 	$(TOOL)/bench_labels.py $(ARGS)

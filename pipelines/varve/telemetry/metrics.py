@@ -149,6 +149,32 @@ class IngestMetrics:
         )
 
 
+class AnomalyMetrics:
+    """The metrics of what judges minutes by their baselines."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        counter, gauge = telemetry.counter, telemetry.gauge
+        self.frontier = gauge(
+            "varve_anomaly_frontier_timestamp_seconds",
+            "End of the last minute that was judged, Unix time; 0 before there are baselines.",
+            unit="seconds",
+        )
+        self.deviations = counter(
+            "varve_anomaly_deviations_total",
+            "Minutes of series found far from their baseline.",
+            unit="deviations",
+        )
+        self.events = counter(
+            "varve_anomaly_events_total",
+            "Events of episodes: openings, changes, ends, and what repairs made of them.",
+            unit="events",
+        )
+        self.waiting = gauge(
+            "varve_anomaly_events_waiting",
+            "1 while events could not be sent when that was tried last, else 0.",
+        )
+
+
 class RollupMetrics:
     """The metrics of the rollups' tiers."""
 
