@@ -144,7 +144,7 @@ conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scri
 .PHONY: conformance-gateway
 conformance-gateway: setup-dev ## The score of the gateway on the judge of collection
 	PYTHONPATH=pipelines $(PY) $(SHARED)/wiretest/run.py --adapter varve.gateway.conformance:Adapter \
-	  --only remote_write,otlp,text,relabel,config $(ARGS)
+	  $(ARGS)
 .PHONY: conformance-notify live-notify storm-notify
 storm-notify: setup-dev ## 100,000 alerts in 1,000 groups through the notifier; ARGS="--beside"
 	$(TOOL)/storm_notify.py $(ARGS)

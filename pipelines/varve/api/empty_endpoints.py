@@ -1,8 +1,8 @@
 """Endpoints of Prometheus that have nothing to list here, so that clients find that out.
 
 Grafana, promtool and client libraries ask for some of them whatever they are used for. The service
-scrapes nothing and evaluates no rules: empty lists are the truth, in the shapes that clients
-expect. Source: Prometheus 3, web/api/v1/api.go.
+scrapes nothing: empty lists are the truth, in the shapes that clients expect. Source: Prometheus 3,
+web/api/v1/api.go.
 """
 
 from __future__ import annotations

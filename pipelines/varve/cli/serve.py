@@ -9,6 +9,7 @@ from functools import partial
 from varve.cli import serve_notify
 from varve.model.errors import NeedsOperator
 from varve.services.logs import configure_for
+from varve.services.status import ComponentStatus
 from varve.settings import Settings, load
 
 # Service, module with `run(settings) -> exit status`, one line. notify and scrape take options.
@@ -48,7 +49,9 @@ example:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     module = next(module for name, module, _ in SERVICES if name == args.service)
     if args.service == "notify":
-        return int(importlib.import_module(module).run(serve_notify.options_of(args)))
+        options = serve_notify.options_of(args)
+        status = None if args.home is None else ComponentStatus(settings.home, "notify")
+        return int(importlib.import_module(module).run(options, status))
     if args.service == "scrape":
         settings = _with_config_file(settings, serve_notify.config_file_alone(args))
     elif serve_notify.has_options(args):

@@ -666,6 +666,33 @@ class ScrapeMetrics:
         self.config_ok.set(1)
 
 
+class StatsdMetrics:
+    """The metrics of StatsD, besides those of the gateway."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.lines = telemetry.counter(
+            "varve_statsd_lines_total",
+            "Lines of StatsD that came, those that were refused among them.",
+            *(),
+            unit="lines",
+        )
+        self.rejected = telemetry.counter(
+            "varve_statsd_rejected_lines_total",
+            "Lines of StatsD that were refused in whole or in part.",
+            *(),
+            unit="lines",
+        )
+        self.dropped = telemetry.counter(
+            "varve_statsd_dropped_packets_total",
+            "Packets of UDP that the kernel dropped: they came faster than they were read.",
+            *(),
+            unit="packets",
+        )
+        self.series = telemetry.gauge(
+            "varve_statsd_series", "Series of StatsD that are kept.", unit="series"
+        )
+
+
 class GatewayMetrics:
     """The metrics of the gateway. At rest, received = acknowledged + spooled + refused, of samples
     and of the others.

@@ -20,6 +20,7 @@ from varve.telemetry.metrics import (
     RollupMetrics,
     RulesMetrics,
     ScrapeMetrics,
+    StatsdMetrics,
     StreamMetrics,
     TableMetrics,
     Usage,
@@ -41,7 +42,7 @@ def everything():
         QueryMetrics,
     )
     services = (CollectorMetrics, GatewayMetrics, MaintenanceMetrics, NotifyMetrics)
-    services += (RulesMetrics, ScrapeMetrics, AnomalyMetrics)
+    services += (RulesMetrics, ScrapeMetrics, StatsdMetrics, AnomalyMetrics)
     for group in (*groups, *services):
         group(telemetry)
     usage = Usage(1.5, 1_000)
