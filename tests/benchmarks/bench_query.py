@@ -3,12 +3,12 @@
     python tests/benchmarks/bench_query.py --data DIR [--shared ../shared] [--runs 5] [--days 90]
 
 DIR has the files that `python shared/bench/dataset.py --out DIR` writes: 6 hours of samples of
-10,000 series, which are stored in hourly files here. Before them lie rows of 1h and 1d for all
+10,000 series, which are stored here in files like those of ingest's batches. Before them lie rows of 1h and 1d for all
 series, made by the rollups' own kernels of four samples an hour; of that time samples and finer
 rows have expired. Tables are written once, beneath DIR/query.
 
 A query is timed from its text to the bytes of its answer, in this process: elapsed ms and CPU
-seconds of all threads, the first time (nothing decoded) and at the median after it. The cache is
+seconds of all threads, the first time and at the median after it; samples are in the head. The cache is
 what query.cache_mb is by default, so that 90 days of hours never fit.
 """
 
@@ -59,10 +59,10 @@ LONG = (
 def main() -> int:
     args = arguments()
     print(f"{warm_up()} kernels ready")
-    root = args.data / "query" / f"{args.days}-days"
+    root = args.data / "query" / f"{args.days}-days-{args.rows_a_file}"
     store = Store(str(root), {})
     if not (root / "complete").exists():
-        write(store, args.data, args.days)
+        write(store, args.data, args.days, args.rows_a_file)
         (root / "complete").touch()
     budget = MemoryBudget(MEMORY_BYTES)
     started = time.perf_counter()
@@ -123,7 +123,7 @@ def mib(budget: MemoryBudget) -> str:
     return ", ".join(f"{use} {held >> 20:,}" for use, held in budget.used.items())
 
 
-def write(store: Store, data: Path, days: int) -> None:
+def write(store: Store, data: Path, days: int, rows_a_file: int) -> None:
     """Writes the tables anew."""
     started = time.perf_counter()
     create_tables(store)
@@ -135,12 +135,12 @@ def write(store: Store, data: Path, days: int) -> None:
     made = pa.Table.from_pylist(rows, table_schema("series").arrow)
     put(store, "series", [made], {"registry": 0})
     samples = pq.read_table(data / "samples.parquet")
-    hours = samples["ts"].to_numpy() // HOUR_MS
+    samples = samples.take(pa.array(np.argsort(samples["ts"].to_numpy(), kind="stable")))
     order = [("series_id", "ascending"), ("ts", "ascending")]
-    files = [
-        samples.filter(pa.array(hours == hour)).sort_by(order).cast(table_schema("samples").arrow)
-        for hour in np.unique(hours)
-    ]
+    files = (
+        samples.slice(begin, rows_a_file).sort_by(order).cast(table_schema("samples").arrow)
+        for begin in range(0, len(samples), rows_a_file)
+    )
     end_ms = int(samples["ts"].to_numpy().max()) + 1
     first_ms = floor_to(end_ms - 6 * HOUR_MS, HOUR_MS)
     last = floor_to(end_ms - 6 * HOUR_MS, DAY_MS)
@@ -201,6 +201,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--days", type=int, default=90)
+    parser.add_argument("--rows-a-file", type=int, default=480_000, help="of samples")
     parser.add_argument("--only", default="", help="part of the names of the queries to run")
     return parser.parse_args()
 

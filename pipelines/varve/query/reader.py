@@ -30,7 +30,8 @@ from varve.query.decoded_files import Footer
 from varve.query.memory import Reservation
 from varve.query.provenance import Provenance, SelectorUse
 from varve.query.rollup_reader import RollupReader
-from varve.query.sample_columns import SampleColumns, count_samples, select_samples
+from varve.query.sample_columns import SampleColumns
+from varve.query.sample_selection import FoundPart, count_found, find_parts, select_samples
 from varve.query.selector_plan import JoinedRollups, SelectorPlan
 from varve.query.series_groups import SeriesGroup, groups_of
 from varve.query.series_index import SelectedSeries
@@ -73,7 +74,8 @@ class Reader:
     _series_of: dict[Matchers, SelectedSeries] = field(default_factory=dict)
     _selected: dict[tuple[Matchers, int, int], Selection] = field(default_factory=dict)
     """What had to be read to be counted, until it is asked for."""
-    _in_memory: dict[tuple[Matchers, int, int], tuple[int, int]] = field(default_factory=dict)
+    _in_memory: dict[tuple[int, int, int], Sequence[FoundPart]] = field(default_factory=dict)
+    """By series, which _series_of holds, and range."""
     _sizes: dict[tuple[Matchers, int, int], int] = field(default_factory=dict)
     """Samples of each selection so far."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -156,7 +158,8 @@ class Reader:
         """
         series = self._series(matchers, check)
         ids = series.series_ids[series.by_id]
-        found, held = self._in_head(series, tuple(matchers), start_ms, end_ms)
+        in_head = self._in_head(series, start_ms, end_ms)
+        found, held = count_found(in_head, series.size)
         _, rows = self.view.files.overlapping(ids, start_ms, end_ms)
         if self._is_too_many(held + rows):
             with _reading():
@@ -271,7 +274,9 @@ class Reader:
         """The samples of some groups; all other series have none."""
         rows = np.sort(np.concatenate([group.by_id for group in groups]))
         ids = series.series_ids[rows]
-        found = self._read(ids, np.argsort(ids), start_ms, end_ms)
+        by_id = np.argsort(ids)
+        in_head = list(find_parts(self.view.head, ids[by_id], start_ms, end_ms))
+        found = self._read(ids, by_id, start_ms, end_ms, in_head).whole()
         begins, ends = np.zeros((2, series.size), dtype=np.int64)
         has_stale = np.zeros(series.size, dtype=np.bool_)
         begins[rows], ends[rows], has_stale[rows] = found.begins, found.ends, found.has_stale
@@ -281,16 +286,14 @@ class Reader:
         view = self.view
         return groups_of(series, view.raw_from_ms, view.raw_marks, view.tiers, start_ms)
 
-    def _in_head(
-        self, series: SelectedSeries, matchers: Matchers, start_ms: int, end_ms: int
-    ) -> tuple[int, int]:
-        """At most how many series and samples are in memory; counted once for the query."""
-        key = matchers, start_ms, end_ms
+    def _in_head(self, series: SelectedSeries, start_ms: int, end_ms: int) -> Sequence[FoundPart]:
+        """What is in memory; found once for the query."""
+        key = id(series), start_ms, end_ms
         with self._lock:
             known = self._in_memory.get(key)
         if known is None:
             ids = series.series_ids[series.by_id]
-            known = count_samples(self.view.head, ids, start_ms, end_ms)
+            known = list(find_parts(self.view.head, ids, start_ms, end_ms))
             with self._lock:
                 self._in_memory[key] = known
         return known
@@ -299,14 +302,22 @@ class Reader:
         self, matchers: Matchers, start_ms: int, end_ms: int, check: Check = never
     ) -> Selection:
         series = self._series(matchers, check)
-        samples = self._read(series.series_ids, series.by_id, start_ms, end_ms)
+        in_head = self._in_head(series, start_ms, end_ms)
+        samples = self._read(series.series_ids, series.by_id, start_ms, end_ms, in_head)
         return _without_empty(series.labels, samples)
 
-    def _read(self, series_ids: I64, by_id: I64, start_ms: int, end_ms: int) -> Samples:
+    def _read(
+        self,
+        series_ids: I64,
+        by_id: I64,
+        start_ms: int,
+        end_ms: int,
+        in_head: Sequence[FoundPart],
+    ) -> Samples:
         ids = series_ids[by_id]
         with _reading():
             samples = select_samples(
-                self.view.head,
+                in_head,
                 self.view.row_groups.read(self._row_groups(ids, start_ms, end_ms), self.check),
                 series_ids,
                 by_id,

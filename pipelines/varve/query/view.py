@@ -50,8 +50,8 @@ class View:
         The times are 0 where there are no samples.
         """
         runs = [run for run in self.head if run.rows]
-        first = [int(run.ts.min()) for run in runs]
-        last = [int(run.ts.max()) for run in runs]
+        first = [run.first_ms for run in runs]
+        last = [run.last_ms for run in runs]
         if len(self.files):
             low, high = self.files.span_ms()
             first.append(low)
