@@ -137,6 +137,14 @@ class Reader:
             self._choices[key] = chosen
         return chosen
 
+    def has_samples_for(self, matchers: Sequence[Matcher], windows: WindowFunction) -> bool:
+        """Whether samples answer a function of windows, and none of them have expired."""
+        if self.choose(matchers, windows) is not None:
+            return False
+        start_ms, _ = windows.span
+        groups = self._groups(self._series(matchers), start_ms)
+        return selector_plan.expired_samples(groups, start_ms)[0] is None
+
     @property
     def provenance(self) -> Provenance:
         """The view's, with what the selections so far were answered from."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from varve.model.errors import NeedsOperator
+from varve.query.changes import Changes
 from varve.query.decoded_files import DecodedFiles
 from varve.query.file_table import FileTable
 from varve.query.head import Head
@@ -73,6 +74,7 @@ class Tables:
         self._live_files: dict[str, LiveFile] = {}
         self._cold_files = FileSet((), "ts")
         self._load_queue = LoadQueue()
+        self._changes = Changes(0)
         self._builder = IndexBuilder(budget)
         self._index = self._builder.index()
         self._series_paths: set[str] = set()
@@ -166,12 +168,14 @@ class Tables:
         gone = [file for path, file in self._live_files.items() if path not in live]
         self._head.replace(gone, (), same_rows=False)
         self._live_files = live
+        self._changes = Changes(snapshot.version)
         return fresh, [file.path for file in gone]
 
     def _follow(self, commits: Sequence[LogEntry]) -> tuple[dict[str, LiveFile], list[str]]:
         """Moves over commits, in proportion to these. Returns what came, by path, and what went."""
         fresh: dict[str, LiveFile] = {}
         gone = []
+        seen = []
         for entry in commits:
             known = (self._live_files.pop(path, None) for path in entry.removes)
             removed = [file for file in known if file is not None]
@@ -180,6 +184,8 @@ class Tables:
             if removed:
                 self._head.replace(removed, entry.replacements, same_rows=not entry.loses_rows)
             gone += [file.path for file in removed]
+            seen.append((entry, removed))
+        self._changes = self._changes.extended(seen)
         return {path: file for path, file in fresh.items() if path in self._live_files}, gone
 
     def _move_files(
@@ -240,6 +246,7 @@ class Tables:
             RollupGroups(self._decoded),
             self._samples.position(positions.expired()),
             marks_of(self._samples.table.positions()),
+            self._changes,
         )
 
 

@@ -23,6 +23,7 @@ from varve.promql.evaluation.workers import Workers
 from varve.query.evaluation import Options
 from varve.query.memory import MemoryBudget
 from varve.query.snapshots import Snapshots
+from varve.query.step_cache import StepCache
 from varve.query.table_follower import TableFollower
 from varve.services.component_views import condition
 from varve.services.discovery import HEADER
@@ -76,6 +77,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             workers,
             newer_view=follower.newer_view,
             say_why_empty=True,
+            steps=StepCache(query.step_cache_mb << 20, memory) if query.step_cache_mb else None,
         )
         browsers = BrowserRules.of(_listed(query.allowed_hosts), _listed(query.allowed_origins))
         service = Service(
