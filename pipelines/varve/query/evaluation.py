@@ -19,7 +19,7 @@ import numpy as np
 
 from varve.model.window import RAW
 from varve.promql import engine
-from varve.promql.engine import Engine
+from varve.promql.engine import Engine, Plans
 from varve.promql.errors import QueryCanceledError, QueryTimeoutError
 from varve.promql.evaluation.limits import Limits
 from varve.promql.evaluation.values import QueryResult, Stats
@@ -62,8 +62,9 @@ class Options:
     after one, waiting for it a little: a query that meets a deleted file is evaluated again on it,
     once. It returns the same view if none came. With `say_why_empty` an answer without series has
     infos about selectors that had no samples. `steps` keeps steps of range queries from one to the
-    next; None computes all of them. `tier` is one of model.window.TIER_NAMES that all selectors are
-    to be answered from as far as it goes; None leaves the choice to each.
+    next; None computes all of them. `plans` are kept from query to query. `tier` is one of
+    model.window.TIER_NAMES that all selectors are to be answered from as far as it goes; None
+    leaves the choice to each.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -76,6 +77,7 @@ class Options:
     say_why_empty: bool = False
     steps: StepCache | None = None
     tier: str | None = None
+    plans: Plans = field(default_factory=Plans, compare=False, repr=False)
 
     def check_running(self) -> None:
         """Raises QueryCanceledError or QueryTimeoutError if a query has to end now."""
@@ -234,4 +236,4 @@ def _engine(view: View, options: Options) -> tuple[Engine, Reader]:
     evaluation = engine.Options(
         lookback_ms=options.lookback_ms, limits=limits, workers=options.workers
     )
-    return Engine(reader, evaluation), reader
+    return Engine(reader, evaluation, options.plans), reader
