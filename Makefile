@@ -36,6 +36,13 @@ demo: setup ## This machine's metrics from Kafka to a chart; FOR=120 ends it aft
 	$(call SETUP,preflight)
 	@.venv/bin/varve up --demo $(if $(FOR),--for $(FOR))
 
+.PHONY: airflow-setup airflow
+airflow-setup: ## Airflow in an environment of its own, .venv-airflow
+	$(call SETUP,airflow)
+
+airflow: setup airflow-setup ## Airflow on the home of the demo; HOME_DIR=.varve PORT=8080
+	@.venv-airflow/bin/python airflow/standalone.py --home $(or $(HOME_DIR),.varve) --port $(or $(PORT),8080)
+
 ##@ Work on it
 
 .PHONY: setup-dev
@@ -57,6 +64,10 @@ test: setup-dev ## The whole suite, two tests at a time; ARGS="tests/unit -k nam
 test-slow: setup-dev ## What takes minutes: a whole cluster from dist/, ingest killed at every point
 	$(PY) -m pytest -m slow $(ARGS)
 
+.PHONY: test-airflow
+test-airflow: setup-dev airflow-setup ## The DAGs, read and run by the Airflow of its lock file, on real tables
+	$(PY) -m pytest -m airflow tests/dags $(ARGS)
+
 .PHONY: format
 format: setup-dev ## Format the code, fix what ruff can fix
 	$(PY) -m ruff format .
@@ -76,7 +87,7 @@ lock: setup-dev ## Write lock files and jar sums anew from pyproject.toml and co
 
 .PHONY: clean
 clean: ## Remove the environment and everything built; data in .varve stays (varve reset)
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-airflow build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find pipelines jobs tests -name __pycache__ -prune -exec rm -rf {} +
 
 ##@ Measure it
@@ -130,7 +141,7 @@ conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scri
 .PHONY: conformance-gateway
 conformance-gateway: setup-dev ## The score of the gateway on the judge of collection
 	PYTHONPATH=pipelines $(PY) $(SHARED)/wiretest/run.py --adapter varve.gateway.conformance:Adapter \
-	  --only remote_write,otlp $(ARGS)
+	  --only remote_write,otlp,text,relabel,config $(ARGS)
 .PHONY: conformance-notify live-notify storm-notify
 storm-notify: setup-dev ## 100,000 alerts in 1,000 groups through the notifier; ARGS="--beside"
 	$(TOOL)/storm_notify.py $(ARGS)
@@ -153,6 +164,10 @@ diff-tiers: setup-dev ## Random queries over rollups against the samples; ARGS="
 	$(TOOL)/diff_tiers.py $(ARGS)
 fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minutes 10 --seed N"
 	$(TOOL)/fuzz_promql.py --shared $(SHARED) $(ARGS)
+
+.PHONY: bench-labels
+bench-labels: setup-dev ## The index of a million series: memory, matchers, what churn costs
+	$(TOOL)/bench_labels.py $(ARGS)
 
 .PHONY: bench-rules
 bench-rules: setup-dev ## A round of 1,000 rules over 10,000 series in memory, CPU seconds

@@ -1,6 +1,6 @@
 """Main: merges small files of the tables into few sorted ones. Needs no JVM.
 
-python jobs/compact.py --config varve.toml [--dry-run] [--json]
+python jobs/compact.py --config varve.toml [--table TABLE] [--dry-run] [--json]
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import sys
 
 from varve.maintenance.compaction import Compaction
+from varve.services.batch_jobs import add_table_option
 from varve.services.batch_jobs import main as run
 from varve.services.progress import table_store
 
@@ -23,6 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_table_option(parser, Compaction.tables)
     return run(parser, lambda _, settings: Compaction(table_store(settings)))
 
 

@@ -1,6 +1,6 @@
 """Main: deletes what is older than its retention. Needs no JVM.
 
-python jobs/expire.py --config varve.toml [--dry-run] [--json]
+python jobs/expire.py --config varve.toml [--table TABLE] [--dry-run] [--json]
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import sys
 
 from varve.maintenance.expiry import Expiration
+from varve.services.batch_jobs import add_table_option
 from varve.services.batch_jobs import main as run
 from varve.services.progress import table_store
 from varve.services.retention import retention_reader
@@ -25,6 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_table_option(parser, Expiration.tables)
     return run(
         parser, lambda _, settings: Expiration(table_store(settings), retention_reader(settings)())
     )

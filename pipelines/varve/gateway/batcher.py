@@ -51,7 +51,7 @@ class Batcher:
         bulk: Delivers,
         critical: Delivers | None,
         *,
-        samples: int = 8_000,
+        samples: int = 16_000,
         wait_s: float = 0.003,
         encode: Encode = encode,
     ) -> None:

@@ -14,8 +14,8 @@ from varve.gateway import kernel_messages
 from varve.ingest import arrow_codec
 from varve.model.identity import SeriesDefinition
 
-# Samples of a message at most. 2,500: a batch of 8,000 over four partitions is a message each.
-MESSAGE_SAMPLES = 2_500
+# Samples of a message at most. 6,000: a batch of 16,000 over four partitions is a message each.
+MESSAGE_SAMPLES = 6_000
 # Definitions take at most so many bytes of a message, unless a single one is longer; with
 # MESSAGE_SAMPLES samples it stays below a broker's default limit of 1 MiB.
 _DEFINITION_BYTES = 768 * 1024

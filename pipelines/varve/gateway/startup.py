@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 
+from varve.ingest import arrow_codec
 from varve.model.compiled import warm_up
 
 # Allocations between two looks for cycles. New series are many tuples at once, none of them in a
@@ -17,5 +18,6 @@ def make_ready() -> None:
     Takes a moment from a warm cache, some seconds without one.
     """
     warm_up(*(f"varve.gateway.kernel_{part}" for part in ("labels", "messages", "walk")))
+    arrow_codec.write_definitions(())  # the first of them imports pandas, where it is installed
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)

@@ -295,20 +295,15 @@ class _Task:
 
     def _store(self, samples: Block, groups: copies.Groups) -> None:
         """Writes samples sorted and merged: recent ones to one file, old ones to another."""
-        chosen = copies.order(samples.series_ids, samples.ts, samples.values, groups)
-        self.outcome.merged += len(samples) - len(chosen)
-        self.outcome.stored += len(chosen)
-        old = samples.ts[chosen] < self._plan.old_before_ms
-        parts = [chosen] if not old.any() else [chosen[~old], chosen[old]]
-        for part in parts:
-            if len(part):
-                rows = {
-                    "series_id": samples.series_ids[part],
-                    "ts": samples.ts[part],
-                    "value": to_column(samples.values[part]),
-                }
-                table = pa.table(rows)
-                self.outcome.files.append(write_file(self._plan.settings.store, "samples", table))
+        ids, ts, values = copies.arranged(samples.series_ids, samples.ts, samples.values, groups)
+        rows = pa.table({"series_id": ids, "ts": ts, "value": to_column(values)})
+        self.outcome.merged += len(samples) - len(ts)
+        self.outcome.stored += len(ts)
+        old = ts < self._plan.old_before_ms
+        for part in [rows] if not old.any() else [rows.filter(~old), rows.filter(old)]:
+            if part.num_rows:
+                file = write_file(self._plan.settings.store, "samples", part)
+                self.outcome.files.append(file)
 
 
 # Tasks of one worker process run one after another: they share what takes long to find out.

@@ -5,7 +5,7 @@ varve.services.batch_jobs runs jobs from a command line, jobs/*.py and `varve` c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -66,9 +66,19 @@ class Report:
             yield from self.done.lines()
 
 
-def execute(job: BatchJob[Any], store: Store, now_ms: int, *, dry_run: bool = False) -> Report:
-    """Plans the job and, unless it is a dry run, does it. Raises what the job raises, and
-    NeedsOperator if one of its tables does not exist.
+def execute(
+    job: BatchJob[Any],
+    store: Store,
+    now_ms: int,
+    *,
+    dry_run: bool = False,
+    only: Collection[str] | None = None,
+) -> Report:
+    """Plans the job and, unless it is a dry run, does it. only: of its tables, those to plan from,
+    for a job whose tables do not depend on each other; None for all.
+
+    Raises what the job raises, and NeedsOperator if one of the tables does not exist.
     """
-    work = job.plan(now_ms, {table: snapshot(store, table) for table in job.tables})
+    tables = [table for table in job.tables if only is None or table in only]
+    work = job.plan(now_ms, {table: snapshot(store, table) for table in tables})
     return Report(job.name, work, None if dry_run else job.run(work))

@@ -4,11 +4,12 @@ One (series_id, ts) is one sample, wherever copies of it meet. The greatest wins
 < numbers: the same sample wins in any order of arrival. Rollup rows of one window are told apart
 by their revision in the same way.
 
-`merge_runs` suits rows that come in sorted runs, as files are. `order` suits few series in no
-order: series are few next to samples, and each one's samples come nearly in order of time, so
-samples are first dealt out to their series, which takes a hash table and a count, and then looked
-through. Of 6 M samples of 1.5 M series in 30 files `order` takes 289 ns a sample, merging 63; of
-2 M of 10,000 series in 4 files 28, merging 25.
+`merge_runs` suits rows that come in sorted runs, as files are. `arranged` and `order` suit few
+series in no order: series are few next to samples, and each one's samples come nearly in order of
+time, so samples are first dealt out to their series, which takes a hash table and a count, and then
+looked through. Of 6 M samples of 1.5 M series in 30 files `order` takes 289 ns a sample, merging
+63; of 2 M of 2,500 series as they are scraped `group` takes 3 ns, `order` 25 and a look-up of the
+columns by it as much again, `arranged` 23 in all.
 """
 
 from __future__ import annotations
@@ -62,6 +63,23 @@ def order(
     place = np.empty(len(first), np.int32)
     place[by_id] = np.arange(len(first), dtype=np.int32)
     return _order(place, codes, ts, np.ascontiguousarray(values).view(np.int64))
+
+
+def arranged(
+    series_ids: Ints, ts: Ints, values: Floats, groups: Groups
+) -> tuple[Ints, Ints, Floats]:
+    """The samples that count, sorted by (series_id, ts); copies are left out. groups: as of
+    `order`.
+
+    Takes a fraction of the time of `order` and a look-up by its indices.
+    """
+    ids = series_ids[groups.first]
+    by_id = np.argsort(ids)
+    place = np.empty(len(ids), np.int32)
+    place[by_id] = np.arange(len(ids), dtype=np.int32)
+    bits = np.ascontiguousarray(values).view(np.int64)
+    sorted_ids, times, kept = _arrange(ids[by_id], place, groups.codes, ts, bits)
+    return sorted_ids, times, kept.view(np.float64)
 
 
 def merge(series_ids: Ints, ts: Ints, values: Floats) -> tuple[Ints, Ints, Floats]:
@@ -146,23 +164,31 @@ def _mix(number: np.uint64, seed: np.uint64) -> np.uint64:
 
 @kernel("(const int64[::1], const int32[::1], uint64)")
 def _group(ids: Ints, checks: npt.NDArray[np.int32], seed: np.uint64) -> tuple[Codes, Ints]:
+    """Series mostly come in the order of the last time, so the one that followed then is looked at
+    first; else a hash table knows.
+    """
     codes = np.empty(len(ids), np.int32)
     first = np.empty(1024, np.int64)
+    followers = np.full(1024, -1, np.int32)
     slots = np.full(4096, -1, np.int32)
     mask = np.uint64(len(slots) - 1)
     found = 0
+    last = np.int32(-1)
     for i in range(len(ids)):
+        code = followers[last] if last >= 0 else np.int32(-1)
+        if code >= 0 and _is_same(ids, checks, first[code], i):
+            codes[i] = code
+            last = code
+            continue
         slot = _mix(np.uint64(ids[i]), seed) & mask
         code = slots[slot]
-        while code >= 0:
-            other = first[code]
-            if ids[other] == ids[i] and (len(checks) == 0 or checks[other] == checks[i]):
-                break
+        while code >= 0 and not _is_same(ids, checks, first[code], i):
             slot = (slot + np.uint64(1)) & mask
             code = slots[slot]
         if code < 0:
             if found == len(first):
                 first = np.concatenate((first, np.empty(len(first), np.int64)))
+                followers = np.concatenate((followers, np.full(len(followers), -1, np.int32)))
                 slots = np.full(2 * len(slots), -1, np.int32)
                 mask = np.uint64(len(slots) - 1)
                 for known in range(found):
@@ -177,8 +203,59 @@ def _group(ids: Ints, checks: npt.NDArray[np.int32], seed: np.uint64) -> tuple[C
             slots[slot] = code
             first[found] = i
             found += 1
+        if last >= 0:
+            followers[last] = code
         codes[i] = code
+        last = code
     return codes, first[:found].copy()
+
+
+@inline
+def _is_same(ids: Ints, checks: npt.NDArray[np.int32], one: int, other: int) -> bool:
+    """Whether two samples are of one series."""
+    return ids[one] == ids[other] and (len(checks) == 0 or checks[one] == checks[other])
+
+
+@kernel(
+    "(const int64[::1], const int32[::1], const int32[::1], const int64[::1], const int64[::1])"
+)
+def _arrange(
+    ids: Ints, place: Codes, codes: Codes, ts: Ints, bits: Ints
+) -> tuple[Ints, Ints, Ints]:
+    """ids: of the series, ascending. place: as in `_order`. Writes the samples series by series,
+    then goes over them once.
+    """
+    ends = np.zeros(len(place) + 1, np.int64)
+    for i in range(len(codes)):
+        ends[place[codes[i]] + 1] += 1
+    ends = np.cumsum(ends)
+    filled = ends[:-1].copy()
+    times, kept_bits = np.empty(len(codes), np.int64), np.empty(len(codes), np.int64)
+    for i in range(len(codes)):
+        at = place[codes[i]]
+        times[filled[at]] = ts[i]
+        kept_bits[filled[at]] = bits[i]
+        filled[at] += 1
+    out_ids = np.empty(len(codes), np.int64)
+    kept = 0
+    for series in range(len(place)):
+        start, end = ends[series], ends[series + 1]
+        for k in range(start + 1, end):
+            if times[k] < times[k - 1]:
+                order = np.argsort(times[start:end], kind="mergesort")
+                times[start:end] = times[start:end][order]
+                kept_bits[start:end] = kept_bits[start:end][order]
+                break
+        begin = kept
+        for k in range(start, end):
+            if kept > begin and times[k] == times[kept - 1]:
+                if rank_of(kept_bits[k]) > rank_of(kept_bits[kept - 1]):
+                    kept_bits[kept - 1] = kept_bits[k]
+                continue
+            times[kept], kept_bits[kept] = times[k], kept_bits[k]
+            out_ids[kept] = ids[series]
+            kept += 1
+    return out_ids[:kept], times[:kept], kept_bits[:kept]
 
 
 @kernel("(const int32[::1], const int32[::1], const int64[::1], const int64[::1])")

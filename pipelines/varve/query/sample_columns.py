@@ -6,7 +6,8 @@ A (series_id, ts) is one sample; varve.model.copies has the rule of which of its
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,7 @@ _STALE = STALE_BITS  # kernels take globals of their own module for constants
 class SampleColumns:
     """Samples of series_ids[i] are rows offsets[i]:offsets[i + 1], strictly ascending by ts.
 
-    series_ids is strictly ascending; a series may have no rows. A staleness marker has the bits of
+    series_ids is strictly ascending, and each series has rows. A staleness marker has the bits of
     STALE_NAN, every other NaN those of NORMAL_NAN; has_stale[i] is False only if series i has no
     marker. All times are in [first_ms, last_ms]; both are 0 without rows. Immutable.
     """
@@ -42,6 +43,8 @@ class SampleColumns:
     has_stale: Bools
     first_ms: int
     last_ms: int
+    derived: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What is made of them once, such as which series there are. Little beside the columns."""
 
     @classmethod
     def of(cls, series_ids: I64, offsets: I64, ts: I64, values: F64) -> SampleColumns:
@@ -79,9 +82,13 @@ class SampleColumns:
 
     def within(self, inside: Bools) -> SampleColumns:
         """The rows of a mask."""
-        before = np.concatenate([[0], np.cumsum(inside)])
+        offsets = np.concatenate([[0], np.cumsum(inside)])[self.offsets]
+        there = offsets[1:] > offsets[:-1]
         return SampleColumns.of(
-            self.series_ids, before[self.offsets], self.ts[inside], self.values[inside]
+            self.series_ids[there],
+            np.concatenate([[0], offsets[1:][there]]),
+            self.ts[inside],
+            self.values[inside],
         )
 
     def between(self, begin_ms: int, end_ms: int) -> SampleColumns:

@@ -12,7 +12,8 @@ import numpy as np
 from varve.model import copies
 from varve.model.compiled import kernel
 from varve.promql.kernels.types import F64, I64, Bools
-from varve.promql.storage import SampleBlock, Samples
+from varve.promql.labels.label_table import LabelTable
+from varve.promql.storage import SampleBlock, Samples, Selection
 from varve.query.sample_columns import BYTES_PER_SAMPLE, SampleColumns, SeriesRows
 
 # Samples that are gathered at once: with what a kernel makes of them they stay in a core's cache.
@@ -20,6 +21,10 @@ _BLOCK_SAMPLES = 48_000
 # Bounds of series in parts, 17 bytes each, that are kept until samples are gathered; beyond, as
 # where a selection has many series in many row groups, it is gathered at once.
 _MOST_BOUNDS = 4_000_000
+
+# From so many series on, those without samples are left out where they are more than half: what
+# they would take in every step costs more than deriving from other labels than last time.
+_MANY = 1_024
 
 
 def _nothing(_: int) -> None:
@@ -99,6 +104,16 @@ def select_samples(
         return gathered.whole()
     take(17 * len(found) * len(wanted))
     return gathered
+
+
+def without_empty(labels: LabelTable, samples: Samples) -> Selection:
+    """The selection, without series that have no samples if there are too many of them."""
+    there = samples.ends > samples.begins
+    count = int(np.count_nonzero(there))
+    if len(there) < _MANY or 2 * count > len(there):
+        return Selection(labels, samples)
+    rows = np.flatnonzero(there)
+    return Selection(labels.take(rows), samples.take(rows))
 
 
 class GatheredSamples(Samples):

@@ -26,10 +26,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the report as one line of JSON")
 
 
+def add_table_option(parser: argparse.ArgumentParser, tables: Sequence[str]) -> None:
+    """The option of a job that can do its tables one by one, so that a scheduler may."""
+    parser.add_argument(
+        "--table",
+        action="append",
+        choices=tables,
+        metavar="TABLE",
+        help=f"only this table, may be repeated: {', '.join(tables)}",
+    )
+
+
 def run_job(job: BatchJob[Any], args: argparse.Namespace, settings: Settings) -> int:
     """Runs the job as the options say and prints its report to standard output; 0."""
     now_ms = SystemClock().now_ms()
-    report = execute(job, table_store(settings), now_ms, dry_run=args.dry_run)
+    only = getattr(args, "table", None)
+    report = execute(job, table_store(settings), now_ms, dry_run=args.dry_run, only=only)
     print(json.dumps(report.as_json()) if args.json else "\n".join(report.lines()))  # noqa: T201
     return 0
 

@@ -50,9 +50,9 @@ class Gateway(Listener):
     begins a new one. 3,600: longer than any sender pauses."""
     otlp_grpc_port: int = Field(0, ge=0, le=65535)
     """Port of OTLP over gRPC, 4317 being what senders expect. 0: off."""
-    batch_samples: int = Field(8_000, gt=0)
-    """Samples that share messages and an acknowledgement. 8,000: a third less CPU than one request
-    each."""
+    batch_samples: int = Field(16_000, gt=0)
+    """Samples that share messages and an acknowledgement. 16,000: a third less CPU than one request
+    each, from Kafka to the tables too."""
     batch_ms: float = Field(3, ge=0)
     """Milliseconds that a request waits for others to share with. 3: no sender notices."""
     compression: str = Field("none", pattern="^(none|gzip|zstd)$")

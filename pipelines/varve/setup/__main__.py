@@ -1,4 +1,4 @@
-"""What the Makefile runs: `python -m varve.setup install | preflight | lock | pack`."""
+"""What the Makefile runs: `python -m varve.setup install | airflow | preflight | lock | pack`."""
 
 import argparse
 import fcntl
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from varve.setup.airflow import install_airflow
 from varve.setup.console import SetupError, complain, say
 from varve.setup.environment import BUILD_LOCK, DEV_LOCK, RUN_LOCK, Environment
 from varve.setup.installer import Installer, pip_settings
@@ -43,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     install = verbs.add_parser("install", help="bring .venv and its jars up to the locks")
     install.add_argument("--dev", action="store_true", help="with what checks and tests need")
     install.set_defaults(run=_install)
+    airflow = verbs.add_parser("airflow", help="bring .venv-airflow up to its lock")
+    airflow.set_defaults(run=_airflow)
     lock = verbs.add_parser("lock", help="write the lock files and the jars' sums anew")
     lock.add_argument("--upgrade", action="store_true", help="to the newest versions allowed")
     lock.set_defaults(run=_lock)
@@ -76,6 +79,12 @@ def _install(arguments: argparse.Namespace) -> None:
     if not environment.kernels_compiled():
         environment.compile_kernels()
     say(f"Set-up took {time.monotonic() - started:.0f} s.")
+
+
+def _airflow(_: argparse.Namespace) -> None:
+    started = time.monotonic()
+    install_airflow(ROOT, os.environ)
+    say(f"Airflow is set up ({time.monotonic() - started:.1f} s).")
 
 
 def _lock(arguments: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from varve.setup.airflow import LOCK as AIRFLOW_LOCK
 from varve.setup.console import SetupError, megabytes, say
 from varve.setup.environment import BUILD_LOCK, DEV_LOCK, RUN_LOCK
 from varve.setup.installer import BUILD_FROM_SOURCE, pip_settings, uv_settings
@@ -20,11 +21,13 @@ _SELECTIONS = {
     DEV_LOCK: ("pyproject.toml", "--all-extras", "--group", "dev", "--group", "build"),
     RUN_LOCK: ("pyproject.toml", "--constraint", DEV_LOCK),
     BUILD_LOCK: ("--group", "pyproject.toml:build", "--constraint", DEV_LOCK),
+    # An environment of its own.
+    str(AIRFLOW_LOCK): (str(AIRFLOW_LOCK.with_suffix(".in")),),
 }
 
 
 def write_locks(root: Path, python: Path, env: Mapping[str, str], *, upgrade: bool) -> None:
-    """The three lock files. Versions stay where they still fit, unless `upgrade`.
+    """The lock files. Versions stay where they still fit, unless `upgrade`.
 
     `python` is that of an environment that is set up. Needs uv; blocks for the downloads whose
     size it notes in the files. Raises SetupError.

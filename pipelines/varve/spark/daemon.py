@@ -7,6 +7,7 @@ Spark by the setting spark.python.daemon.module, in varve.spark.session.
 from __future__ import annotations
 
 import gc
+import zipimport
 
 import varve.ingest.task
 import varve.rollups.task  # noqa: F401
@@ -18,10 +19,24 @@ def make_ready() -> None:
     compiled.warm_up()
 
 
+def keep_archives() -> None:
+    """Lets workers believe that archives on the path stay as they are.
+
+    PySpark asks for them to be read again before every task, and Spark's own jar is among them: 30
+    ms of CPU. One that comes with a job is read when it comes.
+    """
+    zipimport.zipimporter.invalidate_caches = _stay  # type: ignore[method-assign]
+
+
+def _stay(self: zipimport.zipimporter) -> None:
+    """Does nothing."""
+
+
 if __name__ == "__main__":
     from pyspark.daemon import manager
 
     make_ready()
+    keep_archives()
     # PySpark collects garbage after every task. What is here already never is garbage, and to look
     # through it takes 50 ms and copies its pages into every worker.
     gc.collect()

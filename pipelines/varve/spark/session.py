@@ -77,7 +77,9 @@ def local_conf(
 
     scratch: folder for Spark's temporary files. json_logs: the JVM logs an object a line.
     """
-    java = "-XX:+UseSerialGC"
+    # Tasks spend their time in Python. The second compiler of Java takes 4 CPU s after a start, and
+    # makes nothing faster that is measured by `make bench-gateway`.
+    java = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
     if json_logs:
         java += f" -Dlog4j2.configurationFile={_JSON_LOGS}"
     jars = sorted(str(jar) for jar in jars_dir("spark").glob("*.jar"))

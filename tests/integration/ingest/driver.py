@@ -33,8 +33,6 @@ def main() -> int:
     scratch = settings.home.absolute() / "spark"
     scratch.mkdir(parents=True, exist_ok=True)
     conf = local_conf("local[2]", 512, scratch)
-    # It will not live long: compiling better than this costs more than it gains.
-    conf["spark.driver.extraJavaOptions"] += " -XX:TieredStopAtLevel=1"
     conf["spark.python.daemon.module"] = "tests.integration.ingest.faulty_daemon"
     spark = session("varve-test", conf)
     sys.stdin.readline()

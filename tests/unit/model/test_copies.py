@@ -137,6 +137,31 @@ def test_a_series_that_came_out_of_order_is_sorted():
 
 @settings(deadline=None)  # the first call compiles
 @given(samples)
+def test_arranging_columns_gives_what_ordering_them_gives(rows):
+    ids, ts, column = _columns(rows)
+
+    arranged = copies.arranged(ids, ts, column, copies.group(ids))
+
+    bits = arranged[2].view(np.int64)
+    assert [*zip(arranged[0], arranged[1], bits, strict=True)] == _bits(rows)
+
+
+@settings(deadline=None)  # the first call compiles
+@given(st.lists(st.integers(0, 5), max_size=9), st.lists(st.integers(0, 40), max_size=9))
+def test_series_that_come_in_turns_are_told_apart_whatever_interrupts_them(turn, interruptions):
+    found = []
+    for interruption in interruptions:
+        found += [*turn, interruption]
+    ids = np.array(found, np.int64)
+
+    codes, first = copies.group(ids)
+
+    assert (ids[first[codes]] == ids).all()
+    assert len(first) == len(set(found))
+
+
+@settings(deadline=None)  # the first call compiles
+@given(samples)
 def test_merging_runs_gives_what_ordering_gives(rows):
     ids, ts, column = _columns(rows)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from varve.setup.airflow import LOCK as AIRFLOW_LOCK
 from varve.setup.environment import BUILD_LOCK, DEV_LOCK, RUN_LOCK, normalised, pinned
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,6 +36,15 @@ def test_the_lock_holds_what_pyproject_asks_for(lock):
         assert requirement.specifier.contains(version), f"{text} in {lock}: run `make lock`"
 
 
+def test_the_lock_of_airflow_holds_what_is_asked_for():
+    wants = (ROOT / AIRFLOW_LOCK).with_suffix(".in").read_text().splitlines()
+    versions = pinned(ROOT / AIRFLOW_LOCK)
+
+    for text in (line for line in wants if line and not line.startswith("#")):
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(versions[normalised(requirement.name)]), text
+
+
 def test_all_locks_agree_on_versions():
     everything = pinned(ROOT / DEV_LOCK)
 
@@ -42,7 +52,7 @@ def test_all_locks_agree_on_versions():
     assert pinned(ROOT / BUILD_LOCK).items() <= everything.items()
 
 
-@pytest.mark.parametrize("lock", [BUILD_LOCK, RUN_LOCK, DEV_LOCK])
+@pytest.mark.parametrize("lock", [BUILD_LOCK, RUN_LOCK, DEV_LOCK, AIRFLOW_LOCK])
 def test_locks_name_no_host_and_hash_every_entry(lock):
     text = (ROOT / lock).read_text()
 

@@ -1,0 +1,75 @@
+"""Real runs of the DAGs on a small home: afterwards the tables are as the jobs promise."""
+
+import json
+
+import jsonschema
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer
+from kafka.admin import NewTopic
+
+from tests.dags.conftest import BEGIN, DAY_MS, DAYS
+from varve.model.resources import schemas_dir
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
+
+pytestmark = [pytest.mark.airflow, pytest.mark.kafka]
+
+
+def times(tables, table="samples", column="ts"):
+    return sorted(snapshot(tables.store, table).scan(Bounds(), [column])[column].to_pylist())
+
+
+@pytest.fixture(scope="module")
+def compacted(airflow, tables):
+    before = times(tables)
+    log = airflow.test("compaction")
+    return before, log
+
+
+def test_compaction_merges_the_files_of_a_period_and_no_row_is_lost(compacted, tables):
+    before, log = compacted
+
+    assert times(tables) == before
+    assert len(snapshot(tables.store, "samples").files) == DAYS
+    assert "11 files became 1; 0 merges are left to the next run" in log
+
+
+def test_retention_deletes_what_is_old_and_nothing_else(compacted, airflow, tables):
+    old = BEGIN + 4 * DAY_MS  # 15 days before the last that is complete
+
+    log = airflow.test("retention")
+
+    assert times(tables) == [ts for ts in compacted[0] if ts > old]
+    assert "4 rows have gone; 0 expiries are left to the next run" in log
+
+
+def test_a_job_that_fails_is_an_event_on_the_topic_alerts(airflow, kafka_broker):
+    admin = KafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
+    admin.create_topics([NewTopic("alerts", num_partitions=1, replication_factor=1)])
+    admin.close()
+    folders = {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(airflow.failing_dags),
+        "PYTHONPATH": str(airflow.dags),
+    }
+
+    with pytest.raises(AssertionError, match="state=failed"):
+        airflow.test("failing", **folders)
+
+    consumer = KafkaConsumer(
+        "alerts",
+        bootstrap_servers=kafka_broker.bootstrap_servers,
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=30_000,
+    )
+    event = json.loads(next(iter(consumer)).value)
+    consumer.close()
+    schema = json.loads((schemas_dir() / "wire" / "alert-event.schema.json").read_text())
+    jsonschema.validate(event, schema)
+    assert event["state"] == "firing"
+    assert event["labels"] == {
+        "alertname": "VarveJobFailed",
+        "dag_id": "failing",
+        "task_id": "submit",
+        "severity": "warning",
+    }
+    assert "exit code 2" in event["annotations"]["summary"]
