@@ -33,6 +33,7 @@ from varve.services.home import identity
 from varve.services.own_services import leave_token
 from varve.services.ports import require_free
 from varve.services.query_limits import query_limits
+from varve.services.rules_source import RulesSource
 from varve.services.status import ComponentStatus, State
 from varve.services.tls import tls_of
 from varve.settings import Settings
@@ -97,6 +98,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             components=lambda: condition(settings.home, SystemClock().now_ms()),
             process=process_of(settings),
             snapshots=Snapshots(store, queries, follower.view, memory),
+            rules=RulesSource(settings).ask,
             sql=sql,
         )
         follower.start()
