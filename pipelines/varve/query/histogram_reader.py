@@ -14,7 +14,8 @@ from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.histograms.stored_rows import histogram_of
 from varve.promql.kernels.types import F64, I64
 from varve.promql.storage import Samples
-from varve.query.record_tables import RecordView
+from varve.query.memory import Reservation
+from varve.query.view import View
 
 _ROW_BYTES = 2_000
 """What a histogram takes in memory, about."""
@@ -23,23 +24,34 @@ Points = list[tuple[int, float, FloatHistogram | None]]
 """Time, value and histogram; the value counts where there is no histogram."""
 
 
+def most_histograms(view: View, ids: I64, start_ms: int, end_ms: int) -> int:
+    """At most how many histograms there are of series in (start_ms, end_ms]. ids: sorted."""
+    histograms = view.records.get("histograms")
+    return 0 if histograms is None else histograms.most_rows(ids, start_ms, end_ms)
+
+
 def with_histograms(
     samples: Samples,
     series_ids: I64,
-    view: RecordView,
+    view: View,
     span: tuple[int, int],
     check: Callable[[], None],
-    take: Callable[[int], None],
+    memory: Reservation,
 ) -> Samples:
     """The samples with the histograms of their series in the span (start, end], Unix ms.
 
     series_ids: of the samples' series, in their order. Where a series has both at one time, the
-    histogram counts. check is called between files, take before memory is taken. Raises OSError.
+    histogram counts. check is called between files. memory: asked for what they take. Raises
+    OSError, LimitError.
     """
-    rows = view.rows(np.sort(series_ids), *span, check)
+    histograms_of = view.records.get("histograms")
+    if histograms_of is None:
+        return samples
+    rows = histograms_of.rows(np.sort(series_ids), *span, check)
     if not rows.num_rows:
         return samples
-    take(rows.num_rows * _ROW_BYTES)
+    samples = samples.whole()
+    memory.take(rows.num_rows * _ROW_BYTES)
     owners = rows.column("series_id").to_numpy()
     cuts = [0, *(np.flatnonzero(np.diff(owners)) + 1).tolist(), len(owners)]
     place = {series_id: i for i, series_id in enumerate(series_ids.tolist())}

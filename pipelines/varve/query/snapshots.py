@@ -144,7 +144,7 @@ class Snapshots:
             newest.rollups,
             expired_ms,
             marks_of(held),
-            {
+            records={
                 table: RecordView(self._snapshot(table, states[table]), view.files)
                 for table, view in newest.records.items()
                 if table in states
