@@ -13,7 +13,7 @@ from typing import Any
 
 from varve.model.resources import conf_dir
 
-_PLACEHOLDER = "http://127.0.0.1:9696/"
+_PLACEHOLDER = "http://127.0.0.1:9697/"
 _MOST_BYTES = 4 << 20
 
 log = logging.getLogger(__name__)

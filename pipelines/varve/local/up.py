@@ -32,7 +32,7 @@ from varve.local.components import (
     WRITER,
 )
 from varve.local.condition import Condition
-from varve.local.disk import Disks, Shortage
+from varve.local.disk import Disks, Shortage, disk_paths
 from varve.local.journal import Journal
 from varve.local.kafka_setup import KafkaSetup
 from varve.local.needed_ports import require_free_ports
@@ -114,7 +114,7 @@ class _Up:
             say,
             self._started,
         )
-        self._disks = Disks(_disk_paths(settings), supervision.free_mb)
+        self._disks = Disks(disk_paths(settings), supervision.free_mb)
         self._shortage: Shortage | None = None
         self._stopping = False
         self._measured_at = -_MEASURE_S
@@ -388,15 +388,6 @@ class _Up:
                 return left
             self._supervisor.poll()
             time.sleep(_POLL_S)
-
-
-def _disk_paths(settings: Settings) -> dict[str, Path]:
-    """Folders that `varve up` writes to; tables of an object store are in none."""
-    paths = {"home": settings.home}
-    root = settings.storage_root()
-    if "://" not in root and not Path(root).is_relative_to(settings.home):
-        paths["tables"] = Path(root)
-    return paths
 
 
 def _states(health: Mapping[str, Health]) -> dict[str, str]:

@@ -12,8 +12,8 @@ class Notify(Section):
     """Whether `varve up` starts the notifier."""
     host: str = Field("127.0.0.1", min_length=1)
     """Address it listens on. Loopback: it has no authentication."""
-    port: int = Field(9695, ge=1, le=65535)
-    """Port it listens on. 9695: next to the other services, as Kafka's controller has 9093."""
+    port: int = Field(9696, ge=1, le=65535)
+    """Port it listens on. 9696: next to the other services, as Kafka's controller has 9093."""
     config_file: str = ""
     """Its alertmanager.yml. Empty: conf/alertmanager.yml, whose only receiver is the log of
     `varve up`."""

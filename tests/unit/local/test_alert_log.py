@@ -46,4 +46,4 @@ def test_the_configuration_that_ships_tells_the_log_and_nobody_else(tmp_path):
 
     assert list(config.receivers) == ["varve-up"]
     assert "http://127.0.0.1:4711/" in path.read_text()
-    assert "9696" not in path.read_text()
+    assert "9697" not in path.read_text()
