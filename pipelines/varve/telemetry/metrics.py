@@ -467,7 +467,7 @@ class QueryMetrics:
         )
         self.memory = gauge(
             "varve_query_memory_bytes",
-            "What counts against query.memory_mb: index, head, row_groups, selections, queries.",
+            "Counts against query.memory_mb: index, head, row_groups, selections, steps, queries.",
             "use",
             unit="bytes",
         )
