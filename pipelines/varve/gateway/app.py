@@ -109,6 +109,8 @@ class GatewayApp:
         if path == "/metrics":
             body, kind = self._meters.page(_header(scope, b"accept"))
             await _send(send, Answer(200, body, [(b"content-type", kind.encode())]))
+        elif path == "/ping":  # what clients of Influx ask first
+            await _send(send, Answer(204))
         elif path == "/-/healthy":
             await _send(send, text_answer(200, "Varve's gateway is healthy.\n"))
         elif path == "/-/ready":
@@ -201,6 +203,9 @@ class GatewayApp:
 
     async def sender(self, authorization: str) -> str:
         """The name of who sends; "" if anybody may. Raises Refused."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() == "token":  # as Influx' clients say it
+            authorization = f"Bearer {token}"
         try:
             return (await self._credentials.principal(authorization)).name
         except Unauthenticated as err:

@@ -33,6 +33,8 @@ class Refusal(enum.StrEnum):
     total already."""
     NOT_STORED = "not_stored"
     """A native histogram or an exemplar, and there is no topic for them."""
+    MALFORMED = "malformed"
+    """An object of JSON or a line of Influx that is none."""
     REPLICA = "replica"
     """Sent by a replica that is not its cluster's leader: no error, another one sends the same."""
     QUOTA = "quota"

@@ -110,6 +110,8 @@ def notifier(
         f"--web.listen-address={host}:{notify.port}",
         f"--web.external-url={notify.external_url}",
     ]
+    if notify.oncall_file:
+        options.append(f"--oncall.file={notify.oncall_file}")
     return Component(
         NOTIFY,
         [*_serve(NOTIFY, home, None), *options],
