@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from varve.gateway.lane import Lane
 from varve.gateway.record_batcher import RecordBatcher, RecordRoad
 from varve.gateway.topic_producer import KnownPartitions, TopicProducer
 from varve.model.errors import TemporaryError
-
-_LOOK_S: Final = 10.0
-"""Between two looks for a topic that is missing."""
 
 log = logging.getLogger("varve.gateway")
 
@@ -29,7 +25,7 @@ class RecordLanes:
         known: KnownPartitions,
         records: RecordBatcher,
         producer_of: Callable[[str], TopicProducer],
-        lane_of: Callable[[str, int, TopicProducer], Lane],
+        lane_of: Callable[[str, TopicProducer], Lane],
         lanes: dict[str, Lane],
     ) -> None:
         """topics: by table. lanes: gets those that are open, by table."""
@@ -39,21 +35,19 @@ class RecordLanes:
         self._producer_of = producer_of
         self._lane_of = lane_of
         self._lanes = lanes
+        self._producers: dict[str, TopicProducer] = {}
         self._said: set[str] = set()
 
-    async def open(self) -> bool:
-        """Looks once. Returns whether all are open."""
+    async def open(self) -> None:
+        """Opens what can be opened now, and takes notice of partitions that were added."""
         for table, topic in self._topics.items():
-            if table not in self._lanes:
+            if table not in self._producers:
                 await self._open(table, topic)
-        return self._topics.keys() <= self._lanes.keys()
-
-    async def open_missing(self) -> None:
-        """Looks until all are open."""
-        done = await self.open()
-        while not done:
-            await asyncio.sleep(_LOOK_S)
-            done = await self.open()
+                continue
+            producer, before = self._producers[table], self._producers[table].partitions
+            if await asyncio.to_thread(producer.look) > before > 0:
+                self._records.open(table, RecordRoad(self._lanes[table], producer.partitions))
+                self._records.forget_told(table)
 
     async def _open(self, table: str, topic: str) -> None:
         producer = self._producer_of(topic)
@@ -68,5 +62,6 @@ class RecordLanes:
                     self._said.add(table)
                 return
         partitions = producer.partitions or self._known.of(topic)
-        lane = self._lanes[table] = self._lane_of(table, 0, producer)
+        lane = self._lanes[table] = self._lane_of(table, producer)
+        self._producers[table] = producer
         self._records.open(table, RecordRoad(lane, partitions))

@@ -40,6 +40,8 @@ from varve.telemetry.registry import Telemetry
 
 _LOOK_S = 0.5
 _PARTITIONS = "partitions.json"
+# Between two looks at which topics there are, and how many partitions they have.
+_TOPICS_S = 10.0
 _SEGMENT_BYTES = 8 * 2**20
 # How long Kafka's client goes on trying; what it has not acknowledged in ack_s is spooled as well.
 _DELIVERY_S = 30.0
@@ -67,7 +69,7 @@ class Road:
         self._is_critical = any_of(self._gateway.critical, "gateway.critical")
         self._replicas = Replicas(round(self._gateway.replica_failover_s * 1000))
         self._lanes: dict[str, Lane] = {}
-        self._opening: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
         self.app: GatewayApp | None = None
         """None until the partitions of the topics are known."""
         self._waits_for = "it waits for Kafka, to know the partitions of its topics"
@@ -99,8 +101,7 @@ class Road:
             self._limits.current,
         )
         for name, producer in producers.items():
-            first = 0 if name == "bulk" else targets.bulk
-            self._lanes[name] = self._lane(name, first, producer)
+            self._lanes[name] = self._lane(name, producer)
         wait_s = gateway.batch_ms / 1000
         self._records = RecordBatcher(time.monotonic, wait_s=wait_s)
         record_lanes = RecordLanes(
@@ -111,8 +112,7 @@ class Road:
             self._lane,
             self._lanes,
         )
-        if not await record_lanes.open():
-            self._opening = asyncio.create_task(record_lanes.open_missing())
+        await record_lanes.open()
         batcher = Batcher(
             decoder,
             self._lanes["bulk"],
@@ -141,7 +141,31 @@ class Road:
             after=self._after,
             has_critical=bool(gateway.critical),
         )
+        self._following = asyncio.create_task(
+            self._follow(batcher, producers, partitions, record_lanes)
+        )
         return self.app
+
+    async def _follow(
+        self,
+        batcher: Batcher,
+        producers: Mapping[str, TopicProducer],
+        partitions: Mapping[str, int],
+        records: RecordLanes,
+    ) -> None:
+        """Looks for partitions that were added, and for topics that were missing."""
+        while True:
+            await asyncio.sleep(_TOPICS_S)
+            await records.open()
+            looked = {n: await asyncio.to_thread(p.look) for n, p in producers.items()}
+            found = {name: max(count, partitions[name]) for name, count in looked.items()}
+            if found == partitions:
+                continue
+            log.info("partitions were added: %s", found)
+            batcher.retarget(Targets(found["bulk"], found.get("critical", 0), self._is_critical))
+            counts = {producers[name].topic: count for name, count in found.items()}
+            KnownPartitions(self._folder / _PARTITIONS).put(counts)
+            partitions = found
 
     def _producer(self, topic: str) -> TopicProducer:
         return TopicProducer(
@@ -170,7 +194,7 @@ class Road:
             known.put({p.topic: p.partitions for p in producers.values()})
             return {name: p.partitions for name, p in producers.items()}
 
-    def _lane(self, name: str, first_target: int, producer: TopicProducer) -> Lane:
+    def _lane(self, name: str, producer: TopicProducer) -> Lane:
         gateway = self._gateway
         spool = Spool(
             self._folder / name,
@@ -190,7 +214,6 @@ class Road:
         }
         return Lane(
             name,
-            first_target,
             producer,
             spool,
             CircuitBreaker(time.monotonic),
@@ -266,9 +289,9 @@ class Road:
 
     async def close(self) -> None:
         """Ends the lanes. What is spooled stays for the next start."""
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait([self._opening])
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait([self._following])
         for lane in self._lanes.values():
             await asyncio.to_thread(lane.close)
 
