@@ -27,10 +27,12 @@ from varve.gateway.series_table import SeriesTable
 from varve.gateway.spool import Spool
 from varve.gateway.topic_producer import KnownPartitions, TopicProducer
 from varve.ingest.limits import LimitsFile
+from varve.kafka.client_options import Cluster
 from varve.model.clock import SystemClock
 from varve.model.errors import TemporaryError
 from varve.model.record_rows import RECORD_TABLES
 from varve.model.window import DAY_MS
+from varve.services.leader_log import LeaderLog
 from varve.services.limits import limits_files
 from varve.services.record_lanes import RecordLanes
 from varve.settings import Settings
@@ -69,7 +71,7 @@ class Road:
         self._is_critical = any_of(self._gateway.critical, "gateway.critical")
         self._replicas = Replicas(round(self._gateway.replica_failover_s * 1000))
         self._lanes: dict[str, Lane] = {}
-        self._following: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self.app: GatewayApp | None = None
         """None until the partitions of the topics are known."""
         self._waits_for = "it waits for Kafka, to know the partitions of its topics"
@@ -141,9 +143,18 @@ class Road:
             after=self._after,
             has_critical=bool(gateway.critical),
         )
-        self._following = asyncio.create_task(
-            self._follow(batcher, producers, partitions, record_lanes)
+        self._tasks.append(
+            asyncio.create_task(self._follow(batcher, producers, partitions, record_lanes))
         )
+        if topic := settings.kafka.topics.leaders:
+            leaders = LeaderLog(
+                self._replicas,
+                self._producer(topic),
+                Cluster(settings.kafka.servers(), settings.kafka.client_options()).python_options(),
+                round(gateway.replica_failover_s * 1000),
+                self.clock.now_ms,
+            )
+            self._tasks.append(asyncio.create_task(leaders.run()))
         return self.app
 
     async def _follow(
@@ -289,9 +300,10 @@ class Road:
 
     async def close(self) -> None:
         """Ends the lanes. What is spooled stays for the next start."""
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait([self._following])
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         for lane in self._lanes.values():
             await asyncio.to_thread(lane.close)
 
