@@ -19,6 +19,20 @@ class Query(Listener):
     token: Secret = SecretStr("")
     """Token that `varve query --url` sends, written like one of tokens. The service of the same
     home asks commands for none."""
+    route_prefix: str = Field("", pattern="^(/[A-Za-z0-9._~-]+)*$")
+    """Path that all addresses begin with, such as /varve, for a proxy that hands on more than one
+    service. Empty: none."""
+    at_once: int = Field(4, ge=1)
+    """Queries answered at once, and beside them as many requests for labels and the like. 4: each
+    waits for storage and uses idle cores."""
+    at_once_of_one: int = Field(0, ge=0)
+    """Of these, how many of one token or user, or of one address where nobody has a token. 0: all,
+    while nobody else waits."""
+    most_waiting: int = Field(256, ge=0)
+    """Requests that wait for their turn, of each kind; who has most of them gets 503 first, with
+    when to come again. 256: some dashboards opened at once."""
+    slow_s: float = Field(10, ge=0)
+    """Seconds from which on a query is logged, with how long it waited. 0: none is."""
     sql: bool = True
     """Whether POST /api/v1/sql runs statements."""
     sql_memory_mb: int = Field(1_024, ge=64)
@@ -64,6 +78,10 @@ class Query(Listener):
     allowed_origins: str = ""
     """Origins (https://host:port), comma separated, whose pages may send requests and read answers;
     * for all. Empty: the service's own page only."""
+
+    def url(self) -> str:
+        """The address of the service, without a slash at its end."""
+        return super().url() + self.route_prefix
 
     _what_anybody_could: ClassVar[str] = "read"
 
