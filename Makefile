@@ -141,7 +141,7 @@ conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scri
 .PHONY: conformance-gateway
 conformance-gateway: setup-dev ## The score of the gateway on the judge of collection
 	PYTHONPATH=pipelines $(PY) $(SHARED)/wiretest/run.py --adapter varve.gateway.conformance:Adapter \
-	  --only remote_write,otlp,text,relabel,config $(ARGS)
+	  $(ARGS)
 .PHONY: conformance-notify live-notify storm-notify
 storm-notify: setup-dev ## 100,000 alerts in 1,000 groups through the notifier; ARGS="--beside"
 	$(TOOL)/storm_notify.py $(ARGS)
@@ -164,6 +164,14 @@ diff-tiers: setup-dev ## Random queries over rollups against the samples; ARGS="
 	$(TOOL)/diff_tiers.py $(ARGS)
 fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minutes 10 --seed N"
 	$(TOOL)/fuzz_promql.py --shared $(SHARED) $(ARGS)
+
+.PHONY: bench-anomaly
+bench-anomaly: setup-dev ## Injected incidents by each baseline: precision, recall, delay; ARGS="--copies 10"
+	$(TOOL)/bench_anomaly.py $(ARGS)
+
+.PHONY: bench-forecast
+bench-forecast: setup-dev ## Forecasts of 1,000 series on two cores: time, errors, coverage; ARGS="--series 300"
+	$(TOOL)/bench_forecast.py $(ARGS)
 
 .PHONY: bench-labels
 bench-labels: setup-dev ## The index of a million series: memory, matchers, what churn costs

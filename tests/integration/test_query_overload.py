@@ -109,7 +109,7 @@ def test_the_deadline_runs_while_a_request_waits_for_its_turn(service, gate):
 
 
 def test_who_waits_for_a_snapshot_takes_no_turn(service, tables):
-    service.threads = 1
+    service.threads, service.most_waiting = 1, 10
     arrived, newer = threading.Event(), service.options.newer_view
 
     def later(known):

@@ -1,7 +1,7 @@
 """Endpoints of Prometheus that have nothing to list here, so that clients find that out.
 
 Grafana, promtool and client libraries ask for some of them whatever they are used for. The service
-scrapes nothing, evaluates no rules and stores no exemplars: empty lists are the truth, in the
+scrapes nothing and stores no exemplars: empty lists are the truth, in the
 shapes that clients expect. Source: Prometheus 3, web/api/v1/api.go.
 """
 

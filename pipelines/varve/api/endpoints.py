@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from varve.access.credentials import Scope
 from varve.api import metadata_endpoints as metadata
-from varve.api import pages
+from varve.api import pages, rules_endpoints
 from varve.api import query_endpoints as promql
 from varve.api import status_endpoints as status
 from varve.api.call import Answer, Call
@@ -53,7 +53,6 @@ def _empty(path: str, data: Any) -> Endpoint:
 
 _TIMES = "start, end, limit"
 _OPTIONS = "timeout, limit, lookback_delta, stats, tier"
-_NO_ALERTMANAGERS: Final[dict[str, Any]] = {"activeAlertmanagers": [], "droppedAlertmanagers": []}
 _NO_TARGETS: Final[dict[str, Any]] = {
     "activeTargets": [],
     "droppedTargets": [],
@@ -126,9 +125,15 @@ ENDPOINTS: Final = (
     Endpoint("status/tsdb", status.tsdb_status, "start, end, limit (10)", "what has most series"),
     Endpoint("features", status.features, "", "what it can, under Prometheus' names"),
     _post_too("query_exemplars", exemplars, "query, start, end", "nothing of the kind"),
-    _empty("rules", {"groups": []}),
-    _empty("alerts", {"alerts": []}),
-    _empty("alertmanagers", _NO_ALERTMANAGERS),
+    Endpoint(
+        "rules",
+        rules_endpoints.rules,
+        "type, rule_name[], rule_group[], file[], match[], exclude_alerts, group_limit,"
+        " group_next_token",
+        "rules by group, with their alerts",
+    ),
+    Endpoint("alerts", rules_endpoints.alerts, "", "alerts that are pending or fire"),
+    Endpoint("alertmanagers", rules_endpoints.alertmanagers, "", "notifiers that are told"),
     _empty("targets", _NO_TARGETS),
     _empty("targets/metadata", []),
     _empty("targets/relabel_steps", {"steps": []}),

@@ -253,6 +253,7 @@ class Runner:
                     accept,
                     asked.body,
                     service.sql,
+                    rules=service.rules,
                 )
                 answer = asked.endpoint.function(call)
                 service.metrics.samples.inc(answer.samples)

@@ -56,6 +56,11 @@ _SPANS: dict[str, tuple[int | None, ...]] = {
     "samples": (HOUR_MS, DAY_MS, None),
     **{tier.table: (DAY_MS, 32 * DAY_MS, None) for tier in TIERS},
     "features": (32 * DAY_MS, None),
+    "anomalies": (DAY_MS, 32 * DAY_MS, None),
+    "episodes": (32 * DAY_MS, None),
+    "forecasts": (32 * DAY_MS, None),
+    "forecast_fits": (32 * DAY_MS, None),
+    "capacity": (32 * DAY_MS, None),
     "series": (None,),
 }
 
@@ -272,7 +277,7 @@ def _small(files: Sequence[LiveFile]) -> list[LiveFile]:
 def _order(table: str) -> Callable[[pa.Table], pa.Table]:
     if table == "samples":
         return _samples
-    if table in {"features", *(tier.table for tier in TIERS)}:
+    if table in {"features", "anomalies", *(tier.table for tier in TIERS)}:
         return _rollup_rows
     return _series if table == "series" else lambda rows: rows
 

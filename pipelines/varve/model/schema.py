@@ -27,6 +27,8 @@ TABLES = (
     "features",
     "baselines",
     "anomalies",
+    "episodes",
+    "episode_labels",
     "alerts",
     "forecasts",
     "forecast_fits",

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from varve.model.window import DAY_MS, Window
 from varve.promql.kernels.types import I64
 from varve.query.decoded_files import DecodedFiles
-from varve.query.sample_columns import SampleColumns
+from varve.query.sample_columns import SampleColumns, SeriesRows
 from varve.query.series_index import Among, SeriesIndex
 from varve.query.tier_view import TierView
 from varve.query.view import View
@@ -139,8 +139,8 @@ class _Seen:
         if held is None:
             if not run.rows:
                 return _NONE
-            within = Window(int(run.ts.min()) - 1, int(run.ts.max()))
-            bits, is_whole = self._bits(np.unique(run.series_ids))
+            within = Window(run.first_ms - 1, run.last_ms)
+            bits, is_whole = self._bits(run.series_ids)
             held = within, bits
             if is_whole:
                 run.derived[key] = held
@@ -149,7 +149,9 @@ class _Seen:
             return _NONE
         if not exact or (span.start_ms <= within.start_ms and within.end_ms <= span.end_ms):
             return bits
-        return self._bits(_ids_within(run.series_ids, run.ts, span))[0]
+        rows = SeriesRows.empty(len(run.series_ids))
+        run.find(run.series_ids, span.start_ms, span.end_ms, rows)
+        return self._bits(run.series_ids[rows.high > rows.low])[0]
 
     def in_samples(self, file: LiveFile, span: Window) -> Bits:
         """Series with a sample of the file in the span."""

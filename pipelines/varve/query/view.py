@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from varve.promql.errors import StorageError
+from varve.query.changes import Changes
 from varve.query.file_table import FileTable
 from varve.query.provenance import Provenance
 from varve.query.rollup_groups import RollupGroups
@@ -43,6 +44,8 @@ class View:
     """Samples up to here may have been deleted; None if none have."""
     raw_marks: Sequence[ClassMark] = ()
     """Those of samples."""
+    changes: Changes | None = None
+    """Times that commits up to this version touched; None where that is not known."""
 
     def extent(self) -> tuple[int, int, int]:
         """How many runs and files hold samples, and the first and last time of these, ms.
@@ -50,8 +53,8 @@ class View:
         The times are 0 where there are no samples.
         """
         runs = [run for run in self.head if run.rows]
-        first = [int(run.ts.min()) for run in runs]
-        last = [int(run.ts.max()) for run in runs]
+        first = [run.first_ms for run in runs]
+        last = [run.last_ms for run in runs]
         if len(self.files):
             low, high = self.files.span_ms()
             first.append(low)

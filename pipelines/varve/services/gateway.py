@@ -24,6 +24,7 @@ from varve.gateway.selectors import labels_of
 from varve.gateway.startup import make_ready
 from varve.model.errors import NeedsOperator
 from varve.services.gateway_grpc import otlp_grpc_server
+from varve.services.gateway_statsd import Statsd
 from varve.services.ports import require_free
 from varve.services.road import Road
 from varve.services.status import ComponentStatus, State
@@ -72,6 +73,7 @@ class _Service:
         self._inputs = _inputs(settings)
         self._credentials = _credentials(settings)
         self._otlp = _otlp(self._gateway)
+        self._statsd = Statsd(self._gateway, self._road)
         self._said: tuple[str, str] | None = None
 
     async def serve(self, listener: object) -> None:
@@ -84,6 +86,7 @@ class _Service:
         starting = asyncio.create_task(
             self._road.open(self._credentials, self._input_of, protocols)
         )
+        await self._statsd.open()
         grpc_server = await otlp_grpc_server(self._gateway, lambda: self._road.app, self._otlp)
         try:
             while not serving.done():
@@ -95,6 +98,7 @@ class _Service:
         finally:
             starting.cancel()
             server.should_exit = True
+            await self._statsd.close()
             if grpc_server is not None:
                 await grpc_server.stop(round(self._gateway.ack_s) + 5)
             await asyncio.wait([serving])

@@ -37,11 +37,13 @@ from varve.notify.receivers.sender import ReceiverSender
 from varve.notify.state import Options
 from varve.services import supervised
 from varve.services.logs import LogFormat, configure_logging
+from varve.services.status import ComponentStatus
 from varve.telemetry.metrics import NotifyMetrics
 from varve.telemetry.registry import Telemetry
 
 COMPONENT = "notify"
 
+_PROGRESS_S = 3.0
 # How long attempts that are under way may take to end, and the disk after them.
 _STOP_S = 5.0
 _BACKLOG = 1024
@@ -66,18 +68,21 @@ class NotifyOptions:
     log_format: LogFormat = "logfmt"
 
 
-def run(options: NotifyOptions) -> int:
+def run(options: NotifyOptions, status: ComponentStatus | None = None) -> int:
     """Serves until SIGTERM or SIGINT; 0 then, 1 if a defect ends it.
+
+    status: where it says how it is, in a home.
 
     Raises NeedsOperator if the configuration, the state or an address cannot be used.
     """
     _configure_logging(options)
-    return asyncio.run(_Process(options).run())
+    return asyncio.run(_Process(options, status).run())
 
 
 class _Process:
-    def __init__(self, options: NotifyOptions) -> None:
+    def __init__(self, options: NotifyOptions, status: ComponentStatus | None) -> None:
         self._options = options
+        self._status = status
         self._metrics = NotifyMetrics(Telemetry())
         self._clock = SteadyClock()
         self._reloading = asyncio.Lock()
@@ -116,6 +121,8 @@ class _Process:
                 if not writer.stop(_STOP_S):
                     log.error("the last changes could not be stored: %s", writer.failure)
         log.info("stopped")
+        if self._status is not None:
+            self._status.update(state="stopped" if ended_well else "failed")
         return 0 if ended_well else 1
 
     async def reload(self) -> str:
@@ -172,12 +179,23 @@ class _Process:
             listener.listen(_BACKLOG)
             log.info("Listening on", extra={"fields": {"address": address}})
         supervised.notify(supervised.READY)
+        living = asyncio.create_task(self._live(addresses, prefix))
         await server.serve(sockets=listeners)
         driving.cancel()
+        living.cancel()
         (end,) = await asyncio.gather(driving, return_exceptions=True)
         if cluster is not None:
             await cluster.stop()
         return isinstance(end, asyncio.CancelledError)
+
+    async def _live(self, addresses: Sequence[str], prefix: str) -> None:
+        """Says that it is ready and, as long as its loop turns, that it gets on."""
+        if self._status is not None:
+            url = f"http://{addresses[0]}{prefix.rstrip('/')}"
+            self._status.update(state="ready", detail={"url": url, "metrics": f"{url}/metrics"})
+        while True:
+            supervised.notify(supervised.PROGRESS)
+            await asyncio.sleep(_PROGRESS_S)
 
     async def _join(self, driver: Driver) -> Cluster | None:
         """Begins to look for other notifiers, if that is wanted."""

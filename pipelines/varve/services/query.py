@@ -26,6 +26,7 @@ from varve.query.memory import MemoryBudget
 from varve.query.snapshots import Snapshots
 from varve.query.sql_processes import Bounds as SqlBounds
 from varve.query.sql_processes import SqlProcesses
+from varve.query.step_cache import StepCache
 from varve.query.table_follower import TableFollower
 from varve.services.component_views import condition
 from varve.services.discovery import HEADER
@@ -33,6 +34,7 @@ from varve.services.home import Home, identity
 from varve.services.own_services import leave_token
 from varve.services.ports import require_free
 from varve.services.query_limits import query_limits
+from varve.services.rules_source import RulesSource
 from varve.services.status import ComponentStatus, State
 from varve.services.tls import tls_of
 from varve.settings import Settings
@@ -79,6 +81,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             workers,
             newer_view=follower.newer_view,
             say_why_empty=True,
+            steps=StepCache(query.step_cache_mb << 20, memory) if query.step_cache_mb else None,
         )
         browsers = BrowserRules.of(_listed(query.allowed_hosts), _listed(query.allowed_origins))
         sql = SqlProcesses(store, _sql_bounds(query)) if query.sql else None
@@ -96,6 +99,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             components=lambda: condition(settings.home, SystemClock().now_ms()),
             process=process_of(settings),
             snapshots=Snapshots(store, queries, follower.view, memory),
+            rules=RulesSource(settings).ask,
             sql=sql,
             sql_at_once=query.sql_at_once,
             threads=query.at_once,

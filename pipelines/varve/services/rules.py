@@ -95,8 +95,7 @@ class _Process:
         self._reloading = threading.Lock()
         self._runner: Runner | None = None
         self._failure: BaseException | None = None
-        url = f"http://{settings.query.host}:{settings.query.port}"
-        self._external_url = rules.external_url or url
+        self._external_url = rules.external_url or settings.query.url()
         self._evaluator = Evaluator(
             interval_ms=round(rules.interval_s * 1000),
             query_offset_ms=round(rules.query_offset_s * 1000),

@@ -17,7 +17,7 @@ class Topics(Section):
     series: str = "metric-series"
     """Definitions of series, for producers that send Arrow without them."""
     anomalies: str = "metric-anomalies"
-    """Where the anomaly job, which is to come, reports."""
+    """What happens to episodes: stretches of minutes far from what is usual."""
     alerts: str = "alerts"
     """Where rules report changes of an alert's state."""
 

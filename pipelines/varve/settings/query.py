@@ -39,9 +39,9 @@ class Query(Listener):
     """MiB that a statement may take, in a process of its own and so beside memory_mb. 1,024: joins
     and groups of some ten million rows."""
     sql_max_rows: int = Field(1_000_000, gt=0)
-    """Rows of a statement's answer."""
+    """Rows of a statement's answer. 1 M: more than a notebook plots; jobs read the tables."""
     sql_max_mb: int = Field(64, ge=1)
-    """MiB of a statement's answer."""
+    """MiB of a statement's answer, which is held whole. 64: a million rows of a few numbers."""
     sql_at_once: int = Field(2, ge=1)
     """Statements that run at once; beyond it clients get 503. 2: a laptop has room for their
     memory and the rest."""
@@ -67,6 +67,9 @@ class Query(Listener):
     side. 0: all of the machine. 1 where other processes keep it busy: then threads only wait."""
     cache_mb: int = Field(512, ge=16)
     """MiB of decoded files kept in memory. 512: a small part of a laptop's memory."""
+    step_cache_mb: int = Field(64, ge=0)
+    """MiB of steps of range queries that are kept, so that a panel that is refreshed computes new
+    ones alone. 64: some hundred panels. 0: none are."""
     memory_mb: int = Field(2_048, ge=64)
     """MiB that the index of series, cached files, remembered selections and the queries under way
     take together, at least twice cache_mb; a query that does not fit is refused. 2,048: a heavy

@@ -19,6 +19,7 @@ from varve.settings.ingest import Ingest
 from varve.settings.kafka import Kafka
 from varve.settings.logs import Logs
 from varve.settings.maintenance import Maintenance
+from varve.settings.notify import Notify
 from varve.settings.query import Query
 from varve.settings.retention import Retention
 from varve.settings.rollup import Rollup
@@ -57,6 +58,7 @@ class Settings(Section):
     gateway: Gateway = Gateway()
     scrape: Scrape = Scrape()
     rules: Rules = Rules()
+    notify: Notify = Notify()
     collector: Collector = Collector()
     demo: Demo = Demo()
     supervision: Supervision = Supervision()

@@ -149,6 +149,32 @@ class IngestMetrics:
         )
 
 
+class AnomalyMetrics:
+    """The metrics of what judges minutes by their baselines."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        counter, gauge = telemetry.counter, telemetry.gauge
+        self.frontier = gauge(
+            "varve_anomaly_frontier_timestamp_seconds",
+            "End of the last minute that was judged, Unix time; 0 before there are baselines.",
+            unit="seconds",
+        )
+        self.deviations = counter(
+            "varve_anomaly_deviations_total",
+            "Minutes of series found far from their baseline.",
+            unit="deviations",
+        )
+        self.events = counter(
+            "varve_anomaly_events_total",
+            "Events of episodes: openings, changes, ends, and what repairs made of them.",
+            unit="events",
+        )
+        self.waiting = gauge(
+            "varve_anomaly_events_waiting",
+            "1 while events could not be sent when that was tried last, else 0.",
+        )
+
+
 class RollupMetrics:
     """The metrics of the rollups' tiers."""
 
@@ -451,7 +477,7 @@ class QueryMetrics:
         )
         self.memory = gauge(
             "varve_query_memory_bytes",
-            "What counts against query.memory_mb: index, head, row_groups, selections, queries.",
+            "Counts against query.memory_mb: index, head, row_groups, selections, steps, queries.",
             "use",
             unit="bytes",
         )
@@ -648,6 +674,33 @@ class ScrapeMetrics:
             "Whether the configuration file could be used when it was last read.",
         )
         self.config_ok.set(1)
+
+
+class StatsdMetrics:
+    """The metrics of StatsD, besides those of the gateway."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.lines = telemetry.counter(
+            "varve_statsd_lines_total",
+            "Lines of StatsD that came, those that were refused among them.",
+            *(),
+            unit="lines",
+        )
+        self.rejected = telemetry.counter(
+            "varve_statsd_rejected_lines_total",
+            "Lines of StatsD that were refused in whole or in part.",
+            *(),
+            unit="lines",
+        )
+        self.dropped = telemetry.counter(
+            "varve_statsd_dropped_packets_total",
+            "Packets of UDP that the kernel dropped: they came faster than they were read.",
+            *(),
+            unit="packets",
+        )
+        self.series = telemetry.gauge(
+            "varve_statsd_series", "Series of StatsD that are kept.", unit="series"
+        )
 
 
 class GatewayMetrics:
