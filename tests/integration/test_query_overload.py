@@ -18,6 +18,9 @@ from varve.api import query_endpoints
 from varve.api.endpoints import ENDPOINTS
 from varve.query import evaluation
 
+# The first answer may have to wait for kernels to be compiled.
+HTTP = httpx.Client(timeout=120)
+
 READER, ADMIN = {"Authorization": "Bearer r"}, {"Authorization": "Bearer a"}
 
 
@@ -62,11 +65,11 @@ def within(deadline_s, condition):
 
 def ask(url, query, headers=READER, **more):
     form = {"query": query, "time": NOW_MS / 1000} | more
-    return httpx.post(f"{url}/api/v1/query", data=form, headers=headers, timeout=60)
+    return HTTP.post(f"{url}/api/v1/query", data=form, headers=headers)
 
 
 def active(url):
-    found = httpx.get(f"{url}/api/v1/status/active_queries", headers=ADMIN).json()
+    found = HTTP.get(f"{url}/api/v1/status/active_queries", headers=ADMIN).json()
     return found["data"]["queries"]
 
 
@@ -76,12 +79,12 @@ def test_the_queue_is_bounded_and_fair_and_metadata_goes_past_it(service, gate):
         within(20, lambda: len(active(url)) == 2)
         page = f"{url}/metrics"
         waiting = 'varve_query_waiting_requests{kind="queries"} 3.0'
-        within(20, lambda: waiting in httpx.get(page, headers=ADMIN).text)
+        within(20, lambda: waiting in HTTP.get(page, headers=ADMIN).text)
 
         refused = ask(url, "held-too-many")
         guest = clients.submit(ask, url, "vector(1)", ADMIN)
         sent_away = within(20, lambda: [h for h in held if h.done()])
-        labels = httpx.get(f"{url}/api/v1/labels", headers=READER)
+        labels = HTTP.get(f"{url}/api/v1/labels", headers=READER)
         gate.set()
 
         assert (refused.status_code, refused.json()["errorType"]) == (503, "unavailable")
@@ -91,7 +94,7 @@ def test_the_queue_is_bounded_and_fair_and_metadata_goes_past_it(service, gate):
         assert labels.status_code == 200
         assert sorted(h.result().status_code for h in held) == [200, 200, 200, 200, 503]
         shed = 'varve_query_shed_requests_total{kind="queries"} 2.0'
-        assert shed in httpx.get(page, headers=ADMIN).text
+        assert shed in HTTP.get(page, headers=ADMIN).text
 
 
 def test_the_deadline_runs_while_a_request_waits_for_its_turn(service, gate):
@@ -132,14 +135,14 @@ def test_an_admin_sees_and_ends_a_query_and_slow_ones_are_logged(service, gate, 
     with served(service) as url, ThreadPoolExecutor(4) as clients, caplog.at_level(logging.WARNING):
         held = clients.submit(ask, url, "held")
         (one,) = within(20, lambda: active(url))
-        seen = httpx.get(f"{url}/api/v1/status/active_queries", headers=READER)
-        forbidden = httpx.post(f"{url}/-/cancel", data={"id": one["id"]}, headers=READER)
-        ended = httpx.post(f"{url}/-/cancel", data={"id": one["id"]}, headers=ADMIN)
+        seen = HTTP.get(f"{url}/api/v1/status/active_queries", headers=READER)
+        forbidden = HTTP.post(f"{url}/-/cancel", data={"id": one["id"]}, headers=READER)
+        ended = HTTP.post(f"{url}/-/cancel", data={"id": one["id"]}, headers=ADMIN)
 
         assert (one["query"], one["principal"], one["route"]) == ("held", "reader", "query")
         assert (seen.status_code, forbidden.status_code, ended.status_code) == (403, 403, 200)
         assert held.result().json()["errorType"] == "canceled"
-        none = httpx.post(f"{url}/-/cancel", data={"id": one["id"]}, headers=ADMIN)
+        none = HTTP.post(f"{url}/-/cancel", data={"id": one["id"]}, headers=ADMIN)
         assert none.status_code == 404
     assert "query by reader: held" in caplog.text
 
@@ -148,15 +151,15 @@ def test_everything_may_be_below_a_prefix(service):
     service.route_prefix = "/varve"
     service.credentials = Credentials({}, {})
     with served(service) as url:
-        assert httpx.get(f"{url}/varve/-/ready").status_code == 200
-        assert httpx.get(f"{url}/varve/api/v1/query?query=1").json()["status"] == "success"
-        assert httpx.get(f"{url}/varve").headers["location"] == "/varve/"
-        assert 'href="static/' in httpx.get(f"{url}/varve/").text
-        assert httpx.get(f"{url}/varve/static/page.js").status_code == 200
-        linked = httpx.get(f"{url}/varve/graph?g0.expr=up")
+        assert HTTP.get(f"{url}/varve/-/ready").status_code == 200
+        assert HTTP.get(f"{url}/varve/api/v1/query?query=1").json()["status"] == "success"
+        assert HTTP.get(f"{url}/varve").headers["location"] == "/varve/"
+        assert 'href="static/' in HTTP.get(f"{url}/varve/").text
+        assert HTTP.get(f"{url}/varve/static/page.js").status_code == 200
+        linked = HTTP.get(f"{url}/varve/graph?g0.expr=up")
         assert linked.headers["location"].startswith("/varve/?")
         for elsewhere in ("/api/v1/query?query=1", "/varvex/-/ready", "/metrics"):
-            assert httpx.get(url + elsewhere).status_code == 404
+            assert HTTP.get(url + elsewhere).status_code == 404
 
 
 def test_every_evaluation_has_threads_of_its_own_kind():
