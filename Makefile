@@ -141,7 +141,7 @@ conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scri
 .PHONY: conformance-gateway
 conformance-gateway: setup-dev ## The score of the gateway on the judge of collection
 	PYTHONPATH=pipelines $(PY) $(SHARED)/wiretest/run.py --adapter varve.gateway.conformance:Adapter \
-	  --only remote_write,otlp $(ARGS)
+	  --only remote_write,otlp,text,relabel,config $(ARGS)
 .PHONY: conformance-notify live-notify storm-notify
 storm-notify: setup-dev ## 100,000 alerts in 1,000 groups through the notifier; ARGS="--beside"
 	$(TOOL)/storm_notify.py $(ARGS)
@@ -164,6 +164,10 @@ diff-tiers: setup-dev ## Random queries over rollups against the samples; ARGS="
 	$(TOOL)/diff_tiers.py $(ARGS)
 fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minutes 10 --seed N"
 	$(TOOL)/fuzz_promql.py --shared $(SHARED) $(ARGS)
+
+.PHONY: bench-labels
+bench-labels: setup-dev ## The index of a million series: memory, matchers, what churn costs
+	$(TOOL)/bench_labels.py $(ARGS)
 
 .PHONY: bench-rules
 bench-rules: setup-dev ## A round of 1,000 rules over 10,000 series in memory, CPU seconds

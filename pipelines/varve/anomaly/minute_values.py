@@ -75,12 +75,14 @@ def judged_kinds(series: pa.Table) -> tuple[Ints, Mask]:
     return unique, rates[kept][first]
 
 
-def minute_values(rows: pa.Table, rate_ids: Ints) -> MinuteValues:
-    """The numbers of minutes.
+def minute_values(
+    rows: pa.Table, rate_ids: Ints, *, width_ms: int = MINUTE_MS, lookback_ms: int = LOOKBACK_MS
+) -> MinuteValues:
+    """The numbers of minutes, or of the windows of another tier of that width.
 
     rows: COLUMNS of rollup_1m, the newest revision of each window only, sorted by
     (series_id, window_end). rate_ids: series that are judged by their rate, sorted; the first
-    minutes of these are only right if rows begin LOOKBACK_MS and a minute before what is wanted.
+    minutes of these are only right if rows begin lookback_ms and a window before what is wanted.
     """
     columns = {name: _numbers(rows, name) for name in COLUMNS}
     ids, ends = columns["series_id"].astype(np.int64), columns["window_end"].astype(np.int64)
@@ -89,14 +91,16 @@ def minute_values(rows: pa.Table, rate_ids: Ints) -> MinuteValues:
         values = (columns["sum"] + columns["sum_error"]) / numbers
         is_rate = np.isin(ids, rate_ids)
         if is_rate.any():
-            values = np.where(is_rate, _rates(ids, ends, columns), values)
+            values = np.where(is_rate, _rates(ids, ends - width_ms - lookback_ms, columns), values)
     usable = (numbers > 0) & np.isfinite(values)
     resets = columns["resets"].astype(np.int64)
     return MinuteValues(ids[usable], ends[usable], values[usable], resets[usable])
 
 
-def _rates(ids: Ints, ends: Ints, columns: dict[str, Floats]) -> Floats:
-    """Growth per second since the last sample before each window; NaN where there is none."""
+def _rates(ids: Ints, since: Ints, columns: dict[str, Floats]) -> Floats:
+    """Growth per second since the last sample before each window, if that is later than `since`;
+    NaN where there is none.
+    """
     first_ts, last_ts = columns["first_ts"], columns["last_ts"]
     first, last = columns["first_value"], columns["last_value"]
     inside = last - first + columns["reset_correction"]
@@ -105,7 +109,7 @@ def _rates(ids: Ints, ends: Ints, columns: dict[str, Floats]) -> Floats:
     there = before >= 0
     at = np.where(there, before, 0)
     ended = np.nan_to_num(columns["stale_ts"][at], nan=-np.inf) > last_ts[at]
-    recent = last_ts[at] > ends - MINUTE_MS - LOOKBACK_MS
+    recent = last_ts[at] > since
     joined = there & recent & ~ended
     step = np.where(first >= last[at], first - last[at], first)
     spanning = (inside + step) / (last_ts - last_ts[at]) * 1000

@@ -10,6 +10,7 @@ from varve.api.parameters import Parameters
 from varve.query.evaluation import Options
 from varve.query.provenance import Provenance
 from varve.query.reader import Reader
+from varve.query.sql_processes import SqlProcesses
 from varve.query.view import View
 
 TRUNCATED = "results truncated due to limit"
@@ -36,7 +37,8 @@ class Call:
 
     `path` has the parts of the address that the endpoint names. `now_ms` is when the request came,
     Unix ms. `process` is what answers. `accept` is the header of that name.
-    `body` is what was sent to an endpoint that takes no form.
+    `body` is what was sent to an endpoint that takes no form. `sql` runs statements; None
+    where none are run.
     """
 
     view: View
@@ -47,6 +49,7 @@ class Call:
     path: Mapping[str, str] = field(default_factory=dict)
     accept: str = ""
     body: bytes = b""
+    sql: SqlProcesses | None = None
 
     @property
     def reader(self) -> Reader:

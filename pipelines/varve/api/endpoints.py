@@ -21,6 +21,7 @@ from varve.api.federation import federate
 from varve.api.openapi import document
 from varve.api.remote_read import remote_read
 from varve.api.service import Service
+from varve.api.sql_endpoint import ARROW, sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,14 @@ ENDPOINTS: Final = (
         takes_body=True,
     ),
     Endpoint(
+        "sql",
+        sql,
+        "query, timeout",
+        "one SELECT over tables and views: columns and rows, or an Arrow stream",
+        ("POST",),
+        ("application/json", ARROW),
+    ),
+    Endpoint(
         "/federate",
         federate,
         "match[]",
@@ -105,7 +114,7 @@ ENDPOINTS: Final = (
     Endpoint("status/runtimeinfo", status.runtime_info, "", "since when it runs, where"),
     Endpoint("status/config", status.config, "", "all settings, as YAML; secrets are hidden"),
     Endpoint("status/flags", status.flags, "", "settings under Prometheus' names"),
-    Endpoint("status/tsdb", status.tsdb_status, "limit (10)", "what has most series"),
+    Endpoint("status/tsdb", status.tsdb_status, "start, end, limit (10)", "what has most series"),
     Endpoint("features", status.features, "", "what it can, under Prometheus' names"),
     _post_too("query_exemplars", exemplars, "query, start, end", "nothing of the kind"),
     _empty("rules", {"groups": []}),

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from varve import __version__
 from varve.api.endpoint import Endpoint
+from varve.api.failures import JSON
 
 Schema = dict[str, Any]
 
@@ -21,7 +22,7 @@ _TEXT: Final = {"type": "string"}
 _FLAG: Final = {"type": "string", "enum": ["0", "1"]}
 
 PARAMETERS: Final[Mapping[str, tuple[str, Schema]]] = {
-    "query": ("PromQL.", _TEXT),
+    "query": ("PromQL, or SQL.", _TEXT),
     "time": ("When to evaluate, RFC 3339 or Unix seconds; now by default.", _TIME),
     "start": ("First time, RFC 3339 or Unix seconds.", _TIME),
     "end": ("Last time, RFC 3339 or Unix seconds.", _TIME),
@@ -43,6 +44,7 @@ _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "explain": ("query",),
     "format_query": ("query",),
     "parse_query": ("query",),
+    "sql": ("query",),
     "query_exemplars": ("query",),
     "series": ("match[]",),
     "/federate": ("match[]",),
@@ -137,9 +139,10 @@ def _operation(endpoint: Endpoint, method: str) -> Schema:
 
 
 def _responses(endpoint: Endpoint) -> Schema:
-    found = {kind: {"schema": _TEXT} for kind in endpoint.media_types}
-    if not found:
-        found = {"application/json": {"schema": {"$ref": "#/components/schemas/Success"}}}
+    success = {"application/json": {"schema": {"$ref": "#/components/schemas/Success"}}}
+    found = {kind: {"schema": _TEXT} for kind in endpoint.media_types} or success
+    if JSON in endpoint.media_types:
+        found |= success
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     return {"200": {"description": endpoint.help, "content": found}} | {
         status: {"description": text, "content": error} for status, text in _ERRORS.items()

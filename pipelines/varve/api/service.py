@@ -14,6 +14,7 @@ from varve.model.clock import Clock
 from varve.query.evaluation import Options
 from varve.query.memory import UNBOUNDED, MemoryBudget
 from varve.query.snapshots import Snapshots
+from varve.query.sql_processes import SqlProcesses
 from varve.query.view import View
 from varve.telemetry.metrics import QueryMetrics
 from varve.telemetry.registry import Telemetry
@@ -31,7 +32,8 @@ class Service:
     `browsers` says which hosts and pages are answered, `credentials` who is; `reread_credentials`
     gives those that the settings have now, or raises NeedsOperator. `memory` is what all of it may
     hold. `threads` is how many requests are answered at once. `process` is what it says of itself.
-    `snapshots` opens earlier versions; None where there are none. Setting `stopping` ends the
+    `snapshots` opens earlier versions; None where there are none. `sql` runs SQL; None if
+    that is off. Setting `stopping` ends the
     queries under way.
     """
 
@@ -50,3 +52,4 @@ class Service:
     process: Process = field(default_factory=Process)
     stopping: threading.Event = field(default_factory=threading.Event)
     snapshots: Snapshots | None = None
+    sql: SqlProcesses | None = None

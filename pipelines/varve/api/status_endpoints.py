@@ -95,9 +95,13 @@ def features(_: Call) -> Answer:
 
 
 def tsdb_status(call: Call) -> Answer:
-    """Answers with the metrics, labels and pairs of most series, of all ever registered."""
-    view = call.view
-    found = cardinality.counts(view.index.labels, call.parameters.limit() or _STATUS_ROWS)
+    """Answers with the metrics, labels and pairs of most series: of those seen from start to end,
+    or ever registered without these.
+    """
+    view, bounds = call.view, call.parameters.time_bounds_ms()
+    is_bounded = bool(call.parameters.get("start") or call.parameters.get("end"))
+    labels = call.reader.series([], *bounds) if is_bounded else view.index.labels
+    found = cardinality.counts(labels, call.parameters.limit() or _STATUS_ROWS)
     pieces, first_ms, last_ms = view.extent()
     head = {"numSeries": found.series, "numLabelPairs": found.label_pairs, "chunkCount": pieces}
     lists = {

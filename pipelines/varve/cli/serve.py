@@ -11,12 +11,15 @@ from varve.model.errors import NeedsOperator
 from varve.services.logs import configure_for
 from varve.settings import Settings, load
 
-# Service, module with `run(settings) -> exit status`, one line. notify takes its own options.
+# Service, module with `run(settings) -> exit status`, one line. notify and scrape take options.
 SERVICES = (
     ("streams", "varve.services.streams", "ingest and rollups, in one Spark JVM"),
     ("query", "varve.services.query", "PromQL over HTTP, and the web page"),
     ("gateway", "varve.services.gateway", "takes what senders push: remote write"),
+    ("scrape", "varve.services.scrape", "reads the targets of a prometheus.yml"),
+    ("rules", "varve.services.rules", "evaluates rules as their data is complete"),
     ("maintenance", "varve.services.maintenance", "merges small files, deletes unneeded ones"),
+    ("forecasts", "varve.services.forecasts", "forecasts a week of what capacity.toml selects"),
     ("collector", "varve.services.collector", "this machine's metrics to Kafka"),
     ("notify", "varve.services.notify", "tells receivers of alerts, in Alertmanager's place"),
     ("demo-writer", "varve.local.demo_writer", "a small sender of remote write"),
@@ -35,6 +38,7 @@ run them on machines of their own, against your Kafka and your tables.
     parser.epilog = """\
 example:
   VARVE_STORAGE__ROOT=s3://metrics/varve varve serve query
+  varve serve scrape --config.file=prometheus.yml
   varve serve notify --config.file=alertmanager.yml --storage.path=data
 """
     parser.add_argument("service", choices=[name for name, _, _ in SERVICES], metavar="SERVICE")
@@ -45,10 +49,20 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     module = next(module for name, module, _ in SERVICES if name == args.service)
     if args.service == "notify":
         return int(importlib.import_module(module).run(serve_notify.options_of(args)))
-    if serve_notify.has_options(args):
+    if args.service == "scrape":
+        settings = _with_config_file(settings, serve_notify.config_file_alone(args))
+    elif serve_notify.has_options(args):
         raise NeedsOperator(f"{args.service} takes none of the options of notify")
     configure_for(settings)
     if args.service == "query":
         again = partial(load, args.config, overrides={"home": args.home})
         return int(importlib.import_module(module).run(settings, lambda: again()[0]))
     return int(importlib.import_module(module).run(settings))
+
+
+def _with_config_file(settings: Settings, file: str) -> Settings:
+    """Settings in which a prometheus.yml is the one that was named, if one was."""
+    if not file:
+        return settings
+    scrape = settings.scrape.model_copy(update={"config_file": file})
+    return settings.model_copy(update={"scrape": scrape})

@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     def add_duration(name: str, text: str) -> None:
         add(name, text, "DURATION", type=_duration_ms)
 
-    add("config.file", "alertmanager.yml", "FILE", type=Path)
+    add("config.file", "alertmanager.yml; of scrape: prometheus.yml", "FILE", type=Path)
     add("storage.path", "folder of the state (data/)", "DIR", type=Path)
     add_duration("data.retention", "how long ended silences and the log are kept (120h)")
     add_duration("data.maintenance-interval", "how often what is too old is dropped (15m)")
@@ -74,6 +74,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def has_options(args: argparse.Namespace) -> bool:
     return any(name.startswith(_DEST) for name in vars(args))
+
+
+def config_file_alone(args: argparse.Namespace) -> str:
+    """The value of --config.file, "" if it is not there. Raises NeedsOperator if another option of
+    notify is.
+    """
+    given = {name for name in vars(args) if name.startswith(_DEST)}
+    if given - {f"{_DEST}config_file"}:
+        raise NeedsOperator(f"{args.service} takes --config.file and no other option of notify")
+    return str(getattr(args, f"{_DEST}config_file", ""))
 
 
 def options_of(args: argparse.Namespace) -> NotifyOptions:

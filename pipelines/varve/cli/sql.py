@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import datetime as dt
 import io
 import json
-import math
 import shutil
 import sys
 import threading
@@ -21,6 +19,7 @@ from varve.cli.terminal import printable
 from varve.model.errors import BadRequest
 from varve.model.text_file import decoded
 from varve.query.sql import DEFAULT_MEMORY_MB, connect
+from varve.query.sql_values import plain
 from varve.query.times import parse_duration_ms
 from varve.services.progress import table_store
 from varve.settings import Settings
@@ -164,7 +163,7 @@ def _print_json(result: duckdb.DuckDBPyConnection) -> None:
     names, separator = _columns(result), "["
     while rows := result.fetchmany(_BATCH):
         for row in rows:
-            record = {name: _plain(value) for name, value in zip(names, row, strict=True)}
+            record = {name: plain(value) for name, value in zip(names, row, strict=True)}
             print(separator, printable(json.dumps(record, ensure_ascii=False, default=str)), sep="")
             separator = ","
     print("[]" if separator == "[" else "]")
@@ -175,30 +174,5 @@ def _columns(result: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def _cell(value: Any) -> Any:
-    plain = _plain(value)
-    return json.dumps(plain, ensure_ascii=False) if isinstance(plain, dict | list) else plain
-
-
-def _text(value: bytes) -> str:
-    """Bytes as text where they are UTF-8, else as hex digits behind a backslash and an x."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return f"\\x{value.hex()}"
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case float() if math.isnan(value):
-            return "NaN"
-        case float() if math.isinf(value):
-            return "+Inf" if value > 0 else "-Inf"
-        case dt.datetime():
-            return value.isoformat(sep="T") + ("Z" if value.tzinfo is None else "")
-        case bytes():
-            return _text(value)
-        case dict():
-            return {str(key): _plain(inner) for key, inner in value.items()}
-        case list():
-            return [_plain(inner) for inner in value]
-    return value
+    found = plain(value)
+    return json.dumps(found, ensure_ascii=False) if isinstance(found, dict | list) else found

@@ -1,4 +1,4 @@
-"""Send samples to Varve over Kafka, and look at them in process (docs/client.md).
+"""Send samples to Varve over Kafka, look at them in process, ask a query service (docs/client.md).
 
 from varve.client import Producer
 
@@ -11,6 +11,7 @@ with Producer("localhost:9092", tags={"job": "shop"}) as producer:
 from varve.client.collector import MetricsCollector
 from varve.client.messages import Sample
 from varve.client.producer import Producer
+from varve.client.query import Frame, Query, QueryFailed
 from varve.client.sender import Counts
 from varve.model.errors import BadRequest, NeedsOperator, TemporaryError
 from varve.model.identity import SeriesDefinition, define
@@ -18,9 +19,12 @@ from varve.model.identity import SeriesDefinition, define
 __all__ = [
     "BadRequest",
     "Counts",
+    "Frame",
     "MetricsCollector",
     "NeedsOperator",
     "Producer",
+    "Query",
+    "QueryFailed",
     "Sample",
     "SeriesDefinition",
     "TemporaryError",

@@ -30,6 +30,7 @@ from varve.gateway.push import (
 from varve.gateway.quotas import Allowance, Quotas
 from varve.gateway.refusals import Refusal, Refused
 from varve.gateway.remote_write_http import WRITE_PATHS, RemoteWrite
+from varve.gateway.write_request import Message
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -163,26 +164,30 @@ class GatewayApp:
         body = b""
         try:
             body = await self._read(receive)
-            found, waits, why = self._decode(protocol, head, body, sender, allowance)
+            most = self._body_bounds.expanded
+            found, waits, why = self._decode(
+                protocol, lambda: head.message(body, most), len(body), sender, allowance
+            )
         finally:
             self._bytes_in_flight -= len(body)
         await _durable(waits)
         return len(body), head.answer(found, why)
 
     async def take(
-        self, protocol: str, head: Body, body: bytes, sender: str, address: str
+        self, protocol: str, read: Callable[[], Message], size: int, sender: str, address: str
     ) -> tuple[Decoded, Refused | None]:
-        """Takes a body that came by another way than this application. Returns what was in it once
+        """Takes what came by another way than this application. read: makes the message of it,
+        perhaps of `size` bytes, once it is known that there is room. Returns what was in it once
         that is durable, and why its bulk samples were refused, if they were. Raises Refused,
         Overloaded.
         """
         allowance = self._allowance(sender, address)
-        self._bytes_in_flight += len(body)
+        self._bytes_in_flight += size
         try:
-            self._require_room(len(body))
-            found, waits, why = self._decode(protocol, head, body, sender, allowance)
+            self._require_room(size)
+            found, waits, why = self._decode(protocol, read, size, sender, allowance)
         finally:
-            self._bytes_in_flight -= len(body)
+            self._bytes_in_flight -= size
         await _durable(waits)
         return found, why
 
@@ -203,10 +208,15 @@ class GatewayApp:
             raise Refused(429, str(err), 5.0) from None
 
     def _decode(
-        self, protocol: str, head: Body, body: bytes, sender: str, allowance: Allowance
+        self,
+        protocol: str,
+        read: Callable[[], Message],
+        size: int,
+        sender: str,
+        allowance: Allowance,
     ) -> tuple[Decoded, Sequence[asyncio.Future[None]], Refused | None]:
-        """What a body holds, what to wait for, and why its bulk samples were refused, if they were.
-        Raises Refused.
+        """What a message holds, what to wait for, and why its bulk samples were refused, if they
+        were. Raises Refused.
         """
         shed: Refusal | None = None
         why: Refused | None = None
@@ -219,7 +229,7 @@ class GatewayApp:
             shed, why = Refusal.OVERLOAD, Refused(503, f"{text}: send again later", 5.0)
         if why is not None and (not self._has_critical or allowance.wait_for_critical() > 0):
             raise why
-        message = head.message(body, self._body_bounds.expanded)
+        message = read()
         self._before()
         found, waits = self._batcher.add(
             message.content,
@@ -232,9 +242,7 @@ class GatewayApp:
         found.refusals.merge(message.refusals)
         self._after(found)
         self._meters.decoded(protocol, found)
-        allowance.take(
-            size=len(body), bulk=found.received() - found.critical, critical=found.critical
-        )
+        allowance.take(size=size, bulk=found.received() - found.critical, critical=found.critical)
         return found, waits, why if shed in found.refusals.samples else None
 
     async def _read(self, receive: Receive) -> bytes:

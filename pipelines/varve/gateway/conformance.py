@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from promqltest.adapter import STALE_NAN, NativeHistogram  # type: ignore[import-not-found]
+from pydantic import TypeAdapter, ValidationError
 from wiretest.adapter import (  # type: ignore[import-not-found]
     Answer,
     Exemplar,
     Metadata,
+    Parsed,
+    Refused,
     Request,
     Sample,
 )
@@ -22,6 +26,8 @@ from varve.access.credentials import Credentials
 from varve.gateway.app import GatewayApp
 from varve.gateway.batcher import Batcher
 from varve.gateway.decoded import Bounds, Decoded
+from varve.gateway.exposition.formats import parse
+from varve.gateway.exposition.samples import ExposedSample, InvalidExposition
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.histograms import HistogramSample
 from varve.gateway.messages import SampleColumns, TargetMessage, encode
@@ -32,9 +38,14 @@ from varve.gateway.quotas import Quota, Quotas
 from varve.gateway.remote_write import RemoteWriteDecoder
 from varve.gateway.remote_write_http import RemoteWrite
 from varve.gateway.replicas import Replicas
+from varve.gateway.scrape.config import ScrapeConfig, parse_config
+from varve.gateway.scrape.relabel import RelabelConfig, relabel
+from varve.gateway.scrape.targets import static_groups, targets_of
 from varve.gateway.series_table import SeriesTable
 from varve.gateway.startup import make_ready
 from varve.model.identity import SeriesDefinition
+from varve.notify.config.document import ConfigError, read_document
+from varve.promql.histograms.native_histogram import FloatHistogram
 
 _FUTURE_MS = 600_000
 _OLDEST_MS = -(1 << 62)
@@ -49,17 +60,55 @@ class Adapter:
     def receive(self, request: Request) -> Answer:
         return asyncio.run(_received(request))
 
-    def parse(self, body: bytes, content_type: str) -> Any:
-        raise NotImplementedError
+    def parse(self, body: bytes, content_type: str) -> Parsed:
+        try:
+            found = parse(body, content_type)
+        except InvalidExposition as bad:
+            raise Refused(str(bad)) from bad
+        metadata = {n: Metadata(m.type, m.help, m.unit) for n, m in found.metadata.items()}
+        return Parsed([_exposed(sample) for sample in found.samples], metadata)
 
     def statsd(self, packets: Sequence[bytes], flush_ms: int, buckets: Sequence[float]) -> Any:
         raise NotImplementedError
 
-    def relabel(self, rules: str, labels: Mapping[str, str]) -> Any:
-        raise NotImplementedError
+    def relabel(self, rules: str, labels: Mapping[str, str]) -> dict[str, str] | None:
+        document = read_document(rules, "rules")
+        try:
+            parsed = _RULES.validate_python(document.value or [])
+        except ValidationError as err:
+            raise Refused(str(err)) from err
+        return relabel(parsed, labels)
 
-    def configure(self, config: str) -> Any:
-        raise NotImplementedError
+    def configure(self, config: str) -> dict[str, Any]:
+        try:
+            found = parse_config(config, "prometheus.yml", Path())
+        except ConfigError as bad:
+            raise Refused(str(bad)) from bad
+        return {
+            "external_labels": dict(found.external_labels),
+            "jobs": [_job(job) for job in found.jobs],
+        }
+
+
+_RULES = TypeAdapter(tuple[RelabelConfig, ...])
+
+
+def _job(job: ScrapeConfig) -> dict[str, Any]:
+    targets = targets_of(job, static_groups(job))
+    same = (
+        *("metrics_path", "scheme", "honor_labels", "honor_timestamps"),
+        *("track_timestamps_staleness", "sample_limit", "label_limit", "label_name_length_limit"),
+        *("label_value_length_limit", "target_limit"),
+    )
+    return {name: getattr(job, name) for name in same} | {
+        "job": job.job_name,
+        "scrape_interval_ms": job.scrape_interval,
+        "scrape_timeout_ms": job.scrape_timeout,
+        "body_size_limit_bytes": job.body_size_limit,
+        "discovery": job.discoveries(),
+        "targets": [{"url": t.url, "labels": dict(t.labels)} for t in targets.active.values()],
+        "failed_targets": len(targets.failures),
+    }
 
 
 class _Memory:
@@ -151,10 +200,17 @@ def _labels(definition: SeriesDefinition) -> dict[str, str]:
     return {"__name__": definition.metric} | dict(definition.tags)
 
 
+def _exposed(sample: ExposedSample) -> Sample:
+    exemplars = tuple(Exemplar(dict(e.labels), e.value, e.ts_ms) for e in sample.exemplars)
+    value = sample.value if isinstance(sample.value, float) else _native(sample.value)
+    return Sample(dict(sample.labels), value, sample.ts_ms, sample.start_ms, exemplars)
+
+
 def _histogram(sample: HistogramSample) -> float | NativeHistogram:
-    found = sample.histogram
-    if found is None:
-        return float(STALE_NAN)
+    return float(STALE_NAN) if sample.histogram is None else _native(sample.histogram)
+
+
+def _native(found: FloatHistogram) -> NativeHistogram:
     return NativeHistogram(
         found.schema,
         found.count,

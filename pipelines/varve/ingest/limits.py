@@ -17,8 +17,8 @@ from typing import Any
 from varve.ingest.retention_classes import RetentionClass, parse_classes
 from varve.model.errors import NeedsOperator
 from varve.model.exceeded import Exceeded
+from varve.model.followed_file import FollowedFile
 from varve.model.identity import SeriesDefinition
-from varve.model.text_file import read_text
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Limits:
         return f"{'metric' if own else 'default'}.{key}"
 
 
-class LimitsFile:
+class LimitsFile(FollowedFile[Limits]):
     """The limits in force. Not safe to share between threads."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -84,32 +84,7 @@ class LimitsFile:
 
         Raises NeedsOperator if it is not well-formed.
         """
-        self._paths = tuple(paths)
-        self._seen = self._state()
-        self._limits = _load(self._seen)
-
-    def current(self) -> Limits:
-        """The limits of the file as it is now. A file that has become malformed changes nothing."""
-        state = self._state()
-        if state != self._seen:
-            self._seen = state
-            try:
-                self._limits = _load(state)
-                log.info("limits: %s is in force", state[0] if state else "none")
-            except NeedsOperator as err:
-                log.error("limits stay as they were: %s", err)  # noqa: TRY400 - it says it all
-        return self._limits
-
-    def _state(self) -> tuple[Path, int, int] | None:
-        for path in self._paths:
-            try:
-                status = path.stat()
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError:  # which reading it will say
-                return path, 0, 0
-            return path, status.st_mtime_ns, status.st_size
-        return None
+        super().__init__("limits", paths, parse, Limits(), log)
 
 
 def parse(text: str, origin: str) -> Limits:
@@ -135,18 +110,6 @@ def parse(text: str, origin: str) -> Limits:
         metrics,
         parse_classes(tree.get("retention", {}), origin),
     )
-
-
-def _load(state: tuple[Path, int, int] | None) -> Limits:
-    if state is None:
-        return Limits()
-    try:
-        text = read_text(state[0])
-    except OSError as err:
-        raise NeedsOperator(f"cannot read the limits in {state[0]}: {err.strerror}") from err
-    except ValueError as err:  # of another encoding
-        raise NeedsOperator(str(err)) from err
-    return parse(text, str(state[0]))
 
 
 def _metric(base: MetricLimits, section: Any, where: str) -> MetricLimits:

@@ -23,12 +23,14 @@ KAFKA = "kafka"
 STREAMS = "streams"
 QUERY = "query"
 GATEWAY = "gateway"
+SCRAPE = "scrape"
 COLLECTOR = "collector"
 MAINTENANCE = "maintenance"
+FORECASTS = "forecasts"
 HISTORY = "demo-history"
 WRITER = "demo-writer"
 
-PRODUCERS = (HISTORY, COLLECTOR, WRITER, GATEWAY)
+PRODUCERS = (HISTORY, COLLECTOR, WRITER, GATEWAY, SCRAPE)
 
 # Long enough for a busy old laptop: what is merely slow must not be started over.
 _READY_S = 600
@@ -97,7 +99,7 @@ def _stalled_s(name: str, settings: Settings) -> float:
     stalled_s = settings.supervision.stalled_after_s
     if name in (COLLECTOR, WRITER):  # says so at each measurement
         return max(stalled_s, _BATCHES * settings.collector.interval_s)
-    return stalled_s if name in (QUERY, GATEWAY) else _BATCHES * stalled_s
+    return stalled_s if name in (QUERY, GATEWAY, SCRAPE) else _BATCHES * stalled_s
 
 
 def environment(settings: Settings, origins: dict[str, str]) -> dict[str, str]:

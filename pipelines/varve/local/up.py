@@ -17,12 +17,14 @@ from varve.local import broker, components
 from varve.local.bounded_run import BoundedRun
 from varve.local.components import (
     COLLECTOR,
+    FORECASTS,
     GATEWAY,
     HISTORY,
     KAFKA,
     MAINTENANCE,
     PRODUCERS,
     QUERY,
+    SCRAPE,
     STREAMS,
     WRITER,
 )
@@ -95,6 +97,8 @@ def _require_free_ports(settings: Settings, *, gateway: bool) -> None:
     require_free(settings.query.host, settings.query.port, "query.port")
     if gateway:
         require_free(settings.gateway.host, settings.gateway.port, "gateway.port")
+    if settings.scrape.config_file:
+        require_free(settings.scrape.host, settings.scrape.port, "scrape.port")
     telemetry = settings.telemetry
     for port, setting in ((telemetry.port, "port"), (telemetry.up_port, "up_port")):
         require_free(telemetry.host, port, f"telemetry.{setting}")
@@ -182,12 +186,16 @@ class _Up:
         self._add(STREAMS, self._environment | components.spark_environment())
         if self._settings.maintenance.enabled:
             self._add(MAINTENANCE, self._environment)
+        if self._settings.forecasts.enabled:
+            self._add(FORECASTS, self._environment)
         if self._options.demo:
             self._add(HISTORY, self._environment)
         if self._settings.collector.enabled:
             self._add(COLLECTOR, self._environment)
         if self._settings.gateway.enabled or self._options.demo:
             self._add(GATEWAY, self._environment)
+        if self._settings.scrape.config_file:
+            self._add(SCRAPE, self._environment)
         if self._options.demo and not self._settings.gateway.cert_file:
             self._add(WRITER, self._environment)
 
@@ -207,7 +215,7 @@ class _Up:
         if self._shortage is not None and (name != KAFKA or self._shortage.severe):
             # Maintenance may be what makes room.
             return "" if name in (QUERY, MAINTENANCE) else self._shortage.why
-        if name in (KAFKA, QUERY, MAINTENANCE):
+        if name in (KAFKA, QUERY, MAINTENANCE, FORECASTS):
             return ""
         broker_up = self._supervisor.is_up(KAFKA) or not self._kafka.embedded
         if not (self._kafka.topics_made and broker_up):
@@ -343,7 +351,7 @@ class _Up:
         self._stopping = True
         embedded = KAFKA in self._supervisor.health()
         try:
-            for name in (*PRODUCERS, MAINTENANCE, STREAMS, QUERY, KAFKA):
+            for name in (*PRODUCERS, MAINTENANCE, FORECASTS, STREAMS, QUERY, KAFKA):
                 self._supervisor.stop(name)
         except BaseException:
             self._supervisor.kill_all()

@@ -29,6 +29,7 @@ TABLES = (
     "anomalies",
     "alerts",
     "forecasts",
+    "forecast_fits",
     "capacity",
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-ErrorType = Literal["bad_data", "execution", "timeout", "canceled", "gone"]
+ErrorType = Literal["bad_data", "execution", "timeout", "canceled", "gone", "unavailable"]
 
 
 class QueryError(Exception):

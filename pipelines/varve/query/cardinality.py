@@ -18,7 +18,9 @@ from varve.ingest.active_series import RecentHours
 from varve.ingest.limits import Limits
 from varve.ingest.reject_reasons import LIMITS
 from varve.model.window import DAY_MS, HOUR_MS
-from varve.promql.labels.label_table import METRIC_NAME, Column, LabelTable
+from varve.promql.labels.label_table import METRIC_NAME, LabelTable
+from varve.promql.syntax.ast import Matcher, MatchOp
+from varve.query.index_labels import IndexColumn, IndexLabels
 from varve.query.series_index import COLUMNS, IndexBuilder
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import snapshot
@@ -88,7 +90,7 @@ class Report:
     refused: dict[str, int]
 
 
-def counts(labels: LabelTable, top: int) -> Counts:
+def counts(labels: IndexLabels | LabelTable, top: int) -> Counts:
     """Counts the labels; `top` is the length of each list, at least 1."""
     pairs, values, sizes, best, of_metric = 0, [], [], [], []
     for name, column in labels.columns.items():
@@ -132,7 +134,9 @@ def report(
     if hours.since_ms is not None:
         active |= since > hours.since_ms
     if metric is not None:
-        mine = np.array([name == metric for name in index.labels.values_of(METRIC_NAME)], np.bool_)
+        of_metric = index.find([Matcher(METRIC_NAME, MatchOp.EQUAL, metric)])
+        mine = np.zeros(index.size, np.bool_)
+        mine[index.rows_of(of_metric.series_ids)] = True
         active, since = active & mine, np.where(mine, since, np.iinfo(np.int64).min)
     new_1h, new_24h = since > now_ms - HOUR_MS, since > now_ms - DAY_MS
     alive = index.labels.take(np.flatnonzero(active))
@@ -151,7 +155,7 @@ def report(
 
 
 def _metrics(
-    labels: LabelTable,
+    labels: IndexLabels,
     limits: Limits,
     active: npt.NDArray[np.bool_],
     *new: npt.NDArray[np.bool_],
@@ -160,7 +164,10 @@ def _metrics(
     if column is None:
         return []
     texts = column.interned.values
-    by_code = [np.bincount(column.codes[mask], minlength=len(texts)) for mask in (active, *new)]
+    by_code = [
+        np.bincount(column.at(np.flatnonzero(mask)), minlength=len(texts))
+        for mask in (active, *new)
+    ]
     return [
         MetricUse(name, used, limits.of(name).series, hour, day)
         for name, used, hour, day in zip(texts, *(n.tolist() for n in by_code), strict=True)
@@ -199,7 +206,7 @@ def _refused(store: Store, since_ms: int) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def _numbers(column: Column) -> npt.NDArray[np.int64]:
+def _numbers(column: IndexColumn) -> npt.NDArray[np.int64]:
     """How many series have the value of each code; 0 for code 0, the absent value."""
     numbers = np.bincount(column.codes, minlength=len(column.interned.values))
     numbers[0] = 0

@@ -32,6 +32,10 @@ class FileTable:
         """Files that can hold rows of the ids (ascending) in (start_ms, end_ms]."""
         return self._files.select(Bounds(start_ms, end_ms, series_ids))
 
+    def within(self, start_ms: int, end_ms: int) -> list[LiveFile]:
+        """Files that can hold rows of any series in (start_ms, end_ms]."""
+        return self._files.select(Bounds(start_ms, end_ms))
+
     def overlapping(self, series_ids: I64, start_ms: int, end_ms: int) -> tuple[list[str], int]:
         """Paths of the files that `select` gives, and their rows."""
         chosen = self.select(series_ids, start_ms, end_ms)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -28,6 +29,7 @@ from varve.promql.syntax.printer import matcher_text
 from varve.query import selector_plan
 from varve.query.decoded_files import Footer
 from varve.query.memory import Reservation
+from varve.query.narrowing import Narrowing
 from varve.query.provenance import Provenance, SelectorUse
 from varve.query.rollup_reader import RollupReader
 from varve.query.sample_columns import SampleColumns, count_samples, select_samples
@@ -70,7 +72,9 @@ class Reader:
     _choices: dict[tuple[Matchers, WindowFunction], SelectorPlan | None] = field(
         default_factory=dict
     )
-    _series_of: dict[Matchers, SelectedSeries] = field(default_factory=dict)
+    _series_of: dict[tuple[Matchers, bytes | None], SelectedSeries] = field(default_factory=dict)
+    _planned: dict[SelectorPlan, SelectedSeries] = field(default_factory=dict)
+    """What each plan is of."""
     _selected: dict[tuple[Matchers, int, int], Selection] = field(default_factory=dict)
     """What had to be read to be counted, until it is asked for."""
     _in_memory: dict[tuple[Matchers, int, int], tuple[int, int]] = field(default_factory=dict)
@@ -93,7 +97,7 @@ class Reader:
         key = tuple(matchers), start_ms, end_ms
         if isinstance(hints.choice, SelectorPlan):
             return self._select_planned(key, hints.choice, hints)
-        series = self._series(matchers, hints.check)
+        series = self._series(key, hints.check)
         groups = self._groups(series, start_ms)
         advice = ", or without tier=raw" if self.tier == RAW and self.view.tiers else ""
         selector_plan.require_samples(groups, start_ms, end_ms, advice)
@@ -121,18 +125,22 @@ class Reader:
                 return self._choices[key]
         chosen = None
         if self.tier != RAW and self.view.tiers:
-            series = self._series(matchers, check)
             start_ms, end_ms = windows.span
+            series = self._series((key[0], start_ms, end_ms), check)
+            living = self._narrowing.living(start_ms, end_ms)
+            among = self.view.index.size if living is None else np.count_nonzero(living.rows)
             rows = self.view.all_files.rows_within(start_ms, end_ms)
 
             def estimate(size: int) -> Estimate:
-                share = size / max(1, self.view.index.size)
+                share = size / max(1, int(among))
                 return Estimate(size, int(rows * share), share)
 
             groups = self._groups(series, start_ms)
             chosen = selector_plan.plan(groups, windows, estimate, self.tier)
         with self._lock:
             self._choices[key] = chosen
+            if chosen is not None:
+                self._planned[chosen] = series
         return chosen
 
     @property
@@ -154,7 +162,7 @@ class Reader:
         The rows of files that overlap are the bound, or if that is over max_samples the rows of
         their row groups. If that is too, samples are read: other series may have most of the rows.
         """
-        series = self._series(matchers, check)
+        series = self._series((tuple(matchers), start_ms, end_ms), check)
         ids = series.series_ids[series.by_id]
         found, held = self._in_head(series, tuple(matchers), start_ms, end_ms)
         _, rows = self.view.files.overlapping(ids, start_ms, end_ms)
@@ -208,29 +216,23 @@ class Reader:
             yield from zip((reach for reach, *_ in found), parts, strict=False)
 
     def label_names(
-        self,
-        matchers: Sequence[Sequence[Matcher]],
-        start_ms: int,  # noqa: ARG002 - series without samples in the range may count
-        end_ms: int,  # noqa: ARG002
+        self, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
     ) -> list[str]:
-        return self.view.index.label_names(matchers)
+        return self.view.index.label_names(matchers, self._narrowing.seen(start_ms, end_ms))
 
     def label_values(
         self,
         name: str,
         matchers: Sequence[Sequence[Matcher]],
-        start_ms: int,  # noqa: ARG002
-        end_ms: int,  # noqa: ARG002
+        start_ms: int,
+        end_ms: int,
     ) -> list[str]:
-        return self.view.index.label_values(name, matchers)
+        return self.view.index.label_values(name, matchers, self._narrowing.seen(start_ms, end_ms))
 
     def series(
-        self,
-        matchers: Sequence[Sequence[Matcher]],
-        start_ms: int,  # noqa: ARG002
-        end_ms: int,  # noqa: ARG002
+        self, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
     ) -> LabelTable:
-        found = self.view.index.find_any(matchers)
+        found = self.view.index.find_any(matchers, self._narrowing.seen(start_ms, end_ms))
         self.memory.take(found.nbytes)
         return found.labels
 
@@ -239,7 +241,8 @@ class Reader:
     ) -> Selection:
         """Rows of tiers for some groups of the series, and samples for the others."""
         matchers, start_ms, end_ms = key
-        series = self._series(matchers, hints.check)
+        with self._lock:
+            series = self._planned[planned]
         readers = tuple(
             RollupReader(
                 self.view, series, part.group.by_id, part.rows, part.cover, self.memory, _reading
@@ -298,7 +301,7 @@ class Reader:
     def _select(
         self, matchers: Matchers, start_ms: int, end_ms: int, check: Check = never
     ) -> Selection:
-        series = self._series(matchers, check)
+        series = self._series((matchers, start_ms, end_ms), check)
         samples = self._read(series.series_ids, series.by_id, start_ms, end_ms)
         return _without_empty(series.labels, samples)
 
@@ -321,14 +324,20 @@ class Reader:
             )
         return samples
 
-    def _series(self, matchers: Sequence[Matcher], check: Check = never) -> SelectedSeries:
-        """The series of a selector, found once for the query."""
-        key = tuple(matchers)
+    @cached_property
+    def _narrowing(self) -> Narrowing:
+        return Narrowing(self.view, self.check)
+
+    def _series(self, selected: _Selected, check: Check = never) -> SelectedSeries:
+        """The series of a selector that may have samples in its range, found once for the query."""
+        matchers, *span = selected
+        living = self._narrowing.living(*span)
+        key = matchers, None if living is None else living.token
         with self._lock:
             known = self._series_of.get(key)
         if known is None:
             self.check()
-            known = self.view.index.find(key, check)
+            known = self.view.index.find(matchers, check, living)
             self.memory.take(known.nbytes)
             with self._lock:
                 self._series_of[key] = known

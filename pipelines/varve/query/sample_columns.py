@@ -6,7 +6,8 @@ A (series_id, ts) is one sample; varve.model.copies has the rule of which of its
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,8 @@ class SampleColumns:
     series_ids: I64
     ts: I64
     values: F64
+    derived: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What is made of them once, such as which series there are. Little beside the columns."""
 
     @property
     def rows(self) -> int:

@@ -12,7 +12,8 @@ from varve.query.memory import SELECTIONS, MemoryBudget
 # A quarter of what a service may hold: dashboards ask for the same series again and again.
 _SHARE = 4
 
-Key = tuple[Matcher, ...]
+Key = tuple[tuple[Matcher, ...], bytes | None]
+"""Matchers, and the token of the series they select from."""
 
 
 class Sized(Protocol):

@@ -6,6 +6,7 @@ series added so far, and may be shared between threads.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,9 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from varve.promql.interrupt import Check, never
-from varve.promql.labels.label_table import METRIC_NAME, Column, Interned, LabelTable
-from varve.promql.labels.postings import Postings
+from varve.promql.labels.label_table import METRIC_NAME, LabelTable
+from varve.promql.labels.postings import Bools, Postings
 from varve.promql.syntax.ast import Matcher
+from varve.query.index_labels import GrowingColumn, IndexLabels
 from varve.query.memory import INDEX, UNBOUNDED, MemoryBudget
 from varve.query.selection_cache import SelectionCache
 
@@ -29,14 +31,15 @@ _SELECTION_BYTES = 1_024
 _SERIES_BYTES = 96
 # A label of it: its code, its name and value in that tuple and in JSON.
 _LABEL_BYTES = 124
-# A series in the index, for each label: its code and its place in the postings.
+# A series in the index, for each label it may have: its code, its row, its place in the postings.
 _POSTING_BYTES = 12
+# A label without its series: its columns and texts as objects.
+_COLUMN_BYTES = 1_024
 # A distinct value of a label: a short text, listed and looked up, while it grows and as published.
 _VALUE_BYTES = 300
 
 Ids = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]
-Codes = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +73,41 @@ class SelectedSeries:
         return _SELECTION_BYTES + self.size * series
 
 
+@dataclass(frozen=True, slots=True)
+class Among:
+    """Some rows of an index. Equal ones have the same token."""
+
+    rows: Bools
+    token: bytes
+
+
 class SeriesIndex:
     """The series known at one moment, with the metric name as `__name__`. Safe to share."""
 
     def __init__(
         self,
         ids: Ids,
-        labels: LabelTable,
+        by_id: Rows,
+        labels: IndexLabels,
         metadata: dict[str, Metadata],
         selections: SelectionCache[SelectedSeries],
+        numbering: int,
     ) -> None:
-        """Row i of labels is series ids[i]; the rows are in any order.
+        """Row i of labels is series ids[i], in the order of registration; by_id has the rows in
+        ascending order of id.
 
         What `selections` has of an index before this one is dropped.
         """
         self.metadata = metadata
         """By metric name."""
         self._ids = ids
+        self._by_id = by_id
         # It need not remember anything: `selections` does, and knows what it takes.
         self._postings = Postings(labels, max_bytes=0, most_kept=0)
         self._selections = selections
         self._generation = selections.replace_index()
+        self.numbering = numbering
+        """Indexes of one numbering have the same rows, as far as each goes."""
 
     @property
     def size(self) -> int:
@@ -99,9 +116,10 @@ class SeriesIndex:
     @property
     def nbytes(self) -> int:
         """About what labels, ids and postings take, the latter once they are made."""
-        values = sum(len(c.interned.values) for c in self.labels.columns.values())
-        codes = self.size * _POSTING_BYTES * len(self.labels.columns)
-        return 16 * self.size + codes + _VALUE_BYTES * values
+        columns = self.labels.columns.values()
+        values = sum(len(c.interned.values) for c in columns)
+        codes = sum(_POSTING_BYTES * len(c.codes) + _COLUMN_BYTES for c in columns)
+        return 24 * self.size + codes + _VALUE_BYTES * values
 
     @property
     def series_ids(self) -> Ids:
@@ -109,59 +127,73 @@ class SeriesIndex:
         return self._ids
 
     @property
-    def labels(self) -> LabelTable:
-        """The labels of all series, in no order."""
+    def labels(self) -> IndexLabels:
+        """The labels of all series, in the order of registration."""
         return self._postings.table
 
-    def find(self, matchers: Sequence[Matcher], check: Check = never) -> SelectedSeries:
+    def rows_of(self, ids: Ids) -> Rows:
+        """The rows of series, -1 of those that are not in the index."""
+        if not self.size:
+            return np.full(len(ids), -1)
+        at = np.minimum(np.searchsorted(self._ids, ids, sorter=self._by_id), self.size - 1)
+        rows = self._by_id[at]
+        return np.where(self._ids[rows] == ids, rows, -1)
+
+    def find(
+        self, matchers: Sequence[Matcher], check: Check = never, among: Among | None = None
+    ) -> SelectedSeries:
         """Selects the series that meet all matchers. ValueError if a regex is malformed.
 
-        Returns the same object for the same matchers while it is remembered. check: see
-        varve.promql.interrupt.
+        Returns the same object for the same matchers while it is remembered. among: those to
+        select from, all if None. check: see varve.promql.interrupt.
         """
-        key = tuple(matchers)
+        key = tuple(matchers), None if among is None else among.token
         known = self._selections.get(self._generation, key)
         if known is None:
-            known = self._selections.put(
-                self._generation, key, self._select(self._rows(key, check))
-            )
+            found = self._select(self._rows(key[0], check, among))
+            known = self._selections.put(self._generation, key, found)
         return known
 
-    def find_any(self, matchers: Sequence[Sequence[Matcher]]) -> SelectedSeries:
+    def find_any(
+        self, matchers: Sequence[Sequence[Matcher]], among: Among | None = None
+    ) -> SelectedSeries:
         """Selects the series that meet one of the lists; all series if there is no list."""
         if len(matchers) <= 1:
-            return self.find(matchers[0] if matchers else ())
-        return self._select(self._rows_any(matchers))
+            return self.find(matchers[0] if matchers else (), among=among)
+        return self._select(self._rows_any(matchers, among))
 
-    def label_names(self, matchers: Sequence[Sequence[Matcher]]) -> list[str]:
+    def label_names(
+        self, matchers: Sequence[Sequence[Matcher]], among: Among | None = None
+    ) -> list[str]:
         """Names of labels, sorted, that one of the series selected as by `find_any` has."""
-        rows = self._rows_any(matchers)
-        columns = self._postings.table.columns
-        return sorted(n for n, column in columns.items() if column.codes[rows].any())
+        rows = self._rows_any(matchers, among)
+        columns = self.labels.columns
+        return [n for n in self.labels.names_within(rows) if columns[n].at(rows).any()]
 
-    def label_values(self, name: str, matchers: Sequence[Sequence[Matcher]]) -> list[str]:
+    def label_values(
+        self, name: str, matchers: Sequence[Sequence[Matcher]], among: Among | None = None
+    ) -> list[str]:
         """Values of one label, sorted, over the series selected as by `find_any`."""
-        column = self._postings.table.columns.get(name)
+        column = self.labels.columns.get(name)
         if column is None:
             return []
-        codes = np.unique(column.codes[self._rows_any(matchers)])
+        codes = np.unique(column.at(self._rows_any(matchers, among)))
         return sorted(column.interned.values[code] for code in codes.tolist() if code)
 
-    def _rows(self, matchers: Sequence[Matcher], check: Check = never) -> Rows:
-        return self._postings.find(matchers, check)[0]
+    def _rows(self, matchers: Sequence[Matcher], check: Check, among: Among | None) -> Rows:
+        if among is not None and not matchers:
+            return np.flatnonzero(among.rows)
+        rows = self._postings.rows(matchers, check)
+        return rows if among is None else rows[among.rows[rows]]
 
-    def _rows_any(self, matchers: Sequence[Sequence[Matcher]]) -> Rows:
+    def _rows_any(self, matchers: Sequence[Sequence[Matcher]], among: Among | None) -> Rows:
         if not matchers:
-            return np.arange(self.size)
-        return np.unique(np.concatenate([self._rows(one) for one in matchers]))
+            return self._rows((), never, among)
+        found = [self._rows(one, never, among) for one in matchers]
+        return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
 
     def _select(self, rows: Rows) -> SelectedSeries:
-        columns = {}
-        for name, column in self._postings.table.columns.items():
-            codes = column.codes[rows]
-            if codes.any():
-                columns[name] = Column(codes, column.interned)
-        labels = LabelTable(len(rows), columns)
+        labels = self.labels.take(rows)
         order = labels.sort_order()
         ids = self._ids[rows][order]
         return SelectedSeries(ids, labels.take(order), np.argsort(ids))
@@ -175,11 +207,10 @@ class IndexBuilder:
         self._selections: SelectionCache[SelectedSeries] = SelectionCache(self._budget)
         self._counted = 0
         self._ids: Ids = np.empty(0, dtype=np.int64)
-        self._sorted: Ids = self._ids
-        self._interned: dict[str, Interned] = {}
-        self._published: dict[str, Interned] = {}
-        self._codes: dict[str, Codes] = {}
+        self._by_id: Rows = np.empty(0, dtype=np.int64)
+        self._columns: dict[str, GrowingColumn] = {}
         self._metadata: dict[str, Metadata] = {}
+        self._numbering = next(_NUMBERINGS)
 
     def add(self, rows: pa.Table) -> bool:
         """Adds rows with COLUMNS, in any order. Returns whether one defines a new series.
@@ -192,58 +223,52 @@ class IndexBuilder:
         start = len(self._ids)
         ids = fresh.column("series_id").to_numpy()
         self._ids = np.concatenate([self._ids, ids])
-        self._sorted = np.sort(self._ids)
+        self._by_id = np.argsort(self._ids)
         own_rows = np.arange(start, len(self._ids))
-        self._set_label(METRIC_NAME, own_rows, fresh.column("metric").combine_chunks())
+        self._add_label(METRIC_NAME, own_rows, fresh.column("metric").combine_chunks())
         tags = fresh.column("tags").combine_chunks()
         offsets = tags.offsets.to_numpy()
         keys = tags.keys[offsets[0] : offsets[-1]].dictionary_encode()
         items = tags.items[offsets[0] : offsets[-1]]
         parents = np.repeat(own_rows, np.diff(offsets))
-        key_codes = keys.indices.to_numpy()
-        for code, name in enumerate(keys.dictionary.to_pylist()):
-            mask = key_codes == code
-            self._set_label(name, parents[mask], items.filter(pa.array(mask)))
+        # By label, then by series: a label's part is found without a look at all others.
+        by_label = np.argsort(keys.indices.to_numpy(), kind="stable")
+        counts = np.bincount(keys.indices.to_numpy(), minlength=len(keys.dictionary))
+        ends = np.cumsum(counts)
+        names = keys.dictionary.to_pylist()
+        for name, begin, end in zip(names, ends - counts, ends, strict=True):
+            mine = by_label[begin:end]
+            self._add_label(name, parents[mine], items.take(pa.array(mine)))
         self._add_metadata(fresh)
         return True
 
     def index(self) -> SeriesIndex:
         """Makes the index of the series added so far; what is added later does not change it."""
-        columns = {
-            name: Column(_padded(codes, len(self._ids)), self._publish(name))
-            for name, codes in self._codes.items()
-        }
-        labels = LabelTable(len(self._ids), columns)
-        made = SeriesIndex(self._ids, labels, dict(self._metadata), self._selections)
+        size = len(self._ids)
+        labels = IndexLabels(size, {n: grown.column(size) for n, grown in self._columns.items()})
+        made = SeriesIndex(
+            self._ids, self._by_id, labels, dict(self._metadata), self._selections, self._numbering
+        )
         self._budget.add(INDEX, made.nbytes - self._counted)
         self._counted = made.nbytes
         return made
-
-    def _publish(self, name: str) -> Interned:
-        """The values of a label as they are now. An index that met a later one would look for its
-        postings, which it cannot have.
-        """
-        growing, published = self._interned[name], self._published.get(name)
-        if published is None or len(published.values) != len(growing.values):
-            published = Interned()
-            published.values, published.codes = list(growing.values), dict(growing.codes)
-            self._published[name] = published
-        return published
 
     def _undefined(self, rows: pa.Table) -> pa.Table:
         """The first row of each series_id that was not added before."""
         ids = rows.column("series_id").to_numpy()
         firsts = np.sort(np.unique(ids, return_index=True)[1])
-        known = np.isin(ids[firsts], self._sorted)
+        wanted = ids[firsts]
+        if not len(self._ids):
+            return rows.take(pa.array(firsts))
+        at = np.searchsorted(self._ids, wanted, sorter=self._by_id)
+        known = self._ids[self._by_id[np.minimum(at, len(self._ids) - 1)]] == wanted
         return rows.take(pa.array(firsts[~known]))
 
-    def _set_label(self, name: str, rows: Rows, values: pa.Array) -> None:
-        interned = self._interned.setdefault(name, Interned())
-        codes = _padded(self._codes.get(name), len(self._ids)).copy()
+    def _add_label(self, name: str, rows: Rows, values: pa.Array) -> None:
+        grown = self._columns.setdefault(name, GrowingColumn())
         encoded = values.dictionary_encode()
-        translated = [interned.code(value) for value in encoded.dictionary.to_pylist()]
-        codes[rows] = np.array(translated, dtype=np.int32)[encoded.indices.to_numpy()]
-        self._codes[name] = codes
+        translated = [grown.interned.code(value) for value in encoded.dictionary.to_pylist()]
+        grown.add(rows, np.array(translated, dtype=np.int32)[encoded.indices.to_numpy()])
 
     def _add_metadata(self, rows: pa.Table) -> None:
         """Keeps the metadata of each metric from the first series whose producer gave any."""
@@ -255,10 +280,4 @@ class IndexBuilder:
 
 
 _NOTHING = Metadata("unknown", "", "")
-
-
-def _padded(codes: Codes | None, size: int) -> Codes:
-    """The codes, with 0 (an absent label) for the rows added since."""
-    if codes is None:
-        return np.zeros(size, dtype=np.int32)
-    return codes if len(codes) == size else np.pad(codes, (0, size - len(codes)))
+_NUMBERINGS = itertools.count()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import duckdb
 
 from varve.model.errors import NeedsOperator
 from varve.model.schema import TABLES
 from varve.model.views import VIEWS, view_sql
-from varve.storage.snapshot import snapshot
+from varve.storage.snapshot import Snapshot, snapshot
 from varve.storage.store import Store
 
 DEFAULT_MEMORY_MB = 2_048
@@ -32,42 +33,66 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 
 
-def connect(
-    store: Store, query: str, memory_mb: int = DEFAULT_MEMORY_MB
-) -> duckdb.DuckDBPyConnection:
-    """Opens a database with the tables and views that the query names, all if it names none.
+def tables_of(
+    store: Store, query: str, versions: Mapping[str, int] | None = None
+) -> dict[str, Snapshot]:
+    """The tables that a query needs by name, all there are if it names no table or view.
 
-    Each table is at its newest version and stays there. The session's time zone is UTC; its
-    configuration is locked, and it reaches nothing but the tables. Raises NeedsOperator if a table
-    that the query needs does not exist, or none does.
+    versions: those to read, if any; else each is at its newest version. Raises NeedsOperator if a
+    table that the query needs does not exist or has no such version, or if there is none at all.
     """
-    connection = duckdb.connect(config={**_CONFIG, "memory_limit": f"{memory_mb}MiB"})
-    bases = {view: _words(view_sql(view, "duckdb")) & set(TABLES) for view in VIEWS}
     named = _words(query) & {*TABLES, *VIEWS}
     wanted = named or {*TABLES, *VIEWS}
-    tables = (wanted & set(TABLES)).union(*(bases[view] for view in wanted & set(VIEWS)))
-    registered = set()
+    tables = (wanted & set(TABLES)).union(*(_bases(view) for view in wanted & set(VIEWS)))
+    found = {}
     # The table series last: its definitions then cover all that the other tables hold.
     for table in sorted(tables, key=lambda name: (name == "series", name)):
+        if versions and table not in versions:
+            if named:
+                raise NeedsOperator(f"as_of names no version of {table}: leave it out")
+            continue
         try:
-            connection.register(table, snapshot(store, table).arrow_dataset())
+            found[table] = snapshot(store, table, versions[table] if versions else None)
         except NeedsOperator:
             if named:
                 raise
-        else:
-            registered.add(table)
-    if not registered:
+    if not found:
         raise NeedsOperator(
             f"there are no tables under {store.root}: start `varve up` or an ingest job once, or"
             " correct --home or storage.root"
         )
+    return found
+
+
+def connect(
+    store: Store,
+    query: str,
+    memory_mb: int = DEFAULT_MEMORY_MB,
+    tables: Mapping[str, Snapshot] | None = None,
+) -> duckdb.DuckDBPyConnection:
+    """Opens a database with the tables and views that the query names, all if it names none.
+
+    tables: those of `tables_of`, which are found if it is None. Each stays at its version. The
+    session's time zone is UTC; its configuration is locked, and it reaches nothing but the tables.
+    Raises NeedsOperator as `tables_of`.
+    """
+    found = tables_of(store, query) if tables is None else tables
+    connection = duckdb.connect(config={**_CONFIG, "memory_limit": f"{memory_mb}MiB"})
+    for name, table in found.items():
+        connection.register(name, table.arrow_dataset())
+    named = _words(query) & {*TABLES, *VIEWS}
     for view in VIEWS:
-        if view in wanted and bases[view] <= registered:
+        if (not named or view in named) and _bases(view) <= found.keys():
             connection.execute(f"CREATE VIEW {view} AS {view_sql(view, 'duckdb')}")
     # Views and TIMESTAMP columns are UTC; now() would be the machine's time zone beside them.
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET lock_configuration = true")
     return connection
+
+
+def _bases(view: str) -> set[str]:
+    """The tables that a view is made of."""
+    return _words(view_sql(view, "duckdb")) & set(TABLES)
 
 
 def _words(query: str) -> set[str]:

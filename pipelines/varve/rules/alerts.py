@@ -117,7 +117,7 @@ def observe(
     active = [alert for alert in after.values() if alert.state is not State.INACTIVE]
     if 0 < limit < len(active):
         raise TooManyAlerts(f"exceeded limit of {limit} with {len(active)} alerts")
-    return Outcome(after, tuple(_series(active, at_ms - offset_ms)))
+    return Outcome(after, tuple(series_of(active, at_ms - offset_ms)))
 
 
 class TooManyAlerts(RuleError):
@@ -193,8 +193,11 @@ def _without_condition(alert: Alert, keep_firing_ms: int, at_ms: int) -> Alert |
     return replace(alert, state=State.INACTIVE, resolved_at_ms=at_ms)
 
 
-def _series(alerts: Iterable[Alert], ts_ms: int) -> Iterable[Sample]:
+def series_of(alerts: Iterable[Alert], ts_ms: int) -> Iterable[Sample]:
+    """The samples at `ts_ms` that tell of the alerts that are pending or fire."""
     for alert in alerts:
+        if alert.state is State.INACTIVE:
+            continue
         labels = dict(alert.labels)
         state = {METRIC_NAME: ALERTS, ALERT_STATE: alert.state.text}
         yield Sample(labels_of(labels | state), ts_ms, 1.0)

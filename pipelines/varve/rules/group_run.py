@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from varve.model.staleness import STALE_NAN
@@ -32,6 +33,23 @@ Jobs = Callable[[Callable[[int], "RuleOutcome"], Iterable[int]], Iterable["RuleO
 
 
 KnownVectors = Callable[[Rule, int], list[Element] | None]
+
+
+class Part(StrEnum):
+    """Which rules of a group an evaluation is about.
+
+    Where data is incomplete the alerting ones alone are evaluated, and the recording ones later:
+    of two copies of a sample the greater counts, so what is written must be right at once.
+    """
+
+    ALL = "all"
+    ALERTING = "alerting"
+    RECORDING = "recording"
+
+    def has(self, rule: Rule) -> bool:
+        if self is Part.ALL:
+            return True
+        return isinstance(rule, AlertingRule) == (self is Part.ALERTING)
 
 
 class Series(Protocol):
@@ -108,10 +126,14 @@ class RuleOutcome:
 
 @dataclass(frozen=True, slots=True)
 class GroupOutcome:
-    """What an evaluation of a group gave, in the order of its rules."""
+    """What an evaluation of a group gave, in the order of its rules.
+
+    reviewed: by place of a rule, the alerts it would have, of those that were asked about.
+    """
 
     samples: tuple[Sample, ...]
     sent: tuple[tuple[AlertingRule, Sent], ...]
+    reviewed: Mapping[int, Alerts] = field(default_factory=dict)
 
 
 class GroupRun:
@@ -147,6 +169,10 @@ class GroupRun:
         gone = [run.series for runs in left.values() for run in runs]
         self._ended = frozenset().union(before._ended, *gone)
 
+    def restore(self) -> None:
+        """Takes the for-state of alerts from their series, at the next evaluation."""
+        self._restores = True
+
     @property
     def open_series(self) -> frozenset[Labels]:
         """All series that the group has written and not ended."""
@@ -158,10 +184,15 @@ class GroupRun:
         evaluator: Evaluator,
         at_ms: int,
         known: KnownVectors = lambda _rule, _ts_ms: None,
+        *,
+        part: Part = Part.ALL,
+        review: Mapping[int, Alerts] | None = None,
     ) -> GroupOutcome:
         """Evaluates all rules for `at_ms`, Unix ms, and writes what they give to `series`.
 
-        known: the vector of a rule at a time if it has been computed already.
+        known: the vector of a rule at a time if it has been computed already. part: which rules;
+        the others stay as they are. review: by place, alerts that rules had before `at_ms`: what
+        would have become of them is said, and nothing else of it kept.
         A rule that fails says so in its RuleRun; the others do not mind. Raises StorageError only
         where the for-state cannot be read: nothing has changed then.
         """
@@ -169,13 +200,19 @@ class GroupRun:
         offset_ms = evaluator.offset_of(self.group)
         engine = evaluator.engine.over(series.storage)
         restored = self._restored(series.storage, evaluator, at_ms)
+        review = review or {}
         samples: dict[int, tuple[Sample, ...]] = {}
         sent: dict[int, tuple[Sent, ...]] = {}
+        reviewed: dict[int, Alerts] = {}
         for level in self._levels:
+            asked = [
+                place for place in level if part.has(self.rules[place].rule) or place in review
+            ]
 
             def run(place: int) -> RuleOutcome:
                 return _evaluated(
                     self.rules[place],
+                    review.get(place, self.rules[place].alerts),
                     self.group,
                     engine,
                     evaluator,
@@ -184,15 +221,22 @@ class GroupRun:
                     known,
                 )
 
-            for place, outcome in zip(level, evaluator.jobs(run, level), strict=True):
+            for place, outcome in zip(asked, evaluator.jobs(run, asked), strict=True):
+                if place in review:
+                    reviewed[place] = review[place] if outcome.alerts is None else outcome.alerts
+                    continue
                 samples[place] = self._note(place, outcome, at_ms, at_ms - offset_ms)
                 sent[place] = outcome.sent
             for place in level:
-                series.write(samples[place])
-        gone = tuple(_ends(self._ended - self._written(), at_ms - offset_ms))
-        series.write(gone)
-        self._ended, self._restores = frozenset(), False
-        self.evaluated_at_ms, self.took_s = at_ms, evaluator.timer() - started
+                series.write(samples.get(place, ()))
+        gone: tuple[Sample, ...] = ()
+        if part is not Part.ALERTING:
+            gone = tuple(_ends(self._ended - self._written(), at_ms - offset_ms))
+            series.write(gone)
+            self._ended = frozenset()
+        if part is not Part.RECORDING:
+            self._restores, self.evaluated_at_ms = False, at_ms
+        self.took_s = evaluator.timer() - started
         return GroupOutcome(
             tuple(sample for place in sorted(samples) for sample in samples[place]) + gone,
             tuple(
@@ -201,6 +245,7 @@ class GroupRun:
                 for one in sent[place]
                 if isinstance(rule := self.rules[place].rule, AlertingRule)
             ),
+            reviewed,
         )
 
     def _written(self) -> frozenset[Labels]:
@@ -245,6 +290,7 @@ def _ends(series: Iterable[Labels], ts_ms: int) -> Iterable[Sample]:
 
 def _evaluated(
     run: RuleRun,
+    alerts: Alerts,
     group: Group,
     engine: Engine,
     evaluator: Evaluator,
@@ -267,7 +313,7 @@ def _evaluated(
             return RuleOutcome(samples, took_s=took_s())
         outcome = alerting.observe(
             rule,
-            run.alerts,
+            alerts,
             vector,
             at_ms=at_ms,
             offset_ms=offset_ms,

@@ -49,7 +49,7 @@ class SeriesBuffer:
         self._rooms: list[int] = []
         self._stale: list[bool] = []
         self._with_histograms: list[bool] = []
-        self._index: Postings | None = None
+        self._index: Postings[LabelTable] | None = None
         self._order: Int64s = np.zeros(0, dtype=np.int64)
         self._bounds: tuple[Int64s, Int64s, Any, Any] | None = None
 
@@ -149,7 +149,7 @@ class SeriesBuffer:
         histogram = None if self._histograms is None else self._histograms[place]
         return float(self._values[place]) if histogram is None else histogram
 
-    def _view(self) -> tuple[Postings, Samples]:
+    def _view(self) -> tuple[Postings[LabelTable], Samples]:
         """The index, and the samples of its rows, as they are now."""
         with self._lock:
             if self._index is None:

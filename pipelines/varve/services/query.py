@@ -23,6 +23,8 @@ from varve.promql.evaluation.workers import Workers
 from varve.query.evaluation import Options
 from varve.query.memory import MemoryBudget
 from varve.query.snapshots import Snapshots
+from varve.query.sql_processes import Bounds as SqlBounds
+from varve.query.sql_processes import SqlProcesses
 from varve.query.table_follower import TableFollower
 from varve.services.component_views import condition
 from varve.services.discovery import HEADER
@@ -78,6 +80,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             say_why_empty=True,
         )
         browsers = BrowserRules.of(_listed(query.allowed_hosts), _listed(query.allowed_origins))
+        sql = SqlProcesses(store, _sql_bounds(query)) if query.sql else None
         service = Service(
             options,
             SystemClock(),
@@ -92,8 +95,11 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             components=lambda: condition(settings.home, SystemClock().now_ms()),
             process=process_of(settings),
             snapshots=Snapshots(store, queries, follower.view, memory),
+            sql=sql,
         )
         follower.start()
+        if sql is not None:
+            sql.warm()
         try:
             server = server_of(
                 create_app(service),
@@ -105,6 +111,8 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
         finally:
             service.stopping.set()
             follower.stop()
+            if sql is not None:
+                sql.close()
     if follower.error is not None:
         status.update(state="failed", detail={"error": str(follower.error)})
         return 1
@@ -162,6 +170,10 @@ async def _watch(
             if not why:
                 log.info("ready")
         await asyncio.sleep(_WATCH_S)
+
+
+def _sql_bounds(query: Query) -> SqlBounds:
+    return SqlBounds(query.sql_memory_mb, query.sql_max_rows, query.sql_max_mb, query.sql_at_once)
 
 
 def credentials_of(query: Query, home_token: str) -> Credentials:

@@ -19,7 +19,7 @@ class Topics(Section):
     anomalies: str = "metric-anomalies"
     """Where the anomaly job, which is to come, reports."""
     alerts: str = "alerts"
-    """Where rules, which are to come, report changes of an alert's state."""
+    """Where rules report changes of an alert's state."""
 
 
 class Kafka(Section):

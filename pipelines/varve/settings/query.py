@@ -19,6 +19,18 @@ class Query(Listener):
     token: Secret = SecretStr("")
     """Token that `varve query --url` sends, written like one of tokens. The service of the same
     home asks commands for none."""
+    sql: bool = True
+    """Whether POST /api/v1/sql runs statements."""
+    sql_memory_mb: int = Field(1_024, ge=64)
+    """MiB that a statement may take, in a process of its own and so beside memory_mb. 1,024: joins
+    and groups of some ten million rows."""
+    sql_max_rows: int = Field(1_000_000, gt=0)
+    """Rows of a statement's answer."""
+    sql_max_mb: int = Field(64, ge=1)
+    """MiB of a statement's answer."""
+    sql_at_once: int = Field(2, ge=1)
+    """Statements that run at once; beyond it clients get 503. 2: a laptop has room for their
+    memory and the rest."""
     max_connections: int = Field(2_048, ge=8)
     """Connections at once. The one that is idle longest makes room for a new one; if none is, the
     new one is refused. 2,048: the browsers and dashboards of a company, 100 kB each at worst."""

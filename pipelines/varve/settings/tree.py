@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from varve.settings.anomalies import Anomalies
 from varve.settings.collector import Collector
 from varve.settings.demo import Demo
+from varve.settings.forecasts import Forecasts
 from varve.settings.gateway import Gateway
 from varve.settings.ingest import Ingest
 from varve.settings.kafka import Kafka
@@ -21,6 +22,8 @@ from varve.settings.maintenance import Maintenance
 from varve.settings.query import Query
 from varve.settings.retention import Retention
 from varve.settings.rollup import Rollup
+from varve.settings.rules import Rules
+from varve.settings.scrape import Scrape
 from varve.settings.section import Section
 from varve.settings.spark import Spark
 from varve.settings.storage import Storage
@@ -49,8 +52,11 @@ class Settings(Section):
     retention: Retention = Retention()
     maintenance: Maintenance = Maintenance()
     anomalies: Anomalies = Anomalies()
+    forecasts: Forecasts = Forecasts()
     query: Query = Query()
     gateway: Gateway = Gateway()
+    scrape: Scrape = Scrape()
+    rules: Rules = Rules()
     collector: Collector = Collector()
     demo: Demo = Demo()
     supervision: Supervision = Supervision()

@@ -147,3 +147,26 @@ def dropped(matcher: str) -> str:
     deleted. Those between it and `expired` are about to be.
     """
     return f"dropped:{matcher}"
+
+
+def rules(shard: int) -> str:
+    """On alerts: the number of the last commit about a shard of the groups of rules.
+
+    Of two processes that believe to hold the shard, one notices the other by it.
+    """
+    return f"rules:{shard}"
+
+
+def rules_members() -> str:
+    """On alerts: how often a process that holds no shard has said that it lives."""
+    return "rules-members"
+
+
+def evaluated(group: str) -> str:
+    """On alerts: the last slot, ms, for which the alerting rules of a group were evaluated."""
+    return f"evaluated:{group}"
+
+
+def recorded(group: str) -> str:
+    """On alerts: the last slot, ms, of which no rule of a group is left to evaluate."""
+    return f"recorded:{group}"

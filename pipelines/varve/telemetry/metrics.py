@@ -19,6 +19,7 @@ from varve.telemetry.registry import Declared, Telemetry
 
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
 _BATCH_SECONDS = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120)
+_DELAY_SECONDS = (0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 60, 120, 300, 900, 3600)
 _COMMIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -319,6 +320,99 @@ class NotifyMetrics:
         self.syncs = counter("varve_notify_syncs_total", "Syncs of the journal.")
 
 
+class RulesMetrics:
+    """Declares the metrics of what evaluates rules."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        counter, gauge = telemetry.counter, telemetry.gauge
+        self.telemetry = telemetry
+        self.slots = counter(
+            "varve_rules_evaluated_slots_total",
+            "Evaluations of a group, by whether its data was complete (part all), was not (part"
+            " alerting), or came later (part recording).",
+            *("part",),
+        )
+        self.late = counter(
+            "varve_rules_late_slots_total",
+            "Evaluations that were missed when due, and made up for.",
+        )
+        self.skipped = counter(
+            "varve_rules_skipped_slots_total",
+            "Evaluations that were left out, being older than rules.catch_up_s.",
+        )
+        self.failures = counter("varve_rules_failures_total", "Evaluations of a rule that failed.")
+        self.repeated = counter(
+            "varve_rules_repeated_claims_total",
+            "Claims of a process before this one that were evaluated again.",
+        )
+        self.conflicts = counter(
+            "varve_rules_conflicts_total", "Commits in which another process was faster."
+        )
+        self.reviews = counter(
+            "varve_rules_reviewed_alerts_total",
+            "Changes of alerts without all their data, by what all of it says: same, different.",
+            *("outcome",),
+        )
+        self.delay = telemetry.histogram(
+            "varve_rules_delay_seconds",
+            "From the time an evaluation is for to its end.",
+            buckets=_DELAY_SECONDS,
+        )
+        self.round = telemetry.histogram(
+            "varve_rules_round_duration_seconds",
+            "A claim and the evaluations of all its groups.",
+            buckets=_BATCH_SECONDS,
+        )
+        self.evaluated = gauge(
+            "varve_rules_evaluated_timestamp_seconds",
+            "The time that the group which is furthest behind was last evaluated for.",
+            unit="seconds",
+        )
+        self.groups = gauge("varve_rules_groups", "Groups that this process evaluates.")
+        self.shards = gauge("varve_rules_shards", "Shards that this process holds.")
+        self.firing = gauge("varve_rules_firing_alerts", "Alerts of this process that fire.")
+        self.unacknowledged = gauge(
+            "varve_rules_open_claims", "Claims whose samples Kafka has not acknowledged yet."
+        )
+        self.overlaid = gauge(
+            "varve_rules_overlaid_samples",
+            "Samples in memory that rules wrote and tables may not have yet.",
+            unit="samples",
+        )
+        self.samples = counter(
+            "varve_rules_samples_total", "Samples sent to Kafka.", unit="samples"
+        )
+        self.histograms = counter(
+            "varve_rules_unstorable_samples_total",
+            "Histograms that rules recorded, which tables cannot hold.",
+            unit="samples",
+        )
+        self.output_failures = counter(
+            "varve_rules_output_failures_total",
+            "Attempts to give samples and events to Kafka that failed.",
+        )
+        self.alerts_sent = counter(
+            "varve_rules_sent_alerts_total",
+            "Alerts that a notifier has taken, resent ones as well.",
+            *("notifier",),
+        )
+        self.alerts_dropped = counter(
+            "varve_rules_dropped_alerts_total",
+            "Alerts that a notifier refused or that found no room in its queue; they are sent again"
+            " after rules.resend_delay_s.",
+            *("notifier",),
+        )
+        self.alerts_waiting = gauge(
+            "varve_rules_waiting_alerts", "Alerts that wait for a notifier.", "notifier"
+        )
+        self.send_failures = counter(
+            "varve_rules_send_failures_total", "Requests to a notifier that failed.", "notifier"
+        )
+        self.files_ok = gauge(
+            "varve_rules_files_ok", "1 if the files of rules could be read when last looked at."
+        )
+
+
 class QueryMetrics:
     """The metrics of the query service."""
 
@@ -510,6 +604,40 @@ class CollectorMetrics:
             "Samples sent and not acknowledged yet.",
             unit="samples",
         )
+
+
+class ScrapeMetrics:
+    """The metrics of scraping, besides those of the road, which are the gateway's."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.scrapes = telemetry.counter(
+            "varve_scrape_scrapes_total",
+            "Scrapes, by whether the target was up.",
+            *("job", "outcome"),
+            unit="scrapes",
+        )
+        self.scrape = telemetry.histogram(
+            "varve_scrape_duration_seconds",
+            "Time until a target's body had come, or until it had failed.",
+            *("job",),
+            buckets=_REQUEST_SECONDS,
+        )
+        self.targets = telemetry.gauge(
+            "varve_scrape_targets",
+            "Targets, by their health as of the last scrape.",
+            *("job", "health"),
+            unit="targets",
+        )
+        self.missed = telemetry.gauge(
+            "varve_scrape_missed_intervals",
+            "Intervals of present targets that passed without a scrape: the one before still ran.",
+            *("job",),
+        )
+        self.config_ok = telemetry.gauge(
+            "varve_scrape_config_last_reload_successful",
+            "Whether the configuration file could be used when it was last read.",
+        )
+        self.config_ok.set(1)
 
 
 class GatewayMetrics:

@@ -14,10 +14,12 @@ from varve.model.staleness import is_stale
 Labels = tuple[tuple[str, str], ...]
 
 
-def spooled_samples(home: Path) -> list[tuple[Labels, int, float | None]]:
+def spooled_samples(
+    home: Path, folder: str = "gateway-spool"
+) -> list[tuple[Labels, int, float | None]]:
     """Labels with __name__, time and value of each sample, None for a stale marker. Empties it."""
     spool = Spool(
-        home / "gateway-spool" / "bulk",
+        home / folder / "bulk",
         max_bytes=1 << 40,
         max_age_ms=1 << 40,
         segment_bytes=1 << 20,

@@ -26,7 +26,7 @@ from varve.gateway.first_sight import Input, Targets
 from varve.gateway.lane import Overloaded
 from varve.gateway.quotas import Quota, Quotas
 from varve.ingest import arrow_codec
-from varve.services.gateway import refuse_unstored
+from varve.services.road import refuse_unstored
 
 UP = {"__name__": "up"}
 ONE = snappy(write_request([(UP, [(1, 1.0)])]))

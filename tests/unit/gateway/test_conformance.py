@@ -13,8 +13,13 @@ JUDGE = next((p for place in PLACES if (p := Path(place) / "wiretest" / "run.py"
 
 
 @pytest.mark.skipif(JUDGE is None, reason="no ../shared/wiretest")
-def test_every_case_of_what_is_pushed_passes():
-    adapter = ["--adapter", "varve.gateway.conformance:Adapter", "--only", "remote_write,otlp"]
+def test_every_case_passes():
+    adapter = [
+        "--adapter",
+        "varve.gateway.conformance:Adapter",
+        "--only",
+        "remote_write,otlp,text,relabel,config",
+    ]
 
     judged = subprocess.run(
         [sys.executable, str(JUDGE), *adapter],

@@ -17,6 +17,8 @@ from varve.telemetry.metrics import (
     NotifyMetrics,
     QueryMetrics,
     RollupMetrics,
+    RulesMetrics,
+    ScrapeMetrics,
     StreamMetrics,
     TableMetrics,
     Usage,
@@ -32,6 +34,7 @@ def everything():
     telemetry = Telemetry()
     groups = (IngestMetrics, RollupMetrics, StreamMetrics, TableMetrics, QueryMetrics)
     services = (CollectorMetrics, GatewayMetrics, MaintenanceMetrics, NotifyMetrics)
+    services += (RulesMetrics, ScrapeMetrics)
     for group in (*groups, *services):
         group(telemetry)
     usage = Usage(1.5, 1_000)

@@ -14,14 +14,12 @@ import grpc
 from varve.gateway.app import GatewayApp
 from varve.gateway.decoded import Decoded
 from varve.gateway.lane import Overloaded
-from varve.gateway.otlp.http import PATHS, OtlpHttp, response, retryable
+from varve.gateway.otlp.http import OtlpHttp, response, retryable
 from varve.gateway.protobuf import delimited_field, write_varint
-from varve.gateway.push import PushRequest
 from varve.gateway.refusals import Refused
 
 _SERVICE = "opentelemetry.proto.collector.metrics.v1.MetricsService"
 _PROTOCOL = "otlp_grpc"
-_HEAD = PushRequest("POST", PATHS[0], content_type="application/x-protobuf")
 _RETRY_INFO = b"type.googleapis.com/google.rpc.RetryInfo"
 _CODES = {
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -62,7 +60,7 @@ async def _taken(
     sender = await gateway.sender(str(metadata.get("authorization", "")))
     peer = _PEER.match(context.peer())
     address = peer.group(1) if peer else ""
-    return await gateway.take(_PROTOCOL, otlp.begin(_HEAD), body, sender, address)
+    return await gateway.take(_PROTOCOL, lambda: otlp.read(body), len(body), sender, address)
 
 
 async def _abort(context: Any, refused: Refused) -> None:

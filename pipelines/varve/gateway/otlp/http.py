@@ -56,6 +56,10 @@ class OtlpHttp:
             raise Refused(415, text)
         return _Body(self, request.encoding, is_json=request.media_type == _JSON)
 
+    def read(self, body: bytes) -> Message:
+        """An ExportMetricsServiceRequest in protobuf as remote write. Raises Malformed."""
+        return self.translated(_export(body))
+
     def translated(self, export: ExportMetricsServiceRequest) -> Message:
         """An export as remote write."""
         found = translate(export, self._config, self._totals)

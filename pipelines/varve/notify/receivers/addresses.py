@@ -72,7 +72,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         try:
-            addresses = await allowed_addresses(host, port)
+            addresses = await self.addresses(host, port)
         except OSError as err:
             raise httpcore.ConnectError(f"{host} cannot be resolved: {err}") from err
         failure: Exception | None = None
@@ -84,6 +84,10 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as err:
                 failure = err
         raise failure or httpcore.ConnectError(f"{host} cannot be reached")
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        """The addresses of a host, all of them allowed. Raises ForbiddenAddress, OSError."""
+        return await allowed_addresses(host, port)
 
     async def sleep(self, seconds: float) -> None:
         await self._backend.sleep(seconds)

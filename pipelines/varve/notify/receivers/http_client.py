@@ -33,12 +33,24 @@ _TOKEN_MARGIN_S = 30.0
 
 
 class HttpClient:
-    """Sends requests of one integration. Secrets in files are read anew for each request."""
+    """Sends requests as one `http_config` says. Secrets in files are read anew for each."""
 
-    def __init__(self, config: HttpConfig) -> None:
+    def __init__(
+        self,
+        config: HttpConfig,
+        *,
+        backend: GuardedBackend | None = None,
+        longest_body: int = _LONGEST_BODY,
+        most_connections: int = 100,
+    ) -> None:
+        """backend: which addresses may be connected to. longest_body: bytes of an answer that are
+        read; of a longer one, some more.
+        """
         self._config = config
         self._client = httpx.AsyncClient(
-            transport=_Transport(config, config.tls_config),
+            transport=_Transport(
+                config, config.tls_config, backend, longest_body, most_connections
+            ),
             timeout=None,  # noqa: S113 - each attempt has its own, over all of it
             headers={"user-agent": USER_AGENT},
             trust_env=False,
@@ -74,17 +86,40 @@ class HttpClient:
                 headers=dict(headers or {}),
                 extensions=self._extensions(),
             )
-            for name, value in (await self._authorization()).items():
-                request.headers[name] = value
-            for name, extra in self._config.http_headers.items():
-                values = [*extra.values, *(s.get_secret_value() for s in extra.secrets)]
-                values += [read_secret(NO_SECRET, file) for file in extra.files]
-                request.headers[name] = ", ".join(values)
+            await self._log_in(request)
             response = await self._client.send(request)
             if not (response.is_redirect and self._config.follow_redirects):
                 return response
             url = _redirect(url, response)
         raise httpx.TooManyRedirects(f"over {_REDIRECTS} redirects")
+
+    async def get(self, url: str, headers: Mapping[str, str]) -> httpx.Response:
+        """The answer to a GET. Redirects are followed to where the backend may connect to; another
+        host gets no login. How the body is encoded is in extensions["content_encoding"].
+
+        Raises httpx.HTTPError, OSError, ssl.SSLError.
+        """
+        first = httpx.URL(url)
+        for _ in range(_REDIRECTS + 1):
+            request = self._client.build_request(
+                "GET", url, headers=dict(headers), extensions=self._extensions()
+            )
+            if request.url.host == first.host:
+                await self._log_in(request)
+            response = await self._client.send(request)
+            if not (response.is_redirect and self._config.follow_redirects):
+                return response
+            url = str(response.request.url.join(response.headers.get("location", "")))
+        raise httpx.TooManyRedirects(f"over {_REDIRECTS} redirects")
+
+    async def _log_in(self, request: httpx.Request) -> None:
+        """Adds the login and the headers of the configuration."""
+        for name, value in (await self._authorization()).items():
+            request.headers[name] = value
+        for name, extra in self._config.http_headers.items():
+            values = [*extra.values, *(s.get_secret_value() for s in extra.secrets)]
+            values += [read_secret(NO_SECRET, file) for file in extra.files]
+            request.headers[name] = ", ".join(values)
 
     def _extensions(self) -> dict[str, Any]:
         name = self._config.tls_config.server_name
@@ -209,8 +244,18 @@ class _Transport(httpx.AsyncBaseTransport):
     it is first used, since TLS takes time to set up.
     """
 
-    def __init__(self, config: ProxyFields, tls: TlsConfig) -> None:
+    def __init__(
+        self,
+        config: ProxyFields,
+        tls: TlsConfig,
+        backend: GuardedBackend | None = None,
+        longest_body: int = _LONGEST_BODY,
+        most_connections: int = 100,
+    ) -> None:
         self._tls = tls
+        self._backend = backend
+        self._longest_body = longest_body
+        self._most_connections = most_connections
         self._proxies = _proxy_addresses(config)
         self._connect_headers = [
             (name.encode(), secret.get_secret_value().encode())
@@ -237,10 +282,10 @@ class _Transport(httpx.AsyncBaseTransport):
         )
         try:
             answer = await pool.handle_async_request(core)
-            body = b""
+            body = bytearray()
             async for part in _parts(answer):
                 body += part
-                if len(body) > _LONGEST_BODY:
+                if len(body) > self._longest_body:
                     break
             await answer.aclose()
         except ForbiddenAddress as err:
@@ -252,7 +297,11 @@ class _Transport(httpx.AsyncBaseTransport):
         return httpx.Response(
             answer.status,
             headers=[h for h in answer.headers if h[0].lower() != b"content-encoding"],
-            content=body,
+            content=bytes(body),
+            extensions={
+                "content_encoding": _header(answer, b"content-encoding"),
+                "reason_phrase": answer.extensions.get("reason_phrase", b""),
+            },
         )
 
     async def aclose(self) -> None:
@@ -266,8 +315,8 @@ class _Transport(httpx.AsyncBaseTransport):
             uses_tls = "https" in {scheme, urlsplit(address or "").scheme}
             options: dict[str, Any] = {
                 "ssl_context": tls_context(self._tls) if uses_tls else None,
-                "network_backend": GuardedBackend(),
-                "max_connections": 100,
+                "network_backend": self._backend or GuardedBackend(),
+                "max_connections": self._most_connections,
                 "keepalive_expiry": 60.0,
             }
             if address is None:
@@ -275,6 +324,12 @@ class _Transport(httpx.AsyncBaseTransport):
             else:
                 self._pools[key] = _proxy_pool(address, self._connect_headers, options)
         return self._pools[key]
+
+
+def _header(answer: httpcore.Response, wanted: bytes) -> str:
+    return next(
+        (v.decode("latin-1").strip().lower() for n, v in answer.headers if n.lower() == wanted), ""
+    )
 
 
 async def _parts(answer: httpcore.Response) -> AsyncIterator[bytes]:

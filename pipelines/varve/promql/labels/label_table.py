@@ -82,6 +82,18 @@ class Column:
         """The value of each code up to the greatest in the column."""
         return self.interned.values[: int(self.codes.max(initial=0)) + 1]
 
+    @property
+    def held_rows(self) -> None:
+        """Every row has a code."""
+
+    def at(self, rows: Rows) -> Codes:
+        """The codes of some rows."""
+        return self.codes[rows]
+
+    def rows_accepted(self, accepted: npt.NDArray[np.bool_]) -> Rows:
+        """The rows, ascending, whose code is accepted."""
+        return np.flatnonzero(accepted[self.codes])
+
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
@@ -185,6 +197,10 @@ class LabelTable:
             for name, column in self.columns.items()
         }
         return LabelTable(len(rows), columns)
+
+    def take_all(self) -> LabelTable:
+        """The table itself."""
+        return self
 
     def select(self, mask: npt.NDArray[np.bool_]) -> LabelTable:
         """The rows where `mask` holds; the table itself if that is all of them."""

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from varve.promql.interrupt import Check, checked, never
-from varve.promql.labels.label_table import Codes, Column, LabelTable, Rows
+from varve.promql.labels.label_table import Codes, Interned, LabelTable, Rows
 from varve.promql.syntax.ast import Matcher, MatchOp
 from varve.promql.syntax.regexes import compile_anchored
 
 Bools = npt.NDArray[np.bool_]
+Rows32 = npt.NDArray[np.int32]
 
 _NO_ROWS: Final[Rows] = np.zeros(0, dtype=np.int64)
+_NO_CODES: Final[Codes] = np.zeros(0, dtype=np.int32)
 
 
 def value_test(matcher: Matcher) -> Callable[[str], bool]:
@@ -34,19 +36,22 @@ def value_test(matcher: Matcher) -> Callable[[str], bool]:
 
 
 @dataclass(frozen=True, slots=True)
-class _LabelPostings:
+class LabelPostings:
     """The rows of each value of one label: value `code` is in rows[indptr[code]:indptr[code + 1]].
 
-    Values that were interned after the table was made have no rows and no place here.
+    Code 0, the absent value, may have none. Values that were interned after the table was made have
+    no rows and no place here.
     """
 
-    rows: npt.NDArray[np.int32]
+    rows: Rows32
     indptr: Rows
 
     @classmethod
-    def of(cls, codes: Codes) -> _LabelPostings:
+    def of(cls, codes: Codes, rows: Rows32 | None = None) -> LabelPostings:
+        """rows: where each code is, ascending; all rows if None."""
         indptr = np.concatenate(([0], np.cumsum(np.bincount(codes)))).astype(np.int64)
-        return cls(np.argsort(codes, kind="stable").astype(np.int32), indptr)
+        order = np.argsort(codes, kind="stable").astype(np.int32)
+        return cls(order if rows is None else rows[order], indptr)
 
     def span(self, code: int) -> tuple[int, int]:
         if code + 1 >= len(self.indptr):
@@ -58,7 +63,52 @@ class _LabelPostings:
         return self.rows.nbytes + self.indptr.nbytes
 
 
-class Postings:
+class PostedColumn(Protocol):
+    """A label of the rows of a table, by codes of its values; 0 is the absent one."""
+
+    @property
+    def interned(self) -> Interned: ...
+
+    @property
+    def codes(self) -> Codes:
+        """Of the rows that `held_rows` names."""
+        ...
+
+    @property
+    def held_rows(self) -> Rows32 | None:
+        """Rows, ascending, that have a code; None for all."""
+        ...
+
+    def values(self) -> list[str]:
+        """The value of each code up to the greatest there is."""
+        ...
+
+    def at(self, rows: Rows) -> Codes:
+        """The codes of some rows, in ascending order."""
+        ...
+
+    def rows_accepted(self, accepted: Bools) -> Rows:
+        """The rows, ascending, whose code is accepted."""
+        ...
+
+
+class PostedTable(Protocol):
+    """What has postings: a label table, or another form of one."""
+
+    size: int
+
+    @property
+    def columns(self) -> Mapping[str, PostedColumn]: ...
+
+    def take(self, rows: Rows) -> LabelTable: ...
+
+    def take_all(self) -> LabelTable: ...
+
+
+T = TypeVar("T", bound=PostedTable)
+
+
+class Postings(Generic[T]):
     """Postings over the rows of one label table, which may be asked from many threads.
 
     Rows of a value are found without a scan; a regex is tried once on each distinct value, while
@@ -66,13 +116,11 @@ class Postings:
     and `most_kept` of them. The values of the table may go on being interned by one other thread.
     """
 
-    def __init__(
-        self, table: LabelTable, max_bytes: int = 256 << 20, most_kept: int = 1024
-    ) -> None:
+    def __init__(self, table: T, max_bytes: int = 256 << 20, most_kept: int = 1024) -> None:
         self.table = table
         self._max_bytes = max_bytes
         self._most_kept = most_kept
-        self._by_label: dict[str, _LabelPostings] = {}
+        self._by_label: dict[str, LabelPostings] = {}
         self._accepted: OrderedDict[Matcher, Bools] = OrderedDict()
         self._selections: OrderedDict[tuple[Matcher, ...], tuple[Rows, LabelTable]] = OrderedDict()
         self._lock = threading.Lock()
@@ -94,13 +142,38 @@ class Postings:
             if found is not None:
                 self._selections.move_to_end(key)
                 return found
-        rows = self._rows(key, check)
-        table = self.table if len(rows) == self.table.size else self.table.take(rows)
+        rows = self.rows(key, check)
+        is_all = len(rows) == self.table.size
+        table = self.table.take_all() if is_all else self.table.take(rows)
         with self._lock:
             # The first one stays, so that equal selections share one table.
             found = self._selections.setdefault(key, (rows, table))
             self._evict()
         return found
+
+    def rows(self, matchers: Sequence[Matcher], check: Check = never) -> Rows:
+        """The rows of `find` alone, which are not kept."""
+        rows: Rows | None = None
+        narrow = min(
+            (m for m in matchers if m.op is MatchOp.EQUAL and m.value),
+            key=self._posting_length,
+            default=None,
+        )
+        if narrow is not None:
+            rows = self._posting(narrow)
+        for matcher in matchers:
+            if matcher is narrow:
+                continue
+            column = self.table.columns.get(matcher.name)
+            if column is None:
+                if not value_test(matcher)(""):
+                    return _NO_ROWS
+                continue
+            accepted = self._accept(matcher, column, check)
+            rows = (
+                column.rows_accepted(accepted) if rows is None else rows[accepted[column.at(rows)]]
+            )
+        return np.arange(self.table.size) if rows is None else rows
 
     def _evict(self) -> None:
         """Forgets what was used least lately, but never the last selection. Needs the lock."""
@@ -120,33 +193,10 @@ class Postings:
 
     def _bytes_of(self, selection: tuple[Rows, LabelTable]) -> int:
         rows, table = selection
-        return rows.nbytes + (0 if table is self.table else table.nbytes)
+        is_shared = len(rows) == self.table.size
+        return rows.nbytes + (0 if is_shared else table.nbytes)
 
-    def _rows(self, matchers: tuple[Matcher, ...], check: Check) -> Rows:
-        rows: Rows | None = None
-        narrow = min(
-            (m for m in matchers if m.op is MatchOp.EQUAL and m.value),
-            key=self._posting_length,
-            default=None,
-        )
-        if narrow is not None:
-            rows = self._posting(narrow)
-        for matcher in matchers:
-            if matcher is narrow:
-                continue
-            column = self.table.columns.get(matcher.name)
-            if column is None:
-                if not value_test(matcher)(""):
-                    return _NO_ROWS
-                continue
-            accepted = self._accept(matcher, column, check)
-            if rows is None:
-                rows = np.flatnonzero(accepted[column.codes])
-            else:
-                rows = rows[accepted[column.codes[rows]]]
-        return np.arange(self.table.size) if rows is None else rows
-
-    def _accept(self, matcher: Matcher, column: Column, check: Check) -> Bools:
+    def _accept(self, matcher: Matcher, column: PostedColumn, check: Check) -> Bools:
         """Whether `matcher` accepts the value of each code in the column."""
         with self._lock:
             accepted = self._accepted.get(matcher)
@@ -174,12 +224,16 @@ class Postings:
         code = None if column is None else column.interned.codes.get(matcher.value)
         return _NO_CODE if code is None else code
 
-    def _postings_of(self, name: str) -> _LabelPostings:
+    def _postings_of(self, name: str) -> LabelPostings:
         found = self._by_label.get(name)
         if found is None:
             column = self.table.columns.get(name)
-            codes = np.zeros(0, dtype=np.int32) if column is None else column.codes
-            found = self._by_label.setdefault(name, _LabelPostings.of(codes))
+            found = self._by_label.setdefault(
+                name,
+                LabelPostings.of(_NO_CODES)
+                if column is None
+                else LabelPostings.of(column.codes, column.held_rows),
+            )
         return found
 
 

@@ -1,0 +1,88 @@
+"""Prophet, set up for the hours of operations data.
+
+Only the trend and the seasons are taken from it: one fit by maximum a posteriori, no samples of
+uncertainty, which cost more than the fit and are narrower than the errors it makes. Intervals come
+from the backtest (varve.forecast.backtest).
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from varve.anomaly.minute_values import Floats
+from varve.forecast.hourly import DAY, WEEK, Hourly
+
+NAME = "prophet"
+
+_HOURS_PER_CHANGEPOINT = 2 * DAY
+_MOST_CHANGEPOINTS = 12
+_DAILY_ORDER = 6
+_WEEKLY_ORDER = 5
+_WEEKLY_FROM = 2 * WEEK
+# A fifth of the default: what has not converged by then has little noise, and creeps.
+_ITERATIONS = 2_000
+
+
+class NotInstalled(Exception):
+    """Prophet is not in this environment. The text says what to do."""
+
+
+def forecast(history: Hourly, seed: int) -> Floats:
+    """The next HORIZON hours; equal for equal arguments.
+
+    Periods of Prophet's seasons are in days: 1 is a day. Daily from two days of history on, weekly
+    from two weeks. Raises NotInstalled, and whatever a fit fails with.
+    """
+    model = _prophet()(
+        growth="linear",
+        n_changepoints=min(_MOST_CHANGEPOINTS, len(history.values) // _HOURS_PER_CHANGEPOINT),
+        changepoint_range=0.9,
+        changepoint_prior_scale=0.05,
+        seasonality_mode="additive",
+        daily_seasonality=_DAILY_ORDER if len(history.values) >= 2 * DAY else False,
+        weekly_seasonality=_WEEKLY_ORDER if len(history.values) >= _WEEKLY_FROM else False,
+        yearly_seasonality=False,
+        uncertainty_samples=0,
+        mcmc_samples=0,
+    )
+    known = ~np.isnan(history.values)
+    frame = pd.DataFrame(
+        {"ds": pd.to_datetime(history.ends[known], unit="ms"), "y": history.values[known]}
+    )
+    ahead = pd.DataFrame({"ds": pd.to_datetime(history.ahead, unit="ms")})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(frame, seed=seed, iter=_ITERATIONS)
+        found: Floats = model.predict(ahead)["yhat"].to_numpy()
+    if not np.isfinite(found).all():
+        raise ArithmeticError("Prophet's fit has no finite forecast")
+    return found
+
+
+def version() -> str:
+    """Name and version, for the rows. Raises NotInstalled."""
+    _prophet()
+    import prophet  # noqa: PLC0415 - there, as the line above tells
+
+    return f"{NAME} {prophet.__version__}"
+
+
+@cache
+def _prophet() -> Any:
+    """The class, imported when it is first needed: it takes seconds, and is optional."""
+    for name in ("prophet", "prophet.plot", "cmdstanpy"):
+        logging.getLogger(name).disabled = True  # they set their levels themselves
+    try:
+        from prophet import Prophet  # noqa: PLC0415
+    except ImportError as err:
+        raise NotInstalled(
+            "Prophet is not installed, so only seasonal-naive was tried:"
+            " pip install 'varve[forecast]'"
+        ) from err
+    return Prophet

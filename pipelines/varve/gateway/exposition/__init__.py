@@ -1,0 +1,1 @@
+"""What targets expose: Prometheus text, OpenMetrics text, and protobuf, as samples."""

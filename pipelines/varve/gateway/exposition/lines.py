@@ -1,0 +1,67 @@
+"""What the two text formats have in common: names, labels, escapes, where a line is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from varve.gateway.exposition.samples import ExposedSample, InvalidExposition, shown
+from varve.gateway.write_request import Labels
+
+METRIC_NAME = rb"[a-zA-Z_:][a-zA-Z0-9_:]*"
+LABEL_NAME = rb"[a-zA-Z_][a-zA-Z0-9_]*"
+QUOTED = rb'"(?:\\.|[^\\"])*"'
+
+_ESCAPE = re.compile(r"\\([\\n\"])")
+_HELP_ESCAPE = re.compile(r"\\([\\n])")
+
+Known = dict[bytes, Labels]
+"""Labels by the text of the series that said them, as of earlier bodies of the same target."""
+
+
+def unescaped(text: str) -> str:
+    r"""Text of a label: \\, \n and \" stand for one character; other backslashes for themselves."""
+    return _ESCAPE.sub(_replacement, text) if "\\" in text else text
+
+
+def unescaped_help(text: str) -> str:
+    r"""Text of a HELP line of Prometheus' format, which has \\ and \n."""
+    return _HELP_ESCAPE.sub(_replacement, text) if "\\" in text else text
+
+
+def _replacement(found: re.Match[str]) -> str:
+    return "\n" if found[1] == "n" else found[1]
+
+
+def name_of(token: bytes) -> str:
+    """A name, quoted or not. Raises InvalidExposition."""
+    if token[:1] == b'"':
+        return unescaped(utf8(token[1:-1]))
+    return token.decode("ascii")
+
+
+def utf8(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise InvalidExposition(f"{shown(text)} is not UTF-8") from None
+
+
+def at_line(
+    body: bytes, at: int, why: InvalidExposition | str, before: Sequence[ExposedSample] = ()
+) -> InvalidExposition:
+    """The same, with the number of the line and how it begins, and what was read before it."""
+    number = body.count(b"\n", 0, at) + 1
+    begin = body.rfind(b"\n", 0, at) + 1
+    line = body[begin:].split(b"\n", 1)[0]
+    found = InvalidExposition(f"line {number}, {shown(line)}: {why}")
+    found.before = before
+    return found
+
+
+def bound_of(kind: str) -> str:
+    """The label of a type that holds a number; "" for a type without one."""
+    return _BOUNDS.get(kind, "")
+
+
+_BOUNDS: Mapping[str, str] = {"histogram": "le", "gaugehistogram": "", "summary": "quantile"}

@@ -1,0 +1,179 @@
+"""Prometheus' text format, 0.0.4 and 1.0.0.
+
+Source: Prometheus, "Exposition formats", and model/textparse/promparse.go, promlex.l.
+"""
+
+from __future__ import annotations
+
+import re
+
+from varve.gateway.exposition.lines import (
+    LABEL_NAME,
+    METRIC_NAME,
+    QUOTED,
+    Known,
+    at_line,
+    bound_of,
+    name_of,
+    unescaped,
+    unescaped_help,
+    utf8,
+)
+from varve.gateway.exposition.samples import (
+    ExposedSample,
+    Exposition,
+    InvalidExposition,
+    bound_label,
+    labels_of,
+    number,
+)
+from varve.gateway.write_request import Labels
+
+_SPACE = re.compile(rb"[ \t]*")
+_NAME = re.compile(METRIC_NAME)
+_REST_OF_LINE = re.compile(rb"[^\n]*")
+_META = re.compile(rb"#[ \t]+(HELP|TYPE)[ \t]+")
+_META_NAME = re.compile(rb"(%s|%s)([^\n]*)" % (QUOTED, METRIC_NAME), re.DOTALL)
+_LABEL = re.compile(rb"[ \t]*(%s|%s)[ \t]*" % (LABEL_NAME, QUOTED), re.DOTALL)
+_VALUE = re.compile(rb"=[ \t]*(%s)[ \t]*" % QUOTED, re.DOTALL)
+_SAMPLE_END = re.compile(rb"[ \t]*([^{ \t\n]+)[ \t]*(?:([0-9]+)[ \t]*)?\n")
+_TYPES = {"counter", "gauge", "histogram", "summary", "untyped"}
+_LATEST_MS = (1 << 63) - 1
+
+
+def parse_prometheus_text(content: bytes, known: dict[str, Known] | None = None) -> Exposition:
+    """The samples of a body. known: remembers labels by the text of their series, by type; to be
+    given again with the next body of the same target. Raises InvalidExposition.
+    """
+    return _Reading(content, {} if known is None else known).run()
+
+
+class _Reading:
+    def __init__(self, content: bytes, known: dict[str, Known]) -> None:
+        self._body = content if content.endswith(b"\n") else content + b"\n"
+        self._found = Exposition()
+        self._known = known
+        self._kind = "unknown"
+        self._family = ""
+
+    def run(self) -> Exposition:
+        body, end, at = self._body, len(self._body), 0
+        samples = self._found.samples
+        known = self._known.setdefault(self._kind, {})
+        find, take = body.find, samples.append
+        while at < end:
+            stop = find(b"\n", at)
+            # Most lines are a series that was here before, a space and a number.
+            series, _, value = body[at:stop].rpartition(b" ")
+            labels = known.get(series)
+            if labels is not None:
+                try:
+                    take(ExposedSample(labels, number(value), family=self._family))
+                except InvalidExposition as bad:
+                    raise at_line(body, at, bad, samples) from None
+                at = stop + 1
+                continue
+            try:
+                at = self._line(at)
+            except InvalidExposition as bad:
+                raise at_line(body, at, bad, samples) from None
+            known = self._known.setdefault(self._kind, {})
+        return self._found
+
+    def _line(self, at: int) -> int:
+        """Reads what begins at `at`, usually a line; returns where the next one begins."""
+        body = self._body
+        at = self._after_space(at)
+        sign = body[at : at + 1]
+        if sign == b"\n":
+            return at + 1
+        if sign == b"\0":  # upstream's end of text
+            return len(body)
+        if sign == b"#":
+            return self._comment(at)
+        return self._series(at)
+
+    def _comment(self, at: int) -> int:
+        body = self._body
+        meta = _META.match(body, at)
+        if meta is None:
+            return body.find(b"\n", at) + 1
+        rest = _META_NAME.match(body, meta.end())
+        if rest is None:
+            raise InvalidExposition(f"{meta[1].decode()} wants a metric name")
+        name, text = name_of(rest[1]), rest[2]
+        if not text:
+            raise InvalidExposition(f"{meta[1].decode()} says nothing of {name}")
+        said = utf8(text[1:])
+        if meta[1] == b"HELP":
+            self._found.describe(name, text=unescaped_help(said))
+        else:
+            if said not in _TYPES:
+                raise InvalidExposition(f"there is no type {said[:60]!r}")
+            self._kind = "unknown" if said == "untyped" else said
+            self._family = name
+            self._found.describe(name, kind=self._kind)
+        return rest.end() + 1
+
+    def _series(self, begin: int) -> int:
+        body, at = self._body, begin
+        name = ""
+        pairs: list[tuple[str, str]] = []
+        named = _NAME.match(body, at)
+        if named is not None:
+            name, at = named[0].decode("ascii"), self._after_space(named.end())
+        if body[at : at + 1] == b"{":
+            name, at = self._labels(name, at + 1, pairs)
+        elif named is None:
+            raise InvalidExposition("this is neither a comment nor a sample")
+        rest = _SAMPLE_END.match(body, at)
+        if rest is None:
+            raise InvalidExposition("behind the series there is no value, or more than a time")
+        labels = self._known_labels(body[begin:at], name, pairs)
+        ts_ms = None if rest[2] is None else int(rest[2])
+        if ts_ms is not None and ts_ms > _LATEST_MS:
+            raise InvalidExposition(f"the time {ts_ms} is too large")
+        sample = ExposedSample(labels, number(rest[1]), ts_ms, family=self._family)
+        self._found.samples.append(sample)
+        return rest.end()
+
+    def _known_labels(self, text: bytes, name: str, pairs: list[tuple[str, str]]) -> Labels:
+        bound = bound_of(self._kind)
+        if bound:
+            pairs = [(n, bound_label(v)) if n == bound else (n, v) for n, v in pairs]
+        labels = labels_of(name, pairs)
+        if b"\n" not in text:
+            self._known.setdefault(self._kind, {})[text.rstrip(b" \t")] = labels
+        return labels
+
+    def _labels(self, name: str, at: int, pairs: list[tuple[str, str]]) -> tuple[str, int]:
+        """The metric's name, which may be among the labels, and where the braces end."""
+        body = self._body
+        while True:
+            at = self._after_space(at)
+            if body[at : at + 1] == b"}":
+                return name, at + 1
+            label = _LABEL.match(body, at)
+            if label is None:
+                raise InvalidExposition("there is no label name where one must be")
+            at = label.end()
+            sign = body[at : at + 1]
+            if sign in (b",", b"}") and sign:
+                if name or label[1][:1] != b'"':
+                    raise InvalidExposition(f"the label {name_of(label[1])} has no value")
+                name = name_of(label[1])
+                if not name:
+                    raise InvalidExposition("the metric name is empty")
+                at += sign == b","
+                continue
+            value = _VALUE.match(body, at)
+            if value is None:
+                raise InvalidExposition(f"the label {name_of(label[1])} has no value in quotes")
+            pairs.append((name_of(label[1]), unescaped(utf8(value[1][1:-1]))))
+            at = value.end()
+            if body[at : at + 1] == b",":
+                at += 1
+
+    def _after_space(self, at: int) -> int:
+        found = _SPACE.match(self._body, at)
+        return found.end() if found else at

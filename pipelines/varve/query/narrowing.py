@@ -1,0 +1,65 @@
+"""Which of the registered series a query has to look at, by the time it asks for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from varve.model.window import HOUR_MS, floor_to, window_end
+from varve.query.seen_series import MOST_ROWS, seen_within
+from varve.query.series_index import Among
+from varve.query.times import MAX_TIME_MS, MIN_TIME_MS
+from varve.query.view import View
+
+# From so many registered series on, samples are looked for of those alone that were seen in the
+# range, if that is under half of them; rows of rollups say which, of which so many are read for it.
+MANY_REGISTERED = 20_000
+_READ_FOR_SAMPLES = 2_000_000
+
+log = logging.getLogger(__name__)
+
+
+class Narrowing:
+    """The series of a view by time. Remembers what it found; threads of one query may share it."""
+
+    def __init__(self, view: View, check: Callable[[], None]) -> None:
+        """check: raises when the query has to end."""
+        self._view = view
+        self._check = check
+        self._living: dict[tuple[int, int], Among | None] = {}
+        self._lock = threading.Lock()
+
+    def seen(self, first_ms: int, last_ms: int) -> Among | None:
+        """The series seen from first_ms to last_ms; None for all that are registered."""
+        if first_ms <= MIN_TIME_MS and last_ms >= MAX_TIME_MS:
+            return None
+        return self._seen(first_ms - 1, last_ms, MOST_ROWS, exact=True)
+
+    def living(self, start_ms: int, end_ms: int) -> Among | None:
+        """The series that may have samples in (start_ms, end_ms], to the hour; None for all, where
+        that is quicker: with few of them, many rows to read, or most of them alive.
+        """
+        if self._view.index.size < MANY_REGISTERED:
+            return None
+        key = floor_to(start_ms, HOUR_MS), window_end(end_ms, HOUR_MS)
+        with self._lock:
+            if key in self._living:
+                return self._living[key]
+        found = self._seen(*key, _READ_FOR_SAMPLES, exact=False)
+        if found is not None and 2 * np.count_nonzero(found.rows) > len(found.rows):
+            found = None
+        with self._lock:
+            return self._living.setdefault(key, found)
+
+    def _seen(self, start_ms: int, end_ms: int, most_rows: int, *, exact: bool) -> Among | None:
+        try:
+            return seen_within(
+                self._view, start_ms, end_ms, self._check, most_rows=most_rows, exact=exact
+            )
+        except OSError as err:
+            # A file may have been replaced meanwhile. More series than need be are no wrong answer.
+            log.warning("series are not narrowed by time: %s", err)
+            return None

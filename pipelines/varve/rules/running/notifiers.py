@@ -1,0 +1,185 @@
+"""Hands alerts to notifiers, Varve's or any Alertmanager, by API v2."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from varve.rules.alerts import Sent
+from varve.rules.api_json import rfc3339
+from varve.rules.label_sets import Labels, labels_of
+from varve.rules.rule_file import AlertingRule
+from varve.telemetry.metrics import RulesMetrics
+
+log = logging.getLogger(__name__)
+
+PATH: Final = "/api/v2/alerts"
+MOST_WAITING: Final = 10_000
+"""Alerts that wait for a notifier; beyond it the oldest are left to their next sending."""
+
+_AT_ONCE: Final = 256
+_TIMEOUT_S: Final = 10.0
+_FIRST_PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 15.0
+
+
+class Notifiers:
+    """All notifiers; each has a queue and a thread of its own, so that none holds up another."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        external_labels: Mapping[str, str],
+        external_url: str,
+        metrics: RulesMetrics,
+    ) -> None:
+        self._labels, self._url = external_labels, external_url.rstrip("/")
+        self._queues = [NotifierQueue(url, metrics) for url in urls]
+
+    def start(self) -> None:
+        for queue in self._queues:
+            queue.start()
+
+    def put(self, sent: Iterable[tuple[AlertingRule, Sent]]) -> None:
+        """Takes alerts for sending. Does not block."""
+        ready = [_posted(rule, one, self._labels, self._url) for rule, one in sent]
+        if ready:
+            for queue in self._queues:
+                queue.put(ready)
+
+    def stop(self, timeout_s: float) -> None:
+        """Sends what waits, for up to timeout_s."""
+        for queue in self._queues:
+            queue.ask_to_stop()
+        for queue in self._queues:
+            queue.join(timeout_s)
+
+    def to_json(self) -> dict[str, Any]:
+        """What /api/v1/alertmanagers has in data."""
+        active = [{"url": queue.url} for queue in self._queues]
+        return {"activeAlertmanagers": active, "droppedAlertmanagers": []}
+
+
+Posted = tuple[Labels, dict[str, Any]]
+"""An alert as API v2 takes it, by its labels."""
+
+
+class NotifierQueue:
+    """The alerts that one notifier is to get: of each, what was last to be said of it."""
+
+    def __init__(self, base: str, metrics: RulesMetrics) -> None:
+        self.url = base.rstrip("/") + PATH
+        self.name = urlsplit(base).netloc
+        self._metrics = metrics
+        self._waiting: OrderedDict[Labels, dict[str, Any]] = OrderedDict()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._failing = ""
+        self._thread = threading.Thread(target=self._run, name=f"to {self.name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, alerts: Iterable[Posted]) -> None:
+        with self._changed:
+            for labels, alert in alerts:
+                self._waiting.pop(labels, None)
+                self._waiting[labels] = alert
+            self._bound()
+            self._changed.notify_all()
+
+    def ask_to_stop(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def join(self, timeout_s: float) -> None:
+        self._thread.join(timeout_s)
+        with self._changed:
+            if self._waiting:
+                log.warning("%s: %d alerts are not told", self.url, len(self._waiting))
+
+    def _run(self) -> None:
+        pause_s = _FIRST_PAUSE_S
+        with httpx.Client(timeout=_TIMEOUT_S, trust_env=False) as client:
+            while (batch := self._take()) is not None:
+                if self._post(client, batch):
+                    pause_s = _FIRST_PAUSE_S
+                    continue
+                with self._changed:
+                    self._put_back(batch)
+                    self._changed.wait_for(lambda: self._stopping, pause_s)
+                    if self._stopping:
+                        return
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _take(self) -> list[Posted] | None:
+        """The next alerts, once there are some; None if there are none and it is to stop."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stopping)
+            if not self._waiting:
+                return None
+            count = min(_AT_ONCE, len(self._waiting))
+            return [self._waiting.popitem(last=False) for _ in range(count)]
+
+    def _put_back(self, batch: Sequence[Posted]) -> None:
+        """What nothing newer has been said of meanwhile waits again, first."""
+        for labels, alert in reversed(batch):
+            if labels not in self._waiting:
+                self._waiting[labels] = alert
+                self._waiting.move_to_end(labels, last=False)
+        self._bound()
+
+    def _bound(self) -> None:
+        while len(self._waiting) > MOST_WAITING:
+            self._waiting.popitem(last=False)
+            self._metrics.alerts_dropped.labels(self.name).inc()
+        self._metrics.alerts_waiting.labels(self.name).set(len(self._waiting))
+
+    def _post(self, client: httpx.Client, batch: Sequence[Posted]) -> bool:
+        """Whether the notifier has them, or will never take them."""
+        try:
+            answer = client.post(self.url, json=[alert for _, alert in batch])
+        except httpx.HTTPError as err:
+            return self._failed(f"{type(err).__name__}: {err}")
+        with self._changed:
+            self._metrics.alerts_waiting.labels(self.name).set(len(self._waiting))
+        if answer.is_success:
+            if self._failing:
+                log.info("%s takes alerts again", self.url)
+            self._failing = ""
+            self._metrics.alerts_sent.labels(self.name).inc(len(batch))
+            return True
+        why = f"{answer.status_code} {answer.text[:200]}"
+        if answer.is_client_error and answer.status_code not in (408, 429):
+            log.warning("%s refuses %d alerts: %s", self.url, len(batch), why)
+            self._metrics.alerts_dropped.labels(self.name).inc(len(batch))
+            return True
+        return self._failed(why)
+
+    def _failed(self, why: str) -> bool:
+        self._metrics.send_failures.labels(self.name).inc()
+        if self._failing != why:
+            log.warning("%s takes no alerts: %s", self.url, why)
+        self._failing = why
+        return False
+
+
+def _posted(
+    rule: AlertingRule, one: Sent, external_labels: Mapping[str, str], external_url: str
+) -> Posted:
+    labels = {**external_labels, **dict(one.labels)}
+    return labels_of(labels), {
+        "labels": {name: value for name, value in labels.items() if value},
+        "annotations": dict(one.annotations),
+        "startsAt": rfc3339(one.starts_at_ms),
+        "endsAt": rfc3339(one.ends_at_ms),
+        "generatorURL": f"{external_url}/graph?g0.expr={quote(rule.expr, safe='')}&g0.tab=1",
+    }

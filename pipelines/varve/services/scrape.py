@@ -1,0 +1,199 @@
+"""`varve serve scrape`: targets of a prometheus.yml are read, and go the road of the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import uvloop
+
+from varve.access.credentials import Credentials
+from varve.api.server import server_of, tcp_socket
+from varve.gateway.first_sight import Input
+from varve.gateway.scrape.assembly import Report
+from varve.gateway.scrape.config import Configuration, load_config
+from varve.gateway.scrape.http_app import ScrapeApp
+from varve.gateway.scrape.manager import Pool, ScrapeManager
+from varve.gateway.startup import make_ready
+from varve.gateway.write_request import Message
+from varve.model.errors import NeedsOperator
+from varve.notify.config.document import ConfigError
+from varve.services.ports import require_free
+from varve.services.road import Road
+from varve.services.status import ComponentStatus, State
+from varve.services.tls import tls_of
+from varve.settings import Settings
+from varve.telemetry.metrics import ScrapeMetrics
+
+COMPONENT = "scrape"
+
+_WATCH_S = 0.5
+_PROTOCOL = "scrape"
+
+log = logging.getLogger("varve.scrape")
+
+
+def run(settings: Settings) -> int:
+    """Scrapes until SIGTERM or SIGINT, then returns 0. SIGHUP and a changed file reload the
+    configuration.
+
+    Raises NeedsOperator if the configuration cannot be used, or the port is taken.
+    """
+    scrape = settings.scrape
+    if not scrape.config_file:
+        raise NeedsOperator("which prometheus.yml? Say --config.file FILE, or scrape.config_file")
+    status = ComponentStatus(settings.home, COMPONENT)
+    with tcp_socket(scrape.host) as listener:
+        try:
+            listener.bind((scrape.host, scrape.port))
+        except OSError:
+            require_free(scrape.host, scrape.port, "scrape.port")  # says what is wrong
+            raise
+        url = scrape.url()
+        status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
+        make_ready()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_Service(settings, status).serve(listener))
+    status.update(state="stopped")
+    return 0
+
+
+class _Service:
+    """The parts of scraping, put together."""
+
+    def __init__(self, settings: Settings, status: ComponentStatus) -> None:
+        self._settings = settings
+        self._status = status
+        self._file = Path(settings.scrape.config_file)
+        self._configuration = self._read()
+        self._road = Road(settings, settings.home / "scrape-spool")
+        self._metrics = ScrapeMetrics(self._road.telemetry)
+        self._manager = ScrapeManager(
+            self._deliver,
+            self._road.clock,
+            settings.scrape.allowed(),
+            socket.gethostname(),
+            self._scraped,
+        )
+        self._said: tuple[str, str] | None = None
+        self._seen = self._file_state()
+        self._reload_wanted = False
+
+    async def serve(self, listener: socket.socket) -> None:
+        scrape = self._settings.scrape
+        app = ScrapeApp(self, _credentials(self._settings))
+        server = server_of(app, tls=tls_of(scrape, "scrape"))
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, lambda: setattr(server, "should_exit", True))
+        loop.add_signal_handler(signal.SIGHUP, self._ask_for_reload)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        starting = asyncio.create_task(self._start())
+        try:
+            while not serving.done():
+                if starting.done():
+                    starting.result()
+                    await self._reload_if_wanted()
+                self._watch()
+                await asyncio.wait([serving], timeout=_WATCH_S)
+            await serving
+        finally:
+            starting.cancel()
+            server.should_exit = True
+            await asyncio.wait([serving])
+            await self._manager.close()
+            await self._road.close()
+
+    # What the HTTP application tells of.
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        return self._manager.pools
+
+    def why_not_ready(self) -> str:
+        return self._road.why_not_ready()
+
+    def page(self, accept: str) -> tuple[bytes, str]:
+        for name, pool in self._manager.pools.items():
+            states = [loop.state for loop in pool.loops.values()]
+            for health in ("up", "down", "unknown"):
+                count = sum(state.health == health for state in states)
+                self._metrics.targets.labels(name, health).set(count)
+            self._metrics.missed.labels(name).set(sum(state.missed for state in states))
+        return self._road.page(accept)
+
+    async def _start(self) -> None:
+        await self._road.open(Credentials({}, {}), self._input_of)
+        await self._manager.apply(self._configuration)
+
+    async def _deliver(self, message: Message) -> None:
+        if self._road.app is None:
+            return
+        _, why = await self._road.app.take(
+            _PROTOCOL, lambda: message, message.content.nbytes, _PROTOCOL, ""
+        )
+        if why is not None:
+            raise why
+
+    def _input_of(self, _sender: str) -> Input:
+        labels = self._settings.gateway.external_labels | dict(self._configuration.external_labels)
+        return Input(_PROTOCOL, tuple(sorted(labels.items())))
+
+    def _scraped(self, job: str, report: Report) -> None:
+        self._metrics.scrapes.labels(job, "up" if report.is_up else "down").inc()
+        self._metrics.scrape.labels(job).observe(report.duration_s)
+
+    def _read(self) -> Configuration:
+        try:
+            return load_config(self._file)
+        except ConfigError as err:
+            raise NeedsOperator(f"the configuration cannot be used:\n{err}") from err
+
+    def _file_state(self) -> tuple[int, int, int]:
+        try:
+            found = self._file.stat()
+        except OSError:
+            return 0, 0, 0
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+    def _ask_for_reload(self) -> None:
+        self._reload_wanted = True
+
+    async def _reload_if_wanted(self) -> None:
+        """Goes by the file as it is now; if it cannot be used, by what was read before."""
+        seen = self._file_state()
+        if seen == self._seen and not self._reload_wanted:
+            return
+        self._seen, self._reload_wanted = seen, False
+        try:
+            configuration = self._read()
+            await self._manager.apply(configuration)
+        except NeedsOperator as err:
+            log.error("not reloaded, the configuration before it stays: %s", err)  # noqa: TRY400 - says it all
+            self._metrics.config_ok.set(0)
+            return
+        self._configuration = configuration
+        self._metrics.config_ok.set(1)
+        log.info("reloaded %s: %d jobs", self._file, len(configuration.jobs))
+
+    def _watch(self) -> None:
+        """Says in what state the service is, and that its work goes on."""
+        why = self._road.why_not_ready()
+        state: State = "starting" if self._road.app is None else "ready"
+        self._status.progressed()
+        if self._said != (state, why):
+            self._said = (state, why)
+            self._status.update(state=state, detail={"waiting": why or None})
+            log.info("%s%s", state, f": {why}" if why else "")
+
+
+def _credentials(settings: Settings) -> Credentials:
+    scrape = settings.scrape
+    return Credentials(
+        {name: token.get_secret_value() for name, token in scrape.tokens.items()},
+        {name: hashed.get_secret_value() for name, hashed in scrape.users.items()},
+    )

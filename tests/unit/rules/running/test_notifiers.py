@@ -1,0 +1,105 @@
+"""Alerts on their way to notifiers, over HTTP to a server of the test's."""
+
+import json
+import socket
+import threading
+
+from pytest_httpserver import HTTPServer
+from werkzeug import Response
+
+from varve.rules.alerts import Sent
+from varve.rules.label_sets import labels_of
+from varve.rules.rule_file import parse_rule_file
+from varve.rules.running.notifiers import PATH, Notifiers
+from varve.telemetry.metrics import RulesMetrics
+from varve.telemetry.registry import Telemetry
+
+(GROUP,) = parse_rule_file("groups: [{name: g, rules: [{alert: A, expr: m > 0}]}]", "f")
+RULE = GROUP.rules[0]
+
+
+def sent(name: str, ends_ms: int = 4_000) -> tuple:
+    labels = labels_of({"alertname": "A", "name": name})
+    return RULE, Sent(labels, {"summary": "s"}, 1_500, ends_ms)
+
+
+def notifiers(*urls: str) -> Notifiers:
+    return Notifiers(
+        urls,
+        external_labels={"region": "eu", "name": "overridden"},
+        external_url="http://v/",
+        metrics=RulesMetrics(Telemetry()),
+    )
+
+
+def test_an_alert_is_told_in_the_form_of_api_v2(httpserver: HTTPServer):
+    httpserver.expect_request(PATH, method="POST").respond_with_data("")
+    told = notifiers(httpserver.url_for(""))
+    told.start()
+
+    told.put([sent("a")])
+    told.stop(10)
+
+    ((request, _),) = httpserver.log
+    assert json.loads(request.data) == [
+        {
+            "labels": {"alertname": "A", "name": "a", "region": "eu"},
+            "annotations": {"summary": "s"},
+            "startsAt": "1970-01-01T00:00:01.5Z",
+            "endsAt": "1970-01-01T00:00:04Z",
+            "generatorURL": "http://v/graph?g0.expr=m%20%3E%200&g0.tab=1",
+        }
+    ]
+
+
+def test_a_notifier_that_is_away_is_told_the_newest_of_each_alert_once_it_is_back(
+    httpserver: HTTPServer,
+):
+    away, got, calls = threading.Event(), [], threading.Semaphore(0)
+    away.set()
+
+    def answer(request):
+        calls.release()
+        if away.is_set():
+            return Response(status=503)
+        got.extend(json.loads(request.data))
+        return Response(status=200)
+
+    httpserver.expect_request(PATH).respond_with_handler(answer)
+    told = notifiers(httpserver.url_for(""))
+    told.start()
+    told.put([sent("a"), sent("b")])
+    assert calls.acquire(timeout=10)
+
+    told.put([sent("a", 9_000)])
+    away.clear()
+    assert calls.acquire(timeout=10)
+    told.stop(10)
+
+    assert sorted((one["labels"]["name"], one["endsAt"]) for one in got) == [
+        ("a", "1970-01-01T00:00:09Z"),
+        ("b", "1970-01-01T00:00:04Z"),
+    ]
+
+
+def test_one_that_hangs_does_not_hold_up_another(httpserver: HTTPServer):
+    httpserver.expect_request(PATH).respond_with_data("")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers none
+        told = notifiers(f"http://127.0.0.1:{silent.getsockname()[1]}", httpserver.url_for(""))
+        told.start()
+
+        told.put([sent("a")])
+        told._queues[1].ask_to_stop()
+        told._queues[1].join(10)
+
+        assert len(httpserver.log) == 1
+
+
+def test_what_finds_no_room_is_counted(monkeypatch):
+    monkeypatch.setattr("varve.rules.running.notifiers.MOST_WAITING", 3)
+    told = notifiers("http://127.0.0.1:9")
+
+    told.put([sent(name) for name in "abcde"])
+
+    waiting = told._queues[0]._waiting
+    assert [dict(labels)["name"] for labels in waiting] == ["c", "d", "e"]
