@@ -23,6 +23,7 @@ RETAINED = Asset("varve://tables/retained")
 """What is older than its retention has gone."""
 TIERED = Asset("varve://tables/tiered")
 BASELINES = Asset("varve://tables/baselines")
+FORECASTS = Asset("varve://tables/forecasts")
 
 READ_POOL = "varve_read"
 

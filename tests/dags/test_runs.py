@@ -66,6 +66,12 @@ def test_baselines_are_brought_up_to_date(airflow):
     assert "'is_done': True" in log
 
 
+def test_forecasts_are_made_of_what_capacity_toml_selects(airflow):
+    log = airflow.test("capacity_forecast")
+
+    assert "forecasts: {" in log
+
+
 def test_a_job_that_fails_is_an_event_on_the_topic_alerts(airflow, kafka_broker):
     admin = KafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
     admin.create_topics([NewTopic("alerts", num_partitions=1, replication_factor=1)])
