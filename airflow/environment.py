@@ -11,8 +11,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 def environment(
     env: Mapping[str, str], home: Path, port: int, secret: str, host: str = "127.0.0.1"
 ) -> dict[str, str]:
-    """`env` for an Airflow that keeps all it has in <home>/airflow, listens on `host` and whose DAGs
-    work on Varve's data folder `home`. secret: signs what its processes tell each other.
+    """`env` for an Airflow that keeps all it has in <home>/airflow, listens on `host`, and whose
+    DAGs work on Varve's data folder `home`. secret: signs what its processes tell each other.
 
     What is set in `env` already stays, but for where Airflow's own home is: it is never ~/airflow.
     """
