@@ -3,12 +3,14 @@
     python tests/benchmarks/bench_query.py --data DIR [--shared ../shared] [--runs 5] [--days 90]
 
 DIR has the files that `python shared/bench/dataset.py --out DIR` writes: 6 hours of samples of
-10,000 series, which are stored in hourly files here. Before them lie rows of 1h and 1d for all
-series, made by the rollups' own kernels of four samples an hour; of that time samples and finer
-rows have expired. Tables are written once, beneath DIR/query.
+10,000 series, which are stored here in files like those of ingest's batches, and fit in the head.
+Before them lie rows of 1h and 1d for all series, made by the rollups' own kernels of four samples
+an hour; of that time samples and finer rows have expired. Tables are written once, beneath
+DIR/query.
 
 A query is timed from its text to the bytes of its answer, in this process: elapsed ms and CPU
-seconds of all threads, the first time (nothing decoded) and at the median after it. The cache is
+seconds of all threads, the first time and at the median after it; no steps are kept. With --refresh
+the range queries over samples are asked again a step later each time, and steps are. The cache is
 what query.cache_mb is by default, so that 90 days of hours never fit.
 """
 
@@ -18,6 +20,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -33,6 +36,7 @@ from varve.promql.evaluation.workers import Workers
 from varve.promql.kernels import warm_up
 from varve.query.evaluation import Options, Range, evaluate
 from varve.query.memory import MemoryBudget, Reservation
+from varve.query.step_cache import StepCache
 from varve.query.tables import Tables
 from varve.rollups import algebra, kernel
 from varve.storage import positions
@@ -59,10 +63,10 @@ LONG = (
 def main() -> int:
     args = arguments()
     print(f"{warm_up()} kernels ready")
-    root = args.data / "query" / f"{args.days}-days"
+    root = args.data / "query" / f"{args.days}-days-{args.rows_a_file}"
     store = Store(str(root), {})
     if not (root / "complete").exists():
-        write(store, args.data, args.days)
+        write(store, args.data, args.days, args.rows_a_file)
         (root / "complete").touch()
     budget = MemoryBudget(MEMORY_BYTES)
     started = time.perf_counter()
@@ -80,6 +84,9 @@ def main() -> int:
     last = floor_to(end_ms - 6 * HOUR_MS, DAY_MS)
     for name, text, step in LONG:
         asked.append((name, text, Range(last - args.days * DAY_MS + step, last, step)))
+    if args.refresh:
+        refresh(tables, budget, queries, end_ms, args.runs)
+        return 0
     heads = f"{'first ms':>10}{'CPU s':>8}{'median':>9}{'CPU s':>8}{'rows':>13}{'MiB':>7}"
     print(f"\n{'':24}{heads}  tiers")
     slow = []
@@ -90,6 +97,28 @@ def main() -> int:
     print(f"over {AIM_S:g} s: {', '.join(slow) or 'none'}; in memory, MiB: {mib(budget)}")
     tables.close()
     return 1 if slow else 0
+
+
+def refresh(tables, budget, queries, end_ms: int, runs: int) -> None:
+    """Prints a line for each panel: how long it takes each time it is asked a step later."""
+    options = Options(steps=StepCache(64 << 20, budget))
+    print(f"{'':24}{'first ms':>10}{'median':>9}{'CPU ms':>9}{'kept':>7}")
+    for query in (q for q in queries if q["kind"] == "range"):
+        elapsed, cpu = [], []
+        for left in range(runs, -1, -1):
+            times = times_of(query, end_ms - left * query["step"] * 1000)
+            wall, used = time.perf_counter(), time.process_time()
+            with Reservation(budget) as memory:
+                asked = replace(options, memory=memory)
+                answer = evaluate(tables.view, query["expr"], times, asked)
+                result_json.to_json(answer.result)
+            elapsed.append((time.perf_counter() - wall) * 1e3)
+            cpu.append((time.process_time() - used) * 1e3)
+        print(
+            f"{query['name']:24}{elapsed[0]:10.1f}{median(elapsed[1:]):9.1f}{median(cpu[1:]):9.1f}"
+            f"{answer.provenance.cached:7}",
+            flush=True,
+        )
 
 
 def timed(tables, budget, name: str, text: str, times, runs: int) -> float:
@@ -123,7 +152,7 @@ def mib(budget: MemoryBudget) -> str:
     return ", ".join(f"{use} {held >> 20:,}" for use, held in budget.used.items())
 
 
-def write(store: Store, data: Path, days: int) -> None:
+def write(store: Store, data: Path, days: int, rows_a_file: int) -> None:
     """Writes the tables anew."""
     started = time.perf_counter()
     create_tables(store)
@@ -135,12 +164,12 @@ def write(store: Store, data: Path, days: int) -> None:
     made = pa.Table.from_pylist(rows, table_schema("series").arrow)
     put(store, "series", [made], {"registry": 0})
     samples = pq.read_table(data / "samples.parquet")
-    hours = samples["ts"].to_numpy() // HOUR_MS
+    samples = samples.take(pa.array(np.argsort(samples["ts"].to_numpy(), kind="stable")))
     order = [("series_id", "ascending"), ("ts", "ascending")]
-    files = [
-        samples.filter(pa.array(hours == hour)).sort_by(order).cast(table_schema("samples").arrow)
-        for hour in np.unique(hours)
-    ]
+    files = (
+        samples.slice(begin, rows_a_file).sort_by(order).cast(table_schema("samples").arrow)
+        for begin in range(0, len(samples), rows_a_file)
+    )
     end_ms = int(samples["ts"].to_numpy().max()) + 1
     first_ms = floor_to(end_ms - 6 * HOUR_MS, HOUR_MS)
     last = floor_to(end_ms - 6 * HOUR_MS, DAY_MS)
@@ -201,6 +230,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--days", type=int, default=90)
+    parser.add_argument("--refresh", action="store_true", help="time panels that are refreshed")
+    parser.add_argument("--rows-a-file", type=int, default=480_000, help="of samples")
     parser.add_argument("--only", default="", help="part of the names of the queries to run")
     return parser.parse_args()
 

@@ -134,7 +134,10 @@ class _Runner:
         options = replace(service.options, cancelled=cancelled, deadline_s=deadline_s)
         now_ms, path = service.clock.now_ms(), request.path_params
         accept = request.headers.get("accept", "")
-        call = Call(view, given, options, now_ms, service.process, path, accept, body, service.sql)
+        call = Call(
+            *(view, given, options, now_ms, service.process, path, accept, body, service.sql),
+            rules=service.rules,
+        )
         work = self._pool.submit(self._answer, request, endpoint, call)
         answered = asyncio.wrap_future(work)
         while not (await asyncio.wait({answered}, timeout=_DISCONNECT_S))[0]:

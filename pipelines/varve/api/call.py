@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,15 @@ class Process:
     memory_bytes: int = 0
 
 
+AskRules = Callable[[str], tuple[list[Any], list[str]]]
+"""What each rules service says under an address below /api/v1/, and who does not answer and why."""
+
+
+def no_rules(_path: str) -> tuple[list[Any], list[str]]:
+    """There are no rules services."""
+    return [], []
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One request, read and ready to be answered.
@@ -38,7 +47,7 @@ class Call:
     `path` has the parts of the address that the endpoint names. `now_ms` is when the request came,
     Unix ms. `process` is what answers. `accept` is the header of that name.
     `body` is what was sent to an endpoint that takes no form. `sql` runs statements; None
-    where none are run.
+    where none are run. `rules` asks the rules services.
     """
 
     view: View
@@ -50,6 +59,7 @@ class Call:
     accept: str = ""
     body: bytes = b""
     sql: SqlProcesses | None = None
+    rules: AskRules = no_rules
 
     @property
     def reader(self) -> Reader:

@@ -11,12 +11,13 @@ from starlette.responses import JSONResponse, Response
 
 from varve.access.credentials import Scope
 from varve.api import metadata_endpoints as metadata
-from varve.api import pages
+from varve.api import pages, rules_endpoints
 from varve.api import query_endpoints as promql
 from varve.api import status_endpoints as status
 from varve.api.call import Answer, Call
-from varve.api.empty_endpoints import answering, exemplars
+from varve.api.empty_endpoints import answering
 from varve.api.endpoint import Endpoint
+from varve.api.exemplar_endpoints import exemplars
 from varve.api.federation import federate
 from varve.api.openapi import document
 from varve.api.remote_read import remote_read
@@ -49,7 +50,6 @@ def _empty(path: str, data: Any) -> Endpoint:
 
 _TIMES = "start, end, limit"
 _OPTIONS = "timeout, limit, lookback_delta, stats, tier"
-_NO_ALERTMANAGERS: Final[dict[str, Any]] = {"activeAlertmanagers": [], "droppedAlertmanagers": []}
 _NO_TARGETS: Final[dict[str, Any]] = {
     "activeTargets": [],
     "droppedTargets": [],
@@ -116,10 +116,16 @@ ENDPOINTS: Final = (
     Endpoint("status/flags", status.flags, "", "settings under Prometheus' names"),
     Endpoint("status/tsdb", status.tsdb_status, "start, end, limit (10)", "what has most series"),
     Endpoint("features", status.features, "", "what it can, under Prometheus' names"),
-    _post_too("query_exemplars", exemplars, "query, start, end", "nothing of the kind"),
-    _empty("rules", {"groups": []}),
-    _empty("alerts", {"alerts": []}),
-    _empty("alertmanagers", _NO_ALERTMANAGERS),
+    _post_too("query_exemplars", exemplars, "query, start, end", "exemplars of series"),
+    Endpoint(
+        "rules",
+        rules_endpoints.rules,
+        "type, rule_name[], rule_group[], file[], match[], exclude_alerts, group_limit,"
+        " group_next_token",
+        "rules by group, with their alerts",
+    ),
+    Endpoint("alerts", rules_endpoints.alerts, "", "alerts that are pending or fire"),
+    Endpoint("alertmanagers", rules_endpoints.alertmanagers, "", "notifiers that are told"),
     _empty("targets", _NO_TARGETS),
     _empty("targets/metadata", []),
     _empty("targets/relabel_steps", {"steps": []}),

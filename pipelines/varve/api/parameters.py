@@ -38,6 +38,11 @@ class Parameters:
     def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
         self._pairs = tuple(pairs)
 
+    @property
+    def pairs(self) -> Sequence[tuple[str, str]]:
+        """All of them, in their order."""
+        return self._pairs
+
     def get(self, name: str) -> str:
         """The first value of a name, empty if it was not given."""
         return next((value for key, value in self._pairs if key == name), "")

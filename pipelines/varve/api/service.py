@@ -9,7 +9,7 @@ from typing import Any
 
 from varve.access.browsers import BrowserRules
 from varve.access.credentials import Credentials
-from varve.api.call import Process
+from varve.api.call import AskRules, Process, no_rules
 from varve.model.clock import Clock
 from varve.query.evaluation import Options
 from varve.query.memory import UNBOUNDED, MemoryBudget
@@ -33,8 +33,8 @@ class Service:
     gives those that the settings have now, or raises NeedsOperator. `memory` is what all of it may
     hold. `threads` is how many requests are answered at once. `process` is what it says of itself.
     `snapshots` opens earlier versions; None where there are none. `sql` runs SQL; None if
-    that is off. Setting `stopping` ends the
-    queries under way.
+    that is off. Setting `stopping` ends the queries under way. `rules` asks the rules services; it
+    may block for some seconds.
     """
 
     options: Options
@@ -53,3 +53,4 @@ class Service:
     stopping: threading.Event = field(default_factory=threading.Event)
     snapshots: Snapshots | None = None
     sql: SqlProcesses | None = None
+    rules: AskRules = no_rules

@@ -15,7 +15,9 @@ from varve.services.supervised import NEEDS_OPERATOR
 from varve.settings import load
 
 # What only reads: a home that is not there is no empty one.
-_READERS = frozenset({"status", "query", "sql", "cardinality", "rollup", "delete", "capacity"})
+_READERS = frozenset(
+    {"status", "query", "sql", "cardinality", "rollup", "delete", "capacity", "anomalies"}
+)
 
 _LONG_RUNNING = frozenset({"up", "serve"})
 # Errors may have lines and a place in a query that they point at.
@@ -37,6 +39,7 @@ COMMANDS = (
     ("query", "varve.cli.query", "evaluate a PromQL expression: a table or a plot"),
     ("sql", "varve.cli.sql", "run SQL over the tables and views, without Java"),
     ("cardinality", "varve.cli.cardinality", "where series come from; how much of limits is used"),
+    ("anomalies", "varve.cli.anomalies", "episodes far from what is usual; say what they were"),
     ("capacity", "varve.cli.capacity", "which resources run out within a week, by their forecasts"),
     ("rules", "varve.cli.rules", "check files of rules; run tests of them"),
     ("ingest", "varve.cli.ingest", "park a message that stops ingest"),

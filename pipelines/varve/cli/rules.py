@@ -1,10 +1,11 @@
-"""`varve rules`: checks and tests files of rules, in promtool's formats and with its statuses."""
+"""`varve rules`: checks and tests files of rules as promtool does, and runs them over the past."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from varve.cli import rules_backtest
 from varve.settings import Settings
 
 _LINTS = ("all", "duplicate-rules", "none")
@@ -19,6 +20,7 @@ statuses are promtool's: 0 if all is well, 1 if not, 3 if only --lint-fatal foun
 examples:
   varve rules check conf/alerts.yml
   varve rules test tests/*_test.yml
+  varve rules backtest conf/alerts.yml --from 6h --notify conf/alertmanager.yml
 """
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     check = actions.add_parser("check", help="say what is wrong with files of rules")
@@ -35,13 +37,18 @@ examples:
     test.add_argument("--diff", action="store_true", help="show what differs line by line")
     test.add_argument("--debug", action="store_true", help="say which time is evaluated")
     test.add_argument("--junit", type=Path, metavar="FILE", help="write the outcome as JUnit XML")
+    rules_backtest.add_options(
+        actions.add_parser("backtest", help="say what rules would have done in the past")
+    )
     for action in (check, test):
         action.add_argument(
             "--ignore-unknown-fields", action="store_true", help="of files of rules"
         )
 
 
-def run(args: argparse.Namespace, _settings: Settings) -> int:
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    if args.action == "backtest":
+        return rules_backtest.run(args, settings)
     if args.action == "check":
         from varve.cli import rules_check
 

@@ -9,11 +9,12 @@ from functools import partial
 from varve.cli import serve_notify
 from varve.model.errors import NeedsOperator
 from varve.services.logs import configure_for
+from varve.services.status import ComponentStatus
 from varve.settings import Settings, load
 
 # Service, module with `run(settings) -> exit status`, one line. notify and scrape take options.
 SERVICES = (
-    ("streams", "varve.services.streams", "ingest and rollups, in one Spark JVM"),
+    ("streams", "varve.services.streams", "ingest, rollups and anomalies, in one Spark JVM"),
     ("query", "varve.services.query", "PromQL over HTTP, and the web page"),
     ("gateway", "varve.services.gateway", "takes what senders push: remote write"),
     ("scrape", "varve.services.scrape", "reads the targets of a prometheus.yml"),
@@ -48,7 +49,9 @@ example:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     module = next(module for name, module, _ in SERVICES if name == args.service)
     if args.service == "notify":
-        return int(importlib.import_module(module).run(serve_notify.options_of(args)))
+        options = serve_notify.options_of(args)
+        status = None if args.home is None else ComponentStatus(settings.home, "notify")
+        return int(importlib.import_module(module).run(options, status))
     if args.service == "scrape":
         settings = _with_config_file(settings, serve_notify.config_file_alone(args))
     elif serve_notify.has_options(args):

@@ -78,7 +78,7 @@ def judge(
             )
         }
         ids = np.array(sorted(named), np.int64)
-        forecasts = _newest_forecasts(store, ids, frontier_ms)
+        forecasts = newest_forecasts(store, ids, frontier_ms)
         there = np.array(sorted(forecasts), np.int64)
         last = last_values(there, frontier_ms)
         levels = _levels(
@@ -125,7 +125,7 @@ def tell_changes(
     silent = {resource.name for resource in resources if not resource.alert}
     changed = [row for row in rows if row["since"] == row["evaluated_at"]]
     ids = np.unique(np.array([row["series_id"] for row in changed], np.int64))
-    named = _series(store, ids)
+    named = named_series(store, ids)
     events = []
     earlier: dict[tuple[int, str], str] = {}
     before = snapshot(store, TABLE).scan(Bounds(end_ms=told, series_ids=ids)) if told else None
@@ -187,7 +187,7 @@ def _row(
     }
 
 
-def _newest_forecasts(store: Store, ids: Ints, after_ms: int) -> dict[int, pa.Table]:
+def newest_forecasts(store: Store, ids: Ints, after_ms: int) -> dict[int, pa.Table]:
     """What the newest forecast of each series says of the hours after a time, in their order."""
     if not len(ids):
         return {}
@@ -223,7 +223,8 @@ def _levels(
     }
 
 
-def _series(store: Store, ids: Ints) -> dict[int, Series]:
+def named_series(store: Store, ids: Ints) -> dict[int, Series]:
+    """Metric and tags of some series."""
     rows = snapshot(store, "series").scan(Bounds(series_ids=ids), ("series_id", "metric", "tags"))
     columns = (rows[name].to_pylist() for name in ("series_id", "metric", "tags"))
     return {i: (metric, dict(tags)) for i, metric, tags in zip(*columns, strict=True)}

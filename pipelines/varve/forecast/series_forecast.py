@@ -20,6 +20,7 @@ FORECAST, SKIPPED, FAILED = "forecast", "skipped", "failed"
 
 _SEEDS = 2**31 - 1
 _ROUNDING = 1e-9
+_LONGEST_REASON = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def forecast_series(
             value = prophet_model.forecast(history, seed)
             model, best = prophet_model.version(), prophet
         except Exception as err:  # noqa: BLE001 - of one series: the other model is there
-            reason = f"Prophet: {err}"
+            reason = _reason(err)
     widths = _unknown_widths(history) if best is None else best.half_widths
     low, high = (-np.inf if floor is None else floor), (np.inf if cap is None else cap)
     return SeriesForecast(
@@ -121,7 +122,13 @@ def _prophet_backtest(
     except prophet_model.NotInstalled as err:
         return None, str(err)
     except Exception as err:  # noqa: BLE001 - Prophet and Stan raise what they like, of one series
-        return None, f"Prophet: {type(err).__name__}: {err}"
+        return None, _reason(err)
+
+
+def _reason(err: Exception) -> str:
+    """Why a fit failed, for a person: Stan's errors go on for pages."""
+    text = str(err).split("\n", 1)[0]
+    return f"Prophet: {type(err).__name__}: {text[:_LONGEST_REASON]}"
 
 
 def _unknown_widths(history: Hourly) -> Floats:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from wiretest.adapter import (  # type: ignore[import-not-found]
     Answer,
     Exemplar,
+    Flush,
     Metadata,
     Parsed,
     Refused,
@@ -34,6 +35,7 @@ from varve.gateway.messages import SampleColumns, TargetMessage, encode
 from varve.gateway.otlp.config import read_otlp_config
 from varve.gateway.otlp.delta import DeltaTotals
 from varve.gateway.otlp.http import OtlpHttp
+from varve.gateway.push import PushProtocol
 from varve.gateway.quotas import Quota, Quotas
 from varve.gateway.remote_write import RemoteWriteDecoder
 from varve.gateway.remote_write_http import RemoteWrite
@@ -43,6 +45,8 @@ from varve.gateway.scrape.relabel import RelabelConfig, relabel
 from varve.gateway.scrape.targets import static_groups, targets_of
 from varve.gateway.series_table import SeriesTable
 from varve.gateway.startup import make_ready
+from varve.gateway.statsd.aggregation import Aggregation
+from varve.gateway.write_request import Message
 from varve.model.identity import SeriesDefinition
 from varve.notify.config.document import ConfigError, read_document
 from varve.promql.histograms.native_histogram import FloatHistogram
@@ -68,8 +72,13 @@ class Adapter:
         metadata = {n: Metadata(m.type, m.help, m.unit) for n, m in found.metadata.items()}
         return Parsed([_exposed(sample) for sample in found.samples], metadata)
 
-    def statsd(self, packets: Sequence[bytes], flush_ms: int, buckets: Sequence[float]) -> Any:
-        raise NotImplementedError
+    def statsd(self, packets: Sequence[bytes], flush_ms: int, buckets: Sequence[float]) -> Flush:
+        aggregation = Aggregation(buckets)
+        for packet in packets:
+            aggregation.take(packet, flush_ms)
+        flushed = aggregation.flush(flush_ms).message()
+        answer = asyncio.run(_taken(flushed))
+        return Flush(answer.samples, aggregation.rejected)
 
     def relabel(self, rules: str, labels: Mapping[str, str]) -> dict[str, str] | None:
         document = read_document(rules, "rules")
@@ -159,23 +168,36 @@ class _Unmetered:
         raise NotImplementedError
 
 
-async def _received(request: Request) -> Answer:
+async def _taken(message: Message) -> _Memory:
+    """What a message that came by another way than HTTP holds."""
     memory = _Memory()
+    app = _app(memory, Bounds(_OLDEST_MS, 1 << 62), (RemoteWrite(),))
+    await app.take("statsd", lambda: message, message.content.nbytes, "", "")
+    return memory
+
+
+def _app(memory: _Memory, bounds: Bounds, protocols: Sequence[PushProtocol]) -> GatewayApp:
     decoder = RemoteWriteDecoder(SeriesTable(lambda: 1, 1 << 20), Targets(4), Replicas())
     batcher = Batcher(decoder, memory, None, wait_s=0.0, encode=memory.encode)
     unlimited = Quotas(lambda: 0.0, Quota(), Quota())
-    totals = DeltaTotals(lambda: 0.0) if request.delta else None
-    bounds = Bounds(_OLDEST_MS, request.now_ms + _FUTURE_MS)
-    app = GatewayApp(
+    return GatewayApp(
         batcher,
         Credentials({}, {}),
         unlimited,
         lambda _: Input(),
         lambda: bounds,
         _Unmetered(),
-        protocols=(RemoteWrite(), OtlpHttp(read_otlp_config(request.otlp), totals)),
+        protocols=protocols,
         after=memory.take,
     )
+
+
+async def _received(request: Request) -> Answer:
+    memory = _Memory()
+    totals = DeltaTotals(lambda: 0.0) if request.delta else None
+    bounds = Bounds(_OLDEST_MS, request.now_ms + _FUTURE_MS)
+    otlp = OtlpHttp(read_otlp_config(request.otlp), totals)
+    app = _app(memory, bounds, (RemoteWrite(), otlp))
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:

@@ -16,6 +16,7 @@ from varve.services.home import Home
 from varve.settings import Settings
 from varve.settings.environment import variable_of
 from varve.settings.loading import COMMAND_LINE
+from varve.settings.rules import Rules
 from varve.setup.console import SetupError
 from varve.setup.java import find_java
 
@@ -27,10 +28,12 @@ SCRAPE = "scrape"
 COLLECTOR = "collector"
 MAINTENANCE = "maintenance"
 FORECASTS = "forecasts"
+RULES = "rules"
+NOTIFY = "notify"
 HISTORY = "demo-history"
 WRITER = "demo-writer"
 
-PRODUCERS = (HISTORY, COLLECTOR, WRITER, GATEWAY, SCRAPE)
+PRODUCERS = (HISTORY, RULES, COLLECTOR, WRITER, GATEWAY, SCRAPE)
 
 # Long enough for a busy old laptop: what is merely slow must not be started over.
 _READY_S = 600
@@ -50,8 +53,9 @@ def topic_plans(settings: Settings) -> list[TopicPlan]:
     """The topics with their shares of the disk: samples come by far in the greatest numbers."""
     topics, partitions = settings.kafka.topics, settings.kafka.partitions
     return [
-        TopicPlan(topics.raw, partitions, 0.7, broker.MAX_MESSAGE_BYTES),
+        TopicPlan(topics.raw, partitions, 0.6, broker.MAX_MESSAGE_BYTES),
         TopicPlan(topics.critical, partitions, 0.15, broker.MAX_MESSAGE_BYTES),
+        *(TopicPlan(topic, partitions, 0.05) for topic in settings.record_queries().values()),
         TopicPlan(topics.series, partitions, 0.05),
         TopicPlan(topics.anomalies, partitions, 0.05),
         TopicPlan(topics.alerts, partitions, 0.05),
@@ -92,6 +96,42 @@ def service(
         ends=name == HISTORY,
         environment=environment,
     )
+
+
+def notifier(
+    settings: Settings, home: Home, config_file: Path, environment: dict[str, str]
+) -> Component:
+    """`varve serve notify`, which keeps its state in the home."""
+    notify = settings.notify
+    host = f"[{notify.host}]" if ":" in notify.host else notify.host
+    options = [
+        f"--config.file={config_file}",
+        f"--storage.path={home.path / NOTIFY}",
+        f"--web.listen-address={host}:{notify.port}",
+        f"--web.external-url={notify.external_url}",
+    ]
+    if notify.oncall_file:
+        options.append(f"--oncall.file={notify.oncall_file}")
+    return Component(
+        NOTIFY,
+        [*_serve(NOTIFY, home, None), *options],
+        settings.supervision.stalled_after_s,
+        ready_deadline_s=_READY_S,
+        environment=environment,
+    )
+
+
+def rules_environment(settings: Settings, *, demo: bool) -> dict[str, str]:
+    """Variables of the rules service: it tells the notifier of this home, and of the demo, too."""
+    given = {}
+    default = Rules()
+    notify = settings.notify
+    if settings.rules.notifiers == default.notifiers and notify.enabled:
+        host = f"[{notify.host}]" if ":" in notify.host else notify.host
+        given[variable_of("rules.notifiers")] = f"http://{host}:{notify.port}"
+    if demo and settings.rules.files == default.files:
+        given[variable_of("rules.files")] = f"{default.files},demo-alerts.yml"
+    return given
 
 
 def _stalled_s(name: str, settings: Settings) -> float:

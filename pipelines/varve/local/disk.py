@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from varve.settings import Settings
 from varve.telemetry.metrics import DiskSpace
 
 _MIB = 2**20
@@ -64,3 +65,12 @@ class Disks:
         stat = os.statvfs(path)
         floor = min(self.floor_mb * _MIB, int(stat.f_blocks * stat.f_frsize * _SHARE))
         return DiskSpace(stat.f_bavail * stat.f_frsize, floor)
+
+
+def disk_paths(settings: Settings) -> dict[str, Path]:
+    """Folders that `varve up` writes to; tables of an object store are in none."""
+    paths = {"home": settings.home}
+    root = settings.storage_root()
+    if "://" not in root and not Path(root).is_relative_to(settings.home):
+        paths["tables"] = Path(root)
+    return paths

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from varve.local import broker, components
+from varve.local import components
+from varve.local.alert_log import alert_log, default_config
 from varve.local.bounded_run import BoundedRun
 from varve.local.components import (
     COLLECTOR,
@@ -22,21 +23,23 @@ from varve.local.components import (
     HISTORY,
     KAFKA,
     MAINTENANCE,
+    NOTIFY,
     PRODUCERS,
     QUERY,
+    RULES,
     SCRAPE,
     STREAMS,
     WRITER,
 )
 from varve.local.condition import Condition
-from varve.local.disk import Disks, Shortage
+from varve.local.disk import Disks, Shortage, disk_paths
 from varve.local.journal import Journal
 from varve.local.kafka_setup import KafkaSetup
+from varve.local.needed_ports import require_free_ports
 from varve.local.supervisor import Component, Health, RestartPolicy, Supervisor
 from varve.model.errors import VarveError
 from varve.services.home import Home
 from varve.services.metrics_page import serving
-from varve.services.ports import require_free
 from varve.services.progress import Lag, lags, left_of
 from varve.services.status import ComponentStatus, forget
 from varve.settings import Settings
@@ -82,26 +85,12 @@ def run(settings: Settings, origins: dict[str, str], options: UpOptions, show: S
     settings = settings.model_copy(update={"home": home.path})
     with home.held():
         home.mark()
-        _require_free_ports(settings, gateway=settings.gateway.enabled or options.demo)
+        require_free_ports(settings, gateway=settings.gateway.enabled or options.demo)
         journal = Journal(home.logs, settings, show)
         try:
             return _Up(settings, origins, options, home, journal.say).run()
         finally:
             journal.close()
-
-
-def _require_free_ports(settings: Settings, *, gateway: bool) -> None:
-    if not settings.kafka.bootstrap_servers:
-        require_free(broker.HOST, settings.kafka.port, "kafka.port")
-        require_free(broker.HOST, settings.kafka.controller_port, "kafka.controller_port")
-    require_free(settings.query.host, settings.query.port, "query.port")
-    if gateway:
-        require_free(settings.gateway.host, settings.gateway.port, "gateway.port")
-    if settings.scrape.config_file:
-        require_free(settings.scrape.host, settings.scrape.port, "scrape.port")
-    telemetry = settings.telemetry
-    for port, setting in ((telemetry.port, "port"), (telemetry.up_port, "up_port")):
-        require_free(telemetry.host, port, f"telemetry.{setting}")
 
 
 class _Up:
@@ -125,13 +114,13 @@ class _Up:
             say,
             self._started,
         )
-        self._disks = Disks(_disk_paths(settings), supervision.free_mb)
+        self._disks = Disks(disk_paths(settings), supervision.free_mb)
         self._shortage: Shortage | None = None
         self._stopping = False
         self._measured_at = -_MEASURE_S
         self._reported: dict[str, str] = {}
         self._positions_accepted = False
-        self._kafka_shown = ""
+        self._kafka_shown = self._alert_log = ""
         self._url = f"{settings.query.url()}/"
         self._condition = Condition(home.path, self._url, say)
         self._bounded = (
@@ -144,7 +133,10 @@ class _Up:
         telemetry, page = Telemetry(), self._settings.telemetry
         declare_components(telemetry, self._supervisor.used)
         declare_disks(telemetry, lambda: self._disks.spaces)
-        with serving(telemetry, page.host, page.up_port, "telemetry.up_port") as url:
+        with (
+            serving(telemetry, page.host, page.up_port, "telemetry.up_port") as url,
+            alert_log(self._say) as self._alert_log,
+        ):
             servers = self._settings.kafka.servers()
             self._status.update(
                 state="starting", detail={"url": self._url, "metrics": url, "kafka": servers}
@@ -194,6 +186,11 @@ class _Up:
             self._add(COLLECTOR, self._environment)
         if self._settings.gateway.enabled or self._options.demo:
             self._add(GATEWAY, self._environment)
+        if self._settings.rules.enabled:
+            told = components.rules_environment(self._settings, demo=self._options.demo)
+            self._add(RULES, self._environment | told)
+        if self._settings.notify.enabled:
+            self._add_notifier()
         if self._settings.scrape.config_file:
             self._add(SCRAPE, self._environment)
         if self._options.demo and not self._settings.gateway.cert_file:
@@ -206,6 +203,14 @@ class _Up:
         )
         self._supervisor.add(component, held=self._reason_to_wait(name))
 
+    def _add_notifier(self) -> None:
+        forget(self._home.path, NOTIFY)
+        named = self._settings.notify.config_file
+        config = Path(named) if named else default_config(self._home.run, self._alert_log)
+        self._supervisor.add(
+            components.notifier(self._settings, self._home, config, self._environment)
+        )
+
     def _started(self, component: Component, pid: int) -> None:
         # Until it speaks for itself; and nobody takes the word of the process before it.
         ComponentStatus(self._home.path, component.name, pid=pid).update(state="starting")
@@ -214,8 +219,8 @@ class _Up:
         """Why a component must not run now; "" if it may."""
         if self._shortage is not None and (name != KAFKA or self._shortage.severe):
             # Maintenance may be what makes room.
-            return "" if name in (QUERY, MAINTENANCE) else self._shortage.why
-        if name in (KAFKA, QUERY, MAINTENANCE, FORECASTS):
+            return "" if name in (QUERY, MAINTENANCE, NOTIFY) else self._shortage.why
+        if name in (KAFKA, QUERY, MAINTENANCE, FORECASTS, NOTIFY):
             return ""
         broker_up = self._supervisor.is_up(KAFKA) or not self._kafka.embedded
         if not (self._kafka.topics_made and broker_up):
@@ -351,7 +356,7 @@ class _Up:
         self._stopping = True
         embedded = KAFKA in self._supervisor.health()
         try:
-            for name in (*PRODUCERS, MAINTENANCE, FORECASTS, STREAMS, QUERY, KAFKA):
+            for name in (*PRODUCERS, NOTIFY, MAINTENANCE, FORECASTS, STREAMS, QUERY, KAFKA):
                 self._supervisor.stop(name)
         except BaseException:
             self._supervisor.kill_all()
@@ -383,15 +388,6 @@ class _Up:
                 return left
             self._supervisor.poll()
             time.sleep(_POLL_S)
-
-
-def _disk_paths(settings: Settings) -> dict[str, Path]:
-    """Folders that `varve up` writes to; tables of an object store are in none."""
-    paths = {"home": settings.home}
-    root = settings.storage_root()
-    if "://" not in root and not Path(root).is_relative_to(settings.home):
-        paths["tables"] = Path(root)
-    return paths
 
 
 def _states(health: Mapping[str, Health]) -> dict[str, str]:

@@ -8,11 +8,20 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from varve.forecast.forecast_job import Fit, FitTask, Forecasted, Forecasting, Tell, fit_here
+from varve.client import Producer, Sample
+from varve.forecast.forecast_job import (
+    Fit,
+    FitTask,
+    Forecasted,
+    Forecasting,
+    Publish,
+    Tell,
+    fit_here,
+)
 from varve.forecast.resources import ResourcesFile
 from varve.forecast.series_forecast import SeriesForecast
 from varve.kafka.alert_topic import send_alerts
@@ -20,7 +29,7 @@ from varve.kafka.client_options import Cluster
 from varve.maintenance.batch_job import execute
 from varve.model.alert_event import AlertEvent
 from varve.model.clock import SystemClock
-from varve.model.errors import NeedsOperator, VarveError
+from varve.model.errors import NeedsOperator, TemporaryError, VarveError
 from varve.model.resources import conf_dir
 from varve.services.discovery import with_running_kafka
 from varve.services.progress import table_store
@@ -35,6 +44,7 @@ COMPONENT = "forecasts"
 
 _FILE = "capacity.toml"
 _NICE = 10
+_SEND_S = 30.0
 
 
 def resources_file(settings: Settings) -> ResourcesFile:
@@ -53,7 +63,9 @@ def forecasting(
 ) -> Forecasting:
     """The job, by the resources as they are now."""
     tell = alert_teller(settings)
-    return Forecasting(table_store(settings), resources.current(), fit, tell, progress)
+    publish = series_publisher(settings)
+    store = table_store(settings)
+    return Forecasting(store, resources.current(), fit, tell, publish, progress)
 
 
 def alert_teller(settings: Settings) -> Tell:
@@ -64,6 +76,25 @@ def alert_teller(settings: Settings) -> Tell:
         send_alerts(Cluster(kafka.servers(), kafka.client_options()), kafka.topics.alerts, events)
 
     return tell
+
+
+def series_publisher(settings: Settings) -> Publish:
+    """What sends samples to the topic of samples and waits until all have arrived."""
+
+    def publish(samples: Iterable[Sample]) -> None:
+        kafka = with_running_kafka(settings).kafka
+        with Producer(
+            kafka.servers(),
+            kafka.topics.raw,
+            options=kafka.client_options(),
+            client_id="varve-forecasts",
+        ) as producer:
+            refused = producer.put(samples, wait_s=_SEND_S)
+            counts = producer.close(_SEND_S)
+        if refused or counts.lost or counts.waiting:
+            raise TemporaryError(f"Kafka does not take forecasts as series: {counts.last_error}")
+
+    return publish
 
 
 def show_progress(done: int, due: int) -> None:

@@ -24,7 +24,7 @@ MARKER = "varve-home.json"
 """The mark of a home. What Varve did not mark, it neither uses as a home nor deletes."""
 
 # What Varve makes in a home. Nothing else in the folder is ever touched.
-DATA = ("tables", "kafka", "spark", "logs", "run", "demo-summary.json")
+DATA = ("tables", "kafka", "spark", "notify", "logs", "run", "demo-summary.json")
 _LOCK = "lock"
 
 

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from varve.anomaly.detector import Judged
 from varve.ingest.plan import IngestPlan, Reach
 from varve.ingest.quarantine_expiry import Expired
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.replayed import Replayed
+from varve.model.record_rows import RECORD_TABLES
 from varve.model.window import TIERS
 from varve.rollups.tier_plan import TierProgress
 from varve.services.metrics_page import serving
@@ -18,8 +20,10 @@ from varve.services.progress import table_store
 from varve.services.table_sizes import TableSizes
 from varve.services.usage import spark_parts
 from varve.settings import Settings
+from varve.spark.anomalies import AnomalyPlan
 from varve.spark.rollup import RollupPlan
 from varve.telemetry.metrics import (
+    AnomalyMetrics,
     IngestMetrics,
     RollupMetrics,
     StreamMetrics,
@@ -28,10 +32,11 @@ from varve.telemetry.metrics import (
 )
 from varve.telemetry.registry import Telemetry
 
-INGEST_TABLES = ("samples", "series", "quarantine")
+INGEST_TABLES = ("samples", *RECORD_TABLES, "series", "quarantine")
 PORTS = 10
 """Ports from telemetry.port on that jobs of one machine share; each takes the first free one."""
 
+ANOMALY_TABLES = ("anomalies", "episodes")
 ROLLUP_TABLES = (*(tier.table for tier in TIERS), "repairs")
 
 
@@ -73,6 +78,23 @@ class Instruments:
             on_look=lambda tier, progress: record_progress(metrics, tier, progress),
             on_conflict=lambda tier: metrics.conflicts.labels(tier).inc(),
         )
+
+    def on_anomalies(self, plan: AnomalyPlan) -> AnomalyPlan:
+        """The plan with callbacks that feed the metrics of anomalies."""
+        metrics = AnomalyMetrics(self.telemetry)
+        self._names += ANOMALY_TABLES
+
+        def stepped(done: Judged) -> None:
+            with self.telemetry.together():
+                metrics.deviations.inc(done.deviations)
+                metrics.events.inc(done.events)
+
+        def looked(frontier_ms: int | None, waiting: str) -> None:
+            with self.telemetry.together():
+                metrics.frontier.set((frontier_ms or 0) / 1000)
+                metrics.waiting.set(bool(waiting))
+
+        return replace(plan, on_step=stepped, on_look=looked)
 
     @contextmanager
     def shown(self, settings: Settings, *, beside_others: bool = False) -> Iterator[str]:

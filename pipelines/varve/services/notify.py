@@ -33,15 +33,19 @@ from varve.notify.http.service import NotifyService, Recorder
 from varve.notify.journal import Journal
 from varve.notify.journal_writer import JournalWriter
 from varve.notify.notifier import Notifier
+from varve.notify.oncall.load import load_on_call
+from varve.notify.oncall.on_call import OnCall
 from varve.notify.receivers.sender import ReceiverSender
 from varve.notify.state import Options
 from varve.services import supervised
 from varve.services.logs import LogFormat, configure_logging
+from varve.services.status import ComponentStatus
 from varve.telemetry.metrics import NotifyMetrics
 from varve.telemetry.registry import Telemetry
 
 COMPONENT = "notify"
 
+_PROGRESS_S = 3.0
 # How long attempts that are under way may take to end, and the disk after them.
 _STOP_S = 5.0
 _BACKLOG = 1024
@@ -56,6 +60,7 @@ class NotifyOptions:
     config_file: Path
     storage: Path
     listen: Sequence[str] = ("127.0.0.1:9093",)
+    on_call_file: Path | None = None
     external_url: str = ""
     route_prefix: str = ""
     options: Options = field(default_factory=Options)
@@ -66,18 +71,21 @@ class NotifyOptions:
     log_format: LogFormat = "logfmt"
 
 
-def run(options: NotifyOptions) -> int:
+def run(options: NotifyOptions, status: ComponentStatus | None = None) -> int:
     """Serves until SIGTERM or SIGINT; 0 then, 1 if a defect ends it.
+
+    status: where it says how it is, in a home.
 
     Raises NeedsOperator if the configuration, the state or an address cannot be used.
     """
     _configure_logging(options)
-    return asyncio.run(_Process(options).run())
+    return asyncio.run(_Process(options, status).run())
 
 
 class _Process:
-    def __init__(self, options: NotifyOptions) -> None:
+    def __init__(self, options: NotifyOptions, status: ComponentStatus | None) -> None:
         self._options = options
+        self._status = status
         self._metrics = NotifyMetrics(Telemetry())
         self._clock = SteadyClock()
         self._reloading = asyncio.Lock()
@@ -94,7 +102,9 @@ class _Process:
                 self._external_url = f"http://{_shown_host(addresses[0])}"
             sender = self._sender(config)
             journal = Journal(options.storage)
-            notifier = Notifier(config, options.options)
+            notifier = Notifier(
+                config, options.options, on_call=self._read_on_call(config) or OnCall()
+            )
             try:
                 notifier.start(self._clock.now_ms(), journal.read())
             except OSError as err:
@@ -116,6 +126,8 @@ class _Process:
                 if not writer.stop(_STOP_S):
                     log.error("the last changes could not be stored: %s", writer.failure)
         log.info("stopped")
+        if self._status is not None:
+            self._status.update(state="stopped" if ended_well else "failed")
         return 0 if ended_well else 1
 
     async def reload(self) -> str:
@@ -126,12 +138,13 @@ class _Process:
                 return "starting"
             try:
                 config = self._read_config()
+                on_call = self._read_on_call(config)
                 sender = self._sender(config)
             except ConfigError as err:
                 self._metrics.config_ok.set(0)
                 log.error("the configuration is not reloaded: %s", err)  # noqa: TRY400 - says it all
                 return str(err)
-            await driver.reload(partial(driver.notifier.reload, config), sender)
+            await driver.reload(partial(driver.notifier.reload, config, on_call=on_call), sender)
             self._configured(config)
             return ""
 
@@ -172,12 +185,23 @@ class _Process:
             listener.listen(_BACKLOG)
             log.info("Listening on", extra={"fields": {"address": address}})
         supervised.notify(supervised.READY)
+        living = asyncio.create_task(self._live(addresses, prefix))
         await server.serve(sockets=listeners)
         driving.cancel()
+        living.cancel()
         (end,) = await asyncio.gather(driving, return_exceptions=True)
         if cluster is not None:
             await cluster.stop()
         return isinstance(end, asyncio.CancelledError)
+
+    async def _live(self, addresses: Sequence[str], prefix: str) -> None:
+        """Says that it is ready and, as long as its loop turns, that it gets on."""
+        if self._status is not None:
+            url = f"http://{addresses[0]}{prefix.rstrip('/')}"
+            self._status.update(state="ready", detail={"url": url, "metrics": f"{url}/metrics"})
+        while True:
+            supervised.notify(supervised.PROGRESS)
+            await asyncio.sleep(_PROGRESS_S)
 
     async def _join(self, driver: Driver) -> Cluster | None:
         """Begins to look for other notifiers, if that is wanted."""
@@ -194,6 +218,13 @@ class _Process:
 
     def _read_config(self) -> Configuration:
         return load_config(self._options.config_file, self._options.options.mode)
+
+    def _read_on_call(self, config: Configuration) -> OnCall | None:
+        """What oncall.yml says; None if there is none."""
+        options = self._options
+        if options.on_call_file is None:
+            return None
+        return load_on_call(options.on_call_file, config.receivers, options.options.mode)
 
     def _sender(self, config: Configuration) -> ReceiverSender:
         return ReceiverSender(config, self._clock, self._external_url.rstrip("/"))

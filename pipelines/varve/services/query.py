@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -25,14 +24,17 @@ from varve.query.memory import MemoryBudget
 from varve.query.snapshots import Snapshots
 from varve.query.sql_processes import Bounds as SqlBounds
 from varve.query.sql_processes import SqlProcesses
+from varve.query.step_cache import StepCache
 from varve.query.table_follower import TableFollower
 from varve.services.component_views import condition
+from varve.services.descriptors import use_all_descriptors
 from varve.services.discovery import HEADER
 from varve.services.home import identity
 from varve.services.own_services import leave_token
 from varve.services.ports import require_free
 from varve.services.progress import table_store
 from varve.services.query_limits import query_limits
+from varve.services.rules_source import RulesSource
 from varve.services.status import ComponentStatus, State
 from varve.services.tls import tls_of
 from varve.settings import Settings
@@ -65,7 +67,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
         token = leave_token(settings)
         status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
         store = table_store(settings)
-        queries = tuple(settings.ingest_queries())
+        queries = tuple(settings.sample_queries())
         metrics = QueryMetrics(Telemetry())
         memory = MemoryBudget(query.memory_bytes())
         follower = TableFollower(
@@ -78,6 +80,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             workers,
             newer_view=follower.newer_view,
             say_why_empty=True,
+            steps=StepCache(query.step_cache_mb << 20, memory) if query.step_cache_mb else None,
         )
         browsers = BrowserRules.of(_listed(query.allowed_hosts), _listed(query.allowed_origins))
         sql = SqlProcesses(store, _sql_bounds(query)) if query.sql else None
@@ -95,6 +98,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             components=lambda: condition(settings.home, SystemClock().now_ms()),
             process=process_of(settings),
             snapshots=Snapshots(store, queries, follower.view, memory),
+            rules=RulesSource(settings).ask,
             sql=sql,
         )
         follower.start()
@@ -118,15 +122,6 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
         return 1
     status.update(state="stopped")
     return 0
-
-
-def use_all_descriptors() -> None:
-    """Lets this process open as many files as it may. Shells allow 1,024 for the sake of select(),
-    which clients that keep connections open would use up; then no table could be read.
-    """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(

@@ -1,4 +1,4 @@
-"""The streaming queries of `varve up` in one Spark JVM: ingest of both topics, and the rollups."""
+"""The streaming queries of `varve up` in one Spark JVM: ingest, rollups and anomalies."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from varve.anomaly.rules import RulesFile
 from varve.ingest.plan import IngestPlan
+from varve.kafka.client_options import Cluster
 from varve.kafka.offsets import TopicOffsets
+from varve.model.record_rows import RECORD_TABLES
+from varve.model.resources import conf_dir
 from varve.services.ingest_plans import ingest_plans
 from varve.services.instruments import Instruments
 from varve.services.progress import table_store
@@ -15,6 +19,7 @@ from varve.services.query_supervision import Start, supervise
 from varve.services.signals import stop_requested
 from varve.services.status import ComponentStatus
 from varve.settings import Settings
+from varve.spark.anomalies import AnomalyPlan, AnomalyQuery
 from varve.spark.ingest import IngestQuery
 from varve.spark.jvm_signals import pass_on_signals
 from varve.spark.listener import StreamListener
@@ -32,11 +37,45 @@ def rollup_plan(settings: Settings) -> RollupPlan:
     """The rollups over everything the ingest queries store."""
     return RollupPlan(
         store=table_store(settings),
-        queries=tuple(settings.ingest_queries()),
+        queries=tuple(settings.sample_queries()),
         trigger_s=settings.rollup.trigger_s,
         grace_ms=int(settings.rollup.grace_s * 1000),
         repair_every_ms=int(settings.rollup.repair_every_s * 1000),
         repair_keys=settings.rollup.repair_keys,
+    )
+
+
+def with_topics(plans: Sequence[IngestPlan]) -> list[IngestPlan]:
+    """The plans, without queries of histograms or exemplars whose topic does not exist: a cluster
+    that has none goes on storing samples. Raises TemporaryError without Kafka.
+    """
+    found = []
+    for plan in plans:
+        if plan.query in RECORD_TABLES:
+            topics = TopicOffsets(plan.cluster, plan.topics)
+            try:
+                missing = set(plan.topics) - set(topics.existing())
+            finally:
+                topics.close()
+            if missing:
+                name = min(missing)
+                log.warning("no topic %s: no %s are stored until a restart", name, plan.query)
+                continue
+        found.append(plan)
+    return found
+
+
+def anomaly_plan(settings: Settings) -> AnomalyPlan:
+    """What judges the minutes of all series. Raises NeedsOperator for malformed anomalies.toml."""
+    name, kafka = "anomalies.toml", settings.kafka
+    rules = RulesFile([settings.home / name, conf_dir() / name])
+    return AnomalyPlan(
+        store=table_store(settings),
+        cluster=Cluster(kafka.servers(), kafka.client_options()),
+        rules=rules.current,
+        topic=kafka.topics.anomalies,
+        alerts_topic=kafka.topics.alerts,
+        trigger_s=settings.anomalies.trigger_s,
     )
 
 
@@ -69,6 +108,16 @@ def start_rollup(plan: RollupPlan) -> QueryStart:
         return RollupQuery(spark, plan)
 
     return Start("rollup", start)
+
+
+def start_detection(plan: AnomalyPlan) -> QueryStart:
+    """What starts the query in a session, after creating the tables that are missing."""
+
+    def start(spark: SparkSession) -> AnomalyQuery:
+        create_tables(plan.store)
+        return AnomalyQuery(spark, plan)
+
+    return Start("anomalies", start)
 
 
 def run_queries(
@@ -121,7 +170,7 @@ class _Watch:
         self._progress: StreamProgress | None = None
         self._told = ""
 
-    def look(self, queries: Sequence[IngestQuery | RollupQuery]) -> None:
+    def look(self, queries: Sequence[IngestQuery | RollupQuery | AnomalyQuery]) -> None:
         """queries: those that run now; one that was started again has another run id."""
         streams = [query.stream for query in queries]
         runs = [str(stream.runId) for stream in streams]
@@ -152,8 +201,11 @@ def run(settings: Settings) -> int:
     status = ComponentStatus(settings.home, "streams")
     status.update(state="starting")
     instruments = Instruments()
-    plans = instruments.on_ingest(ingest_plans(settings))
+    plans = instruments.on_ingest(with_topics(ingest_plans(settings)))
     rollup = instruments.on_rollup(rollup_plan(settings))
+    starts = [*(start_ingest(plan) for plan in plans), start_rollup(rollup)]
+    if settings.anomalies.enabled:
+        starts.append(start_detection(instruments.on_anomalies(anomaly_plan(settings))))
     # Says what is missing before Spark, which takes seconds and says it in a stack trace, starts.
     require_topics(plans)
     scratch = settings.home.absolute() / "spark"
@@ -168,7 +220,7 @@ def run(settings: Settings) -> int:
         status.update(detail={"metrics": url})
         result = run_queries(
             session("varve", conf),
-            [*(start_ingest(plan) for plan in plans), start_rollup(rollup)],
+            starts,
             lambda failures: status.update(state="ready", detail=_detail(failures)),
             StreamListener(instruments.streams),
             status.progressed,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from varve.settings.listener import Listener
 from varve.settings.section import Section
@@ -50,6 +51,27 @@ class Gateway(Listener):
     begins a new one. 3,600: longer than any sender pauses."""
     otlp_grpc_port: int = Field(0, ge=0, le=65535)
     """Port of OTLP over gRPC, 4317 being what senders expect. 0: off."""
+    statsd_port: int = Field(0, ge=0, le=65535)
+    """Port of StatsD and DogStatsD by UDP and TCP, 8125 being what senders expect. 0: off."""
+    statsd_host: str = Field("127.0.0.1", min_length=1)
+    """Address that StatsD's port is on. It has no login: whoever reaches it can write."""
+    statsd_socket: str = ""
+    """Path of a Unix socket for DogStatsD's datagrams. Empty: none."""
+    statsd_flush_s: float = Field(10, gt=0)
+    """Seconds between flushes of StatsD. 10, as everywhere."""
+    statsd_buckets: str = "0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10"
+    """Upper bounds, comma separated, of the histograms that timers, histograms and distributions
+    become; timers in seconds."""
+    statsd_series: int = Field(1_000_000, gt=0)
+    """Series of StatsD that are kept. 1 M: a gigabyte; lines of more are refused and counted."""
+    statsd_forgotten_s: int = Field(3_600, gt=0)
+    """Seconds after which a series of StatsD without lines ends. 3,600: longer than any job
+    pauses."""
+    pushed_every_s: float = Field(15, gt=0)
+    """Seconds between samples of what was pushed as to a Pushgateway. 15: three fit a lookback of
+    a minute."""
+    pushed_series: int = Field(100_000, gt=0)
+    """Series of all pushed groups. 100,000: each costs a sample every time."""
     batch_samples: int = Field(16_000, gt=0)
     """Samples that share messages and an acknowledgement. 16,000: a third less CPU than one request
     each, from Kafka to the tables too."""
@@ -84,3 +106,22 @@ class Gateway(Listener):
     per_address: SenderQuota = SenderQuota()
 
     _what_anybody_could: ClassVar[str] = "write"
+
+    @field_validator("statsd_buckets")
+    @classmethod
+    def _ascends(cls, text: str) -> str:
+        bounds = _numbers(text)
+        if not bounds or any(a >= b for a, b in itertools.pairwise(bounds)):
+            raise ValueError("is a list of ascending numbers such as 0.1,1,10")
+        return text
+
+    def statsd_bounds(self) -> tuple[float, ...]:
+        """Upper bounds of StatsD's histograms."""
+        return _numbers(self.statsd_buckets)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return ()

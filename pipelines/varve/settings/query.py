@@ -53,6 +53,9 @@ class Query(Listener):
     side. 0: all of the machine. 1 where other processes keep it busy: then threads only wait."""
     cache_mb: int = Field(512, ge=16)
     """MiB of decoded files kept in memory. 512: a small part of a laptop's memory."""
+    step_cache_mb: int = Field(64, ge=0)
+    """MiB of steps of range queries that are kept, so that a panel that is refreshed computes new
+    ones alone. 64: some hundred panels. 0: none are."""
     memory_mb: int = Field(2_048, ge=64)
     """MiB that the index of series, cached files, remembered selections and the queries under way
     take together, at least twice cache_mb; a query that does not fit is refused. 2,048: a heavy

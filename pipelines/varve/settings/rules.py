@@ -41,7 +41,7 @@ class Rules(Section):
     shards: int = Field(8, ge=1, le=1024)
     """Parts that groups are spread over, for several processes to share. 8: enough for three or
     four. To change it stop all of them first."""
-    notifiers: str = "http://127.0.0.1:9695"
+    notifiers: str = "http://127.0.0.1:9696"
     """Addresses of notifiers, Varve's or Alertmanagers, comma separated: every one is told."""
     external_url: str = ""
     """Where links of alerts lead. Empty: the query service's address."""
@@ -56,7 +56,7 @@ class Rules(Section):
     def _are_addresses(cls, value: str) -> str:
         for url in listed(value):
             if not url.startswith(("http://", "https://")):
-                raise ValueError(f"{url!r} should be an address such as http://127.0.0.1:9695")
+                raise ValueError(f"{url!r} should be an address such as http://127.0.0.1:9696")
         return value
 
 

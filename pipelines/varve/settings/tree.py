@@ -19,6 +19,7 @@ from varve.settings.ingest import Ingest
 from varve.settings.kafka import Kafka
 from varve.settings.logs import Logs
 from varve.settings.maintenance import Maintenance
+from varve.settings.notify import Notify
 from varve.settings.query import Query
 from varve.settings.retention import Retention
 from varve.settings.rollup import Rollup
@@ -57,6 +58,7 @@ class Settings(Section):
     gateway: Gateway = Gateway()
     scrape: Scrape = Scrape()
     rules: Rules = Rules()
+    notify: Notify = Notify()
     collector: Collector = Collector()
     demo: Demo = Demo()
     supervision: Supervision = Supervision()
@@ -78,9 +80,19 @@ class Settings(Section):
             value = getattr(value, part)
         return value
 
+    def sample_queries(self) -> dict[str, str]:
+        """Name and topic of each ingest query of samples: what rollups and queries wait for."""
+        return {"bulk": self.kafka.topics.raw, "critical": self.kafka.topics.critical}
+
+    def record_queries(self) -> dict[str, str]:
+        """Name and topic of each ingest query of another table, which has the query's name."""
+        topics = self.kafka.topics
+        found = {"histograms": topics.histograms, "exemplars": topics.exemplars}
+        return {name: topic for name, topic in found.items() if topic}
+
     def ingest_queries(self) -> dict[str, str]:
         """Name and topic of each ingest query."""
-        return {"bulk": self.kafka.topics.raw, "critical": self.kafka.topics.critical}
+        return self.sample_queries() | self.record_queries()
 
     def storage_root(self) -> str:
         """Folder or URL of the tables; a folder is absolute."""

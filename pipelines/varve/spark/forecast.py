@@ -27,6 +27,7 @@ def fit_on(spark: SparkSession) -> Fit:
         if not tasks:
             return
         parts = min(len(tasks), _PARTS_PER_CORE * spark.sparkContext.defaultParallelism)
+        spark.conf.set("spark.sql.execution.arrow.pyspark.enabled", "true")
         frame = spark.createDataFrame(_frame(tasks))
         grouped = frame.repartition(parts, "series_id").groupBy("series_id")
         for row in grouped.applyInPandas(_fit_group, "outcome string").toLocalIterator():

@@ -1,9 +1,6 @@
 """The rollups as one Structured Streaming query, whose source only wakes it.
 
-Everything a batch does is planned from the tables (varve.rollups.tier); the checkpoint means
-nothing and every start uses a fresh one. The source is Spark's own that has a row for every batch,
-whatever the clocks say: one written in Python lives in a worker process that must start within ten
-seconds, which a busy machine does not manage.
+Everything a batch does is planned from the tables (varve.rollups.tier).
 """
 
 from __future__ import annotations
@@ -18,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.streaming.query import StreamingQuery
 
 from varve.model import compiled
 from varve.model.clock import Clock, SystemClock
@@ -31,6 +27,7 @@ from varve.rollups.tier import TierWorker
 from varve.rollups.tier_plan import PlannedCommit, TierPlan, TierProgress
 from varve.spark.broadcasts import handed_over
 from varve.spark.pacing import Pacer
+from varve.spark.woken_stream import start_woken
 from varve.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -87,7 +84,7 @@ class RollupQuery:
         """Held while a commit is made, from its tasks on."""
         self._pacer = Pacer(plan.trigger_s, self._stopping)
         self._scratch = tempfile.TemporaryDirectory(prefix="varve-rollup-")
-        self.stream = self._start()
+        self.stream = start_woken(spark, self._pacer, "rollup", self._scratch.name, self._batch)
 
     def stop(self) -> None:
         """Ends after the commit that is under way."""
@@ -113,28 +110,6 @@ class RollupQuery:
         error = self.stream.exception()
         if error is not None:
             raise error
-
-    def _start(self) -> StreamingQuery:
-        context = self._spark.sparkContext
-        # The stream's jobs inherit the pool: next to a backlog of rollups, tasks of ingest still
-        # get every other core that falls free.
-        context.setLocalProperty("spark.scheduler.pool", "rollup")
-        try:
-            return self._stream()
-        finally:
-            context.setLocalProperty("spark.scheduler.pool", "default")
-
-    def _stream(self) -> StreamingQuery:
-        writer = (
-            self._spark.readStream.format("rate-micro-batch")
-            .option("rowsPerBatch", 1)
-            .option("numPartitions", 1)
-            .load()
-            .writeStream.queryName("rollup")
-            .option("checkpointLocation", f"file://{self._scratch.name}/checkpoint")
-            .foreachBatch(self._batch)
-        )
-        return self._pacer.start(self._spark, writer)
 
     def _batch(self, _wake: DataFrame, _number: int) -> None:
         with self._pacer.batch():

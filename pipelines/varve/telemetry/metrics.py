@@ -149,6 +149,32 @@ class IngestMetrics:
         )
 
 
+class AnomalyMetrics:
+    """The metrics of what judges minutes by their baselines."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        counter, gauge = telemetry.counter, telemetry.gauge
+        self.frontier = gauge(
+            "varve_anomaly_frontier_timestamp_seconds",
+            "End of the last minute that was judged, Unix time; 0 before there are baselines.",
+            unit="seconds",
+        )
+        self.deviations = counter(
+            "varve_anomaly_deviations_total",
+            "Minutes of series found far from their baseline.",
+            unit="deviations",
+        )
+        self.events = counter(
+            "varve_anomaly_events_total",
+            "Events of episodes: openings, changes, ends, and what repairs made of them.",
+            unit="events",
+        )
+        self.waiting = gauge(
+            "varve_anomaly_events_waiting",
+            "1 while events could not be sent when that was tried last, else 0.",
+        )
+
+
 class RollupMetrics:
     """The metrics of the rollups' tiers."""
 
@@ -441,7 +467,7 @@ class QueryMetrics:
         )
         self.memory = gauge(
             "varve_query_memory_bytes",
-            "What counts against query.memory_mb: index, head, row_groups, selections, queries.",
+            "Counts against query.memory_mb: index, head, row_groups, selections, steps, queries.",
             "use",
             unit="bytes",
         )
@@ -640,8 +666,37 @@ class ScrapeMetrics:
         self.config_ok.set(1)
 
 
+class StatsdMetrics:
+    """The metrics of StatsD, besides those of the gateway."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.lines = telemetry.counter(
+            "varve_statsd_lines_total",
+            "Lines of StatsD that came, those that were refused among them.",
+            *(),
+            unit="lines",
+        )
+        self.rejected = telemetry.counter(
+            "varve_statsd_rejected_lines_total",
+            "Lines of StatsD that were refused in whole or in part.",
+            *(),
+            unit="lines",
+        )
+        self.dropped = telemetry.counter(
+            "varve_statsd_dropped_packets_total",
+            "Packets of UDP that the kernel dropped: they came faster than they were read.",
+            *(),
+            unit="packets",
+        )
+        self.series = telemetry.gauge(
+            "varve_statsd_series", "Series of StatsD that are kept.", unit="series"
+        )
+
+
 class GatewayMetrics:
-    """The metrics of the gateway. At rest, received = acknowledged + spooled + refused."""
+    """The metrics of the gateway. At rest, received = acknowledged + spooled + refused, of samples
+    and of the others.
+    """
 
     def __init__(self, telemetry: Telemetry) -> None:
         self.telemetry = telemetry
@@ -687,6 +742,22 @@ class GatewayMetrics:
             "Samples refused, by reason; the reason replica is a pair's other replica.",
             *("reason",),
             unit="samples",
+        )
+        self.received_others = counter(
+            "varve_gateway_received_other_total",
+            "Native histograms and exemplars decoded: each is acknowledged, spooled or refused.",
+            *("protocol",),
+        )
+        self.acknowledged_others = counter(
+            "varve_gateway_acknowledged_other_total",
+            "Native histograms and exemplars that Kafka has acknowledged, without those sent from"
+            " the spool.",
+            *("topic",),
+        )
+        self.spooled_others = counter(
+            "varve_gateway_spooled_other_total",
+            "Native histograms and exemplars synced in the spool, to be sent later.",
+            *("topic",),
         )
         self.refused_others = counter(
             "varve_gateway_refused_other_total",

@@ -52,7 +52,10 @@ def test_a_home_lives_through_stops_crashes_and_a_second_start(start, tmp_path):
     up.until(lambda: up.count() > 5)
 
     # It measures itself, by way of Kafka as everything else.
-    own = {f"varve-{name}" for name in ("streams", "query", "up", "collector", "maintenance")}
+    own = {
+        f"varve-{name}"
+        for name in ("streams", "query", "up", "collector", "maintenance", "rules", "notify")
+    }
     up.until(lambda: up.targets() == own)
     up.until(lambda: up.ask('rate(varve_ingest_samples_total{query="bulk"}[1m]) > 0'))
     sums = (

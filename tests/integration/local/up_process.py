@@ -42,8 +42,8 @@ class Up:
 
     def __init__(self, home, *arguments, output=None, **environment):
         self.home = home
-        self.ports = [free_port() for _ in range(4)]
-        kafka, controller, query, gateway = map(str, self.ports)
+        self.ports = [free_port() for _ in range(6)]
+        kafka, controller, query, gateway, rules, notify = map(str, self.ports)
         self.environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
@@ -51,6 +51,8 @@ class Up:
             "VARVE_KAFKA__CONTROLLER_PORT": controller,
             "VARVE_QUERY__PORT": query,
             "VARVE_GATEWAY__PORT": gateway,
+            "VARVE_RULES__PORT": rules,
+            "VARVE_NOTIFY__PORT": notify,
             "VARVE_TELEMETRY__PORT": "0",
             "VARVE_TELEMETRY__UP_PORT": "0",
             "VARVE_COLLECTOR__INTERVAL_S": "1",
@@ -119,6 +121,12 @@ class Up:
         url = f"http://127.0.0.1:{self.ports[2]}/api/v1/query?{text}"
         with urllib.request.urlopen(url, timeout=30) as answer:
             return json.load(answer)["data"]["result"]
+
+    def get(self, path):
+        """The data of an endpoint of the query service."""
+        url = f"http://127.0.0.1:{self.ports[2]}/api/v1/{path}"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return json.load(answer)["data"]
 
     def count(self):
         """Samples of node_time_seconds the query service gives."""

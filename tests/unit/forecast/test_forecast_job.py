@@ -52,12 +52,15 @@ class Told:
     """The topic alerts, which may be away."""
 
     def __init__(self):
-        self.events, self.is_away = [], False
+        self.events, self.samples, self.is_away = [], [], False
 
     def __call__(self, events):
         if self.is_away:
             raise TemporaryError("no Kafka at here")
         self.events += [json.loads(event.message()) for event in events]
+
+    def publish(self, samples):
+        self.samples += samples
 
 
 @pytest.fixture
@@ -83,7 +86,7 @@ def put_hours(tables, first, last, *, used=used_at, late=False):
 
 
 def run(tables, told, fit=fit_here, resources=RESOURCES):
-    job = Forecasting(tables.store, resources, fit, told)
+    job = Forecasting(tables.store, resources, fit, told, told.publish)
     return execute(job, tables.store, 0).done
 
 
@@ -122,7 +125,13 @@ def test_a_disk_that_fills_is_warned_of_days_ahead_and_resolved_when_it_is_empti
     assert all(len(cells(line)) == 7 for line in lines.values())
     assert "&quot;data&quot;" in as_html(list(lines.values()), now)
 
+    sent = {(s.series.metric, dict(s.series.tags).get("ahead")) for s in told.samples}
+    assert {("varve_forecast", "6d"), ("varve_capacity_days_left", None)} <= sent
+    assert {s.ts_ms for s in told.samples} == {now}
+    told.samples.clear()
+
     again = run(tables, told)
+    assert told.samples == [], "an hour is sent once"
     assert (again.by_model, again.events) == ({}, 0), "nothing is due, nothing is told twice"
 
     put_hours(tables, 8 * 24, 9 * 24 + 1, used=lambda _ts: 10.0)

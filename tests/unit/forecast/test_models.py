@@ -104,6 +104,16 @@ def test_a_constant_needs_no_prophet_and_a_series_that_was_never_negative_stays_
     assert falling.lower.min() == 0.0
 
 
+@pytest.mark.parametrize("hours", [LEAST_HOURS + DAY, 90, 8 * DAY, 5 * WEEK])
+def test_both_models_are_tried_on_a_history_of_any_length(hours):
+    at = np.arange(hours)
+    noise = np.random.default_rng(hours).normal(0, 1, hours)
+    found = forecast_series(1, hourly(50 + 10 * np.sin(at / 24 * 2 * np.pi) + noise))
+    assert (found.status, found.reason) == (FORECAST, "")
+    assert found.naive is not None
+    assert found.prophet is not None
+
+
 def test_without_prophet_seasonal_naive_is_published_and_the_row_says_so(monkeypatch):
     def missing():
         raise prophet_model.NotInstalled("Prophet is not installed")

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from varve.telemetry.metrics import (
+    AnomalyMetrics,
     CollectorMetrics,
     ComponentUse,
     DiskSpace,
@@ -19,6 +20,7 @@ from varve.telemetry.metrics import (
     RollupMetrics,
     RulesMetrics,
     ScrapeMetrics,
+    StatsdMetrics,
     StreamMetrics,
     TableMetrics,
     Usage,
@@ -32,9 +34,15 @@ from varve.telemetry.registry import Telemetry
 def everything():
     """All metrics there are, in one registry."""
     telemetry = Telemetry()
-    groups = (IngestMetrics, RollupMetrics, StreamMetrics, TableMetrics, QueryMetrics)
+    groups = (
+        IngestMetrics,
+        RollupMetrics,
+        StreamMetrics,
+        TableMetrics,
+        QueryMetrics,
+    )
     services = (CollectorMetrics, GatewayMetrics, MaintenanceMetrics, NotifyMetrics)
-    services += (RulesMetrics, ScrapeMetrics)
+    services += (RulesMetrics, ScrapeMetrics, StatsdMetrics, AnomalyMetrics)
     for group in (*groups, *services):
         group(telemetry)
     usage = Usage(1.5, 1_000)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import pyarrow as pa
+
 from varve.rules.instant import Sample
-from varve.rules.running.changes import Change
+from varve.rules.running.changes import Change, to_table
 from varve.rules.running.written_series import Batch
 
 log = logging.getLogger(__name__)
@@ -78,3 +80,13 @@ class OutcomeSender:
             self.error = err
             self.sent.set()
             raise
+
+
+def rows_of(over: Iterable[Outcome]) -> pa.Table:
+    """Rows of the table alerts: the changes of some outcomes."""
+    return to_table(change for outcome in over for change in outcome.changes)
+
+
+def claims_of(over: Iterable[Outcome]) -> list[str]:
+    """Ids of the claims of some outcomes."""
+    return [outcome.claim for outcome in over if outcome.claim]

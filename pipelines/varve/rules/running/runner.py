@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Final, Protocol
 
 from varve.model.errors import Conflict
@@ -19,10 +20,10 @@ from varve.rules.group_run import GroupRun, Part
 from varve.rules.instant import Sample
 from varve.rules.rule_file import AlertingRule, Group
 from varve.rules.rule_set import RuleSet
-from varve.rules.running.changes import Change, changes, to_table
+from varve.rules.running.changes import Change, changes
 from varve.rules.running.claims import Claim, ClaimLog
 from varve.rules.running.loading import Loader, Owned, Tables, ends_of
-from varve.rules.running.outcomes import Outcome, OutcomeSender
+from varve.rules.running.outcomes import Outcome, OutcomeSender, claims_of, rows_of
 from varve.rules.running.recovery import written_before
 from varve.rules.running.reviews import Provisional
 from varve.rules.running.slots import Slot, due
@@ -284,11 +285,11 @@ class Runner:
 
     def _evaluate(self, slots: Sequence[Slot], view: View) -> None:
         with self.metrics.round.time():
-            rows, done = self._noted()
+            over = self._acknowledged()
             claim = self.claims.claim(
-                self._loaded, slots, view.provenance.token, rows=to_table(rows), done=done
+                self._loaded, slots, view.provenance.token, rows=rows_of(over), done=claims_of(over)
             )
-            self._forget_noted()
+            del self._outcomes[: len(over)]
             self._run(claim.id, slots, view, claim.token)
 
     def _run(self, claim: str, slots: Sequence[Slot], view: View, token: str) -> None:
@@ -353,34 +354,22 @@ class Runner:
         self._outcomes.append(outcome)
         self.sender.put(outcome)
 
-    def _noted(self) -> tuple[list[Change], list[str]]:
-        """Changes and claims of the outcomes that Kafka has acknowledged, up to the first that it
-        has not.
-        """
-        found: list[Change] = []
-        done: list[str] = []
-        for outcome in self._outcomes:
-            if outcome.sent_ms is None:
-                break
-            found += outcome.changes
-            done.append(outcome.claim)
-        return found, [claim for claim in done if claim]
-
-    def _forget_noted(self) -> None:
-        """The table has them."""
-        while self._outcomes and self._outcomes[0].sent_ms is not None:
-            self._outcomes.pop(0)
+    def _acknowledged(self) -> list[Outcome]:
+        """The outcomes that Kafka has acknowledged, up to the first that it has not."""
+        return list(takewhile(lambda outcome: outcome.sent_ms is not None, self._outcomes))
 
     def _finish(self, *, final: bool = False) -> None:
         """Writes what has been acknowledged into the table, if it changes anything."""
-        rows, done = self._noted()
+        over = self._acknowledged()
+        rows, done = rows_of(over), claims_of(over)
         if final:
-            self.claims.release(self.claims.mine(), to_table(rows), done)
-        elif rows:
-            self.claims.finish(self._loaded, to_table(rows), done)
+            self.claims.release(self.claims.mine(), rows, done)
+        elif rows.num_rows:
+            self.claims.finish(self._loaded, rows, done)
         else:
             return
-        self._forget_noted()
+        # Others may have been acknowledged meanwhile.
+        del self._outcomes[: len(over)]
 
     def _note(self, view: View) -> None:
         """What the metrics say; and memory is given back."""

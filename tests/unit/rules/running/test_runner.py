@@ -275,6 +275,22 @@ def test_memory_is_given_back_once_the_tables_have_what_was_written(world):
     assert max(sizes) < 100
 
 
+def test_what_is_acknowledged_while_a_claim_is_committed_is_noted_by_the_next(world):
+    process = Process(world, RULES, wait_s=60)
+    process.sender.holding = True
+
+    def fault(point: str) -> None:
+        if point == "before claim":
+            process.sender.release()
+
+    process.runner.claims.fault = fault
+    live(world, process, 60)
+    process.sender.holding = False
+    live(world, process, 10)
+
+    assert states(world) == oracle(70)[0]
+
+
 def test_what_kafka_has_not_acknowledged_is_evaluated_again_by_the_next(world):
     process = Process(world, RULES, "p0", wait_s=60)
     live(world, process, 10)

@@ -1,0 +1,1 @@
+"""StatsD and DogStatsD: lines as counters, gauges, histograms and sets, flushed now and then."""
