@@ -22,7 +22,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from varve.maintenance.row_removal import cut_file
+from varve.maintenance import record_deletion
+from varve.maintenance.row_removal import cut_file, within
 from varve.model.clock import utc_text
 from varve.model.errors import BadRequest, Conflict, NeedsOperator
 from varve.model.window import TIERS, Tier, Window, window_end
@@ -108,7 +109,7 @@ class Deleted:
     number: int | None
     samples: int
     rows_removed: Mapping[str, int]
-    """Rows of windows, by tier table."""
+    """Rows of windows, by tier table; of histograms and exemplars, by theirs."""
     rows_computed: Mapping[str, int]
     """Of these, those that took their place."""
 
@@ -152,6 +153,7 @@ class Deletion:
                 " delete them in several, by a label that parts them"
             )
         rows = {"samples": len(_keys(snapshots["samples"], _reach(self._wanted, None), ids))}
+        rows |= record_deletion.rows_meant(self._store, _reach(self._wanted, None), ids)
         anew = {}
         for tier in TIERS:
             keys = _keys(snapshots[tier.table], _reach(self._wanted, tier), ids)
@@ -182,6 +184,10 @@ class Deletion:
             removed[tier.table], computed[tier.table] = _forget(
                 self._store, tier, number, work.wanted, work.ids
             )
+        window = _reach(work.wanted, None)
+        for table, _ in record_deletion.owing(self._store):
+            gone = record_deletion.forget(self._store, table, number, window, work.ids)
+            removed[table], computed[table] = gone, 0
         return Deleted(number, samples, removed, computed)
 
     def _delete_samples(self, work: DueDeletion) -> tuple[int, int]:
@@ -189,7 +195,7 @@ class Deletion:
         window = _reach(work.wanted, None)
 
         def gone(ids: Ints, times: Ints) -> Mask:
-            return _within(ids, times, work.ids, window)
+            return within(ids, times, work.ids, window)
 
         for _ in range(_ATTEMPTS):
             follower = Follower(self._store, "samples")
@@ -222,8 +228,8 @@ class Deletion:
 
 
 def is_owed(store: Store) -> bool:
-    """Whether a deletion has not come to all tiers yet."""
-    return bool(_owing(store))
+    """Whether a deletion has not come to all tables yet."""
+    return bool(_owing(store) or record_deletion.owing(store))
 
 
 def finish(store: Store) -> bool:
@@ -231,14 +237,17 @@ def finish(store: Store) -> bool:
 
     Raises NeedsOperator if the commit of the deletion is no longer in the log of samples.
     """
-    owing = _owing(store)
-    if not owing:
+    owing, records = _owing(store), record_deletion.owing(store)
+    if not owing and not records:
         return False
-    first = min(done for _, done in owing) + 1
+    first = min(done for _, done in [*owing, *records]) + 1
     for number, wanted, ids in _since(store, first):
         for tier, done in owing:
             if done < number:
                 _forget(store, tier, number, wanted, ids)
+        for table, done in records:
+            if done < number:
+                record_deletion.forget(store, table, number, _reach(wanted, None), ids)
         log.info("deletion %d, which had been left undone, is finished", number)
     return True
 
@@ -296,7 +305,7 @@ def _forget(store: Store, tier: Tier, number: int, wanted: Wanted, ids: Ids) -> 
         window = _reach(wanted, tier)
 
         def gone(series: Ints, ends: Ints, window: Window = window) -> Mask:
-            return _within(series, ends, ids, window)
+            return within(series, ends, ids, window)
 
         bounds = Bounds(window.start_ms, window.end_ms, ids)
         found = [cut_file(target.snapshot, f, gone) for f in target.snapshot.select(bounds)]
@@ -387,10 +396,3 @@ def _reach(wanted: Wanted, tier: Tier | None) -> Window:
         return Window(wanted.start_ms - 1, wanted.end_ms)
     width = tier.width_ms
     return Window(window_end(wanted.start_ms, width) - 1, window_end(wanted.end_ms, width))
-
-
-def _within(series: Ints, times: Ints, ids: Ids, window: Window) -> Mask:
-    mask: Mask = (times > window.start_ms) & (times <= window.end_ms)
-    if mask.any():
-        mask[mask] = np.isin(series[mask], ids)
-    return mask

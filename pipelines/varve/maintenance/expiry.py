@@ -5,6 +5,8 @@ Rows go only once the tier above has computed every window they fall in. Before 
 it as they are, so no row is ever computed from half of its samples. Files that are old as a whole
 are removed, the others lose their old rows. What a crash leaves undone the next run finishes.
 
+Histograms and exemplars, of which there are no tiers, are kept as long as samples.
+
 Age is that of the rollups, not of a clock: while ingest stands still nothing expires, and a clock
 that is ahead deletes nothing. Times are cut at the end of a day, or of an hour where less than two
 days are kept: those are the periods that files are compacted by.
@@ -23,6 +25,7 @@ from varve.ingest.retention_classes import TABLES, RetentionClass
 from varve.maintenance.row_removal import cut_file
 from varve.model.clock import utc_text
 from varve.model.errors import Conflict
+from varve.model.record_rows import RECORD_TABLES, SAMPLES
 from varve.model.schema import table_schema
 from varve.model.series_matcher import SeriesMatcher
 from varve.model.window import DAY_MS, HOUR_MS, TIERS, Tier, floor_to
@@ -149,7 +152,7 @@ class Expiration:
     """The batch job: expires all tables."""
 
     name: ClassVar[str] = "expire"
-    tables: ClassVar[tuple[str, ...]] = TABLES
+    tables: ClassVar[tuple[str, ...]] = (*TABLES, *RECORD_TABLES)
 
     def __init__(self, store: Store, retention: Retention) -> None:
         """Raises NeedsOperator if there is no table series."""
@@ -170,13 +173,14 @@ class Expiration:
             return []
         age_from_ms = min(now_ms, frontier)
         at = Table(self._store, name).positions()
-        every_ms = self._retention.kept_ms[name]
+        as_in = SAMPLES if name in RECORD_TABLES else name
+        every_ms = self._retention.kept_ms[as_in]
         everyone = self._safe_until(seen, age_from_ms - every_ms, every_ms, None)
         found = []
         if everyone is not None and (files := seen.select(Bounds(end_ms=everyone))):
             found.append(DueExpiry(name, ALL, "", None, everyone, tuple(files)))
         for kept in self._retention.classes:
-            kept_ms = kept.kept_ms.get(name, every_ms)
+            kept_ms = kept.kept_ms.get(as_in, every_ms)
             if kept_ms >= every_ms:
                 continue
             ids = self._matched.newest(kept.matcher)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
+from varve.model.window import Window
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal
 from varve.storage.files import NewFile, write_file
@@ -54,3 +56,11 @@ def rows_gone(snapshot: Snapshot, file: LiveFile, gone: Gone) -> Mask:
     keys = snapshot.scan(Bounds(), ["series_id", snapshot.time_column], [file])
     ids, times = (keys.column(n).to_numpy() for n in range(2))
     return gone(ids, times)
+
+
+def within(series: Ints, times: Ints, ids: Ints, window: Window) -> Mask:
+    """Which rows are of some series, in a range of time."""
+    mask: Mask = (times > window.start_ms) & (times <= window.end_ms)
+    if mask.any():
+        mask[mask] = np.isin(series[mask], ids)
+    return mask

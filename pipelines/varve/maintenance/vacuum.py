@@ -15,6 +15,7 @@ import pyarrow.fs as pafs
 
 from varve.ingest.quarantine_expiry import is_owed
 from varve.maintenance import deletion
+from varve.model.record_rows import RECORD_TABLES
 from varve.model.schema import TABLES
 from varve.model.window import HOUR_MS, TIERS
 from varve.storage import positions
@@ -177,6 +178,6 @@ def _is_owed(store: Store, table: Table) -> bool:
             return owed is not None and owed > (-1 if noted is None else noted)
     if table.name == "samples" and deletion.is_owed(store):
         return True
-    if table.name not in ("samples", "quarantine"):
+    if table.name not in ("samples", *RECORD_TABLES, "quarantine"):
         return False
     return is_owed(store, Table(store, "quarantine"))

@@ -12,6 +12,7 @@ from varve.ingest.plan import IngestPlan, Reach
 from varve.ingest.quarantine_expiry import Expired
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.replayed import Replayed
+from varve.model.record_rows import RECORD_TABLES
 from varve.model.window import TIERS
 from varve.rollups.tier_plan import TierProgress
 from varve.services.metrics_page import serving
@@ -31,7 +32,7 @@ from varve.telemetry.metrics import (
 )
 from varve.telemetry.registry import Telemetry
 
-INGEST_TABLES = ("samples", "series", "quarantine")
+INGEST_TABLES = ("samples", *RECORD_TABLES, "series", "quarantine")
 PORTS = 10
 """Ports from telemetry.port on that jobs of one machine share; each takes the first free one."""
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from varve.query.sql_processes import SqlProcesses
 from varve.query.step_cache import StepCache
 from varve.query.table_follower import TableFollower
 from varve.services.component_views import condition
+from varve.services.descriptors import use_all_descriptors
 from varve.services.discovery import HEADER
 from varve.services.home import identity
 from varve.services.own_services import leave_token
@@ -67,7 +67,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
         token = leave_token(settings)
         status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
         store = Store(settings.storage_root(), settings.storage_options())
-        queries = tuple(settings.ingest_queries())
+        queries = tuple(settings.sample_queries())
         metrics = QueryMetrics(Telemetry())
         memory = MemoryBudget(query.memory_bytes())
         follower = TableFollower(
@@ -122,15 +122,6 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
         return 1
     status.update(state="stopped")
     return 0
-
-
-def use_all_descriptors() -> None:
-    """Lets this process open as many files as it may. Shells allow 1,024 for the sake of select(),
-    which clients that keep connections open would use up; then no table could be read.
-    """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(

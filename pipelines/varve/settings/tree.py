@@ -80,9 +80,19 @@ class Settings(Section):
             value = getattr(value, part)
         return value
 
+    def sample_queries(self) -> dict[str, str]:
+        """Name and topic of each ingest query of samples: what rollups and queries wait for."""
+        return {"bulk": self.kafka.topics.raw, "critical": self.kafka.topics.critical}
+
+    def record_queries(self) -> dict[str, str]:
+        """Name and topic of each ingest query of another table, which has the query's name."""
+        topics = self.kafka.topics
+        found = {"histograms": topics.histograms, "exemplars": topics.exemplars}
+        return {name: topic for name, topic in found.items() if topic}
+
     def ingest_queries(self) -> dict[str, str]:
         """Name and topic of each ingest query."""
-        return {"bulk": self.kafka.topics.raw, "critical": self.kafka.topics.critical}
+        return self.sample_queries() | self.record_queries()
 
     def storage_root(self) -> str:
         """Folder or URL of the tables; a folder is absolute."""
