@@ -15,8 +15,9 @@ from varve.api import pages, rules_endpoints
 from varve.api import query_endpoints as promql
 from varve.api import status_endpoints as status
 from varve.api.call import Answer, Call
-from varve.api.empty_endpoints import answering, exemplars
+from varve.api.empty_endpoints import answering
 from varve.api.endpoint import Endpoint
+from varve.api.exemplar_endpoints import exemplars
 from varve.api.federation import federate
 from varve.api.openapi import document
 from varve.api.remote_read import remote_read
@@ -115,7 +116,7 @@ ENDPOINTS: Final = (
     Endpoint("status/flags", status.flags, "", "settings under Prometheus' names"),
     Endpoint("status/tsdb", status.tsdb_status, "start, end, limit (10)", "what has most series"),
     Endpoint("features", status.features, "", "what it can, under Prometheus' names"),
-    _post_too("query_exemplars", exemplars, "query, start, end", "nothing of the kind"),
+    _post_too("query_exemplars", exemplars, "query, start, end", "exemplars of series"),
     Endpoint(
         "rules",
         rules_endpoints.rules,

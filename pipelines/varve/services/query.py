@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -28,10 +27,12 @@ from varve.query.sql_processes import SqlProcesses
 from varve.query.step_cache import StepCache
 from varve.query.table_follower import TableFollower
 from varve.services.component_views import condition
+from varve.services.descriptors import use_all_descriptors
 from varve.services.discovery import HEADER
 from varve.services.home import identity
 from varve.services.own_services import leave_token
 from varve.services.ports import require_free
+from varve.services.progress import table_store
 from varve.services.query_limits import query_limits
 from varve.services.rules_source import RulesSource
 from varve.services.status import ComponentStatus, State
@@ -39,7 +40,6 @@ from varve.services.tls import tls_of
 from varve.settings import Settings
 from varve.settings.query import Query
 from varve.settings.text import as_yaml
-from varve.storage.store import Store
 from varve.telemetry.metrics import QueryMetrics
 from varve.telemetry.registry import Telemetry
 
@@ -66,8 +66,8 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
         url = query.url()
         token = leave_token(settings)
         status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
-        store = Store(settings.storage_root(), settings.storage_options())
-        queries = tuple(settings.ingest_queries())
+        store = table_store(settings)
+        queries = tuple(settings.sample_queries())
         metrics = QueryMetrics(Telemetry())
         memory = MemoryBudget(query.memory_bytes())
         follower = TableFollower(
@@ -122,15 +122,6 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
         return 1
     status.update(state="stopped")
     return 0
-
-
-def use_all_descriptors() -> None:
-    """Lets this process open as many files as it may. Shells allow 1,024 for the sake of select(),
-    which clients that keep connections open would use up; then no table could be read.
-    """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(
