@@ -144,9 +144,9 @@ def _view(as_of: str | None, settings: Settings) -> View:
     from varve.query.memory import MemoryBudget
     from varve.query.snapshots import Snapshots
     from varve.query.tables import Tables
-    from varve.storage.store import Store
+    from varve.services.progress import table_store
 
-    store = Store(settings.storage_root(), settings.storage_options())
+    store = table_store(settings)
     queries = tuple(settings.ingest_queries())
     memory = MemoryBudget(settings.query.memory_bytes())
     tables = Tables(store, queries, settings.query.cache_mb << 20, memory)

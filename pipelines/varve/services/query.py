@@ -33,6 +33,7 @@ from varve.services.discovery import HEADER
 from varve.services.home import Home, identity
 from varve.services.own_services import leave_token
 from varve.services.ports import require_free
+from varve.services.progress import table_store
 from varve.services.query_limits import query_limits
 from varve.services.rules_source import RulesSource
 from varve.services.status import ComponentStatus, State
@@ -40,7 +41,6 @@ from varve.services.tls import tls_of
 from varve.settings import Settings
 from varve.settings.query import Query
 from varve.settings.text import as_yaml
-from varve.storage.store import Store
 from varve.telemetry.metrics import QueryMetrics
 from varve.telemetry.registry import Telemetry
 
@@ -67,7 +67,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
         url = query.url()
         token = leave_token(settings)
         status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
-        store = Store(settings.storage_root(), settings.storage_options())
+        store = table_store(settings)
         queries = tuple(settings.sample_queries())
         metrics = QueryMetrics(Telemetry())
         memory = MemoryBudget(query.memory_bytes())

@@ -847,6 +847,12 @@ class MaintenanceMetrics:
             *("table",),
             unit="rows",
         )
+        self.files_moved = telemetry.counter(
+            "varve_maintenance_moved_files_total",
+            "Files that a colder root has taken over.",
+            *("table",),
+            unit="files",
+        )
         self.files_deleted = telemetry.counter(
             "varve_maintenance_deleted_files_total",
             "Files deleted because no version of the last hours needs them.",
