@@ -114,6 +114,9 @@ bench-client: setup-dev ## The Python client to Kafka, samples/s and CPU a sampl
 .PHONY: bench-gateway bench-ingest bench-rollup bench-promql bench-first-query bench-log bench-storage
 bench-gateway: setup-dev $(DATA)/samples.parquet ## Remote write to stored samples, samples a CPU second; ARGS="--version 2"
 	$(TOOL)/bench_gateway.py --data $(DATA) $(ARGS)
+.PHONY: bench-gateway-load
+bench-gateway-load: setup-dev ## The gateway with a million series, at half load, beside 10,000 idle connections
+	$(TOOL)/bench_gateway_load.py $(ARGS)
 bench-ingest: setup-dev $(DATA)/samples.parquet ## Kafka to samples, samples a CPU second; ARGS="--format object"
 	$(TOOL)/bench_ingest.py --data $(DATA) $(ARGS)
 bench-rollup: setup-dev $(DATA)/samples.parquet ## Samples to all tiers, samples a CPU second
@@ -181,6 +184,10 @@ bench-forecast: setup-dev ## Forecasts of 1,000 series on two cores: time, error
 .PHONY: bench-labels
 bench-labels: setup-dev ## The index of a million series: memory, matchers, what churn costs
 	$(TOOL)/bench_labels.py $(ARGS)
+
+.PHONY: bench-alerting
+bench-alerting: setup-dev ## From a sample to the message, through everything; ARGS="--interval 15 --group-wait 30 --aim 60"
+	$(TOOL)/bench_alerting.py $(ARGS)
 
 .PHONY: bench-rules
 bench-rules: setup-dev ## A round of 1,000 rules over 10,000 series in memory, CPU seconds

@@ -3,13 +3,17 @@
     python tests/benchmarks/bench_query.py --data DIR [--shared ../shared] [--runs 5] [--days 90]
 
 DIR has the files that `python shared/bench/dataset.py --out DIR` writes: 6 hours of samples of
-10,000 series, which are stored in hourly files here. Before them lie rows of 1h and 1d for all
-series, made by the rollups' own kernels of four samples an hour; of that time samples and finer
-rows have expired. Tables are written once, beneath DIR/query.
+10,000 series, which are stored here in files like those of ingest's batches, and fit in the head.
+Before them lie rows of 1h and 1d for all series, made by the rollups' own kernels of four samples
+an hour; of that time samples and finer rows have expired. Tables are written once, beneath
+DIR/query.
 
 A query is timed from its text to the bytes of its answer, in this process: elapsed ms and CPU
-seconds of all threads, the first time (nothing decoded) and at the median after it. The cache is
-what query.cache_mb is by default, so that 90 days of hours never fit.
+seconds of all threads, the first time and at the median after it; no steps are kept. With --refresh
+the range queries over samples are asked again a step later each time, and steps are. With --http a
+service of its own is asked over one connection, --runs times after two to warm up, and both are
+printed: without kept steps, and of panels that are refreshed. The cache is what query.cache_mb is
+by default, so that 90 days of hours never fit.
 """
 
 # ruff: noqa: T201 - what it prints is its output
@@ -17,14 +21,19 @@ what query.cache_mb is by default, so that 90 days of hours never fit.
 import argparse
 import json
 import sys
+import tempfile
 import time
+from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
+from urllib.parse import urlencode
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests.benchmarks.bench_first_query import service
 from tests.tables import QUERY
 from varve.model.schema import table_schema
 from varve.model.window import DAY_MS, HOUR_MS, TIERS, floor_to, window_end
@@ -33,6 +42,7 @@ from varve.promql.evaluation.workers import Workers
 from varve.promql.kernels import warm_up
 from varve.query.evaluation import Options, Range, evaluate
 from varve.query.memory import MemoryBudget, Reservation
+from varve.query.step_cache import StepCache
 from varve.query.tables import Tables
 from varve.rollups import algebra, kernel
 from varve.storage import positions
@@ -59,19 +69,22 @@ LONG = (
 def main() -> int:
     args = arguments()
     print(f"{warm_up()} kernels ready")
-    root = args.data / "query" / f"{args.days}-days"
+    root = args.data / "query" / f"{args.days}-days-{args.rows_a_file}"
     store = Store(str(root), {})
     if not (root / "complete").exists():
-        write(store, args.data, args.days)
+        write(store, args.data, args.days, args.rows_a_file)
         (root / "complete").touch()
     budget = MemoryBudget(MEMORY_BYTES)
+    end_ms = int(pq.read_table(args.data / "samples.parquet")["ts"].to_numpy().max()) + 1
+    queries = json.loads((args.shared / "bench" / "queries.json").read_text())
+    if args.http:
+        over_http(root, [q for q in queries if args.only in q["name"]], end_ms, args.runs)
+        return 0
     started = time.perf_counter()
     tables = Tables(store, [QUERY], CACHE_BYTES, budget)
     while not tables.caught_up:
         tables.poll()
     print(f"open in {time.perf_counter() - started:.2f} s; in memory, MiB: {mib(budget)}")
-    end_ms = int(pq.read_table(args.data / "samples.parquet")["ts"].to_numpy().max()) + 1
-    queries = json.loads((args.shared / "bench" / "queries.json").read_text())
     asked = [
         (q["name"], q["expr"], times_of(q, end_ms))
         for q in queries
@@ -80,6 +93,9 @@ def main() -> int:
     last = floor_to(end_ms - 6 * HOUR_MS, DAY_MS)
     for name, text, step in LONG:
         asked.append((name, text, Range(last - args.days * DAY_MS + step, last, step)))
+    if args.refresh:
+        refresh(tables, budget, queries, end_ms, args.runs)
+        return 0
     heads = f"{'first ms':>10}{'CPU s':>8}{'median':>9}{'CPU s':>8}{'rows':>13}{'MiB':>7}"
     print(f"\n{'':24}{heads}  tiers")
     slow = []
@@ -90,6 +106,90 @@ def main() -> int:
     print(f"over {AIM_S:g} s: {', '.join(slow) or 'none'}; in memory, MiB: {mib(budget)}")
     tables.close()
     return 1 if slow else 0
+
+
+def over_http(root: Path, queries, end_ms: int, runs: int) -> None:
+    """Prints a line for each query: p50 and p99 in ms, and p50 of a refresh of a panel."""
+    columns: dict[str, list[str]] = {query["name"]: [] for query in queries}
+    for kept_mb in (0, 64):
+        with (
+            tempfile.TemporaryDirectory(prefix="varve-query-") as folder,
+            service(Path(folder), root, {"VARVE_QUERY__STEP_CACHE_MB": str(kept_mb)}) as (url, _),
+        ):
+            connection = HTTPConnection(url.removeprefix("http://"), timeout=60)
+            await_head(connection)
+            for query in queries:
+                if kept_mb and query["kind"] != "range":
+                    continue
+                shift = 1000 if kept_mb else 0
+                times = [
+                    elapsed_ms(connection, query, end_ms - shift * run * query["step"])
+                    for run in range(runs + 2, 0, -1)
+                ][2:]
+                shown = f"{median(times):9.2f}"
+                if not kept_mb:
+                    shown += f"{sorted(times)[len(times) * 99 // 100]:9.2f}"
+                columns[query["name"]].append(shown)
+    print(f"{'':24}{'p50 ms':>9}{'p99':>9}{'refresh':>9}")
+    for name, shown in columns.items():
+        print(f"{name:24}{''.join(shown)}")
+
+
+def await_head(connection: HTTPConnection) -> None:
+    """Waits until the head has what it has room for: until it does not grow for two seconds."""
+    held, since = "", time.monotonic()
+    while time.monotonic() < since + 2:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        now = next(line for line in text.splitlines() if 'memory_bytes{use="head"}' in line)
+        if now != held:
+            held, since = now, time.monotonic()
+        time.sleep(0.2)
+
+
+def elapsed_ms(connection: HTTPConnection, query, end_ms: int) -> float:
+    """Of one request, from its first byte to the last of its answer."""
+    end, begin = end_ms / 1000, end_ms / 1000 - query["span"]
+    match query["kind"]:
+        case "instant":
+            path, asked = "query", {"query": query["expr"], "time": end}
+        case "range":
+            path, asked = "query_range", {"query": query["expr"], "step": query["step"]}
+            asked |= {"start": begin, "end": end}
+        case "series":
+            path, asked = "series", {"match[]": query["expr"], "start": begin, "end": end}
+        case _:
+            path, asked = f"label/{query['expr']}/values", {"start": begin, "end": end}
+    started = time.perf_counter()
+    connection.request("GET", f"/api/v1/{path}?{urlencode(asked)}")
+    response = connection.getresponse()
+    body = response.read()
+    took = (time.perf_counter() - started) * 1e3
+    if response.status != 200:
+        raise SystemExit(f"{query['name']}: {body.decode()}")
+    return took
+
+
+def refresh(tables, budget, queries, end_ms: int, runs: int) -> None:
+    """Prints a line for each panel: how long it takes each time it is asked a step later."""
+    options = Options(steps=StepCache(64 << 20, budget))
+    print(f"{'':24}{'first ms':>10}{'median':>9}{'CPU ms':>9}{'kept':>7}")
+    for query in (q for q in queries if q["kind"] == "range"):
+        elapsed, cpu = [], []
+        for left in range(runs, -1, -1):
+            times = times_of(query, end_ms - left * query["step"] * 1000)
+            wall, used = time.perf_counter(), time.process_time()
+            with Reservation(budget) as memory:
+                asked = replace(options, memory=memory)
+                answer = evaluate(tables.view, query["expr"], times, asked)
+                result_json.to_json(answer.result)
+            elapsed.append((time.perf_counter() - wall) * 1e3)
+            cpu.append((time.process_time() - used) * 1e3)
+        print(
+            f"{query['name']:24}{elapsed[0]:10.1f}{median(elapsed[1:]):9.1f}{median(cpu[1:]):9.1f}"
+            f"{answer.provenance.cached:7}",
+            flush=True,
+        )
 
 
 def timed(tables, budget, name: str, text: str, times, runs: int) -> float:
@@ -123,7 +223,7 @@ def mib(budget: MemoryBudget) -> str:
     return ", ".join(f"{use} {held >> 20:,}" for use, held in budget.used.items())
 
 
-def write(store: Store, data: Path, days: int) -> None:
+def write(store: Store, data: Path, days: int, rows_a_file: int) -> None:
     """Writes the tables anew."""
     started = time.perf_counter()
     create_tables(store)
@@ -135,12 +235,12 @@ def write(store: Store, data: Path, days: int) -> None:
     made = pa.Table.from_pylist(rows, table_schema("series").arrow)
     put(store, "series", [made], {"registry": 0})
     samples = pq.read_table(data / "samples.parquet")
-    hours = samples["ts"].to_numpy() // HOUR_MS
+    samples = samples.take(pa.array(np.argsort(samples["ts"].to_numpy(), kind="stable")))
     order = [("series_id", "ascending"), ("ts", "ascending")]
-    files = [
-        samples.filter(pa.array(hours == hour)).sort_by(order).cast(table_schema("samples").arrow)
-        for hour in np.unique(hours)
-    ]
+    files = (
+        samples.slice(begin, rows_a_file).sort_by(order).cast(table_schema("samples").arrow)
+        for begin in range(0, len(samples), rows_a_file)
+    )
     end_ms = int(samples["ts"].to_numpy().max()) + 1
     first_ms = floor_to(end_ms - 6 * HOUR_MS, HOUR_MS)
     last = floor_to(end_ms - 6 * HOUR_MS, DAY_MS)
@@ -201,6 +301,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--days", type=int, default=90)
+    parser.add_argument("--http", action="store_true", help="ask a service over HTTP")
+    parser.add_argument("--refresh", action="store_true", help="time panels that are refreshed")
+    parser.add_argument("--rows-a-file", type=int, default=480_000, help="of samples")
     parser.add_argument("--only", default="", help="part of the names of the queries to run")
     return parser.parse_args()
 

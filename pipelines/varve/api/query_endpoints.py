@@ -120,9 +120,12 @@ def _range(given: Parameters) -> Range:
 
 
 def _options(given: Parameters, options: Options) -> Options:
-    """The call's options, with the lookback and the tier that it asks for."""
+    """The call's options, with the lookback and the tier that it asks for. Where it asks for
+    statistics nothing that was computed before is used.
+    """
     lookback_ms = _lookback_ms(given) or options.lookback_ms
-    return replace(options, lookback_ms=lookback_ms, tier=_tier(given))
+    steps = None if given.get("stats") else options.steps
+    return replace(options, lookback_ms=lookback_ms, tier=_tier(given), steps=steps)
 
 
 def _tier(given: Parameters) -> str | None:

@@ -46,6 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         add(name, text, "DURATION", type=_duration_ms)
 
     add("config.file", "alertmanager.yml; of scrape: prometheus.yml", "FILE", type=Path)
+    add("oncall.file", "oncall.yml: escalation, schedules, watchdogs; ours", "FILE", type=Path)
     add("storage.path", "folder of the state (data/)", "DIR", type=Path)
     add_duration("data.retention", "how long ended silences and the log are kept (120h)")
     add_duration("data.maintenance-interval", "how often what is too old is dropped (15m)")
@@ -99,6 +100,7 @@ def options_of(args: argparse.Namespace) -> NotifyOptions:
         config_file=given.get("config_file", Path("alertmanager.yml")),
         storage=given.get("storage_path", Path("data")),
         listen=tuple(given.get("web_listen_address", ("127.0.0.1:9093",))),
+        on_call_file=given.get("oncall_file"),
         external_url=given.get("web_external_url", ""),
         route_prefix=given.get("web_route_prefix", ""),
         options=Options(

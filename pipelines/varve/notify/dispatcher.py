@@ -119,12 +119,6 @@ class Dispatcher:
     def _look(self, group: Group, wake: int, now_ms: int) -> None:
         if group.wake != wake or self.groups.get(group.key) is not group or group.flush:
             return
-        integrations = self._state.config.receivers[group.route.receiver]
-        keys = [_log_key(integration, group) for integration in integrations]
-        if any(key in self._in_flight for key in keys):
-            group.blocked = True  # looked at again once that is over
-            return
-        group.next_ms = now_ms + group.route.group_interval_ms
         told = sorted(
             (
                 ToldAlert(entry.alert, firing=not entry.alert.resolved_at(now_ms))
@@ -132,15 +126,55 @@ class Dispatcher:
             ),
             key=order,
         )
+        heard = self._not_muted(group, told, now_ms)
+        waited_ms = self._waited_ms(heard, now_ms)
+        integrations = self._integrations(group, heard, waited_ms, now_ms)
+        keys = [_log_key(integration, group) for integration in integrations]
+        if any(key in self._in_flight for key in keys):
+            group.blocked = True  # looked at again once that is over
+            return
+        group.next_ms = now_ms + group.route.group_interval_ms
+        if waited_ms is not None:
+            step_ms = self._state.on_call.next_step_ms(group.route.receiver, waited_ms)
+            if step_ms is not None:
+                group.next_ms = min(group.next_ms, now_ms + step_ms)
         resolved = [(group.members[t.alert.id], t.alert) for t in told if not t.firing]
         flush = group.flush = Flush(group, now_ms, group.next_ms, resolved)
-        heard = self._not_muted(group, told, now_ms)
         flush.open = 1  # until every integration was begun
         if heard:
             for integration, key in zip(integrations, keys, strict=True):
                 self._take_turn(flush, integration, key, heard, now_ms)
         flush.open -= 1
         self._end_if_over(flush)
+
+    def _waited_ms(self, heard: list[ToldAlert], now_ms: int) -> int | None:
+        """For how long something has fired that nobody has acknowledged; None if nothing does."""
+        since = [
+            one.alert.starts_ms
+            for one in heard
+            if one.firing and not self._state.acknowledged_by(one.alert)
+        ]
+        return max(0, now_ms - min(since)) if since else None
+
+    def _integrations(
+        self, group: Group, heard: list[ToldAlert], waited_ms: int | None, now_ms: int
+    ) -> tuple[NamedIntegration, ...]:
+        """Who is told of a group now: its receiver, and whoever the chain of that has reached."""
+        state, receiver = self._state, group.route.receiver
+        receivers = state.config.receivers
+        if receiver not in state.on_call.chains:
+            return receivers[receiver]
+        names = state.on_call.receivers(receiver, waited_ms, now_ms)
+        found = [one for name in names for one in receivers[name]]
+        if not any(one.firing for one in heard):
+            # Whoever was told that it fires is told that it is over.
+            found += [
+                one
+                for name in state.on_call.everybody(receiver)
+                for one in receivers[name]
+                if name not in names and state.log.get(_log_key(one, group), now_ms) is not None
+            ]
+        return tuple(found)
 
     def _not_muted(self, group: Group, told: list[ToldAlert], now_ms: int) -> list[ToldAlert]:
         """What of a group may be told at a time."""

@@ -19,9 +19,16 @@ from varve.notify.config.load import Configuration
 from varve.notify.dispatcher import Dispatcher
 from varve.notify.groups import Delivery, Entry, Group, Outcome, Target
 from varve.notify.inhibition import Inhibitor
-from varve.notify.records import Alert, Key, Record, Silence
+from varve.notify.matchers import Matcher, all_match
+from varve.notify.oncall.on_call import OnCall
+from varve.notify.records import Acknowledged, Alert, Key, Record, Silence
 from varve.notify.routes import digest, route_tree
 from varve.notify.state import State
+
+WATCH_MS = 15_000
+"""How often it is looked whether expected alerts were heard of."""
+WATCHDOG_ALERT = "WatchdogSilent"
+"""The alert that tells of one that was not."""
 
 
 @dataclass
@@ -43,6 +50,7 @@ class Notifier(State):
         self._by_id: dict[int, Entry] = {}
         self._by_name: dict[str, int] = {}
         self._next_id = 1
+        self._watching_since_ms = 0
 
     # What comes in.
 
@@ -75,6 +83,22 @@ class Notifier(State):
         self.log.put(told)
         self.journal.append(told)
 
+    def acknowledge(self, matchers: Sequence[Matcher], by: str, now_ms: int) -> list[Entry]:
+        """Notes that somebody takes care of the alerts that fire and match; which these are."""
+        found = [
+            entry
+            for entry in self.entries.values()
+            if not entry.alert.resolved_at(now_ms) and all_match(matchers, entry.labels)
+        ]
+        for entry in found:
+            self.take_acknowledged(Acknowledged(entry.alert.labels, by, now_ms))
+        return found
+
+    def take_acknowledged(self, record: Acknowledged) -> None:
+        """An acknowledgement, of this notifier or another."""
+        self.acknowledged[record.labels] = record
+        self.journal.append(record)
+
     def take_alert(self, theirs: Alert, now_ms: int) -> Alert | None:
         """An alert as another notifier has it; None if this one has it as new, or newer."""
         known = self.entries.get(theirs.labels)
@@ -102,9 +126,13 @@ class Notifier(State):
         """Raises UnknownSilence."""
         self.journal += self.silences.expire(silence_id, now_ms)
 
-    def reload(self, config: Configuration, now_ms: int) -> None:
-        """Goes by another configuration: groups are made anew, and what was told stays told."""
+    def reload(self, config: Configuration, now_ms: int, *, on_call: OnCall | None = None) -> None:
+        """Goes by another configuration: groups are made anew, and what was told stays told.
+
+        on_call: None leaves it as it is.
+        """
         self.config = config
+        self.on_call = self.on_call if on_call is None else on_call
         self.inhibitor = Inhibitor(config.inhibit_rules)
         for entry in self.entries.values():
             self.inhibitor.observe(entry.alert)
@@ -132,6 +160,8 @@ class Notifier(State):
             self._count_name(entry, 1)
         self.timers.add(now_ms + self.options.alerts_gc_ms, self._collect_alerts)
         self.timers.add(now_ms + self.options.maintenance_ms, self._maintain)
+        self._watching_since_ms = now_ms
+        self.timers.add(now_ms + WATCH_MS, self._watch)
         not_before_ms = now_ms + self.options.start_delay_ms
         if stored_digest == digest(route_tree(self.config.route)):
             self.dispatcher.resume(states, now_ms, not_before_ms)
@@ -177,6 +207,7 @@ class Notifier(State):
         found: list[Record] = [records.Routing(self.dispatcher.digest)]
         found += [entry.alert for entry in self.entries.values()]
         found += self.silences
+        found += self.acknowledged.values()
         found += self.log
         found += [state_of(group) for group in self.groups.values()]
         return found
@@ -244,6 +275,8 @@ class Notifier(State):
                 self.silences.drop(record.id)
             case records.Told():
                 self.log.put(record)
+            case Acknowledged():
+                self.acknowledged[record.labels] = record
             case _:
                 pass
 
@@ -261,8 +294,30 @@ class Notifier(State):
             self._count_name(entry, -1)
             self.inhibitor.forget(alert)
             self.silences.forget_alert(alert.id)
+            self.acknowledged.pop(alert.labels, None)
             self.journal.append(records.Forgotten(alert.id))
         self.timers.add(now_ms + self.options.alerts_gc_ms, self._collect_alerts)
+
+    def _watch(self, now_ms: int) -> None:
+        """Tells of alerts that should be heard of and are not, by an alert of its own."""
+        for watchdog in self.on_call.watchdogs:
+            heard_ms = max(
+                (
+                    entry.alert.updated_ms
+                    for entry in self.entries.values()
+                    if all_match(watchdog.matchers, entry.labels)
+                ),
+                default=self._watching_since_ms,
+            )
+            labels = {**watchdog.labels, "alertname": WATCHDOG_ALERT, "watchdog": watchdog.name}
+            known = self.entries.get(received_alerts.label_key(labels))
+            if now_ms - heard_ms > watchdog.within_ms:
+                silent = {"summary": f"the alert that {watchdog.name} expects is not heard of"}
+                told = Sending(labels, silent | dict(watchdog.annotations))
+                self.put_alerts([told], now_ms)
+            elif known is not None and not known.alert.resolved_at(now_ms):
+                self.put_alerts([Sending(labels, known.alert.annotations, ends_ms=now_ms)], now_ms)
+        self.timers.add(now_ms + WATCH_MS, self._watch)
 
     def _maintain(self, now_ms: int) -> None:
         gone = self.silences.forget_ended(now_ms - self.options.retention_ms)

@@ -96,7 +96,26 @@ class Routing(msgspec.Struct, frozen=True, array_like=True, tag="routing"):
     digest: str
 
 
-Record = Alert | Sent | Forgotten | Silence | SilenceGone | GroupState | GroupGone | Told | Routing
+class Acknowledged(msgspec.Struct, frozen=True, array_like=True, tag="acknowledged"):
+    """Somebody takes care of an alert: nobody further is told, until it fires anew."""
+
+    labels: Key
+    by: str
+    at_ms: int
+
+
+Record = (
+    Alert
+    | Sent
+    | Forgotten
+    | Silence
+    | SilenceGone
+    | GroupState
+    | GroupGone
+    | Told
+    | Routing
+    | Acknowledged
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Record])

@@ -12,7 +12,8 @@ from varve.notify.groups import Entry, Group
 from varve.notify.inhibition import Inhibitor
 from varve.notify.matchers import Mode
 from varve.notify.notification_log import NotificationLog
-from varve.notify.records import Key, Record
+from varve.notify.oncall.on_call import OnCall
+from varve.notify.records import Acknowledged, Alert, Key, Record
 from varve.notify.silences import Limits, Silences
 from varve.notify.timers import Timers
 from varve.notify.turns import Alone, Turns
@@ -47,6 +48,7 @@ class State:
     chance: random.Random = field(default_factory=random.Random)
     turns: Turns = field(default_factory=Alone)
     """Which of several notifiers tells."""
+    on_call: OnCall = field(default_factory=OnCall)
 
     def __post_init__(self) -> None:
         self.journal: list[Record] = []
@@ -54,7 +56,13 @@ class State:
         self.log = NotificationLog()
         self.silences = Silences(self.new_id, self.options.silence_limits)
         self.entries: dict[Key, Entry] = {}
+        self.acknowledged: dict[Key, Acknowledged] = {}
         self.inhibitor = Inhibitor(self.config.inhibit_rules)
+
+    def acknowledged_by(self, alert: Alert) -> str:
+        """Who takes care of an alert since it fires; "" if nobody does."""
+        found = self.acknowledged.get(alert.labels)
+        return found.by if found is not None and found.at_ms >= alert.starts_ms else ""
 
     def muted_by(self, group: Group, now_ms: int) -> tuple[str, ...] | None:
         """The time intervals that keep a group from being told now: those it is in, or the active

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -42,6 +43,9 @@ from varve.promql.signatures import ValueType
 from varve.promql.storage import Storage
 from varve.promql.syntax.parser import parse
 
+_LONGEST_KEPT: Final = 10_000
+"""Texts of more characters keep no plan, which takes some hundred times their size."""
+
 _NO_ROWS: Int64s = np.zeros(0, dtype=np.int64)
 
 
@@ -51,7 +55,7 @@ class Options:
 
     lookback_ms: how far back an instant selector looks. default_step_ms: the step of subqueries
     that state none. type_and_unit_labels: whether rate() judges counters by the label __type__
-    instead of by name. plans_kept: how many texts keep their plan. workers: who lends idle cores to
+    instead of by name. workers: who lends idle cores to
     independent parts of a query; None keeps all of it on the caller's thread.
     """
 
@@ -59,26 +63,18 @@ class Options:
     default_step_ms: int = 60_000
     type_and_unit_labels: bool = False
     limits: Limits = field(default_factory=Limits)
-    plans_kept: int = 1024
     workers: Workers | None = None
 
 
-class Engine:
-    """Evaluates queries over one storage."""
+class Plans:
+    """The plans of the query texts that were used last; engines may share them. Thread-safe."""
 
-    def __init__(self, storage: Storage, options: Options | None = None) -> None:
-        self.storage = storage
-        self.options = options or Options()
+    def __init__(self, most: int = 1024) -> None:
+        self._most = most
         self._plans: OrderedDict[str, Plan] = OrderedDict()
         self._lock = threading.Lock()
 
-    def over(self, storage: Storage) -> Engine:
-        """An engine over another storage, which shares the plans that are kept."""
-        other = Engine(storage, self.options)
-        other._plans, other._lock = self._plans, self._lock
-        return other
-
-    def plan(self, query: str, check: Check = never) -> Plan:
+    def of(self, query: str, check: Check = never) -> Plan:
         """Returns the plan of a query text. Raises ParseError if it is no PromQL."""
         with self._lock:
             known = self._plans.get(query)
@@ -87,10 +83,30 @@ class Engine:
                 return known
         plan = build(query, parse(query, check), check)
         with self._lock:
-            self._plans[query] = plan
-            while len(self._plans) > self.options.plans_kept:
+            if len(query) <= _LONGEST_KEPT:
+                self._plans[query] = plan
+            while len(self._plans) > self._most:
                 self._plans.popitem(last=False)
         return plan
+
+
+class Engine:
+    """Evaluates queries over one storage. plans: those of other engines, to share them."""
+
+    def __init__(
+        self, storage: Storage, options: Options | None = None, plans: Plans | None = None
+    ) -> None:
+        self.storage = storage
+        self.options = options or Options()
+        self.plans = plans or Plans()
+
+    def over(self, storage: Storage) -> Engine:
+        """An engine over another storage, which shares the plans that are kept."""
+        return Engine(storage, self.options, self.plans)
+
+    def plan(self, query: str, check: Check = never) -> Plan:
+        """Returns the plan of a query text. Raises ParseError if it is no PromQL."""
+        return self.plans.of(query, check)
 
     def instant(
         self,

@@ -99,6 +99,20 @@ class SelectHints:
 
 
 @dataclass(frozen=True, slots=True)
+class SampleBlock:
+    """The samples of some rows of Samples: those of row rows.start + i are begins[i]:ends[i] of the
+    columns, which are there until the next block is asked for.
+    """
+
+    rows: slice
+    ts: Int64s
+    values: Float64s
+    begins: Int64s
+    ends: Int64s
+    has_stale: Bools
+
+
+@dataclass(frozen=True, slots=True)
 class Samples:
     """Samples of many series, as ranges of shared columns.
 
@@ -125,6 +139,21 @@ class Samples:
     @property
     def series(self) -> int:
         return len(self.begins)
+
+    def whole(self) -> Samples:
+        """The samples, with columns that are there: a storage may make them only now."""
+        return self
+
+    def blocks(self, rows: slice) -> Iterator[SampleBlock]:
+        """The floats of some series, one block after the other; at least one, if it is empty."""
+        yield SampleBlock(
+            rows,
+            self.ts,
+            self.values,
+            self.begins[rows],
+            self.ends[rows],
+            self.has_stale[rows],
+        )
 
     def take(self, rows: Int64s) -> Samples:
         """Some of the series, which share the columns."""

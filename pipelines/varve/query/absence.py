@@ -16,7 +16,7 @@ from varve.promql.labels.label_table import METRIC_NAME
 from varve.promql.syntax.ast import Matcher, MatchOp
 from varve.promql.syntax.literals import quote
 from varve.query.reader import Reader
-from varve.query.sample_columns import SampleColumns, find_row_ranges
+from varve.query.sample_columns import SampleColumns, SeriesRows
 
 _NEAREST = 3
 # Names that are compared letter by letter: those that share most pairs of letters.
@@ -105,9 +105,10 @@ def _nearest_time(
 def _bound_of(
     run: SampleColumns, ids: I64, start_ms: int, end_ms: int, *, newest: bool
 ) -> int | None:
-    low, high = np.empty((2, len(ids)), dtype=np.int64)
-    if not find_row_ranges(run.series_ids, run.ts, ids, start_ms, end_ms, low, high):
+    found = SeriesRows.empty(len(ids))
+    if not run.find(ids, start_ms, end_ms, found):
         return None
+    low, high = found.low, found.high
     there = high > low
     return int(run.ts[high[there] - 1].max() if newest else run.ts[low[there]].min())
 

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from varve.model.schema import table_schema
@@ -32,7 +31,14 @@ _CHECK_S = 0.1
 Key = tuple[str, str, Any]
 """Table, path, and what of the file: a row group, a column of one, or None for its footer."""
 
+
+class Sized(Protocol):
+    @property
+    def nbytes(self) -> int: ...
+
+
 T = TypeVar("T")
+S = TypeVar("S", bound=Sized)
 K = TypeVar("K")
 
 
@@ -42,6 +48,10 @@ class Footer:
 
     metadata: pq.FileMetaData
     zones: ZoneMap
+
+    @property
+    def nbytes(self) -> int:
+        return _FOOTER_BYTES + 32 * self.metadata.num_row_groups
 
     def overlapping(self, series_ids: I64, start_ms: int, end_ms: int) -> list[int]:
         """Row groups that can hold rows of the ids (ascending) in (start_ms, end_ms]."""
@@ -58,26 +68,27 @@ class Footer:
 class DecodedFiles:
     """Decoded parts of files and footers, the least recently used evicted first.
 
-    Thread-safe. Two threads that miss the same entry both read it.
+    Thread-safe. Of threads that miss the same entry one reads it, and the others wait for it.
     """
 
     def __init__(
         self,
-        filesystem: Callable[[str], pafs.FileSystem],
+        open_file: Callable[[str, str], pa.NativeFile],
         max_bytes: int,
         budget: MemoryBudget | None = None,
         threads: int = 4,
     ) -> None:
-        """filesystem: that of a table. `threads` read for queries, and as many for the head:
-        neither keeps the other waiting.
+        """open_file: opens a table's file by its path. `threads` read for queries, and as many for
+        the head: neither keeps the other waiting.
         """
-        self._filesystem = filesystem
+        self._open_file = open_file
         self._max_bytes = max_bytes
         self._budget = budget or MemoryBudget(UNBOUNDED)
         self._budget.add_cache(self._shrink)
         self._entries: OrderedDict[Key, tuple[Any, int]] = OrderedDict()
         """Value and bytes."""
         self._bytes = 0
+        self._being_made: dict[Key, Future[Any]] = {}
         self._lock = threading.Lock()
         self._query_threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._head_threads = ThreadPoolExecutor(threads, thread_name_prefix="head")
@@ -137,15 +148,14 @@ class DecodedFiles:
 
     def footer(self, table: str, path: str) -> Footer:
         """OSError as `footers`."""
-        key = (table, path, None)
-        held: Footer | None = self.get(key)
-        if held is None:
+
+        def read() -> Footer:
             with self.open(table, path) as file:
                 metadata = pq.read_metadata(file)
             time = table_schema(table).time_column
-            held = Footer(metadata, ZoneMap.of_row_groups(metadata, time))
-            self.put(key, held, _FOOTER_BYTES + 32 * metadata.num_row_groups)
-        return held
+            return Footer(metadata, ZoneMap.of_row_groups(metadata, time))
+
+        return self.kept((table, path, None), read)
 
     def read_columns(self, table: str, path: str, group: int, names: Sequence[str]) -> pa.Table:
         """Columns of a row group, from storage. Raises OSError as `footers`."""
@@ -167,10 +177,42 @@ class DecodedFiles:
     def open(self, table: str, path: str) -> Iterator[pa.NativeFile]:
         """The file, while it is read. OSError also for one that is damaged."""
         try:
-            with self._filesystem(table).open_input_file(path) as file:
+            with self._open_file(table, path) as file:
                 yield file
         except pa.ArrowException as err:
             raise OSError(f"{path}: {err}") from err
+
+    def kept(self, key: Key, make: Callable[[], S]) -> S:
+        """What is kept under a key, or else what `make` gives, which is kept then."""
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return cast(S, self._entries[key][0])
+            other = self._being_made.get(key)
+            if other is None:
+                mine: Future[S] = Future()
+                self._being_made[key] = mine
+        if other is not None:
+            return cast(S, other.result())
+        try:
+            value = make()
+        except BaseException as err:
+            mine.set_exception(err)
+            raise
+        else:
+            self.put(key, value, value.nbytes)
+            mine.set_result(value)
+            return value
+        finally:
+            with self._lock:
+                del self._being_made[key]
+
+    def discard(self, keys: Iterable[Key]) -> None:
+        """Keeps these no longer."""
+        with self._lock:
+            freed = sum(self._entries.pop(key, (None, 0))[1] for key in keys)
+            self._bytes -= freed
+        self._budget.add(ROW_GROUPS, -freed)
 
     def get(self, key: Key) -> Any:
         """What is kept under a key, None if nothing is."""

@@ -11,21 +11,27 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+import numpy as np
+
+from varve.model.window import RAW
 from varve.promql import engine
-from varve.promql.engine import Engine
+from varve.promql.engine import Engine, Plans
 from varve.promql.errors import QueryCanceledError, QueryTimeoutError
 from varve.promql.evaluation.limits import Limits
-from varve.promql.evaluation.values import QueryResult
+from varve.promql.evaluation.values import QueryResult, Stats
 from varve.promql.evaluation.workers import Workers
 from varve.promql.explain import explain as explained
+from varve.promql.kernels.types import I64
+from varve.query import step_cache
 from varve.query.absence import why_empty
 from varve.query.memory import Reservation
 from varve.query.provenance import Provenance
 from varve.query.reader import Reader
+from varve.query.step_cache import KeptSteps, Reach, StepCache
 from varve.query.view import FileGone, View
 
 T = TypeVar("T")
@@ -55,8 +61,10 @@ class Options:
     its owner releases it once the answer is no longer used. `newer_view` gives the view that comes
     after one, waiting for it a little: a query that meets a deleted file is evaluated again on it,
     once. It returns the same view if none came. With `say_why_empty` an answer without series has
-    infos about selectors that had no samples. `tier` is one of model.window.TIER_NAMES that all
-    selectors are to be answered from as far as it goes; None leaves the choice to each.
+    infos about selectors that had no samples. `steps` keeps steps of range queries from one to the
+    next; None computes all of them. `plans` are kept from query to query. `tier` is one of
+    model.window.TIER_NAMES that all selectors are to be answered from as far as it goes; None
+    leaves the choice to each.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -67,7 +75,9 @@ class Options:
     memory: Reservation = field(default_factory=Reservation)
     newer_view: Callable[[View], View] | None = None
     say_why_empty: bool = False
+    steps: StepCache | None = None
     tier: str | None = None
+    plans: Plans = field(default_factory=Plans, compare=False, repr=False)
 
     def check_running(self) -> None:
         """Raises QueryCanceledError or QueryTimeoutError if a query has to end now."""
@@ -89,16 +99,11 @@ def evaluate(view: View, expression: str, times: Times, options: Options) -> Ans
     """Evaluates PromQL. Raises QueryError of the kind that applies, ParseError for no PromQL."""
 
     def run(on: View) -> Answer:
-        running, reader = _engine(on, options)
-        if isinstance(times, Range):
-            result = running.range(
-                expression, times.start_ms, times.end_ms, times.step_ms, cancelled=options.cancelled
-            )
-        else:
-            result = running.instant(expression, times, cancelled=options.cancelled)
-        if options.say_why_empty and result.kind in {"vector", "matrix"} and not len(result.order):
-            result = replace(result, infos=[*result.infos, *why_empty(reader)])
-        return Answer(result, reader.provenance)
+        if isinstance(times, Range) and options.steps is not None:
+            found = _from_steps(on, expression, times, options, options.steps)
+            if found is not None:
+                return found
+        return _evaluated(*_engine(on, options), expression, times, options)
 
     return _on_newest(view, options, run)
 
@@ -127,6 +132,90 @@ def explain(
     return _on_newest(view, options, describe)
 
 
+def _evaluated(
+    running: Engine, reader: Reader, expression: str, times: Times, options: Options
+) -> Answer:
+    if isinstance(times, Range):
+        result = running.range(
+            expression, times.start_ms, times.end_ms, times.step_ms, cancelled=options.cancelled
+        )
+    else:
+        result = running.instant(expression, times, cancelled=options.cancelled)
+    if options.say_why_empty and result.kind in {"vector", "matrix"} and not len(result.order):
+        result = replace(result, infos=[*result.infos, *why_empty(reader)])
+    return Answer(result, reader.provenance)
+
+
+def _from_steps(
+    view: View, expression: str, times: Range, options: Options, cache: StepCache
+) -> Answer | None:
+    """The answer from steps that are kept, and from those of them that had to be computed; None if
+    steps of such a query are not kept. What was computed is kept from then on.
+    """
+    if view.changes is None or options.tier not in (None, RAW) or times.step_ms <= 0:
+        return None
+    running, reader = _engine(view, options)
+    plan = running.plan(expression, options.check_running)
+    reaches = step_cache.reaches_of(plan, options.lookback_ms)
+    if reaches is None or times.end_ms <= times.start_ms:
+        return None
+    running.options.limits.check_steps((times.end_ms - times.start_ms) // times.step_ms + 1)
+    grid = np.arange(times.start_ms, times.end_ms + 1, times.step_ms, dtype=np.int64)
+    if not all(reader.has_samples_for(r.matchers, r.windows(grid)) for r in reaches):
+        return None
+    version = view.provenance.versions["samples"]
+    key = step_cache.key_of(expression, times, options.lookback_ms, options.tier)
+    kept = cache.get(key)
+    if kept is not None and kept.version <= version:
+        joined = _joined(view, running, expression, grid, options, kept, reaches)
+        if joined is not None and len(joined[0].result.order):
+            cache.put(key, joined[1])
+            return joined[0]
+    answer = _evaluated(running, reader, expression, times, options)
+    fresh = step_cache.keepable(answer.result, version)
+    if fresh is not None and (kept is None or kept.version <= version):
+        cache.put(key, fresh)
+    return answer
+
+
+def _joined(
+    view: View,
+    running: Engine,
+    expression: str,
+    grid: I64,
+    options: Options,
+    kept: KeptSteps,
+    reaches: Sequence[Reach],
+) -> tuple[Answer, KeptSteps] | None:
+    """The answer and its steps, most of them from those that are kept; None if that is not so."""
+    started = time.perf_counter()
+    version = view.provenance.versions["samples"]
+    changes = view.changes.after(kept.version) if view.changes is not None else None
+    pieces = None if changes is None else step_cache.missing_pieces(kept, grid, reaches, changes)
+    if pieces is None:
+        return None
+    reader = _engine(view, replace(options, tier=RAW))[1]
+    computed, touched, selected = [], 0, 0
+    step_ms = int(grid[1] - grid[0])
+    for piece in pieces:
+        first, last = int(grid[piece.start]), int(grid[piece.stop - 1])
+        part = running.over(reader).range(
+            expression, first, last, step_ms, cancelled=options.cancelled
+        )
+        fresh = step_cache.keepable(part, version)
+        if fresh is None:
+            return None
+        computed.append((piece, fresh))
+        touched += part.stats.samples_touched
+        selected = max(selected, part.stats.series_selected)
+    steps = step_cache.join(kept, grid, computed, version, options.memory.take)
+    stats = Stats(touched, selected, time.perf_counter() - started)
+    result = step_cache.result_of(steps, stats, options.check_running)
+    missing = sum(piece.stop - piece.start for piece in pieces)
+    provenance = replace(reader.provenance, cached=len(grid) - missing)
+    return Answer(result, provenance), steps
+
+
 def _on_newest(view: View, options: Options, work: Callable[[View], T]) -> T:
     """What `work` gives for the view, or for the next one if a file is gone from this one."""
     try:
@@ -147,4 +236,4 @@ def _engine(view: View, options: Options) -> tuple[Engine, Reader]:
     evaluation = engine.Options(
         lookback_ms=options.lookback_ms, limits=limits, workers=options.workers
     )
-    return Engine(reader, evaluation), reader
+    return Engine(reader, evaluation, options.plans), reader

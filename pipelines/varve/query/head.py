@@ -1,42 +1,59 @@
-"""The head: samples of the newest small files, merged in memory hour by hour.
+"""The head: the samples of the newest files in memory, as sorted columns in slots of time.
 
-A batch every few seconds leaves thousands of small files an hour until they are compacted.
-Opening them for each query would cost more than the query: they are read once, as they come,
-and merged like a log-structured tree, by the hour that a file ends in, since compaction replaces
-the files of whole hours.
+A batch every few seconds leaves thousands of files. They are read once, as they come, and merged
+like a log-structured tree, slot by slot. A slot is an aligned span of time, halved while what is in
+it takes more than a quarter of the bound, and dropped whole: the oldest first.
+
+A (series_id, ts) is one sample, so rows that are read twice do no harm. What must not happen is
+that a row is kept which no live file has, or missed in a file that counts as held:
+
+- A slot has rows only of files that overlap it. Where rows disappear from the table, the slots that
+  the removed files overlap are dropped.
+- A file is held if all its rows are in slots. A slot that is dropped takes all files that overlap
+  it with it; what of them lies in other slots stays.
+- Files that replace held ones by the same rows, as compaction does, are held without being read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-from varve.model.window import HOUR_MS
+from varve.model.window import HOUR_MS, floor_to
 from varve.query.memory import HEAD, UNBOUNDED, MemoryBudget
-from varve.query.sample_columns import SampleColumns, merge
+from varve.query.sample_columns import BYTES_PER_SAMPLE, SampleColumns, merge
 from varve.storage.log import LiveFile
 
-MAX_ROWS = 65_536
-"""Rows of a file that counts as small."""
+WIDEST_MS: Final = 2 * HOUR_MS
+_NARROWEST_MS: Final = WIDEST_MS >> 8
+_SHARE: Final = 4
+
+Slot = tuple[int, int]
+"""[start, start + width), Unix ms."""
 
 
 @dataclass(slots=True)
-class _Hour:
-    """Sorted runs of one hour, the larger first, and the files that they come from."""
+class _Rows:
+    """Sorted runs of one slot, the larger first."""
 
-    sorted_runs: list[SampleColumns] = field(default_factory=list)
-    paths: set[str] = field(default_factory=set)
+    runs: list[SampleColumns] = field(default_factory=list)
 
     @property
     def nbytes(self) -> int:
-        return sum(run.nbytes for run in self.sorted_runs)
+        return sum(run.nbytes for run in self.runs)
+
+    def add(self, run: SampleColumns) -> None:
+        """Adds a run, and merges runs of like size: no row is copied more than log n times."""
+        self.runs.append(run)
+        while len(self.runs) > 1 and self.runs[-2].rows <= 2 * self.runs[-1].rows:
+            last = self.runs.pop()
+            self.runs[-1] = merge([self.runs[-1], last])
 
 
 class Head:
-    """The newest hours of small files, within a bound of bytes.
-
-    An hour is held whole or not at all: its sorted runs have exactly the samples of the files in
-    its `paths`. Not safe to share between threads; the sorted runs are.
+    """The newest samples within a bound of bytes. Not safe to share between threads; the sorted
+    runs are.
     """
 
     def __init__(
@@ -50,70 +67,144 @@ class Head:
         self._max_bytes = max_bytes
         self._budget = budget or MemoryBudget(UNBOUNDED)
         self._counted = 0
-        self._hours: dict[int, _Hour] = {}
+        self._files: dict[str, LiveFile] = {}
+        self._slots: dict[Slot, _Rows] = {}
+        self._halved: set[Slot] = set()
+        self._widths: dict[int, int] = {}
+        """By the start of a widest slot, how wide its slots are before any is halved."""
+        self.begin_ms: int | None = None
+        """What is older is not kept; None while all is."""
 
     @property
     def nbytes(self) -> int:
-        return sum(hour.nbytes for hour in self._hours.values())
+        return sum(rows.nbytes for rows in self._slots.values())
+
+    @property
+    def paths(self) -> Collection[str]:
+        """The files that are held."""
+        return self._files.keys()
 
     def sorted_runs(self) -> list[SampleColumns]:
-        """What is held now. The runs never change; the list is the caller's."""
-        return [run for hour in self._hours.values() for run in hour.sorted_runs]
+        """What is held now, the oldest first. The runs never change; the list is the caller's."""
+        return [run for _, rows in sorted(self._slots.items()) for run in rows.runs]
 
-    def add(self, files: Iterable[LiveFile]) -> set[str]:
-        """Reads the files and merges them in.
+    def accepts(self, file: LiveFile) -> bool:
+        """Whether all of a file would be kept, and most of the bound is left for others."""
+        is_new = self.begin_ms is None or file.minimum["ts"] >= self.begin_ms
+        return is_new and file.rows * BYTES_PER_SAMPLE <= self._max_bytes // 2
 
-        Returns the paths of files that are not held: their hours were too old for the bound.
+    def add(self, files: Iterable[LiveFile]) -> None:
+        """Reads the files, those that are accepted, and merges them in.
+
         Raises OSError if a file cannot be read; then none is added.
         """
-        by_hour: dict[int, list[str]] = {}
-        for file in files:
-            by_hour.setdefault(_hour_of(file), []).append(file.path)
-        fresh = {hour: self._read_files(paths) for hour, paths in by_hour.items()}
-        for key, parts in fresh.items():
-            hour = self._hours.setdefault(key, _Hour())
-            hour.paths.update(by_hour[key])
-            hour.sorted_runs.append(merge(parts))
-            self._compact(key)
-        dropped = self._evict()
+        fresh = [file for file in files if self.accepts(file) and file.path not in self._files]
+        columns = self._read_files([file.path for file in fresh])
+        for file in fresh:
+            self._files[file.path] = file
+        touched: dict[Slot, list[SampleColumns]] = {}
+        for part in columns:
+            for slot, rows in self._parts(part):
+                touched.setdefault(slot, []).append(rows)
+        newest = max(self._slots, default=None)
+        for slot, parts in touched.items():
+            self._slots.setdefault(slot, _Rows()).add(merge(parts))
+            self._halve(slot)
+        if newest in self._slots and newest != max(self._slots):
+            # From now on few samples come to this one: queries find them in one run.
+            self._slots[newest].runs = [merge(self._slots[newest].runs)]
+        self._evict()
         self._count()
-        return dropped
 
-    def remove(self, paths: Iterable[str]) -> set[str]:
-        """Drops the hours of the files. Returns the other files of these hours, no longer held."""
-        gone = set(paths)
-        hit = [key for key, hour in self._hours.items() if hour.paths & gone]
-        dropped: set[str] = set()
-        for key in hit:
-            dropped |= self._hours.pop(key).paths
+    def replace(
+        self, removed: Iterable[LiveFile], added: Iterable[LiveFile], *, same_rows: bool
+    ) -> None:
+        """Takes notice of a commit that removed files. same_rows: all their rows are in `added`."""
+        removed = list(removed)
+        are_held = all(file.path in self._files for file in removed)
+        for file in removed:
+            self._files.pop(file.path, None)
+        if not same_rows:
+            for file in removed:
+                self._drop(file.minimum["ts"], file.maximum["ts"])
+        elif are_held and removed:
+            self._files.update((file.path, file) for file in added)
         self._count()
-        return dropped - gone
 
-    def _compact(self, key: int) -> None:
-        """Merges all runs of every hour but the newest, and runs of like size in hour `key`."""
-        newest = max(self._hours)
-        for other, hour in self._hours.items():
-            if other != newest and len(hour.sorted_runs) > 1:
-                hour.sorted_runs = [merge(hour.sorted_runs)]
-        runs = self._hours[key].sorted_runs
-        while len(runs) > 1 and runs[-2].rows <= 2 * runs[-1].rows:
-            last = runs.pop()
-            runs[-1] = merge([runs[-1], last])
+    def _leaf(self, ts: int) -> Slot:
+        """The slot that a time is in."""
+        root = floor_to(ts, WIDEST_MS)
+        if root not in self._widths:
+            newest = max(self._slots, default=(0, WIDEST_MS))
+            self._widths[root] = newest[1]
+        width = self._widths[root]
+        start = floor_to(ts, width)
+        while (start, width) in self._halved:
+            width //= 2
+            start = floor_to(ts, width)
+        return start, width
 
-    def _evict(self) -> set[str]:
-        """Drops the oldest hours past the bound, at last even the newest. Returns their files.
+    def _parts(self, part: SampleColumns) -> Iterator[tuple[Slot, SampleColumns]]:
+        """The rows of a part by slot, of those that are not too old."""
+        at = part.first_ms if self.begin_ms is None else max(part.first_ms, self.begin_ms)
+        while part.rows and at <= part.last_ms:
+            start, width = self._leaf(at)
+            rows = part.between(start, start + width)
+            if rows.rows:
+                yield (start, width), rows
+            at = start + width
+            if not rows.rows and len(part.ts):  # times far apart: go on at the next there is
+                later = part.ts[part.ts >= at]
+                at = int(later.min()) if len(later) else part.last_ms + 1
 
-        An hour that is over the bound begins again with the files that come next.
-        """
-        dropped: set[str] = set()
-        while self._hours and self.nbytes > self._max_bytes:
-            dropped |= self._hours.pop(min(self._hours)).paths
-        return dropped
+    def _halve(self, slot: Slot) -> None:
+        """Halves a slot while it takes too much."""
+        rows, (start, width) = self._slots[slot], slot
+        if rows.nbytes <= self._max_bytes // _SHARE or width <= _NARROWEST_MS:
+            return
+        del self._slots[slot]
+        self._halved.add(slot)
+        half = width // 2
+        whole = merge(rows.runs)
+        for begin in (start, start + half):
+            part = whole.between(begin, begin + half)
+            if part.rows:
+                self._slots[begin, half] = _Rows([part])
+                self._halve((begin, half))
+
+    def _drop(self, first_ms: int, last_ms: int) -> None:
+        """Drops the slots that overlap a span, and counts no file as held that overlaps these."""
+        gone = [s for s in self._slots if s[0] <= last_ms and s[0] + s[1] > first_ms]
+        for slot in gone:
+            del self._slots[slot]
+        self._forget(gone)
+
+    def _forget(self, slots: Sequence[Slot]) -> None:
+        for start, width in slots:
+            lost = [
+                path
+                for path, file in self._files.items()
+                if file.minimum["ts"] < start + width and file.maximum["ts"] >= start
+            ]
+            for path in lost:
+                del self._files[path]
+
+    def _evict(self) -> None:
+        """Drops the oldest slots past the bound, at last even the newest."""
+        nbytes = self.nbytes
+        while self._slots and nbytes > self._max_bytes:
+            oldest = min(self._slots)
+            nbytes -= self._slots.pop(oldest).nbytes
+            self._forget([oldest])
+            self.begin_ms = max(sum(oldest), self.begin_ms or sum(oldest))
+        self._halved = {slot for slot in self._halved if self._is_kept(slot)}
+        self._widths = {
+            root: width for root, width in self._widths.items() if self._is_kept((root, WIDEST_MS))
+        }
+
+    def _is_kept(self, slot: Slot) -> bool:
+        return self.begin_ms is None or sum(slot) > self.begin_ms
 
     def _count(self) -> None:
         self._budget.add(HEAD, self.nbytes - self._counted)
         self._counted = self.nbytes
-
-
-def _hour_of(file: LiveFile) -> int:
-    return file.maximum["ts"] // HOUR_MS

@@ -49,9 +49,9 @@ class LoadQueue:
         self._failed = {path: held for path, held in self._failed.items() if path in paths}
 
     def drop_older(self, than_ms: int) -> None:
-        """Forgets the files whose last sample is not after than_ms."""
+        """Forgets the files that have samples before than_ms."""
         known = [*self._waiting, *(file for file, _ in self._failed.values())]
-        self.keep({file.path for file in known if file.maximum["ts"] > than_ms})
+        self.keep({file.path for file in known if file.minimum["ts"] >= than_ms})
 
     def take(self, most_files: int, most_rows: int) -> list[LiveFile]:
         """Removes and returns the newest files, or else one that failed and is due again.

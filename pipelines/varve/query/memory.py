@@ -14,10 +14,11 @@ INDEX: Final = "index"
 HEAD: Final = "head"
 ROW_GROUPS: Final = "row_groups"
 SELECTIONS: Final = "selections"
+STEPS: Final = "steps"
 QUERIES: Final = "queries"
-USES: Final = (INDEX, HEAD, ROW_GROUPS, SELECTIONS, QUERIES)
-"""What memory is counted for. The index and the head are held in any case, row groups and
-remembered selections make room when queries need it."""
+USES: Final = (INDEX, HEAD, ROW_GROUPS, SELECTIONS, STEPS, QUERIES)
+"""What memory is counted for. The index and the head are held in any case; row groups, remembered
+selections and steps make room when queries need it."""
 
 UNBOUNDED: Final = 1 << 62
 """For whoever evaluates in a process of its own: more than any machine has."""

@@ -61,6 +61,8 @@ class Provenance:
     versions: Mapping[str, int]
     complete_until_ms: int | None
     selectors: Sequence[SelectorUse] = ()
+    cached: int = 0
+    """Steps that were computed for an earlier answer."""
 
     @property
     def token(self) -> str:
@@ -107,6 +109,7 @@ class Provenance:
             "tier": self.tier,
             "approximate": self.moved_ms > 0,
             "partial": self.is_partial,
+            "cached": self.cached,
             "pending": [list(span) for span in sorted(pending)],
             "rows": sum(use.rows for use in self.selectors),
             "bytes": sum(use.nbytes for use in self.selectors),

@@ -28,20 +28,24 @@ from varve.promql.syntax.ast import Matcher
 from varve.promql.syntax.printer import matcher_text
 from varve.query import selector_plan
 from varve.query.decoded_files import Footer
+from varve.query.histogram_reader import most_histograms, with_histograms
 from varve.query.memory import Reservation
 from varve.query.narrowing import Narrowing
 from varve.query.provenance import Provenance, SelectorUse
 from varve.query.rollup_reader import RollupReader
-from varve.query.sample_columns import SampleColumns, count_samples, select_samples
+from varve.query.sample_columns import SampleColumns
+from varve.query.sample_selection import (
+    FoundPart,
+    count_found,
+    find_parts,
+    select_samples,
+    without_empty,
+)
 from varve.query.selector_plan import JoinedRollups, SelectorPlan
 from varve.query.series_groups import SeriesGroup, groups_of
 from varve.query.series_index import SelectedSeries
 from varve.query.tier_choice import Estimate
 from varve.query.view import FileGone, View
-
-# From so many series on, those without samples are left out where they are more than half: what
-# they would take in every step costs more than deriving from other labels than last time.
-_MANY = 1_024
 
 Matchers = tuple[Matcher, ...]
 _Selected = tuple[Matchers, int, int]
@@ -73,11 +77,10 @@ class Reader:
         default_factory=dict
     )
     _series_of: dict[tuple[Matchers, bytes | None], SelectedSeries] = field(default_factory=dict)
-    _planned: dict[SelectorPlan, SelectedSeries] = field(default_factory=dict)
-    """What each plan is of."""
     _selected: dict[tuple[Matchers, int, int], Selection] = field(default_factory=dict)
     """What had to be read to be counted, until it is asked for."""
-    _in_memory: dict[tuple[Matchers, int, int], tuple[int, int]] = field(default_factory=dict)
+    _in_memory: dict[tuple[int, int, int], Sequence[FoundPart]] = field(default_factory=dict)
+    """By series, which _series_of holds, and range."""
     _sizes: dict[tuple[Matchers, int, int], int] = field(default_factory=dict)
     """Samples of each selection so far."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -127,6 +130,8 @@ class Reader:
         if self.tier != RAW and self.view.tiers:
             start_ms, end_ms = windows.span
             series = self._series((key[0], start_ms, end_ms), check)
+            if most_histograms(self.view, series.series_ids[series.by_id], start_ms, end_ms):
+                return None  # of them there are no tiers
             living = self._narrowing.living(start_ms, end_ms)
             among = self.view.index.size if living is None else np.count_nonzero(living.rows)
             rows = self.view.all_files.rows_within(start_ms, end_ms)
@@ -137,11 +142,19 @@ class Reader:
 
             groups = self._groups(series, start_ms)
             chosen = selector_plan.plan(groups, windows, estimate, self.tier)
+            if chosen is not None:
+                chosen = replace(chosen, selected=series)
         with self._lock:
             self._choices[key] = chosen
-            if chosen is not None:
-                self._planned[chosen] = series
         return chosen
+
+    def has_samples_for(self, matchers: Sequence[Matcher], windows: WindowFunction) -> bool:
+        """Whether samples answer a function of windows, and none of them have expired."""
+        if self.choose(matchers, windows) is not None:
+            return False
+        start_ms, _ = windows.span
+        groups = self._groups(self._series((tuple(matchers), *windows.span)), start_ms)
+        return selector_plan.expired_samples(groups, start_ms)[0] is None
 
     @property
     def provenance(self) -> Provenance:
@@ -164,7 +177,10 @@ class Reader:
         """
         series = self._series((tuple(matchers), start_ms, end_ms), check)
         ids = series.series_ids[series.by_id]
-        found, held = self._in_head(series, tuple(matchers), start_ms, end_ms)
+        in_head = self._in_head(series, start_ms, end_ms)
+        found, held = count_found(in_head, series.size)
+        histograms = most_histograms(self.view, ids, start_ms, end_ms)
+        found, held = found + histograms, held + histograms
         _, rows = self.view.files.overlapping(ids, start_ms, end_ms)
         if self._is_too_many(held + rows):
             with _reading():
@@ -241,8 +257,9 @@ class Reader:
     ) -> Selection:
         """Rows of tiers for some groups of the series, and samples for the others."""
         matchers, start_ms, end_ms = key
-        with self._lock:
-            series = self._planned[planned]
+        series = planned.selected
+        if series is None:
+            raise ValueError("a plan of no selector")
         readers = tuple(
             RollupReader(
                 self.view, series, part.group.by_id, part.rows, part.cover, self.memory, _reading
@@ -274,7 +291,9 @@ class Reader:
         """The samples of some groups; all other series have none."""
         rows = np.sort(np.concatenate([group.by_id for group in groups]))
         ids = series.series_ids[rows]
-        found = self._read(ids, np.argsort(ids), start_ms, end_ms)
+        by_id = np.argsort(ids)
+        in_head = list(find_parts(self.view.head, ids[by_id], start_ms, end_ms))
+        found = self._read(ids, by_id, start_ms, end_ms, in_head).whole()
         begins, ends = np.zeros((2, series.size), dtype=np.int64)
         has_stale = np.zeros(series.size, dtype=np.bool_)
         begins[rows], ends[rows], has_stale[rows] = found.begins, found.ends, found.has_stale
@@ -284,16 +303,14 @@ class Reader:
         view = self.view
         return groups_of(series, view.raw_from_ms, view.raw_marks, view.tiers, start_ms)
 
-    def _in_head(
-        self, series: SelectedSeries, matchers: Matchers, start_ms: int, end_ms: int
-    ) -> tuple[int, int]:
-        """At most how many series and samples are in memory; counted once for the query."""
-        key = matchers, start_ms, end_ms
+    def _in_head(self, series: SelectedSeries, start_ms: int, end_ms: int) -> Sequence[FoundPart]:
+        """What is in memory; found once for the query."""
+        key = id(series), start_ms, end_ms
         with self._lock:
             known = self._in_memory.get(key)
         if known is None:
             ids = series.series_ids[series.by_id]
-            known = count_samples(self.view.head, ids, start_ms, end_ms)
+            known = list(find_parts(self.view.head, ids, start_ms, end_ms))
             with self._lock:
                 self._in_memory[key] = known
         return known
@@ -302,14 +319,26 @@ class Reader:
         self, matchers: Matchers, start_ms: int, end_ms: int, check: Check = never
     ) -> Selection:
         series = self._series((matchers, start_ms, end_ms), check)
-        samples = self._read(series.series_ids, series.by_id, start_ms, end_ms)
-        return _without_empty(series.labels, samples)
+        in_head = self._in_head(series, start_ms, end_ms)
+        samples = self._read(series.series_ids, series.by_id, start_ms, end_ms, in_head)
+        with _reading():
+            samples = with_histograms(
+                samples, series.series_ids, self.view, (start_ms, end_ms), self.check, self.memory
+            )
+        return without_empty(series.labels, samples)
 
-    def _read(self, series_ids: I64, by_id: I64, start_ms: int, end_ms: int) -> Samples:
+    def _read(
+        self,
+        series_ids: I64,
+        by_id: I64,
+        start_ms: int,
+        end_ms: int,
+        in_head: Sequence[FoundPart],
+    ) -> Samples:
         ids = series_ids[by_id]
         with _reading():
             samples = select_samples(
-                self.view.head,
+                in_head,
                 self.view.row_groups.read(self._row_groups(ids, start_ms, end_ms), self.check),
                 series_ids,
                 by_id,
@@ -369,16 +398,6 @@ def _reading() -> Iterator[None]:
 
 def _size(samples: Samples) -> int:
     return int((samples.ends - samples.begins).sum())
-
-
-def _without_empty(labels: LabelTable, samples: Samples) -> Selection:
-    """The selection, without series that have no samples if there are too many of them."""
-    there = samples.ends > samples.begins
-    count = int(np.count_nonzero(there))
-    if len(there) < _MANY or 2 * count > len(there):
-        return Selection(labels, samples)
-    rows = np.flatnonzero(there)
-    return Selection(labels.take(rows), samples.take(rows))
 
 
 def selector_text(matchers: Sequence[Matcher]) -> str:

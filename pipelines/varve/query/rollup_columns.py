@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from varve.model.compiled import kernel
+from varve.promql.kernels.search import lower_bound
 from varve.promql.kernels.types import I64, Bools
 from varve.promql.storage import RollupRows, Sketches
 from varve.query.cover import Ranges
-from varve.query.sample_columns import find_row_ranges
 from varve.rollups.algebra import NEVER, Rows
 
 SERIES_ID, WINDOW_END, REVISION, SKETCH = "series_id", "window_end", "revision", "sketch"
@@ -309,3 +309,38 @@ def settle_rows(times: I64, revision: I64, begins: I64, ends: I64, order: I64) -
                 order[kept] = row
                 kept += 1
         ends[i] = kept
+
+
+@kernel(
+    "boolean(const int64[::1], const int64[::1], const int64[::1], int64, int64,"
+    " int64[::1], int64[::1])"
+)
+def find_row_ranges(
+    ids: I64, ts: I64, wanted: I64, start_ms: int, end_ms: int, low: I64, high: I64
+) -> bool:
+    """Sets rows low[i]:high[i] of series wanted[i] (ascending ids) in (start_ms, end_ms].
+
+    Returns whether there is any row.
+    """
+    found = False
+    begin = 0
+    for i in range(len(wanted)):
+        # Gallop: many wanted ids lie close together.
+        step = 1
+        stop = begin
+        while stop < len(ids) and ids[stop] < wanted[i]:
+            begin = stop + 1
+            stop = min(stop + step, len(ids))
+            step *= 2
+        begin = lower_bound(ids, begin, stop, wanted[i])
+        step = 1
+        last = begin
+        while last < len(ids) and ids[last] == wanted[i]:
+            last = min(last + step, len(ids))
+            step *= 2
+        end = lower_bound(ids, begin, last, wanted[i] + 1)
+        low[i] = lower_bound(ts, begin, end, start_ms + 1)
+        high[i] = lower_bound(ts, low[i], end, end_ms + 1)
+        found = found or high[i] > low[i]
+        begin = end
+    return found

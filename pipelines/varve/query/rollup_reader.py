@@ -23,7 +23,8 @@ from varve.query.rollup_columns import (
     join_rows,
 )
 from varve.query.rollup_groups import RollupGroups
-from varve.query.sample_columns import SampleColumns, select_samples
+from varve.query.sample_columns import SampleColumns
+from varve.query.sample_selection import find_parts, select_samples
 from varve.query.series_index import SelectedSeries
 from varve.query.spans import within_spans
 from varve.query.tier_choice import PlannedRows
@@ -167,9 +168,9 @@ class RollupReader:
                 yield part if len(starts) == 1 else within_spans(part, starts, ends)
 
         everything = np.arange(len(ids))
-        samples = select_samples(
-            inside(iter(self.view.head)), inside(passing), ids, everything, start, end, take
-        )
+        resident = list(find_parts(inside(iter(self.view.head)), ids, start, end))
+        chosen = select_samples(resident, inside(passing), ids, everything, start, end, take)
+        samples = chosen.whole()
         lengths = samples.ends - samples.begins
         place = np.repeat(samples.begins - (np.cumsum(lengths) - lengths), lengths)
         place += np.arange(len(place))

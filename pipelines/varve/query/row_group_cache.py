@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from varve.query.decoded_files import DecodedFiles, Footer
-from varve.query.sample_columns import COLUMNS, SampleColumns, from_arrow
+from varve.query.sample_columns import COLUMNS, SampleColumns, from_arrow, merge
 
 _TABLE = "samples"
 
@@ -46,11 +46,17 @@ class RowGroupCache:
 
     def _row_group(self, key: tuple[str, int]) -> SampleColumns:
         path, group = key
-        held: SampleColumns | None = self._files.get((_TABLE, path, group))
-        if held is None:
-            held = from_arrow(self._files.read_columns(_TABLE, path, group, COLUMNS))
-            self._files.put((_TABLE, path, group), held, held.nbytes)
-        return held
+        return self._files.kept(
+            (_TABLE, path, group),
+            lambda: from_arrow(self._files.read_columns(_TABLE, path, group, COLUMNS)),
+        )
 
     def _file(self, path: str) -> SampleColumns:
-        return from_arrow(self._files.read_file(_TABLE, path, COLUMNS))
+        """What queries have decoded of the file is not decoded again, and is theirs no longer."""
+        footer = self._files.get((_TABLE, path, None))
+        groups = range(0 if footer is None else footer.metadata.num_row_groups)
+        if not any(self._files.get((_TABLE, path, group)) for group in groups):
+            return from_arrow(self._files.read_file(_TABLE, path, COLUMNS))
+        rows = merge([self._row_group((path, group)) for group in groups])
+        self._files.discard((_TABLE, path, group) for group in groups)
+        return rows

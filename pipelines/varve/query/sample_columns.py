@@ -1,11 +1,11 @@
-"""Decoded samples as sorted columns: how several of them merge, and how a query selects from them.
+"""Decoded samples as sorted columns, series by series, and how several of them merge.
 
 A (series_id, ts) is one sample; varve.model.copies has the rule of which of its copies stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +14,13 @@ import pyarrow as pa
 
 from varve.model import copies
 from varve.model.compiled import inline, kernel
+from varve.model.copies import rank_of
 from varve.model.staleness import NORMAL_NAN, STALE_BITS, STALE_NAN
+from varve.promql.kernels.search import lower_bound, upper_bound
 from varve.promql.kernels.types import F64, I64, Bools
-from varve.promql.storage import Samples
 
-BYTES_PER_SAMPLE = 24
+BYTES_PER_SAMPLE = 16
+BYTES_PER_SERIES = 17
 COLUMNS = ("series_id", "ts", "value")
 """What is read of the table samples."""
 
@@ -27,16 +29,29 @@ _STALE = STALE_BITS  # kernels take globals of their own module for constants
 
 @dataclass(frozen=True, slots=True)
 class SampleColumns:
-    """Samples sorted by (series_id, ts), each once. Immutable.
+    """Samples of series_ids[i] are rows offsets[i]:offsets[i + 1], strictly ascending by ts.
 
-    A staleness marker has the bits of STALE_NAN, every other NaN those of NORMAL_NAN.
+    series_ids is strictly ascending, and each series has rows. A staleness marker has the bits of
+    STALE_NAN, every other NaN those of NORMAL_NAN; has_stale[i] is False only if series i has no
+    marker. All times are in [first_ms, last_ms]; both are 0 without rows. Immutable.
     """
 
     series_ids: I64
+    offsets: I64
     ts: I64
     values: F64
+    has_stale: Bools
+    first_ms: int
+    last_ms: int
     derived: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
     """What is made of them once, such as which series there are. Little beside the columns."""
+
+    @classmethod
+    def of(cls, series_ids: I64, offsets: I64, ts: I64, values: F64) -> SampleColumns:
+        """Looks for staleness markers, and for the first and last time."""
+        has_stale = np.empty(len(series_ids), dtype=np.bool_)
+        first_ms, last_ms = _look_through(offsets, ts, values.view(np.int64), has_stale)
+        return cls(series_ids, offsets, ts, values, has_stale, int(first_ms), int(last_ms))
 
     @property
     def rows(self) -> int:
@@ -44,11 +59,57 @@ class SampleColumns:
 
     @property
     def nbytes(self) -> int:
-        return self.rows * BYTES_PER_SAMPLE
+        return self.rows * BYTES_PER_SAMPLE + len(self.series_ids) * BYTES_PER_SERIES
+
+    def find(self, wanted: I64, start_ms: int, end_ms: int, found: SeriesRows) -> int:
+        """Finds the rows of the wanted series (ascending ids) in (start_ms, end_ms]; returns how
+        many there are.
+        """
+        return find_series_rows(
+            self.series_ids,
+            self.offsets,
+            self.ts,
+            self.has_stale,
+            wanted,
+            start_ms,
+            end_ms,
+            self.first_ms,
+            self.last_ms,
+            found.low,
+            found.high,
+            found.has_stale,
+        )
+
+    def within(self, inside: Bools) -> SampleColumns:
+        """The rows of a mask."""
+        offsets = np.concatenate([[0], np.cumsum(inside)])[self.offsets]
+        there = offsets[1:] > offsets[:-1]
+        return SampleColumns.of(
+            self.series_ids[there],
+            np.concatenate([[0], offsets[1:][there]]),
+            self.ts[inside],
+            self.values[inside],
+        )
+
+    def between(self, begin_ms: int, end_ms: int) -> SampleColumns:
+        """The samples in [begin_ms, end_ms)."""
+        if begin_ms <= self.first_ms and self.last_ms < end_ms:
+            return self
+        return self.within((self.ts >= begin_ms) & (self.ts < end_ms))
 
 
-def _nothing(_: int) -> None:
-    """Takes no notice of memory."""
+@dataclass(frozen=True, slots=True)
+class SeriesRows:
+    """Rows low[i]:high[i] of some columns are those of the i-th of some series."""
+
+    low: I64
+    high: I64
+    has_stale: Bools
+
+    @classmethod
+    def empty(cls, series: int) -> SeriesRows:
+        low, high = np.empty((2, series), dtype=np.int64)
+        return cls(low, high, np.empty(series, dtype=np.bool_))
 
 
 def from_arrow(rows: pa.Table) -> SampleColumns:
@@ -63,7 +124,10 @@ def from_arrow(rows: pa.Table) -> SampleColumns:
         values[column.is_null().to_numpy()] = STALE_NAN
     if not strictly_sorted(ids, ts):
         ids, ts, values = copies.merge(ids, ts, values)
-    return SampleColumns(ids, ts, values)
+    begins = np.flatnonzero(ids[1:] != ids[:-1]) + 1
+    begins = np.concatenate([np.zeros(min(1, len(ids)), np.int64), begins])
+    offsets = np.concatenate([begins, [len(ids)]])
+    return SampleColumns.of(ids[begins], offsets, np.array(ts), values)
 
 
 def merge(parts: Sequence[SampleColumns]) -> SampleColumns:
@@ -77,137 +141,14 @@ def merge(parts: Sequence[SampleColumns]) -> SampleColumns:
     return parts[0]
 
 
-def select_samples(
-    resident: Iterable[SampleColumns],
-    passing: Iterable[SampleColumns],
-    series_ids: I64,
-    by_id: I64,
-    start_ms: int,
-    end_ms: int,
-    take: Callable[[int], None] = _nothing,
-) -> Samples:
-    """Selects the samples of some series in (start_ms, end_ms] from all parts.
-
-    `resident` parts are in memory anyway. `passing` ones are there for this alone: what is wanted
-    of each is copied out, unless it is most of it, before the next is asked for. `take` is asked
-    for the bytes that this holds before they are allocated, and may raise. by_id holds the
-    positions of series_ids in ascending order of id. Row i of the result is series_ids[i].
-    """
-    wanted = series_ids[by_id]
-    found = list(_find_all(resident, wanted, start_ms, end_ms))
-    take(sum(ranges.bounds_bytes for ranges in found))
-    found += [_held(ranges, take) for ranges in _find_all(passing, wanted, start_ms, end_ms)]
-    back = np.empty_like(by_id)
-    back[by_id] = np.arange(len(by_id))
-    take(6 * 8 * len(wanted))
-    low, high = np.zeros((2, len(wanted)), dtype=np.int64)
-    if not found:
-        empty = np.empty(0, dtype=np.int64)
-        return Samples(empty, np.empty(0), low, high, np.zeros(len(wanted), dtype=np.bool_))
-    if len(found) == 1:
-        (one,) = found
-        ts, values = one.ts, one.values
-        low[one.wanted], high[one.wanted] = one.low, one.high
-    else:
-        ts, values = _concatenate(found, low, high, take)
-    stale = np.empty(len(wanted), dtype=np.bool_)
-    mark_stale(values.view(np.int64), low, high, stale)
-    return Samples(ts, values, low[back], high[back], stale[back])
-
-
-def count_samples(
-    parts: Iterable[SampleColumns], ids: I64, start_ms: int, end_ms: int
-) -> tuple[int, int]:
-    """At most how many of the series (ascending ids) have samples in the range, and how many."""
-    series = rows = 0
-    for ranges in _find_all(parts, ids, start_ms, end_ms):
-        series += int(np.count_nonzero(ranges.high > ranges.low))
-        rows += ranges.rows
-    return min(series, len(ids)), rows
-
-
-@dataclass(frozen=True, slots=True)
-class _Ranges:
-    """Rows low[i]:high[i] of the columns are those of the i-th wanted series of a slice."""
-
-    wanted: slice
-    ts: I64
-    values: F64
-    low: I64
-    high: I64
-    rows: int
-
-    @property
-    def bounds_bytes(self) -> int:
-        return 16 * len(self.low)
-
-
-def _find_all(
-    parts: Iterable[SampleColumns], wanted: I64, start_ms: int, end_ms: int
-) -> Iterator[_Ranges]:
-    """The rows of each part that are selected, of those parts that have any."""
-    for part in parts:
-        if not part.rows:
-            continue
-        begin = int(np.searchsorted(wanted, part.series_ids[0], "left"))
-        end = int(np.searchsorted(wanted, part.series_ids[-1], "right"))
-        low, high = np.empty((2, end - begin), dtype=np.int64)
-        ids = np.ascontiguousarray(wanted[begin:end])
-        if find_row_ranges(part.series_ids, part.ts, ids, start_ms, end_ms, low, high):
-            rows = int((high - low).sum())
-            yield _Ranges(slice(begin, end), part.ts, part.values, low, high, rows)
-
-
-def _held(found: _Ranges, take: Callable[[int], None]) -> _Ranges:
-    """The ranges, copied out of a part of which they are the smaller half, so that it can go."""
-    if 2 * found.rows > len(found.ts):
-        take(found.bounds_bytes + BYTES_PER_SAMPLE * len(found.ts))
-        return found
-    take(found.bounds_bytes + 16 * found.rows)
-    ts, values = np.empty(found.rows, dtype=np.int64), np.empty(found.rows, dtype=np.float64)
-    high = np.cumsum(found.high - found.low)
-    low = high - (found.high - found.low)
-    append_ranges(found.ts, found.values, found.low, found.high, ts, values, low.copy())
-    return _Ranges(found.wanted, ts, values, low, high, found.rows)
-
-
-def _concatenate(
-    found: list[_Ranges], begins: I64, ends: I64, take: Callable[[int], None]
-) -> tuple[I64, F64]:
-    """Copies each series' rows of all parts side by side; sets where each begins and ends."""
-    # Mostly each part is a time of its own: in their order nothing has to be sorted.
-    found.sort(key=_first_ts)
-    for one in found:
-        ends[one.wanted] += one.high - one.low
-    rows = int(ends.sum())
-    np.cumsum(ends, out=begins)
-    begins -= ends
-    ends += begins
-    take(16 * rows)
-    ts, values = np.empty(rows, dtype=np.int64), np.empty(rows, dtype=np.float64)
-    filled = begins.copy()
-    for one in found:
-        append_ranges(one.ts, one.values, one.low, one.high, ts, values, filled[one.wanted])
-    copies.settle(ts, values, begins, ends)
-    return ts, values
-
-
-def _first_ts(found: _Ranges) -> int:
-    row = int(np.argmax(found.high > found.low))
-    return int(found.ts[found.low[row]])
-
-
 def _merge_two(left: SampleColumns, right: SampleColumns) -> SampleColumns:
-    size = left.rows + right.rows
-    ids, ts = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
-    values = np.empty(size, dtype=np.float64)
-    kept = copies.merge_two(
-        left.series_ids, left.ts, left.values, right.series_ids, right.ts, right.values,
-        ids, ts, values,
+    ids, offsets, ts, bits = _joined(
+        left.series_ids, left.offsets, left.ts, left.values.view(np.int64),
+        right.series_ids, right.offsets, right.ts, right.values.view(np.int64),
     )  # fmt: skip
-    if kept < size:
-        ids, ts, values = ids[:kept].copy(), ts[:kept].copy(), values[:kept].copy()
-    return SampleColumns(ids, ts, values)
+    if offsets[-1] < len(ts):
+        ts, bits = ts[: offsets[-1]].copy(), bits[: offsets[-1]].copy()
+    return SampleColumns.of(ids, offsets, ts, bits.view(np.float64))
 
 
 @kernel("boolean(const int64[::1], const int64[::1])")
@@ -218,77 +159,108 @@ def strictly_sorted(ids: I64, ts: I64) -> bool:
     return True
 
 
-@inline
-def _lower_bound(column: I64, begin: int, end: int, value: int) -> int:
-    """The first index in [begin, end] of an ascending column with column[i] >= value."""
-    while begin < end:
-        middle = (begin + end) >> 1
-        if column[middle] < value:
-            begin = middle + 1
-        else:
-            end = middle
-    return begin
+@kernel("(const int64[::1], const int64[::1], const int64[::1], boolean[::1])")
+def _look_through(offsets: I64, ts: I64, bits: I64, has_stale: Bools) -> tuple[np.int64, np.int64]:
+    first, last = np.int64(0), np.int64(0)
+    any_row = False
+    for i in range(len(has_stale)):
+        has_stale[i] = False
+        begin, end = offsets[i], offsets[i + 1]
+        for k in range(begin, end):
+            has_stale[i] |= bits[k] == _STALE
+        if begin < end:
+            first = min(first, ts[begin]) if any_row else ts[begin]
+            last = max(last, ts[end - 1]) if any_row else ts[end - 1]
+            any_row = True
+    return first, last
 
 
 @kernel(
-    "boolean(const int64[::1], const int64[::1], const int64[::1], int64, int64,"
-    " int64[::1], int64[::1])"
+    "int64(const int64[::1], const int64[::1], const int64[::1], const boolean[::1],"
+    " const int64[::1], int64, int64, int64, int64, int64[::1], int64[::1], boolean[::1])"
 )
-def find_row_ranges(
-    ids: I64, ts: I64, wanted: I64, start_ms: int, end_ms: int, low: I64, high: I64
-) -> bool:
-    """Sets rows low[i]:high[i] of series wanted[i] (ascending ids) in (start_ms, end_ms].
-
-    Returns whether there is any row.
+def find_series_rows(
+    ids: I64, offsets: I64, ts: I64, stale: Bools, wanted: I64, start_ms: int, end_ms: int,
+    first_ms: int, last_ms: int, low: I64, high: I64, has_stale: Bools,
+) -> int:  # fmt: skip
+    """Sets rows low[i]:high[i] of series wanted[i] (ascending ids) in (start_ms, end_ms], and
+    whether it has stale markers; returns how many rows there are. All times are in
+    [first_ms, last_ms].
     """
-    found = False
-    begin = 0
+    is_whole = start_ms < first_ms and end_ms >= last_ms
+    found = 0
+    place = 0
     for i in range(len(wanted)):
         # Gallop: many wanted ids lie close together.
         step = 1
-        stop = begin
+        stop = place
         while stop < len(ids) and ids[stop] < wanted[i]:
-            begin = stop + 1
+            place = stop + 1
             stop = min(stop + step, len(ids))
             step *= 2
-        begin = _lower_bound(ids, begin, stop, wanted[i])
-        step = 1
-        last = begin
-        while last < len(ids) and ids[last] == wanted[i]:
-            last = min(last + step, len(ids))
-            step *= 2
-        end = _lower_bound(ids, begin, last, wanted[i] + 1)
-        low[i] = _lower_bound(ts, begin, end, start_ms + 1)
-        high[i] = _lower_bound(ts, low[i], end, end_ms + 1)
-        found = found or high[i] > low[i]
-        begin = end
+        place = lower_bound(ids, place, stop, wanted[i])
+        if place == len(ids) or ids[place] != wanted[i]:
+            low[i] = high[i] = 0
+            has_stale[i] = False
+            continue
+        low[i], high[i] = offsets[place], offsets[place + 1]
+        if not is_whole:
+            low[i] = upper_bound(ts, low[i], high[i], start_ms)
+            high[i] = upper_bound(ts, low[i], high[i], end_ms)
+        has_stale[i] = stale[place] and high[i] > low[i]
+        found += high[i] - low[i]
     return found
 
 
+@inline
+def _copy(ts: I64, bits: I64, begin: int, end: int, ts_out: I64, bits_out: I64, at: int) -> int:
+    for k in range(begin, end):
+        ts_out[at] = ts[k]
+        bits_out[at] = bits[k]
+        at += 1
+    return at
+
+
 @kernel(
-    "void(const int64[::1], const float64[::1], const int64[::1], const int64[::1],"
-    " int64[::1], float64[::1], int64[::1])"
+    "(const int64[::1], const int64[::1], const int64[::1], const int64[::1],"
+    " const int64[::1], const int64[::1], const int64[::1], const int64[::1])"
 )
-def append_ranges(
-    ts: I64, values: F64, low: I64, high: I64, ts_out: I64, values_out: F64, filled: I64
-) -> None:
-    """Copies each series' rows low:high to the output at filled[i], and moves filled[i] on."""
-    bits, bits_out = values.view(np.int64), values_out.view(np.int64)
-    for i in range(len(low)):
-        at = filled[i]
-        for k in range(low[i], high[i]):
-            ts_out[at] = ts[k]
-            bits_out[at] = bits[k]
-            at += 1
-        filled[i] = at
-
-
-@kernel("void(const int64[::1], const int64[::1], const int64[::1], boolean[::1])")
-def mark_stale(bits: I64, begins: I64, ends: I64, stale: Bools) -> None:
-    """Sets for each series whether there is a staleness marker among its rows."""
-    for i in range(len(begins)):
-        stale[i] = False
-        for k in range(begins[i], ends[i]):
-            if bits[k] == _STALE:
-                stale[i] = True
-                break
+def _joined(
+    a_ids: I64, a_offsets: I64, a_ts: I64, a_bits: I64,
+    b_ids: I64, b_offsets: I64, b_ts: I64, b_bits: I64,
+) -> tuple[I64, I64, I64, I64]:  # fmt: skip
+    """Ids, offsets, times and values of both; the last two may have room to spare."""
+    ids = np.empty(len(a_ids) + len(b_ids), np.int64)
+    offsets = np.empty(len(ids) + 1, np.int64)
+    ts, bits = np.empty(len(a_ts) + len(b_ts), np.int64), np.empty(len(a_ts) + len(b_ts), np.int64)
+    i = j = count = at = 0
+    while i < len(a_ids) or j < len(b_ids):
+        is_a = i < len(a_ids) and (j == len(b_ids) or a_ids[i] <= b_ids[j])
+        is_b = j < len(b_ids) and (i == len(a_ids) or b_ids[j] <= a_ids[i])
+        offsets[count] = at
+        ids[count] = a_ids[i] if is_a else b_ids[j]
+        count += 1
+        a, a_end = (a_offsets[i], a_offsets[i + 1]) if is_a else (0, 0)
+        b, b_end = (b_offsets[j], b_offsets[j + 1]) if is_b else (0, 0)
+        i += is_a
+        j += is_b
+        if a < a_end and b < b_end and b_ts[b_end - 1] < a_ts[a]:
+            at = _copy(b_ts, b_bits, b, b_end, ts, bits, at)
+            b = b_end
+        if a < a_end and b < b_end and a_ts[a_end - 1] >= b_ts[b]:
+            while a < a_end and b < b_end:
+                if a_ts[a] <= b_ts[b]:
+                    ts[at], bits[at] = a_ts[a], a_bits[a]
+                    if a_ts[a] == b_ts[b]:
+                        if rank_of(b_bits[b]) > rank_of(a_bits[a]):
+                            bits[at] = b_bits[b]
+                        b += 1
+                    a += 1
+                else:
+                    ts[at], bits[at] = b_ts[b], b_bits[b]
+                    b += 1
+                at += 1
+        at = _copy(a_ts, a_bits, a, a_end, ts, bits, at)
+        at = _copy(b_ts, b_bits, b, b_end, ts, bits, at)
+    offsets[count] = at
+    return ids[:count].copy(), offsets[: count + 1].copy(), ts, bits

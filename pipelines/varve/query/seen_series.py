@@ -1,5 +1,5 @@
 """Which series were seen in a range of time: those with a row of a rollup tier for a window of it,
-and past the tier's frontier those with a sample.
+and past the tier's frontier those with a sample; and those with a native histogram in the range.
 
 A window has one bit for each series, made from the files that hold its rows when it is first asked
 for and kept with what else is decoded: a day of a million series takes 125 kB. So a range costs in
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from varve.model.window import DAY_MS, Window
 from varve.promql.kernels.types import I64
 from varve.query.decoded_files import DecodedFiles
-from varve.query.sample_columns import SampleColumns
+from varve.query.sample_columns import SampleColumns, SeriesRows
 from varve.query.series_index import Among, SeriesIndex
 from varve.query.tier_view import TierView
 from varve.query.view import View
@@ -69,6 +69,8 @@ def seen_within(
             _set(found, seen.in_run(run, span, exact=exact))
         for file in view.files.within(span.start_ms, span.end_ms):
             _set(found, seen.in_samples(file, span))
+    if (histograms := view.records.get("histograms")) is not None:
+        _set(found, seen.bits_of(histograms.series_within(start_ms, end_ms, check)))
     rows = np.unpackbits(found, count=view.index.size).view(np.bool_)
     return Among(rows, hashlib.blake2b(found.tobytes(), digest_size=16).digest())
 
@@ -104,6 +106,7 @@ def _plan(view: View, start_ms: int, end_ms: int, most_rows: int) -> _Plan | Non
         raw.append(Window(begin_ms, end_ms))
     rows: float = sum(file.rows for *_, files in tiers for file in files)
     rows += sum(view.all_files.rows_within(span.start_ms, span.end_ms) for span in raw)
+    rows += sum(table.rows_within(start_ms, end_ms) for table in view.records.values())
     return None if rows > most_rows else _Plan(tiers, raw)
 
 
@@ -139,8 +142,8 @@ class _Seen:
         if held is None:
             if not run.rows:
                 return _NONE
-            within = Window(int(run.ts.min()) - 1, int(run.ts.max()))
-            bits, is_whole = self._bits(np.unique(run.series_ids))
+            within = Window(run.first_ms - 1, run.last_ms)
+            bits, is_whole = self._bits(run.series_ids)
             held = within, bits
             if is_whole:
                 run.derived[key] = held
@@ -149,7 +152,9 @@ class _Seen:
             return _NONE
         if not exact or (span.start_ms <= within.start_ms and within.end_ms <= span.end_ms):
             return bits
-        return self._bits(_ids_within(run.series_ids, run.ts, span))[0]
+        rows = SeriesRows.empty(len(run.series_ids))
+        run.find(run.series_ids, span.start_ms, span.end_ms, rows)
+        return self._bits(run.series_ids[rows.high > rows.low])[0]
 
     def in_samples(self, file: LiveFile, span: Window) -> Bits:
         """Series with a sample of the file in the span."""
@@ -157,6 +162,9 @@ class _Seen:
         rows = self.kept.read_file("samples", file.path, ["series_id", "ts"])
         ids, ts = (rows.column(c).to_numpy() for c in ("series_id", "ts"))
         return self._bits(_ids_within(ids, ts, span))[0]
+
+    def bits_of(self, ids: I64) -> Bits:
+        return self._bits(ids)[0]
 
     def _by_window(self, ids: I64, ends: I64) -> tuple[dict[int, Bits], bool]:
         """Bits by window, and whether all ids are in the index."""

@@ -20,6 +20,7 @@ from varve.query.cover import Cover
 from varve.query.provenance import SelectorUse
 from varve.query.rollup_reader import RollupReader
 from varve.query.series_groups import SeriesGroup
+from varve.query.series_index import SelectedSeries
 from varve.query.tier_choice import Estimate, PlannedRows
 from varve.rollups import time_ranges
 
@@ -60,6 +61,8 @@ class SelectorPlan(TierChoice):
     """Rows of tiers for some groups of series at least."""
 
     parts: tuple[Part, ...] = field(default=(), compare=False, repr=False)
+    selected: SelectedSeries | None = field(default=None, compare=False, repr=False)
+    """The series whose rows the groups name."""
 
 
 def plan(

@@ -15,7 +15,7 @@ def within_spans(part: SampleColumns, starts: I64, ends: I64) -> SampleColumns:
     kept = mark_inside(part.ts, starts, ends, inside)
     if kept == part.rows:
         return part
-    return SampleColumns(part.series_ids[inside], part.ts[inside], part.values[inside])
+    return part.within(inside)
 
 
 @kernel("int64(const int64[::1], const int64[::1], const int64[::1], boolean[::1])")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from varve.model.errors import NeedsOperator
+from varve.query.changes import Changes
 from varve.query.decoded_files import DecodedFiles
 from varve.query.file_table import FileTable
-from varve.query.head import MAX_ROWS, Head
+from varve.query.head import Head
 from varve.query.load_queue import LoadQueue
 from varve.query.memory import MemoryBudget
 from varve.query.provenance import Provenance
+from varve.query.record_tables import RecordTables
 from varve.query.rollup_groups import RollupGroups
 from varve.query.row_group_cache import RowGroupCache
 from varve.query.series_groups import marks_of
@@ -21,13 +23,14 @@ from varve.query.tier_tables import TierTables
 from varve.query.view import View
 from varve.storage import positions
 from varve.storage.bounds import Bounds
+from varve.storage.file_set import FileSet
 from varve.storage.log import LiveFile, LogEntry
 from varve.storage.snapshot import Follower, Snapshot
 from varve.storage.store import Store
 
-# Small files read into the head between two looks at the log.
+# Files read into the head between two looks at the log.
 _FILES_AT_ONCE = 512
-# Their rows, which take 24 bytes each while they are merged.
+# Their rows.
 _ROWS_AT_ONCE = 2_000_000
 
 log = logging.getLogger(__name__)
@@ -39,10 +42,11 @@ class Tables:
     The state beneath `view` belongs to the polling thread. Between two polls this holds:
 
     - `_live_files` are the files of the samples snapshot that was applied last, by path.
-    - The head holds some of the small ones whole; `_cold_files` are all others. Every live file is
-      in exactly one of the two, so a view reads each file's samples once.
-    - `_load_queue` has those cold files that are small and wait for the head.
-    - `_cold_table` and `_index` are made from `_cold_files` and from the files `_series_paths`.
+    - The head holds some of them whole; `_cold_files` are all others. Every live file is in exactly
+      one of the two. The head may have rows of a cold file, too: a sample that is read twice is
+      one sample.
+    - `_load_queue` has those cold files that wait for the head.
+    - `_index` is made from the files `_series_paths`.
 
     Whatever raises leaves this as it was, so the next poll does what this one could not. `view` is
     replaced as a whole once a poll has changed any of it; a view never changes.
@@ -65,24 +69,27 @@ class Tables:
         """
         self._store = store
         self._queries = tuple(queries)
-        self._decoded = DecodedFiles(store.filesystem, cache_bytes // 2, budget)
+        self._decoded = DecodedFiles(store.open_file, cache_bytes // 2, budget)
         self._row_groups = RowGroupCache(self._decoded)
         self._head = Head(self._row_groups.read_files, cache_bytes // 2, budget)
         self._live_files: dict[str, LiveFile] = {}
-        self._cold_files: dict[str, LiveFile] = {}
+        self._cold_files = FileSet((), "ts")
         self._load_queue = LoadQueue()
-        self._cold_table = FileTable(())
+        self._changes = Changes(0)
         self._builder = IndexBuilder(budget)
         self._index = self._builder.index()
         self._series_paths: set[str] = set()
         self._unseen: list[LogEntry] | None = None
         """Commits to samples that the tiers have not taken notice of; None if not all are known."""
+        self._unheeded: list[LogEntry] | None = None
+        """The same of the head."""
         self._applied: dict[str, Snapshot] = {}
         """By table, the snapshot that the state was made from."""
         # The widest rows first, then what they were made of, then series: so all that rows were
         # computed from is in the samples, and series define every sample.
         self._tiers_every_s, self._tiers_looked_s = tiers_every_s, time.monotonic()
         self._tiers = TierTables(store)
+        self._records = RecordTables(store, budget)
         self._samples = Follower(store, "samples")
         self._series = Follower(store, "series")
         self._apply_series()
@@ -93,34 +100,39 @@ class Tables:
 
     @property
     def caught_up(self) -> bool:
-        """Whether all small files worth keeping, and readable now, are in the head."""
+        """Whether all files that the head has room for, and that can be read now, are in it."""
         return not self._load_queue.is_due
 
     def close(self) -> None:
         self._decoded.close()
 
     def poll(self) -> bool:
-        """Looks at the logs once and reads some small files. Returns whether the view has changed.
+        """Looks at the logs once and reads some files. Returns whether the view has changed.
 
         Raises OSError if the storage cannot be reached: the view stays as it was. A
-        small file that cannot be read is no error here; queries that need it will meet it.
+        file that cannot be read is no error here; queries that need it will meet it.
         """
         try:
             if time.monotonic() - self._tiers_looked_s >= self._tiers_every_s:
                 self._tiers_looked_s = time.monotonic()
                 self._tiers.look()
+                self._records.open_missing()
+            records_changed = self._records.look()
             entries = self._samples.follow()
-            self._unseen = None if entries is None else [*(self._unseen or []), *entries]
+            self._unseen = _joined(self._unseen, entries)
+            self._unheeded = _joined(self._unheeded, entries)
             self._series.refresh()
         except NeedsOperator:  # the log has expired past where we were: start from a snapshot
+            records_changed = True
             self._tiers = TierTables(self._store)
             self._samples = Follower(self._store, "samples")
             self._series = Follower(self._store, "series")
-            self._unseen = None
+            self._unseen = self._unheeded = None
         changed = self._apply_series()
         changed |= self._apply_samples()
         changed |= self._apply_tiers()
         changed |= self._load_some()
+        changed |= records_changed
         if changed:
             self.view = self._make_view()
         return changed
@@ -143,20 +155,62 @@ class Tables:
         snapshot = self._samples.snapshot
         if snapshot is self._applied.get("samples"):
             return False
-        live = {f.path: f for f in snapshot.files}
-        fresh = [live[path] for path in live.keys() - self._live_files.keys()]
-        gone = self._live_files.keys() - live.keys()
-        self._live_files = live
-        for path in gone:
-            self._cold_files.pop(path, None)
-        fresh += [live[path] for path in self._head.remove(gone)]
-        self._cold_files.update((f.path, f) for f in fresh)
-        self._load_queue.keep(live.keys())
-        self._load_queue.put(f for f in fresh if f.rows <= MAX_ROWS)
-        if fresh or gone:
-            self._cold_table = FileTable(tuple(self._cold_files.values()))
+        held = {*self._head.paths}
+        commits, self._unheeded = self._unheeded, []
+        if commits is None:
+            fresh, gone = self._compare(snapshot)
+        else:
+            fresh, gone = self._follow(commits)
+        self._move_files(held, fresh, gone)
+        self._load_queue.keep(self._live_files.keys())
+        self._load_queue.put(file for file in fresh.values() if self._waits(file))
         self._applied["samples"] = snapshot
         return True
+
+    def _compare(self, snapshot: Snapshot) -> tuple[dict[str, LiveFile], list[str]]:
+        """Moves to a snapshot, whatever led to it. Returns what came, by path, and what went."""
+        live = {file.path: file for file in snapshot.files}
+        fresh = {path: file for path, file in live.items() if path not in self._live_files}
+        gone = [file for path, file in self._live_files.items() if path not in live]
+        self._head.replace(gone, (), same_rows=False)
+        self._live_files = live
+        self._changes = Changes(snapshot.version)
+        return fresh, [file.path for file in gone]
+
+    def _follow(self, commits: Sequence[LogEntry]) -> tuple[dict[str, LiveFile], list[str]]:
+        """Moves over commits, in proportion to these. Returns what came, by path, and what went."""
+        fresh: dict[str, LiveFile] = {}
+        gone = []
+        seen = []
+        for entry in commits:
+            known = (self._live_files.pop(path, None) for path in entry.removes)
+            removed = [file for file in known if file is not None]
+            for file in (*entry.adds, *entry.replacements):
+                self._live_files[file.path] = fresh[file.path] = file
+            if removed:
+                self._head.replace(removed, entry.replacements, same_rows=not entry.loses_rows)
+            gone += [file.path for file in removed]
+            seen.append((entry, removed))
+        self._changes = self._changes.extended(seen)
+        return {path: file for path, file in fresh.items() if path in self._live_files}, gone
+
+    def _move_files(
+        self, held: Collection[str], fresh: Mapping[str, LiveFile], gone: Iterable[str]
+    ) -> None:
+        """Brings the cold files up to date: with `fresh`, without `gone`; held: what the head held
+        before.
+        """
+        now = self._head.paths
+        dropped = [self._live_files[p] for p in held if p not in now and p in self._live_files]
+        cold = [file for path, file in fresh.items() if path not in now]
+        self._cold_files = self._cold_files.changed(
+            [*gone, *(path for path in now if path not in held)], [*dropped, *cold]
+        )
+        self._load_queue.put(file for file in dropped if self._waits(file))
+
+    def _waits(self, file: LiveFile) -> bool:
+        """Whether the head is to read a file."""
+        return file.path not in self._head.paths and self._head.accepts(file)
 
     def _apply_tiers(self) -> bool:
         """Moves to the newest versions of the tiers. Whether any of them is newer."""
@@ -171,20 +225,23 @@ class Tables:
         batch = self._load_queue.take(_FILES_AT_ONCE, _ROWS_AT_ONCE)
         if not batch:
             return False
+        held = {*self._head.paths}
         try:
-            dropped = self._head.add(batch)
+            self._head.add(batch)
         except OSError as err:  # perhaps removed and vacuumed: the next look at the log will say so
-            log.warning("cannot read %d small files into memory yet: %s", len(batch), err)
+            log.warning("cannot read %d files into memory yet: %s", len(batch), err)
             self._load_queue.failed(batch)
             return False
         self._load_queue.loaded(batch)
-        if dropped:  # older ones would be dropped at once
-            self._load_queue.drop_older(max(self._live_files[p].maximum["ts"] for p in dropped))
-        for file in batch:
-            self._cold_files.pop(file.path, None)
-        self._cold_files.update((path, self._live_files[path]) for path in dropped)
-        self._cold_table = FileTable(tuple(self._cold_files.values()))
+        self._move_files(held, {}, ())
+        if self._head.begin_ms is not None:
+            self._load_queue.drop_older(self._head.begin_ms)
         return True
+
+    def _has_histograms(self) -> bool:
+        """Whether answers may be of rows whose changes nobody notes."""
+        view = self._records.views.get("histograms")
+        return view is not None and len(view.snapshot.files) > 0
 
     def _make_view(self) -> View:
         versions = {name: snapshot.version for name, snapshot in self._applied.items()}
@@ -192,15 +249,24 @@ class Tables:
         return View(
             self._index,
             tuple(self._head.sorted_runs()),
-            self._cold_table,
+            FileTable(self._cold_files),
             FileTable(self._applied["samples"].files),
             self._row_groups,
-            Provenance({**versions, **self._tiers.versions}, _least(complete)),
+            Provenance(
+                {**versions, **self._tiers.versions, **self._records.versions}, _least(complete)
+            ),
             self._tiers.views,
             RollupGroups(self._decoded),
             self._samples.position(positions.expired()),
             marks_of(self._samples.table.positions()),
+            None if self._has_histograms() else self._changes,
+            self._records.views,
         )
+
+
+def _joined(known: list[LogEntry] | None, more: list[LogEntry] | None) -> list[LogEntry] | None:
+    """Commits one after the other; None unless all are known."""
+    return None if known is None or more is None else [*known, *more]
 
 
 def _least(complete_ms: Sequence[int | None]) -> int | None:

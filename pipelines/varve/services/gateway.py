@@ -19,10 +19,14 @@ from varve.gateway.http_protocol import BoundedProtocol
 from varve.gateway.otlp.config import InvalidOtlpConfig, OtlpConfig, otlp_config_of
 from varve.gateway.otlp.delta import DeltaTotals
 from varve.gateway.otlp.http import OtlpHttp
+from varve.gateway.push_protocols.influx import Influx
+from varve.gateway.push_protocols.json_samples import JsonSamples
 from varve.gateway.remote_write_http import RemoteWrite
 from varve.gateway.selectors import labels_of
 from varve.gateway.startup import make_ready
 from varve.model.errors import NeedsOperator
+from varve.services.descriptors import use_all_descriptors
+from varve.services.gateway_groups import ShownGroups
 from varve.services.gateway_grpc import otlp_grpc_server
 from varve.services.gateway_statsd import Statsd
 from varve.services.ports import require_free
@@ -47,6 +51,7 @@ def run(settings: Settings) -> int:
     """
     status = ComponentStatus(settings.home, COMPONENT)
     gateway = settings.gateway
+    use_all_descriptors()
     with tcp_socket(gateway.host) as listener:
         try:
             listener.bind((gateway.host, gateway.port))
@@ -73,6 +78,12 @@ class _Service:
         self._inputs = _inputs(settings)
         self._credentials = _credentials(settings)
         self._otlp = _otlp(self._gateway)
+        self._groups = ShownGroups(
+            self._road,
+            settings.home / "gateway-groups.json",
+            self._gateway.pushed_every_s,
+            self._gateway.pushed_series,
+        )
         self._statsd = Statsd(self._gateway, self._road)
         self._said: tuple[str, str] | None = None
 
@@ -82,11 +93,18 @@ class _Service:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, lambda: setattr(server, "should_exit", True))
         serving = asyncio.create_task(server.serve(sockets=[listener]))  # type: ignore[list-item]
-        protocols = (RemoteWrite(), self._otlp)
+        protocols = (
+            JsonSamples(),
+            RemoteWrite(),
+            self._otlp,
+            Influx(self._road.clock.now_ms),
+            self._groups.protocol,
+        )
         starting = asyncio.create_task(
             self._road.open(self._credentials, self._input_of, protocols)
         )
         await self._statsd.open()
+        self._groups.open()
         grpc_server = await otlp_grpc_server(self._gateway, lambda: self._road.app, self._otlp)
         try:
             while not serving.done():
@@ -99,6 +117,7 @@ class _Service:
             starting.cancel()
             server.should_exit = True
             await self._statsd.close()
+            await self._groups.close()
             if grpc_server is not None:
                 await grpc_server.stop(round(self._gateway.ack_s) + 5)
             await asyncio.wait([serving])

@@ -11,7 +11,7 @@ import sys
 
 def compile_query() -> None:
     """Compiles the kernels of the query service."""
-    import varve.query.sample_columns  # noqa: F401, PLC0415 - registers its kernels
+    import varve.query.sample_selection  # noqa: F401, PLC0415 - registers its kernels
     from varve.promql.kernels import warm_up  # noqa: PLC0415
 
     warm_up()

@@ -33,6 +33,8 @@ from varve.notify.http.service import NotifyService, Recorder
 from varve.notify.journal import Journal
 from varve.notify.journal_writer import JournalWriter
 from varve.notify.notifier import Notifier
+from varve.notify.oncall.load import load_on_call
+from varve.notify.oncall.on_call import OnCall
 from varve.notify.receivers.sender import ReceiverSender
 from varve.notify.state import Options
 from varve.services import supervised
@@ -58,6 +60,7 @@ class NotifyOptions:
     config_file: Path
     storage: Path
     listen: Sequence[str] = ("127.0.0.1:9093",)
+    on_call_file: Path | None = None
     external_url: str = ""
     route_prefix: str = ""
     options: Options = field(default_factory=Options)
@@ -99,7 +102,9 @@ class _Process:
                 self._external_url = f"http://{_shown_host(addresses[0])}"
             sender = self._sender(config)
             journal = Journal(options.storage)
-            notifier = Notifier(config, options.options)
+            notifier = Notifier(
+                config, options.options, on_call=self._read_on_call(config) or OnCall()
+            )
             try:
                 notifier.start(self._clock.now_ms(), journal.read())
             except OSError as err:
@@ -133,12 +138,13 @@ class _Process:
                 return "starting"
             try:
                 config = self._read_config()
+                on_call = self._read_on_call(config)
                 sender = self._sender(config)
             except ConfigError as err:
                 self._metrics.config_ok.set(0)
                 log.error("the configuration is not reloaded: %s", err)  # noqa: TRY400 - says it all
                 return str(err)
-            await driver.reload(partial(driver.notifier.reload, config), sender)
+            await driver.reload(partial(driver.notifier.reload, config, on_call=on_call), sender)
             self._configured(config)
             return ""
 
@@ -212,6 +218,13 @@ class _Process:
 
     def _read_config(self) -> Configuration:
         return load_config(self._options.config_file, self._options.options.mode)
+
+    def _read_on_call(self, config: Configuration) -> OnCall | None:
+        """What oncall.yml says; None if there is none."""
+        options = self._options
+        if options.on_call_file is None:
+            return None
+        return load_on_call(options.on_call_file, config.receivers, options.options.mode)
 
     def _sender(self, config: Configuration) -> ReceiverSender:
         return ReceiverSender(config, self._clock, self._external_url.rstrip("/"))

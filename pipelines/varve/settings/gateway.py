@@ -67,6 +67,11 @@ class Gateway(Listener):
     statsd_forgotten_s: int = Field(3_600, gt=0)
     """Seconds after which a series of StatsD without lines ends. 3,600: longer than any job
     pauses."""
+    pushed_every_s: float = Field(15, gt=0)
+    """Seconds between samples of what was pushed as to a Pushgateway. 15: three fit a lookback of
+    a minute."""
+    pushed_series: int = Field(100_000, gt=0)
+    """Series of all pushed groups. 100,000: each costs a sample every time."""
     batch_samples: int = Field(16_000, gt=0)
     """Samples that share messages and an acknowledgement. 16,000: a third less CPU than one request
     each, from Kafka to the tables too."""

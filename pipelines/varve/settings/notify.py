@@ -17,5 +17,7 @@ class Notify(Section):
     config_file: str = ""
     """Its alertmanager.yml. Empty: conf/alertmanager.yml, whose only receiver is the log of
     `varve up`."""
+    oncall_file: str = ""
+    """Its oncall.yml: escalation, schedules, watchdogs (docs/notify.md). Empty: none."""
     external_url: str = ""
     """Its address as links in messages have it. Empty: the one it listens on."""

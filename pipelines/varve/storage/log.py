@@ -56,6 +56,8 @@ class LogEntry:
     """Files that take the place of others: their rows were in the table before."""
     removes: tuple[str, ...] = ()
     """Paths of files that are live no more."""
+    loses_rows: bool = False
+    """Whether rows of the removed files are in the table no more."""
     positions: dict[str, int] = field(default_factory=dict)
     """Versions by transaction id, of those that the commit moved."""
     timestamp_ms: int | None = None
@@ -147,6 +149,7 @@ def parse(version: int, body: bytes) -> LogEntry:
     positions: dict[str, int] = {}
     info: dict[str, Any] = {}
     table_metadata = protocol = None
+    loses_rows = False
     for line in body.splitlines():
         action = json.loads(line)
         if add := action.get("add"):
@@ -155,6 +158,7 @@ def parse(version: int, body: bytes) -> LogEntry:
             )
         elif remove := action.get("remove"):
             removes.append(unquote(remove["path"]))
+            loses_rows |= remove.get("dataChange", True)
         elif txn := action.get("txn"):
             positions[txn["appId"]] = txn["version"]
         else:
@@ -166,6 +170,7 @@ def parse(version: int, body: bytes) -> LogEntry:
         tuple(adds),
         tuple(replacements),
         tuple(removes),
+        loses_rows,
         positions,
         timestamp_ms=info.get("timestamp"),
         size=len(body),

@@ -20,7 +20,7 @@ from varve.storage.bounds import Bounds
 from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 
-pytestmark = [pytest.mark.kafka, pytest.mark.spark]
+pytestmark = [pytest.mark.kafka, pytest.mark.spark, pytest.mark.slow]
 
 RULES = """
 groups:

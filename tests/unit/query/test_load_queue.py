@@ -96,7 +96,7 @@ def test_files_that_are_gone_or_too_old_are_forgotten():
     queue.put([file(3), file(4), file(5)])
 
     queue.keep({"part-2", "part-3", "part-4"})
-    queue.drop_older(than_ms=3)
+    queue.drop_older(than_ms=4)
     clock.now_s = 9
 
     assert times(queue.take(9, 99)) == [4]

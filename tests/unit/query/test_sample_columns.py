@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from varve.model.staleness import is_stale
-from varve.query.sample_columns import SampleColumns, from_arrow, merge, select_samples
+from varve.query import sample_selection
+from varve.query.sample_columns import SampleColumns, from_arrow, merge
+from varve.query.sample_selection import find_parts, select_samples
 
 values = st.sampled_from([None, math.nan, -math.inf, -1.0, 0.0, 1.0, 2.5, math.inf])
 samples = st.tuples(st.integers(-3, 3), st.integers(0, 12), values)
@@ -56,9 +58,10 @@ def test_merged_files_hold_each_sample_once_and_the_greatest_of_its_copies(files
     merged = merge([file_columns(rows) for rows in files])
 
     wanted = sorted(oracle([row for rows in files for row in rows]).items())
-    assert list(zip(merged.series_ids.tolist(), merged.ts.tolist(), strict=True)) == [
-        key for key, _ in wanted
-    ]
+    ids = np.repeat(merged.series_ids, np.diff(merged.offsets)).tolist()
+    assert list(zip(ids, merged.ts.tolist(), strict=True)) == [key for key, _ in wanted]
+    assert merged.series_ids.tolist() == sorted(set(ids))
+    assert (merged.first_ms, merged.last_ms) == (merged.ts.min(), merged.ts.max())
     assert plain(merged.values) == [shown(value) for _, value in wanted]
 
 
@@ -69,18 +72,28 @@ def test_merged_files_hold_each_sample_once_and_the_greatest_of_its_copies(files
     st.integers(-1, 13),
     st.lists(st.integers(-3, 4), unique=True),
     st.integers(0, 5),
+    st.integers(1, 9),
 )
 def test_selected_series_have_their_samples_of_the_left_open_range(
-    files, start, end, ids, resident
+    files, start, end, ids, resident, each
 ):
     series_ids = np.array(ids, dtype=np.int64)
-
+    sample_selection._BLOCK_SAMPLES = each
     parts = [file_columns(r) for r in files]
     taken = []
+    by_id = np.argsort(series_ids)
     got = select_samples(
-        parts[:resident], parts[resident:], series_ids, np.argsort(series_ids), start, end,
-        taken.append,
+        list(find_parts(parts[:resident], series_ids[by_id], start, end)),
+        parts[resident:], series_ids, by_id, start, end, taken.append,
     )  # fmt: skip
+    some = slice(len(ids) // 3, len(ids))
+    blocks = [
+        (block.rows, row, (block.ts[low:high].copy(), block.values[low:high].copy()), stale)
+        for block in got.blocks(some)
+        for row, (low, high, stale) in enumerate(
+            zip(block.begins, block.ends, block.has_stale, strict=True), block.rows.start
+        )
+    ]
 
     best = oracle([row for rows in files for row in rows])
     for i, series_id in enumerate(ids):
@@ -88,6 +101,11 @@ def test_selected_series_have_their_samples_of_the_left_open_range(
         wanted = sorted((t, v) for (s, t), v in best.items() if s == series_id and start < t <= end)
         assert got.ts[rows].tolist() == [t for t, _ in wanted]
         assert plain(got.values[rows]) == [shown(v) for _, v in wanted]
-        assert got.has_stale[i] == any(v is None for _, v in wanted)
+        assert got.has_stale[i] or not any(v is None for _, v in wanted)
+        if i >= some.start:
+            _, row, (ts, found), stale = blocks[i - some.start]
+            assert (row, ts.tolist()) == (i, [t for t, _ in wanted])
+            assert plain(found) == [shown(v) for _, v in wanted]
+            assert stale == got.has_stale[i]
     copied = int((got.ends - got.begins).sum()) if resident < len(parts) else 0
     assert sum(taken) >= 16 * copied

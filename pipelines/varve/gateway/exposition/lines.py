@@ -15,8 +15,10 @@ QUOTED = rb'"(?:\\.|[^\\"])*"'
 _ESCAPE = re.compile(r"\\([\\n\"])")
 _HELP_ESCAPE = re.compile(r"\\([\\n])")
 
-Known = dict[bytes, Labels]
-"""Labels by the text of the series that said them, as of earlier bodies of the same target."""
+Known = dict[bytes, tuple[Labels, str]]
+"""Labels and family by the text of the series that said them, as of earlier bodies of the same
+target.
+"""
 
 
 def unescaped(text: str) -> str:
@@ -57,6 +59,21 @@ def at_line(
     found = InvalidExposition(f"line {number}, {shown(line)}: {why}")
     found.before = before
     return found
+
+
+def family_of(name: str, family: str) -> str:
+    """The family that a sample belongs to: the one that was described last, if its name is one of
+    that; else its own name.
+    """
+    if name == family or not family:
+        return name
+    is_of = name.startswith(family) and name[len(family) :] in _SUFFIXES
+    return family if is_of else name
+
+
+_SUFFIXES = frozenset(
+    {"_bucket", "_sum", "_count", "_total", "_created", "_info", "_gcount", "_gsum"}
+)
 
 
 def bound_of(kind: str) -> str:

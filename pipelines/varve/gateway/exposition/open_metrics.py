@@ -15,6 +15,7 @@ from varve.gateway.exposition.lines import (
     QUOTED,
     at_line,
     bound_of,
+    family_of,
     name_of,
     unescaped,
     utf8,
@@ -137,7 +138,8 @@ class _Reading:
         if bound:
             pairs = [(n, bound_label(v)) if n == bound else (n, v) for n, v in pairs]
         labels = labels_of(name, pairs)
-        entry: _Entry = ExposedSample(labels, value, ts_ms, 0, exemplars, self._family)
+        family = family_of(name, self._family)
+        entry: _Entry = ExposedSample(labels, value, ts_ms, 0, exemplars, family)
         has_start = self._kind in _WITH_START
         if has_start and name.endswith(_CREATED):
             start_ms = int(value * 1000) if math.isfinite(value) else 0

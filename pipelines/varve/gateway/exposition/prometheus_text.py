@@ -14,6 +14,7 @@ from varve.gateway.exposition.lines import (
     Known,
     at_line,
     bound_of,
+    family_of,
     name_of,
     unescaped,
     unescaped_help,
@@ -65,10 +66,10 @@ class _Reading:
             stop = find(b"\n", at)
             # Most lines are a series that was here before, a space and a number.
             series, _, value = body[at:stop].rpartition(b" ")
-            labels = known.get(series)
-            if labels is not None:
+            before = known.get(series)
+            if before is not None:
                 try:
-                    take(ExposedSample(labels, number(value), family=self._family))
+                    take(ExposedSample(before[0], number(value), None, 0, (), before[1]))
                 except InvalidExposition as bad:
                     raise at_line(body, at, bad, samples) from None
                 at = stop + 1
@@ -129,21 +130,24 @@ class _Reading:
         rest = _SAMPLE_END.match(body, at)
         if rest is None:
             raise InvalidExposition("behind the series there is no value, or more than a time")
-        labels = self._known_labels(body[begin:at], name, pairs)
+        family = family_of(name, self._family)
+        labels = self._known_labels(body[begin:at], name, pairs, family)
         ts_ms = None if rest[2] is None else int(rest[2])
         if ts_ms is not None and ts_ms > _LATEST_MS:
             raise InvalidExposition(f"the time {ts_ms} is too large")
-        sample = ExposedSample(labels, number(rest[1]), ts_ms, family=self._family)
+        sample = ExposedSample(labels, number(rest[1]), ts_ms, family=family)
         self._found.samples.append(sample)
         return rest.end()
 
-    def _known_labels(self, text: bytes, name: str, pairs: list[tuple[str, str]]) -> Labels:
+    def _known_labels(
+        self, text: bytes, name: str, pairs: list[tuple[str, str]], family: str
+    ) -> Labels:
         bound = bound_of(self._kind)
         if bound:
             pairs = [(n, bound_label(v)) if n == bound else (n, v) for n, v in pairs]
         labels = labels_of(name, pairs)
         if b"\n" not in text:
-            self._known.setdefault(self._kind, {})[text.rstrip(b" \t")] = labels
+            self._known.setdefault(self._kind, {})[text.rstrip(b" \t")] = labels, family
         return labels
 
     def _labels(self, name: str, at: int, pairs: list[tuple[str, str]]) -> tuple[str, int]:

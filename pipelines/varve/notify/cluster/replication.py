@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from varve.notify.notifier import Notifier
-from varve.notify.records import Alert, Record, Sent, Silence, Told
+from varve.notify.records import Acknowledged, Alert, Record, Sent, Silence, Told
 
 
 def shared(notifier: Notifier, records: Iterable[Record]) -> Iterator[Record]:
-    """Those of some records that others need: alerts as a whole, silences, what was told.
+    """Those of some records that others need: alerts as a whole, silences, acknowledgements, what
+    was told.
 
     Groups are each notifier's own: they follow from the alerts and the configuration.
     """
     for record in records:
         match record:
-            case Alert() | Silence() | Told():
+            case Alert() | Silence() | Told() | Acknowledged():
                 yield record
             case Sent():
                 alert = notifier.alert(record.id)
@@ -49,6 +50,11 @@ def merge(notifier: Notifier, records: Iterable[Record], now_ms: int) -> list[Re
                 told = notifier.log.find(record.key)
                 if told is None or _later(record.at_ms, told.at_ms, record, told):
                     notifier.take_told(record)
+                    news.append(record)
+            case Acknowledged():
+                known = notifier.acknowledged.get(record.labels)
+                if known is None or _later(record.at_ms, known.at_ms, record, known):
+                    notifier.take_acknowledged(record)
                     news.append(record)
             case Alert():
                 alert = notifier.take_alert(record, now_ms)

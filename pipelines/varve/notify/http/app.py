@@ -23,7 +23,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from varve.notify.driver import NotStored
-from varve.notify.http import api
+from varve.notify.http import api, on_call_api
 from varve.notify.http.bodies import Query, Refused, read_alerts
 from varve.notify.http.service import NotifyService
 from varve.notify.times import format_ms
@@ -134,6 +134,17 @@ async def _get_status(service: NotifyService, request: Request) -> Response:  # 
     )
 
 
+async def _get_on_call(service: NotifyService, request: Request) -> Response:  # noqa: ARG001
+    return _json(on_call_api.get_on_call(service.notifier, service.now_ms()))
+
+
+async def _acknowledge(service: NotifyService, request: Request) -> Response:
+    body = await _body(request)
+    return _json(
+        await service.driver.change(partial(on_call_api.acknowledge, service.notifier, body))
+    )
+
+
 async def _reload(service: NotifyService, request: Request) -> Response:  # noqa: ARG001
     if why := await service.reload():
         return PlainTextResponse(f"failed to reload config: {why}\n", status_code=500)
@@ -166,6 +177,8 @@ _ROUTES: tuple[tuple[str, list[str], Handler], ...] = (
     ("/api/v2/silence/{id}", ["DELETE"], _delete_silence),
     ("/api/v2/receivers", ["GET"], _get_receivers),
     ("/api/v2/status", ["GET"], _get_status),
+    ("/api/v1/oncall", ["GET"], _get_on_call),
+    ("/api/v1/acknowledge", ["POST"], _acknowledge),
     ("/-/reload", ["POST"], _reload),
     ("/-/healthy", ["GET", "HEAD"], _healthy),
     ("/-/ready", ["GET", "HEAD"], _healthy),

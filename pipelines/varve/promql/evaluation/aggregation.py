@@ -125,22 +125,23 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
         state = GroupState.empty(node.kernel, grouping.size, part.stop - part.start)
         for rows in work.row_blocks(part):
             ev.budget.check_running()
-            touched += aggregate_rows(
-                node.kernel,
-                function,
-                samples.ts,
-                samples.values,
-                samples.begins[rows],
-                samples.ends[rows],
-                samples.has_stale[rows],
-                times[part],
-                steps.times[part],
-                range_ms,
-                first[part],
-                second[part],
-                grouping.ids[rows],
-                *state,
-            )
+            for some in samples.blocks(rows):
+                touched += aggregate_rows(
+                    node.kernel,
+                    function,
+                    some.ts,
+                    some.values,
+                    some.begins,
+                    some.ends,
+                    some.has_stale,
+                    times[part],
+                    steps.times[part],
+                    range_ms,
+                    first[part],
+                    second[part],
+                    grouping.ids[some.rows],
+                    *state,
+                )
         parts.append(_finished(node.kernel, state))
     values, present = parts[0]
     if len(parts) > 1:

@@ -10,7 +10,7 @@ import numpy as np
 from varve.promql.evaluation.limits import Budget
 from varve.promql.evaluation.values import Bools, Float64s
 from varve.promql.interrupt import Check
-from varve.promql.storage import Samples
+from varve.promql.storage import SampleBlock, Samples
 
 BLOCK_SAMPLES: Final = 4_000_000
 """The most samples that one call of a kernel looks at, each once for every window, and values that
@@ -23,8 +23,8 @@ _ROW_SAMPLES: Final = 32
 TILE_VALUES: Final = 1_000_000
 """The most values that numpy computes or sorts at once: a tenth of a second of the slowest."""
 
-Kernel = Callable[[slice, slice, Float64s, Bools], int]
-"""Fills both arrays for some rows and steps, and returns the samples touched."""
+Kernel = Callable[[SampleBlock, slice, Float64s, Bools], int]
+"""Fills both arrays for some series and steps, and returns the samples touched."""
 
 
 class Work:
@@ -36,6 +36,7 @@ class Work:
 
     def __init__(self, samples: Samples, range_ms: int, span_ms: int, steps: int) -> None:
         share = range_ms / max(1, range_ms + span_ms)
+        self.samples = samples
         self._held = samples.ends - samples.begins
         self._share = share
         self._series, self._steps = len(self._held), steps
@@ -114,17 +115,26 @@ def run_in_blocks(
     QueryCanceledError or QueryTimeoutError between two calls.
     """
     rows, steps = values.shape
+
+    def run(wanted: slice, part: slice, values: Float64s, present: Bools) -> int:
+        """values and present are those of the wanted rows."""
+        touched = 0
+        for some in work.samples.blocks(wanted):
+            block = slice(some.rows.start - wanted.start, some.rows.stop - wanted.start)
+            touched += kernel(some, part, values[block], present[block])
+        return touched
+
     if work.is_small:
-        return kernel(slice(0, rows), slice(0, steps), values, present)
+        return run(slice(0, rows), slice(0, steps), values, present)
     touched = 0
     for part in work.step_blocks():
         for block in work.row_blocks(part):
             budget.check_running()
             if part.stop - part.start == steps:
-                touched += kernel(block, part, values[block], present[block])
+                touched += run(block, part, values[block], present[block])
                 continue
             shape = (block.stop - block.start, part.stop - part.start)
             some, flags = np.empty(shape), np.empty(shape, dtype=np.bool_)
-            touched += kernel(block, part, some, flags)
+            touched += run(block, part, some, flags)
             values[block, part], present[block, part] = some, flags
     return touched

@@ -25,6 +25,7 @@ from varve.promql.kernels.windows import evaluate_rows
 from varve.promql.labels.label_table import METRIC_NAME, LabelTable
 from varve.promql.plan.nodes import RangeCall, RangeSelect, Selector
 from varve.promql.signatures import Trait
+from varve.promql.storage import SampleBlock
 from varve.promql.syntax.ast import MatchOp
 from varve.promql.syntax.go_numbers import format_g
 
@@ -93,21 +94,21 @@ def _fill_from_samples(
     samples = windows.series.samples
     first, second = parameters
 
-    def kernel(rows: slice, part: slice, block: Float64s, flags: Bools) -> int:
+    def kernel(some: SampleBlock, part: slice, values: Float64s, present: Bools) -> int:
         return evaluate_rows(
             node.kernel,
-            samples.ts,
-            samples.values,
-            samples.begins[rows],
-            samples.ends[rows],
-            samples.has_stale[rows],
+            some.ts,
+            some.values,
+            some.begins,
+            some.ends,
+            some.has_stale,
             windows.times[part],
             windows.steps.times[part],
             windows.range_ms,
             first[part],
             second[part],
-            block,
-            flags,
+            values,
+            present,
         )
 
     work = Work(samples, windows.range_ms, windows.span_ms, windows.steps.count)

@@ -18,7 +18,14 @@ from varve.promql.kernels.codes import LOOKBACK
 from varve.promql.kernels.windows import evaluate_rows, window_bounds
 from varve.promql.plan.durations import length_ms, offset_ms
 from varve.promql.plan.nodes import InstantSelect, RangeSelect, Selector, SubquerySelect
-from varve.promql.storage import Samples, SelectHints, Selection, TierChoice, WindowFunction
+from varve.promql.storage import (
+    SampleBlock,
+    Samples,
+    SelectHints,
+    Selection,
+    TierChoice,
+    WindowFunction,
+)
 from varve.promql.syntax.ast import At, Duration
 
 NO_PARAMETER = np.zeros(0)
@@ -155,7 +162,7 @@ def tiered(selector: Selector, function: str | None) -> str | None:
 
 def _in_range(selection: Selection, start_ms: int, end_ms: int) -> Selection:
     """The series that have samples in (start_ms, end_ms], with these alone."""
-    samples = selection.samples
+    samples = selection.samples.whole()
     begins, ends = np.empty_like(samples.begins), np.empty_like(samples.ends)
     window_bounds(samples.ts, samples.begins, samples.ends, start_ms, end_ms, begins, ends)
     rows = np.flatnonzero(ends > begins)
@@ -183,21 +190,21 @@ def last_samples(
     values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
     touched = 0
 
-    def kernel(rows: slice, part: slice, block: Float64s, flags: Bools) -> int:
+    def kernel(some: SampleBlock, part: slice, values: Float64s, present: Bools) -> int:
         return evaluate_rows(
             function,
-            samples.ts,
-            samples.values,
-            samples.begins[rows],
-            samples.ends[rows],
-            samples.has_stale[rows],
+            some.ts,
+            some.values,
+            some.begins,
+            some.ends,
+            some.has_stale,
             times[part],
             times[part],
             ev.lookback_ms,
             NO_PARAMETER,
             NO_PARAMETER,
-            block,
-            flags,
+            values,
+            present,
         )
 
     if selection.rollups is not None and not len(samples.ts):
@@ -240,7 +247,7 @@ def range_select(ev: Evaluation, node: RangeSelect, steps: Steps) -> RangeVector
     """The samples of a range selector as they are, for the answer to an instant query."""
     range_ms = length_ms(node.range, ev.query)
     selection, times = select_windows(ev, node.selector, steps, range_ms)
-    samples = selection.samples
+    samples = selection.samples.whole()
     begins, ends = np.empty_like(samples.begins), np.empty_like(samples.ends)
     end = int(times[0])
     window_bounds(samples.ts, samples.begins, samples.ends, end - range_ms, end, begins, ends)

@@ -1,4 +1,4 @@
-"""Finds samples by time in a sorted column."""
+"""Finds values in a sorted column."""
 
 from __future__ import annotations
 
@@ -60,3 +60,17 @@ def advance(ts: I64, i: int, end: int, t: int) -> int:
         else:
             high = middle
     return high
+
+
+@inline
+def lower_bound(column: I64, begin: int, end: int, value: int) -> int:
+    """The first index in [begin, end] of an ascending column with column[i] >= value. The values
+    may lie as far apart as int64 allows.
+    """
+    while begin < end:
+        middle = (begin + end) >> 1
+        if column[middle] < value:
+            begin = middle + 1
+        else:
+            end = middle
+    return begin

@@ -1,0 +1,62 @@
+"""Who is on call, and acknowledging: beside API v2, which has neither."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from varve.notify.http.bodies import Refused
+from varve.notify.matchers import Matcher, MatcherError, parse_matchers
+from varve.notify.notifier import Notifier
+from varve.notify.times import format_ms
+
+Json = dict[str, Any]
+
+
+class _Posted(msgspec.Struct):
+    matchers: list[str]
+    by: str
+
+
+_POSTED = msgspec.json.Decoder(_Posted)
+
+
+def get_on_call(notifier: Notifier, now_ms: int) -> Json:
+    """Who is on call now by each schedule, and which alerts somebody takes care of."""
+    return {
+        "schedules": [
+            {"name": name, "onCall": list(schedule.on_call(now_ms))}
+            for name, schedule in sorted(notifier.on_call.schedules.items())
+        ],
+        "acknowledged": [
+            {"labels": dict(record.labels), "by": record.by, "at": format_ms(record.at_ms)}
+            for record in notifier.acknowledged.values()
+            if (entry := notifier.entries.get(record.labels)) is not None
+            and not entry.alert.resolved_at(now_ms)
+            and notifier.acknowledged_by(entry.alert)
+        ],
+    }
+
+
+def acknowledge(notifier: Notifier, body: bytes, now_ms: int) -> Json:
+    """Acknowledges the alerts that fire and match: {"matchers": ["alertname=X"], "by": "anna"}.
+
+    Raises Refused if the body is none, names nobody or no matcher.
+    """
+    try:
+        posted = _POSTED.decode(body)
+    except msgspec.DecodeError as err:
+        raise Refused(400, f"no acknowledgement: {err}") from err
+    if not posted.by.strip():
+        raise Refused(400, "by is to name who takes care of the alerts")
+    if not posted.matchers:
+        raise Refused(400, "matchers are to name the alerts: all at once is not meant")
+    matchers: list[Matcher] = []
+    for text in posted.matchers:
+        try:
+            matchers += parse_matchers(text, notifier.options.mode)
+        except MatcherError as err:
+            raise Refused(400, str(err)) from err
+    found = notifier.acknowledge(matchers, posted.by.strip(), now_ms)
+    return {"acknowledged": [dict(entry.alert.labels) for entry in found]}
