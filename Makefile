@@ -43,6 +43,11 @@ airflow-setup: ## Airflow in an environment of its own, .venv-airflow
 airflow: setup airflow-setup ## Airflow on the home of the demo; HOME_DIR=.varve PORT=8080
 	@.venv-airflow/bin/python airflow/standalone.py --home $(or $(HOME_DIR),.varve) --port $(or $(PORT),8080)
 
+.PHONY: notebook
+notebook: setup-dev ## The notebooks in JupyterLab, on what `make demo` runs; URL=http://host:9690 for another
+	@$(PY) -c 'import jupyterlab, jupytext' 2>/dev/null || $(PY) -m pip install --quiet 'jupyterlab>=4' 'jupytext>=1.16'
+	VARVE_URL=$(or $(URL),http://127.0.0.1:9690) $(PY) -m jupyter lab notebooks
+
 ##@ Work on it
 
 .PHONY: setup-dev
@@ -109,6 +114,9 @@ bench-client: setup-dev ## The Python client to Kafka, samples/s and CPU a sampl
 .PHONY: bench-gateway bench-ingest bench-rollup bench-promql bench-first-query bench-log bench-storage
 bench-gateway: setup-dev $(DATA)/samples.parquet ## Remote write to stored samples, samples a CPU second; ARGS="--version 2"
 	$(TOOL)/bench_gateway.py --data $(DATA) $(ARGS)
+.PHONY: bench-gateway-load
+bench-gateway-load: setup-dev ## The gateway with a million series, at half load, beside 10,000 idle connections
+	$(TOOL)/bench_gateway_load.py $(ARGS)
 bench-ingest: setup-dev $(DATA)/samples.parquet ## Kafka to samples, samples a CPU second; ARGS="--format object"
 	$(TOOL)/bench_ingest.py --data $(DATA) $(ARGS)
 bench-rollup: setup-dev $(DATA)/samples.parquet ## Samples to all tiers, samples a CPU second

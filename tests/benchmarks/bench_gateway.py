@@ -25,11 +25,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import cramjam
 import numpy as np
 import psutil
 import pyarrow.parquet as pq
+from kafka import KafkaAdminClient
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -253,30 +255,56 @@ def through_gateway(
     bodies: list[bytes], args: argparse.Namespace, broker: Broker, folder: Path, topic: str
 ) -> tuple[float, float, list[float]]:
     """CPU and wall seconds from the first request to the last answer, and each request's."""
-    from kafka import KafkaAdminClient
+    with RunningGateway(broker, folder, topic) as gateway:
+        return gateway.take(bodies, version=args.version, connections=args.connections)
 
-    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
-    ensure_topics(admin, [TopicPlan(topic, PARTITIONS)])
-    admin.close()
-    port = free_port()
-    environment = os.environ | {
-        "VARVE_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
-        "VARVE_KAFKA__TOPICS__RAW": topic,
-        "VARVE_GATEWAY__PORT": str(port),
-        "VARVE_RETENTION__SAMPLES_DAYS": "29",
-    }
-    command = [sys.executable, "-m", "varve.cli", "serve", "gateway"]
-    process = subprocess.Popen([*command, "--home", str(folder / topic)], env=environment)
-    try:
-        wait_until_ready(port)
-        watched = psutil.Process(process.pid)
-        before, begun = cpu_s(watched), time.monotonic()
+
+class RunningGateway:
+    """A gateway's process, and a topic of its own that it writes to."""
+
+    def __init__(self, broker: Broker, folder: Path, topic: str) -> None:
+        admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
+        ensure_topics(admin, [TopicPlan(topic, PARTITIONS)])
+        admin.close()
+        self.port = free_port()
+        environment = os.environ | {
+            "VARVE_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+            "VARVE_KAFKA__TOPICS__RAW": topic,
+            "VARVE_KAFKA__TOPICS__HISTOGRAMS": "",
+            "VARVE_KAFKA__TOPICS__EXEMPLARS": "",
+            "VARVE_GATEWAY__PORT": str(self.port),
+            "VARVE_RETENTION__SAMPLES_DAYS": "29",
+        }
+        command = [sys.executable, "-m", "varve.cli", "serve", "gateway"]
+        self._process = subprocess.Popen([*command, "--home", str(folder / topic)], env=environment)
+        self._watched = psutil.Process(self._process.pid)
+
+    def __enter__(self) -> Self:
+        try:
+            wait_until_ready(self.port)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(60)
+
+    def take(
+        self, bodies: list[bytes], *, version: int = 1, connections: int = 8, every_s: float = 0.0
+    ) -> tuple[float, float, list[float]]:
+        """CPU and wall seconds from the first request to the last answer, and each request's, from
+        when it was due. every_s: seconds from one request to the next; 0: as fast as they can.
+        """
+        before, begun = cpu_s(self._watched), time.monotonic()
         with multiprocessing.get_context("fork").Pool(1) as pool:
-            times = pool.apply(send_all, (bodies, port, args.version, args.connections))
-        return cpu_s(watched) - before, time.monotonic() - begun, times
-    finally:
-        process.terminate()
-        process.wait(60)
+            times = pool.apply(send_all, (bodies, self.port, version, connections, every_s))
+        return cpu_s(self._watched) - before, time.monotonic() - begun, times
+
+    def memory(self) -> int:
+        """Bytes of its proportional set size."""
+        return int(self._watched.memory_full_info().pss)
 
 
 def wait_until_ready(port: int) -> None:
@@ -291,25 +319,33 @@ def wait_until_ready(port: int) -> None:
     raise SystemExit("the gateway does not become ready")
 
 
-def send_all(bodies: list[bytes], port: int, version: int, connections: int) -> list[float]:
-    return asyncio.run(_send_all(bodies, port, version, connections))
+def send_all(
+    bodies: list[bytes], port: int, version: int, connections: int, every_s: float
+) -> list[float]:
+    return asyncio.run(_send_all(bodies, port, version, connections, every_s))
 
 
-async def _send_all(bodies: list[bytes], port: int, version: int, connections: int) -> list[float]:
-    waiting = iter(bodies)
+async def _send_all(
+    bodies: list[bytes], port: int, version: int, connections: int, every_s: float
+) -> list[float]:
+    waiting = iter(enumerate(bodies))
     times: list[float] = []
+    begun = time.monotonic()
 
     async def connection() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for body in waiting:
+        for number, body in waiting:
             head = (
                 f"POST /api/v1/write HTTP/1.1\r\nhost: x\r\ncontent-type: {_HEADERS[version]}\r\n"
                 f"content-encoding: snappy\r\ncontent-length: {len(body)}\r\n\r\n"
             )
-            begun = time.monotonic()
+            due = time.monotonic()
+            if every_s:
+                due = begun + number * every_s
+                await asyncio.sleep(due - time.monotonic())
             writer.write(head.encode() + body)
             answer = await reader.readuntil(b"\r\n\r\n")
-            times.append(time.monotonic() - begun)
+            times.append(time.monotonic() - due)
             assert answer.startswith(b"HTTP/1.1 204"), answer
         writer.close()
 

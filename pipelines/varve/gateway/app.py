@@ -99,7 +99,8 @@ class GatewayApp:
         self._before = before
         self._after = after
         self._has_critical = has_critical
-        self._bytes_in_flight = 0
+        self.bytes_in_flight = 0
+        """Bytes of bodies that are being read or decoded."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -171,7 +172,7 @@ class GatewayApp:
                 protocol, lambda: head.message(body, most), len(body), sender, allowance
             )
         finally:
-            self._bytes_in_flight -= len(body)
+            self.bytes_in_flight -= len(body)
         await _durable(waits)
         return len(body), head.answer(found, why)
 
@@ -184,12 +185,12 @@ class GatewayApp:
         Overloaded.
         """
         allowance = self._allowance(sender, address)
-        self._bytes_in_flight += size
+        self.bytes_in_flight += size
         try:
             self._require_room(size)
             found, waits, why = self._decode(protocol, read, size, sender, allowance)
         finally:
-            self._bytes_in_flight -= size
+            self.bytes_in_flight -= size
         await _durable(waits)
         return found, why
 
@@ -248,7 +249,8 @@ class GatewayApp:
         self._after(found)
         self._meters.decoded(protocol, found)
         allowance.take(size=size, bulk=found.received() - found.critical, critical=found.critical)
-        return found, waits, why if shed in found.refusals.samples else None
+        refused = found.refusals.samples.keys() | found.refusals.others.keys()
+        return found, waits, why if shed in refused else None
 
     async def _read(self, receive: Receive) -> bytes:
         """The body, which counts as in flight from now on. Raises Refused if it is over a bound or
@@ -263,13 +265,13 @@ class GatewayApp:
                     message = await receive()
                     chunk = _chunk(message)
                     size += len(chunk)
-                    self._bytes_in_flight += len(chunk)
+                    self.bytes_in_flight += len(chunk)
                     chunks.append(chunk)
                     self._require_room(size)
                     if not message.get("more_body"):
                         break
         except BaseException as err:
-            self._bytes_in_flight -= size
+            self.bytes_in_flight -= size
             if isinstance(err, TimeoutError):
                 raise Refused(408, f"the body took over {bounds.read_s:g} s") from None
             raise
@@ -280,7 +282,7 @@ class GatewayApp:
         bounds = self._body_bounds
         if size > bounds.body:
             raise Refused(413, f"the body is over the {bounds.body:,} bytes allowed")
-        if self._bytes_in_flight > bounds.in_flight:
+        if self.bytes_in_flight > bounds.in_flight:
             raise Refused(503, "too many requests at once: send again later", 1.0)
 
 

@@ -13,6 +13,7 @@ from varve.gateway.decoded import Bounds, Decoded
 from varve.gateway.first_sight import Input
 from varve.gateway.messages import SampleColumns, TargetMessage, encode
 from varve.gateway.negotiation import Version
+from varve.gateway.record_batcher import RecordBatcher
 from varve.gateway.refusals import Refusal
 from varve.gateway.remote_write import RemoteWriteDecoder, rows_needed
 from varve.gateway.series_table import SeriesKey
@@ -54,15 +55,18 @@ class Batcher:
         samples: int = 16_000,
         wait_s: float = 0.003,
         encode: Encode = encode,
+        records: RecordBatcher | None = None,
     ) -> None:
         """samples: a batch ends when it has so many. wait_s: or so long after its first request.
-        critical: the lane of targets beyond those of the bulk topic.
+        critical: the lane of targets beyond those of the bulk topic. records: takes histograms and
+        exemplars; without it they are left to the caller.
         """
         self._decoder = decoder
         self._lanes = {"bulk": bulk} | ({"critical": critical} if critical is not None else {})
         self._most = samples
         self._wait_s = wait_s
         self._encode = encode
+        self._records = records
         self._columns = SampleColumns.empty(_CAPACITY)
         self._batch = _Batch()
         self._loop = asyncio.get_running_loop()
@@ -104,6 +108,8 @@ class Batcher:
             batch.timer = self._loop.call_later(self._wait_s, self.flush)
         if self._columns.rows >= self._most:
             self.flush()
+        if self._records is not None and (found.histograms or found.exemplars):
+            waits += self._records.add(found, bounds)
         return found, waits
 
     def flush(self) -> None:

@@ -48,3 +48,7 @@ class Decoded:
     def received(self) -> int:
         """Samples the request had."""
         return self.samples + self.of_replica + sum(self.refusals.samples.values())
+
+    def received_others(self) -> int:
+        """Native histograms and exemplars it had."""
+        return len(self.histograms) + len(self.exemplars) + sum(self.refusals.others.values())

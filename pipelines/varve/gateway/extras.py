@@ -49,12 +49,7 @@ class ExtrasDecoder:
             text = f"{definition.metric}: a histogram is invalid: {bad}"
             refusals.add(Refusal.INVALID_HISTOGRAM, text, others=1)
             return
-        if sample.ts_ms > self._bounds.newest_ms:
-            text = f"{definition.metric}: a histogram is too far in the future"
-            refusals.add(Refusal.TOO_FAR_IN_FUTURE, text, others=1)
-        elif sample.ts_ms < self._bounds.oldest_ms:
-            refusals.add(Refusal.TOO_OLD, f"{definition.metric}: a histogram is too old", others=1)
-        else:
+        if self._is_in_time(definition, sample.ts_ms, "a histogram"):
             self._found.histograms.append((definition, sample))
 
     def take_exemplar(self, definition: SeriesDefinition, message: bytes) -> None:
@@ -63,5 +58,18 @@ class ExtrasDecoder:
         except InvalidSeries as bad:
             text = f"{definition.metric}: an exemplar is invalid: {bad}"
             self._found.refusals.add(Refusal.INVALID_EXEMPLAR, text, others=1)
-        else:
+            return
+        if self._is_in_time(definition, exemplar.ts_ms, "an exemplar"):
             self._found.exemplars.append((definition, exemplar))
+
+    def _is_in_time(self, definition: SeriesDefinition, ts_ms: int, what: str) -> bool:
+        """Whether a record may be taken by its time; if not, it is among the refusals."""
+        bounds, refusals = self._bounds, self._found.refusals
+        if ts_ms > bounds.newest_ms:
+            text = f"{definition.metric}: {what} is too far in the future"
+            refusals.add(Refusal.TOO_FAR_IN_FUTURE, text, others=1)
+        elif ts_ms < bounds.oldest_ms:
+            refusals.add(Refusal.TOO_OLD, f"{definition.metric}: {what} is too old", others=1)
+        else:
+            return True
+        return False

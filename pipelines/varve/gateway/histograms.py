@@ -20,7 +20,10 @@ from varve.promql.histograms.native_histogram import CUSTOM_BUCKETS, FloatHistog
 _FINEST_STORED: Final = 8
 _FINEST_KNOWN: Final = 52
 _COARSEST: Final = -4
-_MOST_BUCKETS: Final = 100_000
+# In all, so that one fits into a message of Kafka.
+_MOST_BUCKETS: Final = 20_000
+# An index that no float64 has at any resolution that is stored: those go to 2**18.
+_FURTHEST: Final = 1 << 24
 
 _HINTS: Final[dict[int, ResetHint]] = {1: "reset", 2: "not_reset", 3: "gauge"}
 
@@ -76,6 +79,9 @@ def _judged(draft: _Draft) -> FloatHistogram:
     is_custom = draft.schema == CUSTOM_BUCKETS
     if not is_custom and not _COARSEST <= draft.schema <= _FINEST_KNOWN:
         raise InvalidHistogram(f"schema {draft.schema} is unknown")
+    buckets = sum(n for _, n in (*draft.positive_spans, *draft.negative_spans))
+    if buckets + len(draft.custom_values) > _MOST_BUCKETS:
+        raise InvalidHistogram(f"over {_MOST_BUCKETS:,} buckets")
     positive = _buckets("positive", draft.positive_spans, _counts(draft, positive=True))
     negative = _buckets("negative", draft.negative_spans, _counts(draft, positive=False))
     if is_custom:
@@ -103,7 +109,12 @@ def _judged(draft: _Draft) -> FloatHistogram:
         tuple(draft.custom_values),
         draft.hint,
     )
-    return histogram if is_custom else histogram.to_schema(min(draft.schema, _FINEST_STORED))
+    if not is_custom:
+        histogram = histogram.to_schema(min(draft.schema, _FINEST_STORED))
+    for index in (*histogram.positive, *histogram.negative):
+        if abs(index) > _FURTHEST:
+            raise InvalidHistogram(f"bucket {index} is beyond every number")
+    return histogram
 
 
 def _require_custom(draft: _Draft) -> None:
@@ -135,8 +146,6 @@ def _buckets(
     if sum(length for _, length in spans) != len(counts):
         needed = sum(length for _, length in spans)
         raise InvalidHistogram(f"{side} spans need {needed} buckets, and there are {len(counts)}")
-    if len(counts) > _MOST_BUCKETS:
-        raise InvalidHistogram(f"{len(counts):,} {side} buckets, over {_MOST_BUCKETS:,}")
     found: dict[int, float] = {}
     index, taken = 0, 0
     for n, (offset, length) in enumerate(spans):

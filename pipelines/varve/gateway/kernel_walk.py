@@ -51,8 +51,9 @@ HISTOGRAM, EXEMPLAR, METADATA, START = 1, 2, 3, 4
     FIRST_TOO_OLD_END,
     OF_CRITICAL,
     SHED,
-) = range(13)
-TOTALS = 13
+    SHED_OTHERS,
+) = range(14)
+TOTALS = 14
 
 DERIVED_START = -1
 """In the column of starts: no sample of the sender's, but the zero at which a counter started."""
@@ -130,7 +131,8 @@ def walk(
     seeds: two words of the table, two of the input (its external labels). stale_before_s: a series
     whose definition was sent before that second is listed. oldest_ms and newest_ms: bounds of
     samples that are taken. first_critical: least target of the critical topic. least_target: series
-    of lesser ones are shed, which totals[SHED] counts in samples. accepted: whether samples of a
+    of lesser ones are shed, which totals[SHED] counts in samples, totals[SHED_OTHERS] in histograms
+    and exemplars. accepted: whether samples of a
     replica are taken; seen counts them. On MORE_* an array is too short, and nothing of what was
     written counts.
     """
@@ -323,6 +325,7 @@ def walk(
                     totals[OF_CRITICAL] += row - row_before
             elif is_shed:
                 totals[SHED] += samples
+                totals[SHED_OTHERS] += histograms + exemplars
             else:
                 totals[OF_REPLICA] += samples
             seen[replica] += samples + histograms

@@ -32,7 +32,7 @@ class Refusal(enum.StrEnum):
     """A delta of OTLP that is older than its series' last one: if it was sent before, it is in the
     total already."""
     NOT_STORED = "not_stored"
-    """A native histogram or an exemplar, for which there is no table yet."""
+    """A native histogram or an exemplar, and there is no topic for them."""
     MALFORMED = "malformed"
     """An object of JSON or a line of Influx that is none."""
     REPLICA = "replica"

@@ -205,9 +205,10 @@ class _Reading:
         self.found.derived += totals[walk.DERIVED]
         self.found.critical += totals[walk.OF_CRITICAL]
         self.found.of_replica += totals[walk.OF_REPLICA]
-        if self.shed is not None and totals[walk.SHED]:
-            count = totals[walk.SHED]
-            self.found.refusals.add(self.shed, f"{count} samples: {_SHED_TEXTS[self.shed]}", count)
+        count, others = totals[walk.SHED], totals[walk.SHED_OTHERS]
+        if self.shed is not None and count + others:
+            text = f"{count + others} samples: {_SHED_TEXTS[self.shed]}"
+            self.found.refusals.add(self.shed, text, count, others)
         if totals[walk.IN_FUTURE] or totals[walk.TOO_OLD]:
             self._refuse_times(body, totals)
         listed = scratch.listed[: totals[walk.LISTED]].copy()

@@ -141,14 +141,18 @@ class KnownPartitions:
 
     def of(self, topic: str) -> int:
         """0 if that is not known."""
-        try:
-            found = json.loads(self._file.read_text())
-        except (OSError, ValueError):
-            return 0
-        count = found.get(topic) if isinstance(found, dict) else None
+        count = self._all().get(topic)
         return count if isinstance(count, int) and count > 0 else 0
 
     def put(self, counts: Mapping[str, int]) -> None:
+        """Keeps the counts of some topics beside those of others."""
         draft = self._file.with_suffix(".new")
-        draft.write_text(json.dumps(dict(counts)))
+        draft.write_text(json.dumps(self._all() | dict(counts)))
         draft.replace(self._file)
+
+    def _all(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self._file.read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}

@@ -1,13 +1,15 @@
 """Arrow IPC messages: a stream of samples, and perhaps one of definitions behind it.
 
 schemas/wire/samples.arrow.json has the columns. Producers that know series_id and check send
-these 28 bytes a sample and no labels.
+these 28 bytes a sample and no labels. Rows of a record table come in place of samples in the same
+way; their columns tell of which.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import ClassVar
 
@@ -16,11 +18,14 @@ import pyarrow as pa
 
 from varve.ingest.decoded import EMPTY, Block, concatenate, refused
 from varve.ingest.name_rules import check_names
+from varve.ingest.record_rules import why_invalid
 from varve.ingest.reject_reasons import Reason
 from varve.kafka.message import Headers
 from varve.model.errors import BadRecord
 from varve.model.identity import SeriesDefinition, define
+from varve.model.record_rows import RECORD_TABLES, SAMPLES
 from varve.model.resources import schemas_dir
+from varve.model.schema import table_schema
 from varve.model.staleness import STALE_NAN
 
 # First bytes of an IPC stream: the continuation marker of its first message.
@@ -63,7 +68,10 @@ class ArrowCodec:
 
 @cache
 def wire_schema(part: str) -> pa.Schema:
-    """The columns of a part of a message, "samples" or "definitions"."""
+    """The columns of a part of a message: "samples", "definitions" or a record table."""
+    if part in RECORD_TABLES:
+        series_id, *others = table_schema(part).arrow
+        return pa.schema([series_id, pa.field("check", pa.int32(), nullable=False), *others])
     fields = json.loads((schemas_dir() / "wire" / "samples.arrow.json").read_text())[part]
     return pa.schema([pa.field(f["name"], _TYPES[f["type"]], f["nullable"]) for f in fields])
 
@@ -74,7 +82,8 @@ def read(message: bytes) -> Block:
     """
     source = pa.BufferReader(message)
     try:
-        blocks = [_block(batch) for batch in _batches(source, "samples")]
+        part, batches = _batches(source, (SAMPLES, *RECORD_TABLES))
+        blocks = [_block(batch) if part == SAMPLES else _records(part, batch) for batch in batches]
         defined = _definitions(source) if source.tell() < len(message) else ()
         _require_end(source, message)
     except BadRecord as bad:
@@ -82,9 +91,7 @@ def read(message: bytes) -> Block:
     samples = blocks[0] if len(blocks) == 1 else concatenate(blocks)
     if not defined:
         return samples
-    return Block(
-        samples.series_ids, samples.checks, samples.ts, samples.values, definitions=defined
-    )
+    return replace(samples, definitions=defined)
 
 
 def read_definitions(message: bytes) -> Block:
@@ -133,29 +140,33 @@ def _definition_table(defined: list[SeriesDefinition]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _batches(source: pa.BufferReader, part: str) -> list[pa.RecordBatch]:
-    """The batches of the next stream of a message, safe to read. Raises BadRecord."""
-    wanted = wire_schema(part)
+def _batches(source: pa.BufferReader, parts: Sequence[str]) -> tuple[str, list[pa.RecordBatch]]:
+    """The batches of the next stream of a message, which must be one of `parts`, safe to read; and
+    which of them it is. Raises BadRecord.
+    """
     try:
         begin = source.tell()
         stream = pa.RecordBatchStreamReader(source)
-        schema = stream.schema
-        # Whether a column may be NULL, and metadata, are up to the producer.
-        matches = schema.equals(wanted) or (
-            schema.names == wanted.names and schema.types == wanted.types
-        )
+        part = next((part for part in parts if _has_columns(stream.schema, part)), None)
         batches = []
-        if matches:
+        if part is not None:
             _require_plain(source, begin)
             batches = list(stream)
         for batch in batches:
             # A length that lies would be read past the message's end.
-            batch.validate(full=part == "definitions")
+            batch.validate(full=part != SAMPLES)
     except _BROKEN as err:
         raise BadRecord(Reason.MALFORMED, f"not an Arrow stream: {type(err).__name__}") from err
-    if not matches:
-        raise BadRecord(Reason.MALFORMED, f"columns of {part} are not {wanted.names} as specified")
-    return batches
+    if part is None:
+        names = wire_schema(parts[0]).names
+        raise BadRecord(Reason.MALFORMED, f"columns of {parts[0]} are not {names} as specified")
+    return part, batches
+
+
+def _has_columns(schema: pa.Schema, part: str) -> bool:
+    """Whether a stream is of a part. May a column be NULL, and metadata, are up to the producer."""
+    wanted = wire_schema(part)
+    return schema.equals(wanted) or (schema.names == wanted.names and schema.types == wanted.types)
 
 
 def _require_plain(source: pa.BufferReader, begin: int) -> None:
@@ -205,7 +216,7 @@ def _require(part: str, batch: pa.RecordBatch) -> list[pa.Array]:
 
 def _definitions(source: pa.BufferReader) -> list[SeriesDefinition]:
     defined = []
-    for batch in _batches(source, "definitions"):
+    for batch in _batches(source, ("definitions",))[1]:
         _require("definitions", batch)
         for row in batch.to_pylist():
             tags = dict(row["tags"])
@@ -240,6 +251,22 @@ def _block(batch: pa.RecordBatch) -> Block:
         numbers[values.is_null().to_numpy(zero_copy_only=False)] = STALE_NAN
     return Block(
         _numbers(ids, np.int64), _numbers(checks, np.int32), _numbers(ts, np.int64), numbers
+    )
+
+
+def _records(table: str, batch: pa.RecordBatch) -> Block:
+    """Rows of a record table. Raises BadRecord."""
+    ids, checks, ts = _require(table, batch)[:3]
+    rest = pa.table(batch.select(batch.schema.names[3:]))
+    if why := why_invalid(table, rest):
+        raise BadRecord(Reason.MALFORMED, f"{table}: {why}")
+    return Block(
+        _numbers(ids, np.int64),
+        _numbers(checks, np.int32),
+        _numbers(ts, np.int64),
+        np.zeros(len(batch)),
+        table=table,
+        rest=rest,
     )
 
 

@@ -1,7 +1,8 @@
 """The driver's side of a batch: one commit of its files, positions and accounting.
 
 In a batch the samples' commit decides; the quarantine's follows it, and a start completes one
-that a crash has kept back. Sources: docs/adr/0006 and 0007.
+that a crash has kept back. What a query stores may be histograms or exemplars in place of samples.
+Sources: docs/adr/0006 and 0007.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from varve.ingest.quarantine_writer import noted_files
 from varve.ingest.start_offsets import Start
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.errors import Conflict, NeedsOperator
+from varve.model.record_rows import table_of
 from varve.model.window import MINUTE_MS
 from varve.storage import positions
 from varve.storage.commit import Step, commit
@@ -56,7 +58,7 @@ class BatchCommitter:
         self.query = query
         self._grace_ms = grace_ms
         self._store = store
-        self._samples = Table(store, "samples")
+        self._samples = Table(store, table_of(query))
         self._quarantine = Table(store, "quarantine")
         self._starts = dict(starts)
         self._completeness = Completeness()
@@ -249,15 +251,16 @@ class BatchCommitter:
         owed, done = self._samples.position(name), self._quarantine.position(name)
         if owed is None or (done is not None and done >= owed):
             return
-        for version in reversed(list_versions(self._store, "samples")):
-            (entry,) = entries(self._store, "samples", version - 1, version)
+        table = self._samples.name
+        for version in reversed(list_versions(self._store, table)):
+            (entry,) = entries(self._store, table, version - 1, version)
             if entry.positions.get(name) == owed:
                 files = [adopted(self._store, f) for f in noted_files(entry.metadata["quarantine"])]
                 self._commit_rejects(owed, files)
                 return
         raise NeedsOperator(
             f"{self.query}: the rejects of batch {owed} are not committed, and its commit is no"
-            " longer in the log of samples: restore the table quarantine, or accept their loss by"
+            f" longer in the log of {table}: restore the table quarantine, or accept their loss by"
             f" committing the transaction {name} = {owed} to it"
         )
 

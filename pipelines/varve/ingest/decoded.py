@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from varve.ingest.reject_reasons import Reason
 from varve.kafka.message import Headers
 from varve.model.errors import BadRecord
 from varve.model.exceeded import Exceeded
 from varve.model.identity import SeriesDefinition
+from varve.model.record_rows import SAMPLES
 from varve.model.staleness import canonicalise
 
 
@@ -44,7 +46,7 @@ class Block:
     """Samples of a message in the order they were written; all columns have one length.
 
     ts: ms since the epoch. values: the stale marker stands for NULL; they are canonical once blocks
-    are concatenated.
+    are concatenated. Of a record table there are rows in their place, whose values mean nothing.
     """
 
     series_ids: npt.NDArray[np.int64]
@@ -56,14 +58,26 @@ class Block:
     definitions: Sequence[SeriesDefinition] = ()
     """Definitions a message brings besides its samples, or instead of any."""
     rejects: Sequence[Reject] = field(default=())
+    table: str = SAMPLES
+    """The table that the rows are for."""
+    rest: pa.Table | None = None
+    """Of a record table: its columns behind ts, row for row."""
 
     def __len__(self) -> int:
         return len(self.ts)
 
     def take(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Block:
         """The columns of the chosen samples, without definitions and rejects."""
+        rest = self.rest
+        if rest is not None:
+            rest = rest.filter(chosen) if chosen.dtype == np.bool_ else rest.take(chosen)
         return Block(
-            self.series_ids[chosen], self.checks[chosen], self.ts[chosen], self.values[chosen]
+            self.series_ids[chosen],
+            self.checks[chosen],
+            self.ts[chosen],
+            self.values[chosen],
+            table=self.table,
+            rest=rest,
         )
 
 
@@ -80,12 +94,15 @@ def refused(bad: BadRecord, message: bytes, headers: Headers = ()) -> Block:
 
 
 def concatenate(blocks: Sequence[Block]) -> Block:
-    """The columns of all blocks in order, their values canonical."""
+    """The columns of all blocks in order, their values canonical. They are for one table."""
     if not blocks:
         return EMPTY
+    rests = [b.rest for b in blocks if b.rest is not None]
     return Block(
         np.concatenate([b.series_ids for b in blocks]),
         np.concatenate([b.checks for b in blocks]),
         np.concatenate([b.ts for b in blocks]),
         canonicalise(np.concatenate([b.values for b in blocks])),
+        table=blocks[0].table,
+        rest=pa.concat_tables(rests) if rests else None,
     )

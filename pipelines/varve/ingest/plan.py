@@ -20,6 +20,7 @@ from varve.ingest.series_id_index import SeriesKey
 from varve.ingest.series_registry import Full, SeriesRegistry
 from varve.kafka.client_options import Cluster
 from varve.kafka.partitions import Partition
+from varve.model.record_rows import table_of
 from varve.storage.store import Store
 
 
@@ -43,6 +44,11 @@ class TaskSettings:
     """Bytes of refused records that a batch keeps of one partition; the rest is counted."""
     scratch: str
     """Folder of the machine's index of known series: as in RunFolder."""
+
+    @property
+    def table(self) -> str:
+        """The table that it writes."""
+        return table_of(self.query)
 
 
 @dataclass(frozen=True)

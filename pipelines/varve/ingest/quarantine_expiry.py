@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from varve.model.record_rows import RECORD_TABLES, SAMPLES
 from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, rewrite
 from varve.storage.log import LiveFile, entries, list_versions
 from varve.storage.snapshot import Snapshot, live_files
 from varve.storage.store import Store
-from varve.storage.table import Table
+from varve.storage.table import Table, existing
 
 log = logging.getLogger(__name__)
 
@@ -78,32 +79,37 @@ def bytes_since(store: Store, since_ms: int) -> int:
 
 
 def is_owed(store: Store, quarantine: Table) -> bool:
-    """Whether a commit of samples has one of quarantine to follow it that is not there yet."""
+    """Whether a commit of what was stored has one of quarantine to follow it that is not there
+    yet.
+    """
     return any(True for _ in _owed(store, quarantine, (positions.REJECTS, positions.REPLAY)))
 
 
-def _owed(store: Store, quarantine: Table, prefixes: tuple[str, ...]) -> Iterable[tuple[str, int]]:
-    """Names and versions of the positions that samples is ahead in."""
+def _owed(
+    store: Store, quarantine: Table, prefixes: tuple[str, ...]
+) -> Iterable[tuple[str, str, int]]:
+    """Tables, names and versions of the positions that quarantine is behind in."""
     done = quarantine.positions()
-    for name, version in Table(store, "samples").positions().items():
-        if name.startswith(prefixes) and version > done.get(name, -1):
-            yield name, version
+    for table in existing(store, (SAMPLES, *RECORD_TABLES)):
+        for name, version in table.positions().items():
+            if name.startswith(prefixes) and version > done.get(name, -1):
+                yield table.name, name, version
 
 
 def _taken_by_replays(store: Store, quarantine: Table) -> Collection[str] | None:
     """Files whose rows a replay has stored and not taken out yet; None if that is not known, as
-    the log of samples does not reach back to it. The next replay says so.
+    the log does not reach back to it. The next replay says so.
     """
-    owed = dict(_owed(store, quarantine, (positions.REPLAY,)))
     taken = set()
-    for version in reversed(list_versions(store, "samples")) if owed else ():
-        (entry,) = entries(store, "samples", version - 1, version)
-        for name in [n for n, number in owed.items() if entry.positions.get(n) == number]:
-            taken.add(entry.metadata["taken"]["path"])
-            del owed[name]
-        if not owed:
-            break
-    return None if owed else taken
+    for table, name, number in _owed(store, quarantine, (positions.REPLAY,)):
+        for version in reversed(list_versions(store, table)):
+            (entry,) = entries(store, table, version - 1, version)
+            if entry.positions.get(name) == number:
+                taken.add(entry.metadata["taken"]["path"])
+                break
+        else:
+            return None
+    return taken
 
 
 def _refused_ms(file: LiveFile) -> int:

@@ -101,7 +101,7 @@ class _Replay:
         registry.index.advance()
         # What is refused again has no other place: all of it is kept.
         self._plan = replace(plan, series_version=registry.index.version, keep_all_rejects=True)
-        self._samples = Table(self._store, "samples")
+        self._samples = Table(self._store, plan.settings.table)
         self._quarantine = Table(self._store, "quarantine", files=True)
         self._decoder = Decoder()
         self._name = positions.replay(plan.settings.query)
@@ -141,13 +141,14 @@ class _Replay:
         owed, done = self._samples.position(self._name), self._quarantine.position(self._name)
         if owed is None or (done is not None and done >= owed):
             return
-        for version in reversed(list_versions(self._store, "samples")):
-            (entry,) = entries(self._store, "samples", version - 1, version)
+        table = self._samples.name
+        for version in reversed(list_versions(self._store, table)):
+            (entry,) = entries(self._store, table, version - 1, version)
             if entry.positions.get(self._name) == owed:
                 self._commit_quarantine(owed, entry.metadata)
                 return
         raise NeedsOperator(
-            f"replay {owed} of {self._plan.settings.query} is no longer in the log of samples:"
+            f"replay {owed} of {self._plan.settings.query} is no longer in the log of {table}:"
             f" restore the table quarantine, or commit the transaction {self._name} = {owed} to it"
         )
 

@@ -13,6 +13,7 @@ from varve.ingest.start_offsets import Start
 from varve.kafka.message import Message
 from varve.kafka.partitions import OffsetRange, Partition
 from varve.model.errors import BadRequest
+from varve.model.record_rows import table_of
 from varve.storage.store import Store
 from varve.storage.table import Table
 
@@ -33,7 +34,7 @@ def skip(
     Raises BadRequest if the query is not at the message, and Conflict if it moves meanwhile:
     nothing was written.
     """
-    stored = Table(store, "samples").position(partition.position(query))
+    stored = Table(store, table_of(query)).position(partition.position(query))
     at = earliest if stored is None else stored
     if message.offset != at:
         raise BadRequest(

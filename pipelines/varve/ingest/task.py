@@ -26,7 +26,7 @@ from varve.ingest.reject_reasons import LIMITS, Reason
 from varve.ingest.series_id_index import SeriesIdIndex, SeriesKey
 from varve.ingest.verdicts import STORED, Judge, Refusal, Verdicts
 from varve.kafka.message import Message
-from varve.model import copies
+from varve.model import copies, record_rows
 from varve.model.identity import SeriesDefinition
 from varve.model.staleness import to_column
 from varve.storage.files import write_file
@@ -139,7 +139,11 @@ class _Task:
                     self._reject(message, self._refused(refusal, len(definitions), value, kept))
         for reject in block.rejects:
             self._reject(message, reject)
-        if len(block):
+        if block.table != settings.table and len(block):
+            detail = f"rows of {block.table}, which are none of {settings.table}: the wrong topic"
+            wrong = Reject(Reason.MALFORMED, detail, len(block), message.value, message.headers)
+            self._reject(message, wrong)
+        elif len(block):
             held.add(message, block, _decoder.expanded_bytes)
         self._write_if_much()
 
@@ -286,23 +290,31 @@ class _Task:
             first.setdefault(key, place)
         found = (held.definition(place, self._judge.brought) for place in first.values())
         definitions = [definition for definition in found if definition is not None]
-        columns = [samples.series_ids, samples.checks, samples.ts, to_column(samples.values)]
-        table = pa.Table.from_arrays(
-            [pa.array(c) for c in columns], schema=arrow_codec.wire_schema("samples")
-        )
+        rest = [to_column(samples.values)] if samples.rest is None else samples.rest.columns
+        columns = [*map(pa.array, (samples.series_ids, samples.checks, samples.ts)), *rest]
+        table = pa.Table.from_arrays(columns, schema=arrow_codec.wire_schema(samples.table))
         of_all = definitions if len(definitions) == len(first) else []
         return arrow_codec.write(table, definitions), of_all
 
     def _store(self, samples: Block, groups: copies.Groups) -> None:
         """Writes samples sorted and merged: recent ones to one file, old ones to another."""
-        ids, ts, values = copies.arranged(samples.series_ids, samples.ts, samples.values, groups)
-        rows = pa.table({"series_id": ids, "ts": ts, "value": to_column(values)})
+        if samples.rest is None:
+            ids, ts, values = copies.arranged(
+                samples.series_ids, samples.ts, samples.values, groups
+            )
+            rows = pa.table({"series_id": ids, "ts": ts, "value": to_column(values)})
+        else:
+            keys = pa.table({"series_id": samples.series_ids, "ts": samples.ts})
+            for name, column in zip(samples.rest.column_names, samples.rest.columns, strict=True):
+                keys = keys.append_column(name, column)
+            rows = record_rows.arranged(samples.table, keys)
+            ts = rows.column("ts").to_numpy()
         self.outcome.merged += len(samples) - len(ts)
         self.outcome.stored += len(ts)
         old = ts < self._plan.old_before_ms
         for part in [rows] if not old.any() else [rows.filter(~old), rows.filter(old)]:
             if part.num_rows:
-                file = write_file(self._plan.settings.store, "samples", part)
+                file = write_file(self._plan.settings.store, samples.table, part)
                 self.outcome.files.append(file)
 
 

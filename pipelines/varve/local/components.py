@@ -53,8 +53,9 @@ def topic_plans(settings: Settings) -> list[TopicPlan]:
     """The topics with their shares of the disk: samples come by far in the greatest numbers."""
     topics, partitions = settings.kafka.topics, settings.kafka.partitions
     return [
-        TopicPlan(topics.raw, partitions, 0.7, broker.MAX_MESSAGE_BYTES),
+        TopicPlan(topics.raw, partitions, 0.6, broker.MAX_MESSAGE_BYTES),
         TopicPlan(topics.critical, partitions, 0.15, broker.MAX_MESSAGE_BYTES),
+        *(TopicPlan(topic, partitions, 0.05) for topic in settings.record_queries().values()),
         TopicPlan(topics.series, partitions, 0.05),
         TopicPlan(topics.anomalies, partitions, 0.05),
         TopicPlan(topics.alerts, partitions, 0.05),

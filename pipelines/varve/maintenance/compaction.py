@@ -18,14 +18,16 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from varve.model import copies
+from varve.model import copies, record_rows
 from varve.model.errors import Conflict
+from varve.model.record_rows import RECORD_TABLES
 from varve.model.staleness import from_column, to_column
 from varve.model.window import DAY_MS, HOUR_MS, TIERS
 from varve.rollups import window_keys
@@ -35,7 +37,7 @@ from varve.storage.files import NewFile, write_file
 from varve.storage.layout import ARRIVAL, COMPACT, Layout
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Snapshot
-from varve.storage.store import Store
+from varve.storage.store import COLDER, Store
 from varve.storage.table import Table
 
 FANOUT = 32
@@ -54,6 +56,7 @@ CLOSED_AFTER_MS = 2 * HOUR_MS
 # Spans that a file may lie in, the narrowest that holds it first. None is all of time.
 _SPANS: dict[str, tuple[int | None, ...]] = {
     "samples": (HOUR_MS, DAY_MS, None),
+    **dict.fromkeys(RECORD_TABLES, (HOUR_MS, DAY_MS, None)),
     **{tier.table: (DAY_MS, 32 * DAY_MS, None) for tier in TIERS},
     "features": (32 * DAY_MS, None),
     "anomalies": (DAY_MS, 32 * DAY_MS, None),
@@ -159,12 +162,15 @@ class Compaction:
 
 
 def due_merges(snapshot: Snapshot, now_ms: int) -> list[Merge]:
-    """The merges that are due in a table, the periods with most files first. No I/O.
+    """The merges that are due in a table, the periods with most files first. Files in colder roots
+    are left alone. No I/O.
 
     A period's files are disjoint from those of any other, so the merges can run in any order.
     """
     periods: dict[Span, list[LiveFile]] = {}
     for file in snapshot.files:
+        if file.path.startswith(COLDER):
+            continue
         periods.setdefault(_span(snapshot, file), []).append(file)
     found: list[Merge] = []
     for span, files in periods.items():
@@ -278,6 +284,8 @@ def _small(files: Sequence[LiveFile]) -> list[LiveFile]:
 def _order(table: str) -> Callable[[pa.Table], pa.Table]:
     if table == "samples":
         return _samples
+    if table in RECORD_TABLES:
+        return partial(record_rows.arranged, table)
     if table in {"features", "anomalies", *(tier.table for tier in TIERS)}:
         return _rollup_rows
     return _series if table == "series" else lambda rows: rows

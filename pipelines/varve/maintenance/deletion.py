@@ -22,7 +22,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from varve.maintenance.row_removal import cut_file
+from varve.maintenance import record_deletion, tiering
+from varve.maintenance.row_removal import cut_file, rewrite_colder, within
 from varve.model.clock import utc_text
 from varve.model.errors import BadRequest, Conflict, NeedsOperator
 from varve.model.window import TIERS, Tier, Window, window_end
@@ -108,7 +109,7 @@ class Deleted:
     number: int | None
     samples: int
     rows_removed: Mapping[str, int]
-    """Rows of windows, by tier table."""
+    """Rows of windows, by tier table; of histograms and exemplars, by theirs."""
     rows_computed: Mapping[str, int]
     """Of these, those that took their place."""
 
@@ -152,6 +153,7 @@ class Deletion:
                 " delete them in several, by a label that parts them"
             )
         rows = {"samples": len(_keys(snapshots["samples"], _reach(self._wanted, None), ids))}
+        rows |= record_deletion.rows_meant(self._store, _reach(self._wanted, None), ids)
         anew = {}
         for tier in TIERS:
             keys = _keys(snapshots[tier.table], _reach(self._wanted, tier), ids)
@@ -182,6 +184,10 @@ class Deletion:
             removed[tier.table], computed[tier.table] = _forget(
                 self._store, tier, number, work.wanted, work.ids
             )
+        window = _reach(work.wanted, None)
+        for table, _ in record_deletion.owing(self._store):
+            gone = record_deletion.forget(self._store, table, number, window, work.ids)
+            removed[table], computed[table] = gone, 0
         return Deleted(number, samples, removed, computed)
 
     def _delete_samples(self, work: DueDeletion) -> tuple[int, int]:
@@ -189,9 +195,10 @@ class Deletion:
         window = _reach(work.wanted, None)
 
         def gone(ids: Ints, times: Ints) -> Mask:
-            return _within(ids, times, work.ids, window)
+            return within(ids, times, work.ids, window)
 
         for _ in range(_ATTEMPTS):
+            tiering.give_up(self._store, "samples")
             follower = Follower(self._store, "samples")
             held = follower.position(positions.deletion())
             number = 0 if held is None else held + 1
@@ -206,6 +213,7 @@ class Deletion:
                 "ids": base64.b64encode(work.ids.astype("<i8").tobytes()).decode(),
             }
             try:
+                cuts = rewrite_colder(follower.snapshot, cuts, {_KEY: {"number": number}})
                 rewrite(
                     follower.table,
                     [cut.rest for cut in cuts if cut.rest is not None],
@@ -222,8 +230,8 @@ class Deletion:
 
 
 def is_owed(store: Store) -> bool:
-    """Whether a deletion has not come to all tiers yet."""
-    return bool(_owing(store))
+    """Whether a deletion has not come to all tables yet."""
+    return bool(_owing(store) or record_deletion.owing(store))
 
 
 def finish(store: Store) -> bool:
@@ -231,14 +239,17 @@ def finish(store: Store) -> bool:
 
     Raises NeedsOperator if the commit of the deletion is no longer in the log of samples.
     """
-    owing = _owing(store)
-    if not owing:
+    owing, records = _owing(store), record_deletion.owing(store)
+    if not owing and not records:
         return False
-    first = min(done for _, done in owing) + 1
+    first = min(done for _, done in [*owing, *records]) + 1
     for number, wanted, ids in _since(store, first):
         for tier, done in owing:
             if done < number:
                 _forget(store, tier, number, wanted, ids)
+        for table, done in records:
+            if done < number:
+                record_deletion.forget(store, table, number, _reach(wanted, None), ids)
         log.info("deletion %d, which had been left undone, is finished", number)
     return True
 
@@ -288,6 +299,7 @@ def _forget(store: Store, tier: Tier, number: int, wanted: Wanted, ids: Ids) -> 
     how many were computed anew. Raises Conflict if rivals are in the way all the time.
     """
     for _ in range(_ATTEMPTS):
+        tiering.give_up(store, tier.table)
         target = Follower(store, tier.table)  # before the table below, as drivers do
         done = target.position(positions.deletion())
         if done is not None and done >= number:
@@ -296,7 +308,7 @@ def _forget(store: Store, tier: Tier, number: int, wanted: Wanted, ids: Ids) -> 
         window = _reach(wanted, tier)
 
         def gone(series: Ints, ends: Ints, window: Window = window) -> Mask:
-            return _within(series, ends, ids, window)
+            return within(series, ends, ids, window)
 
         bounds = Bounds(window.start_ms, window.end_ms, ids)
         found = [cut_file(target.snapshot, f, gone) for f in target.snapshot.select(bounds)]
@@ -304,10 +316,11 @@ def _forget(store: Store, tier: Tier, number: int, wanted: Wanted, ids: Ids) -> 
         made = _computed(target, source, tier, wanted, ids)
         turn = target.position(positions.turn(tier.name))
         try:
+            own = rewrite_colder(target.snapshot, cuts, {_KEY: {"number": number}})
             rewrite(
                 target.table,
-                [*(cut.rest for cut in cuts if cut.rest is not None), *made],
-                [cut.removal for cut in cuts],
+                [*(cut.rest for cut in own if cut.rest is not None), *made],
+                [cut.removal for cut in own],
                 transactions={
                     positions.turn(tier.name): Step(turn, 0 if turn is None else turn + 1),
                     positions.deletion(): Step(done, number),
@@ -387,10 +400,3 @@ def _reach(wanted: Wanted, tier: Tier | None) -> Window:
         return Window(wanted.start_ms - 1, wanted.end_ms)
     width = tier.width_ms
     return Window(window_end(wanted.start_ms, width) - 1, window_end(wanted.end_ms, width))
-
-
-def _within(series: Ints, times: Ints, ids: Ids, window: Window) -> Mask:
-    mask: Mask = (times > window.start_ms) & (times <= window.end_ms)
-    if mask.any():
-        mask[mask] = np.isin(series[mask], ids)
-    return mask

@@ -20,6 +20,8 @@ from varve.model.window import TIERS
 
 TABLES = (
     "samples",
+    "histograms",
+    "exemplars",
     "series",
     *(tier.table for tier in TIERS),
     "quarantine",
@@ -39,6 +41,7 @@ _TIME_COLUMN = "varve.time_column"
 _PRIMITIVES: dict[str, tuple[str, pa.DataType]] = {
     "BIGINT": ("long", pa.int64()),
     "INT": ("integer", pa.int32()),
+    "TINYINT": ("byte", pa.int8()),
     "DOUBLE": ("double", pa.float64()),
     "TEXT": ("string", pa.string()),
     "VARCHAR": ("string", pa.string()),

@@ -28,6 +28,7 @@ from varve.promql.syntax.ast import Matcher
 from varve.promql.syntax.printer import matcher_text
 from varve.query import selector_plan
 from varve.query.decoded_files import Footer
+from varve.query.histogram_reader import most_histograms, with_histograms
 from varve.query.memory import Reservation
 from varve.query.narrowing import Narrowing
 from varve.query.provenance import Provenance, SelectorUse
@@ -129,6 +130,8 @@ class Reader:
         if self.tier != RAW and self.view.tiers:
             start_ms, end_ms = windows.span
             series = self._series((key[0], start_ms, end_ms), check)
+            if most_histograms(self.view, series.series_ids[series.by_id], start_ms, end_ms):
+                return None  # of them there are no tiers
             living = self._narrowing.living(start_ms, end_ms)
             among = self.view.index.size if living is None else np.count_nonzero(living.rows)
             rows = self.view.all_files.rows_within(start_ms, end_ms)
@@ -176,6 +179,8 @@ class Reader:
         ids = series.series_ids[series.by_id]
         in_head = self._in_head(series, start_ms, end_ms)
         found, held = count_found(in_head, series.size)
+        histograms = most_histograms(self.view, ids, start_ms, end_ms)
+        found, held = found + histograms, held + histograms
         _, rows = self.view.files.overlapping(ids, start_ms, end_ms)
         if self._is_too_many(held + rows):
             with _reading():
@@ -316,6 +321,10 @@ class Reader:
         series = self._series((matchers, start_ms, end_ms), check)
         in_head = self._in_head(series, start_ms, end_ms)
         samples = self._read(series.series_ids, series.by_id, start_ms, end_ms, in_head)
+        with _reading():
+            samples = with_histograms(
+                samples, series.series_ids, self.view, (start_ms, end_ms), self.check, self.memory
+            )
         return without_empty(series.labels, samples)
 
     def _read(

@@ -1,5 +1,5 @@
 """Which series were seen in a range of time: those with a row of a rollup tier for a window of it,
-and past the tier's frontier those with a sample.
+and past the tier's frontier those with a sample; and those with a native histogram in the range.
 
 A window has one bit for each series, made from the files that hold its rows when it is first asked
 for and kept with what else is decoded: a day of a million series takes 125 kB. So a range costs in
@@ -69,6 +69,8 @@ def seen_within(
             _set(found, seen.in_run(run, span, exact=exact))
         for file in view.files.within(span.start_ms, span.end_ms):
             _set(found, seen.in_samples(file, span))
+    if (histograms := view.records.get("histograms")) is not None:
+        _set(found, seen.bits_of(histograms.series_within(start_ms, end_ms, check)))
     rows = np.unpackbits(found, count=view.index.size).view(np.bool_)
     return Among(rows, hashlib.blake2b(found.tobytes(), digest_size=16).digest())
 
@@ -104,6 +106,7 @@ def _plan(view: View, start_ms: int, end_ms: int, most_rows: int) -> _Plan | Non
         raw.append(Window(begin_ms, end_ms))
     rows: float = sum(file.rows for *_, files in tiers for file in files)
     rows += sum(view.all_files.rows_within(span.start_ms, span.end_ms) for span in raw)
+    rows += sum(table.rows_within(start_ms, end_ms) for table in view.records.values())
     return None if rows > most_rows else _Plan(tiers, raw)
 
 
@@ -159,6 +162,9 @@ class _Seen:
         rows = self.kept.read_file("samples", file.path, ["series_id", "ts"])
         ids, ts = (rows.column(c).to_numpy() for c in ("series_id", "ts"))
         return self._bits(_ids_within(ids, ts, span))[0]
+
+    def bits_of(self, ids: I64) -> Bits:
+        return self._bits(ids)[0]
 
     def _by_window(self, ids: I64, ends: I64) -> tuple[dict[int, Bits], bool]:
         """Bits by window, and whether all ids are in the index."""

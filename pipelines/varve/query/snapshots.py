@@ -19,6 +19,7 @@ from varve.promql.errors import ErrorType, QueryError
 from varve.query.file_table import FileTable
 from varve.query.memory import INDEX, UNBOUNDED, MemoryBudget
 from varve.query.provenance import Provenance
+from varve.query.record_tables import RecordView
 from varve.query.series_groups import marks_of
 from varve.query.series_index import COLUMNS, IndexBuilder, SeriesIndex
 from varve.query.tier_tables import tier_view
@@ -143,6 +144,11 @@ class Snapshots:
             newest.rollups,
             expired_ms,
             marks_of(held),
+            records={
+                table: RecordView(self._snapshot(table, states[table]), view.files)
+                for table, view in newest.records.items()
+                if table in states
+            },
         )
         self._budget.add(INDEX, index_bytes)
         return _Kept(view, index_bytes)

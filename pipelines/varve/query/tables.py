@@ -14,6 +14,7 @@ from varve.query.head import Head
 from varve.query.load_queue import LoadQueue
 from varve.query.memory import MemoryBudget
 from varve.query.provenance import Provenance
+from varve.query.record_tables import RecordTables
 from varve.query.rollup_groups import RollupGroups
 from varve.query.row_group_cache import RowGroupCache
 from varve.query.series_groups import marks_of
@@ -68,7 +69,7 @@ class Tables:
         """
         self._store = store
         self._queries = tuple(queries)
-        self._decoded = DecodedFiles(store.filesystem, cache_bytes // 2, budget)
+        self._decoded = DecodedFiles(store.open_file, cache_bytes // 2, budget)
         self._row_groups = RowGroupCache(self._decoded)
         self._head = Head(self._row_groups.read_files, cache_bytes // 2, budget)
         self._live_files: dict[str, LiveFile] = {}
@@ -88,6 +89,7 @@ class Tables:
         # computed from is in the samples, and series define every sample.
         self._tiers_every_s, self._tiers_looked_s = tiers_every_s, time.monotonic()
         self._tiers = TierTables(store)
+        self._records = RecordTables(store, budget)
         self._samples = Follower(store, "samples")
         self._series = Follower(store, "series")
         self._apply_series()
@@ -114,11 +116,14 @@ class Tables:
             if time.monotonic() - self._tiers_looked_s >= self._tiers_every_s:
                 self._tiers_looked_s = time.monotonic()
                 self._tiers.look()
+                self._records.open_missing()
+            records_changed = self._records.look()
             entries = self._samples.follow()
             self._unseen = _joined(self._unseen, entries)
             self._unheeded = _joined(self._unheeded, entries)
             self._series.refresh()
         except NeedsOperator:  # the log has expired past where we were: start from a snapshot
+            records_changed = True
             self._tiers = TierTables(self._store)
             self._samples = Follower(self._store, "samples")
             self._series = Follower(self._store, "series")
@@ -127,6 +132,7 @@ class Tables:
         changed |= self._apply_samples()
         changed |= self._apply_tiers()
         changed |= self._load_some()
+        changed |= records_changed
         if changed:
             self.view = self._make_view()
         return changed
@@ -232,6 +238,11 @@ class Tables:
             self._load_queue.drop_older(self._head.begin_ms)
         return True
 
+    def _has_histograms(self) -> bool:
+        """Whether answers may be of rows whose changes nobody notes."""
+        view = self._records.views.get("histograms")
+        return view is not None and len(view.snapshot.files) > 0
+
     def _make_view(self) -> View:
         versions = {name: snapshot.version for name, snapshot in self._applied.items()}
         complete = [self._samples.position(positions.complete(name)) for name in self._queries]
@@ -241,12 +252,15 @@ class Tables:
             FileTable(self._cold_files),
             FileTable(self._applied["samples"].files),
             self._row_groups,
-            Provenance({**versions, **self._tiers.versions}, _least(complete)),
+            Provenance(
+                {**versions, **self._tiers.versions, **self._records.versions}, _least(complete)
+            ),
             self._tiers.views,
             RollupGroups(self._decoded),
             self._samples.position(positions.expired()),
             marks_of(self._samples.table.positions()),
-            self._changes,
+            None if self._has_histograms() else self._changes,
+            self._records.views,
         )
 
 

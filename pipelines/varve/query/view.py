@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from varve.promql.errors import StorageError
 from varve.query.changes import Changes
 from varve.query.file_table import FileTable
 from varve.query.provenance import Provenance
+from varve.query.record_tables import RecordView
 from varve.query.rollup_groups import RollupGroups
 from varve.query.row_group_cache import RowGroupCache
 from varve.query.sample_columns import SampleColumns
@@ -46,6 +47,8 @@ class View:
     """Those of samples."""
     changes: Changes | None = None
     """Times that commits up to this version touched; None where that is not known."""
+    records: Mapping[str, RecordView] = field(default_factory=dict)
+    """Histograms and exemplars, by table; without tables that do not exist."""
 
     def extent(self) -> tuple[int, int, int]:
         """How many runs and files hold samples, and the first and last time of these, ms.

@@ -25,6 +25,7 @@ from varve.gateway.remote_write_http import RemoteWrite
 from varve.gateway.selectors import labels_of
 from varve.gateway.startup import make_ready
 from varve.model.errors import NeedsOperator
+from varve.services.descriptors import use_all_descriptors
 from varve.services.gateway_groups import ShownGroups
 from varve.services.gateway_grpc import otlp_grpc_server
 from varve.services.gateway_statsd import Statsd
@@ -50,6 +51,7 @@ def run(settings: Settings) -> int:
     """
     status = ComponentStatus(settings.home, COMPONENT)
     gateway = settings.gateway
+    use_all_descriptors()
     with tcp_socket(gateway.host) as listener:
         try:
             listener.bind((gateway.host, gateway.port))

@@ -12,15 +12,16 @@ from varve.ingest.plan import IngestPlan, Reach
 from varve.ingest.quarantine_expiry import Expired
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.replayed import Replayed
+from varve.model.record_rows import RECORD_TABLES
 from varve.model.window import TIERS
 from varve.rollups.tier_plan import TierProgress
 from varve.services.metrics_page import serving
+from varve.services.progress import table_store
 from varve.services.table_sizes import TableSizes
 from varve.services.usage import spark_parts
 from varve.settings import Settings
 from varve.spark.anomalies import AnomalyPlan
 from varve.spark.rollup import RollupPlan
-from varve.storage.store import Store
 from varve.telemetry.metrics import (
     AnomalyMetrics,
     IngestMetrics,
@@ -31,7 +32,7 @@ from varve.telemetry.metrics import (
 )
 from varve.telemetry.registry import Telemetry
 
-INGEST_TABLES = ("samples", "series", "quarantine")
+INGEST_TABLES = ("samples", *RECORD_TABLES, "series", "quarantine")
 PORTS = 10
 """Ports from telemetry.port on that jobs of one machine share; each takes the first free one."""
 
@@ -102,7 +103,7 @@ class Instruments:
         beside_others: if telemetry.port is taken, one of the next nine ports is used, or else any
         that is free. Otherwise NeedsOperator is raised.
         """
-        store = Store(settings.storage_root(), settings.storage_options())
+        store = table_store(settings)
         telemetry = settings.telemetry
         sizes = TableSizes(store, self._names, self._tables)
         others = _ports_after(settings) if beside_others else ()

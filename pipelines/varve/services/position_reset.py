@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from varve.model.clock import MAX_STEP_MS
 from varve.model.errors import NeedsOperator
+from varve.model.record_rows import RECORD_TABLES, SAMPLES
 from varve.model.window import TIERS, floor_to
 from varve.storage import positions
 from varve.storage.commit import Reset, Step, reset_positions
 from varve.storage.log import entries
 from varve.storage.store import Store
-from varve.storage.table import Table
+from varve.storage.table import Table, existing
 
 REASON = "varve reset positions"
 
@@ -38,10 +39,10 @@ def positions_ahead(store: Store, now_ms: int) -> list[AheadPosition]:
 
     Raises NeedsOperator if there are no tables.
     """
-    samples = Table(store, "samples")
     found = [
-        AheadPosition("samples", name, at_ms, _last_until(samples, name, now_ms, 0))
-        for name, at_ms in sorted(samples.positions().items())
+        AheadPosition(table.name, name, at_ms, _last_until(table, name, now_ms, 0))
+        for table in (Table(store, SAMPLES), *existing(store, RECORD_TABLES))
+        for name, at_ms in sorted(table.positions().items())
         if name.startswith(positions.COMPLETE) and at_ms > now_ms + MAX_STEP_MS
     ]
     below_ms = now_ms
@@ -66,13 +67,13 @@ def put_back(store: Store, ahead: Sequence[AheadPosition]) -> None:
 
     Raises Conflict if work has moved one of them since they were found: look again.
     """
-    for name in ("samples", *(tier.table for tier in TIERS)):
+    for name in (SAMPLES, *RECORD_TABLES, *(tier.table for tier in TIERS)):
         resets = {p.name: Reset(p.at_ms, p.back_to_ms) for p in ahead if p.table == name}
         if not resets:
             continue
         table = Table(store, name)
         steps: dict[str, Step] = {}
-        if name != "samples":
+        if name not in (SAMPLES, *RECORD_TABLES):
             turn = positions.turn(name.removeprefix("rollup_"))
             held = table.position(turn)
             steps[turn] = Step(held, 0 if held is None else held + 1)

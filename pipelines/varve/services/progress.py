@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from varve.kafka.client_options import Cluster
 from varve.kafka.offsets import TopicOffsets
 from varve.kafka.partitions import Partition
+from varve.model.record_rows import RECORD_TABLES, SAMPLES
 from varve.model.window import TIERS
 from varve.settings import Settings
 from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
-from varve.storage.table import Table
+from varve.storage.table import Table, existing
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,11 @@ class Progress:
 
 
 def table_store(settings: Settings) -> Store:
-    return Store(settings.storage_root(), settings.storage_options())
+    """Where the tables are, the colder roots included."""
+    colder: Store | None = None
+    for root, options, _ in reversed(settings.colder_roots()):
+        colder = Store(root, options, colder)
+    return Store(settings.storage_root(), settings.storage_options(), colder)
 
 
 def kafka_cluster(settings: Settings) -> Cluster:
@@ -68,16 +73,20 @@ def lags(settings: Settings) -> list[Lag]:
 
     Raises TemporaryError without Kafka, NeedsOperator without tables or topics.
     """
-    samples = Table(table_store(settings), "samples")
+    tables = _tables_of_queries(settings)
     found = []
     for query, topic in settings.ingest_queries().items():
+        if query not in tables:
+            continue
         topics = TopicOffsets(kafka_cluster(settings), [topic])
         try:
+            if query in RECORD_TABLES and not topics.existing():
+                continue
             ends = topics.latest(topics.partitions())
         finally:
             topics.close()
         found += [
-            Lag(query, partition, end, samples.position(partition.position(query)))
+            Lag(query, partition, end, tables[query].position(partition.position(query)))
             for partition, end in sorted(ends.items())
         ]
     return found
@@ -87,8 +96,8 @@ def left_of(settings: Settings, seen: Sequence[Lag]) -> int:
     """How many of the messages that Kafka had when the lags were taken are not stored yet; what
     has been produced since is not waited for.
     """
-    samples = Table(table_store(settings), "samples")
-    stored = (samples.position(lag.partition.position(lag.query)) or 0 for lag in seen)
+    tables = _tables_of_queries(settings)
+    stored = (tables[lag.query].position(lag.partition.position(lag.query)) or 0 for lag in seen)
     return sum(max(0, lag.end - at) for lag, at in zip(seen, stored, strict=True))
 
 
@@ -99,17 +108,31 @@ def progress(settings: Settings) -> Progress:
     files = samples.live_files()
     tables = {tier.name: Table(store, tier.table) for tier in TIERS}
     rows = {"samples": _rows(samples)}
-    rows |= {name: _rows(Table(store, name)) for name in ("series", "quarantine")}
+    others = (*RECORD_TABLES, "series", "quarantine")
+    rows |= {table.name: _rows(table) for table in existing(store, others)}
     rows |= {tier.table: _rows(tables[tier.name]) for tier in TIERS}
     return Progress(
         rows=rows,
-        complete_ms={q: samples.position(positions.complete(q)) for q in settings.ingest_queries()},
+        complete_ms={
+            query: table.position(positions.complete(query))
+            for query, table in _tables_of_queries(settings).items()
+        },
         frontier_ms={
             name: table.position(positions.frontier(name)) for name, table in tables.items()
         },
         rejected=_rejected(store),
         newest_ms=max((f.maximum["ts"] for f in files.values() if "ts" in f.maximum), default=None),
     )
+
+
+def _tables_of_queries(settings: Settings) -> dict[str, Table]:
+    """By ingest query, the table it writes; without those of a home that has none of them yet.
+    Raises NeedsOperator if there is no table samples.
+    """
+    store = table_store(settings)
+    samples = Table(store, SAMPLES)
+    records = {table.name: table for table in existing(store, settings.record_queries())}
+    return dict.fromkeys(settings.sample_queries(), samples) | records
 
 
 def _rows(table: Table) -> int:

@@ -18,6 +18,7 @@ from varve.gateway.first_sight import Input, Targets
 from varve.gateway.lane import Fate, Lane, LanePolicy
 from varve.gateway.push import PushProtocol
 from varve.gateway.quotas import Quota, Quotas
+from varve.gateway.record_batcher import RecordBatcher
 from varve.gateway.refusals import Refusal
 from varve.gateway.remote_write import RemoteWriteDecoder
 from varve.gateway.replicas import Replicas
@@ -28,14 +29,17 @@ from varve.gateway.topic_producer import KnownPartitions, TopicProducer
 from varve.ingest.limits import LimitsFile
 from varve.model.clock import SystemClock
 from varve.model.errors import TemporaryError
+from varve.model.record_rows import RECORD_TABLES
 from varve.model.window import DAY_MS
 from varve.services.limits import limits_files
+from varve.services.record_lanes import RecordLanes
 from varve.settings import Settings
 from varve.settings.gateway import SenderQuota
 from varve.telemetry.metrics import GatewayMetrics
 from varve.telemetry.registry import Telemetry
 
 _LOOK_S = 0.5
+_PARTITIONS = "partitions.json"
 _SEGMENT_BYTES = 8 * 2**20
 # How long Kafka's client goes on trying; what it has not acknowledged in ack_s is spooled as well.
 _DELIVERY_S = 30.0
@@ -63,6 +67,7 @@ class Road:
         self._is_critical = any_of(self._gateway.critical, "gateway.critical")
         self._replicas = Replicas(round(self._gateway.replica_failover_s * 1000))
         self._lanes: dict[str, Lane] = {}
+        self._opening: asyncio.Task[None] | None = None
         self.app: GatewayApp | None = None
         """None until the partitions of the topics are known."""
         self._waits_for = "it waits for Kafka, to know the partitions of its topics"
@@ -80,16 +85,7 @@ class Road:
         topics = {"bulk": settings.kafka.topics.raw}
         if gateway.critical:
             topics["critical"] = settings.kafka.topics.critical
-        producers = {
-            name: TopicProducer(
-                settings.kafka.servers(),
-                topic,
-                settings.kafka.client_options(),
-                compression=gateway.compression,
-                delivery_s=_DELIVERY_S,
-            )
-            for name, topic in topics.items()
-        }
+        producers = {name: self._producer(topic) for name, topic in topics.items()}
         partitions = await self._partitions(producers)
         targets = Targets(
             partitions["bulk"],
@@ -105,12 +101,25 @@ class Road:
         for name, producer in producers.items():
             first = 0 if name == "bulk" else targets.bulk
             self._lanes[name] = self._lane(name, first, producer)
+        wait_s = gateway.batch_ms / 1000
+        self._records = RecordBatcher(time.monotonic, wait_s=wait_s)
+        record_lanes = RecordLanes(
+            settings.record_queries(),
+            KnownPartitions(self._folder / _PARTITIONS),
+            self._records,
+            self._producer,
+            self._lane,
+            self._lanes,
+        )
+        if not await record_lanes.open():
+            self._opening = asyncio.create_task(record_lanes.open_missing())
         batcher = Batcher(
             decoder,
             self._lanes["bulk"],
             self._lanes.get("critical"),
             samples=gateway.batch_samples,
-            wait_s=gateway.batch_ms / 1000,
+            wait_s=wait_s,
+            records=self._records,
         )
         self._decoder = decoder
         self.app = GatewayApp(
@@ -134,9 +143,18 @@ class Road:
         )
         return self.app
 
+    def _producer(self, topic: str) -> TopicProducer:
+        return TopicProducer(
+            self._settings.kafka.servers(),
+            topic,
+            self._settings.kafka.client_options(),
+            compression=self._gateway.compression,
+            delivery_s=_DELIVERY_S,
+        )
+
     async def _partitions(self, producers: Mapping[str, TopicProducer]) -> dict[str, int]:
         """Partitions by lane: as Kafka says or, while it is away, as it said last time."""
-        known = KnownPartitions(self._folder / "partitions.json")
+        known = KnownPartitions(self._folder / _PARTITIONS)
         while True:
             try:
                 for producer in producers.values():
@@ -161,10 +179,14 @@ class Road:
             segment_bytes=_SEGMENT_BYTES,
             clock=self.clock,
         )
+        metrics = self._metrics
+        kinds = (metrics.acknowledged, metrics.spooled, metrics.refused)
+        if name in RECORD_TABLES:
+            kinds = (metrics.acknowledged_others, metrics.spooled_others, metrics.refused_others)
         counters = {
-            Fate.ACKNOWLEDGED: self._metrics.acknowledged.labels(producer.topic),
-            Fate.SPOOLED: self._metrics.spooled.labels(producer.topic),
-            Fate.REFUSED: self._metrics.refused.labels(Refusal.OVERLOAD),
+            Fate.ACKNOWLEDGED: kinds[0].labels(producer.topic),
+            Fate.SPOOLED: kinds[1].labels(producer.topic),
+            Fate.REFUSED: kinds[2].labels(Refusal.OVERLOAD),
         }
         return Lane(
             name,
@@ -187,14 +209,17 @@ class Road:
 
     def _before(self) -> None:
         self._replicas.begin(self.clock.now_ms())
-        for lane in self._lanes.values():
+        for name, lane in self._lanes.items():
             since_s = lane.recovered()
-            if since_s is not None:
+            if since_s is None:
+                continue
+            if name in RECORD_TABLES:
+                self._records.forget_told(name)
+            else:
                 self._decoder.table.undefine_since(int(since_s))
 
-    def _after(self, found: Decoded) -> None:
+    def _after(self, _: Decoded) -> None:
         self._replicas.note(self.clock.now_ms())
-        refuse_unstored(found)
 
     # What the application counts.
 
@@ -207,6 +232,7 @@ class Road:
     def decoded(self, protocol: str, found: Decoded) -> None:
         metrics = self._metrics
         metrics.received.labels(protocol).inc(found.received())
+        metrics.received_others.labels(protocol).inc(found.received_others())
         metrics.starts.inc(found.derived)
         metrics.defined.inc(len(found.definitions))
         if found.of_replica:
@@ -219,6 +245,7 @@ class Road:
     def page(self, accept: str) -> tuple[bytes, str]:
         metrics = self._metrics
         metrics.known.set(self._decoder.table.count)
+        metrics.in_flight.set(0 if self.app is None else self.app.bytes_in_flight)
         now_ms = self.clock.now_ms()
         for lane in self._lanes.values():
             topic = lane.topic
@@ -239,20 +266,11 @@ class Road:
 
     async def close(self) -> None:
         """Ends the lanes. What is spooled stays for the next start."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
         for lane in self._lanes.values():
             await asyncio.to_thread(lane.close)
-
-
-def refuse_unstored(found: Decoded) -> None:
-    """Takes out of a request what there are no tables for yet, so that its answer says so."""
-    for kind, items in (("native histograms", found.histograms), ("exemplars", found.exemplars)):
-        if items:
-            text = (
-                f"{len(items)} {kind}, first of {items[0][0].metric}: there is no table for them"
-                " yet (docs/gateway.md)"
-            )
-            found.refusals.add(Refusal.NOT_STORED, text, others=len(items))
-            items.clear()
 
 
 def _quota(settings: SenderQuota) -> Quota:

@@ -47,12 +47,12 @@ from varve.rules.series_buffer import SeriesBuffer
 from varve.services.discovery import HEADER
 from varve.services.home import identity
 from varve.services.ports import require_free
+from varve.services.progress import table_store
 from varve.services.query_limits import query_limits
 from varve.services.rules_http import RulesService, create_app
 from varve.services.status import ComponentStatus, State
 from varve.settings import Settings
 from varve.settings.rules import listed
-from varve.storage.store import Store
 from varve.storage.table import create_tables
 from varve.telemetry.metrics import QueryMetrics, RulesMetrics
 from varve.telemetry.registry import Telemetry
@@ -145,7 +145,7 @@ class _Process:
 
     def _tables(self) -> tuple[Tables, TableFollower]:
         settings, query = self._settings, self._settings.query
-        store = Store(settings.storage_root(), settings.storage_options())
+        store = table_store(settings)
         queries = tuple(settings.ingest_queries())
         memory = MemoryBudget(query.memory_bytes())
         follower = TableFollower(

@@ -10,6 +10,7 @@ from varve.anomaly.rules import RulesFile
 from varve.ingest.plan import IngestPlan
 from varve.kafka.client_options import Cluster
 from varve.kafka.offsets import TopicOffsets
+from varve.model.record_rows import RECORD_TABLES
 from varve.model.resources import conf_dir
 from varve.services.ingest_plans import ingest_plans
 from varve.services.instruments import Instruments
@@ -36,12 +37,32 @@ def rollup_plan(settings: Settings) -> RollupPlan:
     """The rollups over everything the ingest queries store."""
     return RollupPlan(
         store=table_store(settings),
-        queries=tuple(settings.ingest_queries()),
+        queries=tuple(settings.sample_queries()),
         trigger_s=settings.rollup.trigger_s,
         grace_ms=int(settings.rollup.grace_s * 1000),
         repair_every_ms=int(settings.rollup.repair_every_s * 1000),
         repair_keys=settings.rollup.repair_keys,
     )
+
+
+def with_topics(plans: Sequence[IngestPlan]) -> list[IngestPlan]:
+    """The plans, without queries of histograms or exemplars whose topic does not exist: a cluster
+    that has none goes on storing samples. Raises TemporaryError without Kafka.
+    """
+    found = []
+    for plan in plans:
+        if plan.query in RECORD_TABLES:
+            topics = TopicOffsets(plan.cluster, plan.topics)
+            try:
+                missing = set(plan.topics) - set(topics.existing())
+            finally:
+                topics.close()
+            if missing:
+                name = min(missing)
+                log.warning("no topic %s: no %s are stored until a restart", name, plan.query)
+                continue
+        found.append(plan)
+    return found
 
 
 def anomaly_plan(settings: Settings) -> AnomalyPlan:
@@ -180,7 +201,7 @@ def run(settings: Settings) -> int:
     status = ComponentStatus(settings.home, "streams")
     status.update(state="starting")
     instruments = Instruments()
-    plans = instruments.on_ingest(ingest_plans(settings))
+    plans = instruments.on_ingest(with_topics(ingest_plans(settings)))
     rollup = instruments.on_rollup(rollup_plan(settings))
     starts = [*(start_ingest(plan) for plan in plans), start_rollup(rollup)]
     if settings.anomalies.enabled:

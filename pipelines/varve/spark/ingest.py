@@ -160,7 +160,7 @@ class IngestQuery:
     def _begin(self, latest: Mapping[Partition, int]) -> dict[Partition, Start]:
         """Where every partition is read from. Raises NeedsOperator."""
         earliest = self._topics.earliest(list(latest))
-        samples, query = Table(self._plan.store, "samples"), self._plan.query
+        samples, query = Table(self._plan.store, self._plan.tasks.table), self._plan.query
         cut = cuts(
             self._topics,
             {p: at for p in latest if (at := samples.position(p.position(query))) is not None},

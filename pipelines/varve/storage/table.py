@@ -130,6 +130,11 @@ class Table:
         return self.write_next("CHANGE METADATA", [new])
 
 
+def existing(store: Store, names: Iterable[str]) -> list[Table]:
+    """Handles on those of the tables that exist."""
+    return [Table(store, name) for name in names if load(store, name, files=False) is not None]
+
+
 def create_tables(store: Store, names: tuple[str, ...] = TABLES) -> None:
     """Creates what is missing, and adds the columns and properties that tables have gained since
     they were created. Safe to repeat and to race.

@@ -456,6 +456,16 @@ class QueryMetrics:
             *("route",),
             buckets=_REQUEST_SECONDS,
         )
+        self.waiting = gauge(
+            "varve_query_waiting_requests",
+            "Requests that wait for their turn, by kind: queries, metadata, sql.",
+            "kind",
+        )
+        self.shed = counter(
+            "varve_query_shed_requests_total",
+            "Requests that were sent away as too many waited, by kind.",
+            "kind",
+        )
         self.samples = counter(
             "varve_query_samples_total",
             "Samples that evaluations have read, each once for every window that it was in.",
@@ -694,7 +704,9 @@ class StatsdMetrics:
 
 
 class GatewayMetrics:
-    """The metrics of the gateway. At rest, received = acknowledged + spooled + refused."""
+    """The metrics of the gateway. At rest, received = acknowledged + spooled + refused, of samples
+    and of the others.
+    """
 
     def __init__(self, telemetry: Telemetry) -> None:
         self.telemetry = telemetry
@@ -740,6 +752,22 @@ class GatewayMetrics:
             "Samples refused, by reason; the reason replica is a pair's other replica.",
             *("reason",),
             unit="samples",
+        )
+        self.received_others = counter(
+            "varve_gateway_received_other_total",
+            "Native histograms and exemplars decoded: each is acknowledged, spooled or refused.",
+            *("protocol",),
+        )
+        self.acknowledged_others = counter(
+            "varve_gateway_acknowledged_other_total",
+            "Native histograms and exemplars that Kafka has acknowledged, without those sent from"
+            " the spool.",
+            *("topic",),
+        )
+        self.spooled_others = counter(
+            "varve_gateway_spooled_other_total",
+            "Native histograms and exemplars synced in the spool, to be sent later.",
+            *("topic",),
         )
         self.refused_others = counter(
             "varve_gateway_refused_other_total",
@@ -818,6 +846,12 @@ class MaintenanceMetrics:
             "Rows deleted because they were older than their retention.",
             *("table",),
             unit="rows",
+        )
+        self.files_moved = telemetry.counter(
+            "varve_maintenance_moved_files_total",
+            "Files that a colder root has taken over.",
+            *("table",),
+            unit="files",
         )
         self.files_deleted = telemetry.counter(
             "varve_maintenance_deleted_files_total",

@@ -24,6 +24,7 @@ from varve.kafka.offsets import TopicOffsets
 from varve.kafka.partitions import Partition
 from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.model.clock import SystemClock
+from varve.model.record_rows import table_of
 from varve.query.sql import connect
 from varve.storage import positions
 from varve.storage.bounds import Bounds
@@ -259,9 +260,9 @@ class Ingesting:
         return ends
 
     def _reached(self, ends: dict[str, dict[Partition, int]]) -> bool:
-        samples = Table(self.store, "samples")
+        tables = {query: Table(self.store, table_of(query)) for query in ends}
         return all(
-            end in (0, samples.position(partition.position(query)))
+            end in (0, tables[query].position(partition.position(query)))
             for query, of_query in ends.items()
             for partition, end in of_query.items()
         )

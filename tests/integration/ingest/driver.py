@@ -14,7 +14,7 @@ from tests.integration.ingest import faults
 from varve.ingest import batch, series_registry
 from varve.services.ingest_plans import ingest_plans
 from varve.services.logs import configure_logging
-from varve.services.streams import run_queries, start_ingest
+from varve.services.streams import run_queries, start_ingest, with_topics
 from varve.settings import load
 from varve.spark import ingest
 from varve.spark.session import local_conf, session
@@ -36,7 +36,7 @@ def main() -> int:
     conf["spark.python.daemon.module"] = "tests.integration.ingest.faulty_daemon"
     spark = session("varve-test", conf)
     sys.stdin.readline()
-    return run_queries(spark, [start_ingest(plan) for plan in ingest_plans(settings)])
+    return run_queries(spark, [start_ingest(plan) for plan in with_topics(ingest_plans(settings))])
 
 
 if __name__ == "__main__":

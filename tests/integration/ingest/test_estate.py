@@ -33,12 +33,12 @@ DEADLINE_S = 120
 PROGRAM = '''
 from varve.services.ingest_plans import ingest_plans
 from varve.services.logs import configure_logging
-from varve.services.streams import run_queries, start_ingest
+from varve.services.streams import run_queries, start_ingest, with_topics
 from varve.settings import load
 from varve.spark.session import local_conf, session
 configure_logging()
 settings, _ = load()
-plans = ingest_plans(settings, available_now=True)
+plans = with_topics(ingest_plans(settings, available_now=True))
 print(settings, plans)
 scratch = settings.home / "spark"
 scratch.mkdir(parents=True)

@@ -23,7 +23,7 @@ from varve.rollups import repair_log, tier
 from varve.services.ingest_plans import ingest_plans
 from varve.services.logs import configure_logging
 from varve.services.query_supervision import Start
-from varve.services.streams import rollup_plan, run_queries, start_ingest
+from varve.services.streams import rollup_plan, run_queries, start_ingest, with_topics
 from varve.settings import load
 from varve.spark.rollup import RollupQuery
 from varve.spark.session import local_conf, session
@@ -107,7 +107,7 @@ def main() -> int:
 
     plan = replace(rollup_plan(settings), on_commit=note("rollups.jsonl"), on_look=looked)
     create_tables(plan.store)
-    plans = [] if point == ALONE else ingest_plans(settings)
+    plans = [] if point == ALONE else with_topics(ingest_plans(settings))
     starts = [start_ingest(replace(p, on_batch=note("batches.jsonl"))) for p in plans]
     clock = Ahead(number if point == ALONE else 0)
     return run_queries(

@@ -25,8 +25,8 @@ from varve.gateway.decoded import Bounds
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.lane import Overloaded
 from varve.gateway.quotas import Quota, Quotas
+from varve.gateway.record_batcher import RecordBatcher, RecordRoad
 from varve.ingest import arrow_codec
-from varve.services.road import refuse_unstored
 
 UP = {"__name__": "up"}
 ONE = snappy(write_request([(UP, [(1, 1.0)])]))
@@ -91,12 +91,14 @@ class Deployment:
         self.meters = Meters()
         self.overloaded = ""
         self.seconds = Seconds()
+        self.records = RecordBatcher(self.seconds, wait_s=0.0)
         self.batcher = Batcher(
             self.decoding.decoder,
             self.bulk,
             self.critical if critical else None,
             samples=more.pop("samples", 8_000),
             wait_s=more.pop("wait_s", 0.0),
+            records=self.records,
         )
         bounds = more.pop("bounds", ANY_TIME)
         self.app = GatewayApp(
@@ -107,7 +109,6 @@ class Deployment:
             lambda: bounds,
             self.meters,
             why_overloaded=lambda: self.overloaded,
-            after=refuse_unstored,
             has_critical=critical,
             **more,
         )
@@ -281,7 +282,7 @@ async def test_a_body_that_takes_too_long_is_given_up():
     await d.app(scope | {"headers": headers}, receive, send)
 
     assert sent[0]["status"] == 408
-    assert d.app._bytes_in_flight == 0
+    assert d.app.bytes_in_flight == 0
 
 
 @scenario
@@ -300,7 +301,7 @@ async def test_bad_series_are_400_by_name_and_the_others_are_taken():
 
 
 @scenario
-async def test_histograms_and_exemplars_without_a_table_are_told_never_dropped():
+async def test_histograms_and_exemplars_without_a_topic_are_told_never_dropped():
     request = V2["Request"]()
     request.symbols.extend(["", "__name__", "a", "trace", "t"])
     one = request.timeseries.add(labels_refs=[1, 2])
@@ -319,6 +320,48 @@ async def test_histograms_and_exemplars_without_a_table_are_told_never_dropped()
         for kind in ("samples", "histograms", "exemplars")
     ] == ["1", "0", "0"]
     assert d.bulk.samples == 1
+
+
+@scenario
+async def test_histograms_and_exemplars_are_durable_before_they_are_answered():
+    request = V2["Request"]()
+    request.symbols.extend(["", "__name__", "a", "trace", "t"])
+    one = request.timeseries.add(labels_refs=[1, 2])
+    one.histograms.add(count_int=0, timestamp=1)
+    one.exemplars.add(labels_refs=[3, 4], value=1.0, timestamp=1)
+    d = Deployment()
+    lanes = {table: Lane() for table in ("histograms", "exemplars")}
+    for table, lane in lanes.items():
+        d.records.open(table, RecordRoad(lane, 2))
+    body = snappy(request.SerializeToString())
+
+    status, headers, _ = await d.send(body, HEADERS_V2)
+
+    assert status == 204
+    assert [
+        headers[f"x-prometheus-remote-write-{kind}-written"]
+        for kind in ("samples", "histograms", "exemplars")
+    ] == ["0", "1", "1"]
+    assert [lane.samples for lane in lanes.values()] == [1, 1]
+    lanes["exemplars"].error = Overloaded("full")
+    status, headers, _ = await d.send(body, HEADERS_V2)
+    assert (status, headers["retry-after"]) == (503, "5")
+
+
+@scenario
+async def test_histograms_of_an_overloaded_topic_are_refused_so_that_they_come_again():
+    request = V2["Request"]()
+    request.symbols.extend(["", "__name__", "a"])
+    request.timeseries.add(labels_refs=[1, 2]).histograms.add(count_int=0, timestamp=1)
+    d = Deployment(critical=True)
+    lane = Lane()
+    d.records.open("histograms", RecordRoad(lane, 2))
+    body = snappy(request.SerializeToString())
+    for overloaded, expected in (("", 204), ("the spool is full", 503), ("", 204)):
+        d.overloaded = overloaded
+        status, _, _ = await d.send(body, HEADERS_V2)
+        assert status == expected
+    assert lane.samples == 2
 
 
 @scenario

@@ -2,7 +2,7 @@ import resource
 
 import pytest
 
-from varve.services.query import use_all_descriptors
+from varve.services.descriptors import use_all_descriptors
 
 
 @pytest.fixture

@@ -1,0 +1,72 @@
+"""The lanes of histograms and exemplars of a gateway, which open once their topics are there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from varve.gateway.lane import Lane
+from varve.gateway.record_batcher import RecordBatcher, RecordRoad
+from varve.gateway.topic_producer import KnownPartitions, TopicProducer
+from varve.model.errors import TemporaryError
+
+_LOOK_S: Final = 10.0
+"""Between two looks for a topic that is missing."""
+
+log = logging.getLogger("varve.gateway")
+
+
+class RecordLanes:
+    """Opens lanes. Without a topic its records are refused, and samples are taken all the same: a
+    cluster need not have all topics. For one event loop.
+    """
+
+    def __init__(
+        self,
+        topics: Mapping[str, str],
+        known: KnownPartitions,
+        records: RecordBatcher,
+        producer_of: Callable[[str], TopicProducer],
+        lane_of: Callable[[str, int, TopicProducer], Lane],
+        lanes: dict[str, Lane],
+    ) -> None:
+        """topics: by table. lanes: gets those that are open, by table."""
+        self._topics = topics
+        self._known = known
+        self._records = records
+        self._producer_of = producer_of
+        self._lane_of = lane_of
+        self._lanes = lanes
+        self._said: set[str] = set()
+
+    async def open(self) -> bool:
+        """Looks once. Returns whether all are open."""
+        for table, topic in self._topics.items():
+            if table not in self._lanes:
+                await self._open(table, topic)
+        return self._topics.keys() <= self._lanes.keys()
+
+    async def open_missing(self) -> None:
+        """Looks until all are open."""
+        done = await self.open()
+        while not done:
+            await asyncio.sleep(_LOOK_S)
+            done = await self.open()
+
+    async def _open(self, table: str, topic: str) -> None:
+        producer = self._producer_of(topic)
+        try:
+            await asyncio.to_thread(producer.connect)
+            self._known.put({topic: producer.partitions})
+        except TemporaryError as err:
+            if not self._known.of(topic):
+                self._records.without(table, str(err))
+                if table not in self._said:
+                    log.warning("%s are refused until it is there: %s", table, err)
+                    self._said.add(table)
+                return
+        partitions = producer.partitions or self._known.of(topic)
+        lane = self._lanes[table] = self._lane_of(table, 0, producer)
+        self._records.open(table, RecordRoad(lane, partitions))
