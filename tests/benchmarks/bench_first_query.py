@@ -22,7 +22,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,17 +93,22 @@ def fill(tables: WrittenTables, series: int, hours: float) -> None:
 
 
 @contextmanager
-def service(folder: Path) -> Iterator[tuple[str, float]]:
-    """A query service over the tables, and the seconds until it was ready."""
+def service(
+    folder: Path, tables: Path | None = None, settings: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, float]]:
+    """A query service over the tables, by default those in the folder, and the seconds until it was
+    ready. settings: by the names of their variables.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     home = folder / f"home-{port}"
     environment = os.environ | {
         "VARVE_HOME": str(home),
-        "VARVE_STORAGE__ROOT": str(folder / "tables"),
+        "VARVE_STORAGE__ROOT": str(tables or folder / "tables"),
         "VARVE_QUERY__PORT": str(port),
         "VARVE_TELEMETRY__PORT": "0",
+        **(settings or {}),
     }
     started = time.perf_counter()
     command = [sys.executable, "-m", "varve.cli", "serve", "query"]

@@ -10,8 +10,10 @@ DIR/query.
 
 A query is timed from its text to the bytes of its answer, in this process: elapsed ms and CPU
 seconds of all threads, the first time and at the median after it; no steps are kept. With --refresh
-the range queries over samples are asked again a step later each time, and steps are. The cache is
-what query.cache_mb is by default, so that 90 days of hours never fit.
+the range queries over samples are asked again a step later each time, and steps are. With --http a
+service of its own is asked over one connection, --runs times after two to warm up, and both are
+printed: without kept steps, and of panels that are refreshed. The cache is what query.cache_mb is
+by default, so that 90 days of hours never fit.
 """
 
 # ruff: noqa: T201 - what it prints is its output
@@ -19,15 +21,19 @@ what query.cache_mb is by default, so that 90 days of hours never fit.
 import argparse
 import json
 import sys
+import tempfile
 import time
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
+from urllib.parse import urlencode
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests.benchmarks.bench_first_query import service
 from tests.tables import QUERY
 from varve.model.schema import table_schema
 from varve.model.window import DAY_MS, HOUR_MS, TIERS, floor_to, window_end
@@ -69,13 +75,16 @@ def main() -> int:
         write(store, args.data, args.days, args.rows_a_file)
         (root / "complete").touch()
     budget = MemoryBudget(MEMORY_BYTES)
+    end_ms = int(pq.read_table(args.data / "samples.parquet")["ts"].to_numpy().max()) + 1
+    queries = json.loads((args.shared / "bench" / "queries.json").read_text())
+    if args.http:
+        over_http(root, [q for q in queries if args.only in q["name"]], end_ms, args.runs)
+        return 0
     started = time.perf_counter()
     tables = Tables(store, [QUERY], CACHE_BYTES, budget)
     while not tables.caught_up:
         tables.poll()
     print(f"open in {time.perf_counter() - started:.2f} s; in memory, MiB: {mib(budget)}")
-    end_ms = int(pq.read_table(args.data / "samples.parquet")["ts"].to_numpy().max()) + 1
-    queries = json.loads((args.shared / "bench" / "queries.json").read_text())
     asked = [
         (q["name"], q["expr"], times_of(q, end_ms))
         for q in queries
@@ -97,6 +106,68 @@ def main() -> int:
     print(f"over {AIM_S:g} s: {', '.join(slow) or 'none'}; in memory, MiB: {mib(budget)}")
     tables.close()
     return 1 if slow else 0
+
+
+def over_http(root: Path, queries, end_ms: int, runs: int) -> None:
+    """Prints a line for each query: p50 and p99 in ms, and p50 of a refresh of a panel."""
+    columns: dict[str, list[str]] = {query["name"]: [] for query in queries}
+    for kept_mb in (0, 64):
+        with (
+            tempfile.TemporaryDirectory(prefix="varve-query-") as folder,
+            service(Path(folder), root, {"VARVE_QUERY__STEP_CACHE_MB": str(kept_mb)}) as (url, _),
+        ):
+            connection = HTTPConnection(url.removeprefix("http://"), timeout=60)
+            await_head(connection)
+            for query in queries:
+                if kept_mb and query["kind"] != "range":
+                    continue
+                shift = 1000 if kept_mb else 0
+                times = [
+                    elapsed_ms(connection, query, end_ms - shift * run * query["step"])
+                    for run in range(runs + 2, 0, -1)
+                ][2:]
+                shown = f"{median(times):9.2f}"
+                if not kept_mb:
+                    shown += f"{sorted(times)[len(times) * 99 // 100]:9.2f}"
+                columns[query["name"]].append(shown)
+    print(f"{'':24}{'p50 ms':>9}{'p99':>9}{'refresh':>9}")
+    for name, shown in columns.items():
+        print(f"{name:24}{''.join(shown)}")
+
+
+def await_head(connection: HTTPConnection) -> None:
+    """Waits until the head has what it has room for: until it does not grow for two seconds."""
+    held, since = "", time.monotonic()
+    while time.monotonic() < since + 2:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        now = next(line for line in text.splitlines() if 'memory_bytes{use="head"}' in line)
+        if now != held:
+            held, since = now, time.monotonic()
+        time.sleep(0.2)
+
+
+def elapsed_ms(connection: HTTPConnection, query, end_ms: int) -> float:
+    """Of one request, from its first byte to the last of its answer."""
+    end, begin = end_ms / 1000, end_ms / 1000 - query["span"]
+    match query["kind"]:
+        case "instant":
+            path, asked = "query", {"query": query["expr"], "time": end}
+        case "range":
+            path, asked = "query_range", {"query": query["expr"], "step": query["step"]}
+            asked |= {"start": begin, "end": end}
+        case "series":
+            path, asked = "series", {"match[]": query["expr"], "start": begin, "end": end}
+        case _:
+            path, asked = f"label/{query['expr']}/values", {"start": begin, "end": end}
+    started = time.perf_counter()
+    connection.request("GET", f"/api/v1/{path}?{urlencode(asked)}")
+    response = connection.getresponse()
+    body = response.read()
+    took = (time.perf_counter() - started) * 1e3
+    if response.status != 200:
+        raise SystemExit(f"{query['name']}: {body.decode()}")
+    return took
 
 
 def refresh(tables, budget, queries, end_ms: int, runs: int) -> None:
@@ -230,6 +301,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--days", type=int, default=90)
+    parser.add_argument("--http", action="store_true", help="ask a service over HTTP")
     parser.add_argument("--refresh", action="store_true", help="time panels that are refreshed")
     parser.add_argument("--rows-a-file", type=int, default=480_000, help="of samples")
     parser.add_argument("--only", default="", help="part of the names of the queries to run")

@@ -36,6 +36,7 @@ class Work:
 
     def __init__(self, samples: Samples, range_ms: int, span_ms: int, steps: int) -> None:
         share = range_ms / max(1, range_ms + span_ms)
+        self.samples = samples
         self._held = samples.ends - samples.begins
         self._share = share
         self._series, self._steps = len(self._held), steps
@@ -107,12 +108,7 @@ def elementwise(check: Check, function: Callable[..., Any], *arrays: Any) -> Any
 
 
 def run_in_blocks(
-    budget: Budget,
-    work: Work,
-    samples: Samples,
-    values: Float64s,
-    present: Bools,
-    kernel: Kernel,
+    budget: Budget, work: Work, values: Float64s, present: Bools, kernel: Kernel
 ) -> int:
     """Calls `kernel` for all of values and present, (row x step); returns the samples touched.
 
@@ -123,7 +119,7 @@ def run_in_blocks(
     def run(wanted: slice, part: slice, values: Float64s, present: Bools) -> int:
         """values and present are those of the wanted rows."""
         touched = 0
-        for some in samples.blocks(wanted):
+        for some in work.samples.blocks(wanted):
             block = slice(some.rows.start - wanted.start, some.rows.stop - wanted.start)
             touched += kernel(some, part, values[block], present[block])
         return touched

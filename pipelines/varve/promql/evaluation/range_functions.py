@@ -112,7 +112,7 @@ def _fill_from_samples(
         )
 
     work = Work(samples, windows.range_ms, windows.span_ms, windows.steps.count)
-    touched = run_in_blocks(ev.budget, work, samples, values, present, kernel)
+    touched = run_in_blocks(ev.budget, work, values, present, kernel)
     ev.budget.samples_touched += touched
     return touched
 

@@ -212,7 +212,7 @@ def last_samples(
     else:
         span_ms = int(times[-1] - times[0]) if len(times) else 0
         work = Work(samples, ev.lookback_ms, span_ms, len(times))
-        touched = run_in_blocks(ev.budget, work, samples, values, present, kernel)
+        touched = run_in_blocks(ev.budget, work, values, present, kernel)
         ev.budget.samples_touched += touched
     if selection.rollups is not None:
         touched += fill_from_rollups(ev, function, selection.rollups, NO_PARAMETER, values, present)

@@ -41,7 +41,8 @@ def test_blocks_cover_every_row_and_step_once_and_are_bounded(lengths, steps, ra
     share = range_ms / (range_ms + span_ms)
     calls = []
 
-    def kernel(rows, part, values, present):
+    def kernel(some, part, values, present):
+        rows = some.rows
         assert values.shape == present.shape == (rows.stop - rows.start, part.stop - part.start)
         cost = (held[rows] * share + 1) * (part.stop - part.start)
         if part.stop - part.start > 1:
@@ -74,8 +75,8 @@ def test_a_long_kernel_can_be_ended_between_blocks():
     budget = Budget(Limits(), Interrupt(10.0, monotonic=lambda: now[0]).check)
     blocks = []
 
-    def kernel(rows, part, values, _present):
-        blocks.append((rows, part))
+    def kernel(some, part, values, _present):
+        blocks.append((some.rows, part))
         now[0] += 4.0
         values[:] = 0.0
         return 1
