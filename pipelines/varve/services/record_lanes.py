@@ -36,6 +36,7 @@ class RecordLanes:
         self._lane_of = lane_of
         self._lanes = lanes
         self._producers: dict[str, TopicProducer] = {}
+        self._partitions: dict[str, int] = {}
         self._said: set[str] = set()
 
     async def open(self) -> None:
@@ -44,10 +45,15 @@ class RecordLanes:
             if table not in self._producers:
                 await self._open(table, topic)
                 continue
-            producer, before = self._producers[table], self._producers[table].partitions
-            if await asyncio.to_thread(producer.look) > before > 0:
-                self._records.open(table, RecordRoad(self._lanes[table], producer.partitions))
+            found = await asyncio.to_thread(self._producers[table].look)
+            if found > self._partitions[table]:
+                self._use(table, found)
+                self._known.put({topic: found})
                 self._records.forget_told(table)
+
+    def _use(self, table: str, partitions: int) -> None:
+        self._partitions[table] = partitions
+        self._records.open(table, RecordRoad(self._lanes[table], partitions))
 
     async def _open(self, table: str, topic: str) -> None:
         producer = self._producer_of(topic)
@@ -61,7 +67,6 @@ class RecordLanes:
                     log.warning("%s are refused until it is there: %s", table, err)
                     self._said.add(table)
                 return
-        partitions = producer.partitions or self._known.of(topic)
-        lane = self._lanes[table] = self._lane_of(table, producer)
+        self._lanes[table] = self._lane_of(table, producer)
         self._producers[table] = producer
-        self._records.open(table, RecordRoad(lane, partitions))
+        self._use(table, producer.partitions or self._known.of(topic))
