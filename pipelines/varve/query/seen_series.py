@@ -51,9 +51,9 @@ def seen_within(
 
     A window is an hour, or in longer ranges a day; past the last one that is closed, and where late
     samples wait for their repair, it is the sample that counts, or without `exact` one in memory
-    that lies near. None stands for all series: without rollups, where their rows have expired, or if
-    over most_rows would be read. Raises OSError if a file cannot be read, FileNotFoundError if it is
-    gone.
+    that lies near. None stands for all series: without rollups, where their rows have expired, or
+    if over most_rows would be read. Raises OSError if a file cannot be read, FileNotFoundError if
+    it is gone.
     """
     plan = _plan(view, start_ms, end_ms, most_rows)
     if plan is None or view.rollups is None:
