@@ -49,7 +49,7 @@ from varve.storage.store import Store  # noqa: E402
 from varve.storage.table import Table  # noqa: E402
 
 TOPICS = ("raw-metrics", "raw-metrics-critical", "metric-series")
-COMPONENTS = ("streams", "query", "collector", "maintenance")
+COMPONENTS = ("streams", "query", "collector", "maintenance", "rules", "notify")
 RECOVERY_S = 600
 SMALL_DISK = "6g"
 
@@ -94,6 +94,8 @@ class Soak:
             "VARVE_CONFIG": str(self._write_config()),
             "VARVE_KAFKA__BOOTSTRAP_SERVERS": self.broker.bootstrap_servers,
             "VARVE_QUERY__PORT": str(free_port()),
+            "VARVE_RULES__PORT": "0",
+            "VARVE_NOTIFY__PORT": str(free_port()),
             "VARVE_RULES__PORT": str(free_port()),
             "VARVE_NOTIFY__PORT": str(free_port()),
             "VARVE_TELEMETRY__PORT": str(free_port()),
