@@ -94,8 +94,6 @@ class Soak:
             "VARVE_CONFIG": str(self._write_config()),
             "VARVE_KAFKA__BOOTSTRAP_SERVERS": self.broker.bootstrap_servers,
             "VARVE_QUERY__PORT": str(free_port()),
-            "VARVE_RULES__PORT": "0",
-            "VARVE_NOTIFY__PORT": str(free_port()),
             "VARVE_RULES__PORT": str(free_port()),
             "VARVE_NOTIFY__PORT": str(free_port()),
             "VARVE_TELEMETRY__PORT": str(free_port()),
