@@ -25,9 +25,9 @@ _QUERY = "query"
 
 _log = logging.getLogger("varve.collector")
 
-# How long the stale markers of the end may take to be acknowledged.
 # While Kafka is away, what was measured waits as long as there is room: half an hour and more.
 _DELIVERY_S = 3_600.0
+# How long the stale markers of the end may take to be acknowledged.
 _FLUSH_S = 10.0
 # Pages fetched at once: one slow component must not hold up another's.
 _AT_ONCE = 4
