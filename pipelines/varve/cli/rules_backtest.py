@@ -141,7 +141,6 @@ def _view(as_of: str | None, settings: Settings) -> View:
     """The snapshot that is asked for, else the newest."""
     from varve.api.parameters import Parameters
     from varve.api.view_choice import view_of
-    from varve.query.evaluation import Options
     from varve.query.memory import MemoryBudget
     from varve.query.snapshots import Snapshots
     from varve.query.tables import Tables
@@ -152,7 +151,7 @@ def _view(as_of: str | None, settings: Settings) -> View:
     memory = MemoryBudget(settings.query.memory_bytes())
     tables = Tables(store, queries, settings.query.cache_mb << 20, memory)
     snapshots = Snapshots(store, queries, lambda: tables.view, memory)
-    return view_of(Parameters([("as_of", as_of or "")]), tables.view, Options(), snapshots)
+    return view_of(Parameters([("as_of", as_of or "")]), tables.view, snapshots)
 
 
 def _time(option: str, text: str, now_ms: int) -> int:
