@@ -6,8 +6,8 @@ CREATE TABLE quality (
   expectation STRING NOT NULL COMMENT 'The kind of expectation, by its name in Great Expectations.',
   column_name STRING COMMENT 'The column or columns it is about; NULL where it is about the table.',
   success BOOLEAN NOT NULL COMMENT 'Whether it is met.',
-  rows BIGINT COMMENT 'Rows that were looked at.',
-  unexpected BIGINT COMMENT 'Rows that are not as expected; NULL where it is not about rows.',
+  rows BIGINT COMMENT 'Number of rows that were looked at.',
+  unexpected BIGINT COMMENT 'Number of rows that are not as expected; NULL where it is not about rows.',
   observed STRING COMMENT 'What was found, for a person: a value, or examples of unexpected ones.'
 ) USING DELTA
 COMMENT 'Results of quality checks, one row an expectation and run. Append only. One writer: jobs/check_quality.py.'

@@ -65,8 +65,8 @@ def table_rows(held: Snapshot, sampling: Sampling) -> pd.DataFrame:
 
 
 def counters(hours: Snapshot, series: Snapshot, sampling: Sampling) -> pd.DataFrame:
-    """Of each counter with samples in the range: how many, and how often its value fell. Counted are
-    falls within an hour: a minute may have one sample.
+    """Of each counter with samples in the range: how many, and how often its value fell within an
+    hour (a minute may have one sample).
     """
     definitions = series.scan(Bounds(), ["series_id", "metric", "type"])
     of_kind = definitions.filter(pc.equal(definitions["type"], "counter"))
