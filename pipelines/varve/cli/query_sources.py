@@ -155,7 +155,7 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
     given = Parameters([("as_of", question.as_of or "")])
     snapshots = Snapshots(store, tuple(settings.sample_queries()), lambda: tables.view, memory)
     try:
-        view = view_of(given, tables.view, options, snapshots)
+        view = view_of(given, tables.view, snapshots)
         provenance = view.provenance
         if question.explain:
             answer["data"] = explain(view, question.expression, times, options, run=True)

@@ -64,6 +64,7 @@ _SPANS: dict[str, tuple[int | None, ...]] = {
     "forecasts": (32 * DAY_MS, None),
     "forecast_fits": (32 * DAY_MS, None),
     "capacity": (32 * DAY_MS, None),
+    "alerts": (32 * DAY_MS, None),
     "series": (None,),
 }
 

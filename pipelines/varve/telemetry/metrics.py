@@ -456,6 +456,16 @@ class QueryMetrics:
             *("route",),
             buckets=_REQUEST_SECONDS,
         )
+        self.waiting = gauge(
+            "varve_query_waiting_requests",
+            "Requests that wait for their turn, by kind: queries, metadata, sql.",
+            "kind",
+        )
+        self.shed = counter(
+            "varve_query_shed_requests_total",
+            "Requests that were sent away as too many waited, by kind.",
+            "kind",
+        )
         self.samples = counter(
             "varve_query_samples_total",
             "Samples that evaluations have read, each once for every window that it was in.",
