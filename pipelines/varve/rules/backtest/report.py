@@ -179,8 +179,8 @@ def _rule_text(record: RuleRecord, run: Backtest) -> Iterable[str]:
         return
     firing_s = record.firing_ms(run.end_ms) / 1000
     yield (
-        f"{record.name}: fired {len(record.fired)} times, flapped {record.flapped}, pending only"
-        f" {len(record.episodes) - len(record.fired)}, firing for {firing_s:.0f} s{failed}"
+        f"{record.name}: fired {len(record.fired)}, flapped {record.flapped}, pending only"
+        f" {len(record.episodes) - len(record.fired)}; firing for {firing_s:.0f} s{failed}"
     )
     rows = list(_by_labels(record.episodes).items())
     for labels, episodes in rows[:_MOST_ROWS]:
