@@ -136,9 +136,9 @@ def over_http(root: Path, queries, end_ms: int, runs: int) -> None:
 
 
 def await_head(connection: HTTPConnection) -> None:
-    """Waits until the head has what it has room for: until it does not grow for two seconds."""
+    """Waits until the head has what it has room for: until it does not grow for five seconds."""
     held, since = "", time.monotonic()
-    while time.monotonic() < since + 2:
+    while time.monotonic() < since + 5:
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
         now = next(line for line in text.splitlines() if 'memory_bytes{use="head"}' in line)
