@@ -43,6 +43,11 @@ airflow-setup: ## Airflow in an environment of its own, .venv-airflow
 airflow: setup airflow-setup ## Airflow on the home of the demo; HOME_DIR=.varve PORT=8080
 	@.venv-airflow/bin/python airflow/standalone.py --home $(or $(HOME_DIR),.varve) --port $(or $(PORT),8080)
 
+.PHONY: notebook
+notebook: setup-dev ## The notebooks in JupyterLab, on what `make demo` runs; URL=http://host:9690 for another
+	@$(PY) -c 'import jupyterlab, jupytext' 2>/dev/null || $(PY) -m pip install --quiet 'jupyterlab>=4' 'jupytext>=1.16'
+	VARVE_URL=$(or $(URL),http://127.0.0.1:9690) $(PY) -m jupyter lab notebooks
+
 ##@ Work on it
 
 .PHONY: setup-dev
@@ -219,8 +224,9 @@ soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minut
 	$(TOOL)/soak_live.py $(ARGS)
 
 .PHONY: fuzz-gateway
-fuzz-gateway: setup-dev ## Damaged remote write: any bytes are samples or a refusal; ARGS="--minutes 10"
+fuzz-gateway: setup-dev ## Damaged bodies of every protocol: any bytes are samples or a refusal; ARGS="--minutes 10"
 	$(TOOL)/fuzz_gateway.py $(ARGS)
+	$(TOOL)/fuzz_decoders.py $(ARGS)
 
 .PHONY: fuzz-ingest chaos-ingest chaos-rollup
 fuzz-ingest: setup-dev ## Damaged messages: any bytes are samples or a reason; ARGS="--minutes 10"

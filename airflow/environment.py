@@ -8,8 +8,10 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-def environment(env: Mapping[str, str], home: Path, port: int, secret: str) -> dict[str, str]:
-    """`env` for an Airflow that keeps all it has in <home>/airflow, listens on loopback and whose
+def environment(
+    env: Mapping[str, str], home: Path, port: int, secret: str, host: str = "127.0.0.1"
+) -> dict[str, str]:
+    """`env` for an Airflow that keeps all it has in <home>/airflow, listens on `host`, and whose
     DAGs work on Varve's data folder `home`. secret: signs what its processes tell each other.
 
     What is set in `env` already stays, but for where Airflow's own home is: it is never ~/airflow.
@@ -20,7 +22,7 @@ def environment(env: Mapping[str, str], home: Path, port: int, secret: str) -> d
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
-        "API__HOST": "127.0.0.1",
+        "API__HOST": host,
         "API__PORT": str(port),
         "API__BASE_URL": url,
         "API__WORKERS": "1",

@@ -34,6 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Runs Airflow on a data folder of Varve.")
     parser.add_argument("--home", type=Path, default=PROJECT / ".varve", help="data folder")
     parser.add_argument("--port", type=int, default=8080, help="of the page (default: 8080)")
+    parser.add_argument("--host", default="127.0.0.1", help="to listen on (default: loopback)")
     args = parser.parse_args()
     home = args.home.resolve()
     if not (home / "tables").is_dir() and "AIRFLOW_VAR_VARVE_SETTINGS" not in os.environ:
@@ -46,7 +47,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     secret = _kept(folder / "jwt-secret", lambda: secrets.token_urlsafe(32))
     passwords = _kept(folder / _PASSWORDS, lambda: json.dumps({_USER: secrets.token_urlsafe(9)}))
-    env = environment(os.environ, home, args.port, secret)
+    env = environment(os.environ, home, args.port, secret, args.host)
     airflow = str(Path(sys.executable).parent / "airflow")
     for command in (
         ["db", "migrate"],

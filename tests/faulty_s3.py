@@ -90,7 +90,8 @@ class FaultyS3:
                     return list(self._app(environment, start_response))
                 list(self._app(environment, lambda *_: None))
         else:
-            environment["wsgi.input"].read()
+            # To its end, not to that of the connection, which stays open.
+            environment["wsgi.input"].read(int(environment.get("CONTENT_LENGTH") or 0))
         code = ("SlowDown", 503) if fault != "after" else ("InternalError", 500)
         body = f"<Error><Code>{code[0]}</Code></Error>"
         return Response(body, code[1], content_type="application/xml")(environment, start_response)

@@ -21,6 +21,10 @@ ROLLUPS = ("rollup_1m", "rollup_5m", "rollup_1h", "rollup_1d")
 COMPACTED = Asset("varve://tables/compacted")
 RETAINED = Asset("varve://tables/retained")
 """What is older than its retention has gone."""
+TIERED = Asset("varve://tables/tiered")
+BASELINES = Asset("varve://tables/baselines")
+FORECASTS = Asset("varve://tables/forecasts")
+QUALITY = Asset("varve://tables/quality")
 
 READ_POOL = "varve_read"
 

@@ -28,7 +28,7 @@ MINUTE, HOUR = 60_000, 3_600_000
 WEEK = 7 * 24 * 60
 MONDAY = 1_795_392_000_000 - 1_795_392_000_000 % (7 * 86_400_000) + 4 * 86_400_000
 END = MONDAY + 5 * WEEK * MINUTE
-KINDS = ("noise", "daily", "weekly", "counts", "skewed")
+KINDS = ("noise", "daily", "weekly", "counts", "rare events", "skewed")
 INCIDENTS = ("spike", "level shift", "slow leak", "outage", "doubled noise")
 RULES = {
     "reference, 7 days": Rule(season="none"),
@@ -63,6 +63,8 @@ def series(random: np.random.Generator, kind: str) -> tuple[np.ndarray, float]:
     if kind == "counts":
         rate = 20 + 15 * day
         return random.poisson(rate).astype(float), float(np.sqrt(20))
+    if kind == "rare events":  # a counter: growth per second
+        return random.poisson(0.01, len(at)) / 60, 1 / 60
     return random.gamma(4, 5, len(at)) * (1.5 + day), 15.0
 
 
@@ -87,7 +89,7 @@ def numbers(values: np.ndarray, first: int, series_id: int = 1) -> MinuteValues:
     return MinuteValues(np.full(count, series_id), ends, values, np.zeros(count, np.int64))
 
 
-def judge_week(values: np.ndarray, rule: Rule) -> list[tuple[int, int, int]]:
+def judge_week(values: np.ndarray, rule: Rule, *, is_rate: bool) -> list[tuple[int, int, int]]:
     """Episodes of the last week as minutes: opened, first, last."""
     none = np.empty(0, np.int64)
     features = hour_features(numbers(values, 0), none, 0)
@@ -96,7 +98,7 @@ def judge_week(values: np.ndarray, rule: Rule) -> list[tuple[int, int, int]]:
         until = MONDAY + begin * MINUTE
         known = features.filter(features["window_end"].to_numpy() <= until)
         hours = as_hours(known, until, HISTORY_HOURS)
-        index = BaselineIndex.of(baseline_rows(hours, np.zeros(1, np.bool_), 0))
+        index = BaselineIndex.of(baseline_rows(hours, np.array([is_rate]), 0))
         minutes = numbers(values[begin : begin + 1440], begin)
         judged = score(minutes, np.zeros(1440, np.int64), (rule,), index)
         judged = judged.where(judged.is_deviation)
@@ -128,6 +130,7 @@ def main() -> None:
     random = np.random.default_rng(args.seed)
     found = {name: Found() for name in RULES}
     for kind in KINDS:
+        rare = kind == "rare events"
         for incident in INCIDENTS:
             for _ in range(args.copies):
                 values, spread = series(random, kind)
@@ -138,11 +141,13 @@ def main() -> None:
                 values[begin - WEEK : begin - WEEK + 90] += 40 * spread
                 end = inject(values, incident, begin, spread)
                 for name, rule in RULES.items():
-                    _count(found[name], judge_week(values, rule), incident, begin, end)
+                    _count(
+                        found[name], judge_week(values, rule, is_rate=rare), incident, begin, end
+                    )
         for _ in range(args.clean):
             values, _spread = series(random, kind)
             for name, rule in RULES.items():
-                found[name].false += len(judge_week(values, rule))
+                found[name].false += len(judge_week(values, rule, is_rate=rare))
                 found[name].hours += 168
     for name, result in found.items():
         _print(name, result)

@@ -9,6 +9,7 @@ the share of the week's hours inside the 80 % interval; then how long it took.
 from __future__ import annotations
 
 import argparse
+import resource
 import tempfile
 import time
 from collections import defaultdict
@@ -81,13 +82,21 @@ def main() -> None:
         if not args.here:
             conf = local_conf(f"local[{args.cores}]", 1024, Path(folder))
             fit = fit_on(session("bench-forecast", conf))
-        resource = Resource("bench", SeriesMatcher.of_metric("bench"))
-        begun = time.monotonic()
-        job = Forecasting(tables.store, [resource], fit, lambda _: None, _say)
+        selected = Resource("bench", SeriesMatcher.of_metric("bench"))
+        begun, used = time.monotonic(), _cpu_s()
+        job = Forecasting(tables.store, [selected], fit, lambda _: None, progress=_say)
         print("\n".join(execute(job, tables.store, 0).lines()))
-        seconds = time.monotonic() - begun
+        seconds, used = time.monotonic() - begun, _cpu_s() - used
         _print_errors(tables, truth)
         print(f"{args.series:,} series of {HISTORY} hours in {seconds:.0f} s on {args.cores} cores")
+        if args.here:
+            print(f"{used / args.series:.2f} CPU s a series")
+
+
+def _cpu_s() -> float:
+    """CPU seconds of this process and of Stan, which it starts for each fit."""
+    used = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(u.ru_utime + u.ru_stime for u in used)
 
 
 def _put(tables: WrittenTables, truth: dict[int, tuple[str, np.ndarray]]) -> None:

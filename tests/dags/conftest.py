@@ -85,7 +85,10 @@ def airflow(tables, kafka_broker) -> Airflow:
     assert BIN.exists(), "run these by `make test-airflow`, which sets Airflow up"
     home = Path(tables.store.root).parent
     config = home / "varve.toml"
-    config.write_text(f'[kafka]\nbootstrap_servers = "{kafka_broker.bootstrap_servers}"\n')
+    config.write_text(
+        f'[kafka]\nbootstrap_servers = "{kafka_broker.bootstrap_servers}"\n'
+        f'[storage]\ncold_root = "{tables.store.root}-cold"\n'
+    )
     made = Airflow(home, f"--home '{home}' --config '{config}'")
     made.run("airflow", "db", "migrate")
     made.run("airflow", "pools", "import", str(ROOT / "airflow" / "pools.json"))

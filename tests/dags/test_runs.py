@@ -3,6 +3,7 @@
 import json
 
 import jsonschema
+import pyarrow.compute as pc
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.admin import NewTopic
@@ -11,12 +12,17 @@ from tests.dags.conftest import BEGIN, DAY_MS, DAYS
 from varve.model.resources import schemas_dir
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import snapshot
+from varve.storage.store import Store
 
 pytestmark = [pytest.mark.airflow, pytest.mark.kafka]
 
 
-def times(tables, table="samples", column="ts"):
-    return sorted(snapshot(tables.store, table).scan(Bounds(), [column])[column].to_pylist())
+def times(tables):
+    return times_of(tables.store)
+
+
+def times_of(store):
+    return sorted(snapshot(store, "samples").scan(Bounds(), ["ts"])["ts"].to_pylist())
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +47,41 @@ def test_retention_deletes_what_is_old_and_nothing_else(compacted, airflow, tabl
 
     assert times(tables) == [ts for ts in compacted[0] if ts > old]
     assert "4 rows have gone; 0 expiries are left to the next run" in log
+
+
+def test_tiering_copies_old_files_to_the_colder_root(compacted, airflow, tables):
+    log = airflow.test("tiering")
+
+    cold = Store(f"{tables.store.root}-cold")
+    assert "0 removed above, 0 stay above" in log
+    assert 10 <= len(times_of(cold)) < len(compacted[0])
+    assert set(times_of(cold)) <= set(times(tables))
+    # The copies take over in a later run, a quarter of an hour on.
+    airflow.test("tiering")
+    assert len(times(tables)) == len(times_of(tables.store))
+
+
+def test_baselines_are_brought_up_to_date(airflow):
+    log = airflow.test("baselines")
+
+    assert "'is_done': True" in log
+
+
+def test_quality_checks_the_interval_of_its_run(compacted, airflow, tables):
+    log = airflow.test("quality", "2021-01-15")
+
+    found = snapshot(tables.store, "quality").scan(Bounds())
+    day = BEGIN + 13 * DAY_MS
+    assert set(found["start_ms"].to_pylist()) == {day}
+    assert set(found["end_ms"].to_pylist()) == {day + DAY_MS}
+    assert f"{found.num_rows} expectations" in log
+    assert found.filter(pc.field("suite") == "recomputed")["success"].to_pylist() == [True]
+
+
+def test_forecasts_are_made_of_what_capacity_toml_selects(airflow):
+    log = airflow.test("capacity_forecast")
+
+    assert "forecasts: {" in log
 
 
 def test_a_job_that_fails_is_an_event_on_the_topic_alerts(airflow, kafka_broker):

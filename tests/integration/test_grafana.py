@@ -21,6 +21,9 @@ from varve.promql.syntax import ast
 from varve.promql.syntax.parser import parse
 from varve.promql.syntax.tree import walk
 
+# The first answer may have to wait for kernels to be compiled.
+HTTP = httpx.Client(timeout=120)
+
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "docker" / "grafana"
 BOARDS = {path.stem: json.loads(path.read_text()) for path in GRAFANA.glob("dashboards/*.json")}
@@ -116,7 +119,7 @@ def test_a_panel_asks_for_metrics_that_there_are_and_is_answered(
     there_may_be = ("node_disk_", "node_filesystem_")
     assert all(name in names or name.startswith(there_may_be) for name in asked)
 
-    answer = httpx.post(
+    answer = HTTP.post(
         f"{url}/api/v1/query_range",
         data={"query": query, "start": now_s - 300, "end": now_s, "step": STEP_S},
     ).json()
@@ -183,7 +186,7 @@ def variables():
 def test_a_variable_lists_its_values(url, now_s, definition):
     match, label = re.fullmatch(r"label_values\((.+), (\w+)\)", definition).groups()
 
-    answer = httpx.get(
+    answer = HTTP.get(
         f"{url}/api/v1/label/{label}/values",
         params={"match[]": match, "start": now_s - 3600, "end": now_s},
     ).json()
@@ -257,7 +260,7 @@ def test_what_grafana_sends_is_answered_as_prometheus_does(url, now_s, method, p
     form = {name: marks.get(value, value) for name, value in given.items()}
     sent = {"data": form} if method == "POST" else {"params": form}
 
-    answer = httpx.request(
+    answer = HTTP.request(
         method,
         f"{url}/api/v1/{path}",
         headers={"X-Grafana-Referer": "http://g", "X-Dashboard-Uid": "varve"},

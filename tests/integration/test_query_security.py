@@ -88,7 +88,7 @@ def test_commands_of_the_home_and_those_with_a_token_are_answered(
         return None
 
     with running({**os.environ, **settings}) as process:
-        within(60, lambda: status("/-/ready") == 200 or process.poll() is not None)
+        within(180, lambda: status("/-/ready") == 200 or process.poll() is not None)
 
         # The service has left a token for who may read the home.
         assert main(query) == 0

@@ -37,6 +37,7 @@ class Rule:
     least_minutes: int = 1_440
     season: str = "auto"
     floor: float = 0.001
+    counter_floor: float = 1.0
     group_by: tuple[str, ...] = ("job",)
     group_least: int = 5
     alert: bool = True
@@ -148,7 +149,7 @@ def _checked(key: str, value: Any, where: str) -> Any:
     kinds = int if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
         raise NeedsOperator(f"{where}: {value!r} is not a {'whole ' if whole else ''}number")
-    least = 0 if key == "floor" else 1
+    least = 0 if key in ("floor", "counter_floor") else 1
     if value < least:
         raise NeedsOperator(f"{where}: {value!r} is below {least}")
     return value

@@ -40,6 +40,7 @@ class BaselineIndex:
     stddev: Floats
     count: Ints
     computed_at: Ints
+    is_rate: Mask
     """Of each row."""
 
     @classmethod
@@ -68,7 +69,11 @@ class BaselineIndex:
             reference,
             keys[order],
             chosen[order],
-            *(table[c].to_numpy() for c in ("mean", "stddev", "count", "computed_at")),
+            table["mean"].to_numpy(),
+            table["stddev"].to_numpy(),
+            table["count"].to_numpy(),
+            table["computed_at"].to_numpy(),
+            table["is_rate"].to_numpy(zero_copy_only=False),
         )
 
     def look_up(self, series: Ints, ends: Ints, *, plain: Mask) -> tuple[Ints, Mask]:
@@ -126,6 +131,8 @@ def score(
     expected = index.mean[rows]
     floor = _by_rule(rules, lambda rule: rule.floor, rule_of) * np.abs(expected)
     apart = minutes.values - expected
+    a_minute = _by_rule(rules, lambda rule: rule.counter_floor, rule_of) / 60
+    floor = np.maximum(floor, np.where(index.is_rate[rows], a_minute, 0))
     stddev = np.maximum(index.stddev[rows], floor)
     stddev = np.where(stddev > 0, stddev, np.abs(apart) / CONSTANT_SCORE)
     # A series that was 0 and is has no spread at all, and no distance.

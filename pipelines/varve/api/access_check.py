@@ -25,7 +25,7 @@ _PROBES = frozenset({"/-/healthy", "/-/ready"})
 _PAGES = frozenset({"/", "/graph", "/query"})
 _STATIC = "/static/"
 _PRINCIPAL = "varve.principal"
-_ASK_AGAIN_S = "5"
+_ASK_AGAIN_S = 5
 
 
 class BrowserCheck:
@@ -81,8 +81,7 @@ class Authentication:
                 await refusal(scope, receive, send)
                 return
             except TooManyAttempts as err:
-                refusal = failure(request, "unavailable", str(err))
-                refusal.headers["Retry-After"] = _ASK_AGAIN_S
+                refusal = failure(request, "unavailable", str(err), retry_after_s=_ASK_AGAIN_S)
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)

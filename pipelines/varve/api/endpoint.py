@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from varve.access.credentials import Scope
 from varve.api.call import Answer, Call
+
+QUERIES: Final = "queries"
+METADATA: Final = "metadata"
+SQL: Final = "sql"
+"""Threads that answer, each kind apart: a list of labels never waits behind queries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,8 @@ class Endpoint:
     """Of an answer; none for Prometheus' JSON."""
     takes_body: bool = False
     """Whether it is sent something that is no form."""
+    pool: str = METADATA
+    """Whose threads answer."""
     scope: Scope = Scope.READ
     """What somebody must be allowed to do."""
 

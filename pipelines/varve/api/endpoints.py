@@ -16,7 +16,7 @@ from varve.api import query_endpoints as promql
 from varve.api import status_endpoints as status
 from varve.api.call import Answer, Call
 from varve.api.empty_endpoints import answering
-from varve.api.endpoint import Endpoint
+from varve.api.endpoint import METADATA, QUERIES, SQL, Endpoint
 from varve.api.exemplar_endpoints import exemplars
 from varve.api.federation import federate
 from varve.api.openapi import document
@@ -38,10 +38,14 @@ class Page:
 
 
 def _post_too(
-    path: str, function: Callable[[Call], Answer], parameters: str, help_text: str
+    path: str,
+    function: Callable[[Call], Answer],
+    parameters: str,
+    help_text: str,
+    pool: str = METADATA,
 ) -> Endpoint:
     """An endpoint that takes a form as well, for queries that are longer than addresses may be."""
-    return Endpoint(path, function, parameters, help_text, ("GET", "POST"))
+    return Endpoint(path, function, parameters, help_text, ("GET", "POST"), pool=pool)
 
 
 def _empty(path: str, data: Any) -> Endpoint:
@@ -57,18 +61,20 @@ _NO_TARGETS: Final[dict[str, Any]] = {
 }
 
 ENDPOINTS: Final = (
-    _post_too("query", promql.query, f"query, time, {_OPTIONS}", "PromQL at one time"),
+    _post_too("query", promql.query, f"query, time, {_OPTIONS}", "PromQL at one time", QUERIES),
     _post_too(
         "query_range",
         promql.query_range,
         f"query, start, end, step, {_OPTIONS}",
         "PromQL over a range",
+        QUERIES,
     ),
     _post_too(
         "explain",
         promql.explain,
         "query, time or start, end, step; timeout, lookback_delta, tier, run",
         "the plan of a query; with run=1 also what it read",
+        QUERIES,
     ),
     _post_too("format_query", promql.format_query, "query", "a query laid out"),
     _post_too("parse_query", promql.parse_query, "query", "a query's syntax tree"),
@@ -94,6 +100,7 @@ ENDPOINTS: Final = (
         ("POST",),
         ("application/x-protobuf", "application/x-streamed-protobuf"),
         takes_body=True,
+        pool=QUERIES,
     ),
     Endpoint(
         "sql",
@@ -102,6 +109,7 @@ ENDPOINTS: Final = (
         "one SELECT over tables and views: columns and rows, or an Arrow stream",
         ("POST",),
         ("application/json", ARROW),
+        pool=SQL,
     ),
     Endpoint(
         "/federate",
@@ -109,6 +117,7 @@ ENDPOINTS: Final = (
         "match[]",
         "the newest samples, to be scraped",
         media_types=("text/plain",),
+        pool=QUERIES,
     ),
     Endpoint("status/buildinfo", status.build_info, "", "application and version"),
     Endpoint("status/runtimeinfo", status.runtime_info, "", "since when it runs, where"),
@@ -157,6 +166,19 @@ PAGES: Final = (
         pages.reload,
         "reads tokens, users and admins again (scope admin)",
         ("POST", "PUT"),
+        Scope.ADMIN,
+    ),
+    Page(
+        "/api/v1/status/active_queries",
+        pages.active_queries,
+        "queries under way: id, expression, who, since when (scope admin)",
+        scope=Scope.ADMIN,
+    ),
+    Page(
+        "/-/cancel",
+        pages.cancel,
+        "ends the query under way with the id (scope admin)",
+        ("POST",),
         Scope.ADMIN,
     ),
     Page("/api/v1/openapi.json", _openapi, "these addresses as an OpenAPI document"),

@@ -46,9 +46,16 @@ _GZIP_LEVEL = 1
 _GZIP_PIECE = 4 << 20
 
 
-def failure(request: Request, kind: ErrorType, text: str, **more: Any) -> Response:
-    """The response that carries an error; `more` are keys beside Prometheus' own."""
+def failure(
+    request: Request, kind: ErrorType, text: str, *, retry_after_s: int = 1, **more: Any
+) -> Response:
+    """The response that carries an error; `more` are keys beside Prometheus' own.
+
+    retry_after_s: when a service that is unavailable may be asked again.
+    """
     body, headers = encoded(request, error_body(kind, text, **more))
+    if kind == "unavailable":
+        headers["Retry-After"] = str(retry_after_s)
     return Response(body, _STATUS[kind], headers, JSON)
 
 

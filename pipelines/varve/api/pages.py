@@ -15,8 +15,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 
 from varve.api import status_endpoints
 from varve.api.failures import failure
+from varve.api.parameters import read_parameters
+from varve.api.route_prefix import PREFIX
 from varve.api.service import Service
-from varve.model.errors import VarveError
+from varve.model.errors import BadRequest, VarveError
 from varve.query.times import parse_duration_ms, parse_time_ms
 
 STATIC = Path(__file__).parent / "static"
@@ -54,6 +56,21 @@ async def reload(service: Service, request: Request) -> Response:
     return PlainTextResponse("")
 
 
+async def active_queries(service: Service, _: Request) -> Response:
+    found = {"status": "success", "data": {"queries": service.active.listed()}}
+    return JSONResponse(found, headers={"Cache-Control": "no-store"})
+
+
+async def cancel(service: Service, request: Request) -> Response:
+    try:
+        number = (await read_parameters(request)).limit("id")
+    except BadRequest as err:
+        return failure(request, "bad_data", str(err))
+    if not service.active.cancel(number):
+        return failure(request, "not_found", f"no query with the id {number} is under way")
+    return PlainTextResponse("")
+
+
 async def components(service: Service, _: Request) -> Response:
     found = await asyncio.to_thread(service.components)
     return JSONResponse(found, headers={"Cache-Control": "no-store"})
@@ -80,7 +97,8 @@ async def page(_: Service, __: Request) -> Response:
 
 
 async def graph(_: Service, request: Request) -> Response:
-    return RedirectResponse(f"/?{urlencode(_shown(request.query_params))}")
+    prefix = request.scope.get(PREFIX, "")
+    return RedirectResponse(f"{prefix}/?{urlencode(_shown(request.query_params))}")
 
 
 async def version(_: Service, __: Request) -> Response:

@@ -9,6 +9,7 @@ from typing import Any
 
 from varve.access.browsers import BrowserRules
 from varve.access.credentials import Credentials
+from varve.api.active_queries import ActiveQueries
 from varve.api.call import AskRules, Process, no_rules
 from varve.model.clock import Clock
 from varve.query.evaluation import Options
@@ -31,10 +32,15 @@ class Service:
     name, state and note; it may block for a moment.
     `browsers` says which hosts and pages are answered, `credentials` who is; `reread_credentials`
     gives those that the settings have now, or raises NeedsOperator. `memory` is what all of it may
-    hold. `threads` is how many requests are answered at once. `process` is what it says of itself.
-    `snapshots` opens earlier versions; None where there are none. `sql` runs SQL; None if
-    that is off. Setting `stopping` ends the queries under way. `rules` asks the rules services; it
-    may block for some seconds.
+    hold. `process` is what it says of itself. `snapshots` opens earlier versions; None where there
+    are none. `sql` runs SQL; None if that is off. All addresses are below `route_prefix`. Setting
+    `stopping` ends the queries under way. `rules` asks the rules services; it may block for some
+    seconds.
+
+    `threads` is how many queries are answered at once, and how many requests for metadata beside
+    them, of one principal `places_of_one` (0: all of them); `most_waiting` more may wait of each
+    kind, and of SQL, of which `sql_at_once` run. `active` has the queries under way. One that takes
+    `slow_s` is logged, none if it is 0.
     """
 
     options: Options
@@ -53,4 +59,10 @@ class Service:
     stopping: threading.Event = field(default_factory=threading.Event)
     snapshots: Snapshots | None = None
     sql: SqlProcesses | None = None
+    sql_at_once: int = 2
+    most_waiting: int = 256
+    places_of_one: int = 0
+    active: ActiveQueries = field(default_factory=ActiveQueries)
+    slow_s: float = 0.0
+    route_prefix: str = ""
     rules: AskRules = no_rules

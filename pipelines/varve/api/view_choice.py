@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 
 from varve.api.parameters import Parameters, invalid
 from varve.promql.errors import QueryTimeoutError
-from varve.query.evaluation import Options
 from varve.query.provenance import Provenance
 from varve.query.snapshots import GoneError, Snapshots
 from varve.query.times import parse_time_ms
 from varve.query.view import View
 
+# How soon one who waits for a view notices that nobody waits for them any more.
+_CHECK_S = 0.1
+# Between two looks that found nothing new, where a look does not wait by itself.
+_REST_S = 0.02
 
-def view_of(given: Parameters, view: View, options: Options, snapshots: Snapshots | None) -> View:
-    """The view that `as_of` or `at_least` asks for, else `view`, the newest.
 
-    as_of is a token of an answer's provenance, or a time; at_least is a token, for whose versions
-    it waits until the deadline of the options. Raises BadRequest, GoneError past the horizon, and
-    QueryTimeoutError.
+def view_of(given: Parameters, view: View, snapshots: Snapshots | None) -> View:
+    """The view that `as_of` asks for, else `view`, the newest.
+
+    as_of is a token of an answer's provenance, or a time. Raises BadRequest, and GoneError past the
+    horizon.
     """
-    as_of, at_least = given.get("as_of"), given.get("at_least")
-    if as_of and at_least:
-        raise invalid("at_least", "as_of names one snapshot already")
-    if at_least:
-        return _wait_for(_versions("at_least", at_least), view, options)
+    as_of = given.get("as_of")
     if not as_of:
         return view
     if snapshots is None:
@@ -44,14 +44,42 @@ def _versions(name: str, token: str) -> Mapping[str, int]:
         raise invalid(name, text + (", or give a time" if name == "as_of" else "")) from err
 
 
-def _wait_for(wanted: Mapping[str, int], view: View, options: Options) -> View:
-    newer: Callable[[View], View] = options.newer_view or (lambda known: known)
-    while True:
-        held = view.provenance.versions
-        if all(held.get(table, -1) >= version for table, version in wanted.items()):
-            return view
-        options.check_running()
-        following = newer(view)
-        if following is view and options.newer_view is None:
-            raise QueryTimeoutError
-        view = following
+class ViewsToCome:
+    """Waits for views, with one thread for all who wait. For one event loop."""
+
+    def __init__(
+        self, newest: Callable[[], View | None], newer: Callable[[View], View] | None
+    ) -> None:
+        """newer: as of Options.newer_view; None where no newer view comes."""
+        self._newest = newest
+        self._newer = newer
+        self._looking: asyncio.Task[View] | None = None
+
+    async def reach(self, token: str, view: View, check: Callable[[], Awaitable[None]]) -> View:
+        """The first view, from `view` on, that has the versions of a snapshot. check: raises when
+        nobody waits any more. Raises BadRequest if the token is none, QueryTimeoutError if no newer
+        view comes.
+        """
+        wanted = _versions("at_least", token)
+        while not _has(view, wanted):
+            if self._newer is None:
+                raise QueryTimeoutError
+            await check()
+            newest = self._newest()
+            if newest is None or newest is view:
+                await self._look(self._newer, view)
+                newest = self._newest()
+            view = newest or view
+        return view
+
+    async def _look(self, newer: Callable[[View], View], view: View) -> None:
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(asyncio.to_thread(newer, view))
+        done, _ = await asyncio.wait({self._looking}, timeout=_CHECK_S)
+        if done and self._looking.result() is view:
+            await asyncio.sleep(_REST_S)
+
+
+def _has(view: View, wanted: Mapping[str, int]) -> bool:
+    held = view.provenance.versions
+    return all(held.get(table, -1) >= version for table, version in wanted.items())

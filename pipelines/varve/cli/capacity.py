@@ -9,8 +9,8 @@ from pathlib import Path
 from varve.cli.table import table
 from varve.forecast.report import HEAD, as_html, capacity_report, cells
 from varve.model.clock import SystemClock
+from varve.services.progress import table_store
 from varve.settings import Settings
-from varve.storage.store import Store
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ examples:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     now_ms = SystemClock().now_ms()
-    lines = capacity_report(Store(settings.storage_root(), settings.storage_options()), now_ms)
+    lines = capacity_report(table_store(settings), now_ms)
     if args.json:
         print(json.dumps([line.as_json() for line in lines]))
     elif args.html is not None:

@@ -14,8 +14,8 @@ from varve.model.errors import BadRequest
 from varve.model.window import HOUR_MS
 from varve.query.cardinality import Report, report
 from varve.services.limits import limits_files
+from varve.services.progress import table_store
 from varve.settings import Settings
-from varve.storage.store import Store
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +38,7 @@ examples:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.top < 1:
         raise BadRequest(f"--top {args.top} is not at least 1")
-    store = Store(settings.storage_root(), settings.storage_options())
+    store = table_store(settings)
     seen = report(
         store,
         LimitsFile(limits_files(settings)).current(),

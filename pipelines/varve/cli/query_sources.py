@@ -125,10 +125,10 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
     from varve.query.snapshots import Snapshots
     from varve.query.tables import Tables
     from varve.query.view import View
+    from varve.services.progress import table_store
     from varve.services.query_limits import query_limits
-    from varve.storage.store import Store
 
-    store = Store(settings.storage_root(), settings.storage_options())
+    store = table_store(settings)
     query = settings.query
     memory = MemoryBudget(query.memory_bytes())
     try:
@@ -155,7 +155,7 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
     given = Parameters([("as_of", question.as_of or "")])
     snapshots = Snapshots(store, tuple(settings.sample_queries()), lambda: tables.view, memory)
     try:
-        view = view_of(given, tables.view, options, snapshots)
+        view = view_of(given, tables.view, snapshots)
         provenance = view.provenance
         if question.explain:
             answer["data"] = explain(view, question.expression, times, options, run=True)

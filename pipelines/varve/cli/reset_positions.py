@@ -7,8 +7,8 @@ import contextlib
 from varve.model.clock import SystemClock, synchronised_ms, utc_text
 from varve.services.home import Home
 from varve.services.position_reset import positions_ahead, put_back
+from varve.services.progress import table_store
 from varve.settings import Settings
-from varve.storage.store import Store
 
 EXPLANATION = """\
 No window closes before the time of these positions, and whatever comes until then is repaired as
@@ -20,7 +20,7 @@ right."""
 def run(settings: Settings, *, yes: bool) -> int:
     """0 if nothing is ahead or all was put back, 1 if --yes is missing."""
     home = Home.at(settings.home)
-    store = Store(settings.storage_root(), settings.storage_options())
+    store = table_store(settings)
     now_ms = SystemClock().now_ms()
     with home.held() if home.path.is_dir() else contextlib.nullcontext():
         ahead = positions_ahead(store, now_ms)

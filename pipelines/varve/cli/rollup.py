@@ -13,6 +13,7 @@ from varve.model.errors import BadRequest
 from varve.model.window import TIERS, Window, tier_named
 from varve.rollups.completeness import CompletenessReader, TierCompleteness
 from varve.rollups.verify import verify
+from varve.services.progress import table_store
 from varve.settings import Settings
 from varve.storage import positions
 from varve.storage.store import Store
@@ -69,7 +70,7 @@ if anything differs.""",
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    store = Store(settings.storage_root(), settings.storage_options())
+    store = table_store(settings)
     now_ms = time.time_ns() // 1_000_000
     return _verify(args, store, now_ms) if args.action == "verify" else _status(store, now_ms)
 

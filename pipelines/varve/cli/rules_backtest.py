@@ -29,6 +29,10 @@ Evaluates rules for every time of a span of the past and says what would have fi
 for how long, and who would have been told. Equal rules, span and snapshot give equal bytes.
 """
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files of rules")
+    for name, metavar in (("--home", "DIR"), ("--config", "FILE")):  # as before the action
+        parser.add_argument(
+            name, type=Path, metavar=metavar, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
     parser.add_argument(
         "--from",
         dest="start",
@@ -141,18 +145,17 @@ def _view(as_of: str | None, settings: Settings) -> View:
     """The snapshot that is asked for, else the newest."""
     from varve.api.parameters import Parameters
     from varve.api.view_choice import view_of
-    from varve.query.evaluation import Options
     from varve.query.memory import MemoryBudget
     from varve.query.snapshots import Snapshots
     from varve.query.tables import Tables
-    from varve.storage.store import Store
+    from varve.services.progress import table_store
 
-    store = Store(settings.storage_root(), settings.storage_options())
+    store = table_store(settings)
     queries = tuple(settings.ingest_queries())
     memory = MemoryBudget(settings.query.memory_bytes())
     tables = Tables(store, queries, settings.query.cache_mb << 20, memory)
     snapshots = Snapshots(store, queries, lambda: tables.view, memory)
-    return view_of(Parameters([("as_of", as_of or "")]), tables.view, Options(), snapshots)
+    return view_of(Parameters([("as_of", as_of or "")]), tables.view, snapshots)
 
 
 def _time(option: str, text: str, now_ms: int) -> int:

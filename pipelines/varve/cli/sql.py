@@ -21,8 +21,8 @@ from varve.model.text_file import decoded
 from varve.query.sql import DEFAULT_MEMORY_MB, connect
 from varve.query.sql_values import plain
 from varve.query.times import parse_duration_ms
+from varve.services.progress import table_store
 from varve.settings import Settings
-from varve.storage.store import Store
 
 # Rows that the table format shows; csv and json have all of them.
 _MOST_ROWS = 200
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     timeout_s = _seconds(args.timeout) if args.timeout else settings.query.timeout_s
     if args.memory < 16:
         raise BadRequest(f"--memory {args.memory} is under 16 MiB")
-    store = Store(settings.storage_root(), settings.storage_options())
+    store = table_store(settings)
     try:
         if not duckdb.extract_statements(query):
             raise BadRequest("there is no statement in this SQL")

@@ -129,7 +129,7 @@ def _all(table: Snapshot, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _batches(table: Snapshot, file: LiveFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    with table.store.filesystem(table.table).open_input_file(file.path) as source:
+    with table.store.open_file(table.table, file.path) as source:
         names = [c for c in columns if c == "metric"]
         yield from pq.ParquetFile(source, read_dictionary=names).iter_batches(
             _ROWS, columns=columns

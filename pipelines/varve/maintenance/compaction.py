@@ -37,7 +37,7 @@ from varve.storage.files import NewFile, write_file
 from varve.storage.layout import ARRIVAL, COMPACT, Layout
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Snapshot
-from varve.storage.store import Store
+from varve.storage.store import COLDER, Store
 from varve.storage.table import Table
 
 FANOUT = 32
@@ -64,6 +64,7 @@ _SPANS: dict[str, tuple[int | None, ...]] = {
     "forecasts": (32 * DAY_MS, None),
     "forecast_fits": (32 * DAY_MS, None),
     "capacity": (32 * DAY_MS, None),
+    "alerts": (32 * DAY_MS, None),
     "series": (None,),
 }
 
@@ -161,12 +162,15 @@ class Compaction:
 
 
 def due_merges(snapshot: Snapshot, now_ms: int) -> list[Merge]:
-    """The merges that are due in a table, the periods with most files first. No I/O.
+    """The merges that are due in a table, the periods with most files first. Files in colder roots
+    are left alone. No I/O.
 
     A period's files are disjoint from those of any other, so the merges can run in any order.
     """
     periods: dict[Span, list[LiveFile]] = {}
     for file in snapshot.files:
+        if file.path.startswith(COLDER):
+            continue
         periods.setdefault(_span(snapshot, file), []).append(file)
     found: list[Merge] = []
     for span, files in periods.items():

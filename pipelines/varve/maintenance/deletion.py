@@ -22,8 +22,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from varve.maintenance import record_deletion
-from varve.maintenance.row_removal import cut_file, within
+from varve.maintenance import record_deletion, tiering
+from varve.maintenance.row_removal import cut_file, rewrite_colder, within
 from varve.model.clock import utc_text
 from varve.model.errors import BadRequest, Conflict, NeedsOperator
 from varve.model.window import TIERS, Tier, Window, window_end
@@ -198,6 +198,7 @@ class Deletion:
             return within(ids, times, work.ids, window)
 
         for _ in range(_ATTEMPTS):
+            tiering.give_up(self._store, "samples")
             follower = Follower(self._store, "samples")
             held = follower.position(positions.deletion())
             number = 0 if held is None else held + 1
@@ -212,6 +213,7 @@ class Deletion:
                 "ids": base64.b64encode(work.ids.astype("<i8").tobytes()).decode(),
             }
             try:
+                cuts = rewrite_colder(follower.snapshot, cuts, {_KEY: {"number": number}})
                 rewrite(
                     follower.table,
                     [cut.rest for cut in cuts if cut.rest is not None],
@@ -297,6 +299,7 @@ def _forget(store: Store, tier: Tier, number: int, wanted: Wanted, ids: Ids) -> 
     how many were computed anew. Raises Conflict if rivals are in the way all the time.
     """
     for _ in range(_ATTEMPTS):
+        tiering.give_up(store, tier.table)
         target = Follower(store, tier.table)  # before the table below, as drivers do
         done = target.position(positions.deletion())
         if done is not None and done >= number:
@@ -313,10 +316,11 @@ def _forget(store: Store, tier: Tier, number: int, wanted: Wanted, ids: Ids) -> 
         made = _computed(target, source, tier, wanted, ids)
         turn = target.position(positions.turn(tier.name))
         try:
+            own = rewrite_colder(target.snapshot, cuts, {_KEY: {"number": number}})
             rewrite(
                 target.table,
-                [*(cut.rest for cut in cuts if cut.rest is not None), *made],
-                [cut.removal for cut in cuts],
+                [*(cut.rest for cut in own if cut.rest is not None), *made],
+                [cut.removal for cut in own],
                 transactions={
                     positions.turn(tier.name): Step(turn, 0 if turn is None else turn + 1),
                     positions.deletion(): Step(done, number),

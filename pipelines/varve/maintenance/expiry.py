@@ -34,7 +34,7 @@ from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, Step, commit, rewrite
 from varve.storage.log import LiveFile, LogExpired, entries
 from varve.storage.matched_series import MatchedSeries
-from varve.storage.snapshot import Snapshot, snapshot
+from varve.storage.snapshot import UNREACHABLE, Snapshot, base_name, snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
 from varve.storage.unreadable import READ_ERRORS, find_unreadable
@@ -203,28 +203,30 @@ class Expiration:
         # Another expiry of this run, or compaction, may have replaced files since it was planned.
         now = snapshot(self._store, due.table)
         ids = self._ids_of(due)
-        files = now.select(Bounds(due.begin_ms, due.until_ms, series_ids=ids))
+        found = now.select(Bounds(due.begin_ms, due.until_ms, series_ids=ids))
+        # What a colder root that is out of reach has goes once it is back.
+        files = [file for file in found if base_name(file.path) != UNREACHABLE]
         due = replace(due, files=tuple(files))
         table = Table(self._store, due.table, files=True)
-        removed = rewritten = rows = unreadable = 0
+        removed = rewritten = rows = 0
+        unreadable = len(found) - len(files)
         is_done = False
         try:
             self._mark(table, positions.expired(due.matcher), due)
             if old := due.old_files:
-                removals = [Removal(f.path, f.size, rows_disappear=True) for f in old]
-                rewrite(table, [], removals, metadata=_metadata(due))
+                self._remove(due, old)
                 removed, rows = len(old), sum(f.rows for f in old)
             gone_as_a_whole = {f.path for f in old}
             for file in due.files:
                 if file.path in gone_as_a_whole:
                     continue
                 try:
-                    lost = self._rewrite(table, file, due, ids)
+                    lost = self._rewrite(now, file, due, ids)
                 except READ_ERRORS:
-                    found = find_unreadable(self._store, due.table, [file])
-                    if not found:
+                    broken = find_unreadable(self._store, due.table, [file])
+                    if not broken:
                         raise
-                    log.warning("%s: its old rows stay until it is old as a whole", found[0])
+                    log.warning("%s: its old rows stay until it is old as a whole", broken[0])
                     unreadable += 1
                     continue
                 rewritten, rows = rewritten + (lost > 0), rows + lost
@@ -244,9 +246,19 @@ class Expiration:
                 table, [], transactions={name: Step(held, due.until_ms)}, metadata=_metadata(due)
             )
 
-    def _rewrite(self, table: Table, file: LiveFile, due: DueExpiry, ids: Ints | None) -> int:
+    def _remove(self, due: DueExpiry, old: Sequence[LiveFile]) -> None:
+        """Removes files as a whole, each in its root."""
+        by_root: dict[str, tuple[Store, list[Removal]]] = {}
+        for file in old:
+            root, path = self._store.place(file.path)
+            _, removals = by_root.setdefault(root.root, (root, []))
+            removals.append(Removal(path, file.size, rows_disappear=True))
+        for root, removals in by_root.values():
+            rewrite(Table(root, due.table, files=True), [], removals, metadata=_metadata(due))
+
+    def _rewrite(self, now: Snapshot, file: LiveFile, due: DueExpiry, ids: Ints | None) -> int:
         """Takes the old rows out of a file; returns how many."""
-        one = Snapshot(self._store, due.table, table.version, (file,))
+        one = replace(now, files=(file,))
 
         def gone(series_ids: Ints, times: Ints) -> Mask:
             mask: Mask = times <= due.until_ms
@@ -258,6 +270,7 @@ class Expiration:
         if cut is None:
             return 0
         adds = [] if cut.rest is None else [cut.rest]
+        table = Table(cut.root, due.table, files=True)
         rewrite(table, adds, [cut.removal], metadata=_metadata(due))
         return cut.rows_gone
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from varve.model.window import Window
 from varve.storage.bounds import Bounds
-from varve.storage.commit import Removal
+from varve.storage.commit import Removal, rewrite
 from varve.storage.files import NewFile, write_file
 from varve.storage.layout import ARRIVAL, COMPACT
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Snapshot
+from varve.storage.store import Store
+from varve.storage.table import Table
 from varve.storage.zone_map import Ints, Mask
 
 Gone = Callable[[Ints, Ints], Mask]
@@ -25,7 +28,10 @@ Gone = Callable[[Ints, Ints], Mask]
 class CutFile:
     """A file, some or all of whose rows go."""
 
+    root: Store
+    """The root that it is in, alone."""
     file: LiveFile
+    """With its path there."""
     rows_gone: int
     rest: NewFile | None
     """The file of the others, in no commit yet; None if there are none."""
@@ -36,19 +42,41 @@ class CutFile:
 
 
 def cut_file(snapshot: Snapshot, file: LiveFile, gone: Gone) -> CutFile | None:
-    """Writes the rows of a file that stay as a new one, in their order; None if all do.
+    """Writes the rows of a file that stay as a new one beside it, in their order; None if all do.
 
     Raises OSError if the storage fails.
     """
     mask = rows_gone(snapshot, file, gone)
     if not mask.any():
         return None
+    root, path = snapshot.store.place(file.path)
     rest = None
     if not mask.all():
         rows = snapshot.scan(Bounds(), files=[file])
-        layout = COMPACT if COMPACT.wrote(file.path) else ARRIVAL
-        rest = write_file(snapshot.store, snapshot.table, rows.filter(pa.array(~mask)), layout)
-    return CutFile(file, int(mask.sum()), rest)
+        layout = COMPACT if COMPACT.wrote(path) else ARRIVAL
+        rest = write_file(root, snapshot.table, rows.filter(pa.array(~mask)), layout)
+    return CutFile(root, replace(file, path=path), int(mask.sum()), rest)
+
+
+def rewrite_colder(
+    snapshot: Snapshot, cuts: Iterable[CutFile], metadata: Mapping[str, Any]
+) -> list[CutFile]:
+    """Commits what was cut in colder roots, and gives back the cuts of the root itself. They are
+    different tables, so it is no one commit; to repeat it does no harm.
+
+    Raises Conflict if a file was rewritten meanwhile, OSError if a root is out of reach.
+    """
+    own, by_root = [], dict[str, list[CutFile]]()
+    for cut in cuts:
+        if cut.root.root == snapshot.store.root:
+            own.append(cut)
+        else:
+            by_root.setdefault(cut.root.root, []).append(cut)
+    for there in by_root.values():
+        table = Table(there[0].root, snapshot.table, files=True)
+        adds = [cut.rest for cut in there if cut.rest is not None]
+        rewrite(table, adds, [cut.removal for cut in there], metadata=metadata)
+    return own
 
 
 def rows_gone(snapshot: Snapshot, file: LiveFile, gone: Gone) -> Mask:

@@ -15,7 +15,6 @@ from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from varve.model.schema import table_schema
@@ -74,15 +73,15 @@ class DecodedFiles:
 
     def __init__(
         self,
-        filesystem: Callable[[str], pafs.FileSystem],
+        open_file: Callable[[str, str], pa.NativeFile],
         max_bytes: int,
         budget: MemoryBudget | None = None,
         threads: int = 4,
     ) -> None:
-        """filesystem: that of a table. `threads` read for queries, and as many for the head:
-        neither keeps the other waiting.
+        """open_file: opens a table's file by its path. `threads` read for queries, and as many for
+        the head: neither keeps the other waiting.
         """
-        self._filesystem = filesystem
+        self._open_file = open_file
         self._max_bytes = max_bytes
         self._budget = budget or MemoryBudget(UNBOUNDED)
         self._budget.add_cache(self._shrink)
@@ -178,7 +177,7 @@ class DecodedFiles:
     def open(self, table: str, path: str) -> Iterator[pa.NativeFile]:
         """The file, while it is read. OSError also for one that is damaged."""
         try:
-            with self._filesystem(table).open_input_file(path) as file:
+            with self._open_file(table, path) as file:
                 yield file
         except pa.ArrowException as err:
             raise OSError(f"{path}: {err}") from err

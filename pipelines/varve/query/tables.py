@@ -69,7 +69,7 @@ class Tables:
         """
         self._store = store
         self._queries = tuple(queries)
-        self._decoded = DecodedFiles(store.filesystem, cache_bytes // 2, budget)
+        self._decoded = DecodedFiles(store.open_file, cache_bytes // 2, budget)
         self._row_groups = RowGroupCache(self._decoded)
         self._head = Head(self._row_groups.read_files, cache_bytes // 2, budget)
         self._live_files: dict[str, LiveFile] = {}

@@ -16,12 +16,12 @@ from varve.model.record_rows import RECORD_TABLES
 from varve.model.window import TIERS
 from varve.rollups.tier_plan import TierProgress
 from varve.services.metrics_page import serving
+from varve.services.progress import table_store
 from varve.services.table_sizes import TableSizes
 from varve.services.usage import spark_parts
 from varve.settings import Settings
 from varve.spark.anomalies import AnomalyPlan
 from varve.spark.rollup import RollupPlan
-from varve.storage.store import Store
 from varve.telemetry.metrics import (
     AnomalyMetrics,
     IngestMetrics,
@@ -103,7 +103,7 @@ class Instruments:
         beside_others: if telemetry.port is taken, one of the next nine ports is used, or else any
         that is free. Otherwise NeedsOperator is raised.
         """
-        store = Store(settings.storage_root(), settings.storage_options())
+        store = table_store(settings)
         telemetry = settings.telemetry
         sizes = TableSizes(store, self._names, self._tables)
         others = _ports_after(settings) if beside_others else ()

@@ -1,5 +1,5 @@
-"""`varve serve maintenance`: compacts, expires and vacuums the tables until told to stop, and keeps
-the baselines of series.
+"""`varve serve maintenance`: compacts, expires, moves and vacuums the tables until told to stop,
+and keeps the baselines of series.
 
 On one machine this is all the upkeep that tables need. It runs at a low priority, a merge at a
 time, and what fails is tried again at the next look: nobody waits for it.
@@ -10,18 +10,20 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from varve.anomaly.baseline_job import Baselines
 from varve.maintenance import compaction, deletion, vacuum
 from varve.maintenance.batch_job import execute
 from varve.maintenance.expiry import Expiration, Retention
+from varve.maintenance.tiering import Tiering
 from varve.model.clock import Clock, SystemClock, utc_text
 from varve.model.errors import NeedsOperator, VarveError
 from varve.model.schema import TABLES
 from varve.model.window import HOUR_MS
 from varve.services.metrics_page import serving
-from varve.services.retention import retention_reader
+from varve.services.progress import table_store
+from varve.services.retention import move_ages_ms, retention_reader
 from varve.services.signals import stop_requested
 from varve.services.status import ComponentStatus
 from varve.settings import Settings
@@ -54,10 +56,11 @@ class Maintenance:
         stopping: threading.Event | None = None,
         progressed: Callable[[], None] = lambda: None,
         baseline_every_ms: int | None = None,
+        move_ages_ms: Sequence[int] = (),
     ) -> None:
         """retention: tells what is in force whenever it is called. stopping: ends a look between
         two pieces of work. progressed: called after each. baseline_every_ms: how often baselines
-        are brought up to date; None for never.
+        are brought up to date; None for never. move_ages_ms: as Tiering takes them.
         """
         self._baseline_every_ms = baseline_every_ms
         self._baseline_due_ms = 0
@@ -65,6 +68,7 @@ class Maintenance:
         self._store, self._metrics, self._retention = store, metrics, retention
         self._clock = clock or SystemClock()
         self._stopping = stopping or threading.Event()
+        self._tiering = Tiering(store, move_ages_ms) if store.colder is not None else None
         self._followers: dict[str, Follower] = {}
         self._tidied_ms: int | None = None
 
@@ -82,6 +86,8 @@ class Maintenance:
             self._guarded("samples", "deletion", self._finish_deletion)
             for name in Expiration.tables:
                 self._guarded(name, "expiry", self._expire)
+            for name in Tiering.tables:
+                self._guarded(name, "tiering", self._move)
             for name in TABLES:
                 self._guarded(name, "vacuum", self._vacuum)
         if self._baseline_every_ms is not None and now_ms >= self._baseline_due_ms:
@@ -152,18 +158,33 @@ class Maintenance:
                 *(done.files_removed, done.files_rewritten),
             )
 
+    def _move(self, name: str) -> None:
+        if self._tiering is None or name not in self._followers:
+            return
+        for due in self._tiering.due(name, self._clock.now_ms()):
+            if self._stopping.is_set():
+                return
+            done = self._tiering.move(due)
+            self._progressed()
+            self._metrics.files_moved.labels(name).inc(done.removed)
+            log.info(
+                "%s: %d files copied to %s, %d removed above, %d stay above",
+                *(name, done.copied, done.to, done.removed, done.kept),
+            )
+
     def _vacuum(self, name: str) -> None:
         try:
-            garbage = vacuum.find_garbage(self._store, name, self._clock.now_ms())
+            garbage = vacuum.find_all_garbage(self._store, name, self._clock.now_ms())
         except NeedsOperator:
             return  # not created yet
-        done = vacuum.delete(self._store, garbage)
-        self._metrics.files_deleted.labels(name).inc(done.files)
-        if done.files or done.log_entries:
-            log.info(
-                "%s: %d files of %d bytes and %d log entries deleted",
-                *(name, done.files, garbage.nbytes, done.log_entries),
-            )
+        for found in garbage:
+            done = vacuum.delete(found)
+            self._metrics.files_deleted.labels(name).inc(done.files)
+            if done.files or done.log_entries:
+                log.info(
+                    "%s: %d files of %d bytes and %d log entries deleted",
+                    *(name, done.files, found.nbytes, done.log_entries),
+                )
 
 
 def run(settings: Settings) -> int:
@@ -172,7 +193,7 @@ def run(settings: Settings) -> int:
     os.nice(_NICE)
     status = ComponentStatus(settings.home, COMPONENT)
     telemetry = Telemetry()
-    store = Store(settings.storage_root(), settings.storage_options())
+    store = table_store(settings)
     anomalies = settings.anomalies
     every_ms = int(anomalies.baseline_every_s * 1000) if anomalies.enabled else None
     work = Maintenance(
@@ -182,6 +203,7 @@ def run(settings: Settings) -> int:
         stopping=stopping,
         progressed=status.progressed,
         baseline_every_ms=every_ms,
+        move_ages_ms=move_ages_ms(settings),
     )
     with serving(telemetry, settings.telemetry.host, 0, "telemetry.host") as url:
         status.update(state="ready", detail={"metrics": url})

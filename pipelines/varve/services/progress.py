@@ -56,7 +56,11 @@ class Progress:
 
 
 def table_store(settings: Settings) -> Store:
-    return Store(settings.storage_root(), settings.storage_options())
+    """Where the tables are, the colder roots included."""
+    colder: Store | None = None
+    for root, options, _ in reversed(settings.colder_roots()):
+        colder = Store(root, options, colder)
+    return Store(settings.storage_root(), settings.storage_options(), colder)
 
 
 def kafka_cluster(settings: Settings) -> Cluster:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 from varve.access.browsers import BrowserRules
 from varve.access.credentials import Credentials
+from varve.api.active_queries import ActiveQueries
 from varve.api.app import create_app
 from varve.api.call import Process
 from varve.api.http_protocol import Bounds
@@ -29,9 +30,10 @@ from varve.query.table_follower import TableFollower
 from varve.services.component_views import condition
 from varve.services.descriptors import use_all_descriptors
 from varve.services.discovery import HEADER
-from varve.services.home import identity
+from varve.services.home import Home, identity
 from varve.services.own_services import leave_token
 from varve.services.ports import require_free
+from varve.services.progress import table_store
 from varve.services.query_limits import query_limits
 from varve.services.rules_source import RulesSource
 from varve.services.status import ComponentStatus, State
@@ -39,7 +41,6 @@ from varve.services.tls import tls_of
 from varve.settings import Settings
 from varve.settings.query import Query
 from varve.settings.text import as_yaml
-from varve.storage.store import Store
 from varve.telemetry.metrics import QueryMetrics
 from varve.telemetry.registry import Telemetry
 
@@ -66,7 +67,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
         url = query.url()
         token = leave_token(settings)
         status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
-        store = Store(settings.storage_root(), settings.storage_options())
+        store = table_store(settings)
         queries = tuple(settings.sample_queries())
         metrics = QueryMetrics(Telemetry())
         memory = MemoryBudget(query.memory_bytes())
@@ -100,6 +101,15 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             snapshots=Snapshots(store, queries, follower.view, memory),
             rules=RulesSource(settings).ask,
             sql=sql,
+            sql_at_once=query.sql_at_once,
+            threads=query.at_once,
+            most_waiting=query.most_waiting,
+            places_of_one=query.at_once_of_one,
+            active=ActiveQueries(
+                Home.at(settings.home).run / "queries.active", query.at_once + query.sql_at_once
+            ),
+            slow_s=query.slow_s,
+            route_prefix=query.route_prefix,
         )
         follower.start()
         if sql is not None:
@@ -185,7 +195,7 @@ def process_of(settings: Settings) -> Process:
     query = settings.query
     flags = {
         "query.lookback-delta": f"{query.lookback_s}s",
-        "query.max-concurrency": str(Service.threads),
+        "query.max-concurrency": str(query.at_once),
         "query.max-samples": str(query.max_samples),
         "query.timeout": f"{query.timeout_s:g}s",
         "storage.tsdb.retention.time": f"{settings.retention.samples_days:g}d",

@@ -1,4 +1,4 @@
-"""How long rows are kept, by the settings and the file of limits."""
+"""How long rows are kept, and where, by the settings and the file of limits."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def retention_reader(settings: Settings) -> Callable[[], Retention]:
     days = {table: getattr(settings.retention, f"{table}_days") for table in TABLES}
     kept_ms = {table: int(kept * DAY_MS) for table, kept in days.items()}
     return lambda: Retention(kept_ms, limits.current().classes)
+
+
+def move_ages_ms(settings: Settings) -> list[int]:
+    """The ages, ms, from which rows leave each root but the coldest, the hot one first."""
+    return [int(days * DAY_MS) for _, _, days in settings.colder_roots()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import psutil
@@ -46,12 +47,12 @@ from varve.rules.series_buffer import SeriesBuffer
 from varve.services.discovery import HEADER
 from varve.services.home import identity
 from varve.services.ports import require_free
+from varve.services.progress import table_store
 from varve.services.query_limits import query_limits
 from varve.services.rules_http import RulesService, create_app
-from varve.services.status import ComponentStatus
+from varve.services.status import ComponentStatus, State
 from varve.settings import Settings
 from varve.settings.rules import listed
-from varve.storage.store import Store
 from varve.storage.table import create_tables
 from varve.telemetry.metrics import QueryMetrics, RulesMetrics
 from varve.telemetry.registry import Telemetry
@@ -92,7 +93,7 @@ class _Process:
         self._version = ""
         self._groups: tuple[Group, ...] = ()
         self._waiting = "starting"
-        self._reloading = threading.Lock()
+        self._reloading, self._telling = threading.Lock(), threading.Lock()
         self._runner: Runner | None = None
         self._failure: BaseException | None = None
         self._external_url = rules.external_url or settings.query.url()
@@ -144,7 +145,7 @@ class _Process:
 
     def _tables(self) -> tuple[Tables, TableFollower]:
         settings, query = self._settings, self._settings.query
-        store = Store(settings.storage_root(), settings.storage_options())
+        store = table_store(settings)
         queries = tuple(settings.ingest_queries())
         memory = MemoryBudget(query.memory_bytes())
         follower = TableFollower(
@@ -167,13 +168,13 @@ class _Process:
             except NeedsOperator as err:
                 self._metrics.files_ok.set(0)
                 log.error("the rules stay as they were: %s", err)  # noqa: TRY400 - says it all
-                self._status.update(detail={"degraded": "files of rules cannot be read"})
+                self._tell(degraded="files of rules cannot be read")
                 return str(err)
             self._groups = groups
             if self._runner is not None:
                 self._runner.update(groups)
             self._metrics.files_ok.set(1)
-            self._status.update(detail={"degraded": None})
+            self._tell(degraded=None)
             log.info("%d groups of rules are read", len(groups))
             return ""
 
@@ -282,11 +283,14 @@ class _Process:
         if waiting == self._waiting:
             return
         self._waiting = waiting
-        self._status.update(
-            state="starting" if waiting else "ready", detail={"waiting": waiting or None}
-        )
+        self._tell("starting" if waiting else "ready", waiting=waiting or None)
         if not waiting:
             log.info("ready")
+
+    def _tell(self, state: State | None = None, **detail: str | None) -> None:
+        """Says it in the status file; any thread may."""
+        with self._telling:
+            self._status.update(state=state, detail=detail)
 
     # Serving
 
@@ -348,20 +352,30 @@ def _side_by_side(
 
 
 def _member() -> str:
-    """A name that no other process has, ever: host, process, and when it began."""
+    """A name that no other process has, ever: machine, process, and when it began."""
     began_ms = round(psutil.Process().create_time() * 1000)
-    return f"{socket.gethostname()}/{os.getpid()}/{began_ms}"
+    return f"{_machine()}/{os.getpid()}/{began_ms}"
 
 
 def _is_gone(member: str) -> bool:
     """Whether a process of this machine has ended; False if nobody knows."""
-    host, pid, began_ms = member.rsplit("/", 2)
-    if host != socket.gethostname():
+    machine, pid, began_ms = member.rsplit("/", 2)
+    if machine != _machine():
         return False
     try:
         return round(psutil.Process(int(pid)).create_time() * 1000) != int(began_ms)
     except psutil.NoSuchProcess:
         return True
+
+
+@cache
+def _machine() -> str:
+    """Where processes are known by their numbers: this host, or this container of it."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8])
+    return "-".join(parts)
 
 
 def _bind(listener: socket.socket, host: str, port: int) -> str:

@@ -19,15 +19,29 @@ class Query(Listener):
     token: Secret = SecretStr("")
     """Token that `varve query --url` sends, written like one of tokens. The service of the same
     home asks commands for none."""
+    route_prefix: str = Field("", pattern="^(/[A-Za-z0-9._~-]+)*$")
+    """Path that all addresses begin with, such as /varve, for a proxy that hands on more than one
+    service. Empty: none."""
+    at_once: int = Field(4, ge=1)
+    """Queries answered at once, and beside them as many requests for labels and the like. 4: each
+    waits for storage and uses idle cores."""
+    at_once_of_one: int = Field(0, ge=0)
+    """Of these, how many of one token or user, or of one address where nobody has a token. 0: all,
+    while nobody else waits."""
+    most_waiting: int = Field(256, ge=0)
+    """Requests that wait for their turn, of each kind; who has most of them gets 503 first, with
+    when to come again. 256: some dashboards opened at once."""
+    slow_s: float = Field(10, ge=0)
+    """Seconds from which on a query is logged, with how long it waited. 0: none is."""
     sql: bool = True
     """Whether POST /api/v1/sql runs statements."""
     sql_memory_mb: int = Field(1_024, ge=64)
     """MiB that a statement may take, in a process of its own and so beside memory_mb. 1,024: joins
     and groups of some ten million rows."""
     sql_max_rows: int = Field(1_000_000, gt=0)
-    """Rows of a statement's answer."""
+    """Rows of a statement's answer. 1 M: more than a notebook plots; jobs read the tables."""
     sql_max_mb: int = Field(64, ge=1)
-    """MiB of a statement's answer."""
+    """MiB of a statement's answer, which is held whole. 64: a million rows of a few numbers."""
     sql_at_once: int = Field(2, ge=1)
     """Statements that run at once; beyond it clients get 503. 2: a laptop has room for their
     memory and the rest."""
@@ -67,6 +81,10 @@ class Query(Listener):
     allowed_origins: str = ""
     """Origins (https://host:port), comma separated, whose pages may send requests and read answers;
     * for all. Empty: the service's own page only."""
+
+    def url(self) -> str:
+        """The address of the service, without a slash at its end."""
+        return super().url() + self.route_prefix
 
     _what_anybody_could: ClassVar[str] = "read"
 

@@ -20,6 +20,7 @@ from varve.settings.kafka import Kafka
 from varve.settings.logs import Logs
 from varve.settings.maintenance import Maintenance
 from varve.settings.notify import Notify
+from varve.settings.quality import Quality
 from varve.settings.query import Query
 from varve.settings.retention import Retention
 from varve.settings.rollup import Rollup
@@ -52,6 +53,7 @@ class Settings(Section):
     rollup: Rollup = Rollup()
     retention: Retention = Retention()
     maintenance: Maintenance = Maintenance()
+    quality: Quality = Quality()
     anomalies: Anomalies = Anomalies()
     forecasts: Forecasts = Forecasts()
     query: Query = Query()
@@ -102,12 +104,28 @@ class Settings(Section):
         """Options of delta-rs, in the clear."""
         return {name: value.get_secret_value() for name, value in self.storage.options.items()}
 
+    def colder_roots(self) -> list[tuple[str, dict[str, str], float]]:
+        """Roots that old files move to, the warmer first: folder or URL, options in the clear, and
+        the age in days from which files move there.
+        """
+        storage, found = self.storage, []
+        for root, options, days in (
+            (storage.warm_root, storage.warm_options, storage.warm_after_days),
+            (storage.cold_root, storage.cold_options, storage.cold_after_days),
+        ):
+            if root:
+                place = root if "://" in root else str(Path(root).expanduser().absolute())
+                found.append((place, {n: v.get_secret_value() for n, v in options.items()}, days))
+        return found
+
     def secrets(self) -> tuple[str, ...]:
         """Values that no log may show: passwords, keys and tokens, found by their options' names.
 
         The longest comes first, so that none hides a part of another.
         """
         options = {**self.kafka.client_options(), **self.storage_options()}
+        for number, (_, colder, _) in enumerate(self.colder_roots()):
+            options |= {f"{number}.{name}": value for name, value in colder.items()}
         options["kafka.password"] = self.kafka.password.get_secret_value()
         options |= {
             f"gateway.token.{name}": secret.get_secret_value()

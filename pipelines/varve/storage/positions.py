@@ -63,6 +63,24 @@ def deletion() -> str:
     return "deletion"
 
 
+def arrived() -> str:
+    """On a table of a colder root: the number of the last move of files into it."""
+    return "arrived"
+
+
+def moved() -> str:
+    """On the same table of the root above: the last move whose files have been removed there.
+
+    Where it is behind `arrived`, that removal is owed.
+    """
+    return "moved"
+
+
+def moved_until() -> str:
+    """On that table, too: rows up to this time, ms, may be in colder roots."""
+    return "moved_until"
+
+
 def registry() -> str:
     """On series: the number of the last registration of series."""
     return "registry"
@@ -99,6 +117,15 @@ def repairs(tier: str) -> str:
     On repairs: the last commit whose repairs are noted there.
     """
     return f"repairs:{tier}"
+
+
+def events() -> str:
+    """On anomalies: the number of the last commit that has events of episodes.
+
+    On episodes: the last commit to anomalies whose events are there. Where the two differ, they are
+    still owed.
+    """
+    return "events:anomalies"
 
 
 def expired(matcher: str = "") -> str:

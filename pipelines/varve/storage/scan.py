@@ -66,11 +66,12 @@ def arrow_dataset(store: Store, table: str, files: Sequence[LiveFile]) -> ds.Dat
     log says of them; copies and old revisions are included.
     """
     schema = table_schema(table).arrow
-    filesystem, parquet = store.filesystem(table), ds.ParquetFileFormat()
-    fragments = [
-        parquet.make_fragment(file.path, filesystem, _guarantee(file, schema)) for file in files
-    ]
-    return ds.FileSystemDataset(fragments, schema, parquet, filesystem)
+    parquet, fragments = ds.ParquetFileFormat(), []
+    for file in files:
+        root, path = store.place(file.path)
+        known = _guarantee(file, schema)
+        fragments.append(parquet.make_fragment(path, root.filesystem(table), known))
+    return ds.FileSystemDataset(fragments, schema, parquet, store.filesystem(table))
 
 
 class _Reader:
@@ -87,9 +88,7 @@ class _Reader:
     ) -> None:
         names = table.names() if columns is None else list(columns)
         self.schema = pa.schema([table.arrow.field(name) for name in names])
-        self._filesystem = store.filesystem(table.name)
-        # An object store answers few long reads faster than many short ones.
-        self._pre_buffer = not store.is_local
+        self._store, self._table = store, table.name
         self._types = {c.name: c.arrow_type for c in table.columns}
         self._time = table.time_column or ""
         self._bounds, self._wanted = bounds, wanted
@@ -100,8 +99,10 @@ class _Reader:
 
     def read(self, file: LiveFile) -> pa.Table | None:
         """None if the file has no such rows."""
-        with self._filesystem.open_input_file(file.path) as opened:
-            parquet = pq.ParquetFile(opened, pre_buffer=self._pre_buffer)
+        root, path = self._store.place(file.path)
+        with root.filesystem(self._table).open_input_file(path) as opened:
+            # An object store answers few long reads faster than many short ones.
+            parquet = pq.ParquetFile(opened, pre_buffer=not root.is_local)
             groups = self._groups(parquet)
             if not groups:
                 return None

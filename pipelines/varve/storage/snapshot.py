@@ -1,9 +1,16 @@
-"""One version of a table: its live files with their bounds, and scans that read few of them."""
+"""One version of a table: its live files with their bounds, and scans that read few of them.
+
+A store may have colder roots, which old files move to: a snapshot has the files of all of them
+(docs/adr/0028-old-files-move-to-a-colder-root.md).
+"""
 
 from __future__ import annotations
 
+import logging
+import math
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pyarrow as pa
@@ -11,14 +18,25 @@ import pyarrow.dataset as ds
 
 from varve.model.errors import NeedsOperator
 from varve.model.schema import table_schema
+from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.file_set import FileSet
 from varve.storage.log import LiveFile, LogEntry
 from varve.storage.scan import Wanted, arrow_dataset, read_rows
 from varve.storage.state import load
-from varve.storage.store import Store
+from varve.storage.store import COLDER, Store
 from varve.storage.table import Table
-from varve.storage.zone_map import ZoneMap
+from varve.storage.zone_map import HIGHEST, LOWEST, ZoneMap
+
+UNREACHABLE = "out-of-reach.parquet"
+"""Name of the file that stands for a colder root which is out of reach."""
+
+# A colder root is asked for news at least so often, and when the root above tells of some.
+_COLDER_EVERY_S = 60.0
+# More than anybody reads ahead of need.
+_MANY_ROWS = 1 << 40
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,7 +104,8 @@ class Follower:
     def __init__(self, store: Store, name: str) -> None:
         """Raises NeedsOperator if the table does not exist."""
         self.table = Table(store, name, files=True)
-        self._files = self._live_files()
+        self._colder = _ColderFiles(store.colder, self.table) if store.colder else None
+        self._files = self._all_files()
         self.snapshot = self._snapshot()
 
     def refresh(self) -> Snapshot:
@@ -100,11 +119,16 @@ class Follower:
         """
         fresh = self.table.refresh()
         if fresh is None:
-            self._files = self._live_files()
+            self._files = self._all_files()
             self.snapshot = self._snapshot()
-        elif fresh:
-            for entry in fresh:
-                self._files = self._files.changed(entry.removes, (*entry.adds, *entry.replacements))
+            return None
+        files = self._files
+        for entry in fresh:
+            files = files.changed(entry.removes, (*entry.adds, *entry.replacements))
+        if self._colder is not None and (change := self._colder.look(fresh)):
+            files = files.changed(*change)
+        if fresh or files is not self._files:
+            self._files = files
             self.snapshot = self._snapshot()
         return fresh
 
@@ -112,15 +136,102 @@ class Follower:
         """Version stored under a transaction id in the newest snapshot taken."""
         return self.table.position(transaction)
 
-    def _live_files(self) -> FileSet:
-        return FileSet(self.table.live_files().values(), self.table.schema.time_column)
+    def _all_files(self) -> FileSet:
+        files = FileSet(self.table.live_files().values(), self.table.schema.time_column)
+        if self._colder is not None and (change := self._colder.look(None)):
+            files = files.changed((), change[1])
+        return files
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(self.table.store, self.table.name, self.table.version, self._files)
 
 
+class _ColderFiles:
+    """The files of a table in the colder roots, as seen from the root above.
+
+    That root is read first: a file is in the colder one before it is removed above, so none is
+    missed. One that is in both is left to the root above, known by its name, which moves with it.
+    While a colder root is out of reach, what was last seen of it holds, or where that is not
+    enough a file stands for it that cannot be read.
+    """
+
+    def __init__(self, store: Store, above: Table) -> None:
+        self._store, self._above = store, above
+        self._follower: Follower | None = None
+        self._looked_s = -math.inf
+        self._there: dict[str, LiveFile] = {}
+        """Files of the colder roots by their path there, as of the last look."""
+        self._visible: dict[str, LiveFile] = {}
+        """Those that are in the snapshot, by their path as seen from above."""
+        self._marks: tuple[int | None, ...] = ()
+
+    def look(self, fresh: Sequence[LogEntry] | None) -> tuple[list[str], list[LiveFile]] | None:
+        """What of the colder files is gone and new since the last look; None if nothing is. fresh:
+        what has been committed above meanwhile; None if the table above was read anew.
+        """
+        if (moved := self._above.position(positions.moved())) is None:
+            return None  # no file has ever moved
+        if fresh is None:
+            self._visible = {}
+        marks = moved, self._above.position(positions.deletion())
+        due = time.monotonic() - self._looked_s >= _COLDER_EVERY_S
+        if fresh is None or marks != self._marks or due:
+            self._read(moved)
+            self._marks, self._looked_s = marks, time.monotonic()
+        elif not any(entry.removes for entry in fresh):
+            return None
+        above = self._above.live_files()
+        visible = {
+            f"{COLDER}{path}": replace(file, path=f"{COLDER}{path}")
+            for path, file in self._there.items()
+            if base_name(path) not in above
+        }
+        gone = [path for path in self._visible if path not in visible]
+        new = [file for path, file in visible.items() if path not in self._visible]
+        self._visible = visible
+        return (gone, new) if gone or new else None
+
+    def _read(self, moved: int) -> None:
+        """Reads the colder log, as far as it can be reached."""
+        try:
+            if self._follower is None:
+                self._follower = Follower(self._store, self._above.name)
+            else:
+                self._follower.refresh()
+        except (OSError, NeedsOperator) as err:
+            log.warning("%s: its colder root is out of reach: %s", self._above.name, err)
+            self._looked_s = -math.inf
+        seen = self._follower
+        arrived = None if seen is None else seen.position(positions.arrived())
+        self._there = {} if seen is None else {f.path: f for f in seen.snapshot.files}
+        if arrived is None or arrived < moved:
+            unreachable = self._unreachable()
+            self._there[unreachable.path] = unreachable
+
+    def _unreachable(self) -> LiveFile:
+        """A file with all bounds that moved files can have, so that whoever needs one of them fails
+        and nobody else does.
+        """
+        until = self._above.position(positions.moved_until())
+        column = self._above.schema.time_column or ""
+        return LiveFile(
+            UNREACHABLE,
+            size=1,
+            rows=_MANY_ROWS,
+            minimum={column: LOWEST, "series_id": LOWEST},
+            maximum={column: HIGHEST if until is None else until, "series_id": HIGHEST},
+        )
+
+
+def base_name(path: str) -> str:
+    """The name of a file, without the root that it is in."""
+    while path.startswith(COLDER):
+        path = path.removeprefix(COLDER)
+    return path
+
+
 def snapshot(store: Store, table: str, version: int | None = None) -> Snapshot:
-    """A version of a table, by default the newest.
+    """A version of a table, by default the newest. Of colder roots it is always the newest.
 
     Raises NeedsOperator if there is no such table, or the log no longer or not yet has it.
     """
@@ -129,7 +240,12 @@ def snapshot(store: Store, table: str, version: int | None = None) -> Snapshot:
     state = load(store, table, version=version)
     if state is None or state.files is None:
         raise NeedsOperator(f"no table {table} under {store.root}")
-    return Snapshot(store, table, version, tuple(state.files.values()))
+    files = dict(state.files)
+    if store.colder is not None:
+        colder = Follower(store, table).snapshot.files
+        moved = (f for f in colder if f.path.startswith(COLDER) and base_name(f.path) not in files)
+        files |= {file.path: file for file in moved}
+    return Snapshot(store, table, version, tuple(files.values()))
 
 
 def live_files(table: Table) -> list[LiveFile]:

@@ -10,15 +10,19 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from varve.model.errors import NeedsOperator
 from varve.storage import local_files
 from varve.storage.object_store import ObjectStore, Options, data_filesystem
+
+COLDER = "colder:"
+"""What begins the path of a file in the next colder root; twice for one in the root after that."""
 
 # Requests under way at once when many small files are read from an object store.
 _REQUESTS = 16
@@ -29,7 +33,8 @@ class Store:
     """root: an absolute path, or a URL such as s3://bucket/prefix, whose bucket and prefix are
     taken as they are, not as escaped. options: storage options by the names of delta-rs
     (AWS_REGION, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...); what is not given is taken from the
-    environment or the machine's role. Cheap to pickle to a task.
+    environment or the machine's role. colder: the root that old files move to, if there is one; it
+    has tables of the same names. Cheap to pickle to a task.
 
     Every method that reads or writes raises OSError if the storage fails, and StorageFull, which
     is one, without room. Raises NeedsOperator for options under which two writers could overwrite
@@ -38,6 +43,7 @@ class Store:
 
     root: str
     options: Mapping[str, str] = field(default_factory=dict)
+    colder: Store | None = None
 
     def __post_init__(self) -> None:
         given = {k.lower(): v for k, v in self.options.items()}
@@ -51,6 +57,31 @@ class Store:
     @property
     def is_local(self) -> bool:
         return "://" not in self.root
+
+    @property
+    def alone(self) -> Store:
+        """This root without the colder ones."""
+        return self if self.colder is None else replace(self, colder=None)
+
+    def roots(self) -> list[Store]:
+        """This root and all colder ones, each alone."""
+        return [self.alone, *([] if self.colder is None else self.colder.roots())]
+
+    def place(self, path: str) -> tuple[Store, str]:
+        """The root that a file lies in, alone, and its path there. ValueError if there is no such
+        root.
+        """
+        root: Store | None = self
+        while root is not None and path.startswith(COLDER):
+            root, path = root.colder, path.removeprefix(COLDER)
+        if root is None:
+            raise ValueError(f"{path} is in a colder root, and {self.root} has none")
+        return root.alone, path
+
+    def open_file(self, table: str, path: str) -> pa.NativeFile:
+        """A data file of any root, to be read. Raises FileNotFoundError."""
+        root, own = self.place(path)
+        return root.filesystem(table).open_input_file(own)
 
     def uri(self, table: str) -> str:
         """The table's folder, for people and for programs that take it as it is."""
@@ -66,7 +97,7 @@ class Store:
                 local_files.sync(folder)
 
     def filesystem(self, table: str) -> pafs.FileSystem:
-        """The data files, by paths relative to the table's folder, to be read."""
+        """The data files of this root, by paths relative to the table's folder, to be read."""
         if self.is_local:
             return _local_filesystem(self.uri(table))
         return data_filesystem(self.uri(table), self._sorted_options())

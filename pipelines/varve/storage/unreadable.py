@@ -7,7 +7,7 @@ is away is tried again.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from varve.model.errors import NeedsOperator
 from varve.storage.log import LiveFile
-from varve.storage.store import Store
+from varve.storage.store import COLDER, Store
 
 READ_ERRORS = (OSError, pa.ArrowException)
 """What reading a Parquet file may raise."""
@@ -35,9 +35,10 @@ class UnreadableFile:
 
 
 def find_unreadable(store: Store, table: str, files: Iterable[LiveFile]) -> list[UnreadableFile]:
-    """Finds the live files that cannot be read. It reads them whole: ask after a failure.
+    """Finds the live files that cannot be read. It reads them whole: ask after a failure. Those of
+    a colder root that is out of reach are among them.
 
-    Raises OSError if the storage is out of reach.
+    Raises OSError if the storage itself is out of reach.
     """
     found = ((file, _why(store, table, file)) for file in files)
     return [UnreadableFile(table, file, why) for file, why in found if why is not None]
@@ -48,13 +49,7 @@ def require_readable(store: Store, table: str, files: Iterable[LiveFile]) -> Non
     without reading the others. Raises OSError if the storage is out of reach.
     """
     files = list(files)
-    filesystem = store.filesystem(table)
-    kinds = filesystem.get_file_info([file.path for file in files])
-    missing = [
-        UnreadableFile(table, file, "is missing")
-        for file, info in zip(files, kinds, strict=True)
-        if info.type == pafs.FileType.NotFound
-    ]
+    missing = [UnreadableFile(table, f, "is missing") for f in _missing(store, table, files)]
     if found := missing or find_unreadable(store, table, files):
         more = f", and {len(found) - 1} more files" if len(found) > 1 else ""
         raise NeedsOperator(
@@ -63,18 +58,36 @@ def require_readable(store: Store, table: str, files: Iterable[LiveFile]) -> Non
         )
 
 
+def _missing(store: Store, table: str, files: Sequence[LiveFile]) -> list[LiveFile]:
+    """Those that are not there. Each root is asked for all of its files at once."""
+    by_root: dict[str, list[LiveFile]] = {}
+    for file in files:
+        by_root.setdefault(store.place(file.path)[0].root, []).append(file)
+    found: list[LiveFile] = []
+    for asked in by_root.values():
+        places = [store.place(file.path) for file in asked]
+        kinds = places[0][0].filesystem(table).get_file_info([path for _, path in places])
+        found += [
+            file
+            for file, info in zip(asked, kinds, strict=True)
+            if info.type == pafs.FileType.NotFound
+        ]
+    return found
+
+
 def _why(store: Store, table: str, file: LiveFile) -> str | None:
     """What is wrong with the file; None if it can be read."""
-    filesystem = store.filesystem(table)
     try:
-        if filesystem.get_file_info(file.path).type == pafs.FileType.NotFound:
+        if _missing(store, table, [file]):
             return "is missing"
-        with filesystem.open_input_file(file.path) as opened:
+        with store.open_file(table, file.path) as opened:
             content = opened.read()
     except FileNotFoundError:
         return "is missing"
     except OSError as err:
-        if store.is_local and err.errno == errno.EIO:
+        if file.path.startswith(COLDER):  # what needs it waits, and the rest goes on
+            return f"is in a root that is out of reach: {err}"
+        if store.place(file.path)[0].is_local and err.errno == errno.EIO:
             return f"cannot be read: {err}"
         raise
     if len(content) != file.size:

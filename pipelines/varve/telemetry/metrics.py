@@ -456,6 +456,16 @@ class QueryMetrics:
             *("route",),
             buckets=_REQUEST_SECONDS,
         )
+        self.waiting = gauge(
+            "varve_query_waiting_requests",
+            "Requests that wait for their turn, by kind: queries, metadata, sql.",
+            "kind",
+        )
+        self.shed = counter(
+            "varve_query_shed_requests_total",
+            "Requests that were sent away as too many waited, by kind.",
+            "kind",
+        )
         self.samples = counter(
             "varve_query_samples_total",
             "Samples that evaluations have read, each once for every window that it was in.",
@@ -836,6 +846,12 @@ class MaintenanceMetrics:
             "Rows deleted because they were older than their retention.",
             *("table",),
             unit="rows",
+        )
+        self.files_moved = telemetry.counter(
+            "varve_maintenance_moved_files_total",
+            "Files that a colder root has taken over.",
+            *("table",),
+            unit="files",
         )
         self.files_deleted = telemetry.counter(
             "varve_maintenance_deleted_files_total",

@@ -16,22 +16,21 @@ HOUR = 3_600_000
 RULE = Rule()
 
 
-def baseline(
-    series, hour=-1, mean=10.0, stddev=2.0, season="none", method="mean", count=2_000, at=0
-):
-    return {
+def baseline(series, **given):
+    row = {
         "series_id": series,
-        "hour_of_week": hour,
-        "mean": mean,
-        "stddev": stddev,
-        "count": count,
-        "computed_at": at,
-        "season": season,
-        "method": method,
+        "hour_of_week": given.pop("hour", -1),
+        "mean": 10.0,
+        "stddev": 2.0,
+        "count": 2_000,
+        "computed_at": given.pop("at", 0),
+        "season": "none",
+        "method": "mean",
         "is_rate": False,
         "error": None,
         "revision": 0,
     }
+    return row | given
 
 
 def index(*rows):
@@ -84,6 +83,14 @@ def test_a_floor_stands_for_too_small_a_spread_and_a_constant_zero_has_a_score_o
     )
     assert judged.score.tolist() == [2.0, -4.0, 0.0, CONSTANT_SCORE]
     assert (judged.stddev > 0).all()
+
+
+def test_one_event_of_a_counter_that_has_few_is_nothing_and_many_in_a_minute_are_extreme():
+    found = index(baseline(1, mean=1e-5, stddev=1e-4, is_rate=True))
+    judged = scores(found, (1, MONDAY, 1 / 60), (1, MONDAY, 10 / 60))
+    assert judged.score.round(1).tolist() == [1.0, 10.0]
+    strict = scores(found, (1, MONDAY, 1 / 60), rule=Rule(counter_floor=0))
+    assert strict.score[0] > 100
 
 
 @given(

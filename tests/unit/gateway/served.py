@@ -105,7 +105,7 @@ class ServedGateway:
     ) -> None:
         """otlp: is served over HTTP and gRPC."""
         self.lane = MemoryLane()
-        self._protocols = (RemoteWrite(), *([otlp] if otlp else []), *protocols)
+        self._protocols = (*protocols, RemoteWrite(), *([otlp] if otlp else []))
         self._otlp = otlp
         self._credentials = credentials or Credentials({}, {})
         self._quotas = Quotas(time.monotonic, Quota(), per_address or Quota())

@@ -50,7 +50,7 @@ def test_orphans_go_once_they_are_old_and_nothing_else_does(tmp_path):
 
     assert garbage.paths == (orphan.path,)
     assert garbage.nbytes == orphan.size
-    assert vacuum.delete(store, garbage).files == 1
+    assert vacuum.delete(garbage).files == 1
     assert (tmp_path / "samples" / young.path).exists()
     assert snapshot(store, "samples").scan(Bounds()).num_rows == 5
 

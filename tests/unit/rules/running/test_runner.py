@@ -8,6 +8,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.rules.running.world import START_MS, Died, Process, World
+from varve.maintenance.compaction import due_merges, merge_files
+from varve.storage.snapshot import snapshot
 
 RULES = """
 groups:
@@ -306,3 +308,22 @@ def test_what_kafka_has_not_acknowledged_is_evaluated_again_by_the_next(world):
     assert states(world) == oracle(40)[0]
     assert world.samples("twice") == oracle(40)[1]
     assert after.count("repeated") >= 4
+
+
+def test_files_of_changes_are_merged_and_the_next_process_goes_on_with_them(world):
+    process = Process(world, RULES, "p0", wait_s=60)
+    live(world, process, 60)
+    process.close()
+    before = world.changes()
+    files = len(snapshot(world.store, "alerts").files)
+
+    later_ms = START_MS + 400 * 86_400_000  # the month has closed
+    for merge in due_merges(snapshot(world.store, "alerts"), later_ms):
+        merge_files(world.store, merge)
+    after = Process(world, RULES, "p1", gone={"p0"}.__contains__, wait_s=60)
+    assert len(snapshot(world.store, "alerts").files) < files
+    assert world.changes() == before
+    live(world, after, 60)
+    world.ingest()
+
+    assert states(world) == oracle(120)[0]
