@@ -224,8 +224,9 @@ soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minut
 	$(TOOL)/soak_live.py $(ARGS)
 
 .PHONY: fuzz-gateway
-fuzz-gateway: setup-dev ## Damaged remote write: any bytes are samples or a refusal; ARGS="--minutes 10"
+fuzz-gateway: setup-dev ## Damaged bodies of every protocol: any bytes are samples or a refusal; ARGS="--minutes 10"
 	$(TOOL)/fuzz_gateway.py $(ARGS)
+	$(TOOL)/fuzz_decoders.py $(ARGS)
 
 .PHONY: fuzz-ingest chaos-ingest chaos-rollup
 fuzz-ingest: setup-dev ## Damaged messages: any bytes are samples or a reason; ARGS="--minutes 10"

@@ -24,6 +24,7 @@ RETAINED = Asset("varve://tables/retained")
 TIERED = Asset("varve://tables/tiered")
 BASELINES = Asset("varve://tables/baselines")
 FORECASTS = Asset("varve://tables/forecasts")
+QUALITY = Asset("varve://tables/quality")
 
 READ_POOL = "varve_read"
 

@@ -61,6 +61,7 @@ def main() -> int:
         )
         try:
             up.until_ready()
+            print("ready; sending", flush=True)
             sent = measure(up, args)
             wait_for(told, sent, args.deadline)
         finally:

@@ -19,9 +19,9 @@ import time
 
 import numpy as np
 import pyarrow as pa
-from kafka import KafkaProducer
 
 from varve.ingest import arrow_codec
+from varve.kafka.idempotent_producer import IdempotentProducer
 from varve.model.identity import SeriesDefinition, define
 from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS, floor_to
 
@@ -52,13 +52,16 @@ class Flow:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.rng = np.random.default_rng(1)
-        self.producer = KafkaProducer(
+        self.producer = IdempotentProducer(
             bootstrap_servers=args.brokers,
             linger_ms=20,
             batch_size=2**20,
             max_request_size=2**24,
             max_in_flight_requests_per_connection=1,
+            # A broker may be away for long; what it misses waits here.
+            delivery_timeout_ms=2 * HOUR_MS,
         )
+        self.lost: list[BaseException] = []
         self.sent = self.messages = 0
         self.live = Series("live", args.series)
         self.past = Series("past", args.history)
@@ -96,6 +99,8 @@ class Flow:
             if was_round == 0 and turn // self.args.series > 0:
                 print(f"at {now_ms}", flush=True)
         self.producer.flush()
+        if self.lost:
+            sys.exit(f"{len(self.lost)} messages were not taken: {self.lost[0]}")
         print(f"sent {self.sent}", flush=True)
 
     def send(self, series: Series, rows: np.ndarray, ts: np.ndarray) -> None:
@@ -103,7 +108,8 @@ class Flow:
             part = rows[start : start + MESSAGE]
             message = series.message(part, ts[start : start + MESSAGE], self.rng)
             partition = self.messages % PARTITIONS
-            self.producer.send(self.args.topic, message, partition=partition)
+            future = self.producer.send(self.args.topic, message, partition=partition)
+            future.add_errback(self.lost.append)
             self.messages += 1
         self.sent += len(rows)
 

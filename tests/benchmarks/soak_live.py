@@ -49,7 +49,7 @@ from varve.storage.store import Store  # noqa: E402
 from varve.storage.table import Table  # noqa: E402
 
 TOPICS = ("raw-metrics", "raw-metrics-critical", "metric-series")
-COMPONENTS = ("streams", "query", "collector", "maintenance")
+COMPONENTS = ("streams", "query", "collector", "maintenance", "rules", "notify")
 RECOVERY_S = 600
 SMALL_DISK = "6g"
 

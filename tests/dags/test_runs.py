@@ -3,6 +3,7 @@
 import json
 
 import jsonschema
+import pyarrow.compute as pc
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.admin import NewTopic
@@ -64,6 +65,17 @@ def test_baselines_are_brought_up_to_date(airflow):
     log = airflow.test("baselines")
 
     assert "'is_done': True" in log
+
+
+def test_quality_checks_the_interval_of_its_run(compacted, airflow, tables):
+    log = airflow.test("quality", "2021-01-15")
+
+    found = snapshot(tables.store, "quality").scan(Bounds())
+    day = BEGIN + 13 * DAY_MS
+    assert set(found["start_ms"].to_pylist()) == {day}
+    assert set(found["end_ms"].to_pylist()) == {day + DAY_MS}
+    assert f"{found.num_rows} expectations" in log
+    assert found.filter(pc.field("suite") == "recomputed")["success"].to_pylist() == [True]
 
 
 def test_forecasts_are_made_of_what_capacity_toml_selects(airflow):

@@ -43,3 +43,20 @@ def test_an_alert_is_shown_as_text_and_silenced_from_there(tmp_path, receiver, b
         wait_for(browser, "document.querySelectorAll('article').length === 1")
         errors = [e for e in browser.get_log("browser") if e["level"] == "SEVERE"]
         assert [e for e in errors if "favicon" not in e["message"]] == []
+
+
+def test_an_alert_is_acknowledged_from_the_page(tmp_path, receiver, browser):  # noqa: F811
+    with running(tmp_path, receiver, wait="1h") as process:
+        process.send(EVIL, severity="page")
+        process.send("b")
+        browser.get(f"http://{process.address}/#/alerts?receiver=pager")
+        wait_for(browser, "document.querySelectorAll('article button').length === 2")
+
+        browser.find_elements(By.CSS_SELECTOR, "article button")[1].click()
+        browser.switch_to.alert.send_keys("anna")
+        browser.switch_to.alert.accept()
+
+        wait_for(browser, "document.querySelector('article').innerText.includes('anna takes care')")
+        (one,) = process.client.get("/api/v1/oncall").json()["acknowledged"]
+        assert one["by"] == "anna"
+        assert one["labels"]["instance"] == EVIL

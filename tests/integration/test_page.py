@@ -556,3 +556,21 @@ def test_the_page_asks_who_you_are_and_then_shows_what_you_asked(browser, now_ms
             wait_for(browser, "window.varve && window.varve.answers > 0")
             assert not browser.execute_script("return document.getElementById('login').open")
             browser.execute_script("sessionStorage.clear()")
+
+
+def test_metrics_are_listed_with_what_is_said_of_them_and_a_click_asks(browser, address):
+    show(browser, address, "?expr=1&range=5m&refresh=off")
+    browser.find_element(By.ID, "explore").click()
+    wait_for(browser, "document.querySelectorAll('#metrics li').length === 3")
+    browser.find_element(By.CSS_SELECTOR, "#metrics input").send_keys("answered requests")
+    listed = wait_for(browser, "document.querySelector('#metrics li')?.innerText")
+    answers = browser.execute_script("return window.varve.answers")
+
+    assert [line.strip() for line in listed.splitlines()] == [
+        *("shop_requests_total", "counter", "Requests answered.")
+    ]
+    browser.find_element(By.CSS_SELECTOR, "#metrics li button").click()
+    wait_for(browser, f"window.varve.answers > {answers}")
+    expression = browser.find_element(By.ID, "expression").get_attribute("value")
+    assert expression == "rate(shop_requests_total[5m])"
+    assert len(browser.execute_script("return window.varve.plotted.series")) == 4

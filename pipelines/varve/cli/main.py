@@ -42,6 +42,7 @@ COMMANDS = (
     ("anomalies", "varve.cli.anomalies", "episodes far from what is usual; say what they were"),
     ("capacity", "varve.cli.capacity", "which resources run out within a week, by their forecasts"),
     ("rules", "varve.cli.rules", "check files of rules; run tests of them"),
+    ("import", "varve.cli.import_history", "send the history in files through a gateway"),
     ("ingest", "varve.cli.ingest", "park a message that stops ingest"),
     ("delete", "varve.cli.delete", "delete samples of some series from every table"),
     ("rollup", "varve.cli.rollup", "how complete the tiers are; check them against raw samples"),

@@ -29,6 +29,10 @@ Evaluates rules for every time of a span of the past and says what would have fi
 for how long, and who would have been told. Equal rules, span and snapshot give equal bytes.
 """
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files of rules")
+    for name, metavar in (("--home", "DIR"), ("--config", "FILE")):  # as before the action
+        parser.add_argument(
+            name, type=Path, metavar=metavar, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
     parser.add_argument(
         "--from",
         dest="start",

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 
 from varve.client.messages import Encoder, Message
 from varve.kafka.client_options import client_options
 from varve.kafka.connection import connect
+from varve.kafka.idempotent_producer import IdempotentProducer
 from varve.model.errors import TemporaryError
 
 # A broker's limit may be lower; then the broker refuses and the loss is counted.
@@ -80,12 +80,10 @@ class Sender:
             "request_timeout_ms": min(_REQUEST_MS, delivery_ms - _LINGER_MS),
         } | client_options(options)
         self._kafka = connect(
-            KafkaProducer,
+            IdempotentProducer,
             given
             | {
                 "bootstrap_servers": bootstrap_servers,
-                "acks": "all",
-                "enable_idempotence": True,
                 "compression_type": "zstd",
                 "linger_ms": _LINGER_MS,
                 "batch_size": _BATCH_BYTES,

@@ -15,6 +15,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 
 from varve.kafka.client_options import client_options
 from varve.kafka.connection import connect
+from varve.kafka.idempotent_producer import IdempotentProducer
 from varve.model.errors import TemporaryError
 
 log = logging.getLogger("varve.gateway.kafka")
@@ -55,8 +56,6 @@ class TopicProducer:
             | client_options(options)
             | {
                 "bootstrap_servers": bootstrap_servers,
-                "acks": "all",
-                "enable_idempotence": True,
                 "compression_type": compression if compression != "none" else None,
                 "linger_ms": _LINGER_MS,
                 "batch_size": _BATCH_BYTES,
@@ -83,7 +82,7 @@ class TopicProducer:
         with self._lock:
             if self._kafka is not None:
                 return
-            kafka = connect(KafkaProducer, self._options)
+            kafka = connect(IdempotentProducer, self._options)
             try:
                 found = kafka.partitions_for(self.topic)
             except KafkaError as err:

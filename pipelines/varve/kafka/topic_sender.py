@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from varve.kafka.client_options import Cluster
 from varve.kafka.connection import connect
+from varve.kafka.idempotent_producer import IdempotentProducer
 from varve.model.errors import TemporaryError
 
 DELIVERY_S = 10.0
@@ -32,14 +32,12 @@ def send_messages(
     delivery_ms = int(delivery_s * 1000)
     options = cluster.python_options() | {
         "client_id": client_id,
-        "acks": "all",
-        "enable_idempotence": True,
         "max_block_ms": delivery_ms,
         "bootstrap_timeout_ms": delivery_ms,
         "delivery_timeout_ms": delivery_ms,
         "request_timeout_ms": delivery_ms - 100,
     }
-    producer = connect(KafkaProducer, options)
+    producer = connect(IdempotentProducer, options)
     try:
         sent = [producer.send(topic, value=value, key=key) for key, value in messages]
         for one in sent:

@@ -201,6 +201,13 @@ class Broker:
         return self.config.bootstrap_servers
 
     @property
+    def pid(self) -> int:
+        """Of the JVM. Raises ValueError if it does not run."""
+        if self._process is None:
+            raise ValueError("the broker does not run")
+        return self._process.pid
+
+    @property
     def log(self) -> Path:
         return self.config.directory / "broker.log"
 

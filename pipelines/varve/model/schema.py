@@ -35,6 +35,7 @@ TABLES = (
     "forecasts",
     "forecast_fits",
     "capacity",
+    "quality",
 )
 
 _TIME_COLUMN = "varve.time_column"

@@ -186,10 +186,24 @@ class Dispatcher:
             labels = group.members[one.alert.id].labels
             if state.inhibitor.inhibited_by(labels, now_ms):
                 continue
-            if state.silences.covering(one.alert.id, labels, now_ms):
+            if state.silences.covering(one.alert.id, labels, now_ms) and not (
+                state.on_call.silenced_ends and self._has_ended_since_told(group, one, now_ms)
+            ):
                 continue
             heard.append(one)
         return heard
+
+    def _has_ended_since_told(self, group: Group, one: ToldAlert, now_ms: int) -> bool:
+        """Whether somebody was told of a group's alert that it fires, and it is over."""
+        state = self._state
+        if one.firing:
+            return False
+        logged = (
+            state.log.get(_log_key(integration, group), now_ms)
+            for name in state.on_call.everybody(group.route.receiver)
+            for integration in state.config.receivers[name]
+        )
+        return any(told is not None and one.alert.fingerprint in told.firing for told in logged)
 
     def _take_turn(
         self,

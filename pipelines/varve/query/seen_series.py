@@ -51,8 +51,9 @@ def seen_within(
 
     A window is an hour, or in longer ranges a day; past the last one that is closed, and where late
     samples wait for their repair, it is the sample that counts, or without `exact` one in memory
-    that lies near. None stands for all series: without rollups, or if over most_rows would be read.
-    Raises OSError if a file cannot be read, FileNotFoundError if it is gone.
+    that lies near. None stands for all series: without rollups, where their rows have expired, or
+    if over most_rows would be read. Raises OSError if a file cannot be read, FileNotFoundError if
+    it is gone.
     """
     plan = _plan(view, start_ms, end_ms, most_rows)
     if plan is None or view.rollups is None:
@@ -95,6 +96,8 @@ def _plan(view: View, start_ms: int, end_ms: int, most_rows: int) -> _Plan | Non
     for tier in (days, hours):
         if tier is None or tier.frontier_ms is None or tier.frontier_ms <= begin_ms:
             continue
+        if _has_expired(tier, begin_ms):
+            return None  # what has no row any more may have samples, or wider rows
         span = Window(begin_ms, min(end_ms, tier.frontier_ms))
         last_ms = span.end_ms + tier.tier.width_ms - 1
         tiers.append((tier, span, tier.files.within(span.start_ms, last_ms)))
@@ -111,7 +114,11 @@ def _plan(view: View, start_ms: int, end_ms: int, most_rows: int) -> _Plan | Non
 
 
 def _has_expired(tier: TierView, start_ms: int) -> bool:
-    return tier.refused_until_ms is not None and start_ms < tier.refused_until_ms
+    """Whether rows from start_ms on may have expired, of all series or of a retention class."""
+    until = [mark.until_ms for mark in tier.classes]
+    if tier.refused_until_ms is not None:
+        until.append(tier.refused_until_ms)
+    return start_ms < max(until, default=start_ms)
 
 
 @dataclass(frozen=True, slots=True)

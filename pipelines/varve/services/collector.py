@@ -25,6 +25,8 @@ _QUERY = "query"
 
 _log = logging.getLogger("varve.collector")
 
+# While Kafka is away, what was measured waits as long as there is room: half an hour and more.
+_DELIVERY_S = 3_600.0
 # How long the stale markers of the end may take to be acknowledged.
 _FLUSH_S = 10.0
 # Pages fetched at once: one slow component must not hold up another's.
@@ -107,6 +109,7 @@ def run(settings: Settings) -> int:
         settings.kafka.topics.raw,
         options=settings.kafka.client_options(),
         client_id="varve-collector",
+        delivery_s=_DELIVERY_S,
     ) as producer:
         collector = HostCollector(
             instance_name(settings),

@@ -20,6 +20,7 @@ from varve.settings.kafka import Kafka
 from varve.settings.logs import Logs
 from varve.settings.maintenance import Maintenance
 from varve.settings.notify import Notify
+from varve.settings.quality import Quality
 from varve.settings.query import Query
 from varve.settings.retention import Retention
 from varve.settings.rollup import Rollup
@@ -52,6 +53,7 @@ class Settings(Section):
     rollup: Rollup = Rollup()
     retention: Retention = Retention()
     maintenance: Maintenance = Maintenance()
+    quality: Quality = Quality()
     anomalies: Anomalies = Anomalies()
     forecasts: Forecasts = Forecasts()
     query: Query = Query()

@@ -7,6 +7,7 @@ themselves; what is handed to a client that takes a URL is escaped here.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -24,6 +25,9 @@ from varve.model.errors import NeedsOperator
 Options = tuple[tuple[str, str], ...]
 """Storage options, sorted by name."""
 
+# For so long a request is tried again. Callers wait an outage out themselves, and say so; a request
+# that was tried for longer than supervision.stalled_after_s would pass for a hang.
+_RETRY = {"max_retries": 10, "retry_timeout": dt.timedelta(seconds=45)}
 # A file up to so many bytes is sent by one request; parts pay beyond.
 _ONE_PUT = 64 << 20
 # Options that only delta-rs knows; the client of the log refuses what it does not know.
@@ -163,7 +167,10 @@ def _client(url: str, options: Options) -> Any:
             config[name] = value
     try:
         return from_url(
-            _escaped(url), config=cast(Any, config), client_options=cast(Any, connection)
+            _escaped(url),
+            config=cast(Any, config),
+            client_options=cast(Any, connection),
+            retry_config=cast(Any, _RETRY),
         )
     except (BaseError, ValueError) as err:
         why = str(err).splitlines()[0]

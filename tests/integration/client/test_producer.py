@@ -1,6 +1,7 @@
 import math
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -325,6 +326,34 @@ def test_what_was_tried_too_long_is_lost_and_counted_and_what_comes_after_arrive
     assert (lost.acknowledged, lost.lost, lost.waiting) == (10, 10, 0)
     assert counts.accepted == counts.acknowledged + counts.lost
     assert len(_received(broker, "away")) >= counts.acknowledged
+    broker.stop()
+
+
+def test_a_producer_goes_on_after_a_message_of_unknown_fate_was_tried_too_long(tmp_path):
+    broker = Broker(tmp_path)
+    broker.start()
+    _topic(broker, "hangs", partitions=1)
+    tried = {"delivery_s": 2.0, "options": {"request.timeout.ms": "300"}}
+    producer = Producer(broker.bootstrap_servers, "hangs", **tried)
+    producer.put(_samples(0, 10))
+    assert producer.flush()
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        # It is sent, unanswered, and tried again until its time is over.
+        producer.put(_samples(10, 20))
+        assert producer.flush(60)
+        lost = producer.counts().lost
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+    deadline = time.monotonic() + 60
+    while producer.counts().acknowledged == 10:
+        assert time.monotonic() < deadline
+        producer.put(_samples(20, 21))
+        producer.flush(5)
+    counts = producer.close()
+
+    assert lost == 10
+    assert counts.accepted == counts.acknowledged + counts.lost
     broker.stop()
 
 

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ from varve.anomaly.hour_features import hour_of_week
 from varve.maintenance.batch_job import execute
 from varve.maintenance.compaction import Compaction
 from varve.model.identity import define
+from varve.query.sql import connect
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import snapshot
 
@@ -159,6 +162,50 @@ def test_hours_of_the_week_begin_on_monday():
         1,
     ]
     assert hour_of_week(np.array([MONDAY])).tolist() == [167]
+
+
+def test_the_features_of_a_day_know_nothing_of_later_ones(tmp_path):
+    (query,) = re.findall(
+        r"^```sql\n(.*?)^```",
+        (ROOT / "docs" / "anomalies.md").read_text(),
+        re.DOTALL | re.MULTILINE,
+    )
+    tables = WrittenTables(str(tmp_path))
+    tables.define(SERIES)
+    random = np.random.default_rng(2)
+    put = [
+        (GAUGE.series_id, MONDAY + n * HOUR, float(10 + 5 * (n % 24 > 12) + random.normal()))
+        for n in range(1, 10 * 24 + 1)
+    ]
+    tables.put(put, complete_ms=MONDAY + 10 * DAY)
+    tables.roll_up()
+    run(tables)
+
+    whole = connect(tables.store, query).execute(query).df()
+    for days in (3, 8):
+        known = query.replace(
+            "WHERE place = 1", f"WHERE place = 1 AND window_end <= {MONDAY + days * DAY}"
+        )
+        part = connect(tables.store, known).execute(known).df()
+        assert len(part) == days
+        pd.testing.assert_frame_equal(part, whole.head(days))
+    last = whole.iloc[-1]
+    values = [value for _, ts, value in put if ts > MONDAY + 9 * DAY]
+    assert last["level"] == pytest.approx(np.mean(values))
+    assert last["gap_rate"] == pytest.approx(1 - 24 / 1440)
+    assert 0.5 < last["season_strength"] < 1
+
+
+def test_files_older_than_thirteen_months_go_with_a_run(tmp_path):
+    tables = WrittenTables(str(tmp_path))
+    tables.define(SERIES)
+    for day in (0, 1, 402):
+        put = [(GAUGE.series_id, MONDAY + day * DAY + n * MINUTE, 1.0) for n in range(1, 61)]
+        tables.put(put, complete_ms=MONDAY + day * DAY + HOUR)
+        tables.roll_up()
+        run(tables)
+    ends = snapshot(tables.store, FEATURES).scan(Bounds())["window_end"].to_pylist()
+    assert ends == [MONDAY + 402 * DAY + HOUR]
 
 
 def test_the_main_says_what_is_due_and_does_it(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,15 +12,18 @@ from hypothesis import strategies as st
 from tests.tables import WrittenTables
 from tests.unit.query.tier_queries import DAY_MS, HOUR_MS
 from varve.model.identity import define
+from varve.model.series_matcher import SeriesMatcher
 from varve.promql.storage import SelectHints
 from varve.promql.syntax.ast import Matcher, MatchOp
 from varve.query import narrowing
 from varve.query.reader import Reader
 from varve.query.snapshots import Snapshots
 from varve.query.tables import Tables
+from varve.query.tier_view import ClassMark
 
 T = 1_795_338_000_000 // DAY_MS * DAY_MS
 DAYS = 4
+ANY = SeriesMatcher.of({"i": ".*"})
 M = Matcher("__name__", MatchOp.EQUAL, "m")
 
 
@@ -153,3 +158,15 @@ def test_files_that_are_gone_leave_no_series_out(world, monkeypatch):
     monkeypatch.setattr(cold.view.rollups.files, "read_file", gone)
 
     assert len(Reader(cold.view).label_values("i", [], T, T + DAY_MS)) == 60
+
+
+@pytest.mark.parametrize(
+    "marked", [{"refused_until_ms": T + 1}, {"classes": (ClassMark(ANY, T + 1),)}]
+)
+def test_where_rows_may_have_expired_no_series_is_left_out(world, marked):
+    view = world.head.view
+    tiers = [replace(t, **marked) if t.tier.name in ("1h", "1d") else t for t in view.tiers]
+    expired = replace(view, tiers=tiers)
+
+    assert len(Reader(expired).label_values("i", [], T, T + HOUR_MS)) == 60
+    assert len(Reader(expired).label_values("i", [], T + 2, T + HOUR_MS)) < 60

@@ -47,6 +47,21 @@ export async function metricNames() {
   }
 }
 
+// The metrics seen in a span, {start, end} in Unix seconds: {name, type, unit, help}, by name; none if they cannot
+// be had.
+export async function metrics(span) {
+  try {
+    const addresses = [`api/v1/label/__name__/values?${new URLSearchParams(span)}`, "api/v1/metadata"];
+    const [names, said] = await Promise.all(
+      addresses.map(async (address) => (await (await request(address)).json()).data),
+    );
+    const unknown = { type: "", unit: "", help: "" };
+    return names.map((name) => ({ name, ...unknown, ...said[name]?.[0] }));
+  } catch {
+    return [];
+  }
+}
+
 // What runs beside the service: {state, components: [{name, state, note}]}, or null if it cannot be had.
 export async function homeCondition() {
   try {

@@ -3,6 +3,7 @@
 import { Chart } from "./chart.js";
 import { QueryFailure, ask, homeCondition, metricNames, whyNotReady } from "./client.js";
 import { Editor } from "./editor.js";
+import { Explorer } from "./explorer.js";
 import { ago, clock, timeZone } from "./format.js";
 import { RANGES, REFRESHES, STEPS, readState, spanOf, spell, stateAddress, timesOf } from "./state.js";
 import { ResultTable } from "./table.js";
@@ -47,6 +48,15 @@ const chart = new Chart($("plot"), $("legend"), zoomTo);
 const table = new ResultTable($("table"));
 const editor = new Editor($("expression"), $("marks"), $("hints"), metricNames, run);
 
+const explorer = new Explorer(
+  $("metrics"),
+  () => spanOf(state, Date.now() / 1000),
+  (expr) => {
+    editor.text = expr;
+    run();
+  },
+);
+
 let state = readState(location.search);
 let asking = null; // AbortController of the question under way
 let timer = 0;
@@ -72,6 +82,7 @@ function start() {
   };
   fillExamples($("examples"), EXAMPLES);
   fillExamples($("itself"), ITSELF);
+  $("explore").onclick = () => explorer.open();
   $("theme").onclick = switchTheme;
   window.onpopstate = () => {
     state = readState(location.search);

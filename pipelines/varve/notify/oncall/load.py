@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BeforeValidator, Field, ValidationError
 
 from varve.notify.config.document import ConfigError, Document, read_document
-from varve.notify.config.fields import DurationMs, Fields, FilePath, Text, TextMap, Texts
+from varve.notify.config.fields import DurationMs, Fields, FilePath, Flag, Text, TextMap, Texts
 from varve.notify.matchers import Matcher, MatcherError, Mode, parse_matchers
 from varve.notify.oncall.ical import overrides_of
 from varve.notify.oncall.on_call import SCHEDULE, OnCall, Step, Watchdog
@@ -67,6 +67,7 @@ class _File(Fields):
     schedules: dict[str, _Schedule] = Field(default_factory=dict)
     receivers: dict[str, tuple[_Step, ...]] = Field(default_factory=dict)
     watchdogs: tuple[_Watchdog, ...] = ()
+    silenced_ends: Flag = False
 
 
 def load_on_call(path: Path, receivers: Collection[str], mode: Mode = Mode.FALLBACK) -> OnCall:
@@ -124,7 +125,7 @@ class _Checker:
         )
         if self._wrong:
             raise ConfigError("\n".join(self._wrong))
-        return OnCall(schedules, chains, watchdogs)
+        return OnCall(schedules, chains, watchdogs, self._file.silenced_ends)
 
     def _schedule(self, name: str, written: _Schedule) -> Schedule | None:
         path = ("schedules", name)

@@ -40,6 +40,8 @@ class OnCall:
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     chains: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
     watchdogs: tuple[Watchdog, ...] = ()
+    silenced_ends: bool = False
+    """Whether the end of what was told as firing is told although it is silenced by then."""
 
     def receivers(self, receiver: str, waited_ms: int | None, now_ms: int) -> tuple[str, ...]:
         """Who is told in a receiver's place: itself and whoever its chain has reached.

@@ -179,8 +179,8 @@ def _rule_text(record: RuleRecord, run: Backtest) -> Iterable[str]:
         return
     firing_s = record.firing_ms(run.end_ms) / 1000
     yield (
-        f"{record.name}: fired {len(record.fired)} times, flapped {record.flapped}, pending only"
-        f" {len(record.episodes) - len(record.fired)}, firing for {firing_s:.0f} s{failed}"
+        f"{record.name}: fired {len(record.fired)}, flapped {record.flapped}, pending only"
+        f" {len(record.episodes) - len(record.fired)}; firing for {firing_s:.0f} s{failed}"
     )
     rows = list(_by_labels(record.episodes).items())
     for labels, episodes in rows[:_MOST_ROWS]:
@@ -253,6 +253,7 @@ _KEY: Final = (
     ' <i class="told"></i> a message</p>'
 )
 _LEFT, _PLOT, _ROW = 300, 760, 18
+_HOURS_MS: Final = 12 * 3_600_000
 
 
 def _plot(run: Backtest, told: Sequence[Told]) -> str:
@@ -271,6 +272,8 @@ def _plot(run: Backtest, told: Sequence[Told]) -> str:
         clipped_ms = min(max(at_ms, run.start_ms), run.end_ms)
         return round(_LEFT + (clipped_ms - run.start_ms) * _PLOT / span_ms, 2)
 
+    # Of a few hours the seconds are shown, of more the day.
+    shown_time = slice(11, 19) if span_ms < _HOURS_MS else slice(5, 16)
     height = _ROW * (len(shown) + 2)
     parts = [f'<svg viewBox="0 0 {_LEFT + _PLOT + 10} {height}" role="img">']
     for share in range(5):
@@ -278,7 +281,8 @@ def _plot(run: Backtest, told: Sequence[Told]) -> str:
         anchor = "end" if share == 4 else "middle" if share else "start"
         parts.append(f'<line class="axis" x1="{x(at_ms)}" x2="{x(at_ms)}" y1="14" y2="{height}"/>')
         parts.append(
-            f'<text x="{x(at_ms)}" y="11" text-anchor="{anchor}">{utc_text(at_ms)[5:16]}</text>'
+            f'<text x="{x(at_ms)}" y="11" text-anchor="{anchor}">'
+            f"{utc_text(at_ms)[shown_time]}</text>"
         )
     for row, (labels, episodes) in enumerate(shown):
         top = _ROW * (row + 1)

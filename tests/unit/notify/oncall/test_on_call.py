@@ -12,6 +12,7 @@ from varve.notify.http.bodies import Refused
 from varve.notify.matchers import parse_matchers
 from varve.notify.notifier import WATCHDOG_ALERT, Notifier
 from varve.notify.oncall.load import read_on_call
+from varve.notify.records import Silence
 
 MINUTE = 60_000
 START_MS = 1_795_000_000_000 // MINUTE * MINUTE
@@ -63,6 +64,14 @@ class Run:
                     self.told.append((at, message.receiver, message.status))
                     self.notifier.attempted(delivery, Outcome.TAKEN, self.now_ms)
             self.now_ms = until_ms
+
+    def silence(self):
+        """Nobody is told of A for an hour."""
+        end_ms = self.now_ms + 60 * MINUTE
+        matchers = (("alertname", "=", "A"),)
+        self.notifier.put_silence(
+            Silence("", matchers, self.now_ms, end_ms, 0, "", ""), self.now_ms
+        )
 
     def acknowledge(self, text="alertname=A", by="anna"):
         return self.notifier.acknowledge(parse_matchers(text), by, self.now_ms)
@@ -140,6 +149,34 @@ def test_without_a_chain_nothing_is_other_than_before():
     run.minutes(20, "A")
 
     assert run.told == [(0, "team", "firing")]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_end_of_what_was_silenced_meanwhile_is_told_if_that_is_wanted(told):
+    run = Run(f"silenced_ends: {str(told).lower()}")
+    run.minutes(2, "A")
+    silence = Silence(
+        "", (("alertname", "=", "A"),), run.now_ms, run.now_ms + 60 * MINUTE, 0, "", ""
+    )
+    run.notifier.put_silence(silence, run.now_ms)
+    run.minutes(2, "A")
+    run.fires("A", ends=True)
+    run.minutes(3)
+
+    assert [status for _, _, status in run.told] == ["firing", *(["resolved"] if told else [])]
+
+
+def test_the_end_of_what_was_silenced_from_the_beginning_is_never_told():
+    run = Run("silenced_ends: true")
+    silence = Silence(
+        "", (("alertname", "=", "A"),), run.now_ms, run.now_ms + 60 * MINUTE, 0, "", ""
+    )
+    run.notifier.put_silence(silence, run.now_ms)
+    run.minutes(2, "A")
+    run.fires("A", ends=True)
+    run.minutes(3)
+
+    assert run.told == []
 
 
 WATCHDOG = """

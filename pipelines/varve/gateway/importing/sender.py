@@ -1,0 +1,134 @@
+"""Sends blocks to a gateway, again and again until it takes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cramjam
+import httpx
+
+from varve.gateway.importing.sources import Block, blocks_of
+from varve.model.errors import NeedsOperator
+
+_HEADERS = {
+    "content-type": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+    "content-encoding": "snappy",
+    "x-prometheus-remote-write-version": "2.0.0",
+}
+_WRITTEN = "x-prometheus-remote-write-samples-written"
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
+_TIMEOUT_S = 60.0
+
+
+@dataclass
+class Outcome:
+    """What became of a file. skipped: samples that an earlier run had sent."""
+
+    taken: int = 0
+    refused: int = 0
+    skipped: int = 0
+    problems: list[str] = field(default_factory=list)
+    """The first things that were refused."""
+
+
+class ImportSender:
+    """Sends files. A block that a run had sent is not sent again by the next."""
+
+    def __init__(
+        self,
+        client: httpx.Client,
+        folder: Path,
+        told: Callable[[str], None],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """client: with the gateway's address and login. folder: where it is kept how far each file
+        has come. told: is told why it has to wait.
+        """
+        self._client = client
+        self._folder = folder
+        self._told = told
+        self._sleep = sleep
+
+    def send(self, file: Path, progress: Callable[[Block], None], *, dry_run: bool) -> Outcome:
+        """Sends a file's blocks. dry_run: reads them only. Raises BadRequest for a file that cannot
+        be read, NeedsOperator if the gateway refuses who we are.
+        """
+        outcome = Outcome()
+        mark = self._mark(file)
+        sent = 0 if dry_run else _sent(mark)
+        for block in blocks_of(file):
+            if block.number < sent:
+                outcome.skipped += block.samples
+            elif dry_run:
+                outcome.taken += block.samples
+            else:
+                self._send(block, outcome)
+                _note(mark, block.number + 1)
+            progress(block)
+        return outcome
+
+    def _send(self, block: Block, outcome: Outcome) -> None:
+        if not block.samples:
+            return
+        content = block.request.message().content.tobytes()
+        body = bytes(cramjam.snappy.compress_raw(content))
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                answer = self._client.post(
+                    "/api/v1/write", content=body, headers=_HEADERS, timeout=_TIMEOUT_S
+                )
+            except httpx.TransportError as err:
+                why, after_s = f"{type(err).__name__}: {err}", 0.0
+            else:
+                if answer.status_code in (204, 400):
+                    _count(answer, block, outcome)
+                    return
+                if answer.status_code not in (429, 503):
+                    raise NeedsOperator(
+                        f"the gateway answers {answer.status_code}: {answer.text.strip()[:300]}"
+                    )
+                why, after_s = (
+                    answer.text.strip()[:300],
+                    float(answer.headers.get("retry-after", 0)),
+                )
+            self._told(f"waiting for the gateway: {why}")
+            self._sleep(max(after_s, pause_s))
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    def _mark(self, file: Path) -> Path:
+        """Where it is kept how far the file has come; another one if the file has changed, or goes
+        to another gateway.
+        """
+        status = file.stat()
+        text = json.dumps(
+            [str(file.resolve()), status.st_size, status.st_mtime_ns, str(self._client.base_url)]
+        )
+        return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
+def _count(answer: httpx.Response, block: Block, outcome: Outcome) -> None:
+    taken = block.samples if answer.status_code == 204 else int(answer.headers.get(_WRITTEN, 0))
+    outcome.taken += taken
+    outcome.refused += block.samples - taken
+    if answer.status_code == 400 and len(outcome.problems) < 3:
+        outcome.problems.append(answer.text.strip()[:500])
+
+
+def _sent(mark: Path) -> int:
+    try:
+        return int(json.loads(mark.read_text())["sent"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _note(mark: Path, sent: int) -> None:
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    draft = mark.with_suffix(".new")
+    draft.write_text(json.dumps({"sent": sent}))
+    draft.replace(mark)

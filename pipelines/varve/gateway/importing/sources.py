@@ -1,0 +1,153 @@
+"""Files of samples as blocks: OpenMetrics with times, and Parquet. Blocks of a file are the same
+each time that it is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from varve.gateway.exposition.open_metrics import parse_open_metrics
+from varve.gateway.exposition.samples import InvalidExposition
+from varve.gateway.first_sight import Exemplar, Metadata
+from varve.gateway.write_request import STALE, WriteRequest
+from varve.model.errors import BadRequest
+
+_CHUNK_BYTES = 2 * 2**20
+_ROWS = 20_000
+_EOF = b"# EOF"
+_META = re.compile(rb"# (?:HELP|TYPE|UNIT) ")
+_NOTHING = Metadata()
+_FORMATS = ".om, .txt, .openmetrics (OpenMetrics) or .parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of a file. number: its place among the blocks, from 0. done: bytes or rows of the file
+    up to its end, of `total`.
+    """
+
+    number: int
+    request: WriteRequest
+    samples: int
+    done: int
+    total: int
+
+
+def blocks_of(file: Path) -> Iterator[Block]:
+    """The blocks of a file, by its suffix. Raises BadRequest where the file is not what that says,
+    naming the place; OSError.
+    """
+    suffix = file.suffix.lower()
+    if suffix == ".parquet":
+        return _parquet(file)
+    if suffix in (".om", ".txt", ".openmetrics", ".prom"):
+        return _open_metrics(file)
+    raise BadRequest(f"{file}: a file to import ends with {_FORMATS}")
+
+
+def _open_metrics(file: Path) -> Iterator[Block]:
+    total = file.stat().st_size
+    number = done = lines = 0
+    meta: list[bytes] = []
+    ended = False
+    with file.open("rb") as opened:
+        while chunk := opened.readlines(_CHUNK_BYTES):
+            if ended:
+                raise BadRequest(f"{file}: there is something behind # EOF")
+            first_line = lines + 1
+            lines += len(chunk)
+            done += sum(map(len, chunk))
+            ended = chunk[-1].rstrip(b"\n") == _EOF
+            body = b"".join(meta + (chunk[:-1] if ended else chunk))
+            if body and not body.endswith(b"\n"):
+                raise BadRequest(f"{file}: the file does not end with # EOF")
+            request = _request(body + _EOF + b"\n", f"{file}, from line {first_line} on")
+            yield Block(number, request, len(request), done, total)
+            number += 1
+            meta = _last_meta(meta, chunk)
+    if not ended:
+        raise BadRequest(f"{file}: the file does not end with # EOF")
+
+
+def _last_meta(before: list[bytes], chunk: list[bytes]) -> list[bytes]:
+    """The lines that say what the family is whose samples come next."""
+    found = list(before)
+    was_meta = False
+    for line in chunk:
+        is_meta = bool(_META.match(line))
+        if is_meta and not was_meta:
+            found = []
+        if is_meta:
+            found.append(line)
+        was_meta = is_meta
+    return found
+
+
+def _request(body: bytes, where: str) -> WriteRequest:
+    try:
+        found = parse_open_metrics(body)
+    except InvalidExposition as bad:
+        raise BadRequest(f"{where}: {bad}") from bad
+    request = WriteRequest()
+    for sample in found.samples:
+        if sample.ts_ms is None:
+            raise BadRequest(
+                f"{where}: {dict(sample.labels)['__name__']} has a sample without time"
+            )
+        exemplars = [
+            Exemplar(dict(e.labels), e.value, sample.ts_ms if e.ts_ms is None else e.ts_ms)
+            for e in sample.exemplars
+        ]
+        request.add(
+            sample.labels, sample.value, sample.ts_ms, sample.start_ms,
+            exemplars=exemplars, metadata=found.metadata.get(sample.family, _NOTHING),
+        )  # fmt: skip
+    return request
+
+
+def _parquet(file: Path) -> Iterator[Block]:
+    """Columns metric, ts and value, and perhaps tags (a map), type, unit, help. ts: a timestamp, or
+    ms since the epoch. A value that is null ends its series.
+    """
+    try:
+        opened = pq.ParquetFile(file)
+    except pa.ArrowException as err:
+        raise BadRequest(f"{file} is no Parquet file: {err}") from err
+    missing = {"metric", "ts", "value"} - set(opened.schema_arrow.names)
+    if missing:
+        raise BadRequest(f"{file} has no column {min(missing)}: metric, ts, value, perhaps tags")
+    total, done = opened.metadata.num_rows, 0
+    known = ("metric", "ts", "value", "tags", "type", "unit", "help")
+    columns = [name for name in known if name in opened.schema_arrow.names]
+    for number, batch in enumerate(opened.iter_batches(_ROWS, columns=columns)):
+        done += batch.num_rows
+        request = WriteRequest()
+        for row in _rows(file, batch):
+            tags = {name: value for name, value in row.get("tags") or () if value}
+            labels = sorted({**tags, "__name__": row["metric"]}.items())
+            value = STALE if row["value"] is None else float(row["value"])
+            kind, unit, text = (row.get(name) or "" for name in ("type", "unit", "help"))
+            said = Metadata(kind or "unknown", unit, text)
+            request.add(labels, value, row["ts"], metadata=said)
+        yield Block(number, request, batch.num_rows, done, total)
+
+
+def _rows(file: Path, batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    ts = batch.column("ts")
+    if pa.types.is_timestamp(ts.type):
+        ts = pc.cast(ts, pa.timestamp("ms"), safe=False).cast(pa.int64())
+    if not pa.types.is_integer(ts.type) or not pa.types.is_floating(batch.column("value").type):
+        raise BadRequest(f"{file}: ts is a timestamp or ms as whole numbers, value a float")
+    table = batch.set_column(batch.schema.get_field_index("ts"), "ts", ts)
+    rows: list[dict[str, Any]] = table.to_pylist()
+    if any(not row["metric"] or row["ts"] is None for row in rows):
+        raise BadRequest(f"{file}: a row has no metric or no ts")
+    return rows
