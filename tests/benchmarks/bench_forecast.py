@@ -84,7 +84,7 @@ def main() -> None:
             fit = fit_on(session("bench-forecast", conf))
         selected = Resource("bench", SeriesMatcher.of_metric("bench"))
         begun, used = time.monotonic(), _cpu_s()
-        job = Forecasting(tables.store, [selected], fit, lambda _: None, _say)
+        job = Forecasting(tables.store, [selected], fit, lambda _: None, progress=_say)
         print("\n".join(execute(job, tables.store, 0).lines()))
         seconds, used = time.monotonic() - begun, _cpu_s() - used
         _print_errors(tables, truth)

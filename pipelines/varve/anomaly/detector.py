@@ -160,7 +160,7 @@ class Detector:
 
         Raises what the arguments raise: the next call sends them again.
         """
-        told, newest = self._episodes.position(TOLD), self._episodes.position(_TURN)
+        told, newest = self._episodes.position(TOLD), self._episodes.position(_EVENTS)
         if newest is None or told == newest:
             return 0
         rows = snapshot(self._store, EPISODES).scan(Bounds())
@@ -173,45 +173,42 @@ class Detector:
         return len(unsent)
 
     def _finish(self) -> None:
-        """Commits the events of the last commit to anomalies, if a crash has kept them back."""
-        noted = self._episodes.position(_TURN)
-        if self._turn is None or noted == self._turn:
+        """Commits the events that a crash has kept back."""
+        owed = self._anomalies.position(_EVENTS)
+        if owed is None or owed == self._episodes.position(_EVENTS):
             return
         for version in range(self._anomalies.version, -1, -1):
             (entry,) = entries(self._store, ANOMALIES, version - 1, version)
-            if entry.positions.get(_TURN) == self._turn:
-                owed = entry.metadata.get(EVENTS_KEY)
-                self._note([] if owed is None else [NewFile.from_json(owed)])
+            if entry.positions.get(_EVENTS) == owed:
+                self._note(NewFile.from_json(entry.metadata[EVENTS_KEY]), owed)
                 return
         raise NeedsOperator(
-            f"{self._store.uri(ANOMALIES)}: the commit of turn {self._turn} is no longer in its"
-            " log, and its events are not in episodes: restore the table"
+            f"{self._store.uri(ANOMALIES)}: the commit of turn {owed} is no longer in its log, and"
+            " its events are not in episodes: restore the table"
         )
 
     def _commit(self, rows: pa.Table, events: Sequence[Event], steps: Mapping[str, Step]) -> None:
         turn = steps[_TURN].new
-        owed = []
-        if events:
-            owed = [write_file(self._store, EPISODES, event_rows(events, turn))]
-        files = [write_file(self._store, ANOMALIES, rows)] if rows.num_rows else []
         metadata: dict[str, Any] = {"deviations": rows.num_rows}
-        if owed:
-            metadata[EVENTS_KEY] = owed[0].to_json()
+        owed = None
+        if events:
+            owed = write_file(self._store, EPISODES, event_rows(events, turn))
+            metadata[EVENTS_KEY] = owed.to_json()
+            steps = {**steps, _EVENTS: Step(self._anomalies.position(_EVENTS), turn)}
+        files = [write_file(self._store, ANOMALIES, rows)] if rows.num_rows else []
         try:
             commit(self._anomalies, files, transactions=steps, metadata=metadata)
         except BaseException:
             self._book = None
             raise
         self._turn = turn
-        self._note(owed)
+        if owed is not None:
+            self._note(owed, turn)
 
-    def _note(self, owed: Sequence[NewFile]) -> None:
-        """Commits events to episodes; nothing for a turn without any."""
-        if not owed:
-            return
-        held = self._episodes.position(_TURN)
-        files = [adopted(self._store, file) for file in owed]
-        commit(self._episodes, files, transactions={_TURN: Step(held, self._turn or 0)})
+    def _note(self, owed: NewFile, turn: int) -> None:
+        """Commits the events of a turn to episodes."""
+        step = Step(self._episodes.position(_EVENTS), turn)
+        commit(self._episodes, [adopted(self._store, owed)], transactions={_EVENTS: step})
 
     def _subjects_now(self) -> Subjects:
         seen, rules = self._series.refresh(), self._rules()
@@ -333,7 +330,7 @@ class Detector:
         )
 
 
-_TURN = positions.turn(ANOMALIES)
+_TURN, _EVENTS = positions.turn(ANOMALIES), positions.events()
 _NONE = np.empty((0, 2), np.int64)
 
 

@@ -211,13 +211,19 @@ def _has_arrived(table: Table, above: Table) -> bool:
 
 def _is_owed(store: Store, table: Table) -> bool:
     """Whether a commit in the table's log still has one of another table to follow it: of a batch
-    or a replay in quarantine, of repairs in the table repairs, of a deletion in the tiers.
+    or a replay in quarantine, of repairs in the table repairs, of a deletion in the tiers, of
+    events in episodes.
     """
     for tier in TIERS:
         if tier.table == table.name:
             noted = Table(store, "repairs").position(positions.repairs(tier.name))
             owed = table.position(positions.repairs(tier.name))
             return owed is not None and owed > (-1 if noted is None else noted)
+    if table.name in ("anomalies", "episodes"):
+        owed, noted = (
+            Table(store, name).position(positions.events()) for name in ("anomalies", "episodes")
+        )
+        return owed is not None and owed != noted
     if table.name == "samples" and deletion.is_owed(store):
         return True
     if table.name not in ("samples", *RECORD_TABLES, "quarantine"):

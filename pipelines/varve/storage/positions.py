@@ -119,6 +119,15 @@ def repairs(tier: str) -> str:
     return f"repairs:{tier}"
 
 
+def events() -> str:
+    """On anomalies: the number of the last commit that has events of episodes.
+
+    On episodes: the last commit to anomalies whose events are there. Where the two differ, they are
+    still owed.
+    """
+    return "events:anomalies"
+
+
 def expired(matcher: str = "") -> str:
     """On samples: raw samples up to this time, ms, may have been deleted.
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -28,11 +31,17 @@ from varve.storage.store import COLDER, Store
 from varve.storage.table import Table
 from varve.storage.zone_map import HIGHEST, LOWEST, ZoneMap
 
+T = TypeVar("T")
+
 UNREACHABLE = "out-of-reach.parquet"
 """Name of the file that stands for a colder root which is out of reach."""
 
 # A colder root is asked for news at least so often, and when the root above tells of some.
 _COLDER_EVERY_S = 60.0
+# How long the first look and later ones may take, in seconds, and when a failed one is repeated.
+_FIRST_S = 30.0
+_NEXT_S = 2.0
+_AGAIN_S = 10.0
 # More than anybody reads ahead of need.
 _MANY_ROWS = 1 << 40
 
@@ -158,6 +167,9 @@ class _ColderFiles:
     def __init__(self, store: Store, above: Table) -> None:
         self._store, self._above = store, above
         self._follower: Follower | None = None
+        self._seen: tuple[int | None, Sequence[LiveFile]] | None = None
+        self._reading: Future[tuple[int | None, Sequence[LiveFile]]] | None = None
+        """A look that is under way."""
         self._looked_s = -math.inf
         self._there: dict[str, LiveFile] = {}
         """Files of the colder roots by their path there, as of the last look."""
@@ -177,7 +189,7 @@ class _ColderFiles:
         due = time.monotonic() - self._looked_s >= _COLDER_EVERY_S
         if fresh is None or marks != self._marks or due:
             self._read(moved)
-            self._marks, self._looked_s = marks, time.monotonic()
+            self._marks = marks
         elif not any(entry.removes for entry in fresh):
             return None
         above = self._above.live_files()
@@ -192,21 +204,37 @@ class _ColderFiles:
         return (gone, new) if gone or new else None
 
     def _read(self, moved: int) -> None:
-        """Reads the colder log, as far as it can be reached."""
+        """Reads the colder log, as far as it can be reached in time: whoever follows the hot table
+        is not to wait for a cold one.
+        """
+        begun = self._reading is None
+        if self._reading is None:
+            self._reading = _in_thread(self._refreshed)
+        wait_s = (_NEXT_S if self._seen else _FIRST_S) if begun else 0.0
         try:
-            if self._follower is None:
-                self._follower = Follower(self._store, self._above.name)
+            self._seen = self._reading.result(wait_s)
+            self._looked_s = time.monotonic()
+        except (OSError, NeedsOperator) as err:  # a TimeoutError is one of the former
+            if self._reading.done():
+                log.warning("%s: its colder root is out of reach: %s", self._above.name, err)
+                self._looked_s = time.monotonic() - _COLDER_EVERY_S + _AGAIN_S
             else:
-                self._follower.refresh()
-        except (OSError, NeedsOperator) as err:
-            log.warning("%s: its colder root is out of reach: %s", self._above.name, err)
-            self._looked_s = -math.inf
-        seen = self._follower
-        arrived = None if seen is None else seen.position(positions.arrived())
-        self._there = {} if seen is None else {f.path: f for f in seen.snapshot.files}
+                self._looked_s = -math.inf  # asked again at the next look, without waiting
+        if self._reading.done():
+            self._reading = None
+        arrived, files = self._seen or (None, ())
+        self._there = {file.path: file for file in files}
         if arrived is None or arrived < moved:
             unreachable = self._unreachable()
             self._there[unreachable.path] = unreachable
+
+    def _refreshed(self) -> tuple[int | None, Sequence[LiveFile]]:
+        """The last move that has arrived in the colder root, and its files. One call at a time."""
+        if self._follower is None:
+            self._follower = Follower(self._store, self._above.name)
+        else:
+            self._follower.refresh()
+        return self._follower.position(positions.arrived()), self._follower.snapshot.files
 
     def _unreachable(self) -> LiveFile:
         """A file with all bounds that moved files can have, so that whoever needs one of them fails
@@ -221,6 +249,20 @@ class _ColderFiles:
             minimum={column: LOWEST, "series_id": LOWEST},
             maximum={column: HIGHEST if until is None else until, "series_id": HIGHEST},
         )
+
+
+def _in_thread(work: Callable[[], T]) -> Future[T]:
+    """Runs work in a thread that nobody has to wait for, not even the end of the process."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as err:  # noqa: BLE001 - whoever asks for the result gets it
+            future.set_exception(err)
+
+    threading.Thread(target=run, name="colder", daemon=True).start()
+    return future
 
 
 def base_name(path: str) -> str:

@@ -30,7 +30,7 @@ def store(tmp_path):
         )
     ]
     file = write_file(store, "episodes", event_rows(events, 0))
-    commit(Table(store, "episodes"), [file], transactions={"turn:anomalies": Step(None, 0)})
+    commit(Table(store, "episodes"), [file], transactions={"events:anomalies": Step(None, 0)})
     return store
 
 

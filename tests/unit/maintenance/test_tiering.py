@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
+import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from varve.model.errors import NeedsOperator, TemporaryError
 from varve.model.identity import define
 from varve.model.window import DAY_MS, HOUR_MS, TIERS
 from varve.query.sql import connect
+from varve.storage import snapshot as snapshots
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import Follower, snapshot
 from varve.storage.store import Store
@@ -264,6 +267,33 @@ def test_a_cold_root_that_is_away_delays_and_loses_nothing(tables, tmp_path):
     assert len(contents(tables.store)["samples"]) == len(before["samples"]) + 5
     execute(Expiration(tables.store, Retention(kept)), tables.store, NOW)
     assert len(snapshot(tables.store, "samples").scan(Bounds())) == 3 * 24 * 12 + 5
+
+
+def test_a_cold_root_that_hangs_keeps_no_reader_of_the_hot_one_waiting(tables, monkeypatch):
+    settle(tables.store)
+    follower, fresh = Follower(tables.store, "samples"), threading.Event()
+    monkeypatch.setattr(snapshots, "_COLDER_EVERY_S", 0.0)
+    monkeypatch.setattr(snapshots, "_FIRST_S", 0.1)
+    monkeypatch.setattr(snapshots, "_NEXT_S", 0.1)
+    read = Store.read
+
+    def hangs(self, table, path):
+        if self.root == tables.store.colder.root:
+            fresh.wait(60)
+        return read(self, table, path)
+
+    monkeypatch.setattr(Store, "read", hangs)
+    begun = time.monotonic()
+    for n in range(20):
+        tables.put([(A.series_id, NOW + n + 1, 1.0)])
+        follower.follow()
+    other = Follower(tables.store, "samples").snapshot
+    assert time.monotonic() - begun < 30, "60 s is what one look at the cold root takes"
+    assert len(follower.snapshot.scan(Bounds())) == DAYS * 24 * 12 + 20
+    assert len(other.scan(Bounds(NOW))) == 20
+    with pytest.raises(OSError, match="out-of-reach"):
+        other.scan(Bounds())
+    fresh.set()
 
 
 def test_a_copy_that_is_damaged_never_takes_over(tables, tmp_path):
