@@ -98,7 +98,7 @@ def _model(hours: int) -> Any:
 @cache
 def _prophet() -> Any:
     """The class, imported when it is first needed: it takes seconds, and is optional."""
-    for name in ("prophet", "prophet.plot", "cmdstanpy"):
+    for name in ("prophet", "prophet.models", "prophet.plot", "cmdstanpy"):
         logging.getLogger(name).disabled = True  # they set their levels themselves
     try:
         from prophet import Prophet  # noqa: PLC0415

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
 from varve.gateway.decoded import Bounds, Decoded
-from varve.gateway.first_sight import Input
+from varve.gateway.first_sight import Input, Targets
 from varve.gateway.messages import SampleColumns, TargetMessage, encode
 from varve.gateway.negotiation import Version
 from varve.gateway.record_batcher import RecordBatcher
@@ -112,6 +112,11 @@ class Batcher:
             waits += self._records.add(found, bounds)
         return found, waits
 
+    def retarget(self, targets: Targets) -> None:
+        """Goes by other partitions from now on. Every series is defined again, where it is now."""
+        self.flush()
+        self._decoder.retarget(targets)
+
     def flush(self) -> None:
         """Sends what has been gathered."""
         batch, self._batch = self._batch, _Batch()
@@ -122,7 +127,11 @@ class Batcher:
         bulk_targets = self._decoder.targets.bulk
         of_lane: dict[str, list[TargetMessage]] = {"critical": [], "bulk": []}
         for message in self._encode(self._columns, batch.definitions):
-            of_lane["bulk" if message.target < bulk_targets else "critical"].append(message)
+            if message.target < bulk_targets:
+                of_lane["bulk"].append(message)
+            else:
+                partition = message.target - bulk_targets
+                of_lane["critical"].append(replace(message, target=partition))
         self._columns.rows = 0
         for name, messages in of_lane.items():
             answer = batch.sent.get(name)

@@ -91,16 +91,13 @@ class Lane:
     def __init__(
         self,
         name: str,
-        first_target: int,
         producer: Producer,
         spool: Spool,
         breaker: CircuitBreaker,
         policy: LanePolicy,
         account: Account,
     ) -> None:
-        """first_target: the target that stands for the topic's partition 0. account: called from
-        the event loop's thread.
-        """
+        """account: called from the event loop's thread."""
         self.name = name
         self.topic = producer.topic
         self.spool = spool
@@ -108,7 +105,6 @@ class Lane:
         self.producer = producer
         self.waiting_bytes = 0
         self._spooling_since_s: float | None = None
-        self._first_target = first_target
         self._policy = policy
         self._account = account
         self._loop = asyncio.get_running_loop()
@@ -134,8 +130,8 @@ class Lane:
         return since_s
 
     def deliver(self, messages: Sequence[TargetMessage]) -> asyncio.Future[None]:
-        """Is done once every message is acknowledged by Kafka or synced in the spool; raises
-        Overloaded if one is neither.
+        """Delivers messages, whose targets are partitions here. Is done once every one is
+        acknowledged by Kafka or synced in the spool; raises Overloaded if one is neither.
         """
         batch = _Batch(self._loop.create_future(), dict(enumerate(messages)))
         size = sum(len(message.value) for message in messages)
@@ -157,8 +153,7 @@ class Lane:
         def settled(error: BaseException | None) -> None:
             self._loop.call_soon_threadsafe(self._settled, batch, number, len(message.value), error)
 
-        partition = message.target - self._first_target
-        self.producer.send(partition, message.key, message.value, settled)
+        self.producer.send(message.target, message.key, message.value, settled)
 
     def _settled(self, batch: _Batch, number: int, size: int, error: BaseException | None) -> None:
         self.waiting_bytes -= size
@@ -196,8 +191,7 @@ class Lane:
         if self._spooling_since_s is None:
             self._spooling_since_s = self._loop.time() - self._policy.ack_s
         messages = [
-            SpooledMessage(m.target - self._first_target, m.key, m.value, m.samples - m.derived)
-            for m in rest.values()
+            SpooledMessage(m.target, m.key, m.value, m.samples - m.derived) for m in rest.values()
         ]
         samples = sum(message.samples for message in messages)
 

@@ -91,6 +91,11 @@ class RemoteWriteDecoder:
         reading = _Reading(self, body, version, source, bounds, columns, shed)
         return reading.run(may_define)
 
+    def retarget(self, targets: Targets) -> None:
+        """Forgets all series: their targets are others now."""
+        self.targets = targets
+        self.table.clear()
+
     def scratch(self, size: int) -> _Scratch:
         """Arrays for a body of `size` bytes."""
         if size > self._scratch.size:

@@ -2,6 +2,7 @@
 
 A replica's series have the labels `cluster` and `__replica__`; the latter is taken off. The leader
 is the replica that was seen first. When it has not been seen for a while, the next one seen leads.
+Gateways that share a log of claims go by that instead, as long as they can read it: leaders.py.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ class Replicas:
     def __init__(self, failover_ms: int = 30_000) -> None:
         """failover_ms: how long a leader may be silent."""
         self._failover_ms = failover_ms
+        self.is_agreed = False
+        """Whether `lead` says who leads, and silence here means nothing."""
         self._numbers: dict[tuple[str, str], int] = {}
         self._of_cluster: dict[str, list[int]] = {}
         self._leaders: dict[str, int] = {}
@@ -50,12 +53,26 @@ class Replicas:
         """Deposes leaders that were silent for too long; then any replica may lead. Called before
         a request is decoded.
         """
-        if not self._leaders:
+        if not self._leaders or self.is_agreed:
             return
         for cluster, leader in list(self._leaders.items()):
             if now_ms - self._seen_ms[leader] >= self._failover_ms:
                 del self._leaders[cluster]
                 self.accepted[self._of_cluster[cluster]] = 1
+
+    def seen_since(self, since_ms: int) -> list[tuple[str, str]]:
+        """Cluster and name of the replicas that sent something at since_ms or later."""
+        return [
+            name
+            for name, seen_ms in zip(self._names[1:], self._seen_ms[1:], strict=True)
+            if seen_ms >= since_ms
+        ]
+
+    def lead(self, cluster: str, replica: str) -> None:
+        """Makes a replica lead, whatever was seen here."""
+        if (cluster, replica) not in self._numbers:
+            self._add((cluster, replica))
+        self._elect(cluster, self._numbers[cluster, replica])
 
     def note(self, now_ms: int) -> None:
         """Takes account of the replicas that a request was from. Called once it is decoded."""
@@ -66,9 +83,12 @@ class Replicas:
             self._seen_ms[number] = now_ms
             cluster = self._names[number][0]
             if number != NO_REPLICA and cluster not in self._leaders:
-                self._leaders[cluster] = number
-                self.accepted[self._of_cluster[cluster]] = 0
-                self.accepted[number] = 1
+                self._elect(cluster, number)
+
+    def _elect(self, cluster: str, number: int) -> None:
+        self._leaders[cluster] = number
+        self.accepted[self._of_cluster[cluster]] = 0
+        self.accepted[number] = 1
 
     def _add(self, name: tuple[str, str]) -> None:
         number = len(self._names)

@@ -70,6 +70,11 @@ class SeriesTable:
         """The same for all series that were defined from that second on, by the table's clock."""
         kernel_series.undefine_since(self.slots, np.uint64(max(second, 1)))
 
+    def clear(self) -> None:
+        """Forgets all series."""
+        self.slots = _slots(_LEAST_ROWS)
+        self.count = 0
+
     def _make_room(self, more: int) -> None:
         """Makes room for so many: drops what has ended; if that is not enough, makes a table twice
         as large. A table that has reached its bound is emptied: every series is defined again, and

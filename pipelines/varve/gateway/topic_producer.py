@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -26,6 +27,8 @@ _LINGER_MS = 0
 _BATCH_BYTES = 256 * 1024
 _MAX_REQUEST_BYTES = 16 * 2**20
 _CONNECT_MS = 3_000
+# How soon partitions that are added are known.
+_METADATA_MS = 30_000
 
 
 class TopicProducer:
@@ -48,6 +51,7 @@ class TopicProducer:
                 "client_id": f"varve-gateway-{topic}",
                 "reconnect_backoff_max_ms": 2_000,
                 "request_timeout_ms": min(30_000, delivery_ms - 100),
+                "metadata_max_age_ms": _METADATA_MS,
             }
             | client_options(options)
             | {
@@ -91,6 +95,16 @@ class TopicProducer:
                 raise TemporaryError(f"there is no topic {self.topic}: create it (docs/kafka.md)")
             self.partitions = len(found)
             self._kafka = kafka
+
+    def look(self) -> int:
+        """How many partitions the topic has, as far as Kafka's client knows by now. Blocks while it
+        asks.
+        """
+        kafka = self._kafka
+        if kafka is not None:
+            with contextlib.suppress(KafkaError):
+                self.partitions = max(self.partitions, len(kafka.partitions_for(self.topic) or ()))
+        return self.partitions
 
     def drop_connection(self) -> None:
         """Lets go of a client that does not recover; `connect` makes another."""

@@ -12,6 +12,7 @@ import itertools
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +34,8 @@ _SAMPLE = struct.Struct("<BdB")
 _TYPES = {name: number for number, name in enumerate(TYPE_NAMES)}
 _HINTS = {"unknown": 0, "reset": 1, "not_reset": 2, "gauge": 3}
 _NOTHING = Metadata()
+_DOUBLE = struct.Struct("<d")
+_KEYS = [b"\x2a" + write_varint(size) for size in range(4_096)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,56 @@ class Message:
     refusals: Refusals = field(default_factory=Refusals)
 
 
+class Symbols:
+    """The texts that requests refer to by number. May be shared by requests one after the other,
+    whose series are then written once.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, bytes] = {"": b"\0"}
+        self._fields: list[bytes] = [delimited_field(4, b"")]
+
+    def refer(self, text: str) -> bytes:
+        """The number of a text, as it is written. Raises UnicodeEncodeError."""
+        found = self._numbers.get(text)
+        if found is None:
+            self._fields.append(delimited_field(4, text.encode()))
+            found = self._numbers[text] = write_varint(len(self._numbers))
+        return found
+
+    def fields(self) -> list[bytes]:
+        return self._fields
+
+    def written(self, labels: Labels, metadata: Metadata = _NOTHING) -> WrittenSeries:
+        """A series for `add_written` of requests that have these symbols."""
+        refs = b"".join([self.refer(text) for pair in labels for text in pair])
+        tail = b""
+        if metadata is not _NOTHING:
+            tail = delimited_field(5, self.described(metadata))
+        return WrittenSeries(delimited_field(1, refs), tail)
+
+    def described(self, said: Metadata) -> bytes:
+        """A Metadata message."""
+        kind = b"\x08" + write_varint(_TYPES.get(said.type, 0))
+        return kind + b"\x18" + self.refer(said.help) + b"\x20" + self.refer(said.unit)
+
+
+class WrittenSeries(NamedTuple):
+    """What stands before and behind the samples of a series."""
+
+    head: bytes
+    tail: bytes
+
+
 class WriteRequest:
     """A request that grows. Text that is no UTF-8 raises UnicodeEncodeError."""
 
-    def __init__(self) -> None:
-        self._symbols: dict[str, bytes] = {"": b"\0"}
+    def __init__(self, symbols: Symbols | None = None) -> None:
+        self._symbols = symbols or Symbols()
         self._parts: list[bytes] = []
+        self._count = 0
+        self._ts_ms = -1
+        self._before_value = self._after_value = b""
 
     def add(
         self,
@@ -65,43 +112,46 @@ class WriteRequest:
         """Appends a sample of a series. None is the staleness marker of a histogram. is_whole: a
         histogram's counts are whole numbers, and are judged as such.
         """
-        refer = self._refer
-        refs = b"".join([refer(text) for pair in labels for text in pair])
+        head, tail = self._symbols.written(labels, metadata)
         if isinstance(value, float):
             point = delimited_field(2, sample_message(value, ts_ms, start_ms))
         else:
             message = histogram_message(value, ts_ms, start_ms, is_whole=is_whole)
             point = delimited_field(3, message)
-        body = [delimited_field(1, refs), point]
+        body = [head, point]
         body += [delimited_field(4, self._exemplar(e)) for e in exemplars]
-        if metadata is not _NOTHING:
-            body.append(delimited_field(5, self._metadata(metadata)))
+        body.append(tail)
         self._parts.append(delimited_field(5, b"".join(body)))
+        self._count += 1
+
+    def add_written(self, series: WrittenSeries, value: float, ts_ms: int) -> None:
+        """Appends a sample of a series that the request's symbols have written."""
+        if ts_ms != self._ts_ms:
+            self._ts_ms = ts_ms
+            self._after_value = b"\x10" + write_varint(ts_ms & _U64)
+            self._before_value = b"\x12" + bytes([9 + len(self._after_value)]) + b"\x09"
+        head, tail = series
+        before, after = self._before_value, self._after_value
+        size = len(head) + len(before) + 8 + len(after) + len(tail)
+        key = _KEYS[size] if size < len(_KEYS) else b"\x2a" + write_varint(size)
+        self._parts += (key, head, before, _DOUBLE.pack(value), after, tail)
+        self._count += 1
 
     def message(self, refusals: Refusals | None = None) -> Message:
         """What has been added."""
-        symbols = [delimited_field(4, text.encode()) for text in self._symbols]
-        content = np.frombuffer(b"".join(itertools.chain(symbols, self._parts)), np.uint8)
+        parts = itertools.chain(self._symbols.fields(), self._parts)
+        content = np.frombuffer(b"".join(parts), np.uint8)
         return Message(content, Version.V2, refusals or Refusals())
 
     def __len__(self) -> int:
-        return len(self._parts)
-
-    def _refer(self, text: str) -> bytes:
-        found = self._symbols.get(text)
-        if found is None:
-            text.encode()  # raises here, not when all is written
-            found = self._symbols[text] = write_varint(len(self._symbols))
-        return found
+        return self._count
 
     def _exemplar(self, exemplar: Exemplar) -> bytes:
-        refs = b"".join(self._refer(text) for pair in exemplar.labels.items() for text in pair)
+        refs = b"".join(
+            self._symbols.refer(text) for pair in exemplar.labels.items() for text in pair
+        )
         value = b"\x11" + struct.pack("<d", exemplar.value)
         return delimited_field(1, refs) + value + b"\x18" + write_varint(exemplar.ts_ms & _U64)
-
-    def _metadata(self, said: Metadata) -> bytes:
-        kind = b"\x08" + write_varint(_TYPES.get(said.type, 0))
-        return kind + b"\x18" + self._refer(said.help) + b"\x20" + self._refer(said.unit)
 
 
 def sample_message(value: float, ts_ms: int, start_ms: int = 0) -> bytes:

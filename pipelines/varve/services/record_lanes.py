@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from varve.gateway.lane import Lane
 from varve.gateway.record_batcher import RecordBatcher, RecordRoad
 from varve.gateway.topic_producer import KnownPartitions, TopicProducer
 from varve.model.errors import TemporaryError
-
-_LOOK_S: Final = 10.0
-"""Between two looks for a topic that is missing."""
 
 log = logging.getLogger("varve.gateway")
 
@@ -29,7 +25,7 @@ class RecordLanes:
         known: KnownPartitions,
         records: RecordBatcher,
         producer_of: Callable[[str], TopicProducer],
-        lane_of: Callable[[str, int, TopicProducer], Lane],
+        lane_of: Callable[[str, TopicProducer], Lane],
         lanes: dict[str, Lane],
     ) -> None:
         """topics: by table. lanes: gets those that are open, by table."""
@@ -39,21 +35,25 @@ class RecordLanes:
         self._producer_of = producer_of
         self._lane_of = lane_of
         self._lanes = lanes
+        self._producers: dict[str, TopicProducer] = {}
+        self._partitions: dict[str, int] = {}
         self._said: set[str] = set()
 
-    async def open(self) -> bool:
-        """Looks once. Returns whether all are open."""
+    async def open(self) -> None:
+        """Opens what can be opened now, and takes notice of partitions that were added."""
         for table, topic in self._topics.items():
-            if table not in self._lanes:
+            if table not in self._producers:
                 await self._open(table, topic)
-        return self._topics.keys() <= self._lanes.keys()
+                continue
+            found = await asyncio.to_thread(self._producers[table].look)
+            if found > self._partitions[table]:
+                self._use(table, found)
+                self._known.put({topic: found})
+                self._records.forget_told(table)
 
-    async def open_missing(self) -> None:
-        """Looks until all are open."""
-        done = await self.open()
-        while not done:
-            await asyncio.sleep(_LOOK_S)
-            done = await self.open()
+    def _use(self, table: str, partitions: int) -> None:
+        self._partitions[table] = partitions
+        self._records.open(table, RecordRoad(self._lanes[table], partitions))
 
     async def _open(self, table: str, topic: str) -> None:
         producer = self._producer_of(topic)
@@ -67,6 +67,6 @@ class RecordLanes:
                     log.warning("%s are refused until it is there: %s", table, err)
                     self._said.add(table)
                 return
-        partitions = producer.partitions or self._known.of(topic)
-        lane = self._lanes[table] = self._lane_of(table, 0, producer)
-        self._records.open(table, RecordRoad(lane, partitions))
+        self._lanes[table] = self._lane_of(table, producer)
+        self._producers[table] = producer
+        self._use(table, producer.partitions or self._known.of(topic))

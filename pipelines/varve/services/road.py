@@ -27,10 +27,12 @@ from varve.gateway.series_table import SeriesTable
 from varve.gateway.spool import Spool
 from varve.gateway.topic_producer import KnownPartitions, TopicProducer
 from varve.ingest.limits import LimitsFile
+from varve.kafka.client_options import Cluster
 from varve.model.clock import SystemClock
 from varve.model.errors import TemporaryError
 from varve.model.record_rows import RECORD_TABLES
 from varve.model.window import DAY_MS
+from varve.services.leader_log import LeaderLog
 from varve.services.limits import limits_files
 from varve.services.record_lanes import RecordLanes
 from varve.settings import Settings
@@ -40,6 +42,8 @@ from varve.telemetry.registry import Telemetry
 
 _LOOK_S = 0.5
 _PARTITIONS = "partitions.json"
+# Between two looks at which topics there are, and how many partitions they have.
+_TOPICS_S = 10.0
 _SEGMENT_BYTES = 8 * 2**20
 # How long Kafka's client goes on trying; what it has not acknowledged in ack_s is spooled as well.
 _DELIVERY_S = 30.0
@@ -67,7 +71,7 @@ class Road:
         self._is_critical = any_of(self._gateway.critical, "gateway.critical")
         self._replicas = Replicas(round(self._gateway.replica_failover_s * 1000))
         self._lanes: dict[str, Lane] = {}
-        self._opening: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self.app: GatewayApp | None = None
         """None until the partitions of the topics are known."""
         self._waits_for = "it waits for Kafka, to know the partitions of its topics"
@@ -99,8 +103,7 @@ class Road:
             self._limits.current,
         )
         for name, producer in producers.items():
-            first = 0 if name == "bulk" else targets.bulk
-            self._lanes[name] = self._lane(name, first, producer)
+            self._lanes[name] = self._lane(name, producer)
         wait_s = gateway.batch_ms / 1000
         self._records = RecordBatcher(time.monotonic, wait_s=wait_s)
         record_lanes = RecordLanes(
@@ -111,8 +114,7 @@ class Road:
             self._lane,
             self._lanes,
         )
-        if not await record_lanes.open():
-            self._opening = asyncio.create_task(record_lanes.open_missing())
+        await record_lanes.open()
         batcher = Batcher(
             decoder,
             self._lanes["bulk"],
@@ -141,7 +143,40 @@ class Road:
             after=self._after,
             has_critical=bool(gateway.critical),
         )
+        self._tasks.append(
+            asyncio.create_task(self._follow(batcher, producers, partitions, record_lanes))
+        )
+        if topic := settings.kafka.topics.leaders:
+            leaders = LeaderLog(
+                self._replicas,
+                self._producer(topic),
+                Cluster(settings.kafka.servers(), settings.kafka.client_options()).python_options(),
+                round(gateway.replica_failover_s * 1000),
+                self.clock.now_ms,
+            )
+            self._tasks.append(asyncio.create_task(leaders.run()))
         return self.app
+
+    async def _follow(
+        self,
+        batcher: Batcher,
+        producers: Mapping[str, TopicProducer],
+        partitions: Mapping[str, int],
+        records: RecordLanes,
+    ) -> None:
+        """Looks for partitions that were added, and for topics that were missing."""
+        while True:
+            await asyncio.sleep(_TOPICS_S)
+            await records.open()
+            looked = {n: await asyncio.to_thread(p.look) for n, p in producers.items()}
+            found = {name: max(count, partitions[name]) for name, count in looked.items()}
+            if found == partitions:
+                continue
+            log.info("partitions were added: %s", found)
+            batcher.retarget(Targets(found["bulk"], found.get("critical", 0), self._is_critical))
+            counts = {producers[name].topic: count for name, count in found.items()}
+            KnownPartitions(self._folder / _PARTITIONS).put(counts)
+            partitions = found
 
     def _producer(self, topic: str) -> TopicProducer:
         return TopicProducer(
@@ -170,7 +205,7 @@ class Road:
             known.put({p.topic: p.partitions for p in producers.values()})
             return {name: p.partitions for name, p in producers.items()}
 
-    def _lane(self, name: str, first_target: int, producer: TopicProducer) -> Lane:
+    def _lane(self, name: str, producer: TopicProducer) -> Lane:
         gateway = self._gateway
         spool = Spool(
             self._folder / name,
@@ -190,7 +225,6 @@ class Road:
         }
         return Lane(
             name,
-            first_target,
             producer,
             spool,
             CircuitBreaker(time.monotonic),
@@ -266,9 +300,10 @@ class Road:
 
     async def close(self) -> None:
         """Ends the lanes. What is spooled stays for the next start."""
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait([self._opening])
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         for lane in self._lanes.values():
             await asyncio.to_thread(lane.close)
 

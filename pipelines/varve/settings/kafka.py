@@ -18,6 +18,9 @@ class Topics(Section):
     """Native histograms that the gateway takes. Empty: it refuses them, and none are stored."""
     exemplars: str = "raw-exemplars"
     """Exemplars that it takes; the same."""
+    leaders: str = "gateway-leaders"
+    """Where gateways agree which replica of a pair leads: one partition. Where it is missing each
+    decides by itself."""
     series: str = "metric-series"
     """Definitions of series, for producers that send Arrow without them."""
     anomalies: str = "metric-anomalies"

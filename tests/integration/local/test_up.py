@@ -6,14 +6,17 @@ import os
 import signal
 import socket
 import threading
+import time
 from contextlib import contextmanager
 
+import httpx
 import psutil
 import pytest
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from tests.integration.local.up_process import DEADLINE_S
+from tests.remote_writing import HEADERS_V2, V2, snappy
 from varve.local.broker import free_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.spark]
@@ -105,6 +108,8 @@ def test_a_bounded_demo_fills_every_tier_and_sums_up(start, tmp_path):
         VARVE_DEMO__DAYS="3",
         VARVE_DEMO__INTERVAL_S="300",
     )
+    up.until_ready()
+    push_histogram(up.ports[3])
 
     assert up.process.wait(DEADLINE_S) == 0, up.said()
 
@@ -115,10 +120,27 @@ def test_a_bounded_demo_fills_every_tier_and_sums_up(start, tmp_path):
     assert summary["pushed_samples"] > 0
     assert summary["unstored"] == 0
     sent = sum(summary[f"{how}_samples"] for how in ("live", "pushed", "generated"))
+    assert (summary["rows"]["histograms"], summary["rows"]["exemplars"]) == (1, 1)
     assert summary["rows"]["samples"] + sum(summary["rejected"].values()) == sent
     assert all(summary["rows"][f"rollup_{t}"] > 0 for t in ("1m", "5m", "1h", "1d"))
     assert summary["freshness"]["answers"] > 0
     assert "Summary" in up.said()
+
+
+def push_histogram(port):
+    """Sends the gateway a native histogram with an exemplar."""
+    request = V2["Request"]()
+    request.symbols.extend(["", "__name__", "latency", "trace_id", "t"])
+    one = request.timeseries.add(labels_refs=[1, 2])
+    now_ms = int(time.time() * 1000)
+    one.histograms.add(count_int=0, schema=3, timestamp=now_ms)
+    one.exemplars.add(labels_refs=[3, 4], value=1.0, timestamp=now_ms)
+    sent = httpx.post(
+        f"http://127.0.0.1:{port}/api/v1/write",
+        content=snappy(request.SerializeToString()),
+        headers=HEADERS_V2,
+    )
+    assert sent.status_code == 204, sent.text
 
 
 def test_a_taken_port_is_named_before_anything_is_started(start, tmp_path):

@@ -365,6 +365,32 @@ async def test_histograms_of_an_overloaded_topic_are_refused_so_that_they_come_a
 
 
 @scenario
+async def test_partitions_that_are_added_are_used_and_series_are_defined_where_they_are_now():
+    labels = [{"__name__": "m", "n": str(n)} for n in range(30)] + [UP]
+    body = snappy(write_request([(one, [(1, 1.0)]) for one in labels]))
+    d = Deployment(critical=True)
+
+    async def partitions():
+        d.bulk.messages, d.critical.messages = [], []
+        assert (await d.send(body))[0] == 204
+        found = []
+        for lane in (d.bulk, d.critical):
+            blocks = [(m.target, arrow_codec.read(m.value)) for m in lane.messages]
+            found.append({i: t for t, block in blocks for i in block.series_ids.tolist()})
+            defined = {s.series_id: t for t, block in blocks for s in block.definitions}
+            assert defined in ({}, found[-1])
+        return (*found, sum(len(b.definitions) for _, b in blocks))
+
+    for bulk, critical in ((4, 2), (6, 3)):
+        d.batcher.retarget(Targets(bulk, critical, lambda metric, _: metric == "up"))
+        of_bulk, of_critical, defined = await partitions()
+        assert all(target == i % bulk for i, target in of_bulk.items())
+        assert all(target == i % critical for i, target in of_critical.items())
+        assert (len(of_bulk), len(of_critical), defined) == (30, 1, 1)
+        assert (await partitions())[2] == 0
+
+
+@scenario
 async def test_a_storm_on_bulk_does_not_touch_critical_samples():
     d = Deployment(critical=True)
     both = snappy(write_request([(UP, [(1, 1.0)]), ({"__name__": "bulk"}, [(1, 1.0)])]))

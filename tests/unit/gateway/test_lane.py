@@ -79,7 +79,6 @@ class Deployment:
         )
         self.lane = Lane(
             "bulk",
-            0,
             broker,
             self.spool,
             self.breaker,

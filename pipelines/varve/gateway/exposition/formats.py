@@ -33,7 +33,7 @@ def parse(
     if kind == TEXT:
         return parse_prometheus_text(body, known)
     if kind == OPEN_METRICS:
-        return parse_open_metrics(body)
+        return parse_open_metrics(body, known)
     if kind == PROTOBUF:
         return parse_families(body)
     said = f"content-type is {content_type[:80]!r}" if content_type else "there is no content-type"

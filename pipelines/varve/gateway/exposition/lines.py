@@ -15,9 +15,9 @@ QUOTED = rb'"(?:\\.|[^\\"])*"'
 _ESCAPE = re.compile(r"\\([\\n\"])")
 _HELP_ESCAPE = re.compile(r"\\([\\n])")
 
-Known = dict[bytes, tuple[Labels, str]]
-"""Labels and family by the text of the series that said them, as of earlier bodies of the same
-target.
+Known = dict[bytes, tuple[Labels, str, str]]
+"""Labels, family and name by the text of the series that said them, as of earlier bodies of the
+same target.
 """
 
 

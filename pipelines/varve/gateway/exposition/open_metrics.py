@@ -13,6 +13,7 @@ from varve.gateway.exposition.lines import (
     LABEL_NAME,
     METRIC_NAME,
     QUOTED,
+    Known,
     at_line,
     bound_of,
     family_of,
@@ -56,15 +57,16 @@ _Entry = ExposedSample | _Created | None
 """What a line was; None for metadata."""
 
 
-def parse_open_metrics(content: bytes) -> Exposition:
+def parse_open_metrics(content: bytes, known: dict[str, Known] | None = None) -> Exposition:
     """The samples of a body; when a counter, histogram or summary was created is the start of its
-    samples. Raises InvalidExposition.
+    samples. known: as of parse_prometheus_text. Raises InvalidExposition.
     """
-    return _Reading(content).run()
+    return _Reading(content, {} if known is None else known).run()
 
 
 class _Reading:
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, known: dict[str, Known]) -> None:
+        self._known = known
         self._body = content if content.endswith(b"\n") else content + b"\n"
         self._found = Exposition()
         self._entries: list[tuple[_Entry, str, str]] = []
@@ -90,9 +92,21 @@ class _Reading:
         return [entry for entry, *_ in self._entries if isinstance(entry, ExposedSample)]
 
     def _line(self, at: int) -> int:
-        if self._body.startswith(b"#", at):
+        body = self._body
+        if body.startswith(b"#", at):
             return self._metadata(at)
-        return self._series(at)
+        # Most lines are a series that was here before, a space and a number.
+        stop = body.find(b"\n", at)
+        series, _, value = body[at:stop].rpartition(b" ")
+        before = self._known_series().get(series)
+        if before is None:
+            return self._series(at)
+        labels, family, name = before
+        self._put(labels, number(value), None, (), family, name)
+        return stop + 1
+
+    def _known_series(self) -> Known:
+        return self._known.setdefault(f"open {self._kind}", {})
 
     def _metadata(self, at: int) -> int:
         meta = _META.match(self._body, at)
@@ -114,7 +128,7 @@ class _Reading:
         return meta.end()
 
     def _series(self, at: int) -> int:
-        body = self._body
+        body, begin = self._body, at
         name = ""
         pairs: list[tuple[str, str]] = []
         named = _NAME.match(body, at)
@@ -139,13 +153,25 @@ class _Reading:
             pairs = [(n, bound_label(v)) if n == bound else (n, v) for n, v in pairs]
         labels = labels_of(name, pairs)
         family = family_of(name, self._family)
+        self._known_series()[body[begin : rest.start()]] = labels, family, name
+        self._put(labels, value, ts_ms, exemplars, family, name)
+        return at
+
+    def _put(
+        self,
+        labels: Labels,
+        value: float,
+        ts_ms: int | None,
+        exemplars: tuple[ExposedExemplar, ...],
+        family: str,
+        name: str,
+    ) -> None:
         entry: _Entry = ExposedSample(labels, value, ts_ms, 0, exemplars, family)
         has_start = self._kind in _WITH_START
         if has_start and name.endswith(_CREATED):
             start_ms = int(value * 1000) if math.isfinite(value) else 0
             entry = _Created(_identity(labels), start_ms)
         self._entries.append((entry, self._family if has_start else "", name))
-        return at
 
     def _labels(
         self, name: str, at: int, pairs: list[tuple[str, str]], *, escapes: bool

@@ -39,6 +39,7 @@ _LABEL = re.compile(rb"[ \t]*(%s|%s)[ \t]*" % (LABEL_NAME, QUOTED), re.DOTALL)
 _VALUE = re.compile(rb"=[ \t]*(%s)[ \t]*" % QUOTED, re.DOTALL)
 _SAMPLE_END = re.compile(rb"[ \t]*([^{ \t\n]+)[ \t]*(?:([0-9]+)[ \t]*)?\n")
 _TYPES = {"counter", "gauge", "histogram", "summary", "untyped"}
+_sample = ExposedSample._make
 _LATEST_MS = (1 << 63) - 1
 
 
@@ -69,7 +70,7 @@ class _Reading:
             before = known.get(series)
             if before is not None:
                 try:
-                    take(ExposedSample(before[0], number(value), None, 0, (), before[1]))
+                    take(_sample((before[0], number(value), None, 0, (), before[1])))
                 except InvalidExposition as bad:
                     raise at_line(body, at, bad, samples) from None
                 at = stop + 1
@@ -147,7 +148,7 @@ class _Reading:
             pairs = [(n, bound_label(v)) if n == bound else (n, v) for n, v in pairs]
         labels = labels_of(name, pairs)
         if b"\n" not in text:
-            self._known.setdefault(self._kind, {})[text.rstrip(b" \t")] = labels, family
+            self._known.setdefault(self._kind, {})[text.rstrip(b" \t")] = labels, family, name
         return labels
 
     def _labels(self, name: str, at: int, pairs: list[tuple[str, str]]) -> tuple[str, int]:

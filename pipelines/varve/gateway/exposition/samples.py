@@ -74,11 +74,15 @@ _NUMBER = re.compile(
     rb"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|(?:inf|infinity)|nan)",
     re.IGNORECASE,
 )
+_PLAIN = re.compile(rb"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
+"""What nearly all numbers are like; none of these is too large."""
 _NAN = re.compile(rb"[+-]nan", re.IGNORECASE)
 
 
 def number(text: bytes) -> float:
     """A number of an exposition. Raises InvalidExposition; one that is too large, too."""
+    if _PLAIN.fullmatch(text):
+        return float(text)
     if not _NUMBER.fullmatch(text) or _NAN.fullmatch(text):
         raise InvalidExposition(f"{shown(text)} is no number")
     found = float(text)
@@ -109,7 +113,7 @@ def labels_of(name: str, pairs: Sequence[tuple[str, str]]) -> Labels:
     if "" in found:
         raise InvalidExposition(f"a label of {name} has no name")
     found["__name__"] = name
-    return sorted(pair for pair in found.items() if pair[1])
+    return tuple(sorted(pair for pair in found.items() if pair[1]))
 
 
 def shown(text: bytes) -> str:

@@ -15,7 +15,7 @@ from varve.gateway.first_sight import Exemplar, Metadata
 from varve.gateway.scrape.config import ScrapeConfig
 from varve.gateway.scrape.relabel import relabel
 from varve.gateway.scrape.targets import Target
-from varve.gateway.write_request import STALE, WriteRequest
+from varve.gateway.write_request import STALE, Labels, Symbols, WriteRequest, WrittenSeries
 
 Key = tuple[tuple[str, str], ...]
 """Sorted labels of a series."""
@@ -54,14 +54,31 @@ class Report:
     body_bytes: int = 0
 
 
+class _Series:
+    """A series of a target."""
+
+    __slots__ = ("at_ms", "epoch", "key", "scrape", "seen", "written")
+
+    def __init__(self, key: Key, written: WrittenSeries) -> None:
+        self.key = key
+        self.written = written
+        self.scrape = 0
+        """The last scrape in which it was alive."""
+        self.seen = 0
+        """The last scrape that had it, with times of its own or without."""
+        self.at_ms = 0
+        """The time of its last sample."""
+        self.epoch = -1
+        """Up to which scrape that went well it counts as one that was there."""
+
+
 @dataclass
 class _Scrape:
     """What was taken of a scrape so far."""
 
-    request: WriteRequest = field(default_factory=WriteRequest)
-    alive: dict[Key, None] = field(default_factory=dict)
-    seen: set[tuple[Key, int]] = field(default_factory=set)
-    keys: set[Key] = field(default_factory=set)
+    request: WriteRequest
+    number: int
+    alive: list[_Series] = field(default_factory=list)
     scraped: int = 0
     kept: int = 0
     added: int = 0
@@ -80,10 +97,13 @@ class Assembly:
         """As the last scrape that went well has it."""
         self._job = job
         self._target = target
-        self._alive: dict[Key, None] = {}
+        self._alive: list[_Series] = []
         self._reported = False
-        self._recent: set[Key] = set()  # series of the last scrape that had any
-        self._labels: dict[Key, Key | None] = {}
+        self._scrapes = self._epoch = 0
+        self._symbols = Symbols()
+        self._exposed: dict[int, tuple[Labels, _Series | None]] = {}
+        self._finals: dict[Key, _Series | None] = {}
+        self._series: dict[Key, _Series] = {}
 
     def take(
         self, found: Exposition, ts_ms: int, duration_s: float, body_bytes: int
@@ -92,10 +112,10 @@ class Assembly:
         Raises ScrapeRefused; then `fail` is to be called.
         """
         scrape = self._read(found.samples, found.metadata, ts_ms)
-        self._recent = scrape.keys
-        for key in self._alive:
-            if key not in scrape.alive:
-                scrape.request.add(key, STALE, ts_ms)
+        self._epoch += 1
+        for series in self._alive:
+            if series.scrape != scrape.number:
+                scrape.request.add(series.key, STALE, ts_ms)
         self._alive = scrape.alive
         self.metadata = found.metadata
         report = Report(duration_s, True, scrape.counts(), body_bytes)
@@ -109,6 +129,9 @@ class Assembly:
             return self._read(samples, {}, 0).counts()
         except ScrapeRefused as refused:
             return refused.counts
+        finally:  # nothing was said of these series: the next scrape says it
+            self._series = {s.key: s for s in self._series.values() if s.written.tail}
+            self._forget_exposed()
 
     def fail(
         self, ts_ms: int, duration_s: float, counts: Counts = Counts(), body_bytes: int = 0
@@ -117,9 +140,9 @@ class Assembly:
         that came and was refused.
         """
         request = WriteRequest()
-        for key in self._alive:
-            request.add(key, STALE, ts_ms)
-        self._alive = {}
+        for series in self._alive:
+            request.add(series.key, STALE, ts_ms)
+        self._alive = []
         report = Report(duration_s, False, counts, body_bytes)
         self._report(request, report, ts_ms)
         return request, report
@@ -127,80 +150,96 @@ class Assembly:
     def end(self, ts_ms: int) -> WriteRequest:
         """What the end of a target says: every series ends, also those that report it."""
         request = WriteRequest()
-        for key in self._alive:
-            request.add(key, STALE, ts_ms)
+        for series in self._alive:
+            request.add(series.key, STALE, ts_ms)
         if self._reported:
             for name in self._report_names():
                 request.add(self._report_labels(name), STALE, ts_ms)
-        self._alive, self._reported = {}, False
+        self._alive, self._reported = [], False
         return request
 
     def adopt(self, other: Assembly) -> None:
         """Goes on where a loop over the same target with another configuration has ended."""
-        self._alive, self._reported = other._alive, other._reported
+        self._reported = other._reported
+        for before in other._alive:
+            series = self._of_key(before.key, _NOTHING)
+            series.epoch = self._epoch
+            self._alive.append(series)
 
     def _read(
         self, samples: Iterable[ExposedSample], metadata: Mapping[str, Metadata], ts_ms: int
     ) -> _Scrape:
         """Raises ScrapeRefused, with the counts of what came before."""
-        scrape = _Scrape()
+        self._scrapes += 1
+        scrape = _Scrape(WriteRequest(self._symbols), self._scrapes)
         limit = self._job.sample_limit
+        exposed = self._exposed
         try:
             for sample in samples:
                 scrape.scraped += 1
-                key = self._final(tuple(sample.labels))
-                if key is not None:
-                    self._put(scrape, sample, key, ts_ms, metadata)
+                labels = sample[0]
+                entry = exposed.get(id(labels))
+                if entry is not None and entry[0] is labels:
+                    series = entry[1]
+                else:
+                    series = self._final(sample, metadata)
+                if series is not None:
+                    self._put(scrape, sample, series, ts_ms)
         except ScrapeRefused as refused:
             refused.counts = scrape.counts()
-            self._recent |= scrape.keys
             raise
         if limit and scrape.kept > limit:
-            self._recent |= scrape.keys
             text = f"sample limit exceeded: {scrape.kept} samples, {limit} allowed"
             raise ScrapeRefused(text, scrape.counts())
         return scrape
 
-    def _put(
-        self,
-        scrape: _Scrape,
-        sample: ExposedSample,
-        key: Key,
-        ts_ms: int,
-        metadata: Mapping[str, Metadata],
-    ) -> None:
-        own = sample.ts_ms if self._job.honor_timestamps else None
-        at = ts_ms if own is None else own
+    def _put(self, scrape: _Scrape, sample: ExposedSample, series: _Series, ts_ms: int) -> None:
+        own = sample[2] if self._job.honor_timestamps else None
+        at_ms = ts_ms if own is None else own
         scrape.kept += 1
         limit = self._job.sample_limit
         if not limit or scrape.kept <= limit:
-            scrape.added += key not in self._recent and key not in scrape.keys
-            scrape.keys.add(key)
-        if (key, at) in scrape.seen:  # the first one counts
+            scrape.added += series.epoch < self._epoch
+            series.epoch = self._epoch + 1
+        if series.seen == scrape.number and series.at_ms == at_ms:  # the first one counts
             return
-        scrape.seen.add((key, at))
-        if own is None or self._job.track_timestamps_staleness:
-            scrape.alive[key] = None
+        series.seen = scrape.number
+        if series.scrape != scrape.number and (own is None or self._job.track_timestamps_staleness):
+            scrape.alive.append(series)
+            series.scrape = scrape.number
+        series.at_ms = at_ms
+        value = sample[1]
+        if isinstance(value, float) and not sample[3] and not sample[4]:
+            scrape.request.add_written(series.written, value, at_ms)
+            return
         scrape.request.add(
-            key, sample.value, at, sample.start_ms,
-            exemplars=_exemplars(sample.exemplars, at),
-            metadata=metadata.get(sample.family, _NOTHING),
+            series.key, value, at_ms, sample[3], exemplars=_exemplars(sample[4], at_ms),
         )  # fmt: skip
 
-    def _final(self, exposed: Key) -> Key | None:
-        """The labels that a series gets; None if it is dropped. Raises ScrapeRefused."""
-        try:
-            return self._labels[exposed]
-        except KeyError:
-            pass
-        labels = self._with_target(dict(exposed))
-        changed = relabel(self._job.metric_relabel_configs, labels)
-        key = None
-        if changed is not None:
-            self._require_valid(changed)
-            key = tuple(sorted(changed.items()))
-        self._labels[exposed] = key
-        return key
+    def _final(self, sample: ExposedSample, metadata: Mapping[str, Metadata]) -> _Series | None:
+        """The series that exposed labels become; None if it is dropped. Raises ScrapeRefused."""
+        exposed = tuple(sample.labels)
+        if exposed in self._finals:
+            series = self._finals[exposed]
+        else:
+            labels = self._with_target(dict(exposed))
+            changed = relabel(self._job.metric_relabel_configs, labels)
+            series = None
+            if changed is not None:
+                self._require_valid(changed)
+                key = tuple(sorted(changed.items()))
+                series = self._of_key(key, metadata.get(sample.family, _NOTHING))
+            self._finals[exposed] = series
+        # The labels are kept too, so that no others have their id.
+        self._exposed[id(sample.labels)] = sample.labels, series
+        return series
+
+    def _of_key(self, key: Key, metadata: Metadata) -> _Series:
+        series = self._series.get(key)
+        if series is None:
+            series = _Series(key, self._symbols.written(key, metadata))
+            self._series[key] = series
+        return series
 
     def _with_target(self, labels: dict[str, str]) -> dict[str, str]:
         own = self._target.labels
@@ -261,10 +300,19 @@ class Assembly:
     def _forget(self, exposed: int) -> None:
         """Keeps what is remembered in proportion to what is exposed."""
         most = max(_REMEMBERED * exposed, _REMEMBERED_AT_LEAST)
-        if len(self._labels) > most:
-            self._labels.clear()
-        if sum(map(len, self.known.values())) > most:
+        if len(self._series) > most or len(self._finals) > most:
+            self._symbols = Symbols()
+            self._series = {series.key: series for series in self._alive}
+            for series in self._alive:
+                series.written = self._symbols.written(series.key)
+            self._forget_exposed()
+        if len(self._exposed) > most or sum(map(len, self.known.values())) > most:
+            self._exposed.clear()
             self.known.clear()
+
+    def _forget_exposed(self) -> None:
+        self._exposed.clear()
+        self._finals.clear()
 
 
 _GAUGE = Metadata("gauge")

@@ -66,15 +66,18 @@ def test_what_is_written_as_text_is_read_again_and_once_more_from_memory(samples
 
 
 @given(st.lists(series, max_size=6))
-def test_what_is_written_as_open_metrics_is_read_again(samples):
+def test_what_is_written_as_open_metrics_is_read_again_and_once_more_from_memory(samples):
     body = "".join(written(*s, in_seconds=True) for s in samples) + "# EOF\n"
     expected = [
         ({n: v for n, v in ({"__name__": name} | own).items() if v}, bits(value))
         for name, own, value, _ in samples
     ]
 
-    found = read(body, OPEN_METRICS)
+    known = {}
 
+    found = read(body, OPEN_METRICS, known)
+
+    assert read(body, OPEN_METRICS, known) == found
     assert [sample[:2] for sample in found] == expected
     for (*_, ts), (*_, wanted) in zip(found, samples, strict=True):
         assert (ts is None) == (wanted is None)
@@ -129,7 +132,9 @@ def test_the_clients_own_parsers_read_the_same(registry, kind):
         if is_text or not s.name.endswith("_created")
     }
 
-    found = parse(body.encode(), kind)
+    known = {}
+    parse(body.encode(), kind, known)
+    found = parse(body.encode(), kind, known)
 
     values = {(dict(s.labels)["__name__"], *s.labels[1:]): s.value for s in found.samples}
     assert {

@@ -1,0 +1,95 @@
+"""Two gateways agree through Kafka which replica of a pair leads."""
+
+import asyncio
+import contextlib
+import time
+import uuid
+
+import pytest
+from kafka import KafkaAdminClient
+
+from varve.gateway.replicas import Replicas
+from varve.gateway.topic_producer import TopicProducer
+from varve.kafka.topics import TopicPlan, ensure_topics
+from varve.services.leader_log import LeaderLog
+
+pytestmark = pytest.mark.kafka
+
+FAILOVER_MS = 4_000
+DEADLINE_S = 60
+
+
+class Gateway:
+    """Sees one replica, until it is told otherwise."""
+
+    def __init__(self, servers, topic, replica):
+        self.replicas = Replicas(FAILOVER_MS)
+        self.replica = replica
+        producer = TopicProducer(servers, topic, {}, compression="none", delivery_s=30.0)
+        options = {"bootstrap_servers": servers}
+        self.log = LeaderLog(self.replicas, producer, options, FAILOVER_MS, _now_ms)
+
+    def see(self):
+        """Whether the samples of its replica are taken."""
+        if self.replica is None:
+            return False
+        labels = {"cluster": "eu", "__replica__": self.replica}
+        _, number = self.replicas.told_apart(labels)
+        self.replicas.begin(_now_ms())
+        taken = bool(self.replicas.accepted[number])
+        self.replicas.seen[number] += 1
+        self.replicas.note(_now_ms())
+        return taken
+
+    @property
+    def leader(self):
+        return self.replicas.leaders().get("eu") if self.replicas.is_agreed else None
+
+
+def _now_ms():
+    return int(time.time() * 1000)
+
+
+async def until(condition, gateways):
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            for gateway in gateways:
+                gateway.see()
+            await asyncio.sleep(0.05)
+
+
+async def story(servers, topic):
+    one, other = Gateway(servers, topic, "a"), Gateway(servers, topic, "b")
+    running = [asyncio.create_task(g.log.run()) for g in (one, other)]
+    try:
+        await until(lambda: one.leader and one.leader == other.leader, (one, other))
+        leader = one.leader
+        assert [one.see(), other.see()] == [leader == "a", leader == "b"]
+
+        # Its sender is gone: the other replica leads, everywhere, after the silence.
+        gone, left = (one, other) if leader == "a" else (other, one)
+        gone.replica = None
+        begun = time.monotonic()
+        await until(lambda: one.leader == other.leader == left.replica, (one, other))
+        assert time.monotonic() - begun > FAILOVER_MS / 1000 * 0.5
+        assert left.see()
+
+        # A gateway that joins learns it from the log, though it sees the other one.
+        late = Gateway(servers, topic, leader)
+        running.append(asyncio.create_task(late.log.run()))
+        await until(lambda: late.leader == left.replica, (one, other, late))
+        assert not late.see()
+    finally:
+        for task in running:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+def test_gateways_that_see_different_replicas_take_the_same_one(kafka_broker):
+    topic = f"leaders-{uuid.uuid4().hex[:8]}"
+    admin = KafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
+    ensure_topics(admin, [TopicPlan(topic, 1)])
+    admin.close()
+
+    asyncio.run(story(kafka_broker.bootstrap_servers, topic))
