@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
 
 from tests.tables import WrittenTables
 
@@ -89,6 +91,9 @@ def airflow(tables, kafka_broker) -> Airflow:
         f'[kafka]\nbootstrap_servers = "{kafka_broker.bootstrap_servers}"\n'
         f'[storage]\ncold_root = "{tables.store.root}-cold"\n'
     )
+    admin = KafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
+    admin.create_topics([NewTopic(name, 1, 1) for name in ("alerts", "raw-metrics")])
+    admin.close()
     made = Airflow(home, f"--home '{home}' --config '{config}'")
     made.run("airflow", "db", "migrate")
     made.run("airflow", "pools", "import", str(ROOT / "airflow" / "pools.json"))

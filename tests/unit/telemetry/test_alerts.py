@@ -31,6 +31,7 @@ from varve.telemetry.metrics import (
     DiskSpace,
     GatewayMetrics,
     QueryMetrics,
+    RulesMetrics,
     Usage,
     declare_components,
     declare_disks,
@@ -61,6 +62,8 @@ class Deployment:
         self.query = QueryMetrics(Telemetry())
         self.collector = CollectorMetrics(Telemetry())
         self.gateway = GatewayMetrics(Telemetry())
+        self.rules = RulesMetrics(Telemetry())
+        self.rule_files_ok, self.skipped, self.send_failures = 1, 0, 0
         self.spool_age_s, self.write_status = 0, "204"
         up = Telemetry()
         self.components = {"kafka": ComponentUse(True, 0, Usage(1.0, 1))}
@@ -72,6 +75,7 @@ class Deployment:
             "query": self.query.telemetry,
             "collector": self.collector.telemetry,
             "gateway": self.gateway.telemetry,
+            "rules": self.rules.telemetry,
             "up": up,
         }
         self.down = set()
@@ -108,6 +112,9 @@ class Deployment:
     def minute(self, now_ms):
         self.gateway.spool_age.labels("raw-metrics").set(self.spool_age_s)
         self.gateway.requests.labels("remote_write", self.write_status).inc()
+        self.rules.files_ok.set(self.rule_files_ok)
+        self.rules.skipped.inc(self.skipped)
+        self.rules.send_failures.labels("n").inc(self.send_failures)
         self.bulk.on_batch(self.accounting)
         complete_ms = now_ms - self.complete_age_s * 1000
         ends, stored = {PARTITION: 100 + self.lag}, {PARTITION: 100}
@@ -288,6 +295,9 @@ def _loses(deployment, _minute):
         (_set("spool_age_s", 200), set()),
         (_set("write_status", "503"), {"VarveGatewayOverloaded"}),
         (_set("write_status", "429"), set()),
+        (_set("skipped", 1), {"VarveRulesSkipped"}),
+        (_set("rule_files_ok", 0), {"VarveRulesUnreadable"}),
+        (_set("send_failures", 2), {"VarveNotifierAway"}),
     ],
 )
 def test_a_fault_fires_what_names_it_and_nothing_else(fault, expected):
