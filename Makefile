@@ -44,8 +44,8 @@ airflow: setup airflow-setup ## Airflow on the home of the demo; HOME_DIR=.varve
 	@.venv-airflow/bin/python airflow/standalone.py --home $(or $(HOME_DIR),.varve) --port $(or $(PORT),8080)
 
 .PHONY: notebook
-notebook: setup-dev ## The notebooks in JupyterLab, on what `make demo` runs; URL=http://host:9690 for another
-	@$(PY) -c 'import jupyterlab, jupytext' 2>/dev/null || $(PY) -m pip install --quiet 'jupyterlab>=4' 'jupytext>=1.16'
+notebook: ## The notebooks in JupyterLab, on what `make demo` runs; URL=http://host:9690 for another
+	$(call SETUP,install --notebook)
 	VARVE_URL=$(or $(URL),http://127.0.0.1:9690) $(PY) -m jupyter lab notebooks
 
 ##@ Work on it

@@ -97,14 +97,14 @@ def _model(hours: int) -> Any:
 
 @cache
 def _prophet() -> Any:
-    """The class, imported when it is first needed: it takes seconds, and is optional."""
+    """The class, imported when it is first needed: that takes seconds."""
     for name in ("prophet", "prophet.models", "prophet.plot", "cmdstanpy"):
         logging.getLogger(name).disabled = True  # they set their levels themselves
     try:
         from prophet import Prophet  # noqa: PLC0415
     except ImportError as err:
         raise NotInstalled(
-            "Prophet is not installed, so only seasonal-naive was tried:"
-            " pip install 'varve[forecast]'"
+            "Prophet is not installed where the job runs, so only seasonal-naive was tried:"
+            " install the package prophet there"
         ) from err
     return Prophet

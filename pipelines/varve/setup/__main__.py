@@ -11,7 +11,7 @@ from pathlib import Path
 
 from varve.setup.airflow import install_airflow
 from varve.setup.console import SetupError, complain, say
-from varve.setup.environment import BUILD_LOCK, DEV_LOCK, RUN_LOCK, Environment
+from varve.setup.environment import BUILD_LOCK, DEV_LOCK, NOTEBOOK_LOCK, RUN_LOCK, Environment
 from varve.setup.installer import Installer, pip_settings
 from varve.setup.jars import Ivy, differences, expected_sums, install_jars, jars_folder
 from varve.setup.java import find_java
@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     install = verbs.add_parser("install", help="bring .venv and its jars up to the locks")
     install.add_argument("--dev", action="store_true", help="with what checks and tests need")
+    install.add_argument("--notebook", action="store_true", help="with JupyterLab")
     install.set_defaults(run=_install)
     airflow = verbs.add_parser("airflow", help="bring .venv-airflow up to its lock")
     airflow.set_defaults(run=_airflow)
@@ -66,6 +67,8 @@ def _install(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     environment = Environment(ROOT)
     locks = [BUILD_LOCK, DEV_LOCK if arguments.dev else RUN_LOCK]
+    if arguments.notebook:
+        locks.append(NOTEBOOK_LOCK)
     if environment.complete(locks) and not _jars_wrong(environment):
         if not environment.kernels_compiled():
             environment.compile_kernels()

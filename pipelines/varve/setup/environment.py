@@ -15,6 +15,7 @@ from varve.setup.installer import Installer
 BUILD_LOCK = "requirements-build.lock"
 RUN_LOCK = "requirements.lock"
 DEV_LOCK = "requirements-dev.lock"
+NOTEBOOK_LOCK = "requirements-notebook.lock"
 
 _STATE = "varve-setup.json"
 _PROBE_TIMEOUT_S = 60

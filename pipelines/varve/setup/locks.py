@@ -8,7 +8,7 @@ from pathlib import Path
 
 from varve.setup.airflow import LOCK as AIRFLOW_LOCK
 from varve.setup.console import SetupError, megabytes, say
-from varve.setup.environment import BUILD_LOCK, DEV_LOCK, RUN_LOCK
+from varve.setup.environment import BUILD_LOCK, DEV_LOCK, NOTEBOOK_LOCK, RUN_LOCK
 from varve.setup.installer import BUILD_FROM_SOURCE, pip_settings, uv_settings
 from varve.setup.jars import KINDS, Ivy, write_sums
 from varve.setup.java import Java
@@ -18,8 +18,9 @@ _PLATFORM = "x86_64-manylinux_2_28"
 
 _SELECTIONS = {
     # The widest first: the others are parts of it, in the same versions.
-    DEV_LOCK: ("pyproject.toml", "--all-extras", "--group", "dev", "--group", "build"),
+    DEV_LOCK: ("pyproject.toml", "--group", "dev", "--group", "build"),
     RUN_LOCK: ("pyproject.toml", "--constraint", DEV_LOCK),
+    NOTEBOOK_LOCK: ("pyproject.toml", "--group", "notebook", "--constraint", DEV_LOCK),
     BUILD_LOCK: ("--group", "pyproject.toml:build", "--constraint", DEV_LOCK),
     # An environment of its own.
     str(AIRFLOW_LOCK): (str(AIRFLOW_LOCK.with_suffix(".in")),),

@@ -5,7 +5,14 @@ import pytest
 from packaging.requirements import Requirement
 
 from varve.setup.airflow import LOCK as AIRFLOW_LOCK
-from varve.setup.environment import BUILD_LOCK, DEV_LOCK, RUN_LOCK, normalised, pinned
+from varve.setup.environment import (
+    BUILD_LOCK,
+    DEV_LOCK,
+    NOTEBOOK_LOCK,
+    RUN_LOCK,
+    normalised,
+    pinned,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -15,17 +22,15 @@ def wanted(lock: str) -> list[str]:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = declared["dependency-groups"]
     core = declared["project"]["dependencies"]
-    extras = [
-        text for extra in declared["project"]["optional-dependencies"].values() for text in extra
-    ]
     return {
         BUILD_LOCK: groups["build"],
         RUN_LOCK: core,
-        DEV_LOCK: [*core, *extras, *groups["dev"], *groups["build"]],
+        DEV_LOCK: [*core, *groups["dev"], *groups["build"]],
+        NOTEBOOK_LOCK: [*core, *groups["notebook"]],
     }[lock]
 
 
-@pytest.mark.parametrize("lock", [BUILD_LOCK, RUN_LOCK, DEV_LOCK])
+@pytest.mark.parametrize("lock", [BUILD_LOCK, RUN_LOCK, DEV_LOCK, NOTEBOOK_LOCK])
 def test_the_lock_holds_what_pyproject_asks_for(lock):
     versions = pinned(ROOT / lock)
 
@@ -52,7 +57,7 @@ def test_all_locks_agree_on_versions():
     assert pinned(ROOT / BUILD_LOCK).items() <= everything.items()
 
 
-@pytest.mark.parametrize("lock", [BUILD_LOCK, RUN_LOCK, DEV_LOCK, AIRFLOW_LOCK])
+@pytest.mark.parametrize("lock", [BUILD_LOCK, RUN_LOCK, DEV_LOCK, NOTEBOOK_LOCK, AIRFLOW_LOCK])
 def test_locks_name_no_host_and_hash_every_entry(lock):
     text = (ROOT / lock).read_text()
 
