@@ -30,15 +30,17 @@ class FreshnessFigures:
 class Summary:
     """What a run has done.
 
-    live_samples, pushed_samples, generated_samples: what the collector, the demo's writer to the
-    gateway and the demo's history have had acknowledged. rows: by table, copies and replaced
-    revisions included. unstored: messages that Kafka has and the tables have not, None if that is
-    not known. peak_rss_bytes: memory of all components, pages that they share counted in each.
+    live_samples, pushed_samples, generated_samples, computed_samples: what the collector, the
+    demo's writer to the gateway, the demo's history, and rules and forecasts have had acknowledged.
+    rows: by table, copies and replaced revisions included. unstored: messages that Kafka has and
+    the tables have not, None if that is not known. peak_rss_bytes: memory of all components, pages
+    that they share counted in each.
     """
 
     live_samples: int
     pushed_samples: int
     generated_samples: int
+    computed_samples: int
     rows: Mapping[str, int]
     rejected: Mapping[str, int]
     frontier_ms: Mapping[str, int | None]
@@ -94,6 +96,7 @@ def as_text(summary: Summary) -> str:
         f"  live samples   {summary.live_samples:>12,}",
         f"  pushed         {summary.pushed_samples:>12,} samples",
         f"  generated      {summary.generated_samples:>12,} samples",
+        f"  computed       {summary.computed_samples:>12,} by rules and forecasts",
         f"  not yet stored {_number(summary.unstored):>12} messages",
     ]
     for table in (*STAGES, "series", "quarantine"):

@@ -220,7 +220,7 @@ class _Up:
         if self._shortage is not None and (name != KAFKA or self._shortage.severe):
             # Maintenance may be what makes room.
             return "" if name in (QUERY, MAINTENANCE, NOTIFY) else self._shortage.why
-        if name in (KAFKA, QUERY, MAINTENANCE, FORECASTS, NOTIFY):
+        if name in (KAFKA, QUERY, MAINTENANCE, NOTIFY):
             return ""
         broker_up = self._supervisor.is_up(KAFKA) or not self._kafka.embedded
         if not (self._kafka.topics_made and broker_up):
@@ -356,7 +356,7 @@ class _Up:
         self._stopping = True
         embedded = KAFKA in self._supervisor.health()
         try:
-            for name in (*PRODUCERS, NOTIFY, MAINTENANCE, FORECASTS, STREAMS, QUERY, KAFKA):
+            for name in (*PRODUCERS, NOTIFY, MAINTENANCE, STREAMS, QUERY, KAFKA):
                 self._supervisor.stop(name)
         except BaseException:
             self._supervisor.kill_all()

@@ -60,10 +60,11 @@ def forecasting(
     resources: ResourcesFile,
     fit: Fit,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
+    published: Callable[[int], None] = lambda _samples: None,
 ) -> Forecasting:
-    """The job, by the resources as they are now."""
+    """The job, by the resources as they are now. published: is told how many samples Kafka took."""
     tell = alert_teller(settings)
-    publish = series_publisher(settings)
+    publish = series_publisher(settings, published)
     store = table_store(settings)
     return Forecasting(store, resources.current(), fit, tell, publish, progress)
 
@@ -78,7 +79,7 @@ def alert_teller(settings: Settings) -> Tell:
     return tell
 
 
-def series_publisher(settings: Settings) -> Publish:
+def series_publisher(settings: Settings, published: Callable[[int], None]) -> Publish:
     """What sends samples to the topic of samples and waits until all have arrived."""
 
     def publish(samples: Iterable[Sample]) -> None:
@@ -93,6 +94,7 @@ def series_publisher(settings: Settings) -> Publish:
             counts = producer.close(_SEND_S)
         if refused or counts.lost or counts.waiting:
             raise TemporaryError(f"Kafka does not take forecasts as series: {counts.last_error}")
+        published(counts.acknowledged)
 
     return publish
 
@@ -118,13 +120,20 @@ def run(settings: Settings) -> int:
             yield from fit_here([task])
             status.progressed()
 
+    sent = 0
+
+    def published(samples: int) -> None:
+        nonlocal sent
+        sent += samples
+        status.update(detail={"samples": sent})
+
     status.update(state="ready")
     seen: int | None = None
     while not stopping.wait(settings.forecasts.look_every_s):
         try:
             version = Table(table_store(settings), "rollup_1h").version
             if version != seen:
-                job = forecasting(settings, resources, fit)
+                job = forecasting(settings, resources, fit, published=published)
                 done = execute(job, table_store(settings), SystemClock().now_ms()).done
                 seen = version
                 _report(status, done)

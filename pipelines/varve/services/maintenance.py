@@ -64,6 +64,7 @@ class Maintenance:
         """
         self._baseline_every_ms = baseline_every_ms
         self._baseline_due_ms = 0
+        self._has_baselines = False
         self._progressed = progressed
         self._store, self._metrics, self._retention = store, metrics, retention
         self._clock = clock or SystemClock()
@@ -133,10 +134,12 @@ class Maintenance:
             done = execute(Baselines(self._store), self._store, self._clock.now_ms()).done
         except NeedsOperator:
             return  # not created yet
-        if done is not None and (hours := done.as_json()["hours"]):
+        hours = done.as_json()["hours"] if done is not None else 0
+        if done is not None and hours:
             log.info("baselines: %s", " ".join(done.lines()))
-            if hours > _LOADING:
-                self._baseline_due_ms = 0
+        if hours > _LOADING or not self._has_baselines:
+            self._baseline_due_ms = 0  # more is to come: at the next look
+        self._has_baselines |= hours > 0
 
     def _finish_deletion(self, name: str) -> None:
         if name in self._followers:

@@ -216,6 +216,7 @@ class _Process:
         finally:
             sender.stop(_STOP_S)
             outlet.close()
+            self._tell(samples=outlet.samples)
         if runner is not None:
             self._leave(runner)
 
@@ -287,7 +288,7 @@ class _Process:
         if not waiting:
             log.info("ready")
 
-    def _tell(self, state: State | None = None, **detail: str | None) -> None:
+    def _tell(self, state: State | None = None, **detail: str | int | None) -> None:
         """Says it in the status file; any thread may."""
         with self._telling:
             self._status.update(state=state, detail=detail)

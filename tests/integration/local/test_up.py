@@ -114,7 +114,7 @@ def test_a_bounded_demo_fills_every_tier_and_sums_up(start, tmp_path):
     assert summary["live_samples"] > 0
     assert summary["pushed_samples"] > 0
     assert summary["unstored"] == 0
-    sent = sum(summary[f"{how}_samples"] for how in ("live", "pushed", "generated"))
+    sent = sum(summary[f"{how}_samples"] for how in ("live", "pushed", "generated", "computed"))
     assert summary["rows"]["samples"] + sum(summary["rejected"].values()) == sent
     assert all(summary["rows"][f"rollup_{t}"] > 0 for t in ("1m", "5m", "1h", "1d"))
     assert summary["freshness"]["answers"] > 0

@@ -10,6 +10,7 @@ ROWS = {"samples": 1_000, "series": 9, "quarantine": 0, **{t.table: 5 for t in T
 GOOD = Summary(
     live_samples=300,
     pushed_samples=60,
+    computed_samples=7,
     generated_samples=700,
     rows=ROWS,
     rejected={"malformed": 3},

@@ -48,6 +48,8 @@ class KafkaOutlet:
     ) -> None:
         """Blocks until the topics are known, for 30 s each. Raises as Producer does."""
         self._stopping, self._metrics = stopping, metrics
+        self.samples = 0
+        """Samples that Kafka has acknowledged."""
         self._definitions: dict[Labels, SeriesDefinition] = {}
         self._samples = Producer(
             servers,
@@ -83,6 +85,7 @@ class KafkaOutlet:
             if self._stopping.wait(_PAUSE_S):
                 return False
         self._metrics.samples.inc(len(wire))
+        self.samples += len(wire)
         while not self._sent_events(events):
             log.warning("Kafka does not take events: %s", self._events.counts().last_error)
             self._metrics.output_failures.inc()
