@@ -194,7 +194,9 @@ def test_topics_and_bucket_are_those_of_the_settings():
         .replace("\\", " ")
         .split()
     )
-    assert set(made) == set(SETTINGS.kafka.topics.model_dump().values())
+    # One gateway has nobody to agree with who leads.
+    wanted = SETTINGS.kafka.topics.model_dump(exclude={"leaders"})
+    assert set(made) == set(wanted.values())
     bucket = SETTINGS.storage.root.removeprefix("s3://").split("/")[0]
     assert shlex.split(SERVICES["bucket"]["command"][0])[-1] == f"here/{bucket}"
 

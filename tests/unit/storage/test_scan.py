@@ -115,7 +115,7 @@ def test_a_file_that_was_deleted_is_named(source):
 
 def test_rows_of_a_table_are_told_by_its_own_time_column(tmp_path):
     store = Store(str(tmp_path))
-    for table, times in {"quarantine": "rejected_at", "capacity": "trained_until"}.items():
+    for table, times in {"quarantine": "rejected_at", "capacity": "evaluated_at"}.items():
         store.prepare(table)
         found = [file_of(store, table, {times: [t, t + 10]}) for t in (0, 100)]
         now = Snapshot(store, table, 0, found)
