@@ -68,7 +68,12 @@ def test_a_dry_run_says_what_is_due_and_changes_nothing(line, tmp_path, monkeypa
     assert json.loads(as_one_line) == {
         "job": "replay_quarantine",
         "planned": {
-            "samples": {"bulk": {"cardinality_limit": 2, "malformed": 1}, "critical": {}},
+            "samples": {
+                "bulk": {"cardinality_limit": 2, "malformed": 1},
+                "critical": {},
+                "histograms": {},
+                "exemplars": {},
+            },
         },
         "done": None,
     }
