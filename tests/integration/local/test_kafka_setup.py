@@ -26,7 +26,8 @@ def settings(kafka_broker, tmp_path):
 def _kept_ms(settings):
     """How long messages of each topic are kept."""
     admin = KafkaAdminClient(bootstrap_servers=settings.kafka.servers())
-    names = settings.kafka.topics.model_dump().values()
+    # Gateways that agree who leads have that topic made for them.
+    names = settings.kafka.topics.model_dump(exclude={"leaders"}).values()
     found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, n) for n in names])
     admin.close()
     return {

@@ -123,7 +123,7 @@ def test_what_both_sides_of_a_cut_have_made_is_everywhere_once_it_is_healed(tmp_
         await a.join(await wire.start())
         a.cluster.member = Member("a", "127.0.0.1:1")
         await true(lambda: a.peers == b.peers == 1)
-        assert (a.cluster.wait_ms(0), b.cluster.wait_ms(0)) == (0, 15_000)
+        await true(lambda: (a.cluster.wait_ms(0), b.cluster.wait_ms(0)) == (0, 15_000))
         await a.silence("x")
         await b.send("x")
         await true(lambda: a.known == b.known == (1, 1))

@@ -71,7 +71,7 @@ def test_the_head_takes_what_a_query_has_decoded(tmp_path):
     tables.put([(UP.series_id, t, float(t)) for t in range(1, 100)])
     (file,) = snapshot(tables.store, "samples").files
     budget = MemoryBudget(1 << 20)
-    files = DecodedFiles(tables.store.filesystem, 1 << 20, budget)
+    files = DecodedFiles(tables.store.open_file, 1 << 20, budget)
     groups = RowGroupCache(files)
 
     (part,) = groups.read([(file.path, 0)], lambda: None)

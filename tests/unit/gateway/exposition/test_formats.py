@@ -108,7 +108,9 @@ def test_any_pieces_of_text_are_samples_or_a_refusal(parts, kind):
 
 
 @pytest.fixture
-def registry():
+def registry(monkeypatch):
+    # Varve's own metrics turn these off for the whole process.
+    monkeypatch.setattr("prometheus_client.metrics._use_created", True)
     registry = CollectorRegistry()
     counter = Counter("requests", "Requests\nanswered.", ["code"], registry=registry)
     counter.labels("200").inc(3, exemplar={"trace_id": "abc"})
