@@ -51,6 +51,7 @@ from varve.storage.table import Table  # noqa: E402
 TOPICS = ("raw-metrics", "raw-metrics-critical", "metric-series")
 COMPONENTS = ("streams", "query", "collector", "maintenance", "rules", "notify")
 RECOVERY_S = 600
+REPAIRS_S = 3_600
 SMALL_DISK = "6g"
 
 
@@ -337,7 +338,7 @@ class Soak:
 
     def _await_repairs(self) -> None:
         """Until no late sample waits for its repair: then no row is left out of the check."""
-        deadline = time.monotonic() + RECOVERY_S
+        deadline = time.monotonic() + REPAIRS_S
         reader = CompletenessReader(self._store())
         while pending := [tier.tier.name for tier in reader.refresh() if tier.pending]:
             if time.monotonic() > deadline:
