@@ -28,8 +28,8 @@ QUALITY = Asset("varve://tables/quality")
 
 READ_POOL = "varve_read"
 
-BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-"""What a DAG with catchup off is said to start on."""
+BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
+"""What a DAG with catchup off is said to start on: of earlier days a backfill would run no task."""
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _TELLING_S = 60
