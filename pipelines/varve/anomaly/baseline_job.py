@@ -249,19 +249,24 @@ class Baselines:
         features = snapshot(self._store, FEATURES)
         table = Table(self._store, BASELINES, files=True)
         held = table.position(positions.source(BASELINES))
+        held_end = table.position(positions.frontier(BASELINES))
         end = self._positions(features).get(_OWN[0])
         replaced = [
             Removal(f.path, f.size, rows_disappear=True) for f in table.live_files().values()
         ]
         counts: dict[str, set[int]] = {"day": set(), "week": set(), "median": set(), "": set()}
         files = []
-        if end is not None and self._has_news(features, held):
+        # Hours without a sample move the days that a baseline is about, too.
+        if end is not None and (end != held_end or self._has_news(features, held)):
             for rows in self._baseline_parts(features, end):
                 files.append(write_file(self._store, BASELINES, rows))
                 _count(rows, counts)
             if files:
-                step = Step(held, features.version)
-                commit(table, files, transactions={positions.source(BASELINES): step})
+                steps = {
+                    positions.source(BASELINES): Step(held, features.version),
+                    positions.frontier(BASELINES): Step(held_end, end),
+                }
+                commit(table, files, transactions=steps)
                 rewrite(table, [], replaced)
         else:
             rows = snapshot(self._store, BASELINES).scan(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.tables import WrittenTables
@@ -59,6 +59,7 @@ batches = st.lists(
 
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(batches, st.integers(60, 2_000))
+@example([[(0, 1, 0, 0.0)], [(0, 1, 0, None)]], 60)  # hours close in which nothing came
 def test_any_lateness_leaves_the_reference_of_a_recomputation(
     tmp_path_factory, given_batches, rows
 ):
