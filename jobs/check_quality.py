@@ -6,10 +6,10 @@ python jobs/check_quality.py --config varve.toml [--from TIME --to TIME] [--dry-
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import sys
 
 from varve.services.batch_jobs import main as run
+from varve.services.batch_jobs import time_ms
 from varve.services.quality import quality_check
 
 DESCRIPTION = """\
@@ -24,20 +24,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--from", dest="start", type=_ms, metavar="TIME", help="RFC 3339")
-    parser.add_argument("--to", dest="end", type=_ms, metavar="TIME", help="RFC 3339")
+    parser.add_argument("--from", dest="start", type=time_ms, metavar="TIME", help="RFC 3339")
+    parser.add_argument("--to", dest="end", type=time_ms, metavar="TIME", help="RFC 3339")
     parser.add_argument("--seed", type=int, help="of what is drawn at random")
     return run(
         parser,
         lambda args, settings: quality_check(settings, args.start, args.end, args.seed),
     )
-
-
-def _ms(text: str) -> int:
-    moment = dt.datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError("say the time zone: 2026-11-22T00:00:00Z")
-    return round(moment.timestamp() * 1000)
 
 
 if __name__ == "__main__":

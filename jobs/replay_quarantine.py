@@ -6,13 +6,13 @@ python jobs/replay_quarantine.py --config varve.toml --reason too_old --since 20
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import sys
 
 from varve.ingest.quarantine_replay import Selection
 from varve.ingest.reject_reasons import Reason
 from varve.maintenance.replay_quarantine import ReplayQuarantine
 from varve.services.batch_jobs import main as run
+from varve.services.batch_jobs import time_ms
 from varve.services.ingest_plans import ingest_plans
 from varve.settings import Settings
 
@@ -48,20 +48,13 @@ def main() -> int:
         ("--since", -1, "refused after this time (RFC 3339)"),
         ("--until", (1 << 63) - 1, "refused up to this time (default: now)"),
     ):
-        parser.add_argument(option, type=_ms, metavar="TIME", default=default, help=text)
+        parser.add_argument(option, type=time_ms, metavar="TIME", default=default, help=text)
     return run(parser, _job)
 
 
 def _job(args: argparse.Namespace, settings: Settings) -> ReplayQuarantine:
     selection = Selection(frozenset(map(Reason, args.reason)), args.since, args.until)
     return ReplayQuarantine(ingest_plans(settings, args.query), selection)
-
-
-def _ms(text: str) -> int:
-    moment = dt.datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError("say the time zone: 2026-11-22T00:00:00Z")
-    return round(moment.timestamp() * 1000)
 
 
 if __name__ == "__main__":

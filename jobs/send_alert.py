@@ -6,7 +6,6 @@ python jobs/send_alert.py --config varve.toml --name VarveJobFailed --label dag_
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from varve.kafka.alert_topic import send_alerts
 from varve.model.alert_event import NAME_LABEL, AlertEvent
 from varve.model.clock import SystemClock
 from varve.model.errors import VarveError
+from varve.services.batch_jobs import time_ms
 from varve.services.logs import configure_for
 from varve.services.progress import kafka_cluster
 from varve.settings import load
@@ -33,7 +33,7 @@ def main() -> int:
             option, action="append", type=_pair, default=[], metavar="NAME=VALUE", help=of
         )
     parser.add_argument(
-        "--since", type=_ms, metavar="TIME", help="when it began, RFC 3339 (default: now)"
+        "--since", type=time_ms, metavar="TIME", help="when it began, RFC 3339 (default: now)"
     )
     parser.add_argument("--home", type=Path, metavar="DIR", help="data folder (default: .varve)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
@@ -62,13 +62,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"write NAME=VALUE, not {text!r}")
     return name, value
-
-
-def _ms(text: str) -> int:
-    moment = dt.datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError("say the time zone: 2026-11-22T00:00:00Z")
-    return round(moment.timestamp() * 1000)
 
 
 if __name__ == "__main__":

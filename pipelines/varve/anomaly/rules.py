@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow as pa
 from varve.model.errors import NeedsOperator
 from varve.model.followed_file import FollowedFile
 from varve.model.series_matcher import SeriesMatcher
+from varve.model.toml_text import matcher_of, tree_of
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +80,7 @@ class RulesFile(FollowedFile[Rules]):
 
 def parse(text: str, origin: str) -> Rules:
     """Raises NeedsOperator with what is wrong and where."""
-    try:
-        tree = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as err:
-        raise NeedsOperator(f"{origin} is not valid TOML: {err}") from err
+    tree = tree_of(text, origin)
     if unknown := tree.keys() - {"default", "rule"}:
         raise NeedsOperator(
             f"{origin}: there is no [{min(unknown)}]; there are [default] and [rule.NAME]"
@@ -105,15 +102,7 @@ def _matched(name: str, default: Rule, section: Any, where: str) -> tuple[Series
         raise NeedsOperator(f"{where}: that is what [default] is called; take another name")
     if not isinstance(section, dict):
         raise NeedsOperator(f"{where}: a section is wanted")
-    patterns = section.get("match")
-    if not isinstance(patterns, dict) or not all(isinstance(p, str) for p in patterns.values()):
-        raise NeedsOperator(
-            f'{where}: match: a regex for each label is wanted, {{ __name__ = "debug_.*" }}'
-        )
-    try:
-        matcher = SeriesMatcher.of(patterns)
-    except ValueError as err:
-        raise NeedsOperator(f"{where}: match: {err}") from err
+    matcher = matcher_of(section, where, "debug_.*")
     rest = {key: value for key, value in section.items() if key != "match"}
     return matcher, replace(_rule(default, rest, where), name=name)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from varve.anomaly.episode_rows import EPISODES, named_series, newest_episodes
 from varve.anomaly.labels import EXPECTED, LABELS, REAL, labels, put_label, quality
+from varve.cli.home_options import add_home_options
 from varve.cli.table import table
 from varve.model.clock import SystemClock, utc_text
 from varve.model.identity import canonical
@@ -43,15 +43,7 @@ examples:
     for command in (listed, good):
         command.add_argument("--json", action="store_true", help="as JSON")
     for command in (listed, label, good):
-        # People write them behind the action, too.
-        for option, metavar in (("--home", "DIR"), ("--config", "FILE")):
-            command.add_argument(
-                option,
-                type=Path,
-                metavar=metavar,
-                default=argparse.SUPPRESS,
-                help=argparse.SUPPRESS,
-            )
+        add_home_options(command)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
+from varve.cli.home_options import add_home_options
 from varve.ingest.skip import skip
 from varve.kafka.message import Message
 from varve.kafka.offsets import TopicOffsets
@@ -39,11 +39,7 @@ conflict if it was reading that message; its next start goes on behind it.""",
 examples:
   varve ingest skip --topic raw-metrics --partition 3 --offset 1234567
 """
-    for option, metavar in (("--home", "DIR"), ("--config", "FILE")):
-        # Also where one writes them.
-        command.add_argument(
-            option, type=Path, metavar=metavar, default=argparse.SUPPRESS, help=argparse.SUPPRESS
-        )
+    add_home_options(command)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

@@ -6,8 +6,8 @@ import argparse
 import datetime as dt
 import re
 import time
-from pathlib import Path
 
+from varve.cli.home_options import add_home_options
 from varve.model.clock import utc_text
 from varve.model.errors import BadRequest
 from varve.model.window import TIERS, Window, tier_named
@@ -56,15 +56,7 @@ if anything differs.""",
         help="this tier only; may be repeated (default: all)",
     )
     for command in (status, check):
-        # People write them behind the action, too.
-        for option, metavar in (("--home", "DIR"), ("--config", "FILE")):
-            command.add_argument(
-                option,
-                type=Path,
-                metavar=metavar,
-                default=argparse.SUPPRESS,
-                help=argparse.SUPPRESS,
-            )
+        add_home_options(command)
     check.epilog = "TIME: 2026-11-22T09:00:00Z (no offset: UTC), or how long ago: 90s, 15m, 6h, 2d"
     parser.epilog = "examples:\n  varve rollup status\n  varve rollup verify --from 6h --tier 1m\n"
 

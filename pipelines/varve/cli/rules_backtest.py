@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from varve.cli.home_options import add_home_options
 from varve.cli.terminal import printable
 from varve.model.clock import SystemClock, utc_text
 from varve.model.errors import BadRequest, NeedsOperator
@@ -29,10 +30,7 @@ Evaluates rules for every time of a span of the past and says what would have fi
 for how long, and who would have been told. Equal rules, span and snapshot give equal bytes.
 """
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files of rules")
-    for name, metavar in (("--home", "DIR"), ("--config", "FILE")):  # as before the action
-        parser.add_argument(
-            name, type=Path, metavar=metavar, default=argparse.SUPPRESS, help=argparse.SUPPRESS
-        )
+    add_home_options(parser)
     parser.add_argument(
         "--from",
         dest="start",

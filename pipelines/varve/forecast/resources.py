@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from varve.model.errors import NeedsOperator
 from varve.model.followed_file import FollowedFile
 from varve.model.series_matcher import SeriesMatcher
+from varve.model.toml_text import matcher_of, tree_of
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +54,7 @@ class ResourcesFile(FollowedFile[tuple[Resource, ...]]):
 
 def parse(text: str, origin: str) -> tuple[Resource, ...]:
     """By name. Raises NeedsOperator with what is wrong and where."""
-    try:
-        tree = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as err:
-        raise NeedsOperator(f"{origin} is not valid TOML: {err}") from err
+    tree = tree_of(text, origin)
     if unknown := tree.keys() - {"resource"}:
         raise NeedsOperator(f"{origin}: there is no [{min(unknown)}]; there is [resource.NAME]")
     sections = tree.get("resource", {})
@@ -74,15 +71,7 @@ def _resource(name: str, section: Any, where: str) -> Resource:
         raise NeedsOperator(f"{where}: a section is wanted, with {', '.join(_KEYS)}")
     if unknown := section.keys() - set(_KEYS):
         raise NeedsOperator(f"{where}: there is no {min(unknown)}; there are {', '.join(_KEYS)}")
-    patterns = section.get("match")
-    if not isinstance(patterns, dict) or not all(isinstance(p, str) for p in patterns.values()):
-        raise NeedsOperator(
-            f'{where}: match: a regex for each label is wanted, {{ __name__ = "disk_.*" }}'
-        )
-    try:
-        matcher = SeriesMatcher.of(patterns)
-    except ValueError as err:
-        raise NeedsOperator(f"{where}: match: {err}") from err
+    matcher = matcher_of(section, where, "disk_.*")
     reached = section.get("reached", ABOVE)
     if reached not in (ABOVE, BELOW):
         raise NeedsOperator(f'{where}: reached is "{ABOVE}" or "{BELOW}", not {reached!r}')

@@ -8,7 +8,6 @@ is never exceeded, by however many drivers and tasks.
 from __future__ import annotations
 
 import logging
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from varve.model.errors import NeedsOperator
 from varve.model.exceeded import Exceeded
 from varve.model.followed_file import FollowedFile
 from varve.model.identity import SeriesDefinition
+from varve.model.toml_text import tree_of
 
 log = logging.getLogger(__name__)
 
@@ -89,10 +89,7 @@ class LimitsFile(FollowedFile[Limits]):
 
 def parse(text: str, origin: str) -> Limits:
     """Raises NeedsOperator with what is wrong and where."""
-    try:
-        tree = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as err:
-        raise NeedsOperator(f"{origin} is not valid TOML: {err}") from err
+    tree = tree_of(text, origin)
     _require_names(tree, ("total", "default", "metric", "retention"), origin)
     total = tree.get("total", {})
     _require_names(total, ("series",), f"{origin}: total")

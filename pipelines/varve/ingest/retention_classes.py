@@ -12,6 +12,7 @@ from typing import Any
 
 from varve.model.errors import NeedsOperator
 from varve.model.series_matcher import SeriesMatcher
+from varve.model.toml_text import matcher_of
 from varve.model.window import DAY_MS, TIERS
 
 TABLES = ("samples", *(tier.table for tier in TIERS))
@@ -49,15 +50,7 @@ def _class(name: str, section: Any, where: str) -> RetentionClass:
         raise NeedsOperator(f"{where}: a section is wanted, with {', '.join(keys)}")
     if unknown := section.keys() - set(keys):
         raise NeedsOperator(f"{where}: there is no {min(unknown)}; there are {', '.join(keys)}")
-    patterns = section.get("match")
-    if not isinstance(patterns, dict) or not all(isinstance(p, str) for p in patterns.values()):
-        raise NeedsOperator(
-            f'{where}: match: a regex for each label is wanted, {{ __name__ = "debug_.*" }}'
-        )
-    try:
-        matcher = SeriesMatcher.of(patterns)
-    except ValueError as err:
-        raise NeedsOperator(f"{where}: match: {err}") from err
+    matcher = matcher_of(section, where, "debug_.*")
     days = {t: _days(section[f"{t}_days"], where, t) for t in TABLES if f"{t}_days" in section}
     _require_order(days, where)
     return RetentionClass(name, matcher, {table: int(d * DAY_MS) for table, d in days.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -35,6 +36,14 @@ def add_table_option(parser: argparse.ArgumentParser, tables: Sequence[str]) -> 
         metavar="TABLE",
         help=f"only this table, may be repeated: {', '.join(tables)}",
     )
+
+
+def time_ms(text: str) -> int:
+    """A time of an option, RFC 3339 with its zone, as Unix ms; for argparse."""
+    moment = dt.datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise argparse.ArgumentTypeError("say the time zone: 2026-11-22T00:00:00Z")
+    return round(moment.timestamp() * 1000)
 
 
 def run_job(job: BatchJob[Any], args: argparse.Namespace, settings: Settings) -> int:

@@ -13,7 +13,7 @@ import uvicorn
 import uvloop
 
 from varve.access.credentials import Credentials
-from varve.api.server import Server, tcp_socket
+from varve.api.server import Server
 from varve.gateway.first_sight import Input
 from varve.gateway.http_protocol import BoundedProtocol
 from varve.gateway.otlp.config import InvalidOtlpConfig, OtlpConfig, otlp_config_of
@@ -29,7 +29,7 @@ from varve.services.descriptors import use_all_descriptors
 from varve.services.gateway_groups import ShownGroups
 from varve.services.gateway_grpc import otlp_grpc_server
 from varve.services.gateway_statsd import Statsd
-from varve.services.ports import require_free
+from varve.services.listening import listening
 from varve.services.road import Road
 from varve.services.status import ComponentStatus, State
 from varve.services.tls import tls_of
@@ -52,12 +52,7 @@ def run(settings: Settings) -> int:
     status = ComponentStatus(settings.home, COMPONENT)
     gateway = settings.gateway
     use_all_descriptors()
-    with tcp_socket(gateway.host) as listener:
-        try:
-            listener.bind((gateway.host, gateway.port))
-        except OSError:
-            require_free(gateway.host, gateway.port, "gateway.port")  # says what is wrong
-            raise
+    with listening(gateway.host, gateway.port, "gateway.port") as listener:
         url = gateway.url()
         status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
         make_ready()

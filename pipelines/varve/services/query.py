@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from varve.access.browsers import BrowserRules
 from varve.access.credentials import Credentials
@@ -16,7 +15,7 @@ from varve.api.active_queries import ActiveQueries
 from varve.api.app import create_app
 from varve.api.call import Process
 from varve.api.http_protocol import Bounds
-from varve.api.server import Server, server_of, tcp_socket
+from varve.api.server import Server, server_of
 from varve.api.service import Service
 from varve.model.clock import SystemClock
 from varve.promql.evaluation.workers import Workers
@@ -31,8 +30,8 @@ from varve.services.component_views import condition
 from varve.services.descriptors import use_all_descriptors
 from varve.services.discovery import HEADER
 from varve.services.home import Home, identity
+from varve.services.listening import listening
 from varve.services.own_services import leave_token
-from varve.services.ports import require_free
 from varve.services.progress import table_store
 from varve.services.query_limits import query_limits
 from varve.services.rules_source import RulesSource
@@ -63,7 +62,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
     tls = tls_of(query, "query")
     use_all_descriptors()
     status = ComponentStatus(settings.home, COMPONENT)
-    with _listening(query.host, query.port) as listener:
+    with listening(query.host, query.port, "query.port") as listener:
         url = query.url()
         token = leave_token(settings)
         status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
@@ -209,15 +208,3 @@ def process_of(settings: Settings) -> Process:
 def _listed(names: str) -> list[str]:
     """What is separated by commas in a setting."""
     return [name.strip() for name in names.split(",") if name.strip()]
-
-
-@contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket bound to the address. NeedsOperator, naming the holder, if it is taken."""
-    with tcp_socket(host) as listener:
-        try:
-            listener.bind((host, port))
-        except OSError:
-            require_free(host, port, "query.port")  # says what is wrong
-            raise
-        yield listener

@@ -21,7 +21,7 @@ import psutil
 import pyarrow as pa
 
 from varve.access.browsers import BrowserRules
-from varve.api.server import Server, server_of, tcp_socket
+from varve.api.server import Server, server_of
 from varve.model.clock import SteadyClock
 from varve.model.errors import NeedsOperator, VarveError
 from varve.model.resources import conf_dir
@@ -46,7 +46,7 @@ from varve.rules.running.slots import Timing
 from varve.rules.series_buffer import SeriesBuffer
 from varve.services.discovery import HEADER
 from varve.services.home import identity
-from varve.services.ports import require_free
+from varve.services.listening import listening
 from varve.services.progress import table_store
 from varve.services.query_limits import query_limits
 from varve.services.rules_http import RulesService, create_app
@@ -112,8 +112,9 @@ class _Process:
         self._version = self._files.version()
         self._metrics.files_ok.set(1)
         with ExitStack() as stack:
-            listener = stack.enter_context(tcp_socket(self._rules.host))
-            url = _bind(listener, self._rules.host, self._rules.port)
+            host, port = self._rules.host, self._rules.port
+            listener = stack.enter_context(listening(host, port, "rules.port"))
+            url = _url(host, listener)
             detail = {"url": url, "metrics": f"{url}/metrics"}
             self._status.update(state="starting", detail=detail)
             tables, follower = self._tables()
@@ -379,12 +380,7 @@ def _machine() -> str:
     return "-".join(parts)
 
 
-def _bind(listener: socket.socket, host: str, port: int) -> str:
-    """The address that the socket has then. NeedsOperator, naming the holder, if it is taken."""
-    try:
-        listener.bind((host, port))
-    except OSError:
-        require_free(host, port, "rules.port")  # says what is wrong
-        raise
+def _url(host: str, listener: socket.socket) -> str:
+    """The address that the socket has, whose port may have been any."""
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{listener.getsockname()[1]}"

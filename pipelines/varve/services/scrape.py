@@ -12,7 +12,7 @@ from pathlib import Path
 import uvloop
 
 from varve.access.credentials import Credentials
-from varve.api.server import server_of, tcp_socket
+from varve.api.server import server_of
 from varve.gateway.first_sight import Input
 from varve.gateway.scrape.assembly import Report
 from varve.gateway.scrape.config import Configuration, load_config
@@ -22,7 +22,7 @@ from varve.gateway.startup import make_ready
 from varve.gateway.write_request import Message
 from varve.model.errors import NeedsOperator
 from varve.notify.config.document import ConfigError
-from varve.services.ports import require_free
+from varve.services.listening import listening
 from varve.services.road import Road
 from varve.services.status import ComponentStatus, State
 from varve.services.tls import tls_of
@@ -47,12 +47,7 @@ def run(settings: Settings) -> int:
     if not scrape.config_file:
         raise NeedsOperator("which prometheus.yml? Say --config.file FILE, or scrape.config_file")
     status = ComponentStatus(settings.home, COMPONENT)
-    with tcp_socket(scrape.host) as listener:
-        try:
-            listener.bind((scrape.host, scrape.port))
-        except OSError:
-            require_free(scrape.host, scrape.port, "scrape.port")  # says what is wrong
-            raise
+    with listening(scrape.host, scrape.port, "scrape.port") as listener:
         url = scrape.url()
         status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
         make_ready()
