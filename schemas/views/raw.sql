@@ -10,12 +10,19 @@
 WITH definitions AS (
 {newest_definitions[series]}
 ),
+whole_samples AS (
+  SELECT
+    series_id, ts,
+    -- Files of past hours have integers in place of the value; the quotient is that very value.
+    coalesce(value, CAST(scaled + shift AS DOUBLE) / divisor) AS value
+  FROM samples
+),
 distinct_samples AS (
   SELECT
     series_id, ts,
     -- The greatest number; where there is none, NaN if there is one.
     coalesce(max(CASE WHEN isnan(value) THEN NULL ELSE value END), max(value)) AS value
-  FROM samples
+  FROM whole_samples
   GROUP BY series_id, ts
 )
 SELECT

@@ -2,9 +2,11 @@
 
 DIR holds the dataset of ../shared/bench. Its closed hours are stored as ingest does, a batch each
 30 s, then compacted as `varve up` does it. Prints bytes a sample before and after, by class of
-metric, and M samples compaction writes in a second of CPU. Then writes one hour in other ways, for
-ADR 20: bytes a sample of each column, M samples written and read in a second of CPU, and what it
-takes to read one row group.
+metric, beside the peers' (../shared/bench/PEERS.md), M samples that compaction writes in a second
+of CPU, and what it takes of a core that ingests. Then writes one hour in other ways, for ADR 29:
+bytes a sample of each column, M samples written and read in a second of CPU, and what it takes to
+read one row group; and what values would take if each metric had the smallest of some encodings.
+--brief leaves those out.
 """
 
 # ruff: noqa: T201 - what it prints is its output
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import sys
 import tempfile
 import time
@@ -29,8 +32,9 @@ import pyarrow.compute as pc  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from varve.maintenance.compaction import Compaction  # noqa: E402
-from varve.model import copies  # noqa: E402
+from varve.model.compiled import warm_up  # noqa: E402
 from varve.model.window import HOUR_MS  # noqa: E402
+from varve.storage import scaled_values  # noqa: E402
 from varve.storage.commit import Step, commit  # noqa: E402
 from varve.storage.files import write_file  # noqa: E402
 from varve.storage.layout import ARRIVAL, COMPACT  # noqa: E402
@@ -40,39 +44,43 @@ from varve.storage.table import Table, create_tables  # noqa: E402
 
 BATCH_MS = 30_000
 COLUMNS = ("series_id", "ts", "value")
+INGESTED = 100_000
+"""Samples a second, of which compaction's share of a core is told."""
 PAGES = {"data_page_size": 1 << 30, "max_rows_per_page": 1 << 30, "write_batch_size": 1 << 30}
 PACKED = "DELTA_BINARY_PACKED"
 
 
-def encodings() -> Iterable[tuple[str, dict[str, Any]]]:
-    """Ways to write an hour."""
-    yield "packed ts, zstd 1, groups of 131,072", way(PACKED, 1, 1, 131_072, {})
-    yield "packed ts, zstd 9", way(PACKED, 9, 9, 131_072, {})
-    yield "plain ts, pages of 20,000 rows", way("PLAIN", 6, 9, 524_288, {})
-    for group in (131_072, 262_144, 524_288, 1_048_576, 4_194_304):
-        yield f"plain ts, a page each {group:,}", way("PLAIN", 6, 9, group, PAGES)
-    for level in (1, 3, 6, 12):
-        yield f"the same of 524,288, values zstd {level}", way("PLAIN", 6, level, 524_288, PAGES)
-    dictionary = way("PLAIN", 6, 9, 524_288, PAGES) | {"use_dictionary": ["value"]}
-    dictionary["column_encoding"] = {"series_id": PACKED, "ts": "PLAIN"}
-    yield "values by dictionary", dictionary
-    split = way("PLAIN", 6, 9, 524_288, PAGES)
-    split["column_encoding"] = split["column_encoding"] | {"value": "BYTE_STREAM_SPLIT"}
-    yield "values byte-stream-split (not for Spark)", split
+def layouts() -> Iterable[tuple[str, dict[str, Any]]]:
+    """Ways to write an hour; those with integers take rows as `scaled_values.split` gives them."""
+    yield "doubles, zstd 9, groups of 524,288", written(524_288, {"value": 9})
+    for group in (524_288, 1_048_576, 2_097_152):
+        yield f"integers, zstd 3, groups of {group:,}", written(group, {})
+    for level in (1, 6, 9):
+        yield f"integers, zstd {level}, groups of 524,288", written(524_288, {"scaled": level})
+    for level in (3, 5, 9, 19):
+        yield f"integers, times with zstd {level}", written(1_048_576, {"ts": level})
+    yield "integers, times packed", written(1_048_576, {}, {"ts": PACKED})
+    yield "integers, times by dictionary", written(1_048_576, {}, {"ts": None})
 
 
-def way(
-    ts: str, ts_level: int, value_level: int, group: int, pages: Mapping[str, int]
+def written(
+    group: int, levels: Mapping[str, int], encodings: Mapping[str, str | None] | None = None
 ) -> dict[str, Any]:
+    """Options of pyarrow. encodings: beside those in force; None is a dictionary."""
+    chosen: dict[str, str | None] = {
+        "series_id": PACKED, "ts": "PLAIN", "value": "PLAIN", "scaled": PACKED, "shift": None,
+        "divisor": None,
+    }  # fmt: skip
+    chosen |= encodings or {}
     return {
         "row_group_size": group,
         "compression": "zstd",
-        "compression_level": {"series_id": 3, "ts": ts_level, "value": value_level},
-        "use_dictionary": False,
-        "column_encoding": {"series_id": PACKED, "ts": ts, "value": "PLAIN"},
+        "compression_level": {**dict.fromkeys(chosen, 3), "ts": 6, **levels},
+        "use_dictionary": [name for name, encoding in chosen.items() if encoding is None],
+        "column_encoding": {name: e for name, e in chosen.items() if e is not None},
         "write_statistics": ["series_id", "ts"],
         "store_schema": False,
-        **pages,
+        **PAGES,
     }
 
 
@@ -82,16 +90,21 @@ def main() -> int:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--hours", type=int, default=2, help="closed hours to store (default 2)")
+    parser.add_argument("--brief", action="store_true", help="without other ways to write an hour")
     args = parser.parse_args()
     pa.set_cpu_count(1)
-    copies.merge(np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1))  # loads its kernel
+    warm_up("varve.model.copies", "varve.storage.scaled_values")
     samples = closed_hours(args.data / "samples.parquet", args.hours)
     kinds = kinds_of(args.data / "series.parquet")
     stored_and_compacted(samples)
     hour = one_hour(samples)
     by_kind(hour, kinds)
-    for name, options in encodings():
-        encoded(name, hour, options)
+    print("peers, index included: Prometheus 3.48 B, VictoriaMetrics 1.26 B (values rounded)")
+    if args.brief:
+        return 0
+    scaled = scaled_values.split(hour)
+    for name, options in layouts():
+        encoded(name, hour if name.startswith("doubles") else scaled, options)
     for name, nbytes in smallest_by_metric(hour).items():
         print(f"{name:62} {nbytes:6.3f} B a value")
     return 0
@@ -138,14 +151,16 @@ def stored_and_compacted(samples: pa.Table) -> None:
                 step = Step(None if not at else at - 1, at)
                 commit(table, [write_file(store, "samples", rows)], transactions={"bench": step})
         print_size("as it arrives", store)
-        job, written, started = Compaction(store), 0, time.process_time()
+        job, rows_written, started = Compaction(store), 0, time.process_time()
         while (due := job.plan(1 << 42, {"samples": snapshot(store, "samples")})).merges:
-            written += sum(merged.rows for merged in job.run(due).merged)
+            rows_written += sum(merged.rows for merged in job.run(due).merged)
         cpu = time.process_time() - started
         print_size("compacted", store)
-        rate = samples.num_rows / cpu / 1e6
+        rate = samples.num_rows / cpu
         print(
-            f"compaction {rate:.2f} M samples a CPU s, each written {written / len(ts):.2f} times"
+            f"compaction {rate / 1e6:.2f} M samples a CPU s, each written"
+            f" {rows_written / len(ts):.2f} times: at {INGESTED:,} samples/s"
+            f" {INGESTED / rate:.1%} of a core"
         )
 
 
@@ -177,7 +192,7 @@ def encoded(name: str, hour: pa.Table, options: Mapping[str, Any]) -> None:
     groups = range(metadata.num_row_groups)
     columns = [
         sum(metadata.row_group(g).column(c).total_compressed_size for g in groups) / rows
-        for c in range(len(COLUMNS))
+        for c in range(hour.num_columns)
     ]
     started = time.process_time()
     pq.ParquetFile(out).read(use_threads=False)
@@ -188,7 +203,7 @@ def encoded(name: str, hour: pa.Table, options: Mapping[str, Any]) -> None:
         pq.ParquetFile(out).read_row_groups([len(groups) // 2], use_threads=False)
         one.append(time.process_time() - started)
     size = out.getbuffer().nbytes / rows
-    parts = ", ".join(f"{c} {b:.3f}" for c, b in zip(COLUMNS, columns, strict=True))
+    parts = ", ".join(f"{c} {b:.3f}" for c, b in zip(hour.column_names, columns, strict=True))
     print(
         f"{name:42} {size:6.3f} B ({parts}), writes {rows / wrote / 1e6:.1f} M/CPU s,"
         f" reads {rows / read / 1e6:.0f}, a group {min(one) * 1e3:.1f} ms"
@@ -197,20 +212,26 @@ def encoded(name: str, hour: pa.Table, options: Mapping[str, Any]) -> None:
 
 def smallest_by_metric(hour: pa.Table) -> dict[str, float]:
     """Bytes a value, if each metric had the smallest of some encodings."""
-    values, found = hour["value"].to_numpy(), dict.fromkeys(("dictionary", "split", "integers"), 0)
-    metrics = np.flatnonzero(np.diff(hour["series_id"].to_numpy() >> 52)) + 1
-    for part in np.split(values, metrics):
+    ids, values = hour["series_id"].to_numpy(), hour["value"].to_numpy()
+    scaled = scaled_values.split(hour)
+    is_whole = scaled["scaled"].is_null().to_numpy()
+    packed = scaled["scaled"].fill_null(0).to_numpy()
+    whole = packed + scaled["shift"].fill_null(0).to_numpy()
+    edges = [0, *(np.flatnonzero(np.diff(ids >> 52)) + 1), len(ids)]
+    found = dict.fromkeys(("nothing", "dictionary", "split", "integers", "continued"), 0)
+    for begin, end in itertools.pairwise(edges):
+        part, is_scaled = values[begin:end], not is_whole[begin:end].any()
         plain = size_of(part, "PLAIN")
+        found["nothing"] += plain
         found["dictionary"] += min(plain, size_of(part, None))
         found["split"] += min(plain, size_of(part, "BYTE_STREAM_SPLIT"))
-        sizes = [plain]
-        for digits in range(4):
-            scaled = np.rint(part * 10**digits)
-            if np.array_equal(scaled / 10**digits, part) and (np.abs(scaled) < 2**53).all():
-                integers = scaled.astype(np.int64)
-                sizes += [size_of(integers, PACKED), size_of(integers, "PLAIN")]
-                break
-        found["integers"] += min(sizes)
+        integers = continued = plain
+        if is_scaled:
+            numbers = whole[begin:end]
+            integers = min(plain, size_of(numbers, PACKED), size_of(numbers, "PLAIN"))
+            continued = min(plain, size_of(packed[begin:end], PACKED))
+        found["integers"] += integers
+        found["continued"] += continued
     return {f"smallest by metric of plain and {n}": b / len(values) for n, b in found.items()}
 
 

@@ -1,7 +1,8 @@
 """The tables, as schemas/tables describes them. Code asks here and repeats no column.
 
 A DDL file is Spark SQL; rollup.sql stands for the four tiers, with {tier} in place of the name. The
-table property varve.time_column names the column that tells the time of a row.
+table property varve.time_column names the column that tells the time of a row, and
+varve.layout_columns those that only some files have, for another form of a column.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ TABLES = (
 )
 
 _TIME_COLUMN = "varve.time_column"
+_LAYOUT_COLUMNS = "varve.layout_columns"
 _PRIMITIVES: dict[str, tuple[str, pa.DataType]] = {
     "BIGINT": ("long", pa.int64()),
     "INT": ("integer", pa.int32()),
@@ -67,22 +69,35 @@ class TableSchema:
     name: str
     comment: str
     columns: tuple[Column, ...]
+    """Those of a row, as it is written and read."""
     ddl: str
     """The CREATE TABLE statement, Spark SQL."""
     time_column: str | None = None
     """Column that tells the time of a row, ms: reads and retention go by it. None for a table
     whose rows stand for no time.
     """
+    layout_columns: tuple[Column, ...] = ()
+    """Further ones that files may have, in which they keep a column of a row in another form
+    (varve.storage.scaled_values). Only who reads files by other means than Varve sees them.
+    """
 
     @property
     def arrow(self) -> pa.Schema:
-        return pa.schema(
-            [pa.field(c.name, c.arrow_type, nullable=c.nullable) for c in self.columns]
-        )
+        """Of rows."""
+        return _arrow(self.columns)
+
+    @property
+    def stored_arrow(self) -> pa.Schema:
+        """Of files, with all columns that one may have."""
+        return _arrow(self.stored_columns)
+
+    @property
+    def stored_columns(self) -> tuple[Column, ...]:
+        return (*self.columns, *self.layout_columns)
 
     @property
     def delta_json(self) -> str:
-        """Schema string of the Delta protocol (struct type)."""
+        """Schema string of the Delta protocol (struct type), with all columns of files."""
         fields = [
             {
                 "name": c.name,
@@ -90,11 +105,12 @@ class TableSchema:
                 "nullable": c.nullable,
                 "metadata": {"comment": c.comment},
             }
-            for c in self.columns
+            for c in self.stored_columns
         ]
         return json.dumps({"type": "struct", "fields": fields})
 
     def names(self) -> list[str]:
+        """Of the columns of a row."""
         return [c.name for c in self.columns]
 
 
@@ -112,13 +128,20 @@ def table_schema(name: str) -> TableSchema:
     # Clauses such as USING are properties, too, to sqlglot, but have no value.
     stated = [p for p in create.find_all(sql.Property) if "value" in p.args]
     properties = {p.name: p.args["value"].name for p in stated}
+    columns = tuple(map(_column, defined))
+    of_layout = properties.get(_LAYOUT_COLUMNS, "").split(",")
     return TableSchema(
         name,
         comment.this.name if comment else "",
-        tuple(map(_column, defined)),
+        tuple(c for c in columns if c.name not in of_layout),
         ddl.strip(),
         properties.get(_TIME_COLUMN),
+        tuple(c for c in columns if c.name in of_layout),
     )
+
+
+def _arrow(columns: tuple[Column, ...]) -> pa.Schema:
+    return pa.schema([pa.field(c.name, c.arrow_type, nullable=c.nullable) for c in columns])
 
 
 def _column(definition: sql.ColumnDef) -> Column:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from varve.model.schema import table_schema
 from varve.promql.kernels.types import I64
 from varve.query.memory import ROW_GROUPS, UNBOUNDED, MemoryBudget
+from varve.storage import scaled_values
 from varve.storage.bounds import Bounds
 from varve.storage.zone_map import ZoneMap
 
@@ -162,14 +163,14 @@ class DecodedFiles:
         metadata = self.footer(table, path).metadata
         with self.open(table, path) as file:
             parquet = pq.ParquetFile(file, metadata=metadata)
-            rows: pa.Table = parquet.read_row_group(group, list(names), use_threads=False)
+            rows: pa.Table = scaled_values.read_columns(parquet, names, [group])
         self._count_decoded()
         return rows
 
     def read_file(self, table: str, path: str, names: Sequence[str]) -> pa.Table:
         """Columns of a whole file, from storage. Raises OSError as `footers`."""
         with self.open(table, path) as file:
-            rows: pa.Table = pq.ParquetFile(file).read(list(names), use_threads=False)
+            rows: pa.Table = scaled_values.read_columns(pq.ParquetFile(file), names)
         self._count_decoded()
         return rows
 

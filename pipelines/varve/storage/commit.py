@@ -167,7 +167,7 @@ def _write_next_free(
 
 
 def _check_columns(table: Table) -> None:
-    missing = [name for name in table.schema.names() if name not in table.columns]
+    missing = [c.name for c in table.schema.stored_columns if c.name not in table.columns]
     if missing:
         raise NeedsOperator(
             f"{table.store.uri(table.name)} has no column {missing[0]} yet: start `varve up` or an"

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varve.model.schema import TableSchema
+from varve.storage import scaled_values
 
 # Bits of a series_id below those that all series of a metric share.
 _METRIC_SHIFT = 52
@@ -29,6 +30,8 @@ class Layout:
     """What names of files begin with, so that compaction tells what it has done already."""
     row_group: int
     """Most rows of one row group: what a query reads at least."""
+    sample_row_group: int
+    """The same for samples, whose rows are small."""
     is_compact: bool
     """Whether it is for files that stay."""
 
@@ -37,12 +40,13 @@ class Layout:
         return path.startswith(self.prefix)
 
 
-ARRIVAL = Layout("part-", 131_072, is_compact=False)
+ARRIVAL = Layout("part-", 131_072, 131_072, is_compact=False)
 """Small files, to be merged soon: cheap to write, and a row group is quickly read."""
 
-COMPACT = Layout("compact-", 524_288, is_compact=True)
+COMPACT = Layout("compact-", 524_288, 1_048_576, is_compact=True)
 """Sorted files that stay. Series that are scraped together have the same times, and zstd finds them
 again if they are as they are, all in one page: so times are plain, in pages of a whole row group.
+Values are integers where they can be (varve.storage.scaled_values).
 """
 
 
@@ -50,6 +54,8 @@ def encode(rows: pa.Table, schema: TableSchema, layout: Layout, bounded: list[st
     """The Parquet file of some rows. bounded: columns that get statistics, by which row groups are
     skipped.
     """
+    if layout.is_compact and schema.layout_columns:
+        rows = scaled_values.split(rows)
     out = pa.BufferOutputStream()
     options = _compact(schema) if layout.is_compact else _arrival(schema)
     with pq.ParquetWriter(
@@ -60,7 +66,8 @@ def encode(rows: pa.Table, schema: TableSchema, layout: Layout, bounded: list[st
         store_schema=False,
         **options,
     ) as writer:
-        for start, end in _row_groups(rows, layout):
+        most = layout.sample_row_group if schema.name == "samples" else layout.row_group
+        for start, end in _row_groups(rows, most, by_metric=layout.is_compact):
             writer.write_table(rows.slice(start, end - start), row_group_size=end - start)
     return out.getvalue()
 
@@ -79,19 +86,21 @@ def _arrival(schema: TableSchema) -> dict[str, Any]:
 
 def _compact(schema: TableSchema) -> dict[str, Any]:
     texts = [c.name for c in schema.columns if pa.types.is_string(c.arrow_type)]
-    keys = [name for name in ("series_id", "window_end") if name in schema.names()]
+    packed = {"series_id", "window_end", scaled_values.SCALED}
+    constant = [c.name for c in schema.layout_columns if c.name not in packed]
     level: int | dict[str, int] = 3
     if schema.name == "samples":
-        # 9 makes values 6 % smaller than 3, and is no less than what compaction has time for.
-        level = {"series_id": 3, "ts": 6, "value": 9}
+        level = {c.name: 6 if c.name == "ts" else 3 for c in schema.stored_columns}
     order = [(name, "ascending") for name in ("series_id", schema.time_column) if name]
     sorting = None
     if all(name in schema.names() for name, _ in order):
         sorting = pq.SortingColumn.from_ordering(schema.arrow, order)
     return {
         "compression_level": level,
-        "use_dictionary": texts,
-        "column_encoding": dict.fromkeys(keys, "DELTA_BINARY_PACKED"),
+        "use_dictionary": [*texts, *constant],
+        "column_encoding": {
+            c.name: "DELTA_BINARY_PACKED" for c in schema.stored_columns if c.name in packed
+        },
         "data_page_size": _WHOLE,
         "max_rows_per_page": _WHOLE,
         "write_batch_size": _WHOLE,
@@ -99,20 +108,20 @@ def _compact(schema: TableSchema) -> dict[str, Any]:
     }
 
 
-def _row_groups(rows: pa.Table, layout: Layout) -> Iterator[tuple[int, int]]:
-    """Start and end of each row group. Compacted ones end with a metric where one ends in their
+def _row_groups(rows: pa.Table, most: int, *, by_metric: bool) -> Iterator[tuple[int, int]]:
+    """Start and end of each row group. by_metric: they end with a metric where one ends in their
     second half, so that a query of a metric reads as few as can be.
     """
     starts = np.empty(0, np.int64)
-    if layout.is_compact and rows.num_rows > layout.row_group and "series_id" in rows.schema.names:
+    if by_metric and rows.num_rows > most and "series_id" in rows.schema.names:
         metrics = rows.column("series_id").to_numpy() >> _METRIC_SHIFT
         starts = np.flatnonzero(metrics[1:] != metrics[:-1]) + 1
     start = 0
     while start < rows.num_rows:
-        end = min(start + layout.row_group, rows.num_rows)
+        end = min(start + most, rows.num_rows)
         if end < rows.num_rows:
             at = int(np.searchsorted(starts, end, "right")) - 1
-            if at >= 0 and starts[at] > start + layout.row_group // 2:
+            if at >= 0 and starts[at] > start + most // 2:
                 end = int(starts[at])
         yield start, end
         start = end

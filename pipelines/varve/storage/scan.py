@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from varve.model.schema import TableSchema, table_schema
 from varve.storage.bounds import Bounds
 from varve.storage.log import LiveFile
+from varve.storage.scaled_values import read_columns
 from varve.storage.store import Store
 from varve.storage.zone_map import Ints, Mask, ZoneMap
 
@@ -63,9 +64,10 @@ def read_rows(
 
 def arrow_dataset(store: Store, table: str, files: Sequence[LiveFile]) -> ds.Dataset:
     """The rows of `files` for an engine that plans its own scan, which skips files by what the
-    log says of them; copies and old revisions are included.
+    log says of them; copies and old revisions are included, and values are in the form that a
+    file has them in.
     """
-    schema = table_schema(table).arrow
+    schema = table_schema(table).stored_arrow
     parquet, fragments = ds.ParquetFileFormat(), []
     for file in files:
         root, path = store.place(file.path)
@@ -166,9 +168,8 @@ class _Reader:
         return groups
 
     def _columns(self, parquet: pq.ParquetFile, groups: list[int], names: list[str]) -> pa.Table:
-        there = set(parquet.schema_arrow.names)
-        present = [name for name in names if name in there]
-        rows = parquet.read_row_groups(groups, present, use_threads=self._threads)
+        rows = read_columns(parquet, names, groups, use_threads=self._threads)
+        there = set(rows.schema.names)
         for name in names:
             if name not in there:
                 rows = rows.append_column(name, pa.nulls(rows.num_rows, self._types[name]))

@@ -52,7 +52,9 @@ def test_the_ddl_the_arrow_and_the_delta_schema_agree(name):
     delta = Schema.from_json(schema.delta_json)
 
     assert json.loads(delta.to_json()) == json.loads(schema.delta_json)
-    assert [f.name for f in delta.fields] == schema.arrow.names == schema.names()
+    assert [f.name for f in delta.fields] == schema.stored_arrow.names
+    assert schema.arrow.names == schema.names()
+    assert schema.stored_arrow.names[: len(schema.columns)] == schema.names()
     assert [f.nullable for f in delta.fields] == [f.nullable for f in schema.arrow]
     stored = pa.schema(delta.to_arrow())
     for field in schema.arrow:
@@ -95,3 +97,11 @@ def test_a_table_says_which_column_is_its_time(name):
     (column,) = (c for c in schema.columns if c.name == schema.time_column)
     assert (column.arrow_type, column.nullable) == (pa.int64(), False)
     assert "milliseconds since the unix epoch, utc" in column.comment.lower()
+
+
+def test_samples_may_have_their_values_in_another_form():
+    schema = table_schema("samples")
+
+    assert schema.names() == ["series_id", "ts", "value"]
+    assert [c.name for c in schema.layout_columns] == ["scaled", "shift", "divisor"]
+    assert all(c.nullable and c.comment for c in schema.layout_columns)

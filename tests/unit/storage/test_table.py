@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def add_column_to_release(monkeypatch, name: str = "samples") -> None:
     later = table_schema(name)
     ddl = later.columns[-1]
     extra = type(ddl)("weight", ddl.arrow_type, ddl.delta_type, True, "New. Unit: 1.")
-    grown = type(later)(later.name, later.comment, (*later.columns, extra), later.ddl)
+    grown = replace(later, columns=(*later.columns, extra))
     plain = schema.table_schema
     for module in ("table", "files", "snapshot", "scan"):
         monkeypatch.setattr(
@@ -66,7 +67,7 @@ def test_a_gained_column_is_added_and_old_rows_have_none(bench, monkeypatch):
 
     create_tables(bench.store, ("samples",))
 
-    assert list(bench.table().columns) == ["series_id", "ts", "value", "weight"]
+    assert list(bench.table().columns)[-1] == "weight"
     rows = snapshot(bench.store, "samples").scan(Bounds())
     assert rows.to_pylist() == [{"series_id": 1, "ts": 1, "value": 1.0, "weight": None}]
     assert "weight" in [f.name for f in DeltaTable(bench.store.uri("samples")).schema().fields]
