@@ -4,9 +4,11 @@ Ingest and rollups leave a file every few seconds. Files of one period (an hour 
 of rollup rows) are merged, FANOUT at a time while the period is open and all of them once it has
 closed, so a row is written a few times in all and live files stay in proportion to the periods.
 Of several copies of a sample and several revisions of a rollup row only the one that counts is
-kept, and files of a closed period are laid out to stay (varve.storage.layout). A merge replaces
-exactly the files it read, in one commit whose rows are no news (dataChange=false): whoever follows
-the table sees the same rows before and after.
+kept, and files of a closed period are laid out to stay (varve.storage.layout). Rows that came late
+lie in files that spread over many periods: once there are enough of them they are dealt out to the
+periods they belong to, so that a query of an hour need not look at the late rows of ten days. A
+merge replaces exactly the files it read, in one commit whose rows are no news (dataChange=false):
+whoever follows the table sees the same rows before and after.
 
 Two tables are left alone: quarantine, as a replay takes its files out by name, and repairs, which
 its writer keeps short.
@@ -47,8 +49,9 @@ MAX_ROWS = 6_000_000
 """Rows that one merge holds in memory; about 0.5 GB of samples, 1.5 GB of rollup rows."""
 
 WORTH_COMPACTING = 10_000
-"""Rows from which a file of a closed period is laid out anew although there is none to merge it
-with; a few late rows wait until there are more."""
+"""Rows of a period from which its file is laid out anew although there is none to merge it with,
+and from which rows of a wider one are dealt out to it; a few late rows wait until there are
+more."""
 
 CLOSED_AFTER_MS = 2 * HOUR_MS
 """How long after its end a period counts as closed. Later files are late ones, and few."""
@@ -77,12 +80,16 @@ Span = tuple[int | None, int]
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Files of one period of a table, which become one sorted file, or several of MAX_ROWS."""
+    """Files of one period of a table, which become one sorted file, or several of MAX_ROWS.
+
+    width: of the periods that each get a file of their own, if it is not None.
+    """
 
     table: str
     span: Span
     files: tuple[LiveFile, ...]
     layout: Layout = ARRIVAL
+    width: int | None = None
 
     @property
     def rows(self) -> int:
@@ -178,8 +185,15 @@ def due_merges(snapshot: Snapshot, now_ms: int) -> list[Merge]:
             chosen, layout = _of_closed(files), COMPACT
         else:
             chosen, layout = _of_open(files), ARRIVAL
+        if not chosen and (alone := next((f for f in files if _narrower(snapshot, [f])), None)):
+            chosen = [alone]
         if chosen:
-            found.append(Merge(snapshot.table, span, tuple(chosen), layout))
+            width = _narrower(snapshot, chosen)
+            if width is not None:
+                newest = max(file.maximum[snapshot.time_column] for file in chosen)
+                closed = _is_closed((width, (newest - 1) // width), now_ms)
+                layout = COMPACT if closed else ARRIVAL
+            found.append(Merge(snapshot.table, span, tuple(chosen), layout, width))
     return sorted(found, key=lambda merge: -len(merge.files))
 
 
@@ -191,7 +205,8 @@ def merge_files(store: Store, merge: Merge) -> Merged | None:
     table = Table(store, merge.table, files=True)
     snapshot = Snapshot(store, merge.table, table.version, merge.files)
     rows = _order(merge.table)(snapshot.scan(Bounds()))
-    added = list(_written(store, merge, rows))
+    parts = [rows] if merge.width is None else _dealt_out(rows, snapshot.time_column, merge.width)
+    added = [file for part in parts for file in _written(store, merge, part)]
     removed = [Removal(file.path, file.size) for file in merge.files]
     report = Merged(
         merge.table,
@@ -230,6 +245,38 @@ def _span(snapshot: Snapshot, file: LiveFile) -> Span:
         if (low - 1) // width == (high - 1) // width:
             return width, (low - 1) // width
     return None, 0
+
+
+def _narrower(snapshot: Snapshot, files: Sequence[LiveFile]) -> int | None:
+    """The least width of periods that such files are worth dealing out to, None if none is: those
+    that they reach over have WORTH_COMPACTING rows each on average. No I/O.
+    """
+    if _SPANS[snapshot.table] == (None,):
+        return None
+    column, rows = snapshot.time_column, sum(file.rows for file in files)
+    if any(column not in file.minimum or column not in file.maximum for file in files):
+        return None
+    low = min(file.minimum[column] for file in files)
+    high = max(file.maximum[column] for file in files)
+    for width in _SPANS[snapshot.table]:
+        if width is None:
+            break
+        periods = (high - 1) // width - (low - 1) // width + 1
+        if periods == 1:
+            break
+        if rows >= WORTH_COMPACTING * periods:
+            return width
+    return None
+
+
+def _dealt_out(rows: pa.Table, column: str, width: int) -> Iterator[pa.Table]:
+    """The rows of each period, oldest first, in their order."""
+    periods = (rows.column(column).to_numpy() - 1) // width
+    order = np.argsort(periods, kind="stable")
+    sorted_periods = periods[order]
+    edges = np.flatnonzero(sorted_periods[1:] != sorted_periods[:-1]) + 1
+    for places in np.split(order, edges):
+        yield rows.take(pa.array(places))
 
 
 def _is_closed(span: Span, now_ms: int) -> bool:

@@ -193,3 +193,74 @@ def test_a_file_of_a_closed_hour_is_laid_out_to_stay_once(tmp_path, monkeypatch)
     assert sorted(laid_out) == [False, True]
     assert stored(tables.store) == before
     assert compact(tables.store, BEGIN + 2 * DAY_MS) == []
+
+
+def spread(tables, batches, rows, days, rng):
+    """Batches of rows that are late by up to some days, as they come."""
+    at = 0
+    for _ in range(batches):
+        late = set()
+        while len(late) < rows:
+            late.add((rng.choice(SERIES), BEGIN - rng.randrange(days * DAY_MS)))
+        tables.put([(s, ts, float(at := at + 1)) for s, ts in sorted(late)])
+
+
+def hours_of(file):
+    low, high = ((file.minimum["ts"] - 1) // HOUR_MS, (file.maximum["ts"] - 1) // HOUR_MS)
+    return high - low + 1
+
+
+def test_late_rows_are_dealt_out_to_their_hours(tmp_path, monkeypatch):
+    monkeypatch.setattr(compaction, "WORTH_COMPACTING", 10)
+    monkeypatch.setattr(compaction, "FANOUT", 4)
+    tables = WrittenTables(str(tmp_path))
+    now_ms = BEGIN + DAY_MS
+    rows, written, wide = 30 * 40, 0, []
+    rng = random.Random(4)
+    for _ in range(30):
+        spread(tables, 1, 40, 2, rng)
+        written += sum(r.rows for r in compact(tables.store, now_ms, ("samples",)))
+        wide.append(sum(hours_of(f) > 1 for f in snapshot(tables.store, "samples").files))
+    kept = stored(tables.store)
+
+    assert len(kept) == rows
+    # Less than FANOUT of each size wait, and sizes are few.
+    assert max(wide) <= 12
+    in_hours = [f for f in snapshot(tables.store, "samples").files if hours_of(f) == 1]
+    assert sum(f.rows for f in in_hours) > rows / 2
+    assert all(COMPACT.wrote(f.path) for f in in_hours if f.rows >= 10)
+    assert written <= 9 * rows
+
+
+def test_a_large_file_of_many_hours_is_dealt_out_alone_and_then_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(compaction, "WORTH_COMPACTING", 5)
+    tables = WrittenTables(str(tmp_path))
+    spread(tables, 1, 480, 2, random.Random(5))
+    before = stored(tables.store)
+
+    compact(tables.store, BEGIN + 5 * DAY_MS, ("samples",))
+
+    files = snapshot(tables.store, "samples").files
+    assert {hours_of(f) for f in files} == {1}
+    assert len(files) <= 49
+    assert stored(tables.store) == before
+    assert compact(tables.store, BEGIN + 6 * DAY_MS, ("samples",)) == []
+
+
+def test_few_late_rows_wait(tmp_path):
+    tables = WrittenTables(str(tmp_path))
+    spread(tables, 3, 100, 2, random.Random(6))
+
+    assert compact(tables.store, BEGIN + 5 * DAY_MS, ("samples",)) == []
+
+
+def test_rows_of_an_hour_that_is_open_are_laid_out_as_they_arrive(tmp_path, monkeypatch):
+    monkeypatch.setattr(compaction, "WORTH_COMPACTING", 10)
+    tables = WrittenTables(str(tmp_path))
+    tables.put([(SERIES[0], BEGIN + n * HOUR_MS // 20 + 1, float(n)) for n in range(40)])
+
+    compact(tables.store, BEGIN + 2 * HOUR_MS, ("samples",))
+
+    files = snapshot(tables.store, "samples").files
+    assert [hours_of(f) for f in files] == [1, 1]
+    assert not any(COMPACT.wrote(f.path) for f in files)
