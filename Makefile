@@ -115,8 +115,8 @@ bench-client: setup-dev ## The Python client to Kafka, samples/s and CPU a sampl
 bench-gateway: setup-dev $(DATA)/samples.parquet ## Remote write to stored samples, samples a CPU second; ARGS="--version 2"
 	$(TOOL)/bench_gateway.py --data $(DATA) $(ARGS)
 .PHONY: bench-gateway-load
-bench-gateway-load: setup-dev ## The gateway with a million series, at half load, beside 10,000 idle connections
-	$(TOOL)/bench_gateway_load.py $(ARGS)
+bench-gateway-load: setup-dev ## A part of: series, latency, freshness, storm, connections; PART=storm ARGS="--seconds 60"
+	$(TOOL)/bench_gateway_load.py $(PART) $(ARGS)
 bench-ingest: setup-dev $(DATA)/samples.parquet ## Kafka to samples, samples a CPU second; ARGS="--format object"
 	$(TOOL)/bench_ingest.py --data $(DATA) $(ARGS)
 bench-rollup: setup-dev $(DATA)/samples.parquet ## Samples to all tiers, samples a CPU second
