@@ -129,6 +129,9 @@ bench-log: setup-dev ## What a commit costs as the log grows to 43,000
 	$(TOOL)/bench_log.py $(ARGS)
 bench-storage: setup-dev $(DATA)/samples.parquet ## Bytes a sample, hot and compacted, and other ways to write them
 	$(TOOL)/bench_storage.py --data $(DATA) $(ARGS)
+.PHONY: bench-late
+bench-late: setup-dev ## What late samples cost: files of many hours, time to read one; ARGS="--days 2"
+	$(TOOL)/bench_late.py $(ARGS)
 
 .PHONY: conformance-rules
 conformance-rules: setup-dev ## The score of rules and templates on shared/alerttest

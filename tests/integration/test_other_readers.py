@@ -70,7 +70,7 @@ def test_a_view_has_the_same_rows_when_its_files_are_compacted(home, view):
 def test_the_view_of_samples_over_tables_that_polars_has_read(store):
     """The view's SQL needs nothing of ours: any engine's tables do."""
     tables = {name: polars(store, name) for name in ("samples", "series")}
-    connection = duckdb.connect(config={"TimeZone": "UTC"})
+    connection = duckdb.connect()
     for name, rows in tables.items():
         connection.register(name, rows)
     query = "SELECT series_id, ts, value FROM raw ORDER BY ALL"
