@@ -19,7 +19,7 @@ from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
 
 MINUTE = 60_000
-SMALL = Layout("part-", 7, is_compact=False)
+SMALL = Layout("part-", 7, 7, is_compact=False)
 
 
 @pytest.fixture
