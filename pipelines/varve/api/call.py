@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from varve.api.parameters import Parameters
+from varve.promql.storage import Storage
+from varve.query.derived_storage import storage_of
 from varve.query.evaluation import Options
 from varve.query.provenance import Provenance
 from varve.query.reader import Reader
 from varve.query.sql_processes import SqlProcesses
 from varve.query.view import View
+from varve.storage.store import Store
 
 TRUNCATED = "results truncated due to limit"
 """Prometheus' warning where an answer has fewer items than there are."""
@@ -47,7 +50,8 @@ class Call:
     `path` has the parts of the address that the endpoint names. `now_ms` is when the request came,
     Unix ms. `process` is what answers. `accept` is the header of that name.
     `body` is what was sent to an endpoint that takes no form. `sql` runs statements; None
-    where none are run. `rules` asks the rules services.
+    where none are run. `rules` asks the rules services. `store` is where the tables lie, for what
+    is in none of the view; None where there is only a view.
     """
 
     view: View
@@ -60,6 +64,7 @@ class Call:
     body: bytes = b""
     sql: SqlProcesses | None = None
     rules: AskRules = no_rules
+    store: Store | None = None
 
     @property
     def reader(self) -> Reader:
@@ -67,6 +72,11 @@ class Call:
         options = self.options
         most = options.limits.max_samples
         return Reader(self.view, options.memory, options.check_running, most)
+
+    @property
+    def storage(self) -> Storage:
+        """The same with derived metrics."""
+        return storage_of(self.reader)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import time
 
 import pyarrow as pa
 
+from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.errors import NeedsOperator
 from varve.promql.kernels import warm_up
 from varve.query.memory import MemoryBudget
@@ -47,14 +48,18 @@ class TableFollower:
         poll_s: float,
         budget: MemoryBudget,
         metrics: QueryMetrics,
+        calendar: Calendar = NO_HOLIDAYS,
     ) -> None:
-        """queries, cache_bytes and budget are as for Tables; `poll_s` lies between two polls."""
+        """queries, cache_bytes, budget and calendar are as for Tables; `poll_s` lies between
+        two polls.
+        """
         self._store = store
         self._queries = queries
         self._cache_bytes = cache_bytes
         self._poll_s = poll_s
         self._budget = budget
         self._metrics = metrics
+        self._calendar = calendar
         self._tables: Tables | None = None
         self._why = "loading compiled code"
         self._seen_at = time.monotonic()
@@ -119,7 +124,8 @@ class TableFollower:
     def _open(self) -> None:
         try:
             self._tables = Tables(
-                self._store, self._queries, self._cache_bytes, self._budget, _TIERS_S
+                *(self._store, self._queries, self._cache_bytes, self._budget, _TIERS_S),
+                self._calendar,
             )
             self._seen_at, self._why = time.monotonic(), ""
         except (NeedsOperator, *_PASSING) as err:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from varve.promql.errors import StorageError
 from varve.query.changes import Changes
+from varve.query.derived_tables import DerivedView
 from varve.query.file_table import FileTable
 from varve.query.provenance import Provenance
 from varve.query.record_tables import RecordView
@@ -49,6 +50,8 @@ class View:
     """Times that commits up to this version touched; None where that is not known."""
     records: Mapping[str, RecordView] = field(default_factory=dict)
     """Histograms and exemplars, by table; without tables that do not exist."""
+    derived: DerivedView = field(default_factory=DerivedView)
+    """What derived metrics are computed from."""
 
     def extent(self) -> tuple[int, int, int]:
         """How many runs and files hold samples, and the first and last time of these, ms.

@@ -71,7 +71,8 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
         metrics = QueryMetrics(Telemetry())
         memory = MemoryBudget(query.memory_bytes())
         follower = TableFollower(
-            store, queries, query.cache_mb << 20, query.poll_ms / 1000, memory, metrics
+            *(store, queries, query.cache_mb << 20, query.poll_ms / 1000, memory, metrics),
+            settings.holidays.calendar(),
         )
         workers = Workers(query.cores or len(os.sched_getaffinity(0)))
         options = Options(
@@ -109,6 +110,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             ),
             slow_s=query.slow_s,
             route_prefix=query.route_prefix,
+            store=store,
         )
         follower.start()
         if sql is not None:

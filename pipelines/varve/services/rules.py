@@ -156,6 +156,7 @@ class _Process:
             query.poll_ms / 1000,
             memory,
             QueryMetrics(Telemetry()),
+            settings.holidays.calendar(),
         )
         snapshots = Snapshots(store, queries, follower.view, memory)
         return Tables(store, follower.view, snapshots.at, query.max_samples), follower

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from varve.promql.storage import Storage
+from varve.query.derived_storage import storage_of
 from varve.query.reader import Reader
 from varve.query.snapshots import GoneError
 from varve.query.view import View
@@ -36,6 +38,10 @@ class Tables:
 
     def reader(self, view: View) -> Reader:
         return Reader(view, max_samples=self.max_samples)
+
+    def storage(self, view: View) -> Storage:
+        """What rules are evaluated over."""
+        return storage_of(self.reader(view))
 
     def known(self, view: View, now_ms: int) -> Known:
         """What the tables know of alerts and series. Raises OSError or VarveError."""
