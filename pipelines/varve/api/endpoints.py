@@ -10,11 +10,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from varve.access.credentials import Scope
+from varve.api import anomaly_endpoints, pages, rules_endpoints
 from varve.api import metadata_endpoints as metadata
-from varve.api import pages, rules_endpoints
 from varve.api import query_endpoints as promql
 from varve.api import status_endpoints as status
 from varve.api.call import Answer, Call
+from varve.api.capacity_endpoints import capacity
 from varve.api.empty_endpoints import answering
 from varve.api.endpoint import METADATA, QUERIES, SQL, Endpoint
 from varve.api.exemplar_endpoints import exemplars
@@ -135,6 +136,21 @@ ENDPOINTS: Final = (
     ),
     Endpoint("alerts", rules_endpoints.alerts, "", "alerts that are pending or fire"),
     Endpoint("alertmanagers", rules_endpoints.alertmanagers, "", "notifiers that are told"),
+    _post_too(
+        "anomalies/episodes",
+        anomaly_endpoints.episodes,
+        _TIMES,
+        "episodes of anomalies, the newest first, and the PromQL that draws them",
+    ),
+    Endpoint(
+        "anomalies/label",
+        anomaly_endpoints.label,
+        "episode, label (real or expected)",
+        "keeps what somebody says of an episode (scope admin)",
+        ("POST",),
+        scope=Scope.ADMIN,
+    ),
+    _post_too("capacity", capacity, "", "resources by the days they have left"),
     _empty("targets", _NO_TARGETS),
     _empty("targets/metadata", []),
     _empty("targets/relabel_steps", {"steps": []}),
@@ -184,6 +200,8 @@ PAGES: Final = (
     Page("/api/v1/openapi.json", _openapi, "these addresses as an OpenAPI document"),
     Page("/metrics", pages.metrics, "the service's own metrics"),
     Page("/", pages.page, "the page"),
+    Page("/anomalies", pages.anomalies, "the page of episodes"),
+    Page("/capacity", pages.capacity, "the page of what runs out"),
     Page("/graph", pages.graph, "Prometheus' address of its page: opens ours with what it shows"),
     Page("/query", pages.graph, "the same in Prometheus 3"),
     Page("/version", pages.version, "application and version, without an envelope"),

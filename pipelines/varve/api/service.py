@@ -17,6 +17,7 @@ from varve.query.memory import UNBOUNDED, MemoryBudget
 from varve.query.snapshots import Snapshots
 from varve.query.sql_processes import SqlProcesses
 from varve.query.view import View
+from varve.storage.store import Store
 from varve.telemetry.metrics import QueryMetrics
 from varve.telemetry.registry import Telemetry
 
@@ -35,7 +36,7 @@ class Service:
     hold. `process` is what it says of itself. `snapshots` opens earlier versions; None where there
     are none. `sql` runs SQL; None if that is off. All addresses are below `route_prefix`. Setting
     `stopping` ends the queries under way. `rules` asks the rules services; it may block for some
-    seconds.
+    seconds. `store` is where the tables lie.
 
     `threads` is how many queries are answered at once, and how many requests for metadata beside
     them, of one principal `places_of_one` (0: all of them); `most_waiting` more may wait of each
@@ -66,3 +67,4 @@ class Service:
     slow_s: float = 0.0
     route_prefix: str = ""
     rules: AskRules = no_rules
+    store: Store | None = None
