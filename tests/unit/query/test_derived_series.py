@@ -1,6 +1,8 @@
 """Forecasts, baselines, scores and capacity asked in PromQL give what their tables say."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,12 +21,14 @@ from varve.query.selectors import parse_selector
 from varve.query.snapshots import Snapshots
 from varve.query.step_cache import StepCache
 from varve.query.tables import Tables
+from varve.rules.rule_file import parse_rule_file
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
 from varve.storage.snapshot import snapshot
 from varve.storage.table import Table
 
+DOCS = Path(__file__).parents[3] / "docs"
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 NOW = 1_795_392_000_000
 LOAD = define("load", {"host": "a"}, metric_type="gauge")
@@ -275,3 +279,12 @@ def test_every_metric_names_a_table_of_its_columns():
     for metric in METRICS.values():
         assert {*metric.columns} <= {*table_schema(metric.table).arrow.names}
         assert metric.help.endswith(".")
+
+
+def test_the_documents_name_metrics_that_there_are_and_their_rules_are_well_formed():
+    text = "".join((DOCS / name).read_text() for name in ("forecasting.md", "anomalies.md"))
+    named = re.findall(r"varve_(?:forecast|baseline|anomaly|capacity)\w*", text)
+    assert {*named} == {*METRICS}
+    (rules,) = re.findall(r"^```yaml rules\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (group,) = parse_rule_file(rules, "docs")
+    assert len(group.rules) == 2
