@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from varve.anomaly import day_features
 from varve.anomaly.baselines import HISTORY_HOURS, baseline_rows
 from varve.anomaly.day_feature_job import bring_day_features
 from varve.anomaly.hour_features import as_hours, empty_hours, hour_features
@@ -27,7 +26,6 @@ from varve.anomaly.minute_values import (
     judged_kinds,
     minute_values,
 )
-from varve.maintenance.old_files import KEPT_MS, drop_old_files
 from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.clock import utc_text
 from varve.model.errors import Conflict, NeedsOperator
@@ -45,9 +43,6 @@ from varve.storage.store import Store
 from varve.storage.table import Table
 
 FEATURES, BASELINES = "features", "baselines"
-
-# Deviations and episodes go with the features that they were judged by.
-_DROPPED = (FEATURES, day_features.TABLE, "anomalies", "episodes")
 
 PIECE_ROWS = 4_000_000
 """Minutes that are in memory at once; about 0.5 GB."""
@@ -164,8 +159,6 @@ class Baselines:
         """Raises OSError if the storage fails: what is committed stays done."""
         try:
             hours = self._write_features(work)
-            if work.new is not None:
-                drop_old_files(self._store, _DROPPED, work.new.end_ms - KEPT_MS)
             end = Table(self._store, FEATURES).position(_OWN[0])
             if end is not None:
                 bring_day_features(self._store, end, piece_rows=self._piece_rows)

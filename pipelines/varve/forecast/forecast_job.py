@@ -27,7 +27,6 @@ from varve.forecast.series_forecast import (
     SeriesForecast,
     forecast_series,
 )
-from varve.maintenance.old_files import KEPT_MS, drop_old_files
 from varve.model.alert_event import AlertEvent
 from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.errors import Conflict, NeedsOperator, TemporaryError
@@ -205,9 +204,6 @@ class Forecasting:
                 self._forecast(np.sort(ids[start : start + AT_ONCE]), work, done)
             self._progress(len(ids), len(ids))
             self._judge(work, done)
-            drop_old_files(
-                self._store, (FORECASTS, FITS, capacity.TABLE), work.frontier_ms - KEPT_MS
-            )
         except Conflict:
             done.is_done = False
         return done
