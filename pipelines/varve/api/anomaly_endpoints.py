@@ -78,7 +78,7 @@ def _series(store: Store, ids: set[int]) -> dict[int, dict[str, Any]]:
             "tags": tags,
             "unit": row["unit"] or "",
             "is_rate": rate,
-            "expression": f"rate({selector}[5m])" if rate else f"avg_over_time({selector}[1m])",
+            "expression": f"rate({selector}[3m])" if rate else f"avg_over_time({selector}[1m])",
             "mean": expected_text("varve_baseline_mean", metric, tags),
             "stddev": expected_text("varve_baseline_stddev", metric, tags),
         }

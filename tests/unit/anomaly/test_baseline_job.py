@@ -65,6 +65,8 @@ batches = st.lists(
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(batches, st.integers(60, 2_000))
 @example([[(0, 1, 0, 0.0)], [(0, 1, 0, None)]], 60)  # hours close in which nothing came
+@example([[(1, 1, 0, 0.0), (1, 2, 0, None), (1, 4, 0, 0.0)]], 60)  # an end in a minute of its own
+@example([[(1, 1, 0, 0.0), (1, 4, 0, 0.0)], [(1, 2, 0, None)]], 60)  # which comes late
 def test_any_lateness_leaves_the_reference_of_a_recomputation(
     tmp_path_factory, given_batches, rows
 ):
@@ -256,7 +258,10 @@ def test_days_are_what_the_query_of_the_document_says_whatever_came_late(
 def test_a_run_computes_the_days_that_a_repair_is_in_the_week_before_of_and_no_others(tmp_path):
     tables = WrittenTables(str(tmp_path))
     tables.define(SERIES)
-    put = [(s.series_id, MONDAY + n * HOUR, 1.0) for s in SERIES for n in range(1, 12 * 24 + 1)]
+    other = define("depth", {"queue": "b"}, metric_type="gauge")
+    tables.define([other])
+    both = (GAUGE, other)
+    put = [(s.series_id, MONDAY + n * HOUR, 1.0) for s in both for n in range(1, 12 * 24 + 1)]
     tables.put(put, complete_ms=MONDAY + 12 * DAY)
     tables.roll_up()
     run(tables)

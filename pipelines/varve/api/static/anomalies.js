@@ -96,7 +96,7 @@ function showLanes(shown) {
   const lanes = [...bySeries].slice(0, MOST_LANES).map(([name, own]) => {
     const track = element("div", { className: "track" }, ...own.map((episode) => bar(episode, begin)));
     track.style.setProperty("--parts", PARTS);
-    const label = element("span", { className: "name", title: name }, element("bdi", { text: name }));
+    const label = element("span", { className: "name", title: name, text: name });
     return element("div", { className: "lane" }, label, track);
   });
   if (lanes.length) lanes.push(timeAxis(begin));
@@ -139,7 +139,7 @@ function timeAxis(begin) {
 }
 
 const scoreOf = (episode) =>
-  `${shortNumber(episode.value)}${episode.is_rate ? "/s" : ""} where ${shortNumber(episode.expected)} is expected (${episode.score > 0 ? "+" : "−"}${Math.abs(episode.score).toFixed(1)} σ)`;
+  `${shortNumber(episode.value)}${episode.is_rate ? "/s" : ""} where ${shortNumber(episode.expected)}${episode.is_rate ? "/s" : ""} is expected (${episode.score > 0 ? "+" : "−"}${Math.abs(episode.score).toFixed(1)} σ)`;
 
 function showList(shown) {
   const columns = [
