@@ -55,6 +55,7 @@ class SeriesForecast:
         return self.prophet if self.model.startswith(prophet_model.NAME) else self.naive
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of what is beyond all numbers there is a reason
 def forecast_series(
     series_id: int,
     history: Hourly,
