@@ -349,8 +349,8 @@ def _keys_of(rows: pa.Table) -> Ints:
 
 def _among(keys: Ints, others: Ints) -> Mask:
     """Which keys are among others; both sorted, shape (n, 2)."""
-    columns = (np.ascontiguousarray(keys[:, column]) for column in (0, 1))
-    found: Mask = isin(*columns, others)
+    ids, ends = (np.ascontiguousarray(keys[:, column]) for column in (0, 1))
+    found: Mask = isin(ids, ends, others)
     return found
 
 
