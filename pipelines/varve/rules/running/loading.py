@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from varve.query.reader import Reader
+from varve.query.narrow_reader import NarrowReader
 from varve.query.snapshots import GoneError
 from varve.query.view import View
 from varve.rules.alerts import State
@@ -34,8 +34,8 @@ class Tables:
     at: Callable[[Mapping[str, int]], View]
     max_samples: int = 50_000_000
 
-    def reader(self, view: View) -> Reader:
-        return Reader(view, max_samples=self.max_samples)
+    def reader(self, view: View) -> NarrowReader:
+        return NarrowReader(view, self.max_samples)
 
     def known(self, view: View, now_ms: int) -> Known:
         """What the tables know of alerts and series. Raises OSError or VarveError."""
