@@ -16,6 +16,7 @@ from varve.notify.matchers import Matcher, MatcherError, Mode, parse_matchers
 from varve.notify.oncall.ical import overrides_of
 from varve.notify.oncall.on_call import SCHEDULE, OnCall, Step, Watchdog
 from varve.notify.oncall.schedules import Override, Rotation, Schedule, to_ms
+from varve.notify.oncall.signed_links import LEAST_KEY_BYTES, SignedLinks
 
 
 def _local(value: object) -> datetime:
@@ -63,10 +64,16 @@ class _Watchdog(Fields):
     annotations: TextMap = Field(default_factory=dict)
 
 
+class _Links(Fields):
+    key_file: FilePath
+    valid_for: DurationMs = 24 * 3_600_000
+
+
 class _File(Fields):
     schedules: dict[str, _Schedule] = Field(default_factory=dict)
     receivers: dict[str, tuple[_Step, ...]] = Field(default_factory=dict)
     watchdogs: tuple[_Watchdog, ...] = ()
+    acknowledge_links: _Links | None = None
     silenced_ends: Flag = False
 
 
@@ -123,9 +130,10 @@ class _Checker:
         watchdogs = tuple(
             self._watchdog(place, one) for place, one in enumerate(self._file.watchdogs)
         )
+        links = self._links(self._file.acknowledge_links)
         if self._wrong:
             raise ConfigError("\n".join(self._wrong))
-        return OnCall(schedules, chains, watchdogs, self._file.silenced_ends)
+        return OnCall(schedules, chains, watchdogs, links, self._file.silenced_ends)
 
     def _schedule(self, name: str, written: _Schedule) -> Schedule | None:
         path = ("schedules", name)
@@ -206,6 +214,26 @@ class _Checker:
         if one.within <= 0:
             self._note((*path, "within"), "is not above zero")
         return Watchdog(one.name, tuple(matchers), one.within, one.labels, one.annotations)
+
+    def _links(self, written: _Links | None) -> SignedLinks | None:
+        if written is None:
+            return None
+        path = ("acknowledge_links", "key_file")
+        if written.valid_for <= 0:
+            self._note(("acknowledge_links", "valid_for"), "is not above zero")
+        try:
+            key = (self._folder / written.key_file).read_bytes().strip()
+        except OSError as err:
+            self._note(path, f"{written.key_file}: {err.strerror}")
+            return None
+        if len(key) < LEAST_KEY_BYTES:
+            self._note(
+                path,
+                f"{written.key_file} has fewer than {LEAST_KEY_BYTES} bytes: make one by"
+                " `openssl rand -hex 32`",
+            )
+            return None
+        return SignedLinks(key, written.valid_for)
 
     def _require(self, path: tuple[str | int, ...], receiver: str) -> None:
         if receiver not in self._receivers:

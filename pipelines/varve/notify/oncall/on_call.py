@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from varve.notify.matchers import Matcher
 from varve.notify.oncall.schedules import Schedule
+from varve.notify.oncall.signed_links import SignedLinks
 
 SCHEDULE = "schedule:"
 """What a name of a schedule begins with where a receiver could stand."""
@@ -40,6 +41,8 @@ class OnCall:
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     chains: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
     watchdogs: tuple[Watchdog, ...] = ()
+    links: SignedLinks | None = None
+    """Makes the links in messages that acknowledge; None: there are none."""
     silenced_ends: bool = False
     """Whether the end of what was told as firing is told although it is silenced by then."""
 
