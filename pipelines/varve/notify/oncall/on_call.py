@@ -35,6 +35,22 @@ class Watchdog:
 
 
 @dataclass(frozen=True, slots=True)
+class Throttle:
+    """A receiver is told at most so many messages in per_ms."""
+
+    messages: int
+    per_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flapping:
+    """Of an alert that began `fires` times in within_ms the end is not told until that is over."""
+
+    fires: int
+    within_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class OnCall:
     """chains: by receiver of alertmanager.yml, the steps of its escalation, in order."""
 
@@ -43,6 +59,9 @@ class OnCall:
     watchdogs: tuple[Watchdog, ...] = ()
     links: SignedLinks | None = None
     """Makes the links in messages that acknowledge; None: there are none."""
+    throttles: Mapping[str, Throttle] = field(default_factory=dict)
+    """By receiver."""
+    flapping: Flapping | None = None
     silenced_ends: bool = False
     """Whether the end of what was told as firing is told although it is silenced by then."""
 
