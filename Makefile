@@ -115,8 +115,8 @@ bench-client: setup-dev ## The Python client to Kafka, samples/s and CPU a sampl
 bench-gateway: setup-dev $(DATA)/samples.parquet ## Remote write to stored samples, samples a CPU second; ARGS="--version 2"
 	$(TOOL)/bench_gateway.py --data $(DATA) $(ARGS)
 .PHONY: bench-gateway-load
-bench-gateway-load: setup-dev ## The gateway with a million series, at half load, beside 10,000 idle connections
-	$(TOOL)/bench_gateway_load.py $(ARGS)
+bench-gateway-load: setup-dev ## A part of: series, latency, freshness, storm, connections; PART=storm ARGS="--seconds 60"
+	$(TOOL)/bench_gateway_load.py $(PART) $(ARGS)
 bench-ingest: setup-dev $(DATA)/samples.parquet ## Kafka to samples, samples a CPU second; ARGS="--format object"
 	$(TOOL)/bench_ingest.py --data $(DATA) $(ARGS)
 bench-rollup: setup-dev $(DATA)/samples.parquet ## Samples to all tiers, samples a CPU second
@@ -161,11 +161,13 @@ conformance-notify: setup-dev ## The score of the notifier on scenarios, templat
 live-notify: setup-dev ## Its scenarios over HTTP, 20 times as fast as real time; ARGS="--only grouping"
 	$(TOOL)/live_notify.py --shared $(SHARED) $(ARGS)
 
-.PHONY: diff-promql diff-prometheus diff-promtool diff-tiers fuzz-promql
+.PHONY: diff-promql diff-prometheus diff-http diff-promtool diff-tiers fuzz-promql
 diff-promql: setup-dev ## Random queries against an obvious evaluator; ARGS="--queries 100000 --seed N"
 	$(TOOL)/diff_promql.py $(ARGS)
 diff-prometheus: setup-dev ## Random queries against the installed Prometheus; ARGS="--queries 20000 --seed N"
 	$(TOOL)/diff_prometheus.py $(ARGS)
+diff-http: setup-dev ## Requests as clients make them, answered as the installed Prometheus does; ARGS="--requests 5000"
+	$(TOOL)/diff_http.py $(ARGS)
 diff-promtool: setup-dev ## Random rules and tests of them against the installed promtool; ARGS="--files 100"
 	$(TOOL)/diff_promtool.py $(ARGS)
 diff-tiers: setup-dev ## Random queries over rollups against the samples; ARGS="--queries 10000 --seed N"

@@ -1,6 +1,6 @@
 """Main: merges small files of the tables into few sorted ones. Needs no JVM.
 
-python jobs/compact.py --config varve.toml [--table TABLE] [--dry-run] [--json]
+python jobs/compact.py --config varve.toml [--table TABLE | --except TABLE] [--dry-run] [--json]
 """
 
 from __future__ import annotations

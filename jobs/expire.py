@@ -1,6 +1,6 @@
 """Main: deletes what is older than its retention. Needs no JVM.
 
-python jobs/expire.py --config varve.toml [--table TABLE] [--dry-run] [--json]
+python jobs/expire.py --config varve.toml [--table TABLE | --except TABLE] [--dry-run] [--json]
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from varve.services.retention import retention_reader
 
 DESCRIPTION = """\
 Deletes samples and rollup rows that are older than retention.* of the settings, and those of series
-that limits.toml keeps for a shorter time, [retention.NAME]. Nothing goes before it is rolled up.
-Readers of earlier versions find the files for 12 more hours, then jobs/vacuum.py deletes them.
-`varve up` does this by itself, once an hour.
+that limits.toml keeps for a shorter time, [retention.NAME]; anomalies, alerts, forecasts and
+results of checks after 400 days. Nothing goes before it is rolled up. Readers of earlier versions
+find the files for 12 more hours, then jobs/vacuum.py deletes them. `varve up` does this by itself,
+once an hour.
 """
 
 

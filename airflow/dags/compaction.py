@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import CronTriggerTimetable, Metadata, dag, task
-from varve_jobs import COMPACTED, DAG_DEFAULTS, ROLLUPS, rewrite_pool, submit
+from varve_jobs import COMPACTED, DAG_DEFAULTS, RECORDS, ROLLUPS, submit_each
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +29,8 @@ def compaction() -> None:
         log.info("%d files became %d; %d merges are left to the next run", before, after, left)
         yield Metadata(COMPACTED, {"files_before": before, "files_after": after})
 
-    conclude(
-        [
-            submit(
-                "compact",
-                *("--table", table),
-                task_id=f"compact_{table}",
-                pool=rewrite_pool(table),
-                execution_timeout=timedelta(hours=1),
-            )
-            for table in ("samples", "series", *ROLLUPS)
-        ]
-    )
+    tables = ("samples", *RECORDS, "series", *ROLLUPS)
+    conclude(submit_each("compact", tables, execution_timeout=timedelta(hours=1)))
 
 
 compaction()

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import CronTriggerTimetable, Metadata, dag, task
-from varve_jobs import DAG_DEFAULTS, RETAINED, ROLLUPS, rewrite_pool, submit
+from varve_jobs import DAG_DEFAULTS, RECORDS, RETAINED, ROLLUPS, submit, submit_each
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +28,8 @@ def retention() -> None:
         log.info("%d rows have gone; %d expiries are left to the next run", rows, left)
         yield Metadata(RETAINED, {"rows": rows})
 
-    reports = [
-        submit(
-            "expire",
-            *("--table", table),
-            task_id=f"expire_{table}",
-            pool=rewrite_pool(table),
-            execution_timeout=timedelta(hours=2),
-        )
-        for table in ("samples", *ROLLUPS)
-    ]
+    tables = ("samples", *RECORDS, *ROLLUPS)
+    reports = submit_each("expire", tables, execution_timeout=timedelta(hours=2))
     vacuum = submit("vacuum", task_id="vacuum", execution_timeout=timedelta(hours=2))
     conclude(reports) >> vacuum
 

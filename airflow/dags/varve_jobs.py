@@ -10,6 +10,7 @@ import json
 import logging
 import shlex
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from typing import Any
 from airflow.sdk import Asset, Context, Variable, task
 
 ROLLUPS = ("rollup_1m", "rollup_5m", "rollup_1h", "rollup_1d")
+RECORDS = ("histograms", "exemplars")
+OTHERS = "others"
+"""What stands for all tables that have no task of their own."""
 
 COMPACTED = Asset("varve://tables/compacted")
 RETAINED = Asset("varve://tables/retained")
@@ -40,6 +44,18 @@ log = logging.getLogger(__name__)
 def rewrite_pool(table: str) -> str:
     """The pool that lets one job at a time rewrite a table."""
     return f"varve_rewrite_{table}"
+
+
+def submit_each(job: str, tables: Sequence[str], **arguments: Any) -> list[Any]:
+    """A task for each of the tables, and one for all others that the job knows, so that a table
+    which a later release adds is not forgotten. Each takes the one slot of its pool.
+    """
+    chosen = [(table, ("--table", table)) for table in tables]
+    chosen.append((OTHERS, tuple(word for table in tables for word in ("--except", table))))
+    return [
+        submit(job, *options, task_id=f"{job}_{name}", pool=rewrite_pool(name), **arguments)
+        for name, options in chosen
+    ]
 
 
 def command_line(job: str, *options: str) -> list[str]:

@@ -12,50 +12,33 @@ it. Neither the sender nor the broker counts. --decode: no HTTP and no Kafka, th
 from __future__ import annotations
 
 import argparse
-import asyncio
-import multiprocessing
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
-import cramjam
 import numpy as np
-import psutil
 import pyarrow.parquet as pq
-from kafka import KafkaAdminClient
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.benchmarks.bench_ingest import Bench, cpu_s, say
+from tests.benchmarks.bench_ingest import Bench, say
+from tests.benchmarks.made_requests import RequestsV1, RequestsV2, snappy
+from tests.benchmarks.running_gateway import PARTITIONS, RunningGateway
 from varve.gateway.decoded import Bounds
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.messages import SampleColumns, encode
 from varve.gateway.negotiation import Version
-from varve.gateway.protobuf import delimited_field, write_varint
 from varve.gateway.remote_write import RemoteWriteDecoder
 from varve.gateway.replicas import Replicas
 from varve.gateway.series_table import SeriesTable
 from varve.gateway.snappy import expand
 from varve.gateway.startup import make_ready
-from varve.kafka.topics import TopicPlan, ensure_topics
-from varve.local.broker import Broker, free_port
+from varve.local.broker import Broker
 from varve.model.identity import SeriesDefinition
-
-PARTITIONS = 4
-START_S = 120
-_HEADERS = {
-    1: "application/x-protobuf",
-    2: "application/x-protobuf;proto=io.prometheus.write.v2.Request",
-}
 
 
 def main() -> None:
@@ -98,71 +81,6 @@ def requests(args: argparse.Namespace) -> Iterator[bytes]:
             return
         left -= len(ids)
         yield write(ids.tolist(), ts.tolist(), values)
-
-
-_Labels = Mapping[int, Sequence[tuple[str, str]]]
-
-
-class RequestsV1:
-    """Writes requests of one sample a series."""
-
-    def __init__(self, labels: _Labels) -> None:
-        self._labels = labels
-        self._heads: dict[int, bytes] = {}
-
-    def write(self, ids: Sequence[int], ts: Sequence[int], values: np.ndarray) -> bytes:
-        times = _times(ts)
-        heads = [self._heads.get(i) or self._head(i) for i in ids]
-        return b"".join(map(b"".join, zip(heads, _doubles(values), times, strict=True)))
-
-    def _head(self, series_id: int) -> bytes:
-        """What is before the sample's value."""
-        pairs = [
-            delimited_field(1, delimited_field(1, n.encode()) + delimited_field(2, v.encode()))
-            for n, v in self._labels[series_id]
-        ]
-        return self._heads.setdefault(series_id, _series(1, b"".join(pairs)))
-
-
-class RequestsV2:
-    """The same in version 2.0."""
-
-    def __init__(self, labels: _Labels) -> None:
-        self._labels = labels
-
-    def write(self, ids: Sequence[int], ts: Sequence[int], values: np.ndarray) -> bytes:
-        symbols = {"": 0}
-        heads = []
-        for series_id in ids:
-            texts = [text for pair in self._labels[series_id] for text in pair]
-            refs = b"".join(write_varint(symbols.setdefault(t, len(symbols))) for t in texts)
-            heads.append(_series(5, delimited_field(1, refs)))
-        parts = map(b"".join, zip(heads, _doubles(values), _times(ts), strict=True))
-        return b"".join([*(delimited_field(4, text.encode()) for text in symbols), *parts])
-
-
-_SAMPLE_BYTES = 16
-
-
-def _series(number: int, labels: bytes) -> bytes:
-    """A series up to the value of its sample, which is its last field."""
-    size = write_varint(len(labels) + 2 + _SAMPLE_BYTES)
-    return write_varint(number << 3 | 2) + size + labels + bytes([0x12, _SAMPLE_BYTES, 0x09])
-
-
-def _doubles(values: np.ndarray) -> list[bytes]:
-    raw = values.tobytes()
-    return [raw[at : at + 8] for at in range(0, len(raw), 8)]
-
-
-def _times(ts: Sequence[int]) -> list[bytes]:
-    """The field of each timestamp: 7 bytes for any of our days."""
-    known = {at: b"\x10" + write_varint(at) for at in set(ts)}
-    return [known[at] for at in ts]
-
-
-def snappy(body: bytes) -> bytes:
-    return bytes(cramjam.snappy.compress_raw(body))
 
 
 def first_sights(args: argparse.Namespace) -> None:
@@ -257,100 +175,6 @@ def through_gateway(
     """CPU and wall seconds from the first request to the last answer, and each request's."""
     with RunningGateway(broker, folder, topic) as gateway:
         return gateway.take(bodies, version=args.version, connections=args.connections)
-
-
-class RunningGateway:
-    """A gateway's process, and a topic of its own that it writes to."""
-
-    def __init__(self, broker: Broker, folder: Path, topic: str) -> None:
-        admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
-        ensure_topics(admin, [TopicPlan(topic, PARTITIONS)])
-        admin.close()
-        self.port = free_port()
-        environment = os.environ | {
-            "VARVE_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
-            "VARVE_KAFKA__TOPICS__RAW": topic,
-            "VARVE_KAFKA__TOPICS__HISTOGRAMS": "",
-            "VARVE_KAFKA__TOPICS__EXEMPLARS": "",
-            "VARVE_GATEWAY__PORT": str(self.port),
-            "VARVE_RETENTION__SAMPLES_DAYS": "29",
-        }
-        command = [sys.executable, "-m", "varve.cli", "serve", "gateway"]
-        self._process = subprocess.Popen([*command, "--home", str(folder / topic)], env=environment)
-        self._watched = psutil.Process(self._process.pid)
-
-    def __enter__(self) -> Self:
-        try:
-            wait_until_ready(self.port)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(60)
-
-    def take(
-        self, bodies: list[bytes], *, version: int = 1, connections: int = 8, every_s: float = 0.0
-    ) -> tuple[float, float, list[float]]:
-        """CPU and wall seconds from the first request to the last answer, and each request's, from
-        when it was due. every_s: seconds from one request to the next; 0: as fast as they can.
-        """
-        before, begun = cpu_s(self._watched), time.monotonic()
-        with multiprocessing.get_context("fork").Pool(1) as pool:
-            times = pool.apply(send_all, (bodies, self.port, version, connections, every_s))
-        return cpu_s(self._watched) - before, time.monotonic() - begun, times
-
-    def memory(self) -> int:
-        """Bytes of its proportional set size."""
-        return int(self._watched.memory_full_info().pss)
-
-
-def wait_until_ready(port: int) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready") as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise SystemExit("the gateway does not become ready")
-
-
-def send_all(
-    bodies: list[bytes], port: int, version: int, connections: int, every_s: float
-) -> list[float]:
-    return asyncio.run(_send_all(bodies, port, version, connections, every_s))
-
-
-async def _send_all(
-    bodies: list[bytes], port: int, version: int, connections: int, every_s: float
-) -> list[float]:
-    waiting = iter(enumerate(bodies))
-    times: list[float] = []
-    begun = time.monotonic()
-
-    async def connection() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for number, body in waiting:
-            head = (
-                f"POST /api/v1/write HTTP/1.1\r\nhost: x\r\ncontent-type: {_HEADERS[version]}\r\n"
-                f"content-encoding: snappy\r\ncontent-length: {len(body)}\r\n\r\n"
-            )
-            due = time.monotonic()
-            if every_s:
-                due = begun + number * every_s
-                await asyncio.sleep(due - time.monotonic())
-            writer.write(head.encode() + body)
-            answer = await reader.readuntil(b"\r\n\r\n")
-            times.append(time.monotonic() - due)
-            assert answer.startswith(b"HTTP/1.1 204"), answer
-        writer.close()
-
-    await asyncio.gather(*(connection() for _ in range(connections)))
-    return times
 
 
 if __name__ == "__main__":

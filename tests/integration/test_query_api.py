@@ -247,6 +247,19 @@ def test_metadata_is_what_producers_said(client):
     assert one == {"disk.free": [{"type": "gauge", "unit": "bytes", "help": ""}]}
 
 
+@pytest.mark.parametrize("path", ["series", "labels", "label/job/values"])
+def test_nothing_is_seen_in_a_range_that_ends_before_it_begins(client, path):
+    params = {"match[]": "node_load1", "start": NOW, "end": NOW - 3600}
+
+    assert data(client.get(f"/api/v1/{path}", params=params)) == []
+
+
+def test_nothing_asked_for_is_nothing_to_scrape(client):
+    answer = client.get("/federate")
+
+    assert (answer.status_code, answer.text) == (200, "")
+
+
 def test_queries_are_formatted_and_parsed(client):
     formatted = data(client.get("/api/v1/format_query", params={"query": "sum by(a)(up)"}))
     tree = data(client.get("/api/v1/parse_query", params={"query": "up + 1"}))

@@ -18,7 +18,6 @@ import pyarrow as pa
 from varve.anomaly.baselines import HISTORY_HOURS, baseline_rows
 from varve.anomaly.hour_features import as_hours, hour_features
 from varve.anomaly.minute_values import COLUMNS, LOOKBACK_MS, Ints, judged_kinds, minute_values
-from varve.maintenance.old_files import KEPT_MS, drop_old_files
 from varve.model.clock import utc_text
 from varve.model.errors import Conflict, NeedsOperator
 from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS, TIERS, Window, floor_to
@@ -35,9 +34,6 @@ from varve.storage.store import Store
 from varve.storage.table import Table
 
 FEATURES, BASELINES = "features", "baselines"
-
-# Deviations and episodes go with the features that they were judged by.
-_DROPPED = (FEATURES, "anomalies", "episodes")
 
 PIECE_ROWS = 4_000_000
 """Minutes that are in memory at once; about 0.5 GB."""
@@ -152,8 +148,6 @@ class Baselines:
         """Raises OSError if the storage fails: what is committed stays done."""
         try:
             hours = self._write_features(work)
-            if work.new is not None:
-                drop_old_files(self._store, _DROPPED, work.new.end_ms - KEPT_MS)
             return self._write_baselines(hours)
         except Conflict:
             return BaselinesKept(0, 0, {}, 0, is_done=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from varve.api.call import Answer, Call
+from varve.model.errors import BadRequest
 from varve.promql import result_json
 from varve.promql.syntax.ast import VectorSelector
 from varve.promql.syntax.parser import parse
@@ -20,6 +21,8 @@ def exemplars(call: Call) -> Answer:
     by series and time. Raises BadRequest, ParseError, and QueryError as a query does.
     """
     start_ms, end_ms = call.parameters.time_bounds_ms()
+    if end_ms < start_ms:
+        raise BadRequest("end timestamp must not be before start timestamp")
     tree = parse(call.parameters.get("query"))
     matchers = [node.matchers for node in walk(tree) if isinstance(node, VectorSelector)]
     options = call.options

@@ -30,7 +30,8 @@ Newest = tuple[int, float]
 
 
 def federate(call: Call) -> Answer:
-    """Answers with the newest sample within the lookback of each series that match[] selects.
+    """Answers with the newest sample within the lookback of each series that match[] selects; with
+    nothing without it.
 
     A series that has ended is left out. Names that Prometheus 2 does not know are quoted for a
     client that takes them, and have underscores for others.
@@ -38,7 +39,7 @@ def federate(call: Call) -> Answer:
     found: dict[Labels, Newest] = {}
     reader = call.reader
     check = call.options.check_running
-    for matchers in call.parameters.matchers(required=True):
+    for matchers in call.parameters.matchers(required=False):
         start_ms = call.now_ms - call.options.lookback_ms
         selection = reader.select(matchers, start_ms, call.now_ms, SelectHints(check=check))
         call.options.memory.take(selection.labels.size * _LINE_BYTES)

@@ -47,7 +47,6 @@ _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "sql": ("query",),
     "query_exemplars": ("query",),
     "series": ("match[]",),
-    "/federate": ("match[]",),
 }
 _ERRORS: Final = {
     "400": "A parameter cannot be read.",

@@ -28,7 +28,6 @@ from varve.forecast.series_forecast import (
     SeriesForecast,
     forecast_series,
 )
-from varve.maintenance.old_files import KEPT_MS, drop_old_files
 from varve.model.alert_event import AlertEvent
 from varve.model.errors import Conflict, NeedsOperator, TemporaryError
 from varve.model.window import DAY_MS, HOUR_MS, TIERS
@@ -212,9 +211,6 @@ class Forecasting:
                 self._forecast(np.sort(ids[start : start + AT_ONCE]), work, done)
             self._progress(len(ids), len(ids))
             self._judge(work, done)
-            drop_old_files(
-                self._store, (FORECASTS, FITS, capacity.TABLE), work.frontier_ms - KEPT_MS
-            )
         except Conflict:
             done.is_done = False
         return done

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from varve.access.credentials import Credentials, TooManyAttempts, Unauthenticated
 from varve.gateway.batcher import Batcher
+from varve.gateway.body_reader import BodyBounds, BodyReader, Gone, Receive
 from varve.gateway.decoded import Bounds, Decoded
 from varve.gateway.first_sight import Input
 from varve.gateway.lane import Overloaded
@@ -32,7 +32,6 @@ from varve.gateway.refusals import Refusal, Refused
 from varve.gateway.remote_write_http import WRITE_PATHS, RemoteWrite
 from varve.gateway.write_request import Message
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Scope = MutableMapping[str, Any]
 
@@ -47,18 +46,6 @@ class Meters(Protocol):
     def decoded(self, protocol: str, found: Decoded) -> None: ...
 
     def page(self, accept: str) -> tuple[bytes, str]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class BodyBounds:
-    """Bytes of one body before and after it is expanded; of all that are being read or decoded.
-    read_s: how long a sender may take for a body.
-    """
-
-    body: int = 8 * 2**20
-    expanded: int = 32 * 2**20
-    in_flight: int = 128 * 2**20
-    read_s: float = 30.0
 
 
 class GatewayApp:
@@ -95,12 +82,15 @@ class GatewayApp:
         self._protocols = protocols
         self._why_overloaded = why_overloaded
         self._why_not_ready = why_not_ready
-        self._body_bounds = body_bounds or BodyBounds()
+        self._bodies = BodyReader(body_bounds or BodyBounds())
         self._before = before
         self._after = after
         self._has_critical = has_critical
-        self.bytes_in_flight = 0
+
+    @property
+    def bytes_in_flight(self) -> int:
         """Bytes of bodies that are being read or decoded."""
+        return self._bodies.bytes_in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -146,7 +136,7 @@ class GatewayApp:
             answer = refusal(refused)
         except Overloaded as err:
             answer = refusal(Refused(503, str(err), err.retry_after_s))
-        except _Gone:
+        except Gone:
             return
         seconds = asyncio.get_running_loop().time() - begun
         self._meters.request(protocol.name, answer.status, seconds, size)
@@ -160,19 +150,18 @@ class GatewayApp:
         """Bytes of the body, and the answer. Raises Refused, Overloaded."""
         client = scope.get("client")
         allowance = self._allowance(sender, client[0] if client else "")
-        most = self._body_bounds.body
+        bounds = self._bodies.bounds
         length = _header(scope, b"content-length")
-        if length.isdigit() and int(length) > most:
-            raise Refused(413, f"the body has {int(length):,} bytes, over the {most:,} allowed")
-        body = b""
+        if length.isdigit() and int(length) > bounds.body:
+            text = f"the body has {int(length):,} bytes, over the {bounds.body:,} allowed"
+            raise Refused(413, text)
+        body = await self._bodies.read(receive)
         try:
-            body = await self._read(receive)
-            most = self._body_bounds.expanded
             found, waits, why = self._decode(
-                protocol, lambda: head.message(body, most), len(body), sender, allowance
+                protocol, lambda: head.message(body, bounds.expanded), len(body), sender, allowance
             )
         finally:
-            self.bytes_in_flight -= len(body)
+            self._bodies.release(len(body))
         await _durable(waits)
         return len(body), head.answer(found, why)
 
@@ -185,12 +174,11 @@ class GatewayApp:
         Overloaded.
         """
         allowance = self._allowance(sender, address)
-        self.bytes_in_flight += size
+        self._bodies.admit(size)
         try:
-            self._require_room(size)
             found, waits, why = self._decode(protocol, read, size, sender, allowance)
         finally:
-            self.bytes_in_flight -= size
+            self._bodies.release(size)
         await _durable(waits)
         return found, why
 
@@ -252,39 +240,6 @@ class GatewayApp:
         refused = found.refusals.samples.keys() | found.refusals.others.keys()
         return found, waits, why if shed in refused else None
 
-    async def _read(self, receive: Receive) -> bytes:
-        """The body, which counts as in flight from now on. Raises Refused if it is over a bound or
-        takes too long.
-        """
-        chunks: list[bytes] = []
-        size = 0
-        bounds = self._body_bounds
-        try:
-            async with asyncio.timeout(bounds.read_s):
-                while True:
-                    message = await receive()
-                    chunk = _chunk(message)
-                    size += len(chunk)
-                    self.bytes_in_flight += len(chunk)
-                    chunks.append(chunk)
-                    self._require_room(size)
-                    if not message.get("more_body"):
-                        break
-        except BaseException as err:
-            self.bytes_in_flight -= size
-            if isinstance(err, TimeoutError):
-                raise Refused(408, f"the body took over {bounds.read_s:g} s") from None
-            raise
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    def _require_room(self, size: int) -> None:
-        """Raises Refused if a body, or all that are in flight, have become too long."""
-        bounds = self._body_bounds
-        if size > bounds.body:
-            raise Refused(413, f"the body is over the {bounds.body:,} bytes allowed")
-        if self.bytes_in_flight > bounds.in_flight:
-            raise Refused(503, "too many requests at once: send again later", 1.0)
-
 
 async def _durable(waits: Sequence[asyncio.Future[None]]) -> None:
     """Waits for all of them. Raises Overloaded."""
@@ -295,17 +250,6 @@ async def _durable(waits: Sequence[asyncio.Future[None]]) -> None:
     error = next((e for w in waits if (e := w.exception()) is not None), None)
     if error is not None:
         raise error
-
-
-class _Gone(Exception):
-    """The sender has hung up."""
-
-
-def _chunk(message: MutableMapping[str, Any]) -> bytes:
-    """A part of a body. Raises _Gone if there comes no more."""
-    if message["type"] == "http.disconnect":
-        raise _Gone
-    return bytes(message.get("body", b""))
 
 
 async def _send(send: Send, answer: Answer) -> None:

@@ -8,8 +8,8 @@ kept, and files of a closed period are laid out to stay (varve.storage.layout). 
 exactly the files it read, in one commit whose rows are no news (dataChange=false): whoever follows
 the table sees the same rows before and after.
 
-Two tables are left alone: quarantine, as a replay takes its files out by name, and repairs, which
-its writer keeps short.
+Three tables are left alone: quarantine, as a replay takes its files out by name, and repairs and
+baselines, which their writers replace.
 """
 
 from __future__ import annotations
@@ -61,10 +61,12 @@ _SPANS: dict[str, tuple[int | None, ...]] = {
     "features": (32 * DAY_MS, None),
     "anomalies": (DAY_MS, 32 * DAY_MS, None),
     "episodes": (32 * DAY_MS, None),
+    "episode_labels": (32 * DAY_MS, None),
     "forecasts": (32 * DAY_MS, None),
     "forecast_fits": (32 * DAY_MS, None),
     "capacity": (32 * DAY_MS, None),
     "alerts": (32 * DAY_MS, None),
+    "quality": (32 * DAY_MS, None),
     "series": (None,),
 }
 

@@ -5,7 +5,8 @@ Rows go only once the tier above has computed every window they fall in. Before 
 it as they are, so no row is ever computed from half of its samples. Files that are old as a whole
 are removed, the others lose their old rows. What a crash leaves undone the next run finishes.
 
-Histograms and exemplars, of which there are no tiers, are kept as long as samples.
+Histograms and exemplars, of which there are no tiers, are kept as long as samples. What was found
+and told of, such as anomalies and alerts, is kept for thirteen months: see old_files.py.
 
 Age is that of the rollups, not of a clock: while ingest stands still nothing expires, and a clock
 that is ahead deletes nothing. Times are cut at the end of a day, or of an hour where less than two
@@ -22,6 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from varve.ingest.retention_classes import TABLES, RetentionClass
+from varve.maintenance import old_files
 from varve.maintenance.row_removal import cut_file
 from varve.model.clock import utc_text
 from varve.model.errors import Conflict
@@ -152,7 +154,7 @@ class Expiration:
     """The batch job: expires all tables."""
 
     name: ClassVar[str] = "expire"
-    tables: ClassVar[tuple[str, ...]] = (*TABLES, *RECORD_TABLES)
+    tables: ClassVar[tuple[str, ...]] = (*TABLES, *RECORD_TABLES, *old_files.TABLES)
 
     def __init__(self, store: Store, retention: Retention) -> None:
         """Raises NeedsOperator if there is no table series."""
@@ -172,6 +174,10 @@ class Expiration:
         if frontier is None or not seen.files:
             return []
         age_from_ms = min(now_ms, frontier)
+        if name in old_files.TABLES:
+            until_ms = floor_to(age_from_ms - old_files.KEPT_MS, DAY_MS)
+            old = old_files.old_files(seen, until_ms)
+            return [DueExpiry(name, ALL, "", None, until_ms, tuple(old))] if old else []
         at = Table(self._store, name).positions()
         as_in = SAMPLES if name in RECORD_TABLES else name
         every_ms = self._retention.kept_ms[as_in]
@@ -202,6 +208,8 @@ class Expiration:
         """
         # Another expiry of this run, or compaction, may have replaced files since it was planned.
         now = snapshot(self._store, due.table)
+        if due.table in old_files.TABLES:
+            return _drop(now, due)
         ids = self._ids_of(due)
         found = now.select(Bounds(due.begin_ms, due.until_ms, series_ids=ids))
         # What a colder root that is out of reach has goes once it is back.
@@ -322,6 +330,17 @@ class Expiration:
             late = [f for entry in log for f in entry.adds if f.minimum[time] <= until_ms]
             found.append(_first_time(source, late, until_ms, ids))
         return min((first for first in found if first is not None), default=None)
+
+
+def _drop(now: Snapshot, due: DueExpiry) -> ExpiredRows:
+    """Removes the old files of a table that has no marks."""
+    old = old_files.old_files(now, due.until_ms)
+    rows, is_done = 0, True
+    try:
+        rows = old_files.drop(now, old) if old else 0
+    except Conflict:
+        old, is_done = [], False
+    return ExpiredRows(due.table, due.name, due.until_ms, len(old), 0, rows, is_done=is_done)
 
 
 def _first_time(

@@ -33,9 +33,13 @@ class Narrowing:
         self._lock = threading.Lock()
 
     def seen(self, first_ms: int, last_ms: int) -> Among | None:
-        """The series seen from first_ms to last_ms; None for all that are registered."""
+        """The series seen from first_ms to last_ms, none if that is before it; None for all that
+        are registered.
+        """
         if first_ms <= MIN_TIME_MS and last_ms >= MAX_TIME_MS:
             return None
+        if last_ms < first_ms:
+            return Among(np.zeros(self._view.index.size, dtype=np.bool_), b"")
         return self._seen(first_ms - 1, last_ms, MOST_ROWS, exact=True)
 
     def living(self, start_ms: int, end_ms: int) -> Among | None:

@@ -28,13 +28,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_table_option(parser: argparse.ArgumentParser, tables: Sequence[str]) -> None:
-    """The option of a job that can do its tables one by one, so that a scheduler may."""
-    parser.add_argument(
+    """The options of a job that can do its tables one by one, so that a scheduler may: large ones
+    each for itself, and in one go all others there are, in this release or a later one.
+    """
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
         "--table",
         action="append",
         choices=tables,
         metavar="TABLE",
         help=f"only this table, may be repeated: {', '.join(tables)}",
+    )
+    chosen.add_argument(
+        "--except",
+        dest="left_out",
+        action="append",
+        choices=tables,
+        metavar="TABLE",
+        help="all tables but this one, may be repeated",
     )
 
 
@@ -50,6 +61,8 @@ def run_job(job: BatchJob[Any], args: argparse.Namespace, settings: Settings) ->
     """Runs the job as the options say and prints its report to standard output; 0."""
     now_ms = SystemClock().now_ms()
     only = getattr(args, "table", None)
+    if left_out := getattr(args, "left_out", None):
+        only = [table for table in job.tables if table not in left_out]
     report = execute(job, table_store(settings), now_ms, dry_run=args.dry_run, only=only)
     print(json.dumps(report.as_json()) if args.json else "\n".join(report.lines()))  # noqa: T201
     return 0

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from varve.access.credentials import Credentials
-from varve.gateway.app import BodyBounds, GatewayApp
+from varve.gateway.app import GatewayApp
 from varve.gateway.batcher import Batcher
+from varve.gateway.body_reader import BodyBounds
 from varve.gateway.circuit_breaker import CircuitBreaker
 from varve.gateway.decoded import Bounds, Decoded
 from varve.gateway.first_sight import Input, Targets

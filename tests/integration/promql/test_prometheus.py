@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
-import httpx
 import pytest
 
-from tests.integration.api_service import served, service_over
 from tests.integration.promql.answers import as_today, difference, known_difference
-from tests.integration.promql.prometheus import missing, prometheus
-from tests.integration.promql.shared_queries import (
-    BASE_MS,
-    SPAN_S,
-    Queries,
-    random_data,
-    random_request,
-)
-from tests.tables import WrittenTables
-from varve.model.identity import define
+from tests.integration.promql.prometheus import missing
+from tests.integration.promql.same_data import both_servers
+from tests.integration.promql.shared_queries import Queries, random_request
 
 QUERIES = 300
 
@@ -29,18 +20,7 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 def both(request, tmp_path_factory):
     """Clients of Prometheus and of the query service, and the random numbers to go on with."""
     r = Random(request.param)
-    data = random_data(r)
-    folder = tmp_path_factory.mktemp("prometheus")
-    tables = WrittenTables(str(folder / "tables"))
-    series = {key: define(dict(key)["__name__"], dict(key[1:])) for key in data}
-    tables.define(series.values(), BASE_MS)
-    tables.put([(series[key].series_id, t, v) for key, found in data.items() for t, v in found])
-    service = service_over(tables, now_ms=BASE_MS + SPAN_S * 1000)
-    with (
-        prometheus(folder, data) as oracle,
-        served(service) as address,
-        httpx.Client(base_url=address, timeout=60) as ours,
-    ):
+    with both_servers(tmp_path_factory.mktemp("prometheus"), r) as (oracle, ours):
         yield oracle, ours, r
 
 

@@ -197,18 +197,6 @@ def test_the_features_of_a_day_know_nothing_of_later_ones(tmp_path):
     assert 0.5 < last["season_strength"] < 1
 
 
-def test_files_older_than_thirteen_months_go_with_a_run(tmp_path):
-    tables = WrittenTables(str(tmp_path))
-    tables.define(SERIES)
-    for day in (0, 1, 402):
-        put = [(GAUGE.series_id, MONDAY + day * DAY + n * MINUTE, 1.0) for n in range(1, 61)]
-        tables.put(put, complete_ms=MONDAY + day * DAY + HOUR)
-        tables.roll_up()
-        run(tables)
-    ends = snapshot(tables.store, FEATURES).scan(Bounds())["window_end"].to_pylist()
-    assert ends == [MONDAY + 402 * DAY + HOUR]
-
-
 def test_the_main_says_what_is_due_and_does_it(tmp_path):
     tables = WrittenTables(str(tmp_path / "tables"))
     tables.define(SERIES)

@@ -19,8 +19,9 @@ from tests.remote_writing import (
 )
 from tests.unit.gateway.decoding import ANY_TIME, Decoding
 from varve.access.credentials import Credentials
-from varve.gateway.app import BodyBounds, GatewayApp
+from varve.gateway.app import GatewayApp
 from varve.gateway.batcher import Batcher
+from varve.gateway.body_reader import BodyBounds
 from varve.gateway.decoded import Bounds
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.lane import Overloaded

@@ -54,6 +54,11 @@ def test_compact_says_what_is_due_does_it_and_has_nothing_left(home):
     assert "no table has files to merge" in run(home, "compact")
 
 
+def test_a_scheduler_may_leave_out_the_tables_that_it_does_by_themselves(home):
+    assert "no table has files to merge" in run(home, "compact", "--except", "samples", "--dry-run")
+    assert "samples: 5 files" in run(home, "compact", "--except", "series", "--dry-run")
+
+
 def test_vacuum_deletes_what_is_old_and_in_no_version(home):
     run(home, "compact")
     old = 1_700_000_000

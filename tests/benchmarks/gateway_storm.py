@@ -1,0 +1,167 @@
+"""A storm on bulk beside critical samples: who is delayed, what is refused, what is lost."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from kafka import KafkaConsumer, TopicPartition
+
+from tests.benchmarks.bench_ingest import say
+from tests.benchmarks.made_requests import Rounds
+from tests.benchmarks.running_gateway import Answered, RunningGateway, sending
+from varve.ingest import arrow_codec
+from varve.local.broker import Broker
+from varve.model.identity import identify
+
+FACTOR = 20
+_CALM_RATE = 50_000.0
+_CALM_CONNECTIONS, _STORM_CONNECTIONS = 4, 200
+_CRITICAL_SAMPLES, _CRITICAL_A_SECOND = 200, 40
+_TAKEN = 204
+
+
+def run(broker: Broker, folder: Path, args: argparse.Namespace) -> bool:
+    """Calm, then a storm. Prints both; whether all bounds were kept."""
+    rate = args.rate or _CALM_RATE
+    settings = {"critical": '{severity="page"}', "spool_mb": "64"}
+    with RunningGateway(broker, folder, "storm", **settings) as gateway:
+        critical = Rounds(_CRITICAL_SAMPLES, _CRITICAL_SAMPLES, severity="page")
+        bulk = Rounds(10_000)
+        calm = _phase("calm", gateway, critical, bulk, rate, _CALM_CONNECTIONS, args.seconds)
+        storm = _phase(
+            "storm", gateway, critical, bulk, rate * FACTOR, _STORM_CONNECTIONS, args.seconds
+        )
+        gateway.wait_until_spools_are_empty()
+        text = gateway.page()
+    lost = sum(
+        len(np.setdiff1d(_expected(rounds, taken), _stored(broker, topic), assume_unique=True))
+        for topic, rounds, taken in (
+            ("storm", bulk, calm.bulk_times | storm.bulk_times),
+            ("storm-critical", critical, calm.critical_times | storm.critical_times),
+        )
+    )
+    refused = storm.statuses[503]
+    counted = _counted(text, "503")
+    say(
+        f"critical p99 {calm.p99_ms:.1f} ms calm, {storm.p99_ms:.1f} ms in the storm;"
+        f" {refused:,} requests of bulk refused with 503, {counted:,} counted;"
+        f" {lost:,} samples of those acknowledged lost"
+    )
+    return storm.p99_ms <= 2 * calm.p99_ms and refused == counted > 0 and not lost
+
+
+class _Phase:
+    """What came of a phase."""
+
+    def __init__(
+        self,
+        critical: Sequence[Answered],
+        bulk: Sequence[Answered],
+        critical_times: Sequence[int],
+        bulk_times: Sequence[int],
+    ) -> None:
+        self.p99_ms = float(np.percentile([one.seconds for one in critical], 99)) * 1000
+        self.statuses = Counter(one.status for one in bulk)
+        self.critical_times = _taken(critical, critical_times)
+        self.bulk_times = _taken(bulk, bulk_times)
+
+
+def _taken(answers: Sequence[Answered], times: Sequence[int]) -> set[int]:
+    """The times of the requests that were acknowledged, which no two have in common."""
+    return {times[one.number] for one in answers if one.status == _TAKEN}
+
+
+def _phase(
+    name: str,
+    gateway: RunningGateway,
+    critical: Rounds,
+    bulk: Rounds,
+    rate: float,
+    connections: int,
+    seconds: float,
+) -> _Phase:
+    request = 5_000
+    bulk_bodies, bulk_times = _made(bulk, int(seconds * rate / request))
+    critical_bodies, critical_times = _made(critical, int(seconds * _CRITICAL_A_SECOND))
+    with (
+        sending(critical_bodies, gateway.port, 1, 8, 1 / _CRITICAL_A_SECOND) as critical_answers,
+        sending(bulk_bodies, gateway.port, 1, connections, request / rate) as bulk_answers,
+    ):
+        found = _Phase(critical_answers(), bulk_answers(), critical_times, bulk_times)
+    say(
+        f"{name}: {rate:,.0f} bulk samples/s offered, answers {dict(found.statuses)};"
+        f" critical: {len(found.critical_times):,} of {len(critical_times):,} requests taken, p99"
+        f" {found.p99_ms:.1f} ms; gateway {gateway.memory() / 2**20:,.0f} MiB"
+    )
+    return found
+
+
+def _made(rounds: Rounds, count: int) -> tuple[list[bytes], list[int]]:
+    """So many requests, and their times."""
+    known = len(rounds.times)
+    bodies: list[bytes] = []
+    while len(bodies) < count:
+        bodies += rounds.next()
+    return bodies, list(rounds.times)[known:]
+
+
+def _expected(rounds: Rounds, times: set[int]) -> np.ndarray:
+    """A key of each sample of the requests."""
+    ids: dict[int, int] = {}
+
+    def series_id(number: int) -> int:
+        if number not in ids:
+            labels = dict(rounds.labels[number])
+            ids[number] = identify(labels.pop("__name__"), labels)[0]
+        return ids[number]
+
+    parts = [
+        _keys(np.array([series_id(n) for n in rounds.times[ts]], np.int64), np.int64(ts))
+        for ts in times
+    ]
+    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+
+
+def _stored(broker: Broker, topic: str) -> np.ndarray:
+    """A key of each sample in a topic."""
+    parts = [
+        _keys(block.series_ids, block.ts)
+        for value in _messages(broker, topic)
+        for block in [arrow_codec.read(value)]
+    ]
+    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+
+
+def _keys(ids: np.ndarray, ts: np.ndarray | np.int64) -> np.ndarray:
+    """64 bits of a series and a time; two of 20 million are equal once in 10^5 runs."""
+    with np.errstate(over="ignore"):
+        return ids ^ (ts * np.int64(0x1E3779B97F4A7C15))
+
+
+def _messages(broker: Broker, topic: str) -> Iterator[bytes]:
+    consumer = KafkaConsumer(
+        bootstrap_servers=broker.bootstrap_servers, enable_auto_commit=False, fetch_max_bytes=2**25
+    )
+    try:
+        parts = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(parts)
+        consumer.seek_to_beginning(*parts)
+        ends = consumer.end_offsets(parts)
+        while any(consumer.position(part) < ends[part] for part in parts):
+            for records in consumer.poll(1_000).values():
+                yield from (record.value for record in records)
+    finally:
+        consumer.close()
+
+
+def _counted(page: str, code: str) -> int:
+    """Requests of that status, as the gateway counts them."""
+    name = "varve_gateway_requests_total{"
+    found = [
+        line for line in page.splitlines() if line.startswith(name) and f'code="{code}"' in line
+    ]
+    return int(sum(float(line.rpartition(" ")[2]) for line in found))
