@@ -174,7 +174,7 @@ class DecodedFiles:
         """
         with self.open(table, path) as file:
             parquet = pq.ParquetFile(file)
-            groups = range(parquet.num_row_groups)
+            groups: Sequence[int] = range(parquet.num_row_groups)
             if series_ids is not None:
                 zones = ZoneMap.of_row_groups(parquet.metadata, None)
                 found = zones.overlapping(Bounds(series_ids=series_ids))

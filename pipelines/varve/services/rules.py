@@ -25,6 +25,7 @@ from varve.api.server import Server, server_of
 from varve.model.clock import SteadyClock
 from varve.model.errors import NeedsOperator, VarveError
 from varve.model.resources import conf_dir
+from varve.model.window import DAY_MS
 from varve.promql import engine
 from varve.promql.engine import Engine
 from varve.query.head_series import HeadSeries
@@ -165,7 +166,8 @@ class _Process:
             self._selection(),
         )
         snapshots = Snapshots(store, queries, follower.view, memory)
-        return Tables(store, follower.view, snapshots.at, query.max_samples)
+        history_ms = max(DAY_MS, round(2000 * self._rules.catch_up_s))
+        return Tables(store, follower.view, snapshots.at, query.max_samples, history_ms)
 
     def reload(self) -> str:
         """Reads the files again; why the old rules stay, or ""."""
