@@ -225,6 +225,10 @@ soak-year: setup-dev ## Fourteen months, expired each day, against what never ex
 soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minutes 10 --only kill"
 	$(TOOL)/soak_live.py $(ARGS)
 
+.PHONY: chaos-gateway
+chaos-gateway: setup-dev ## 20 kills of the gateway among 2 M samples, Kafka away, disks full and slow; needs root
+	$(TOOL)/chaos_gateway.py $(ARGS)
+
 .PHONY: fuzz-gateway
 fuzz-gateway: setup-dev ## Damaged bodies of every protocol: any bytes are samples or a refusal; ARGS="--minutes 10"
 	$(TOOL)/fuzz_gateway.py $(ARGS)
