@@ -45,9 +45,12 @@ def derived_metric(matchers: Sequence[Matcher]) -> DerivedMetric | None:
     return None
 
 
-def storage_of(reader: Reader) -> Storage:
-    """A view as a storage, derived metrics included where it has their tables."""
-    return DerivedStorage(reader) if reader.view.derived.snapshots else reader
+def storage_of(reader: Reader, samples: Storage | None = None) -> Storage:
+    """A view as a storage, derived metrics included where it has their tables. samples: what
+    selectors of samples are answered from, if not by the reader.
+    """
+    below = reader if samples is None else samples
+    return DerivedStorage(reader, below) if reader.view.derived.snapshots else below
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class DerivedStorage:
     """Implements promql.storage.Storage for one query; its threads may share it."""
 
     reader: Reader
+    below: Storage
     _known: dict[tuple[tuple[Matcher, ...], int, int], Selection] = field(default_factory=dict)
 
     @property
@@ -66,7 +70,7 @@ class DerivedStorage:
     ) -> Selection:
         metric = derived_metric(matchers)
         if metric is None:
-            return self.reader.select(matchers, start_ms, end_ms, hints)
+            return self.below.select(matchers, start_ms, end_ms, hints)
         found = self._select(metric, matchers, start_ms, end_ms)
         hints.admit(len(found.samples.ts))
         return found
@@ -77,21 +81,21 @@ class DerivedStorage:
         """Of derived metrics there are no tiers."""
         if derived_metric(matchers) is not None:
             return None
-        return self.reader.choose(matchers, windows, check)
+        return self.below.choose(matchers, windows, check)
 
     def count(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, check: Check = never
     ) -> tuple[int, int]:
         metric = derived_metric(matchers)
         if metric is None:
-            return self.reader.count(matchers, start_ms, end_ms, check)
+            return self.below.count(matchers, start_ms, end_ms, check)
         found = self._select(metric, matchers, start_ms, end_ms)
         return found.samples.series, len(found.samples.ts)
 
     def label_names(self, matchers: Lists, start_ms: int, end_ms: int) -> list[str]:
         below, derived = _apart(matchers)
         ask = below or not derived
-        names = set(self.reader.label_names(below, start_ms, end_ms) if ask else ())
+        names = set(self.below.label_names(below, start_ms, end_ms) if ask else ())
         for metric, one in derived:
             names |= {*self._labels(metric, one, start_ms, end_ms).columns}
         return sorted(names)
@@ -100,7 +104,7 @@ class DerivedStorage:
         """Without matchers, names of metrics include those of the derived ones that have rows."""
         below, derived = _apart(matchers)
         ask = below or not derived
-        values = set(self.reader.label_values(name, below, start_ms, end_ms) if ask else ())
+        values = set(self.below.label_values(name, below, start_ms, end_ms) if ask else ())
         for metric, one in derived:
             values |= {*self._labels(metric, one, start_ms, end_ms).values_of(name)} - {""}
         if name == METRIC_NAME and not matchers:
@@ -111,8 +115,8 @@ class DerivedStorage:
     def series(self, matchers: Lists, start_ms: int, end_ms: int) -> LabelTable:
         below, derived = _apart(matchers)
         if not derived:
-            return self.reader.series(matchers, start_ms, end_ms)
-        rows = {*self.reader.series(below, start_ms, end_ms).labels()} if below else set()
+            return self.below.series(matchers, start_ms, end_ms)
+        rows = {*self.below.series(below, start_ms, end_ms).labels()} if below else set()
         for metric, one in derived:
             rows |= {*self._labels(metric, one, start_ms, end_ms).labels()}
         return LabelTable.of([dict(row) for row in sorted(rows)])

@@ -72,7 +72,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
         memory = MemoryBudget(query.memory_bytes())
         follower = TableFollower(
             *(store, queries, query.cache_mb << 20, query.poll_ms / 1000, memory, metrics),
-            settings.holidays.calendar(),
+            calendar=settings.holidays.calendar(),
         )
         workers = Workers(query.cores or len(os.sched_getaffinity(0)))
         options = Options(
