@@ -150,9 +150,9 @@ conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scri
 conformance-gateway: setup-dev ## The score of the gateway on the judge of collection
 	PYTHONPATH=pipelines $(PY) $(SHARED)/wiretest/run.py --adapter varve.gateway.conformance:Adapter \
 	  $(ARGS)
-.PHONY: conformance-notify live-notify storm-notify
-storm-notify: setup-dev ## 100,000 alerts in 1,000 groups through the notifier; ARGS="--beside"
-	$(TOOL)/storm_notify.py $(ARGS)
+.PHONY: conformance-notify live-notify bench-alert-storm
+bench-alert-storm: setup-dev ## 100,000 alerts in 1,000 groups, here and in Alertmanager; ARGS="--alerts 10000"
+	$(TOOL)/storm_notify.py --beside $(ARGS)
 conformance-notify: setup-dev ## The score of the notifier on scenarios, templates and configurations
 	PYTHONPATH=pipelines $(PY) $(SHARED)/alerttest/run.py notification templates \
 	  --adapter varve.notify.conformance:Adapter $(ARGS)

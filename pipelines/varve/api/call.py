@@ -31,12 +31,14 @@ class Process:
     memory_bytes: int = 0
 
 
-AskRules = Callable[[str], tuple[list[Any], list[str]]]
-"""What each rules service says under an address below /api/v1/, and who does not answer and why."""
+AskServices = Callable[[str], tuple[list[Any], list[str]]]
+"""What each service of a kind says under an address below /api/v1/, and who does not answer and
+why.
+"""
 
 
-def no_rules(_path: str) -> tuple[list[Any], list[str]]:
-    """There are no rules services."""
+def no_services(_path: str) -> tuple[list[Any], list[str]]:
+    """There are no such services."""
     return [], []
 
 
@@ -47,7 +49,8 @@ class Call:
     `path` has the parts of the address that the endpoint names. `now_ms` is when the request came,
     Unix ms. `process` is what answers. `accept` is the header of that name.
     `body` is what was sent to an endpoint that takes no form. `sql` runs statements; None
-    where none are run. `rules` asks the rules services.
+    where none are run. `rules` asks the rules services, `scraping` those
+    that scrape.
     """
 
     view: View
@@ -59,7 +62,8 @@ class Call:
     accept: str = ""
     body: bytes = b""
     sql: SqlProcesses | None = None
-    rules: AskRules = no_rules
+    rules: AskServices = no_services
+    scraping: AskServices = no_services
 
     @property
     def reader(self) -> Reader:

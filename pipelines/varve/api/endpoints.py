@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from varve.access.credentials import Scope
 from varve.api import metadata_endpoints as metadata
-from varve.api import pages, rules_endpoints
+from varve.api import pages, rules_endpoints, targets_endpoints
 from varve.api import query_endpoints as promql
 from varve.api import status_endpoints as status
 from varve.api.call import Answer, Call
@@ -54,12 +54,6 @@ def _empty(path: str, data: Any) -> Endpoint:
 
 _TIMES = "start, end, limit"
 _OPTIONS = "timeout, limit, lookback_delta, stats, tier"
-_NO_TARGETS: Final[dict[str, Any]] = {
-    "activeTargets": [],
-    "droppedTargets": [],
-    "droppedTargetCounts": {},
-}
-
 ENDPOINTS: Final = (
     _post_too("query", promql.query, f"query, time, {_OPTIONS}", "PromQL at one time", QUERIES),
     _post_too(
@@ -135,10 +129,15 @@ ENDPOINTS: Final = (
     ),
     Endpoint("alerts", rules_endpoints.alerts, "", "alerts that are pending or fire"),
     Endpoint("alertmanagers", rules_endpoints.alertmanagers, "", "notifiers that are told"),
-    _empty("targets", _NO_TARGETS),
-    _empty("targets/metadata", []),
+    Endpoint("targets", targets_endpoints.targets, "state, scrapePool", "what is scraped"),
+    Endpoint(
+        "targets/metadata",
+        targets_endpoints.metadata,
+        "match_target, metric, limit",
+        "type, unit and help as targets say them",
+    ),
     _empty("targets/relabel_steps", {"steps": []}),
-    _empty("scrape_pools", {"scrapePools": []}),
+    Endpoint("scrape_pools", targets_endpoints.scrape_pools, "", "jobs that are scraped"),
     _empty("status/tsdb/blocks", {"blocks": []}),
     _empty("status/walreplay", {"min": 0, "max": 0, "current": 0}),
     _empty("notifications", []),

@@ -254,6 +254,7 @@ class Runner:
                     asked.body,
                     service.sql,
                     rules=service.rules,
+                    scraping=service.scraping,
                 )
                 answer = asked.endpoint.function(call)
                 service.metrics.samples.inc(answer.samples)
