@@ -153,9 +153,9 @@ conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scri
 conformance-gateway: setup-dev ## The score of the gateway on the judge of collection
 	PYTHONPATH=pipelines $(PY) $(SHARED)/wiretest/run.py --adapter varve.gateway.conformance:Adapter \
 	  $(ARGS)
-.PHONY: conformance-notify live-notify storm-notify
-storm-notify: setup-dev ## 100,000 alerts in 1,000 groups through the notifier; ARGS="--beside"
-	$(TOOL)/storm_notify.py $(ARGS)
+.PHONY: conformance-notify live-notify bench-alert-storm
+bench-alert-storm: setup-dev ## 100,000 alerts in 1,000 groups, here and in Alertmanager; ARGS="--alerts 10000"
+	$(TOOL)/storm_notify.py --beside $(ARGS)
 conformance-notify: setup-dev ## The score of the notifier on scenarios, templates and configurations
 	PYTHONPATH=pipelines $(PY) $(SHARED)/alerttest/run.py notification templates \
 	  --adapter varve.notify.conformance:Adapter $(ARGS)
@@ -181,6 +181,10 @@ fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minute
 .PHONY: bench-anomaly
 bench-anomaly: setup-dev ## Injected incidents by each baseline: precision, recall, delay; ARGS="--copies 10"
 	$(TOOL)/bench_anomaly.py $(ARGS)
+
+.PHONY: live-anomaly
+live-anomaly: setup-dev ## Incidents of every kind through a whole `varve up`: an episode each, and how soon; ARGS="--probes 1"
+	$(TOOL)/live_anomaly.py $(ARGS)
 
 .PHONY: bench-forecast
 bench-forecast: setup-dev ## Forecasts of 1,000 series on two cores: time, errors, coverage; ARGS="--series 300"

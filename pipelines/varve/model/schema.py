@@ -28,6 +28,7 @@ TABLES = (
     "quarantine",
     "repairs",
     "features",
+    "day_features",
     "baselines",
     "anomalies",
     "episodes",
