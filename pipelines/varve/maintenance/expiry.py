@@ -24,7 +24,7 @@ import numpy as np
 
 from varve.ingest.retention_classes import TABLES, RetentionClass
 from varve.maintenance import old_files
-from varve.maintenance.row_removal import cut_file
+from varve.maintenance.row_removal import cut_file, upgrade_colder
 from varve.model.clock import utc_text
 from varve.model.errors import Conflict
 from varve.model.record_rows import RECORD_TABLES, SAMPLES
@@ -219,6 +219,7 @@ class Expiration:
         removed = rewritten = rows = 0
         unreadable = len(found) - len(files)
         is_done = False
+        upgrade_colder(now, [self._store.place(file.path)[0] for file in files])
         try:
             self._mark(table, positions.expired(due.matcher), due)
             if old := due.old_files:

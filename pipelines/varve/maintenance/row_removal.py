@@ -17,7 +17,7 @@ from varve.storage.layout import ARRIVAL, COMPACT
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Snapshot
 from varve.storage.store import Store
-from varve.storage.table import Table
+from varve.storage.table import Table, create_tables
 from varve.storage.zone_map import Ints, Mask
 
 Gone = Callable[[Ints, Ints], Mask]
@@ -72,11 +72,23 @@ def rewrite_colder(
             own.append(cut)
         else:
             by_root.setdefault(cut.root.root, []).append(cut)
+    upgrade_colder(snapshot, [cut.root for there in by_root.values() for cut in there])
     for there in by_root.values():
         table = Table(there[0].root, snapshot.table, files=True)
         adds = [cut.rest for cut in there if cut.rest is not None]
         rewrite(table, adds, [cut.removal for cut in there], metadata=metadata)
     return own
+
+
+def upgrade_colder(snapshot: Snapshot, roots: Iterable[Store]) -> None:
+    """Adds the columns that this release's tables have gained to the table in those roots that are
+    not the snapshot's own, to which whoever starts ingest does so.
+
+    Raises OSError if a root is out of reach.
+    """
+    for root in {root.root: root for root in roots}.values():
+        if root.root != snapshot.store.root:
+            create_tables(root, (snapshot.table,))
 
 
 def rows_gone(snapshot: Snapshot, file: LiveFile, gone: Gone) -> Mask:

@@ -107,7 +107,7 @@ def adopted(store: Store, new: NewFile) -> NewFile:
         return new
     with store.filesystem(new.table).open_input_file(new.path) as opened:
         stored = pq.read_schema(opened)
-    wanted = schema.arrow
+    wanted = schema.stored_arrow
     for name, kind in zip(stored.names, stored.types, strict=True):
         if name not in wanted.names or not wanted.field(name).type.equals(kind):
             raise ValueError(f"{new.path}: column {name} {kind} is none of {new.table}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import shutil
 import threading
 import time
@@ -30,6 +31,7 @@ from varve.storage import snapshot as snapshots
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import Follower, snapshot
 from varve.storage.store import Store
+from varve.storage.table import Table
 
 BEGIN = 1_795_305_600_000  # midnight, UTC
 DAYS = 4
@@ -242,6 +244,31 @@ def test_rows_expire_in_every_root(tables):
         first = min(f.minimum["ts"] for f in snapshot(store, "samples").files)
         assert first > BEGIN + DAY_MS
     assert len(snapshot(tables.store, "samples").scan(Bounds())) == 3 * 24 * 12
+
+
+@pytest.mark.parametrize("job", ["deletion", "expiry"])
+def test_rows_go_from_a_cold_root_whose_table_lacks_a_column_of_this_release(tables, job):
+    settle(tables.store)
+    cold = tables.store.roots()[-1]
+    log = Path(cold.uri("samples")) / "_delta_log" / f"{0:020}.json"
+    created = [json.loads(line) for line in log.read_text().splitlines()]
+    (metadata,) = (action["metaData"] for action in created if "metaData" in action)
+    schema = json.loads(metadata["schemaString"])
+    schema["fields"] = [f for f in schema["fields"] if f["name"] != "scaled"]
+    metadata["schemaString"] = json.dumps(schema)
+    log.write_text("".join(json.dumps(action) + "\n" for action in created))
+    assert "scaled" not in Table(cold, "samples").columns
+
+    if job == "deletion":
+        wanted = Wanted(('up{host="a"}',), by="test")
+        execute(Deletion(tables.store, wanted), tables.store, NOW)
+    else:
+        kept = {"samples": 3 * DAY_MS} | {t.table: 300 * DAY_MS for t in TIERS}
+        execute(Expiration(tables.store, Retention(kept)), tables.store, NOW)
+
+    assert "scaled" in Table(cold, "samples").columns
+    left = 4 * 24 * 6 if job == "deletion" else 3 * 24 * 12
+    assert len(snapshot(tables.store, "samples").scan(Bounds())) == left
 
 
 def test_a_cold_root_that_is_away_delays_and_loses_nothing(tables, tmp_path):

@@ -245,14 +245,16 @@ def zero_from(share: float) -> Callable[[Path], object]:
     return damage
 
 
-def flip(share: float) -> Callable[[Path], object]:
-    def damage(path: Path) -> None:
-        body = bytearray(path.read_bytes())
-        for at in range(int(len(body) * share), min(int(len(body) * share) + 40, len(body))):
-            body[at] ^= 0xFF
-        path.write_bytes(body)
-
-    return damage
+def flip_schema(path: Path) -> None:
+    """Damages the table's schema itself. Its bounds, which the page repeats, nobody reads."""
+    group = pq.read_metadata(path).row_group(0)
+    columns = [group.column(n) for n in range(group.num_columns)]
+    (schema,) = (c for c in columns if c.path_in_schema == "metaData.schemaString")
+    end = schema.dictionary_page_offset + schema.total_compressed_size
+    body = bytearray(path.read_bytes())
+    for at in range(end - 40, end):
+        body[at] ^= 0xFF
+    path.write_bytes(body)
 
 
 def empty_of_actions(path: Path) -> None:
@@ -266,7 +268,7 @@ DAMAGE = {
     "cut by a byte": lambda path: path.write_bytes(path.read_bytes()[:-1]),
     "zeroed": zero_from(0),
     "zeroed from the middle": zero_from(0.5),
-    "a block flipped": flip(0.2),
+    "a block flipped": flip_schema,
     "missing": Path.unlink,
     "without actions": empty_of_actions,
     "text": lambda path: path.write_text("PAR1 is not what this is PAR1"),
