@@ -55,7 +55,7 @@ def test_the_ddl_the_arrow_and_the_delta_schema_agree(name):
     assert [f.name for f in delta.fields] == schema.stored_arrow.names
     assert schema.arrow.names == schema.names()
     assert schema.stored_arrow.names[: len(schema.columns)] == schema.names()
-    assert [f.nullable for f in delta.fields] == [f.nullable for f in schema.arrow]
+    assert [f.nullable for f in delta.fields] == [f.nullable for f in schema.stored_arrow]
     stored = pa.schema(delta.to_arrow())
     for field in schema.arrow:
         assert _plain(stored.field(field.name).type) == _plain(field.type)
