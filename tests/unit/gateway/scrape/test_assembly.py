@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.gateway.decoding import Decoding, bits, labels_of
-from varve.gateway.exposition.formats import TEXT, parse
+from varve.gateway.exposition.formats import TEXT
 from varve.gateway.negotiation import Version
 from varve.gateway.scrape.assembly import Assembly, ScrapeRefused
 from varve.gateway.scrape.config import ScrapeConfig
@@ -30,7 +30,7 @@ class Scraping:
         self.decoding = Decoding()
 
     def take(self, body, ts=1000):
-        found = parse(body.encode(), TEXT, self.assembly.known)
+        found = self.assembly.read(body.encode(), TEXT)
         return self.read(self.assembly.take(found, ts, 0.25, len(body))[0])
 
     def read(self, request):
