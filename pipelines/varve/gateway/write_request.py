@@ -119,6 +119,12 @@ class WriteRequest:
         self._samples.append((catalogue, samples))
         self._count += len(samples.series)
 
+    def add_samples(self, labels: Labels, samples: bytes, count: int) -> None:
+        """Appends `count` samples of a series, written as fields of the series' message."""
+        head, _ = self._symbols.written(labels)
+        self._parts.append(delimited_field(5, head + samples))
+        self._count += count
+
     def message(self, refusals: Refusals | None = None) -> Message:
         """What has been added."""
         symbols, parts = [*self._symbols.fields()], [*self._parts]
