@@ -62,21 +62,21 @@ class Catalogue:
         UnicodeEncodeError.
         """
         refs = [self._text(text) for pair in labels for text in pair]
-        said = [
-            _TYPES.get(metadata.type, 0), self._text(metadata.help), self._text(metadata.unit)
-        ]  # fmt: skip
         begin = self._refs_size
         self._refs = _with_room(self._refs, begin + len(refs))
         self._refs[begin : begin + len(refs)] = refs
         self._refs_size += len(refs)
         self._series = _with_room(self._series, self._count + 1)
-        self._series[self._count] = [begin, self._refs_size, *said]
+        self._series[self._count, :2] = begin, self._refs_size
         self._count += 1
+        self.describe(self._count - 1, metadata)
         return self._count - 1
 
-    def drop_from(self, first: int) -> None:
-        """Forgets the series of that number and those after it."""
-        self._count = min(self._count, first)
+    def describe(self, series: int, metadata: Metadata) -> None:
+        """Says other metadata of a series."""
+        self._series[series, 2:] = (
+            _TYPES.get(metadata.type, 0), self._text(metadata.help), self._text(metadata.unit)
+        )  # fmt: skip
 
     def write(self, samples: Samples, first_symbol: int) -> Written:
         """Samples as fields of a remote write request of version 2.0: symbols of numbers from

@@ -7,9 +7,10 @@ import gc
 from varve.ingest import arrow_codec
 from varve.model.compiled import warm_up
 
+_KERNELS = ("hashes", "labels", "messages", "requests", "scrape", "text", "walk")
+
 # Allocations between two looks for cycles. New series are many tuples at once, none of them in a
 # cycle: by Python's default of 700 looking takes more than half of their time.
-_KERNELS = ("hashes", "labels", "messages", "requests", "scrape", "text", "walk")
 _GC_THRESHOLDS = (100_000, 20, 50)
 
 

@@ -63,7 +63,7 @@ class Symbols:
     def fields(self) -> list[bytes]:
         return self._fields
 
-    def written(self, labels: Labels, metadata: Metadata) -> tuple[bytes, bytes]:
+    def written(self, labels: Labels, metadata: Metadata = _NOTHING) -> tuple[bytes, bytes]:
         """What stands before and behind the samples of a series."""
         refs = b"".join([self.refer(text) for pair in labels for text in pair])
         tail = b""
@@ -112,7 +112,7 @@ class WriteRequest:
         self._parts.append(delimited_field(5, b"".join(body)))
         self._count += 1
 
-    def add_samples(self, catalogue: Catalogue, samples: Samples) -> None:
+    def add_known(self, catalogue: Catalogue, samples: Samples) -> None:
         """Appends samples of series that a catalogue has, which is not to change until the message
         is written.
         """

@@ -85,6 +85,8 @@ class Assembly:
         self._alive = _NO_SERIES
         self._reported = False
         self._scrapes = self._epoch = 0
+        self._exposed = 0
+        """Samples of the last scrape that went well."""
         self._begin()
 
     def _begin(self) -> None:
@@ -95,11 +97,18 @@ class Assembly:
         self._numbers: dict[Key, int] = {}
         self._state = np.zeros((4, _REMEMBERED_AT_LEAST), np.int64)
         self._reports: list[int] = []
+        self._unsaid: set[int] = set()
+        """Series whose metadata nobody has asked for yet."""
         self._forget_lines()
 
     def _forget_lines(self) -> None:
         self._known = KnownLines()
         self._series_of = np.full(_REMEMBERED_AT_LEAST, UNMAPPED, np.int32)
+
+    @property
+    def remembered(self) -> int:
+        """How many series are, also of those that are gone."""
+        return len(self._keys)
 
     def read(self, body: bytes, kind: str) -> ExposedColumns:
         """The samples of a body of a format, for `take`. Raises InvalidBody."""
@@ -123,23 +132,20 @@ class Assembly:
             )  # fmt: skip
         self._alive = scrape.alive
         self.metadata = found.metadata
-        self._forget(scrape.counts.scraped)
+        self._exposed = scrape.counts.scraped
+        self._forget(self._exposed)
         return request, report
 
     def counts_before(self, found: ExposedColumns) -> Counts:
         """What a body counts for that was read up to something invalid."""
-        first = len(self._keys)
+        first, unsaid = len(self._keys), self._unsaid.copy()
         try:
             return self._read(replace(found, metadata={}), 0).counts
         except ScrapeRefused as refused:
             return refused.counts
         finally:  # nothing was said of the new ones: the next scrape says it
-            for key in self._keys[first:]:
-                del self._numbers[key]
-            del self._keys[first:], self._said[first:]
-            self._catalogue.drop_from(first)
-            self._state[:, first:] = _NEVER[:, None]
-            self._series_of[self._series_of >= first] = UNMAPPED
+            self._unsaid = unsaid.union(range(first, len(self._keys)))
+            self._series_of[np.isin(self._series_of, list(self._unsaid))] = UNMAPPED
 
     def fail(
         self, ts_ms: int, duration_s: float, counts: Counts = Counts(), body_bytes: int = 0
@@ -149,7 +155,9 @@ class Assembly:
         """
         report = Report(duration_s, False, counts, body_bytes)
         gone, self._alive = self._alive, _NO_SERIES
-        return self._request(ts_ms, None, gone, report), report
+        request = self._request(ts_ms, None, gone, report)
+        self._forget(max(counts.scraped, self._exposed))
+        return request, report
 
     def end(self, ts_ms: int) -> WriteRequest:
         """What the end of a target says: every series ends, also those that report it."""
@@ -179,7 +187,7 @@ class Assembly:
             parts.append(_at(ts_ms, series, self._report_values(report)[: len(series)]))
         joined = Samples(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         if len(joined.series):
-            request.add_samples(self._catalogue, joined)
+            request.add_known(self._catalogue, joined)
         return request
 
     def _read(self, found: ExposedColumns, ts_ms: int) -> _Scrape:
@@ -248,6 +256,10 @@ class Assembly:
             if series >= self._state.shape[1]:
                 self._state = np.hstack([self._state, np.zeros_like(self._state)])
             self._state[:, series] = _NEVER
+        elif series in self._unsaid:
+            self._unsaid.discard(series)
+            self._catalogue.describe(series, metadata)
+            self._said[series] = metadata
         return series
 
     def _with_target(self, labels: dict[str, str]) -> dict[str, str]:
