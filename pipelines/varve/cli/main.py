@@ -16,7 +16,7 @@ from varve.settings import load
 
 # What only reads: a home that is not there is no empty one.
 _READERS = frozenset(
-    {"status", "query", "sql", "cardinality", "rollup", "delete", "capacity", "anomalies"}
+    {"status", "query", "sql", "cardinality", "rollup", "delete", "capacity", "anomalies", "backup"}
 )
 
 _LONG_RUNNING = frozenset({"up", "serve"})
@@ -44,6 +44,8 @@ COMMANDS = (
     ("rules", "varve.cli.rules", "check files of rules; run tests of them"),
     ("import", "varve.cli.import_history", "send the history in files through a gateway"),
     ("ingest", "varve.cli.ingest", "park a message that stops ingest"),
+    ("backup", "varve.cli.backup", "copy all tables, as of one moment, while everything goes on"),
+    ("restore", "varve.cli.restore", "make an empty home of a backup"),
     ("delete", "varve.cli.delete", "delete samples of some series from every table"),
     ("rollup", "varve.cli.rollup", "how complete the tiers are; check them against raw samples"),
     ("notify", "varve.cli.notify", "check an alertmanager.yml"),

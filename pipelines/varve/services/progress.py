@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from varve.kafka.client_options import Cluster
 from varve.kafka.offsets import TopicOffsets
@@ -61,6 +62,13 @@ def table_store(settings: Settings) -> Store:
     for root, options, _ in reversed(settings.colder_roots()):
         colder = Store(root, options, colder)
     return Store(settings.storage_root(), settings.storage_options(), colder)
+
+
+def backup_store(settings: Settings, place: str) -> Store:
+    """A folder or s3://bucket/prefix of backups."""
+    options = settings.storage.backup_options
+    root = place if "://" in place else str(Path(place).expanduser().absolute())
+    return Store(root, {name: value.get_secret_value() for name, value in options.items()})
 
 
 def kafka_cluster(settings: Settings) -> Cluster:

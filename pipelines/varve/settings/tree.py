@@ -124,6 +124,8 @@ class Settings(Section):
         The longest comes first, so that none hides a part of another.
         """
         options = {**self.kafka.client_options(), **self.storage_options()}
+        for name, value in self.storage.backup_options.items():
+            options[f"backup.{name}"] = value.get_secret_value()
         for number, (_, colder, _) in enumerate(self.colder_roots()):
             options |= {f"{number}.{name}": value for name, value in colder.items()}
         options["kafka.password"] = self.kafka.password.get_secret_value()
