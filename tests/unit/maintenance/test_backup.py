@@ -240,7 +240,7 @@ def counting(dies_at=None):
 def test_a_backup_and_a_restore_that_die_are_taken_up_again(line, target, tmp_path):
     with counting() as written:
         take_backup(line.store, Store(str(tmp_path / "other")), line.clock)
-    for share in (0.2, 0.9):
+    for share in (0.2, 0.5):
         with pytest.raises(Killed), counting(int(share * len(written))):
             take_backup(line.store, target, line.clock)
         assert list_backups(target) == []
@@ -307,7 +307,8 @@ def test_pruning_leaves_the_newest_backups_whole_and_deletes_what_only_others_ne
 
     assert prune(target, 1, now_ms) == 0  # young files may be of a backup that is under way
     assert len(list_backups(target)) == 1
-    assert prune(target, 1, now_ms + 2 * SPARED_MS) > 10
+    assert prune(target, 1, now_ms + 2 * SPARED_MS) > 0
+    assert prune(target, 1, now_ms + 2 * SPARED_MS) == 0
 
     copy = restored(target, tmp_path / "copy")
     finish(line, 20)
