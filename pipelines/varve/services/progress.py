@@ -15,6 +15,7 @@ from varve.kafka.offsets import TopicOffsets
 from varve.kafka.partitions import Partition
 from varve.model.record_rows import RECORD_TABLES, SAMPLES
 from varve.model.window import TIERS
+from varve.query.storage_usage import Prices
 from varve.settings import Settings
 from varve.storage import positions
 from varve.storage.bounds import Bounds
@@ -69,6 +70,12 @@ def backup_store(settings: Settings, place: str) -> Store:
     options = settings.storage.backup_options
     root = place if "://" in place else str(Path(place).expanduser().absolute())
     return Store(root, {name: value.get_secret_value() for name, value in options.items()})
+
+
+def prices(settings: Settings) -> Prices:
+    """What storage costs by the settings."""
+    paid = settings.usage
+    return Prices(paid.hot_price, paid.warm_price, paid.cold_price, paid.currency)
 
 
 def kafka_cluster(settings: Settings) -> Cluster:

@@ -31,6 +31,7 @@ from varve.settings.spark import Spark
 from varve.settings.storage import Storage
 from varve.settings.supervision import Supervision
 from varve.settings.telemetry import Telemetry
+from varve.settings.usage import Usage
 
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|jaas|credential|key", re.IGNORECASE)
 _QUOTED_PASSWORD = re.compile(r"""password\s*=\s*["']([^"']+)["']""")
@@ -52,6 +53,7 @@ class Settings(Section):
     ingest: Ingest = Ingest()
     rollup: Rollup = Rollup()
     retention: Retention = Retention()
+    usage: Usage = Usage()
     maintenance: Maintenance = Maintenance()
     quality: Quality = Quality()
     anomalies: Anomalies = Anomalies()
