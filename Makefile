@@ -150,9 +150,9 @@ conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scri
 conformance-gateway: setup-dev ## The score of the gateway on the judge of collection
 	PYTHONPATH=pipelines $(PY) $(SHARED)/wiretest/run.py --adapter varve.gateway.conformance:Adapter \
 	  $(ARGS)
-.PHONY: conformance-notify live-notify storm-notify
-storm-notify: setup-dev ## 100,000 alerts in 1,000 groups through the notifier; ARGS="--beside"
-	$(TOOL)/storm_notify.py $(ARGS)
+.PHONY: conformance-notify live-notify bench-alert-storm
+bench-alert-storm: setup-dev ## 100,000 alerts in 1,000 groups, here and in Alertmanager; ARGS="--alerts 10000"
+	$(TOOL)/storm_notify.py --beside $(ARGS)
 conformance-notify: setup-dev ## The score of the notifier on scenarios, templates and configurations
 	PYTHONPATH=pipelines $(PY) $(SHARED)/alerttest/run.py notification templates \
 	  --adapter varve.notify.conformance:Adapter $(ARGS)
@@ -178,6 +178,10 @@ fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minute
 .PHONY: bench-anomaly
 bench-anomaly: setup-dev ## Injected incidents by each baseline: precision, recall, delay; ARGS="--copies 10"
 	$(TOOL)/bench_anomaly.py $(ARGS)
+
+.PHONY: live-anomaly
+live-anomaly: setup-dev ## Incidents of every kind through a whole `varve up`: an episode each, and how soon; ARGS="--probes 1"
+	$(TOOL)/live_anomaly.py $(ARGS)
 
 .PHONY: bench-forecast
 bench-forecast: setup-dev ## Forecasts of 1,000 series on two cores: time, errors, coverage; ARGS="--series 300"
@@ -228,6 +232,10 @@ soak-year: setup-dev ## Fourteen months, expired each day, against what never ex
 	$(TOOL)/soak_year.py $(ARGS)
 soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minutes 10 --only kill"
 	$(TOOL)/soak_live.py $(ARGS)
+
+.PHONY: chaos-gateway
+chaos-gateway: setup-dev ## 20 kills of the gateway among 2 M samples, Kafka away, disks full and slow; needs root
+	$(TOOL)/chaos_gateway.py $(ARGS)
 
 .PHONY: fuzz-gateway
 fuzz-gateway: setup-dev ## Damaged bodies of every protocol: any bytes are samples or a refusal; ARGS="--minutes 10"

@@ -1,6 +1,6 @@
 """Damaged remote write, for minutes: any bytes are samples or a refusal, soon and in little memory.
 
-    python tests/benchmarks/fuzz_gateway.py [--minutes 10] [--seed N]
+    python tests/benchmarks/fuzz_gateway.py [--minutes 10] [--seed N] [--version 1|2]
 
 Requests of both versions, mutated before and after compression; what the gateway takes of them is
 compared with what protobuf's bindings read, where they read anything. Prints what went wrong, and
@@ -41,7 +41,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--version", type=int, choices=(1, 2), help="of remote write; else both")
     args = parser.parse_args()
+    versions = [Version(args.version)] if args.version else list(Version)
     make_ready()
     print(f"seed {args.seed}", flush=True)
     rng = random.Random(args.seed)
@@ -52,7 +54,7 @@ def main() -> int:
     while time.monotonic() < ends and len(wrong) < 5:
         decoding = Decoding()
         for _ in range(BODIES_A_DECODER):
-            version = rng.choice(list(Version))
+            version = rng.choice(versions)
             body = mutated(rng, snappy(mutated(rng, request(rng, version))), 0.1)
             begun = time.thread_time()
             try:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from kafka import KafkaConsumer, TopicPartition
 
+from tests.benchmarks.accounted import keys_in_topic, keys_of_requests
 from tests.benchmarks.bench_ingest import say
 from tests.benchmarks.made_requests import Rounds
 from tests.benchmarks.running_gateway import Answered, RunningGateway, sending
-from varve.ingest import arrow_codec
 from varve.local.broker import Broker
-from varve.model.identity import identify
 
 FACTOR = 20
 _CALM_RATE = 50_000.0
-_CALM_CONNECTIONS, _STORM_CONNECTIONS = 4, 200
+_CALM_CONNECTIONS, _STORM_CONNECTIONS = 4, 1_000
 _CRITICAL_SAMPLES, _CRITICAL_A_SECOND = 200, 40
 _TAKEN = 204
 
@@ -38,7 +36,7 @@ def run(broker: Broker, folder: Path, args: argparse.Namespace) -> bool:
         gateway.wait_until_spools_are_empty()
         text = gateway.page()
     lost = sum(
-        len(np.setdiff1d(_expected(rounds, taken), _stored(broker, topic), assume_unique=True))
+        len(np.setdiff1d(keys_of_requests(rounds, taken), keys_in_topic(broker, topic)))
         for topic, rounds, taken in (
             ("storm", bulk, calm.bulk_times | storm.bulk_times),
             ("storm-critical", critical, calm.critical_times | storm.critical_times),
@@ -107,55 +105,6 @@ def _made(rounds: Rounds, count: int) -> tuple[list[bytes], list[int]]:
     while len(bodies) < count:
         bodies += rounds.next()
     return bodies, list(rounds.times)[known:]
-
-
-def _expected(rounds: Rounds, times: set[int]) -> np.ndarray:
-    """A key of each sample of the requests."""
-    ids: dict[int, int] = {}
-
-    def series_id(number: int) -> int:
-        if number not in ids:
-            labels = dict(rounds.labels[number])
-            ids[number] = identify(labels.pop("__name__"), labels)[0]
-        return ids[number]
-
-    parts = [
-        _keys(np.array([series_id(n) for n in rounds.times[ts]], np.int64), np.int64(ts))
-        for ts in times
-    ]
-    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
-
-
-def _stored(broker: Broker, topic: str) -> np.ndarray:
-    """A key of each sample in a topic."""
-    parts = [
-        _keys(block.series_ids, block.ts)
-        for value in _messages(broker, topic)
-        for block in [arrow_codec.read(value)]
-    ]
-    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
-
-
-def _keys(ids: np.ndarray, ts: np.ndarray | np.int64) -> np.ndarray:
-    """64 bits of a series and a time; two of 20 million are equal once in 10^5 runs."""
-    with np.errstate(over="ignore"):
-        return ids ^ (ts * np.int64(0x1E3779B97F4A7C15))
-
-
-def _messages(broker: Broker, topic: str) -> Iterator[bytes]:
-    consumer = KafkaConsumer(
-        bootstrap_servers=broker.bootstrap_servers, enable_auto_commit=False, fetch_max_bytes=2**25
-    )
-    try:
-        parts = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
-        consumer.assign(parts)
-        consumer.seek_to_beginning(*parts)
-        ends = consumer.end_offsets(parts)
-        while any(consumer.position(part) < ends[part] for part in parts):
-            for records in consumer.poll(1_000).values():
-                yield from (record.value for record in records)
-    finally:
-        consumer.close()
 
 
 def _counted(page: str, code: str) -> int:

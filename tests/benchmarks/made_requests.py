@@ -118,9 +118,13 @@ class Rounds:
             self._ts += 1
             numbers = range(first, min(first + self._request, self._series))
             self.times[self._ts] = numbers
-            values = np.random.default_rng(first).normal(100, 10, len(numbers))
-            found.append(snappy(self._writer.write(numbers, [self._ts] * len(numbers), values)))
+            times = [self._ts] * len(numbers)
+            found.append(snappy(self._writer.write(numbers, times, self.values(numbers))))
         return found
+
+    def values(self, numbers: range) -> np.ndarray:
+        """The values of a request's samples, the same in each round."""
+        return np.random.default_rng(numbers.start).normal(100, 10, len(numbers))
 
     def bodies(self, samples: int) -> list[bytes]:
         """Requests of whole rounds with so many samples at least."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from selenium.webdriver.common.by import By
 
-from tests.integration.test_notify import Receiver, running
+from tests.integration.test_notify import Receiver, await_that, running
 from tests.integration.test_page import browser, pytestmark, wait_for  # noqa: F401 - fixtures
 
 EVIL = "<img src=x onerror=\"document.title='evil'\">"
@@ -60,3 +60,24 @@ def test_an_alert_is_acknowledged_from_the_page(tmp_path, receiver, browser):  #
         (one,) = process.client.get("/api/v1/oncall").json()["acknowledged"]
         assert one["by"] == "anna"
         assert one["labels"]["instance"] == EVIL
+
+
+def test_a_link_in_a_message_acknowledges_once_it_is_confirmed(tmp_path, receiver, browser):  # noqa: F811
+    (tmp_path / "ack.key").write_text("0123456789abcdef0123456789abcdef")
+    (tmp_path / "oncall.yml").write_text("acknowledge_links: {key_file: ack.key}")
+    with running(tmp_path, receiver, f"--oncall.file={tmp_path / 'oncall.yml'}") as process:
+        process.send(EVIL)
+        await_that(lambda: receiver.messages)
+        link = receiver.messages[0]["alerts"][0]["acknowledgeURL"]
+
+        browser.get(link)
+        assert EVIL in browser.find_element(By.CSS_SELECTOR, "li").text
+        assert process.client.get("/api/v1/oncall").json()["acknowledged"] == []
+
+        browser.find_element(By.CSS_SELECTOR, "button").click()
+        wait_for(browser, "document.querySelector('h1').innerText === '1 alert acknowledged'")
+        (one,) = process.client.get("/api/v1/oncall").json()["acknowledged"]
+        assert (one["by"], one["labels"]["instance"]) == ("team", EVIL)
+
+        browser.get(link.replace("by=team", "by=boss"))
+        wait_for(browser, "document.querySelector('h1').innerText.includes('cannot be used')")

@@ -30,12 +30,16 @@ from varve.gateway.push import (
 from varve.gateway.quotas import Allowance, Quotas
 from varve.gateway.refusals import Refusal, Refused
 from varve.gateway.remote_write_http import WRITE_PATHS, RemoteWrite
+from varve.gateway.turns import CriticalSenders, Turns
 from varve.gateway.write_request import Message
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Scope = MutableMapping[str, Any]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger("varve.gateway.http")
+
+_CROWDED, _CROWDED_RETRY_S = "requests wait for too long", 5.0
 
 
 class Meters(Protocol):
@@ -67,11 +71,13 @@ class GatewayApp:
         before: Callable[[], None] = lambda: None,
         after: Callable[[Decoded], None] = lambda _: None,
         has_critical: bool = False,
+        turns: Turns | None = None,
     ) -> None:
         """inputs: what a sender's series get, by its name. protocols: asked in their order, the
         first that takes a request has it. why_overloaded: why the bulk topic takes nothing now.
         before and after: called around the decoding of a request; `after` may refuse more of it.
-        has_critical: whether there is a topic that takes some samples all the same.
+        has_critical: whether there is a topic that takes some samples all the same. turns: in which
+        requests are decoded.
         """
         self._batcher = batcher
         self._credentials = credentials
@@ -86,6 +92,8 @@ class GatewayApp:
         self._before = before
         self._after = after
         self._has_critical = has_critical
+        self._turns = turns or Turns()
+        self._critical_senders = CriticalSenders()
 
     @property
     def bytes_in_flight(self) -> int:
@@ -97,16 +105,16 @@ class GatewayApp:
             return
         path = scope["path"]
         if path == "/metrics":
-            body, kind = self._meters.page(_header(scope, b"accept"))
-            await _send(send, Answer(200, body, [(b"content-type", kind.encode())]))
+            body, kind = self._meters.page(header(scope, b"accept"))
+            await send_answer(send, Answer(200, body, [(b"content-type", kind.encode())]))
         elif path == "/ping":  # what clients of Influx ask first
-            await _send(send, Answer(204))
+            await send_answer(send, Answer(204))
         elif path == "/-/healthy":
-            await _send(send, text_answer(200, "Varve's gateway is healthy.\n"))
+            await send_answer(send, text_answer(200, "Varve's gateway is healthy.\n"))
         elif path == "/-/ready":
             why = self._why_not_ready()
             text = f"Varve's gateway is not ready: {why}.\n" if why else "ready\n"
-            await _send(send, text_answer(503 if why else 200, text))
+            await send_answer(send, text_answer(503 if why else 200, text))
         else:
             request = PushRequest.of(scope)
             for protocol in self._protocols:
@@ -114,7 +122,7 @@ class GatewayApp:
                     await self._write(protocol, request, scope, receive, send)
                     return
             text = f"there is nothing at {path[:100]}: remote write is at {WRITE_PATHS[0]}\n"
-            await _send(send, text_answer(404, text))
+            await send_answer(send, text_answer(404, text))
 
     async def _write(
         self,
@@ -128,7 +136,7 @@ class GatewayApp:
         size = 0
         refusal = text_refusal
         try:
-            sender = await self.sender(_header(scope, b"authorization"))
+            sender = await self.sender(header(scope, b"authorization"))
             begun_body = protocol.begin(request)
             refusal = begun_body.refusal
             size, answer = await self._written(protocol.name, begun_body, sender, scope, receive)
@@ -142,7 +150,7 @@ class GatewayApp:
         self._meters.request(protocol.name, answer.status, seconds, size)
         if answer.status >= 400 and answer.status not in (429, 503):
             log.debug("%d: %s", answer.status, answer.body.strip())
-        await _send(send, answer)
+        await send_answer(send, answer)
 
     async def _written(
         self, protocol: str, head: Body, sender: str, scope: Scope, receive: Receive
@@ -151,19 +159,38 @@ class GatewayApp:
         client = scope.get("client")
         allowance = self._allowance(sender, client[0] if client else "")
         bounds = self._bodies.bounds
-        length = _header(scope, b"content-length")
+        length = header(scope, b"content-length")
         if length.isdigit() and int(length) > bounds.body:
             text = f"the body has {int(length):,} bytes, over the {bounds.body:,} allowed"
             raise Refused(413, text)
         body = await self._bodies.read(receive)
         try:
+            is_crowded = await self._turn(client)
             found, waits, why = self._decode(
-                protocol, lambda: head.message(body, bounds.expanded), len(body), sender, allowance
+                protocol,
+                lambda: head.message(body, bounds.expanded),
+                len(body),
+                sender,
+                allowance,
+                is_crowded=is_crowded,
             )
         finally:
             self._bodies.release(len(body))
+        if self._has_critical:
+            self._critical_senders.note(client, has_critical=found.critical > 0)
         await _durable(waits)
         return len(body), head.answer(found, why)
+
+    async def _turn(self, client: object) -> bool:
+        """Waits until a request of this connection is to be decoded. Returns whether its bulk
+        samples are too many now. Raises Refused if all of it is.
+        """
+        has_critical = self._critical_senders.of(client) if self._has_critical else False
+        is_crowded = not has_critical and self._turns.is_crowded()
+        if is_crowded and has_critical is False:
+            raise Refused(503, f"{_CROWDED}: send again later", _CROWDED_RETRY_S)
+        await self._turns.turn(urgent=is_crowded or bool(has_critical))
+        return is_crowded
 
     async def take(
         self, protocol: str, read: Callable[[], Message], size: int, sender: str, address: str
@@ -208,9 +235,11 @@ class GatewayApp:
         size: int,
         sender: str,
         allowance: Allowance,
+        *,
+        is_crowded: bool = False,
     ) -> tuple[Decoded, Sequence[asyncio.Future[None]], Refused | None]:
         """What a message holds, what to wait for, and why its bulk samples were refused, if they
-        were. Raises Refused.
+        were: is_crowded makes them so. Raises Refused.
         """
         shed: Refusal | None = None
         why: Refused | None = None
@@ -219,7 +248,7 @@ class GatewayApp:
                 Refusal.QUOTA,
                 Refused(429, "this sender's samples a second are used up", wait_s),
             )
-        elif text := self._why_overloaded():
+        elif text := self._why_overloaded() or (_CROWDED if is_crowded else ""):
             shed, why = Refusal.OVERLOAD, Refused(503, f"{text}: send again later", 5.0)
         if why is not None and (not self._has_critical or allowance.wait_for_critical() > 0):
             raise why
@@ -252,7 +281,7 @@ async def _durable(waits: Sequence[asyncio.Future[None]]) -> None:
         raise error
 
 
-async def _send(send: Send, answer: Answer) -> None:
+async def send_answer(send: Send, answer: Answer) -> None:
     headers: Iterable[tuple[bytes, bytes]] = answer.headers
     if answer.status != 204:
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
@@ -260,5 +289,6 @@ async def _send(send: Send, answer: Answer) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
-def _header(scope: Scope, wanted: bytes) -> str:
+def header(scope: Scope, wanted: bytes) -> str:
+    """A header of a request, by its lower-case name; "" if it has none."""
     return next((v.decode("latin-1") for n, v in scope["headers"] if n == wanted), "")

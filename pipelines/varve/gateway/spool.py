@@ -199,6 +199,22 @@ class Spool:
         return Segment(path, status.st_size, spooled if 0 < spooled <= now_ms else now_ms)
 
 
+def adopt(source: Path, target: Path) -> int:
+    """Moves the segments of one spool behind those of another, in their order; nobody may use
+    either meanwhile. Returns how many. What a crash leaves is moved by the next call.
+    """
+    left = sorted(source.glob("*.spool"))
+    if not left:
+        return 0
+    target.mkdir(parents=True, exist_ok=True)
+    last = max((int(path.stem) for path in target.glob("*.spool")), default=0)
+    for number, path in enumerate(left, last + 1):
+        path.rename(target / f"{number:010}.spool")
+    sync(target)
+    sync(source)
+    return len(left)
+
+
 class _OpenSegment:
     """The segment that is being written."""
 

@@ -33,7 +33,7 @@ NOTIFY = "notify"
 HISTORY = "demo-history"
 WRITER = "demo-writer"
 
-PRODUCERS = (HISTORY, RULES, FORECASTS, COLLECTOR, WRITER, GATEWAY, SCRAPE)
+PRODUCERS = (HISTORY, RULES, COLLECTOR, WRITER, GATEWAY, SCRAPE)
 
 # Long enough for a busy old laptop: what is merely slow must not be started over.
 _READY_S = 600
@@ -52,6 +52,7 @@ def broker_config(settings: Settings, home: Home) -> BrokerConfig:
 def topic_plans(settings: Settings) -> list[TopicPlan]:
     """The topics with their shares of the disk: samples come by far in the greatest numbers."""
     topics, partitions = settings.kafka.topics, settings.kafka.partitions
+    several = settings.gateway.processes > 1 and topics.leaders
     return [
         TopicPlan(topics.raw, partitions, 0.6, broker.MAX_MESSAGE_BYTES),
         TopicPlan(topics.critical, partitions, 0.15, broker.MAX_MESSAGE_BYTES),
@@ -59,6 +60,7 @@ def topic_plans(settings: Settings) -> list[TopicPlan]:
         TopicPlan(topics.series, partitions, 0.05),
         TopicPlan(topics.anomalies, partitions, 0.05),
         TopicPlan(topics.alerts, partitions, 0.05),
+        *([TopicPlan(topics.leaders, 1)] if several else []),
     ]
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 FAILURES_TO_OPEN = 5
 """So many failures in a row open the circuit."""
 FIRST_PAUSE_MS = 5_000
 LONGEST_PAUSE_MS = 30_000
+FIRST_RETRY_MS = 1_000
+LONGEST_RETRY_MS = 30_000
 
 
 @dataclass(slots=True)
@@ -43,3 +46,11 @@ class Circuit:
         if self.is_open:
             pause_ms = FIRST_PAUSE_MS << min(self.failures - FAILURES_TO_OPEN, 8)
             self.open_until_ms = now_ms + min(pause_ms, LONGEST_PAUSE_MS)
+
+
+def backoff_ms(attempts: int, chance: random.Random) -> int:
+    """How long to wait after so many attempts: it doubles from one to the next, up to a fifth less
+    by chance, so that few coincide.
+    """
+    longest = min(LONGEST_RETRY_MS, FIRST_RETRY_MS << min(attempts - 1, 10))
+    return round(longest * chance.uniform(0.8, 1.0))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
-from varve.notify import records
-from varve.notify.circuit import Circuit
+from varve.notify import audience, records
+from varve.notify.audience import log_key
+from varve.notify.circuit import Circuit, backoff_ms
 from varve.notify.config.load import NamedIntegration
 from varve.notify.groups import Delivery, Entry, Flush, Group, Outcome, Target
 from varve.notify.message import Message, ToldAlert, idempotency_key, order
 from varve.notify.notification_log import reason_to_tell
 from varve.notify.routes import digest, group_key, route_tree
 from varve.notify.state import State
+from varve.notify.throttling import Throttling
 
-FIRST_RETRY_MS = 1_000
-LONGEST_RETRY_MS = 30_000
 TURN_MS = 500
 """How often a notifier whose turn it is not looks whether another one has told."""
 
@@ -31,6 +32,9 @@ class Dispatcher:
         self._attempts: list[Delivery] = []
         self._in_flight: dict[str, Delivery] = {}
         self._not_before_ms = 0
+        self._throttling = Throttling(
+            state, attempt=self._admitted, hold=self._held, look_at=self._look_at
+        )
 
     # Groups.
 
@@ -121,15 +125,15 @@ class Dispatcher:
             return
         told = sorted(
             (
-                ToldAlert(entry.alert, firing=not entry.alert.resolved_at(now_ms))
+                ToldAlert(entry.alert, firing=self._state.is_told_firing(entry.alert, now_ms))
                 for entry in group.members.values()
             ),
             key=order,
         )
-        heard = self._not_muted(group, told, now_ms)
-        waited_ms = self._waited_ms(heard, now_ms)
-        integrations = self._integrations(group, heard, waited_ms, now_ms)
-        keys = [_log_key(integration, group) for integration in integrations]
+        heard = audience.not_muted(self._state, group, told, now_ms)
+        waited_ms = audience.waited_ms(self._state, heard, now_ms)
+        integrations = audience.integrations(self._state, group, heard, waited_ms, now_ms)
+        keys = [log_key(integration, group) for integration in integrations]
         if any(key in self._in_flight for key in keys):
             group.blocked = True  # looked at again once that is over
             return
@@ -146,64 +150,6 @@ class Dispatcher:
                 self._take_turn(flush, integration, key, heard, now_ms)
         flush.open -= 1
         self._end_if_over(flush)
-
-    def _waited_ms(self, heard: list[ToldAlert], now_ms: int) -> int | None:
-        """For how long something has fired that nobody has acknowledged; None if nothing does."""
-        since = [
-            one.alert.starts_ms
-            for one in heard
-            if one.firing and not self._state.acknowledged_by(one.alert)
-        ]
-        return max(0, now_ms - min(since)) if since else None
-
-    def _integrations(
-        self, group: Group, heard: list[ToldAlert], waited_ms: int | None, now_ms: int
-    ) -> tuple[NamedIntegration, ...]:
-        """Who is told of a group now: its receiver, and whoever the chain of that has reached."""
-        state, receiver = self._state, group.route.receiver
-        receivers = state.config.receivers
-        if receiver not in state.on_call.chains:
-            return receivers[receiver]
-        names = state.on_call.receivers(receiver, waited_ms, now_ms)
-        found = [one for name in names for one in receivers[name]]
-        if not any(one.firing for one in heard):
-            # Whoever was told that it fires is told that it is over.
-            found += [
-                one
-                for name in state.on_call.everybody(receiver)
-                for one in receivers[name]
-                if name not in names and state.log.get(_log_key(one, group), now_ms) is not None
-            ]
-        return tuple(found)
-
-    def _not_muted(self, group: Group, told: list[ToldAlert], now_ms: int) -> list[ToldAlert]:
-        """What of a group may be told at a time."""
-        state = self._state
-        if state.muted_by(group, now_ms) is not None:
-            return []
-        heard = []
-        for one in told:
-            labels = group.members[one.alert.id].labels
-            if state.inhibitor.inhibited_by(labels, now_ms):
-                continue
-            if state.silences.covering(one.alert.id, labels, now_ms) and not (
-                state.on_call.silenced_ends and self._has_ended_since_told(group, one, now_ms)
-            ):
-                continue
-            heard.append(one)
-        return heard
-
-    def _has_ended_since_told(self, group: Group, one: ToldAlert, now_ms: int) -> bool:
-        """Whether somebody was told of a group's alert that it fires, and it is over."""
-        state = self._state
-        if one.firing:
-            return False
-        logged = (
-            state.log.get(_log_key(integration, group), now_ms)
-            for name in state.on_call.everybody(group.route.receiver)
-            for integration in state.config.receivers[name]
-        )
-        return any(told is not None and one.alert.fingerprint in told.firing for told in logged)
 
     def _take_turn(
         self,
@@ -287,9 +233,9 @@ class Dispatcher:
             self._over(delivery, now_ms, Outcome.TAKEN, None)
 
     def _end_if_over(self, flush: Flush) -> None:
-        if flush.open:
-            return
         group = flush.group
+        if flush.open or group.flush is not flush:  # the latter of a digest
+            return
         group.flush = None
         if self.groups.get(group.key) is not group:
             return
@@ -312,14 +258,16 @@ class Dispatcher:
     def take_attempts(self) -> list[Delivery]:
         taken, self._attempts = self._attempts, []
         for delivery in taken:
-            self._in_flight[delivery.log_key] = delivery
+            for one in (delivery, *delivery.parts):
+                self._in_flight[one.log_key] = one
         return taken
 
     def attempted(
         self, delivery: Delivery, outcome: Outcome, now_ms: int, data: dict[str, str] | None
     ) -> None:
         delivery.in_flight = False
-        self._in_flight.pop(delivery.log_key, None)
+        for one in (delivery, *delivery.parts):
+            self._in_flight.pop(one.log_key, None)
         circuit = self._circuit(delivery)
         if outcome is Outcome.FAILED:
             circuit.failed(now_ms)
@@ -332,7 +280,8 @@ class Dispatcher:
             self._schedule(current)
         if outcome is Outcome.FAILED and current is group:
             delivery.attempts += 1
-            self._wait(delivery, self._backoff_ms(delivery.attempts), now_ms)
+            wait_ms = backoff_ms(delivery.attempts, self._state.chance)
+            self._wait(delivery, wait_ms, now_ms)
         else:
             self._over(delivery, now_ms, outcome, data)
             self._end_if_over(delivery.flush)
@@ -342,6 +291,9 @@ class Dispatcher:
             return
         if self.groups.get(delivery.flush.group.key) is not delivery.flush.group:
             delivery.over = True  # another configuration is in force
+            return
+        if self._throttling.bounds(delivery):
+            self._throttling.take(delivery, now_ms)
             return
         circuit = self._circuit(delivery)
         if wait_ms := circuit.wait_ms(now_ms):
@@ -364,6 +316,11 @@ class Dispatcher:
         self, delivery: Delivery, now_ms: int, outcome: Outcome, data: dict[str, str] | None
     ) -> None:
         delivery.over = True
+        if delivery.parts:
+            for part in delivery.parts:
+                self._over(part, now_ms, outcome, None)
+                self._end_if_over(part.flush)
+            return
         flush = delivery.flush
         flush.open -= 1
         if outcome is not Outcome.TAKEN:
@@ -381,15 +338,23 @@ class Dispatcher:
         )
         self._state.log.put(told)
         self._state.journal.append(told)
+        self._throttling.taken(delivery, now_ms)
+
+    # Throttled receivers.
+
+    def _admitted(self, delivery: Delivery, now_ms: int) -> None:
+        self._attempt(delivery, delivery.wake, now_ms)
+
+    def _held(self, delivery: Delivery, now_ms: int) -> None:
+        self._over(delivery, now_ms, Outcome.FAILED, None)
+        self._end_if_over(delivery.flush)
+
+    def _look_at(self, keys: Iterable[str], now_ms: int) -> None:
+        for key in keys:
+            group = self.groups.get(key)
+            if group is not None and group.flush is None:
+                group.next_ms = now_ms
+                self._schedule(group)
 
     def _circuit(self, delivery: Delivery) -> Circuit:
         return self.circuits.setdefault(delivery.message.integration.key, Circuit())
-
-    def _backoff_ms(self, attempts: int) -> int:
-        """Doubles from attempt to attempt; up to a fifth less by chance, so that few coincide."""
-        longest = min(LONGEST_RETRY_MS, FIRST_RETRY_MS << min(attempts - 1, 10))
-        return round(longest * self._state.chance.uniform(0.8, 1.0))
-
-
-def _log_key(integration: NamedIntegration, group: Group) -> str:
-    return f"{integration.key}:{group.key}"

@@ -91,6 +91,10 @@ class Delivery:
     in_flight: bool = False
     over: bool = False
     wake: int = 0
+    admitted: bool = False
+    """Its receiver is throttled, and may be sent this."""
+    parts: tuple[Delivery, ...] = ()
+    """Of a digest: what became of it becomes of each of these."""
 
     @property
     def deadline_ms(self) -> int:

@@ -58,7 +58,12 @@ class Message:
     @cached_property
     def group_hash(self) -> str:
         """64 hexadecimal digits that name the group: receivers that open incidents go by it."""
-        return hashlib.sha256(self.group_key.encode()).hexdigest()
+        return group_hash(self.group_key)
+
+
+def group_hash(group_key: str) -> str:
+    """64 hexadecimal digits."""
+    return hashlib.sha256(group_key.encode()).hexdigest()
 
 
 def order(told: ToldAlert) -> tuple[object, ...]:

@@ -104,6 +104,7 @@ class Notifier(State):
         known = self.entries.get(theirs.labels)
         if known is None and theirs.resolved_at(now_ms - self.options.alerts_gc_ms):
             return None  # it would be forgotten at once
+        before = None if known is None else known.alert
         if known is None:
             alert = _with_id(theirs, self._next_id)
             entry = Entry(alert, dict(alert.labels))
@@ -118,6 +119,7 @@ class Notifier(State):
             if msgspec.structs.replace(alert, updated_ms=old.updated_ms) == old:
                 return None  # both were sent the same
             self.journal.append(_difference(old, alert))
+        self.note_begin(before, alert, now_ms)
         self.inhibitor.observe(alert)
         self.dispatcher.observe(entry, now_ms)
         return alert
@@ -208,6 +210,7 @@ class Notifier(State):
         found += [entry.alert for entry in self.entries.values()]
         found += self.silences
         found += self.acknowledged.values()
+        found += self.began.values()
         found += self.log
         found += [state_of(group) for group in self.groups.values()]
         return found
@@ -227,6 +230,7 @@ class Notifier(State):
             self.counts.received_resolved += 1
         else:
             self.counts.received_firing += 1
+        known_alert = None if known is None else known.alert
         if known is None:
             alert = _with_fingerprint(alert, fingerprint(dict(key)))
             entry = Entry(alert, dict(key))
@@ -238,6 +242,7 @@ class Notifier(State):
             alert = _with_fingerprint(received_alerts.merged(old, alert), old.fingerprint)
             entry.alert = alert
             self.journal.append(_difference(old, alert))
+        self.note_begin(known_alert, alert, now_ms)
         self.inhibitor.observe(alert)
         self.dispatcher.observe(entry, now_ms)
 
@@ -277,6 +282,8 @@ class Notifier(State):
                 self.log.put(record)
             case Acknowledged():
                 self.acknowledged[record.labels] = record
+            case records.Began():
+                self.began[record.labels] = record
             case _:
                 pass
 
@@ -323,6 +330,9 @@ class Notifier(State):
         gone = self.silences.forget_ended(now_ms - self.options.retention_ms)
         self.journal += [records.SilenceGone(silence_id) for silence_id in gone]
         self.log.forget_expired(now_ms)
+        flapping = self.on_call.flapping
+        since_ms = now_ms if flapping is None else now_ms - flapping.within_ms
+        self.began = {key: one for key, one in self.began.items() if one.at_ms[-1] > since_ms}
         self.timers.add(now_ms + self.options.maintenance_ms, self._maintain)
 
 

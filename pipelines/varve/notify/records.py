@@ -104,6 +104,13 @@ class Acknowledged(msgspec.Struct, frozen=True, array_like=True, tag="acknowledg
     at_ms: int
 
 
+class Began(msgspec.Struct, frozen=True, array_like=True, tag="began"):
+    """When an alert began to fire, the last few times."""
+
+    labels: Key
+    at_ms: tuple[int, ...]
+
+
 Record = (
     Alert
     | Sent
@@ -115,6 +122,7 @@ Record = (
     | Told
     | Routing
     | Acknowledged
+    | Began
 )
 
 _encoder = msgspec.msgpack.Encoder()

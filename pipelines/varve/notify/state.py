@@ -13,7 +13,7 @@ from varve.notify.inhibition import Inhibitor
 from varve.notify.matchers import Mode
 from varve.notify.notification_log import NotificationLog
 from varve.notify.oncall.on_call import OnCall
-from varve.notify.records import Acknowledged, Alert, Key, Record
+from varve.notify.records import Acknowledged, Alert, Began, Key, Record
 from varve.notify.silences import Limits, Silences
 from varve.notify.timers import Timers
 from varve.notify.turns import Alone, Turns
@@ -57,7 +57,36 @@ class State:
         self.silences = Silences(self.new_id, self.options.silence_limits)
         self.entries: dict[Key, Entry] = {}
         self.acknowledged: dict[Key, Acknowledged] = {}
+        self.began: dict[Key, Began] = {}
+        """When alerts began lately, if flapping is damped."""
         self.inhibitor = Inhibitor(self.config.inhibit_rules)
+
+    def is_told_firing(self, alert: Alert, now_ms: int) -> bool:
+        """Whether an alert is told as one that fires: it does, or its end is damped."""
+        return not alert.resolved_at(now_ms) or self.is_flapping(alert, now_ms)
+
+    def is_flapping(self, alert: Alert, now_ms: int) -> bool:
+        """Whether an alert began so often lately that its end is not told yet."""
+        flapping = self.on_call.flapping
+        if flapping is None:
+            return False
+        began = self.began.get(alert.labels)
+        return (
+            began is not None
+            and len(began.at_ms) >= flapping.fires
+            and (began.at_ms[-flapping.fires] > now_ms - flapping.within_ms)
+        )
+
+    def note_begin(self, old: Alert | None, new: Alert, now_ms: int) -> None:
+        """Remembers when an alert that did not fire begins to."""
+        flapping = self.on_call.flapping
+        if flapping is None or new.resolved_at(now_ms):
+            return
+        if old is not None and not old.resolved_at(now_ms):
+            return
+        before = self.began[new.labels].at_ms if new.labels in self.began else ()
+        self.began[new.labels] = Began(new.labels, (*before, now_ms)[-flapping.fires :])
+        self.journal.append(self.began[new.labels])
 
     def acknowledged_by(self, alert: Alert) -> str:
         """Who takes care of an alert since it fires; "" if nobody does."""

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from varve.notify.config.document import ConfigError
-from varve.notify.message import Message
+from varve.notify.message import Message, ToldAlert
+from varve.notify.oncall.signed_links import MessageLinks, SignedLinks
 from varve.templates.errors import FunctionError, TemplateError
 from varve.templates.notification_templates import (
     FUNCTION_NAMES,
@@ -69,12 +70,21 @@ class Rendering:
         external_url: str,
         reason: str,
         now_ms: Callable[[], int],
+        links: SignedLinks | None = None,
     ) -> None:
         self._templates = templates
         self._message = message
         self._external_url = external_url
         self._reason = reason
         self._now_ms = now_ms
+        self._links = MessageLinks(links, external_url, message.receiver, message.at_ms)
+
+    def acknowledge_url(self, told: ToldAlert | None = None) -> str:
+        """The link that acknowledges an alert, or all of the message; "" if there is none."""
+        if told is not None:
+            return self._links.of_alert(told.alert.fingerprint) if told.firing else ""
+        message = self._message
+        return self._links.of_group(message.group_hash) if message.status == "firing" else ""
 
     def text(self, template: str) -> str:
         """Raises TemplateError."""
@@ -119,6 +129,7 @@ class Rendering:
                 starts_at_ms=told.alert.starts_ms,
                 ended_at_ms=None if told.firing else told.alert.ends_ms,
                 generator_url=told.alert.generator_url,
+                acknowledge_url=self.acknowledge_url(told),
             )
             for told in message.alerts
         ]
@@ -129,6 +140,7 @@ class Rendering:
             route_labels=route_labels,
             external_url=self._external_url,
             reason=self._reason,
+            acknowledge_url=self.acknowledge_url(),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from varve.notify.message import Message, ToldAlert
@@ -10,14 +10,21 @@ from varve.notify.times import ZERO, format_ms
 
 
 def webhook_payload(
-    message: Message, *, external_url: str, max_alerts: int = 0, route_labels: Mapping[str, str]
+    message: Message,
+    *,
+    external_url: str,
+    max_alerts: int = 0,
+    route_labels: Mapping[str, str],
+    acknowledge_url: Callable[[ToldAlert | None], str] = lambda _: "",
 ) -> dict[str, Any]:
-    """What a webhook is sent; max_alerts 0 leaves none out. route_labels: expanded."""
+    """What a webhook is sent; max_alerts 0 leaves none out. route_labels: expanded.
+    acknowledge_url: the link of an alert, or of all for None; "" leaves it out.
+    """
     shown = message.alerts[:max_alerts] if max_alerts > 0 else message.alerts
     payload: dict[str, Any] = {
         "receiver": message.receiver,
         "status": message.status,
-        "alerts": [alert_json(told) for told in shown],
+        "alerts": [alert_json(told) | _link(acknowledge_url(told)) for told in shown],
         "groupLabels": dict(message.group_labels),
         "commonLabels": message.common_labels,
         "commonAnnotations": message.common_annotations,
@@ -28,7 +35,11 @@ def webhook_payload(
     }
     if route_labels:
         payload["routeLabels"] = dict(route_labels)
-    return payload
+    return payload | _link(acknowledge_url(None))
+
+
+def _link(url: str) -> dict[str, str]:
+    return {"acknowledgeURL": url} if url else {}
 
 
 def alert_json(told: ToldAlert) -> dict[str, Any]:

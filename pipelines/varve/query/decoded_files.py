@@ -166,10 +166,20 @@ class DecodedFiles:
         self._count_decoded()
         return rows
 
-    def read_file(self, table: str, path: str, names: Sequence[str]) -> pa.Table:
-        """Columns of a whole file, from storage. Raises OSError as `footers`."""
+    def read_file(
+        self, table: str, path: str, names: Sequence[str], series_ids: I64 | None = None
+    ) -> pa.Table:
+        """Columns of a whole file, from storage; of those row groups alone that can hold rows of
+        series_ids (ascending), unless that is None. Raises OSError as `footers`.
+        """
         with self.open(table, path) as file:
-            rows: pa.Table = pq.ParquetFile(file).read(list(names), use_threads=False)
+            parquet = pq.ParquetFile(file)
+            groups: Sequence[int] = range(parquet.num_row_groups)
+            if series_ids is not None:
+                zones = ZoneMap.of_row_groups(parquet.metadata, None)
+                found = zones.overlapping(Bounds(series_ids=series_ids))
+                groups = np.flatnonzero(found).tolist()
+            rows: pa.Table = parquet.read_row_groups(groups, list(names), use_threads=False)
         self._count_decoded()
         return rows
 

@@ -61,10 +61,14 @@ class Head:
         read_files: Callable[[list[str]], list[SampleColumns]],
         max_bytes: int,
         budget: MemoryBudget | None = None,
+        keep_ms: int | None = None,
     ) -> None:
-        """read_files returns all rows of each of some files."""
+        """read_files returns all rows of each of some files, or those of the series that are to be
+        held. Slots are dropped, too, that end keep_ms before the newest sample.
+        """
         self._read_files = read_files
         self._max_bytes = max_bytes
+        self._keep_ms = keep_ms
         self._budget = budget or MemoryBudget(UNBOUNDED)
         self._counted = 0
         self._files: dict[str, LiveFile] = {}
@@ -131,6 +135,11 @@ class Head:
             self._files.update((file.path, file) for file in added)
         self._count()
 
+    def clear(self) -> None:
+        """Holds nothing any more."""
+        self._files, self._slots = {}, {}
+        self._count()
+
     def _leaf(self, ts: int) -> Slot:
         """The slot that a time is in."""
         root = floor_to(ts, WIDEST_MS)
@@ -192,7 +201,10 @@ class Head:
     def _evict(self) -> None:
         """Drops the oldest slots past the bound, at last even the newest."""
         nbytes = self.nbytes
-        while self._slots and nbytes > self._max_bytes:
+        if self._keep_ms is not None and self._slots:
+            newest_ms = max(run.last_ms for run in self._slots[max(self._slots)].runs)
+            self.begin_ms = max(newest_ms - self._keep_ms, self.begin_ms or 0)
+        while self._slots and (nbytes > self._max_bytes or not self._is_kept(min(self._slots))):
             oldest = min(self._slots)
             nbytes -= self._slots.pop(oldest).nbytes
             self._forget([oldest])

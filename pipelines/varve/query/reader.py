@@ -183,7 +183,7 @@ class Reader:
         found, held = found + histograms, held + histograms
         _, rows = self.view.files.overlapping(ids, start_ms, end_ms)
         if self._is_too_many(held + rows):
-            with _reading():
+            with reading():
                 rows = sum(
                     footer.overlapping_rows(ids, start_ms, end_ms)
                     for _, footer in self._footers(ids, start_ms, end_ms)
@@ -215,7 +215,7 @@ class Reader:
         With each comes how far it reaches, the furthest first. That is towards end_ms if `newest`,
         else towards start_ms; `most` of them are given. Raises as `select`.
         """
-        with _reading():
+        with reading():
             found = [
                 (
                     int((footer.zones.last_ms if newest else footer.zones.first_ms)[group]),
@@ -262,7 +262,7 @@ class Reader:
             raise ValueError("a plan of no selector")
         readers = tuple(
             RollupReader(
-                self.view, series, part.group.by_id, part.rows, part.cover, self.memory, _reading
+                self.view, series, part.group.by_id, part.rows, part.cover, self.memory, reading
             )
             for part in planned.parts
             if part.rows is not None and part.cover is not None
@@ -321,7 +321,7 @@ class Reader:
         series = self._series((matchers, start_ms, end_ms), check)
         in_head = self._in_head(series, start_ms, end_ms)
         samples = self._read(series.series_ids, series.by_id, start_ms, end_ms, in_head)
-        with _reading():
+        with reading():
             samples = with_histograms(
                 samples, series.series_ids, self.view, (start_ms, end_ms), self.check, self.memory
             )
@@ -336,7 +336,7 @@ class Reader:
         in_head: Sequence[FoundPart],
     ) -> Samples:
         ids = series_ids[by_id]
-        with _reading():
+        with reading():
             samples = select_samples(
                 in_head,
                 self.view.row_groups.read(self._row_groups(ids, start_ms, end_ms), self.check),
@@ -386,7 +386,7 @@ class Reader:
 
 
 @contextmanager
-def _reading() -> Iterator[None]:
+def reading() -> Iterator[None]:
     """Turns errors of the storage into those of a query."""
     try:
         yield

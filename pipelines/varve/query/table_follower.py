@@ -8,8 +8,10 @@ import time
 
 import pyarrow as pa
 
+from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.errors import NeedsOperator
 from varve.promql.kernels import warm_up
+from varve.query.head_series import HeadSeries
 from varve.query.memory import MemoryBudget
 from varve.query.tables import Tables
 from varve.query.view import View
@@ -47,14 +49,20 @@ class TableFollower:
         poll_s: float,
         budget: MemoryBudget,
         metrics: QueryMetrics,
+        head_series: HeadSeries | None = None,
+        calendar: Calendar = NO_HOLIDAYS,
     ) -> None:
-        """queries, cache_bytes and budget are as for Tables; `poll_s` lies between two polls."""
+        """queries, cache_bytes, budget, head_series and calendar are as for Tables; `poll_s` lies
+        between two polls.
+        """
         self._store = store
         self._queries = queries
         self._cache_bytes = cache_bytes
         self._poll_s = poll_s
         self._budget = budget
         self._metrics = metrics
+        self._head_series = self._held = head_series
+        self._calendar = calendar
         self._tables: Tables | None = None
         self._why = "loading compiled code"
         self._seen_at = time.monotonic()
@@ -80,6 +88,10 @@ class TableFollower:
     def view(self) -> View | None:
         """The newest view, None until the tables are open."""
         return None if self._tables is None else self._tables.view
+
+    def hold(self, series: HeadSeries | None) -> None:
+        """Has other series in the head, from one of the next polls on."""
+        self._head_series = series
 
     def newer_view(self, than: View) -> View:
         """The view after this one, looked for at once; this one if none comes within 2 s."""
@@ -118,8 +130,12 @@ class TableFollower:
 
     def _open(self) -> None:
         try:
+            self._held = self._head_series
             self._tables = Tables(
-                self._store, self._queries, self._cache_bytes, self._budget, _TIERS_S
+                *(self._store, self._queries, self._cache_bytes, self._budget),
+                tiers_every_s=_TIERS_S,
+                head_series=self._held,
+                calendar=self._calendar,
             )
             self._seen_at, self._why = time.monotonic(), ""
         except (NeedsOperator, *_PASSING) as err:
@@ -129,6 +145,9 @@ class TableFollower:
 
     def _poll(self, tables: Tables) -> None:
         try:
+            if self._head_series != self._held:
+                self._held = self._head_series
+                tables.hold(self._held)
             tables.poll()
             self._seen_at, self._why = time.monotonic(), ""
         except _PASSING as err:

@@ -6,17 +6,22 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.errors import NeedsOperator
+from varve.promql.kernels.types import I64
 from varve.query.changes import Changes
 from varve.query.decoded_files import DecodedFiles
+from varve.query.derived_tables import DerivedTables
 from varve.query.file_table import FileTable
 from varve.query.head import Head
+from varve.query.head_series import HeadSeries
 from varve.query.load_queue import LoadQueue
 from varve.query.memory import MemoryBudget
 from varve.query.provenance import Provenance
 from varve.query.record_tables import RecordTables
 from varve.query.rollup_groups import RollupGroups
 from varve.query.row_group_cache import RowGroupCache
+from varve.query.sample_columns import SampleColumns
 from varve.query.series_groups import marks_of
 from varve.query.series_index import COLUMNS, IndexBuilder
 from varve.query.tier_tables import TierTables
@@ -59,9 +64,13 @@ class Tables:
         cache_bytes: int,
         budget: MemoryBudget | None = None,
         tiers_every_s: float = 0.0,
+        head_series: HeadSeries | None = None,
+        calendar: Calendar = NO_HOLIDAYS,
     ) -> None:
         """Opens the tables. `queries` names the ingest queries whose input must be complete.
-        tiers_every_s lies at least between two looks at the rollup tables.
+        tiers_every_s lies at least between two looks at tables other than samples and series.
+        head_series: the series whose samples the head has, all if that is None. calendar: that
+        baselines are computed by.
 
         Half of cache_bytes is for the head, half for row groups; what is held is counted in
         `budget`. Raises NeedsOperator if a table does not exist, OSError if the
@@ -71,7 +80,12 @@ class Tables:
         self._queries = tuple(queries)
         self._decoded = DecodedFiles(store.open_file, cache_bytes // 2, budget)
         self._row_groups = RowGroupCache(self._decoded)
-        self._head = Head(self._row_groups.read_files, cache_bytes // 2, budget)
+        self._budget, self._head_bytes = budget, cache_bytes // 2
+        self._head_series = head_series
+        self._head_ids: I64 | None = None
+        """Of `_head_series`, by the index; every file was read for those that were known then, and
+        a series is known before its first sample is stored."""
+        self._head = self._empty_head()
         self._live_files: dict[str, LiveFile] = {}
         self._cold_files = FileSet((), "ts")
         self._load_queue = LoadQueue()
@@ -90,8 +104,10 @@ class Tables:
         self._tiers_every_s, self._tiers_looked_s = tiers_every_s, time.monotonic()
         self._tiers = TierTables(store)
         self._records = RecordTables(store, budget)
+        self._derived = DerivedTables(store, calendar)
         self._samples = Follower(store, "samples")
         self._series = Follower(store, "series")
+        self._find_head_ids()
         self._apply_series()
         self._apply_samples()
         self._apply_tiers()
@@ -106,17 +122,39 @@ class Tables:
     def close(self) -> None:
         self._decoded.close()
 
+    def hold(self, series: HeadSeries | None) -> None:
+        """Has other series in the head from now on, which is filled anew by the next polls."""
+        self._head.clear()
+        self._head_series, self._head = series, self._empty_head()
+        self._find_head_ids()
+        self._cold_files = FileSet(tuple(self._live_files.values()), "ts")
+        self._load_queue.put(file for file in self._live_files.values() if self._waits(file))
+        self.view = self._make_view()
+
+    def _empty_head(self) -> Head:
+        keep_ms = None if self._head_series is None else self._head_series.keep_ms
+        return Head(self._read_files, self._head_bytes, self._budget, keep_ms)
+
+    def _read_files(self, paths: list[str]) -> list[SampleColumns]:
+        return self._row_groups.read_files(paths, self._head_ids)
+
+    def _find_head_ids(self) -> None:
+        series = self._head_series
+        self._head_ids = None if series is None else series.ids(self._index)
+
     def poll(self) -> bool:
         """Looks at the logs once and reads some files. Returns whether the view has changed.
 
         Raises OSError if the storage cannot be reached: the view stays as it was. A
         file that cannot be read is no error here; queries that need it will meet it.
         """
+        derived_changed = False
         try:
             if time.monotonic() - self._tiers_looked_s >= self._tiers_every_s:
                 self._tiers_looked_s = time.monotonic()
                 self._tiers.look()
                 self._records.open_missing()
+                derived_changed = self._derived.look()
             records_changed = self._records.look()
             entries = self._samples.follow()
             self._unseen = _joined(self._unseen, entries)
@@ -132,7 +170,7 @@ class Tables:
         changed |= self._apply_samples()
         changed |= self._apply_tiers()
         changed |= self._load_some()
-        changed |= records_changed
+        changed |= records_changed | derived_changed
         if changed:
             self.view = self._make_view()
         return changed
@@ -146,6 +184,7 @@ class Tables:
         rows = snapshot.scan(Bounds(), COLUMNS, fresh)
         if fresh and self._builder.add(rows):
             self._index = self._builder.index()
+            self._find_head_ids()
         self._series_paths = {f.path for f in snapshot.files}
         self._applied["series"] = snapshot
         return True
@@ -253,14 +292,22 @@ class Tables:
             FileTable(self._applied["samples"].files),
             self._row_groups,
             Provenance(
-                {**versions, **self._tiers.versions, **self._records.versions}, _least(complete)
+                {
+                    **versions,
+                    **self._tiers.versions,
+                    **self._records.versions,
+                    **self._derived.versions,
+                },
+                _least(complete),
             ),
             self._tiers.views,
             RollupGroups(self._decoded),
             self._samples.position(positions.expired()),
             marks_of(self._samples.table.positions()),
             None if self._has_histograms() else self._changes,
+            self._head_ids,
             self._records.views,
+            self._derived.view,
         )
 
 

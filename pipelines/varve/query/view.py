@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from varve.promql.errors import StorageError
+from varve.promql.kernels.types import I64
 from varve.query.changes import Changes
+from varve.query.derived_tables import DerivedView
 from varve.query.file_table import FileTable
 from varve.query.provenance import Provenance
 from varve.query.record_tables import RecordView
@@ -47,8 +49,12 @@ class View:
     """Those of samples."""
     changes: Changes | None = None
     """Times that commits up to this version touched; None where that is not known."""
+    head_ids: I64 | None = None
+    """The series that the head has, ascending; None if it has all: see narrow_reader."""
     records: Mapping[str, RecordView] = field(default_factory=dict)
     """Histograms and exemplars, by table; without tables that do not exist."""
+    derived: DerivedView = field(default_factory=DerivedView)
+    """What derived metrics are computed from."""
 
     def extent(self) -> tuple[int, int, int]:
         """How many runs and files hold samples, and the first and last time of these, ms.
@@ -63,6 +69,10 @@ class View:
             first.append(low)
             last.append(high)
         return len(runs) + len(self.files), min(first, default=0), max(last, default=0)
+
+    def without_head(self) -> View:
+        """The same rows, all of them read from files."""
+        return replace(self, head=(), files=self.all_files, head_ids=None)
 
     @property
     def cached_bytes(self) -> int:

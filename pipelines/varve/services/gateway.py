@@ -5,32 +5,40 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import uvicorn
 import uvloop
 
 from varve.access.credentials import Credentials
 from varve.api.server import Server
+from varve.gateway.app import ASGIApp, Scope, Send
+from varve.gateway.body_reader import Receive
 from varve.gateway.first_sight import Input
 from varve.gateway.http_protocol import BoundedProtocol
 from varve.gateway.otlp.config import InvalidOtlpConfig, OtlpConfig, otlp_config_of
 from varve.gateway.otlp.delta import DeltaTotals
 from varve.gateway.otlp.http import OtlpHttp
+from varve.gateway.push import PushProtocol
 from varve.gateway.push_protocols.influx import Influx
 from varve.gateway.push_protocols.json_samples import JsonSamples
 from varve.gateway.remote_write_http import RemoteWrite
 from varve.gateway.selectors import labels_of
 from varve.gateway.startup import make_ready
 from varve.model.errors import NeedsOperator
+from varve.services import gateway_processes
 from varve.services.descriptors import use_all_descriptors
 from varve.services.gateway_groups import ShownGroups
 from varve.services.gateway_grpc import otlp_grpc_server
+from varve.services.gateway_processes import adopt_spools, shared_port, spool_of
+from varve.services.gateway_siblings import Own, Shared, socket_of
 from varve.services.gateway_statsd import Statsd
 from varve.services.listening import listening
-from varve.services.road import Road
+from varve.services.road import Road, body_bounds
 from varve.services.status import ComponentStatus, State
 from varve.services.tls import tls_of
 from varve.settings import Settings
@@ -51,78 +59,158 @@ def run(settings: Settings) -> int:
     """
     status = ComponentStatus(settings.home, COMPONENT)
     gateway = settings.gateway
-    use_all_descriptors()
-    with listening(gateway.host, gateway.port, "gateway.port") as listener:
-        url = gateway.url()
-        status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
-        make_ready()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_Service(settings, status).serve(listener))
+    root = _spool_root(settings)
+    adopt_spools(root, gateway.processes)
+    if gateway.processes > 1:
+        gateway_processes.run(settings, root, work, status)
+    else:
+        use_all_descriptors()
+        with listening(gateway.host, gateway.port, "gateway.port") as listener:
+            url = gateway.url()
+            status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
+            make_ready()
+            _run(_Service(settings, _Watch(status), None), listener)
     status.update(state="stopped")
     return 0
+
+
+def work(settings: Settings, number: int, folder: Path) -> None:
+    """What one of several processes does until SIGTERM. folder: of their sockets."""
+    use_all_descriptors()
+    make_ready()
+    with shared_port(settings.gateway.host, settings.gateway.port) as listener:
+        _run(_Service(settings, None, _Place(number, folder)), listener)
+
+
+def _run(service: _Service, listener: socket.socket) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(service.serve(listener))
+
+
+def _spool_root(settings: Settings) -> Path:
+    folder = settings.gateway.spool
+    return Path(folder) if folder else settings.home / "gateway-spool"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Which of several processes this one is. folder: of their sockets."""
+
+    number: int
+    folder: Path
+
+
+class _Watch:
+    """Says in what state the service is, and that its work goes on."""
+
+    def __init__(self, status: ComponentStatus) -> None:
+        self._status = status
+        self._said: tuple[str, str] | None = None
+
+    def look(self, road: Road) -> None:
+        why = road.why_not_ready()
+        state: State = "starting" if road.app is None else "ready"
+        self._status.progressed()
+        if self._said != (state, why):
+            self._said = (state, why)
+            self._status.update(state=state, detail={"waiting": why or None})
+            log.info("%s%s", state, f": {why}" if why else "")
 
 
 class _Service:
     """The parts of a gateway, put together."""
 
-    def __init__(self, settings: Settings, status: ComponentStatus) -> None:
+    def __init__(self, settings: Settings, watch: _Watch | None, place: _Place | None) -> None:
+        """watch: what tells of it; None if whoever started it does. place: None if it is alone."""
         self._gateway = settings.gateway
-        self._status = status
-        folder = self._gateway.spool
-        self._road = Road(settings, Path(folder) if folder else settings.home / "gateway-spool")
+        self._watch = watch
+        self._place = place
+        number = 0 if place is None else place.number
+        self._road = Road(settings, spool_of(_spool_root(settings), number))
         self._inputs = _inputs(settings)
         self._credentials = _credentials(settings)
         self._otlp = _otlp(self._gateway)
-        self._groups = ShownGroups(
-            self._road,
-            settings.home / "gateway-groups.json",
-            self._gateway.pushed_every_s,
-            self._gateway.pushed_series,
-        )
-        self._statsd = Statsd(self._gateway, self._road)
-        self._said: tuple[str, str] | None = None
+        self._alone = _OfOneProcess(settings, self._road, self._otlp) if number == 0 else None
 
-    async def serve(self, listener: object) -> None:
-        server = Server(self._config())
+    async def serve(self, listener: socket.socket) -> None:
+        shared = self._shared()
+        servers = self._servers(listener, shared)
+
+        def stop() -> None:
+            for server in servers:
+                server.should_exit = True
+
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, lambda: setattr(server, "should_exit", True))
-        serving = asyncio.create_task(server.serve(sockets=[listener]))  # type: ignore[list-item]
-        protocols = (
+            loop.add_signal_handler(name, stop)
+        serving = [
+            asyncio.create_task(server.serve(sockets=sockets))
+            for server, sockets in servers.items()
+        ]
+        protocols: list[PushProtocol] = [
             JsonSamples(),
             RemoteWrite(),
             self._otlp,
             Influx(self._road.clock.now_ms),
-            self._groups.protocol,
-        )
+        ]
+        if self._alone is not None:
+            protocols.append(self._alone.groups.protocol)
         starting = asyncio.create_task(
             self._road.open(self._credentials, self._input_of, protocols)
         )
-        await self._statsd.open()
-        self._groups.open()
-        grpc_server = await otlp_grpc_server(self._gateway, lambda: self._road.app, self._otlp)
+        if self._alone is not None:
+            await self._alone.open()
         try:
-            while not serving.done():
+            while not any(one.done() for one in serving):
                 if starting.done():
                     starting.result()
-                self._watch()
-                await asyncio.wait([serving], timeout=_WATCH_S)
-            await serving
+                if self._watch is not None:
+                    self._watch.look(self._road)
+                await asyncio.wait(serving, timeout=_WATCH_S, return_when=asyncio.FIRST_COMPLETED)
+            stop()
+            await asyncio.gather(*serving)
         finally:
             starting.cancel()
-            server.should_exit = True
-            await self._statsd.close()
-            await self._groups.close()
-            if grpc_server is not None:
-                await grpc_server.stop(round(self._gateway.ack_s) + 5)
-            await asyncio.wait([serving])
+            stop()
+            if self._alone is not None:
+                await self._alone.close()
+            await asyncio.wait(serving)
+            if shared is not None:
+                await shared.close()
             await self._road.close()
 
-    def _config(self) -> uvicorn.Config:
-        gateway = self._gateway
-        tls = tls_of(gateway, "gateway")
-        return uvicorn.Config(
+    def _shared(self) -> Shared | None:
+        """The application on the port, if other processes have it, too."""
+        if self._place is None:
+            return None
+        return Shared(
             self._answer,
+            self._road.metrics_json,
+            self._place.folder,
+            self._place.number,
+            self._gateway.processes,
+            body_bounds(self._gateway),
+        )
+
+    def _servers(
+        self, listener: socket.socket, shared: Shared | None
+    ) -> dict[Server, list[socket.socket] | None]:
+        """Servers with the sockets that they listen on beside their own."""
+        if self._place is None or shared is None:
+            return {Server(self._config(self._answer)): [listener]}
+        own = Own(self._answer, self._road.metrics_json)
+        address = socket_of(self._place.folder, self._place.number)
+        return {
+            Server(self._config(own, address)): None,
+            Server(self._config(shared)): [listener],
+        }
+
+    def _config(self, app: ASGIApp, unix_socket: Path | None = None) -> uvicorn.Config:
+        """Of a server for an application, on a Unix socket without TLS if one is given."""
+        tls = tls_of(self._gateway, "gateway") if unix_socket is None else None
+        return uvicorn.Config(
+            app,
+            uds=None if unix_socket is None else str(unix_socket),
             http=BoundedProtocol,
             interface="asgi3",
             proxy_headers=False,
@@ -136,7 +224,7 @@ class _Service:
             **(tls.options() if tls else {}),
         )
 
-    async def _answer(self, scope: dict, receive: Callable, send: Callable) -> None:  # type: ignore[type-arg]
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application; until there is one, what says that it is starting."""
         if self._road.app is not None:
             await self._road.app(scope, receive, send)
@@ -153,15 +241,35 @@ class _Service:
     def _input_of(self, sender: str) -> Input:
         return self._inputs.get(sender) or self._inputs[""]
 
-    def _watch(self) -> None:
-        """Says in what state the service is, and that its work goes on."""
-        why = self._road.why_not_ready()
-        state: State = "starting" if self._road.app is None else "ready"
-        self._status.progressed()
-        if self._said != (state, why):
-            self._said = (state, why)
-            self._status.update(state=state, detail={"waiting": why or None})
-            log.info("%s%s", state, f": {why}" if why else "")
+
+class _OfOneProcess:
+    """What adds up in memory, or has a port of its own, and so is in one process alone."""
+
+    def __init__(self, settings: Settings, road: Road, otlp: OtlpHttp) -> None:
+        gateway = settings.gateway
+        self._gateway = gateway
+        self._road = road
+        self._otlp = otlp
+        self._statsd = Statsd(gateway, road)
+        self.groups = ShownGroups(
+            road,
+            settings.home / "gateway-groups.json",
+            gateway.pushed_every_s,
+            gateway.pushed_series,
+        )
+        self._grpc: grpc.aio.Server | None = None
+
+    async def open(self) -> None:
+        """Raises NeedsOperator if a port or socket is taken."""
+        await self._statsd.open()
+        self.groups.open()
+        self._grpc = await otlp_grpc_server(self._gateway, lambda: self._road.app, self._otlp)
+
+    async def close(self) -> None:
+        await self._statsd.close()
+        await self.groups.close()
+        if self._grpc is not None:
+            await self._grpc.stop(round(self._gateway.ack_s) + 5)
 
 
 def _credentials(settings: Settings) -> Credentials:

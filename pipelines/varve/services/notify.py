@@ -100,11 +100,10 @@ class _Process:
             addresses = [_address(listener) for listener in listeners]
             if not self._external_url:
                 self._external_url = f"http://{_shown_host(addresses[0])}"
-            sender = self._sender(config)
+            on_call = self._read_on_call(config) or OnCall()
+            sender = self._sender(config, on_call)
             journal = Journal(options.storage)
-            notifier = Notifier(
-                config, options.options, on_call=self._read_on_call(config) or OnCall()
-            )
+            notifier = Notifier(config, options.options, on_call=on_call)
             try:
                 notifier.start(self._clock.now_ms(), journal.read())
             except OSError as err:
@@ -139,7 +138,7 @@ class _Process:
             try:
                 config = self._read_config()
                 on_call = self._read_on_call(config)
-                sender = self._sender(config)
+                sender = self._sender(config, on_call or OnCall())
             except ConfigError as err:
                 self._metrics.config_ok.set(0)
                 log.error("the configuration is not reloaded: %s", err)  # noqa: TRY400 - says it all
@@ -226,8 +225,9 @@ class _Process:
             return None
         return load_on_call(options.on_call_file, config.receivers, options.options.mode)
 
-    def _sender(self, config: Configuration) -> ReceiverSender:
-        return ReceiverSender(config, self._clock, self._external_url.rstrip("/"))
+    def _sender(self, config: Configuration, on_call: OnCall) -> ReceiverSender:
+        url = self._external_url.rstrip("/")
+        return ReceiverSender(config, self._clock, url, on_call.links)
 
     def _configured(self, config: Configuration) -> None:
         """A configuration is in force."""

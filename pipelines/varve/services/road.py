@@ -37,9 +37,11 @@ from varve.services.leader_log import LeaderLog
 from varve.services.limits import limits_files
 from varve.services.record_lanes import RecordLanes
 from varve.settings import Settings
+from varve.settings.gateway import Gateway as GatewaySettings
 from varve.settings.gateway import SenderQuota
 from varve.telemetry.metrics import GatewayMetrics
 from varve.telemetry.registry import Telemetry
+from varve.telemetry.several import to_json
 
 _LOOK_S = 0.5
 _PARTITIONS = "partitions.json"
@@ -135,11 +137,7 @@ class Road:
             protocols=protocols,
             why_overloaded=self._lanes["bulk"].why_overloaded,
             why_not_ready=self.why_not_ready,
-            body_bounds=BodyBounds(
-                gateway.max_body_bytes,
-                gateway.max_expanded_bytes,
-                gateway.max_in_flight_mb * 2**20,
-            ),
+            body_bounds=body_bounds(gateway),
             before=self._before,
             after=self._after,
             has_critical=bool(gateway.critical),
@@ -278,9 +276,21 @@ class Road:
             metrics.refused_others.labels(why).inc(count)
 
     def page(self, accept: str) -> tuple[bytes, str]:
+        self._measure()
+        return self.telemetry.page(accept)
+
+    def metrics_json(self) -> bytes:
+        """The same for a page of several processes."""
+        self._measure()
+        return to_json(self.telemetry.registry)
+
+    def _measure(self) -> None:
+        """Sets what is read off at the time of a page."""
         metrics = self._metrics
+        if self.app is None:
+            return
         metrics.known.set(self._decoder.table.count)
-        metrics.in_flight.set(0 if self.app is None else self.app.bytes_in_flight)
+        metrics.in_flight.set(self.app.bytes_in_flight)
         now_ms = self.clock.now_ms()
         for lane in self._lanes.values():
             topic = lane.topic
@@ -291,7 +301,6 @@ class Road:
             metrics.spool_size.labels(topic).set(lane.spool.size)
             metrics.spool_age.labels(topic).set(0 if oldest is None else (now_ms - oldest) / 1000)
             metrics.spool_damaged.labels(topic).set(lane.spool.damaged_bytes)
-        return self.telemetry.page(accept)
 
     def why_not_ready(self) -> str:
         """Why it takes nothing now; "" if it does."""
@@ -307,6 +316,12 @@ class Road:
             await asyncio.wait(self._tasks)
         for lane in self._lanes.values():
             await asyncio.to_thread(lane.close)
+
+
+def body_bounds(gateway: GatewaySettings) -> BodyBounds:
+    """What bodies may take."""
+    in_flight = gateway.max_in_flight_mb * 2**20
+    return BodyBounds(gateway.max_body_bytes, gateway.max_expanded_bytes, in_flight)
 
 
 def _quota(settings: SenderQuota) -> Quota:

@@ -25,8 +25,10 @@ from varve.api.server import Server, server_of
 from varve.model.clock import SteadyClock
 from varve.model.errors import NeedsOperator, VarveError
 from varve.model.resources import conf_dir
+from varve.model.window import DAY_MS
 from varve.promql import engine
 from varve.promql.engine import Engine
+from varve.query.head_series import HeadSeries
 from varve.query.memory import MemoryBudget
 from varve.query.snapshots import Snapshots
 from varve.query.table_follower import TableFollower
@@ -36,6 +38,7 @@ from varve.rules.group_run import Evaluator, RuleOutcome
 from varve.rules.rule_file import Group
 from varve.rules.running.changes import TABLE
 from varve.rules.running.claims import ClaimLog
+from varve.rules.running.head_selection import head_selection
 from varve.rules.running.loading import Loader, Tables
 from varve.rules.running.notifiers import Notifiers
 from varve.rules.running.outcomes import OutcomeSender
@@ -117,9 +120,9 @@ class _Process:
             url = _url(host, listener)
             detail = {"url": url, "metrics": f"{url}/metrics"}
             self._status.update(state="starting", detail=detail)
-            tables, follower = self._tables()
-            follower.start()
-            stack.callback(follower.stop)
+            tables = self._tables()
+            self._follower.start()
+            stack.callback(self._follower.stop)
             pool = stack.enter_context(ThreadPoolExecutor(self._rules.evaluators, "rule"))
             notifiers = Notifiers(
                 listed(self._rules.notifiers),
@@ -144,21 +147,28 @@ class _Process:
         self._status.update(state="stopped")
         return 0
 
-    def _tables(self) -> tuple[Tables, TableFollower]:
+    def _selection(self) -> HeadSeries:
+        """What of the samples the rules read."""
+        return head_selection(self._groups, self._settings.query.lookback_s * 1000)
+
+    def _tables(self) -> Tables:
         settings, query = self._settings, self._settings.query
         store = table_store(settings)
         queries = tuple(settings.ingest_queries())
         memory = MemoryBudget(query.memory_bytes())
-        follower = TableFollower(
+        self._follower = follower = TableFollower(
             store,
             queries,
-            query.cache_mb << 20,
+            self._rules.cache_mb << 20,
             query.poll_ms / 1000,
             memory,
             QueryMetrics(Telemetry()),
+            self._selection(),
+            settings.holidays.calendar(),
         )
         snapshots = Snapshots(store, queries, follower.view, memory)
-        return Tables(store, follower.view, snapshots.at, query.max_samples), follower
+        history_ms = max(DAY_MS, round(2000 * self._rules.catch_up_s))
+        return Tables(store, follower.view, snapshots.at, query.max_samples, history_ms)
 
     def reload(self) -> str:
         """Reads the files again; why the old rules stay, or ""."""
@@ -172,6 +182,7 @@ class _Process:
                 self._tell(degraded="files of rules cannot be read")
                 return str(err)
             self._groups = groups
+            self._follower.hold(self._selection())
             if self._runner is not None:
                 self._runner.update(groups)
             self._metrics.files_ok.set(1)

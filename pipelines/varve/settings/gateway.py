@@ -28,6 +28,9 @@ class Gateway(Listener):
     """Whether `varve up` starts the gateway. `varve up --demo` does in any case."""
     port: int = Field(9693, ge=1, le=65535)
     """Port it listens on. 9693: next to the other services."""
+    processes: int = Field(1, ge=1, le=256)
+    """Processes that share the port, for more than one core: about one takes 2.5 M samples a
+    second. Bounds and quotas below, and the spool's, are those of each."""
     external_labels: dict[str, str] = Field(default_factory=dict)
     """Labels that every series gets which has none of the name."""
     sender_labels: dict[str, str] = Field(default_factory=dict)

@@ -107,6 +107,7 @@ class Alert(Members):
     ends_at: Time
     generator_url: str
     fingerprint: str
+    acknowledge_url: str = ""
 
     go_type: ClassVar[str] = "template.Alert"
     template_fields: ClassVar[Mapping[str, str]] = {
@@ -117,6 +118,7 @@ class Alert(Members):
         "EndsAt": "ends_at",
         "GeneratorURL": "generator_url",
         "Fingerprint": "fingerprint",
+        "AcknowledgeURL": "acknowledge_url",
     }
     json_names: ClassVar[Mapping[str, str]] = {
         "status": "status",
@@ -137,6 +139,7 @@ class Alert(Members):
         starts_at_ms: int,
         ended_at_ms: int | None,
         generator_url: str,
+        acknowledge_url: str = "",
     ) -> Alert:
         """An alert that has ended, or fires if ended_at_ms is None."""
         return cls(
@@ -147,6 +150,7 @@ class Alert(Members):
             Time.of_ms(ended_at_ms),
             generator_url,
             f"{fingerprint(labels):016x}",
+            acknowledge_url,
         )
 
 
@@ -177,6 +181,7 @@ class NotificationData(Members):
     external_url: str
     route_labels: KV
     notification_reason: str
+    acknowledge_url: str = ""
 
     go_type: ClassVar[str] = "template.Data"
     template_fields: ClassVar[Mapping[str, str]] = {
@@ -189,6 +194,7 @@ class NotificationData(Members):
         "ExternalURL": "external_url",
         "RouteLabels": "route_labels",
         "NotificationReason": "notification_reason",
+        "AcknowledgeURL": "acknowledge_url",
     }
     json_names: ClassVar[Mapping[str, str]] = {
         "receiver": "receiver",
@@ -212,8 +218,11 @@ class NotificationData(Members):
         route_labels: Mapping[str, str],
         external_url: str,
         reason: str,
+        acknowledge_url: str = "",
     ) -> NotificationData:
-        """The data of some alerts of one group; firing if any of them fires."""
+        """The data of some alerts of one group; firing if any of them fires. acknowledge_url: a
+        link for all of them, "" if there is none.
+        """
         fires = any(alert.status == "firing" for alert in alerts)
         return cls(
             receiver,
@@ -225,6 +234,7 @@ class NotificationData(Members):
             external_url,
             KV(route_labels),
             reason,
+            acknowledge_url,
         )
 
 

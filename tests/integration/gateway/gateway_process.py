@@ -17,7 +17,7 @@ import httpx
 from tests.remote_writing import HEADERS_V1, HEADERS_V2, snappy, write_request, write_request_v2
 from varve.local.broker import free_port
 
-START_S = 60
+START_S = 120
 
 
 class GatewayProcess:

@@ -27,6 +27,7 @@ from varve.gateway.first_sight import Input, Targets
 from varve.gateway.lane import Overloaded
 from varve.gateway.quotas import Quota, Quotas
 from varve.gateway.record_batcher import RecordBatcher, RecordRoad
+from varve.gateway.turns import Turns
 from varve.ingest import arrow_codec
 
 UP = {"__name__": "up"}
@@ -167,7 +168,7 @@ async def test_what_is_2xx_has_been_delivered():
 
 @scenario
 async def test_requests_at_once_share_messages_and_each_is_answered():
-    d = Deployment(wait_s=0.01)
+    d = Deployment(samples=50, wait_s=3_600)  # so they go when the last one has come
     bodies = [snappy(write_request([({"__name__": f"m{n}"}, [(1, 1.0)])])) for n in range(50)]
 
     answers = await asyncio.gather(*map(d.send, bodies))
@@ -408,6 +409,28 @@ async def test_a_storm_on_bulk_does_not_touch_critical_samples():
 
     d.overloaded, d.bulk.held = "", []
     assert (await d.send())[0] == 204  # does not wait for the bulk lane, which is silent
+
+
+@scenario
+async def test_where_requests_wait_too_long_bulk_is_told_to_come_again_and_critical_is_taken():
+    d = Deployment(critical=True, turns=Turns(most_wait_s=-1.0))
+    bulk = snappy(write_request([({"__name__": "bulk"}, [(1, 1.0)])]))
+    both = snappy(write_request([(UP, [(1, 1.0)]), ({"__name__": "bulk"}, [(1, 1.0)])]))
+    known = ("10.0.0.1", 1)
+    assert (await d.send(bulk, client=known))[0] == 204
+
+    answers = await asyncio.gather(
+        d.send(bulk, client=("10.0.0.1", 2)),  # has its turn at once
+        d.send(bulk, client=("10.0.0.1", 3)),  # waits, as long as anybody may
+        d.send(both, client=("10.0.0.1", 4)),  # nobody knows what this connection sends
+        d.send(bulk, client=known),
+    )
+
+    assert [status for status, _, _ in answers] == [204, 204, 503, 503]
+    assert "requests wait for too long" in answers[3][2]
+    assert answers[3][1]["retry-after"] == "5"
+    assert (d.bulk.samples, d.critical.samples) == (3, 1)
+    assert d.app.bytes_in_flight == 0
 
 
 @scenario

@@ -3,12 +3,13 @@
 import errno
 import os
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from varve.gateway.spool import Spool, SpooledMessage
+from varve.gateway.spool import Spool, SpooledMessage, adopt
 from varve.gateway.spool_writer import SpoolWriter
 from varve.model.clock import ManualClock
 from varve.model.errors import StorageFull
@@ -238,3 +239,38 @@ def test_a_reader_that_is_faster_than_the_writer_loses_nothing(tmp_path):
     reader.join()
 
     assert found == plain(sent)
+
+
+def test_a_spool_that_is_taken_over_is_read_behind_the_own_one(tmp_path):
+    own, other = spool_in(tmp_path / "own"), spool_in(tmp_path / "other")
+    own.append([message(1)])
+    for n in range(2, 30):
+        other.append([message(n)])
+
+    assert adopt(tmp_path / "other", tmp_path / "own") > 1
+
+    assert drained(spool_in(tmp_path / "own")) == plain([message(n) for n in range(1, 30)])
+    assert adopt(tmp_path / "other", tmp_path / "own") == 0
+    assert adopt(tmp_path / "never there", tmp_path / "own") == 0
+
+
+def test_what_a_crash_leaves_of_a_take_over_is_taken_over_next_time(tmp_path, monkeypatch):
+    other = spool_in(tmp_path / "other")
+    for n in range(1, 30):
+        other.append([message(n)])
+    other.seal()
+    real, moved = Path.rename, []
+
+    def crashes(path, target):
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        moved.append(target)
+        return real(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", crashes)
+        with pytest.raises(KeyboardInterrupt):
+            adopt(tmp_path / "other", tmp_path / "own")
+    adopt(tmp_path / "other", tmp_path / "own")
+
+    assert drained(spool_in(tmp_path / "own")) == plain([message(n) for n in range(1, 30)])

@@ -41,3 +41,13 @@ def test_by_default_all_topics_together_stay_within_the_setting_and_take_the_lon
     assert total <= defaults.kafka.retention_bytes
     raw = kept[0]
     assert int(raw["segment.bytes"]) > MAX_MESSAGE_BYTES
+
+
+def test_several_processes_of_a_gateway_get_the_topic_of_their_leaders():
+    alone = [plan.name for plan in topic_plans(Settings())]
+    several = Settings.model_validate({"gateway": {"processes": 2}})
+
+    names = {plan.name: plan.partitions for plan in topic_plans(several)}
+
+    assert names.keys() - set(alone) == {"gateway-leaders"}
+    assert names["gateway-leaders"] == 1

@@ -32,12 +32,17 @@ class Pushgateway:
         self._now_ms = now_ms
 
     def takes(self, request: PushRequest) -> bool:
-        return request.path.startswith((f"{_PREFIX}/", f"{_PREFIX}{_BASE64}/"))
+        return is_of_group(request)
 
     def begin(self, request: PushRequest) -> _Body:
         if request.method not in ("PUT", "POST", "DELETE"):
             raise Refused(405, "a group is changed by PUT, POST and DELETE")
         return _Body(self._groups, group_key(request.path), request, self._now_ms())
+
+
+def is_of_group(request: PushRequest) -> bool:
+    """Whether a request is about a group."""
+    return request.path.startswith((f"{_PREFIX}/", f"{_PREFIX}{_BASE64}/"))
 
 
 def group_key(path: str) -> GroupKey:

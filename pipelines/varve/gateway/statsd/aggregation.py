@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from varve.gateway.first_sight import Metadata
 from varve.gateway.statsd.lines import (
@@ -19,6 +20,7 @@ from varve.gateway.statsd.lines import (
     Labels,
     Line,
     is_no_metric,
+    is_plain,
     lines_of,
     parse,
     value_of,
@@ -31,6 +33,8 @@ Key = tuple[str, Labels]
 
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _MOST_SET_VALUES = 100_000
+# How many ways of writing the lines of a series are remembered, on average.
+_PLANS_A_SERIES, _PLANS_AT_LEAST = 2, 1_000
 _METADATA = {
     COUNTER: Metadata("counter"),
     GAUGE: Metadata("gauge"),
@@ -48,6 +52,14 @@ class _Series:
     value: float = 0.0
     counts: list[int] = field(default_factory=list)
     values: set[str] = field(default_factory=set)
+    is_forgotten: bool = False
+
+
+class _Plan(NamedTuple):
+    """What lines do that differ in their one value alone."""
+
+    series: _Series
+    line: Line
 
 
 class Aggregation:
@@ -69,6 +81,7 @@ class Aggregation:
         self._forgotten_after_ms = forgotten_after_ms
         self._series: dict[Key, _Series] = {}
         self._kinds: dict[str, tuple[str, int]] = {}
+        self._plans: dict[tuple[str, str], _Plan] = {}
         self._timed = WriteRequest()
         self.lines = self.rejected = 0
         """Lines that came, and those of them that were refused in whole or in part."""
@@ -79,15 +92,38 @@ class Aggregation:
 
     def take(self, packet: bytes, now_ms: int) -> None:
         """Adds the lines of a packet."""
+        plans = self._plans
         for line in lines_of(packet):
-            self.lines += 1
-            if is_no_metric(line):
+            # Most lines are one that was here before, with another value.
+            name, _, rest = line.partition(":")
+            text, _, sections = rest.partition("|")
+            plan = plans.get((name, sections))
+            if plan is None or plan.series.is_forgotten or not is_plain(text):
+                self._take_line(line, now_ms)
                 continue
-            try:
-                self._add(parse(line), now_ms)
-            except InvalidLine as bad:
-                self.rejected += 1
-                self.last_problem = f"{line[:100]!r}: {bad}"
+            self.lines += 1
+            series, known = plan
+            series.seen_ms = now_ms
+            self._count(series, known, text, float(text))
+
+    def _take_line(self, line: str, now_ms: int) -> None:
+        if not line.strip():
+            return
+        self.lines += 1
+        if is_no_metric(line):
+            return
+        try:
+            parsed = parse(line)
+            series = self._add(parsed, now_ms)
+        except InvalidLine as bad:
+            self.rejected += 1
+            self.last_problem = f"{line[:100]!r}: {bad}"
+            return
+        if series is not None and len(parsed.values) == 1 and parsed.at_s is None:
+            if len(self._plans) >= _PLANS_A_SERIES * len(self._series) + _PLANS_AT_LEAST:
+                self._plans.clear()
+            name, _, rest = line.partition(":")
+            self._plans[name, rest.partition("|")[2]] = _Plan(series, parsed)
 
     def flush(self, now_ms: int) -> WriteRequest:
         """The samples of now, those that said their own time, and the ends of what is forgotten."""
@@ -105,8 +141,8 @@ class Aggregation:
             self._forget(key)
         return request
 
-    def _add(self, line: Line, now_ms: int) -> None:
-        """Raises InvalidLine; what is valid of the line counts all the same."""
+    def _add(self, line: Line, now_ms: int) -> _Series | None:
+        """The line's series. Raises InvalidLine; what is valid of the line counts all the same."""
         kind = self._kinds.get(line.name, (line.kind, 0))[0]
         if kind != line.kind:
             raise InvalidLine(f"{line.name} has another kind")
@@ -124,6 +160,7 @@ class Aggregation:
             self._write(self._timed, (line.name, line.tags), series, line.at_s * 1000)
         if problem is not None:
             raise problem
+        return series
 
     def _amount(self, line: Line, text: str) -> float:
         if line.kind == SET:
@@ -165,6 +202,7 @@ class Aggregation:
 
     def _forget(self, key: Key) -> None:
         series = self._series.pop(key)
+        series.is_forgotten = True
         count = self._kinds[key[0]][1] - 1
         if count:
             self._kinds[key[0]] = series.kind, count

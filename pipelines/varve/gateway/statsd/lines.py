@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -21,6 +20,7 @@ _KINDS: Final = {
     "c": COUNTER, "g": GAUGE, "ms": OBSERVATIONS, "h": OBSERVATIONS, "d": OBSERVATIONS, "s": SET,
 }  # fmt: skip
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_PLAIN = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,20})?")
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_]")
 _TIME = re.compile(r"[0-9]{1,12}")
 _REMEMBERED = 50_000
@@ -45,11 +45,9 @@ class Line:
     at_s: int | None = None
 
 
-def lines_of(packet: bytes) -> Iterator[str]:
-    """The lines of a packet that are not blank. Bytes that are no UTF-8 are replaced."""
-    for line in packet.decode(errors="replace").split("\n"):
-        if line.strip():
-            yield line
+def lines_of(packet: bytes) -> list[str]:
+    """The lines of a packet, blank ones too. Bytes that are no UTF-8 are replaced."""
+    return packet.decode(errors="replace").split("\n")
 
 
 def is_no_metric(line: str) -> bool:
@@ -89,6 +87,15 @@ def parse(line: str) -> Line:
         tags = tuple(pair for pair in tags if pair[0] != "le")
     values = (text,) if kind == SET else tuple(text.split(":"))
     return Line(clean(name), kind, sections[0] == "ms", values, tags, rate, at_s)
+
+
+def is_plain(text: str) -> bool:
+    """Whether a value is a number without a sign, as nearly all are: valid for every kind.
+
+    >>> is_plain("320"), is_plain("0.25"), is_plain("-1"), is_plain("1e3")
+    (True, True, False, False)
+    """
+    return _PLAIN.fullmatch(text) is not None
 
 
 def value_of(text: str) -> float:

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,13 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from varve.notify.driver import NotStored
-from varve.notify.http import api, on_call_api
+from varve.notify.groups import Entry
+from varve.notify.http import api, link_page, on_call_api
 from varve.notify.http.bodies import Query, Refused, read_alerts
 from varve.notify.http.service import NotifyService
+from varve.notify.notifier import Notifier
+from varve.notify.oncall import signed_links
+from varve.notify.oncall.signed_links import Acknowledging
 from varve.notify.times import format_ms
 
 MOST_BODY_BYTES = 64 << 20
@@ -45,7 +49,12 @@ _PAGE_POLICY = (
     f" 'sha256-{base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()}'"
 )
 
+Linked = tuple[Acknowledging, list[Entry]]
 Handler = Callable[[NotifyService, Request], Awaitable[Response]]
+
+
+class LinkRefused(Refused):
+    """A link in a message cannot be used: a person is told so, by a page."""
 
 
 def create_app(service: NotifyService, middleware: Sequence[Middleware] = ()) -> Starlette:
@@ -65,6 +74,9 @@ def _handled(service: NotifyService, path: str, handler: Handler) -> Any:
         try:
             response = await handler(service, request)
             status = response.status_code
+        except LinkRefused as err:
+            status = err.status
+            response = link_page.refused(str(err), status)
         except Refused as err:
             status = err.status
             response = _json(str(err), status)
@@ -145,6 +157,29 @@ async def _acknowledge(service: NotifyService, request: Request) -> Response:
     )
 
 
+async def _show_link(service: NotifyService, request: Request) -> Response:
+    """Asks whether to acknowledge: programs that look at every link of a mail change nothing."""
+    return link_page.asking(*_followed(on_call_api.linked, service, request, service.now_ms()))
+
+
+async def _follow_link(service: NotifyService, request: Request) -> Response:
+    change = partial(_followed, on_call_api.acknowledge_linked, service, request)
+    return link_page.done(*await service.driver.change(change))
+
+
+def _followed(
+    follow: Callable[[Notifier, Mapping[str, str], int], Linked],
+    service: NotifyService,
+    request: Request,
+    now_ms: int,
+) -> Linked:
+    """What a link is about. Raises LinkRefused."""
+    try:
+        return follow(service.notifier, request.query_params, now_ms)
+    except Refused as err:
+        raise LinkRefused(err.status, str(err)) from None
+
+
 async def _reload(service: NotifyService, request: Request) -> Response:  # noqa: ARG001
     if why := await service.reload():
         return PlainTextResponse(f"failed to reload config: {why}\n", status_code=500)
@@ -179,6 +214,8 @@ _ROUTES: tuple[tuple[str, list[str], Handler], ...] = (
     ("/api/v2/status", ["GET"], _get_status),
     ("/api/v1/oncall", ["GET"], _get_on_call),
     ("/api/v1/acknowledge", ["POST"], _acknowledge),
+    (signed_links.PATH, ["GET"], _show_link),
+    (signed_links.PATH, ["POST"], _follow_link),
     ("/-/reload", ["POST"], _reload),
     ("/-/healthy", ["GET", "HEAD"], _healthy),
     ("/-/ready", ["GET", "HEAD"], _healthy),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from varve.notify.groups import Entry
 from varve.notify.http.bodies import Refused
 from varve.notify.matchers import Matcher, MatcherError, parse_matchers
+from varve.notify.message import group_hash
 from varve.notify.notifier import Notifier
+from varve.notify.oncall.signed_links import Acknowledging, BadLinkError
+from varve.notify.records import Acknowledged, Alert
 from varve.notify.times import format_ms
 
 Json = dict[str, Any]
@@ -60,3 +65,42 @@ def acknowledge(notifier: Notifier, body: bytes, now_ms: int) -> Json:
             raise Refused(400, str(err)) from err
     found = notifier.acknowledge(matchers, posted.by.strip(), now_ms)
     return {"acknowledged": [dict(entry.alert.labels) for entry in found]}
+
+
+def linked(
+    notifier: Notifier, query: Mapping[str, str], now_ms: int
+) -> tuple[Acknowledging, list[Entry]]:
+    """What a link in a message acknowledges, and the alerts of that which fire still and began
+    before the message. Raises Refused if the link cannot be used.
+    """
+    links = notifier.on_call.links
+    if links is None:
+        raise Refused(404, "oncall.yml of this notifier has no acknowledge_links")
+    try:
+        said = links.read(query, now_ms)
+    except BadLinkError as err:
+        raise Refused(403, str(err)) from err
+    if said.kind == "alert":
+        found = [e for e in notifier.entries.values() if _name(e.alert) == said.id]
+    else:
+        groups = [g for g in notifier.groups.values() if group_hash(g.key) == said.id]
+        found = [entry for group in groups for entry in group.members.values()]
+    return said, [
+        entry
+        for entry in found
+        if not entry.alert.resolved_at(now_ms) and entry.alert.starts_ms <= said.as_of_ms
+    ]
+
+
+def acknowledge_linked(
+    notifier: Notifier, query: Mapping[str, str], now_ms: int
+) -> tuple[Acknowledging, list[Entry]]:
+    """Acknowledges what a link is about. Raises Refused as `linked`."""
+    said, found = linked(notifier, query, now_ms)
+    for entry in found:
+        notifier.take_acknowledged(Acknowledged(entry.alert.labels, said.by, now_ms))
+    return said, found
+
+
+def _name(alert: Alert) -> str:
+    return f"{alert.fingerprint:016x}"

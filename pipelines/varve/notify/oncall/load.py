@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +11,27 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BeforeValidator, Field, ValidationError
 
 from varve.notify.config.document import ConfigError, Document, read_document
-from varve.notify.config.fields import DurationMs, Fields, FilePath, Flag, Text, TextMap, Texts
+from varve.notify.config.fields import (
+    DurationMs,
+    Fields,
+    FilePath,
+    Flag,
+    Integer,
+    Text,
+    TextMap,
+    Texts,
+)
+from varve.notify.config.load import NamedIntegration
 from varve.notify.matchers import Matcher, MatcherError, Mode, parse_matchers
 from varve.notify.oncall.ical import overrides_of
-from varve.notify.oncall.on_call import SCHEDULE, OnCall, Step, Watchdog
+from varve.notify.oncall.on_call import SCHEDULE, Flapping, OnCall, Step, Throttle, Watchdog
 from varve.notify.oncall.schedules import Override, Rotation, Schedule, to_ms
+from varve.notify.oncall.signed_links import LEAST_KEY_BYTES, SignedLinks
+
+Receivers = Mapping[str, tuple[NamedIntegration, ...]]
+"""Those of alertmanager.yml, by name."""
+
+_INCIDENTS = frozenset({"pagerduty", "opsgenie", "victorops", "jira", "incidentio"})
 
 
 def _local(value: object) -> datetime:
@@ -63,14 +79,32 @@ class _Watchdog(Fields):
     annotations: TextMap = Field(default_factory=dict)
 
 
+class _Links(Fields):
+    key_file: FilePath
+    valid_for: DurationMs = 24 * 3_600_000
+
+
+class _Throttle(Fields):
+    messages: Integer
+    per: DurationMs
+
+
+class _Flapping(Fields):
+    fires: Integer = 3
+    within: DurationMs = 30 * 60_000
+
+
 class _File(Fields):
     schedules: dict[str, _Schedule] = Field(default_factory=dict)
     receivers: dict[str, tuple[_Step, ...]] = Field(default_factory=dict)
     watchdogs: tuple[_Watchdog, ...] = ()
+    throttles: dict[str, _Throttle] = Field(default_factory=dict)
+    flapping: _Flapping | None = None
+    acknowledge_links: _Links | None = None
     silenced_ends: Flag = False
 
 
-def load_on_call(path: Path, receivers: Collection[str], mode: Mode = Mode.FALLBACK) -> OnCall:
+def load_on_call(path: Path, receivers: Receivers, mode: Mode = Mode.FALLBACK) -> OnCall:
     """Reads a file. receivers: of alertmanager.yml. Raises ConfigError with a line for each thing
     that is wrong.
     """
@@ -85,7 +119,7 @@ def load_on_call(path: Path, receivers: Collection[str], mode: Mode = Mode.FALLB
 
 def read_on_call(
     text: str,
-    receivers: Collection[str],
+    receivers: Receivers,
     *,
     name: str = "oncall.yml",
     folder: Path | None = None,
@@ -105,7 +139,7 @@ class _Checker:
         self,
         document: Document,
         file: _File,
-        receivers: Collection[str],
+        receivers: Receivers,
         folder: Path,
         mode: Mode,
     ) -> None:
@@ -123,9 +157,23 @@ class _Checker:
         watchdogs = tuple(
             self._watchdog(place, one) for place, one in enumerate(self._file.watchdogs)
         )
+        links = self._links(self._file.acknowledge_links)
+        for name, throttle in self._file.throttles.items():
+            self._check_throttle(name, throttle)
+        flapping = self._file.flapping
+        if flapping is not None and (flapping.fires < 2 or flapping.within <= 0):
+            self._note(("flapping",), "needs at least 2 fires, within more than no time")
         if self._wrong:
             raise ConfigError("\n".join(self._wrong))
-        return OnCall(schedules, chains, watchdogs, self._file.silenced_ends)
+        return OnCall(
+            schedules,
+            chains,
+            watchdogs,
+            links,
+            {name: Throttle(one.messages, one.per) for name, one in self._file.throttles.items()},
+            None if flapping is None else Flapping(flapping.fires, flapping.within),
+            self._file.silenced_ends,
+        )
 
     def _schedule(self, name: str, written: _Schedule) -> Schedule | None:
         path = ("schedules", name)
@@ -206,6 +254,41 @@ class _Checker:
         if one.within <= 0:
             self._note((*path, "within"), "is not above zero")
         return Watchdog(one.name, tuple(matchers), one.within, one.labels, one.annotations)
+
+    def _check_throttle(self, name: str, throttle: _Throttle) -> None:
+        path = ("throttles", name)
+        self._require(path, name)
+        if throttle.messages < 1:
+            self._note((*path, "messages"), "is not above zero")
+        if throttle.per <= 0:
+            self._note((*path, "per"), "is not above zero")
+        kinds = {one.kind for one in self._receivers.get(name, ())} & _INCIDENTS
+        if kinds:
+            self._note(
+                path,
+                f"opens incidents ({', '.join(sorted(kinds))}), one a group: a digest of several"
+                " would open one that nothing ends",
+            )
+
+    def _links(self, written: _Links | None) -> SignedLinks | None:
+        if written is None:
+            return None
+        path = ("acknowledge_links", "key_file")
+        if written.valid_for <= 0:
+            self._note(("acknowledge_links", "valid_for"), "is not above zero")
+        try:
+            key = (self._folder / written.key_file).read_bytes().strip()
+        except OSError as err:
+            self._note(path, f"{written.key_file}: {err.strerror}")
+            return None
+        if len(key) < LEAST_KEY_BYTES:
+            self._note(
+                path,
+                f"{written.key_file} has fewer than {LEAST_KEY_BYTES} bytes: make one by"
+                " `openssl rand -hex 32`",
+            )
+            return None
+        return SignedLinks(key, written.valid_for)
 
     def _require(self, path: tuple[str | int, ...], receiver: str) -> None:
         if receiver not in self._receivers:

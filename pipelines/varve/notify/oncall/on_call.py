@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from varve.notify.matchers import Matcher
 from varve.notify.oncall.schedules import Schedule
+from varve.notify.oncall.signed_links import SignedLinks
 
 SCHEDULE = "schedule:"
 """What a name of a schedule begins with where a receiver could stand."""
@@ -34,12 +35,33 @@ class Watchdog:
 
 
 @dataclass(frozen=True, slots=True)
+class Throttle:
+    """A receiver is told at most so many messages in per_ms."""
+
+    messages: int
+    per_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flapping:
+    """Of an alert that began `fires` times in within_ms the end is not told until that is over."""
+
+    fires: int
+    within_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class OnCall:
     """chains: by receiver of alertmanager.yml, the steps of its escalation, in order."""
 
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     chains: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
     watchdogs: tuple[Watchdog, ...] = ()
+    links: SignedLinks | None = None
+    """Makes the links in messages that acknowledge; None: there are none."""
+    throttles: Mapping[str, Throttle] = field(default_factory=dict)
+    """By receiver."""
+    flapping: Flapping | None = None
     silenced_ends: bool = False
     """Whether the end of what was told as firing is told although it is silenced by then."""
 

@@ -14,6 +14,7 @@ from varve.notify.config.http_client import HttpConfig
 from varve.notify.config.load import Configuration, NamedIntegration
 from varve.notify.driver import Result
 from varve.notify.groups import Delivery, Outcome
+from varve.notify.oncall.signed_links import SignedLinks
 from varve.notify.receivers import chat, paging
 from varve.notify.receivers.call import Call
 from varve.notify.receivers.email import send_email
@@ -51,10 +52,19 @@ RECEIVERS: dict[str, Callable[[Call, Any], Awaitable[Result]]] = {
 class ReceiverSender:
     """Keeps an HTTP client for each integration of a configuration."""
 
-    def __init__(self, config: Configuration, clock: Clock, external_url: str) -> None:
-        """Raises ConfigError if a template file cannot be used."""
+    def __init__(
+        self,
+        config: Configuration,
+        clock: Clock,
+        external_url: str,
+        links: SignedLinks | None = None,
+    ) -> None:
+        """links: those in messages that acknowledge. Raises ConfigError if a template file cannot
+        be used.
+        """
         self._clock = clock
         self._external_url = external_url
+        self._links = links
         self._templates = Templates.load(config.templates)
         self._clients: dict[str, HttpClient] = {}
         self._memories: dict[str, dict[str, Any]] = {}
@@ -70,6 +80,7 @@ class ReceiverSender:
                 external_url=self._external_url,
                 reason=delivery.reason,
                 now_ms=self._clock.now_ms,
+                links=self._links,
             )
             if isinstance(integration.config, EmailConfig):
                 return await send_email(

@@ -17,6 +17,7 @@ async def webhook(call: Call, config: WebhookConfig) -> Result:
         external_url=call.external_url,
         max_alerts=config.max_alerts,
         route_labels=call.rendering.route_labels,
+        acknowledge_url=call.rendering.acknowledge_url,
     )
     return await call.post(url, payload)
 

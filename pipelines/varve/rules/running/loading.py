@@ -6,6 +6,10 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from varve.model.window import DAY_MS
+from varve.promql.storage import Storage
+from varve.query.derived_storage import storage_of
+from varve.query.narrow_reader import NarrowReader
 from varve.query.reader import Reader
 from varve.query.snapshots import GoneError
 from varve.query.view import View
@@ -26,20 +30,26 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Tables:
     """What is read: the newest view, None until there is one, and earlier ones by their versions
-    (raises GoneError). max_samples: of one selection.
+    (raises GoneError). max_samples: of one selection. history_ms: of evaluations so long ago or
+    longer only alerts that have not ended are looked at.
     """
 
     store: Store
     newest: Callable[[], View | None]
     at: Callable[[Mapping[str, int]], View]
     max_samples: int = 50_000_000
+    history_ms: int = DAY_MS
 
-    def reader(self, view: View) -> Reader:
-        return Reader(view, max_samples=self.max_samples)
+    def reader(self, view: View) -> NarrowReader:
+        return NarrowReader(view, self.max_samples)
+
+    def storage(self, view: View) -> Storage:
+        """What rules are evaluated over."""
+        return storage_of(Reader(view, max_samples=self.max_samples), self.reader(view))
 
     def known(self, view: View, now_ms: int) -> Known:
         """What the tables know of alerts and series. Raises OSError or VarveError."""
-        return Known.read(self.store, self.reader(view), now_ms)
+        return Known.read(self.store, self.reader(view), now_ms, now_ms - self.history_ms)
 
     def view_of(self, claim: Claim, newest: View) -> View:
         """The snapshot of a claim; the newest if that is gone."""

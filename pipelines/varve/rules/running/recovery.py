@@ -18,11 +18,10 @@ from varve.rules.group_run import GroupRun
 from varve.rules.instant import Sample
 from varve.rules.label_sets import ALERT_NAME, ALERTS, FOR_STATE
 from varve.rules.rule_file import AlertingRule, Group, RecordingRule
-from varve.rules.running.changes import NEEDED, TABLE, alerts_of
+from varve.rules.running.changes import alerts_of
+from varve.rules.running.living_rows import living_rows
 from varve.rules.running.reviews import Provisional
 from varve.rules.running.slots import Cursor, GroupTiming, Slot
-from varve.storage.bounds import Bounds
-from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 
 _EVER: Final = 1 << 62
@@ -37,9 +36,11 @@ class Known:
     now_ms: int
 
     @classmethod
-    def read(cls, store: Store, series: Storage, now_ms: int) -> Known:
-        """Raises OSError or NeedsOperator if the table cannot be read."""
-        return cls(snapshot(store, TABLE).scan(Bounds(), NEEDED), series, now_ms)
+    def read(cls, store: Store, series: Storage, now_ms: int, since_ms: int) -> Known:
+        """since_ms: of evaluations before then only alerts that have not ended are known. Raises
+        OSError or NeedsOperator if the table cannot be read.
+        """
+        return cls(living_rows(store, since_ms), series, now_ms)
 
     def alerts(self, until_ms: int = _EVER) -> dict[str, dict[Labels, Alert]]:
         """By group, as of evaluations up to a time."""

@@ -62,6 +62,35 @@ def test_any_pieces_of_lines_are_lines_or_refused(parts):
     assert not values or aggregation.lines
 
 
+WORDS = st.tuples(
+    st.sampled_from(["a", "b", "web.a", "9", ""]),
+    st.sampled_from(
+        ["1", "0.25", "7.", ".5", "-1", "+2", "1e3", "1e999", "nan", "", "1:2", "x", "1_0"]
+    ),
+    st.sampled_from(
+        ["c", "g", "ms", "h", "s", "q", "c|@0.5", "h|@0.1", "c|#k:v", "g|#k:v,le:1", "c|T9"]
+    ),
+)
+
+
+@given(st.lists(st.lists(WORDS, max_size=6), max_size=8))
+def test_a_line_counts_the_same_however_often_one_like_it_was_here(packets):
+    aggregation, reference = (Aggregation((0.5, 1.0), forgotten_after_ms=3_000) for _ in range(2))
+    number = 0
+    for second, lines in enumerate(packets):
+        aggregation.take(
+            "\n".join(f"{n}:{v}|{rest}" for n, v, rest in lines).encode(), second * 1000
+        )
+        for name, value, rest in lines:
+            number += 1  # no line is like another, but this section says nothing
+            reference.take(f"{name}:{value}|{rest}|card:{number}".encode(), second * 1000)
+
+        now_ms = second * 1000 + 999
+        assert flushed(aggregation, now_ms) == flushed(reference, now_ms)
+        assert aggregation.rejected == reference.rejected
+        assert aggregation.lines == reference.lines
+
+
 def test_a_silent_series_ends_and_its_name_may_have_another_kind():
     aggregation = Aggregation(forgotten_after_ms=5_000)
     aggregation.take(b"a:1|c", 0)
