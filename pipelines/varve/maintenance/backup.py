@@ -45,6 +45,7 @@ TABLE_ORDER: Final = (
     "anomalies",
     "episodes",
     "baselines",
+    "day_features",
     "features",
     "rollup_1d",
     "rollup_1h",
@@ -193,8 +194,8 @@ def _versions(store: Store) -> tuple[list[_Chosen], bool]:
     rest = [name for name in TABLES if name not in TABLE_ORDER]
     chosen = []
     for name in (*rest, *TABLE_ORDER):
-        # A file is below before it goes above, so the colder roots come first.
-        for number, root in reversed(list(enumerate(store.roots()))):
+        # A file is below before it goes above, so that root is read first: none is missed.
+        for number, root in enumerate(store.roots()):
             if load(root, name, files=False) is not None:
                 chosen.append(_Chosen(number, root, Table(root, name, files=True)))
     if not chosen:

@@ -4,6 +4,7 @@ by hand in the order that docs/operations.md gives, and by `varve backup`.
 
 import contextlib
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -343,8 +344,10 @@ def test_it_refuses_what_would_mix_or_overwrite(line, target, tmp_path):
     create_tables(other)
     with pytest.raises(NeedsOperator, match="backups of other tables"):
         take_backup(other, target, line.clock)
-    later = dataclasses.replace(taken, format=2)
-    assert later != taken
+    later = json.dumps(dataclasses.asdict(taken) | {"format": 2, "made_by": "9.0"})
+    target.put(backups.BACKUPS, "29991231T000000Z.json", later.encode())
+    with pytest.raises(NeedsOperator, match=r"written by Varve 9\.0"):
+        list_backups(target)
 
 
 def wait_for(condition, deadline_s=120.0):

@@ -1,7 +1,10 @@
+import shutil
+
 import pytest
 
 from tests.tables import WrittenTables
 from varve.ingest.limits import parse
+from varve.maintenance.tiering import Tiering
 from varve.model.identity import define
 from varve.model.window import DAY_MS, HOUR_MS
 from varve.query import storage_usage
@@ -104,10 +107,23 @@ def test_of_many_rows_some_files_are_looked_at(tables, found, monkeypatch):
         assert shares[0][metric] == pytest.approx(nbytes, rel=0.05)
 
 
-def test_what_lies_in_a_colder_root_has_its_price(tables, tmp_path):
-    cold = WrittenTables(str(tmp_path / "cold"))
-    store = Store(tables.store.root, {}, cold.store)
+def test_what_lies_in_a_colder_root_has_its_price(tables, found, tmp_path):
+    shutil.copytree(tables.store.root, tmp_path / "hot")
+    store = Store(str(tmp_path / "hot"), colder=Store(str(tmp_path / "cold")))
+    tiering = Tiering(store, [DAY_MS])
+    for now_ms in (BEGIN + DAYS * DAY_MS, BEGIN + DAYS * DAY_MS + HOUR_MS):
+        for due in tiering.due("samples", now_ms):
+            tiering.move(due)
 
-    assert {use.root for use in usage(store, PRICES, LIMITS, 5).tables} == {"hot"}
-    assert storage_usage._used_roots(store) == ("hot", "cold")
-    assert PRICES.of("cold") == 2e6
+    moved = usage(store, PRICES, LIMITS, 20)
+
+    samples = {use.root: use for use in moved.tables if use.table == "samples"}
+    assert samples["hot"].rows + samples["cold"].rows == found.samples
+    assert samples["cold"].cost == pytest.approx(samples["cold"].bytes / 1e9 * 2e6)
+    assert sum(use.bytes for use in moved.metrics) == pytest.approx(
+        sum(use.bytes for use in found.metrics), abs=2
+    )
+    cheaper = samples["cold"].bytes / 1e9 * (8e6 - 2e6)
+    assert sum(use.cost for use in moved.metrics) == pytest.approx(
+        sum(use.cost for use in found.metrics) - cheaper
+    )
