@@ -220,10 +220,6 @@ bench-lateness: setup-dev ## 20,000 samples/s, 5 % up to ten days late, then eve
 bench-visibility: setup-dev ## 100,000 samples/s: how soon a window that has ended can be read
 	$(TOOL)/bench_live.py --rate 100000 --series 500000 --minutes 6 $(ARGS)
 
-.PHONY: race
-race: setup-dev ## Everything that changes tables, racing, against an oracle; ARGS="--rounds 300 --runs 3 --seed N"
-	$(TOOL)/race.py $(ARGS)
-
 .PHONY: soak soak-week soak-year soak-live
 soak: soak-week soak-live ## A simulated week, then an hour of faults: nothing grows, nothing needs a hand
 soak-week: setup-dev ## Seven days of tables under a simulated clock; ARGS="--days 3" (needs cc)

@@ -27,7 +27,6 @@ from varve.rollups.tier_plan import TierPlan
 from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import snapshot
-from varve.storage.store import Store
 from varve.storage.table import Table
 
 BEGIN = 1_798_761_600_000
@@ -56,15 +55,9 @@ class Year:
     """One day after the other. The oracle is the dict `samples`."""
 
     def __init__(
-        self,
-        root: str,
-        kept: Retention,
-        seed: int,
-        each_ms: int = 10 * MINUTE_MS,
-        colder: Store | None = None,
+        self, root: str, kept: Retention, seed: int, each_ms: int = 10 * MINUTE_MS
     ) -> None:
         self.tables = WrittenTables(root)
-        self.tables.store = Store(root, {}, colder)
         self.store, self.kept, self.rng, self.each_ms = (
             self.tables.store,
             kept,
