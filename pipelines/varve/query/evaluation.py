@@ -234,6 +234,9 @@ def _engine(view: View, options: Options) -> tuple[Engine, Reader]:
     within = replace(options, deadline_s=now_s + timeout_s)
     reader = Reader(view, options.memory, within.check_running, limits.max_samples, options.tier)
     evaluation = engine.Options(
-        lookback_ms=options.lookback_ms, limits=limits, workers=options.workers
+        lookback_ms=options.lookback_ms,
+        limits=limits,
+        workers=options.workers,
+        take=options.memory.take,
     )
     return Engine(reader, evaluation, options.plans), reader
