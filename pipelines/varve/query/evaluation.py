@@ -31,7 +31,8 @@ from varve.query.absence import why_empty
 from varve.query.memory import Reservation
 from varve.query.provenance import Provenance
 from varve.query.reader import Reader
-from varve.query.step_cache import KeptSteps, Reach, StepCache
+from varve.query.sampling import Sample
+from varve.query.step_cache import KeptSteps, Reach, Steps
 from varve.query.view import FileGone, View
 
 T = TypeVar("T")
@@ -75,7 +76,7 @@ class Options:
     memory: Reservation = field(default_factory=Reservation)
     newer_view: Callable[[View], View] | None = None
     say_why_empty: bool = False
-    steps: StepCache | None = None
+    steps: Steps | None = None
     tier: str | None = None
     plans: Plans = field(default_factory=Plans, compare=False, repr=False)
 
@@ -147,7 +148,7 @@ def _evaluated(
 
 
 def _from_steps(
-    view: View, expression: str, times: Range, options: Options, cache: StepCache
+    view: View, expression: str, times: Range, options: Options, cache: Steps
 ) -> Answer | None:
     """The answer from steps that are kept, and from those of them that had to be computed; None if
     steps of such a query are not kept. What was computed is kept from then on.
@@ -164,7 +165,7 @@ def _from_steps(
     if not all(reader.has_samples_for(r.matchers, r.windows(grid)) for r in reaches):
         return None
     version = view.provenance.versions["samples"]
-    key = step_cache.key_of(expression, times, options.lookback_ms, options.tier)
+    key = step_cache.key_of(view.table, expression, times, options.lookback_ms, options.tier)
     kept = cache.get(key)
     if kept is not None and kept.version <= version:
         joined = _joined(view, running, expression, grid, options, kept, reaches)

@@ -294,6 +294,7 @@ class Tables:
             None if self._has_histograms() else self._changes,
             self._head_ids,
             self._records.views,
+            self._samples.table.identity,
         )
 
 

@@ -52,6 +52,8 @@ class View:
     """The series that the head has, ascending; None if it has all: see narrow_reader."""
     records: Mapping[str, RecordView] = field(default_factory=dict)
     """Histograms and exemplars, by table; without tables that do not exist."""
+    table: str = ""
+    """The identity of the table samples, whose versions are counted."""
 
     def extent(self) -> tuple[int, int, int]:
         """How many runs and files hold samples, and the first and last time of these, ms.

@@ -41,6 +41,11 @@ class Table:
         return self._state.version
 
     @property
+    def identity(self) -> str:
+        """Delta's id of the table: another one if it is made anew in the same place."""
+        return str(self._state.table_metadata["id"])
+
+    @property
     def columns(self) -> dict[str, Any]:
         """Fields of the stored schema by name, as in Delta's schema JSON."""
         fields = json.loads(self._state.table_metadata["schemaString"])["fields"]
