@@ -53,7 +53,7 @@ def _empty(path: str, data: Any) -> Endpoint:
 
 
 _TIMES = "start, end, limit"
-_OPTIONS = "timeout, limit, lookback_delta, stats, tier"
+_OPTIONS = "timeout, limit, lookback_delta, stats, tier, degrade"
 _NO_TARGETS: Final[dict[str, Any]] = {
     "activeTargets": [],
     "droppedTargets": [],

@@ -104,7 +104,7 @@ def evaluate(view: View, expression: str, times: Times, options: Options) -> Ans
             found = _from_steps(on, expression, times, options, options.steps)
             if found is not None:
                 return found
-        return _evaluated(*_engine(on, options), expression, times, options)
+        return _evaluated(*engine_of(on, options), expression, times, options)
 
     return _on_newest(view, options, run)
 
@@ -120,7 +120,7 @@ def explain(
 
     def describe(on: View) -> list[str]:
         text = explained(
-            _engine(on, options)[0],
+            engine_of(on, options)[0],
             expression,
             span.start_ms,
             span.end_ms,
@@ -155,7 +155,7 @@ def _from_steps(
     """
     if view.changes is None or options.tier not in (None, RAW) or times.step_ms <= 0:
         return None
-    running, reader = _engine(view, options)
+    running, reader = engine_of(view, options)
     plan = running.plan(expression, options.check_running)
     reaches = step_cache.reaches_of(plan, options.lookback_ms)
     if reaches is None or times.end_ms <= times.start_ms:
@@ -195,7 +195,7 @@ def _joined(
     pieces = None if changes is None else step_cache.missing_pieces(kept, grid, reaches, changes)
     if pieces is None:
         return None
-    reader = _engine(view, replace(options, tier=RAW))[1]
+    reader = engine_of(view, replace(options, tier=RAW))[1]
     computed, touched, selected = [], 0, 0
     step_ms = int(grid[1] - grid[0])
     for piece in pieces:
@@ -228,12 +228,14 @@ def _on_newest(view: View, options: Options, work: Callable[[View], T]) -> T:
         return work(newer)
 
 
-def _engine(view: View, options: Options) -> tuple[Engine, Reader]:
+def engine_of(view: View, options: Options, sample: Sample | None = None) -> tuple[Engine, Reader]:
+    """An engine within the options, and what it reads by. sample: draws the series it reads."""
     now_s = time.monotonic()
     timeout_s = min(options.limits.timeout_s or math.inf, max(options.deadline_s - now_s, 0.0))
     limits = replace(options.limits, timeout_s=None if math.isinf(timeout_s) else timeout_s)
     within = replace(options, deadline_s=now_s + timeout_s)
-    reader = Reader(view, options.memory, within.check_running, limits.max_samples, options.tier)
+    check, most = within.check_running, limits.max_samples
+    reader = Reader(view, options.memory, check, most, options.tier, sample)
     evaluation = engine.Options(
         lookback_ms=options.lookback_ms,
         limits=limits,

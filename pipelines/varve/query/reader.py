@@ -39,6 +39,7 @@ from varve.query.sample_selection import (
     select_samples,
     without_empty,
 )
+from varve.query.sampling import Sample
 from varve.query.selector_plan import JoinedRollups, SelectorPlan
 from varve.query.series_groups import SeriesGroup, groups_of
 from varve.query.series_index import SelectedSeries
@@ -62,6 +63,7 @@ class Reader:
     `memory` is asked for what the query holds. `check` raises when the query has to end; it is
     called between files. `max_samples` is the most that one selection may read, None for no bound.
     `tier`: one of model.window.TIER_NAMES to answer from; None leaves the choice to each selector.
+    `sample` draws the series that are read; None reads all.
     """
 
     view: View
@@ -69,6 +71,7 @@ class Reader:
     check: Callable[[], None] = _never
     max_samples: int | None = None
     tier: str | None = None
+    sample: Sample | None = None
     _uses: dict[_Use, Callable[[], SelectorUse]] = field(default_factory=dict)
     """What each selection so far was answered from."""
     _choices: dict[tuple[Matchers, WindowFunction], SelectorPlan | None] = field(
@@ -343,6 +346,8 @@ class Reader:
         if known is None:
             self.check()
             known = self.view.index.find(matchers, check, living)
+            if self.sample is not None:
+                known = self.sample.draw(known)
             self.memory.take(known.nbytes)
             with self._lock:
                 self._series_of[key] = known
