@@ -182,6 +182,10 @@ fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minute
 bench-anomaly: setup-dev ## Injected incidents by each baseline: precision, recall, delay; ARGS="--copies 10"
 	$(TOOL)/bench_anomaly.py $(ARGS)
 
+.PHONY: live-anomaly
+live-anomaly: setup-dev ## Incidents of every kind through a whole `varve up`: an episode each, and how soon; ARGS="--probes 1"
+	$(TOOL)/live_anomaly.py $(ARGS)
+
 .PHONY: bench-forecast
 bench-forecast: setup-dev ## Forecasts of 1,000 series on two cores: time, errors, coverage; ARGS="--series 300"
 	$(TOOL)/bench_forecast.py $(ARGS)

@@ -23,7 +23,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    return run(parser, lambda _, settings: Baselines(table_store(settings)))
+    return run(
+        parser,
+        lambda _, settings: Baselines(table_store(settings), settings.holidays.calendar()),
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@ CREATE TABLE features (
   series_id BIGINT NOT NULL COMMENT 'Identity of the series (table series).',
   window_end BIGINT NOT NULL COMMENT 'End of the hour, inclusive: (window_end - 1h, window_end]. Milliseconds since the Unix epoch, UTC; a multiple of an hour.',
   is_rate BOOLEAN NOT NULL COMMENT 'Whether the minutes are growth per second, as of a counter, and not means of values.',
-  minutes INT NOT NULL COMMENT 'Number of minutes of the hour that have a number. 1 to 60; an hour without any has no row.',
+  minutes INT NOT NULL COMMENT 'Number of minutes of the hour that have a number. 1 to 60; an hour without any has no row, or 0 where a repair has left none.',
   mean DOUBLE NOT NULL COMMENT 'Mean of the numbers of the minutes. Unit of the metric, per second for a counter.',
   m2 DOUBLE NOT NULL COMMENT 'Sum of (number - mean)^2 over the minutes. Unit of the metric squared, at least 0.',
   low DOUBLE NOT NULL COMMENT 'Least number of a minute. Unit of the metric, per second for a counter.',

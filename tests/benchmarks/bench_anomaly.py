@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +22,8 @@ from varve.anomaly.episodes import CLOSE, OPEN, Deviation, Track
 from varve.anomaly.hour_features import as_hours, hour_features
 from varve.anomaly.minute_values import MinuteValues
 from varve.anomaly.rules import Rule
-from varve.anomaly.scores import BaselineIndex, score
+from varve.anomaly.scores import score
+from varve.model.baseline_index import BaselineIndex
 
 MINUTE, HOUR = 60_000, 3_600_000
 WEEK = 7 * 24 * 60
@@ -41,7 +42,8 @@ class Found:
     """Of one baseline."""
 
     hit: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    missed: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    missed: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """By incident, the kind of each series in which it was not found."""
     delays: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     doubled: int = 0
     false: int = 0
@@ -141,9 +143,8 @@ def main() -> None:
                 values[begin - WEEK : begin - WEEK + 90] += 40 * spread
                 end = inject(values, incident, begin, spread)
                 for name, rule in RULES.items():
-                    _count(
-                        found[name], judge_week(values, rule, is_rate=rare), incident, begin, end
-                    )
+                    told = judge_week(values, rule, is_rate=rare)
+                    _count(found[name], told, incident, kind, begin, end)
         for _ in range(args.clean):
             values, _spread = series(random, kind)
             for name, rule in RULES.items():
@@ -155,7 +156,12 @@ def main() -> None:
 
 
 def _count(
-    found: Found, episodes: list[tuple[int, int, int]], incident: str, begin: int, end: int
+    found: Found,
+    episodes: list[tuple[int, int, int]],
+    incident: str,
+    kind: str,
+    begin: int,
+    end: int,
 ) -> None:
     touching = [e for e in episodes if e[1] <= end + 1 and e[2] >= begin]
     found.false += len(episodes) - len(touching)
@@ -165,11 +171,11 @@ def _count(
         found.doubled += len(touching) - 1
         found.delays[incident].append(min(e[0] for e in touching) - begin)
     else:
-        found.missed[incident] += 1
+        found.missed[incident].append(kind)
 
 
 def _print(name: str, found: Found) -> None:
-    hits, misses = sum(found.hit.values()), sum(found.missed.values())
+    hits, misses = sum(found.hit.values()), sum(map(len, found.missed.values()))
     told = hits + found.false
     precision = hits / told if told else 1
     print(f"\n{name}: precision {precision:.2f}, recall {hits / (hits + misses):.2f},")
@@ -180,8 +186,11 @@ def _print(name: str, found: Found) -> None:
     for incident in INCIDENTS:
         delays = found.delays[incident]
         delay = f"{np.median(delays):.0f} min" if delays else "-"
-        all_of = found.hit[incident] + found.missed[incident]
-        print(f"  {incident:<14} found {found.hit[incident]} of {all_of}, median delay {delay}")
+        missed = Counter(found.missed[incident])
+        all_of = found.hit[incident] + missed.total()
+        text = f"  {incident:<14} found {found.hit[incident]} of {all_of}, median delay {delay}"
+        kinds = ", ".join(f"{count} of {kind}" for kind, count in missed.most_common())
+        print(text + (f"; missed {kinds}" if kinds else ""))
 
 
 def _measure(count: int) -> None:

@@ -21,6 +21,7 @@ from tests.tables import WrittenTables
 from varve.forecast import prophet_model, seasonal_naive
 from varve.forecast.forecast_job import Forecasting, fit_here
 from varve.forecast.hourly import HORIZON, WEEK, Hourly
+from varve.forecast.level_shifts import levelled
 from varve.forecast.resources import Resource
 from varve.maintenance.batch_job import execute
 from varve.model.identity import define
@@ -124,7 +125,7 @@ def _print_errors(tables: WrittenTables, truth: dict[int, tuple[str, np.ndarray]
         )
         there = ~np.isnan(actual)
         inside = (actual >= lower) & (actual <= upper)
-        history = Hourly(BEGIN + HISTORY * HOUR_MS, values[:HISTORY])
+        history = levelled(Hourly(BEGIN + HISTORY * HOUR_MS, values[:HISTORY]))
         naive = seasonal_naive.forecast(history)[: len(known)]
         prophet = np.full(len(known), np.nan)
         if number < 100 and name != "constant":  # of the others the job has the backtest

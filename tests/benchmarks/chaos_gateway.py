@@ -43,6 +43,8 @@ from varve.local.broker import Broker
 TOPIC = "raw-metrics"
 SENDERS, SERIES, REQUEST = 4, 4_000, 500
 DISK_MB, SLOW_S, DEADLINE_S = 256, 0.2, 300
+# Between two requests of a sender: else most samples would be sent while the spool takes them.
+PAUSE_S = 0.05
 
 
 def main() -> int:
@@ -223,6 +225,7 @@ class Sender:
                 continue
             if answer.status_code == 204:
                 self.acknowledged.add(ts)
+                self._stopping.wait(PAUSE_S)
                 return
             assert answer.status_code == 503, answer.text
             self.refused += 1

@@ -64,6 +64,7 @@ def service_over(tables, *, now_ms: int = NOW_MS, limits: Limits | None = None) 
         options, ManualClock(now_ms), lambda: followed.view, lambda: "", browsers=rules
     )
     service.stopping = threading.Event()
+    service.store = tables.store
     service.snapshots = Snapshots(tables.store, ["bulk"], service.view)
 
     def newer_view(_: object) -> object:

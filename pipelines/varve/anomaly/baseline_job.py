@@ -16,14 +16,23 @@ import numpy as np
 import pyarrow as pa
 
 from varve.anomaly.baselines import HISTORY_HOURS, baseline_rows
-from varve.anomaly.hour_features import as_hours, hour_features
-from varve.anomaly.minute_values import COLUMNS, LOOKBACK_MS, Ints, judged_kinds, minute_values
+from varve.anomaly.day_feature_job import bring_day_features
+from varve.anomaly.hour_features import as_hours, empty_hours, hour_features
+from varve.anomaly.minute_values import (
+    COLUMNS,
+    LOOKBACK_MS,
+    Ints,
+    Mask,
+    judged_kinds,
+    minute_values,
+)
+from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.clock import utc_text
 from varve.model.errors import Conflict, NeedsOperator
 from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS, TIERS, Window, floor_to
 from varve.rollups.late_rows import log_since
 from varve.rollups.task import touched_windows
-from varve.rollups.window_keys import in_windows, newest_revisions, unique_keys
+from varve.rollups.window_keys import in_windows, isin, newest_revisions, unique_keys
 from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, Step, commit, rewrite
@@ -119,8 +128,10 @@ class Baselines:
     name: ClassVar[str] = "baseline"
     tables: ClassVar[tuple[str, ...]] = (_MINUTES.table, FEATURES)
 
-    def __init__(self, store: Store, *, piece_rows: int = PIECE_ROWS) -> None:
-        self._store, self._piece_rows = store, piece_rows
+    def __init__(
+        self, store: Store, calendar: Calendar = NO_HOLIDAYS, *, piece_rows: int = PIECE_ROWS
+    ) -> None:
+        self._store, self._calendar, self._piece_rows = store, calendar, piece_rows
 
     def plan(self, now_ms: int, snapshots: Mapping[str, Snapshot]) -> DueFeatures:
         """now_ms is not looked at: what is due follows from the frontier of rollup_1m."""
@@ -148,6 +159,9 @@ class Baselines:
         """Raises OSError if the storage fails: what is committed stays done."""
         try:
             hours = self._write_features(work)
+            end = Table(self._store, FEATURES).position(_OWN[0])
+            if end is not None:
+                bring_day_features(self._store, end, piece_rows=self._piece_rows)
             return self._write_baselines(hours)
         except Conflict:
             return BaselinesKept(0, 0, {}, 0, is_done=False)
@@ -190,16 +204,18 @@ class Baselines:
         ids, is_rate = self._kinds()
         rate_ids = ids[is_rate]
         files: list[NewFile] = []
-        whole = [*work.suspect, *([] if work.new is None else [work.new])]
-        for window in whole:
+        for window in work.suspect:
             for part in self._pieces(window, len(ids)):
-                files += self._features_of(source, part, ids, rate_ids, None)
+                files += self._features_of(source, part, ids, rate_ids, self._held(part, ids))
+        if work.new is not None:
+            for part in self._pieces(work.new, len(ids)):
+                files += self._features_of(source, part, ids, rate_ids, _NOTHING)
         if len(work.repaired):
             ends = work.repaired[:, 1]
             for end in np.unique(-(-ends // DAY_MS) * DAY_MS).tolist():
                 day = Window(end - DAY_MS, end)
                 keys = work.repaired[(ends > day.start_ms) & (ends <= day.end_ms)]
-                files += self._features_of(source, day, ids, rate_ids, keys)
+                files += self._features_of(source, day, ids, rate_ids, self._held(day, ids), keys)
         table = Table(self._store, FEATURES)
         if files or any(step.expected != step.new for step in work.steps.values()):
             commit(table, files, transactions=work.steps, metadata={"hours": _rows_of(files)})
@@ -220,18 +236,33 @@ class Baselines:
         window: Window,
         ids: Ints,
         rate_ids: Ints,
-        keys: Ints | None,
+        held: Ints,
+        keys: Ints | None = None,
     ) -> list[NewFile]:
-        """One file with the hours of a window; of those in `keys` only, if given."""
+        """One file with the hours of a window; of those in `keys` only, if given. held: hours of it
+        that have a row. Where a repair has left none of their minutes, they get one that says so.
+        """
         wanted = ids if keys is None else np.intersect1d(np.unique(keys[:, 0]), ids)
         bounds = Bounds(window.start_ms - LOOKBACK_MS - MINUTE_MS, window.end_ms, series_ids=wanted)
         rows = newest_rows(source.scan(bounds, COLUMNS, threads=1))
         minutes = minute_values(rows, rate_ids).within(window.start_ms, window.end_ms)
+        ordered = np.ascontiguousarray(_NOTHING if keys is None else keys)
         if keys is not None and len(minutes.ends):
-            ordered = np.ascontiguousarray(keys)
             minutes = minutes.where(in_windows(minutes.series_ids, minutes.ends, HOUR_MS, ordered))
         found = hour_features(minutes, rate_ids, source.version)
+        held = held if keys is None else held[_among(held, ordered)]
+        gone = held[~_among(held, _keys_of(found))]
+        if len(gone):
+            found = pa.concat_tables([found, empty_hours(gone, rate_ids, source.version)])
+            found = found.sort_by([("series_id", "ascending"), ("window_end", "ascending")])
         return [write_file(self._store, FEATURES, found)] if found.num_rows else []
+
+    def _held(self, window: Window, ids: Ints) -> Ints:
+        """series_id and end of the hours of a window that have a row; shape (n, 2), sorted."""
+        bounds = Bounds(window.start_ms, window.end_ms, ids)
+        rows = snapshot(self._store, FEATURES).scan(bounds, ("series_id", "window_end"))
+        keys = _keys_of(rows)
+        return unique_keys(keys) if len(keys) else _NOTHING
 
     def _kinds(self) -> tuple[Ints, Any]:
         series = snapshot(self._store, "series").scan(
@@ -255,12 +286,13 @@ class Baselines:
             for rows in self._baseline_parts(features, end):
                 files.append(write_file(self._store, BASELINES, rows))
                 _count(rows, counts)
-            if files:
+            if files or replaced:
                 steps = {
                     positions.source(BASELINES): Step(held, features.version),
                     positions.frontier(BASELINES): Step(held_end, end),
                 }
                 commit(table, files, transactions=steps)
+            if replaced:
                 rewrite(table, [], replaced)
         else:
             rows = snapshot(self._store, BASELINES).scan(
@@ -287,7 +319,7 @@ class Baselines:
             part = ids[start : start + at_once]
             within = Bounds(bounds.start_ms, bounds.end_ms, series=(int(part[0]), int(part[-1])))
             rows = newest_rows(features.scan(within, columns, threads=1))
-            hours = as_hours(rows, end_ms, HISTORY_HOURS)
+            hours = as_hours(rows, end_ms, HISTORY_HOURS, self._calendar)
             first = np.searchsorted(rows["series_id"].to_numpy(), hours.series_ids)
             is_rate = rows["is_rate"].to_numpy(zero_copy_only=False)[first]
             found = baseline_rows(hours, is_rate, features.version)
@@ -307,6 +339,19 @@ def newest_rows(rows: pa.Table) -> pa.Table:
 
 
 _KEYS = ("series_id", "window_end", "revision")
+
+
+def _keys_of(rows: pa.Table) -> Ints:
+    """series_id and window_end of rows, shape (n, 2)."""
+    columns = [rows[name].to_numpy() for name in ("series_id", "window_end")]
+    return np.ascontiguousarray(np.stack(columns, axis=1))
+
+
+def _among(keys: Ints, others: Ints) -> Mask:
+    """Which keys are among others; both sorted, shape (n, 2)."""
+    ids, ends = (np.ascontiguousarray(keys[:, column]) for column in (0, 1))
+    found: Mask = isin(ids, ends, others)
+    return found
 
 
 def _rows_of(files: Iterable[NewFile]) -> int:

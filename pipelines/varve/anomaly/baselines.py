@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from varve.anomaly.hour_features import Hours, hour_of_week
+from varve.anomaly.hour_features import Hours
 from varve.anomaly.minute_values import Floats, Ints, Mask
 from varve.model.schema import table_schema
 
@@ -145,7 +145,7 @@ def _held_out(hours: Hours, held: int, span: int, slots: int) -> Floats:
     if not train.count.shape[1]:
         return np.full(len(hours.series_ids), np.inf)
     found = pooled(train, slots)
-    slot = hour_of_week(test.ends) % slots
+    slot = test.hours_of_week % slots
     usable = (test.count > 0) & (found.count[:, slot] > 0)
     with np.errstate(all="ignore"):
         error = np.where(usable, np.abs(test.mean - found.mean[:, slot]), 0).sum(axis=1)
@@ -211,7 +211,7 @@ def _moments(hours: Hours) -> tuple[Floats, Floats, Floats]:
 
 def _by_slot(hours: Hours, values: Floats, slots: int) -> Floats:
     """Values by slot: shape (series, slots, hours of a slot), 0 where there are fewer."""
-    slot = hour_of_week(hours.ends) % slots
+    slot = hours.hours_of_week % slots
     order = np.argsort(slot, kind="stable")
     sorted_slots = slot[order]
     place = np.arange(len(order)) - np.searchsorted(sorted_slots, sorted_slots)

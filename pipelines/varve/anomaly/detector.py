@@ -32,6 +32,7 @@ from varve.anomaly.judge import SCORES, JudgeTask, Subjects
 from varve.anomaly.minute_values import Ints, judged_kinds
 from varve.anomaly.rules import Rules
 from varve.model.alert_event import AlertEvent
+from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.clock import Clock
 from varve.model.errors import NeedsOperator
 from varve.model.schema import table_schema
@@ -90,12 +91,14 @@ class Detector:
         clock: Clock,
         *,
         parts: int = 1,
+        calendar: Calendar = NO_HOLIDAYS,
     ) -> None:
         """rules: tells what is in force whenever it is called. parts: tasks that large steps are
-        cut into. Raises NeedsOperator if the tables do not exist.
+        cut into. calendar: that baselines are computed by. Raises NeedsOperator if the tables do
+        not exist.
         """
         self._store, self._rules, self._judge, self._clock = store, rules, judge, clock
-        self._parts = parts
+        self._parts, self._calendar = parts, calendar
         self._source = Follower(store, _TIER.table)
         self._series = Follower(store, "series")
         self._anomalies = Table(store, ANOMALIES)
@@ -261,7 +264,10 @@ class Detector:
             if len(ids):
                 part = subjects.within(int(ids[0]), int(ids[-1]))
                 tasks.append(
-                    JudgeTask(self._store, source.version, baselines, window, part, rules.all, keys)
+                    JudgeTask(
+                        *(self._store, source.version, baselines, window, part, rules.all, keys),
+                        self._calendar,
+                    )
                 )
         return pa.concat_tables(self._judge(tasks))
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from varve.anomaly.minute_values import Floats, Ints, MinuteValues
+from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.schema import table_schema
 from varve.model.window import HOUR_MS, window_end
 
@@ -30,6 +31,7 @@ class Hours:
     """0 where there is no minute."""
     m2: Floats
     """Sum of squared distances from the mean."""
+    calendar: Calendar = NO_HOLIDAYS
 
     def last(self, hours: int, *, before: int = 0) -> Hours:
         """The last hours but `before`; fewer if there are not so many."""
@@ -41,12 +43,18 @@ class Hours:
             self.count[:, part],
             self.mean[:, part],
             self.m2[:, part],
+            self.calendar,
         )
 
     @property
     def ends(self) -> Ints:
         """End of each hour, shape (hours,)."""
         return self.end_ms - HOUR_MS * np.arange(self.count.shape[1] - 1, -1, -1)
+
+    @property
+    def hours_of_week(self) -> Ints:
+        """Which hour of the week each counts as, shape (hours,)."""
+        return self.calendar.hour_of_week(self.ends)
 
 
 def hour_features(minutes: MinuteValues, rate_ids: Ints, revision: int) -> pa.Table:
@@ -82,7 +90,22 @@ def hour_features(minutes: MinuteValues, rate_ids: Ints, revision: int) -> pa.Ta
     return pa.table([pa.array(column[finite]) for column in columns], schema=schema)
 
 
-def as_hours(rows: pa.Table, end_ms: int, hours: int) -> Hours:
+def empty_hours(keys: Ints, rate_ids: Ints, revision: int) -> pa.Table:
+    """Rows of features for hours of which a repair has left nothing. keys: series_id and end, of
+    shape (n, 2).
+    """
+    schema, zeros = table_schema("features").arrow, np.zeros(len(keys))
+    columns = {
+        "series_id": keys[:, 0],
+        "window_end": keys[:, 1],
+        "is_rate": np.isin(keys[:, 0], rate_ids),
+        "revision": np.full(len(keys), revision),
+    }
+    arrays = [pa.array(columns.get(f.name, zeros.astype(f.type.to_pandas_dtype()))) for f in schema]
+    return pa.table(arrays, schema=schema)
+
+
+def as_hours(rows: pa.Table, end_ms: int, hours: int, calendar: Calendar = NO_HOLIDAYS) -> Hours:
     """The last `hours` hours up to end_ms of the series in some rows of features, of which each
     hour has one row.
     """
@@ -92,12 +115,8 @@ def as_hours(rows: pa.Table, end_ms: int, hours: int) -> Hours:
     found = [np.zeros((len(ids), hours)) for _ in range(3)]
     for array, name in zip(found, ("minutes", "mean", "m2"), strict=True):
         array[place[there], column[there]] = rows[name].to_numpy()[there]
-    return Hours(ids, end_ms, *found)
-
-
-def hour_of_week(end_ms: Ints) -> Ints:
-    """0 to 167, Monday 00:00 UTC first, of windows that end at end_ms."""
-    return (-(-end_ms // HOUR_MS) - 1 + 72) % 168
+    count, mean, m2 = found
+    return Hours(ids, end_ms, count, mean, m2, calendar)
 
 
 def first_hour_end(ts_ms: int) -> int:

@@ -14,7 +14,9 @@ import pyarrow as pa
 from varve.anomaly.baseline_job import newest_rows
 from varve.anomaly.minute_values import COLUMNS, LOOKBACK_MS, Ints, Mask, minute_values
 from varve.anomaly.rules import Rule
-from varve.anomaly.scores import BaselineIndex, score
+from varve.anomaly.scores import score
+from varve.model.baseline_index import BaselineIndex
+from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.window import MINUTE_MS, Window
 from varve.rollups.window_keys import isin
 from varve.storage.bounds import Bounds
@@ -52,6 +54,8 @@ class JudgeTask:
     rules: tuple[Rule, ...]
     keys: Ints | None = None
     """series_id and window_end, shape (n, 2), sorted: windows that were repaired."""
+    calendar: Calendar = NO_HOLIDAYS
+    """That baselines are computed by."""
 
 
 SCORES = pa.schema(
@@ -90,7 +94,9 @@ def judge(task: JudgeTask) -> pa.Table:
         minutes = minutes.where(isin(minutes.series_ids, minutes.ends, task.keys))
     rule_of = subjects.rule[np.searchsorted(subjects.ids, minutes.series_ids)]
     low, high = int(subjects.ids[0]), int(subjects.ids[-1])
-    index = _index(task.store.root, task.baselines_version, low, high, _Hidden(task.store))
+    index = _index(
+        task.store.root, task.baselines_version, low, high, task.calendar, _Hidden(task.store)
+    )
     found = score(minutes, rule_of, task.rules, index)
     if task.keys is None:
         found = found.where(found.is_deviation)
@@ -115,8 +121,10 @@ class _Hidden:
 
 
 @lru_cache(maxsize=4)
-def _index(root: str, version: int, low: int, high: int, hidden: _Hidden) -> BaselineIndex:
+def _index(
+    root: str, version: int, low: int, high: int, calendar: Calendar, hidden: _Hidden
+) -> BaselineIndex:
     """The baselines of a range of series, kept from minute to minute by the worker."""
     del root
     rows = snapshot(hidden.store, _BASELINES, version).scan(Bounds(series=(low, high)), threads=1)
-    return BaselineIndex.of(rows)
+    return BaselineIndex.of(rows, calendar)

@@ -105,10 +105,13 @@ def _rates(ids: Ints, since: Ints, columns: dict[str, Floats]) -> Floats:
     first, last = columns["first_value"], columns["last_value"]
     inside = last - first + columns["reset_correction"]
     own = inside / (last_ts - first_ts) * 1000
-    before = _previous_with_sample(ids, columns["count"])
+    before = _previous(ids, columns["count"] > 0)
     there = before >= 0
     at = np.where(there, before, 0)
-    ended = np.nan_to_num(columns["stale_ts"][at], nan=-np.inf) > last_ts[at]
+    # A window may have nothing but the end of the series.
+    stale_ts = np.nan_to_num(columns["stale_ts"], nan=-np.inf)
+    marked = np.maximum(_previous(ids, np.isfinite(stale_ts)), 0)
+    ended = (marked >= at) & (stale_ts[marked] > last_ts[at])
     recent = last_ts[at] > since
     joined = there & recent & ~ended
     step = np.where(first >= last[at], first - last[at], first)
@@ -116,10 +119,10 @@ def _rates(ids: Ints, since: Ints, columns: dict[str, Floats]) -> Floats:
     return np.where(joined, spanning, np.where(columns["count"] > 1, own, np.nan))
 
 
-def _previous_with_sample(ids: Ints, counts: Floats) -> Ints:
-    """Index of the nearest earlier row of the same series that has samples; -1 if there is none."""
+def _previous(ids: Ints, chosen: Mask) -> Ints:
+    """Index of the nearest earlier chosen row of the same series; -1 if there is none."""
     here = np.arange(len(ids))
-    newest = np.maximum.accumulate(np.where(counts > 0, here, -1))
+    newest = np.maximum.accumulate(np.where(chosen, here, -1))
     before = np.empty(len(ids), np.int64)
     before[:1], before[1:] = -1, newest[:-1]
     same = (before >= 0) & (ids[np.maximum(before, 0)] == ids)

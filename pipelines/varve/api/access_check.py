@@ -21,8 +21,8 @@ from varve.api.failures import failure
 
 # Probes name no host that is known here, and learn nothing from the answer.
 _PROBES = frozenset({"/-/healthy", "/-/ready"})
-# The page has nothing of the tables, and asks for a token itself.
-_PAGES = frozenset({"/", "/graph", "/query"})
+# Pages have nothing of the tables, and ask for a token themselves.
+_PAGES = frozenset({"/", "/graph", "/query", "/anomalies", "/capacity"})
 _STATIC = "/static/"
 _PRINCIPAL = "varve.principal"
 _ASK_AGAIN_S = 5

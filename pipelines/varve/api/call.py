@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from varve.api.parameters import Parameters
+from varve.promql.storage import Storage
+from varve.query.derived_storage import storage_of
 from varve.query.evaluation import Options
 from varve.query.provenance import Provenance
 from varve.query.reader import Reader
 from varve.query.sql_processes import SqlProcesses
 from varve.query.view import View
+from varve.storage.store import Store
 
 TRUNCATED = "results truncated due to limit"
 """Prometheus' warning where an answer has fewer items than there are."""
@@ -31,12 +34,14 @@ class Process:
     memory_bytes: int = 0
 
 
-AskRules = Callable[[str], tuple[list[Any], list[str]]]
-"""What each rules service says under an address below /api/v1/, and who does not answer and why."""
+AskServices = Callable[[str], tuple[list[Any], list[str]]]
+"""What each service of a kind says under an address below /api/v1/, and who does not answer and
+why.
+"""
 
 
-def no_rules(_path: str) -> tuple[list[Any], list[str]]:
-    """There are no rules services."""
+def no_services(_path: str) -> tuple[list[Any], list[str]]:
+    """There are no such services."""
     return [], []
 
 
@@ -47,7 +52,9 @@ class Call:
     `path` has the parts of the address that the endpoint names. `now_ms` is when the request came,
     Unix ms. `process` is what answers. `accept` is the header of that name.
     `body` is what was sent to an endpoint that takes no form. `sql` runs statements; None
-    where none are run. `rules` asks the rules services.
+    where none are run. `rules` asks the rules services, `scraping` those
+    that scrape. `store` is where the tables lie, for what is in none of the view; None where there
+    is only a view.
     """
 
     view: View
@@ -59,7 +66,9 @@ class Call:
     accept: str = ""
     body: bytes = b""
     sql: SqlProcesses | None = None
-    rules: AskRules = no_rules
+    rules: AskServices = no_services
+    scraping: AskServices = no_services
+    store: Store | None = None
 
     @property
     def reader(self) -> Reader:
@@ -67,6 +76,11 @@ class Call:
         options = self.options
         most = options.limits.max_samples
         return Reader(self.view, options.memory, options.check_running, most)
+
+    @property
+    def storage(self) -> Storage:
+        """The same with derived metrics."""
+        return storage_of(self.reader)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from varve.access.credentials import Scope
+from varve.api import anomaly_endpoints, pages, rules_endpoints, targets_endpoints
 from varve.api import metadata_endpoints as metadata
-from varve.api import pages, rules_endpoints
 from varve.api import query_endpoints as promql
 from varve.api import status_endpoints as status
 from varve.api.call import Answer, Call
+from varve.api.capacity_endpoints import capacity
 from varve.api.empty_endpoints import answering
 from varve.api.endpoint import METADATA, QUERIES, SQL, Endpoint
 from varve.api.exemplar_endpoints import exemplars
@@ -54,12 +55,6 @@ def _empty(path: str, data: Any) -> Endpoint:
 
 _TIMES = "start, end, limit"
 _OPTIONS = "timeout, limit, lookback_delta, stats, tier, degrade"
-_NO_TARGETS: Final[dict[str, Any]] = {
-    "activeTargets": [],
-    "droppedTargets": [],
-    "droppedTargetCounts": {},
-}
-
 ENDPOINTS: Final = (
     _post_too("query", promql.query, f"query, time, {_OPTIONS}", "PromQL at one time", QUERIES),
     _post_too(
@@ -135,10 +130,30 @@ ENDPOINTS: Final = (
     ),
     Endpoint("alerts", rules_endpoints.alerts, "", "alerts that are pending or fire"),
     Endpoint("alertmanagers", rules_endpoints.alertmanagers, "", "notifiers that are told"),
-    _empty("targets", _NO_TARGETS),
-    _empty("targets/metadata", []),
+    _post_too(
+        "anomalies/episodes",
+        anomaly_endpoints.episodes,
+        _TIMES,
+        "episodes of anomalies, the newest first, and the PromQL that draws them",
+    ),
+    Endpoint(
+        "anomalies/label",
+        anomaly_endpoints.label,
+        "episode, label (real or expected)",
+        "keeps what somebody says of an episode (scope admin)",
+        ("POST",),
+        scope=Scope.ADMIN,
+    ),
+    _post_too("capacity", capacity, "", "resources by the days they have left"),
+    Endpoint("targets", targets_endpoints.targets, "state, scrapePool", "what is scraped"),
+    Endpoint(
+        "targets/metadata",
+        targets_endpoints.metadata,
+        "match_target, metric, limit",
+        "type, unit and help as targets say them",
+    ),
     _empty("targets/relabel_steps", {"steps": []}),
-    _empty("scrape_pools", {"scrapePools": []}),
+    Endpoint("scrape_pools", targets_endpoints.scrape_pools, "", "jobs that are scraped"),
     _empty("status/tsdb/blocks", {"blocks": []}),
     _empty("status/walreplay", {"min": 0, "max": 0, "current": 0}),
     _empty("notifications", []),
@@ -184,6 +199,8 @@ PAGES: Final = (
     Page("/api/v1/openapi.json", _openapi, "these addresses as an OpenAPI document"),
     Page("/metrics", pages.metrics, "the service's own metrics"),
     Page("/", pages.page, "the page"),
+    Page("/anomalies", pages.anomalies, "the page of episodes"),
+    Page("/capacity", pages.capacity, "the page of what runs out"),
     Page("/graph", pages.graph, "Prometheus' address of its page: opens ours with what it shows"),
     Page("/query", pages.graph, "the same in Prometheus 3"),
     Page("/version", pages.version, "application and version, without an envelope"),

@@ -18,6 +18,7 @@ from varve.promql import result_json
 from varve.promql.interrupt import checked
 from varve.promql.labels.label_table import METRIC_NAME, Labels
 from varve.promql.storage import SelectHints, Selection
+from varve.query.derived_storage import storage_of
 
 # About what a series takes while its line is made.
 _LINE_BYTES: Final = 1_000
@@ -38,10 +39,11 @@ def federate(call: Call) -> Answer:
     """
     found: dict[Labels, Newest] = {}
     reader = call.reader
+    storage = storage_of(reader)
     check = call.options.check_running
     for matchers in call.parameters.matchers(required=False):
         start_ms = call.now_ms - call.options.lookback_ms
-        selection = reader.select(matchers, start_ms, call.now_ms, SelectHints(check=check))
+        selection = storage.select(matchers, start_ms, call.now_ms, SelectHints(check=check))
         call.options.memory.take(selection.labels.size * _LINE_BYTES)
         labels = selection.labels.labels(check)
         for row, newest in _newest(selection, start_ms, call.now_ms):

@@ -12,6 +12,8 @@ import numpy as np
 from varve.api.call import TRUNCATED, Answer, Call, limited
 from varve.model.errors import BadRequest
 from varve.promql import result_json
+from varve.query.derived_metrics import METRICS
+from varve.query.series_index import Metadata
 
 _ESCAPED = re.compile(r"__|_([0-9a-fA-F]{1,6})_")
 
@@ -20,7 +22,7 @@ def series(call: Call) -> Answer:
     """Answers with the label sets of the series that match[] selects, each once."""
     given = call.parameters
     matchers = given.matchers(required=True)
-    rows, most = call.reader.series(matchers, *given.time_bounds_ms()), given.limit()
+    rows, most = call.storage.series(matchers, *given.time_bounds_ms()), given.limit()
     if not most or rows.size <= most:
         return Answer(result_json.label_sets(rows))
     return Answer(result_json.label_sets(rows.take(np.arange(most))), [TRUNCATED])
@@ -30,7 +32,7 @@ def label_names(call: Call) -> Answer:
     """Answers with the names of labels of the series that match[] selects, of all without it."""
     given = call.parameters
     matchers = given.matchers(required=False)
-    return limited(call.reader.label_names(matchers, *given.time_bounds_ms()), given.limit())
+    return limited(call.storage.label_names(matchers, *given.time_bounds_ms()), given.limit())
 
 
 def label_values(call: Call) -> Answer:
@@ -44,7 +46,8 @@ def label_values(call: Call) -> Answer:
     if not name:
         raise BadRequest(f'invalid label name: "{name}"')
     matchers = given.matchers(required=False)
-    return limited(call.reader.label_values(name, matchers, *given.time_bounds_ms()), given.limit())
+    values = call.storage.label_values(name, matchers, *given.time_bounds_ms())
+    return limited(values, given.limit())
 
 
 def metadata(call: Call) -> Answer:
@@ -54,7 +57,7 @@ def metadata(call: Call) -> Answer:
     """
     most, wanted = call.parameters.limit(), call.parameters.get("metric")
     call.parameters.limit("limit_per_metric")
-    known = call.view.index.metadata
+    known = call.view.index.metadata | _derived(call)
     names = [wanted] if wanted else sorted(known)
     chosen = [name for name in names if name in known]
     return Answer(
@@ -63,6 +66,12 @@ def metadata(call: Call) -> Answer:
             for name in (chosen[:most] if most else chosen)
         }
     )
+
+
+def _derived(call: Call) -> dict[str, Metadata]:
+    """That of derived metrics whose tables have rows."""
+    has_rows = call.view.derived.has_rows
+    return {m.name: Metadata(m.type, "", m.help) for m in METRICS.values() if has_rows(m.table)}
 
 
 def _unescaped(name: str) -> str:

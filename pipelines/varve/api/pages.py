@@ -92,8 +92,15 @@ async def metrics(service: Service, request: Request) -> Response:
 
 
 async def page(_: Service, __: Request) -> Response:
-    text = (STATIC / "index.html").read_bytes()
-    return Response(text, headers=_PAGE_HEADERS, media_type="text/html; charset=utf-8")
+    return _html("index.html")
+
+
+async def anomalies(_: Service, __: Request) -> Response:
+    return _html("anomalies.html")
+
+
+async def capacity(_: Service, __: Request) -> Response:
+    return _html("capacity.html")
 
 
 async def graph(_: Service, request: Request) -> Response:
@@ -103,6 +110,11 @@ async def graph(_: Service, request: Request) -> Response:
 
 async def version(_: Service, __: Request) -> Response:
     return JSONResponse(status_endpoints.version())
+
+
+def _html(name: str) -> Response:
+    text = (STATIC / name).read_bytes()
+    return Response(text, headers=_PAGE_HEADERS, media_type="text/html; charset=utf-8")
 
 
 def _shown(given: QueryParams) -> dict[str, str]:

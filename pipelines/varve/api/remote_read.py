@@ -24,6 +24,7 @@ from varve.promql.interrupt import checked
 from varve.promql.labels.label_table import Labels
 from varve.promql.storage import SelectHints, Selection
 from varve.promql.syntax.ast import Matcher, MatchOp
+from varve.query.derived_storage import storage_of
 
 MAX_REQUEST_BYTES: Final = 32 << 20
 
@@ -61,12 +62,13 @@ def remote_read(call: Call) -> Answer:
         raise BadRequest(str(err)) from err
     streamed = _STREAMED in accepted
     reader = call.reader
+    storage = storage_of(reader)
     parts: list[bytes] = []
     samples = 0
     for index, query in enumerate(queries):
         check = call.options.check_running
         try:
-            found = reader.select(
+            found = storage.select(
                 query.matchers, query.start_ms - 1, query.end_ms, SelectHints(check=check)
             )
         except ValueError as err:

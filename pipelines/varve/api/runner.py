@@ -254,6 +254,8 @@ class Runner:
                     asked.body,
                     service.sql,
                     rules=service.rules,
+                    scraping=service.scraping,
+                    store=service.store,
                 )
                 answer = asked.endpoint.function(call)
                 service.metrics.samples.inc(answer.samples)

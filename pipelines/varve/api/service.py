@@ -10,13 +10,14 @@ from typing import Any
 from varve.access.browsers import BrowserRules
 from varve.access.credentials import Credentials
 from varve.api.active_queries import ActiveQueries
-from varve.api.call import AskRules, Process, no_rules
+from varve.api.call import AskServices, Process, no_services
 from varve.model.clock import Clock
 from varve.query.evaluation import Options
 from varve.query.memory import UNBOUNDED, MemoryBudget
 from varve.query.snapshots import Snapshots
 from varve.query.sql_processes import SqlProcesses
 from varve.query.view import View
+from varve.storage.store import Store
 from varve.telemetry.metrics import QueryMetrics
 from varve.telemetry.registry import Telemetry
 
@@ -34,8 +35,8 @@ class Service:
     gives those that the settings have now, or raises NeedsOperator. `memory` is what all of it may
     hold. `process` is what it says of itself. `snapshots` opens earlier versions; None where there
     are none. `sql` runs SQL; None if that is off. All addresses are below `route_prefix`. Setting
-    `stopping` ends the queries under way. `rules` asks the rules services; it may block for some
-    seconds.
+    `stopping` ends the queries under way. `rules` asks the rules services, `scraping` those that
+    scrape; they may block for some seconds. `store` is where the tables lie.
 
     `threads` is how many queries are answered at once, and how many requests for metadata beside
     them, of one principal `places_of_one` (0: all of them); `most_waiting` more may wait of each
@@ -65,4 +66,6 @@ class Service:
     active: ActiveQueries = field(default_factory=ActiveQueries)
     slow_s: float = 0.0
     route_prefix: str = ""
-    rules: AskRules = no_rules
+    rules: AskServices = no_services
+    scraping: AskServices = no_services
+    store: Store | None = None

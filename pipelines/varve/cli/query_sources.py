@@ -132,7 +132,10 @@ def _ask_tables(question: Question, settings: Settings, why: str) -> Json:
     query = settings.query
     memory = MemoryBudget(query.memory_bytes())
     try:
-        tables = Tables(store, tuple(settings.sample_queries()), query.cache_mb << 20, memory)
+        tables = Tables(
+            *(store, tuple(settings.sample_queries()), query.cache_mb << 20, memory),
+            calendar=settings.holidays.calendar(),
+        )
     except NeedsOperator as err:
         raise NeedsOperator(f"{why}, and {err}") from err
     print(f"{why}: reading {store.root}", file=sys.stderr)

@@ -77,6 +77,7 @@ def _report(args: argparse.Namespace, settings: Settings, start_ms: int, end_ms:
     from varve.notify.config.document import ConfigError
     from varve.promql import engine
     from varve.promql.engine import Engine
+    from varve.query.derived_storage import storage_of
     from varve.query.reader import Reader
     from varve.rules.alerts import Environment
     from varve.rules.backtest.backtest import Backtest, backtest
@@ -106,7 +107,7 @@ def _report(args: argparse.Namespace, settings: Settings, start_ms: int, end_ms:
     def ran(these: Sequence[Group]) -> Backtest:
         return backtest(
             these,
-            lambda: Reader(view, max_samples=query.max_samples),
+            lambda: storage_of(Reader(view, max_samples=query.max_samples)),
             evaluator,
             start_ms,
             end_ms,
@@ -151,7 +152,9 @@ def _view(as_of: str | None, settings: Settings) -> View:
     store = table_store(settings)
     queries = tuple(settings.ingest_queries())
     memory = MemoryBudget(settings.query.memory_bytes())
-    tables = Tables(store, queries, settings.query.cache_mb << 20, memory)
+    cache_bytes = settings.query.cache_mb << 20
+    calendar = settings.holidays.calendar()
+    tables = Tables(store, queries, cache_bytes, memory, calendar=calendar)
     snapshots = Snapshots(store, queries, lambda: tables.view, memory)
     return view_of(Parameters([("as_of", as_of or "")]), tables.view, snapshots)
 

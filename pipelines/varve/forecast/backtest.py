@@ -6,7 +6,8 @@ nothing of what it is judged by was known to it. Pure, but for the models it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,23 +82,42 @@ def backtest(history: Hourly, model: Model) -> Backtest | None:
 def half_widths(errors: Floats) -> Floats:
     """Half widths of the interval for each hour of HORIZON, by errors of shape (origins, hours).
 
-    By day ahead the COVERAGE quantile of the absolute errors; never less than a day before. What
-    lies beyond the hours that were tried grows with the square root of time, as a random walk.
+    By day ahead the conformal quantile of the absolute errors: of n the one in place (n + 1)
+    COVERAGE. They do not fall with time: where those of days do, they are the mean of these days,
+    since the greatest of several quantiles would hold more than they promise. What lies beyond the
+    hours that were tried grows with the square root of time, as a random walk.
     """
     days = errors.shape[1] // DAY
-    sizes = np.abs(errors)
-    found, widest = np.empty(HORIZON), 0.0
-    for day in range(HORIZON // DAY):
-        part = slice(day * DAY, (day + 1) * DAY)
-        here = sizes[:, part]
-        here = here[~np.isnan(here)]
-        if day < days and len(here):
-            widest = max(widest, float(np.quantile(here, COVERAGE)))
-            width = widest
-        else:
-            width = widest * np.sqrt((day + 1) / max(days, 1))
-        found[part] = width
-    return found
+    sizes = np.abs(errors[:, : days * DAY]).reshape(len(errors), days, DAY)
+    widths = _ascending([_conformal(sizes[:, day]) for day in range(days)])
+    beyond = widths[-1] * np.sqrt(np.arange(days + 1, HORIZON // DAY + 1) / days)
+    return np.repeat(np.append(widths, beyond), DAY)
+
+
+def _conformal(sizes: Floats) -> float:
+    """What COVERAGE of errors yet to come are below; NaN without any."""
+    known = np.sort(sizes[~np.isnan(sizes)])
+    if not len(known):
+        return float("nan")
+    place = math.ceil((len(known) + 1) * COVERAGE)
+    return float(known[min(place, len(known)) - 1])
+
+
+def _ascending(quantiles: Sequence[float]) -> Floats:
+    """The nearest widths that never fall from day to day (isotonic regression). A day of which
+    nothing is known has the width of the one before.
+    """
+    pools: list[tuple[float, int]] = []  # mean and number of days that share a width
+    for quantile in quantiles:
+        if math.isnan(quantile):
+            mean, days = pools.pop() if pools else (0.0, 0)
+            pools.append((mean, days + 1))
+            continue
+        pools.append((quantile, 1))
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            (high, some), (low, more) = pools[-2:]
+            pools[-2:] = [((high * some + low * more) / (some + more), some + more)]
+    return np.concatenate([np.full(days, mean) for mean, days in pools])
 
 
 def _begun(history: Hourly) -> tuple[Hourly, int] | None:

@@ -17,8 +17,7 @@ import pyarrow as pa
 
 from varve.anomaly.baseline_job import newest_rows
 from varve.anomaly.minute_values import COLUMNS, Ints, Mask, judged_kinds, minute_values
-from varve.client import Sample
-from varve.forecast import capacity, published
+from varve.forecast import capacity
 from varve.forecast.hourly import HISTORY, Hourly, hourly_of
 from varve.forecast.resources import Resource
 from varve.forecast.rows import FITS, FORECASTS, fit_rows, forecast_rows, newest_fits
@@ -29,6 +28,7 @@ from varve.forecast.series_forecast import (
     forecast_series,
 )
 from varve.model.alert_event import AlertEvent
+from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.errors import Conflict, NeedsOperator, TemporaryError
 from varve.model.window import DAY_MS, HOUR_MS, TIERS
 from varve.storage import positions
@@ -59,6 +59,7 @@ class FitTask:
     history: Hourly
     floor: float | None = None
     cap: float | None = None
+    calendar: Calendar = NO_HOLIDAYS
 
 
 Fit = Callable[[Sequence[FitTask]], Iterable[SeriesForecast]]
@@ -66,12 +67,6 @@ Fit = Callable[[Sequence[FitTask]], Iterable[SeriesForecast]]
 
 Tell = Callable[[Sequence[AlertEvent]], None]
 """Sends alert events. Raises TemporaryError."""
-
-Publish = Callable[[Iterable[Sample]], None]
-"""Sends samples. Raises TemporaryError if not all of them have arrived."""
-
-PUBLISHED = "published:forecasts"
-"""On capacity: the hour (ms) up to which forecasts have been sent as series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +164,12 @@ class Forecasting:
         resources: Sequence[Resource],
         fit: Fit,
         tell: Tell,
-        publish: Publish = lambda _samples: None,
         progress: Callable[[int, int], None] = lambda _done, _all: None,
+        calendar: Calendar = NO_HOLIDAYS,
     ) -> None:
-        """publish: sends forecasts as series, once an hour. progress: called with the numbers of
-        series that are done and due.
-        """
+        """progress: called with the numbers of series that are done and due."""
         self._store, self._resources, self._fit = store, tuple(resources), fit
-        self._tell, self._publish, self._progress = tell, publish, progress
+        self._tell, self._progress, self._calendar = tell, progress, calendar
 
     def plan(self, now_ms: int, snapshots: Mapping[str, Snapshot]) -> DueForecasts:
         """now_ms is not looked at: what is due follows from the frontier of rollup_1h."""
@@ -226,7 +219,8 @@ class Forecasting:
             if history is None or frontier - history.end_ms >= DAY_MS:
                 outcomes.append(_skipped(series_id, history))
             else:
-                tasks.append(FitTask(series_id, history, *bounds.get(series_id, (None, None))))
+                limits = bounds.get(series_id, (None, None))
+                tasks.append(FitTask(series_id, history, *limits, self._calendar))
         outcomes += self._fit(tasks)
         outcomes.sort(key=lambda outcome: outcome.series_id)
         self._append(FORECASTS, forecast_rows(outcomes))
@@ -248,32 +242,8 @@ class Forecasting:
         done.breaches = judged.breaches
         try:
             done.events = capacity.tell_changes(self._store, self._resources, self._tell)
-            self._publish_hour(work.frontier_ms or 0)
         except TemporaryError as err:
             done.waiting = str(err)
-
-    def _publish_hour(self, frontier_ms: int) -> None:
-        """Sends what is forecast as of an hour as series, if that has not been done."""
-        table = Table(self._store, capacity.TABLE)
-        held = table.position(PUBLISHED)
-        if held is not None and held >= frontier_ms:
-            return
-        series = snapshot(self._store, "series").scan(Bounds(), ("series_id", "metric", "tags"))
-        ids = capacity.selected_ids(series, self._resources)
-        forecasts = capacity.newest_forecasts(self._store, ids, frontier_ms)
-        named = capacity.named_series(self._store, ids)
-        judged = [
-            row
-            for row in capacity.newest(self._store).values()
-            if row["evaluated_at"] == frontier_ms
-        ]
-        samples = [
-            *published.forecast_samples(forecasts, named, frontier_ms),
-            *published.capacity_samples(judged, named, frontier_ms),
-        ]
-        if samples:
-            self._publish(samples)
-            commit(table, [], transactions={PUBLISHED: Step(held, frontier_ms)})
 
     def _append(self, name: str, rows: pa.Table) -> None:
         """One commit with some rows, unless there are none."""
@@ -395,4 +365,10 @@ def _skipped(series_id: int, history: Hourly | None) -> SeriesForecast:
 def fit_here(tasks: Sequence[FitTask]) -> Iterator[SeriesForecast]:
     """Forecasts series one after the other in this process."""
     for task in tasks:
-        yield forecast_series(task.series_id, task.history, floor=task.floor, cap=task.cap)
+        yield forecast_series(
+            task.series_id,
+            task.history,
+            floor=task.floor,
+            cap=task.cap,
+            calendar=task.calendar,
+        )

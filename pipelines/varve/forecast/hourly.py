@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from varve.anomaly.minute_values import Floats, Ints, MinuteValues
+from varve.model.calendar import Calendar
 from varve.model.window import HOUR_MS
 
 DAY, WEEK = 24, 168
@@ -43,6 +44,29 @@ class Hourly:
         """The first `count` hours."""
         cut = len(self.values) - count
         return Hourly(self.end_ms - cut * HOUR_MS, self.values[:count])
+
+
+def ordinary_days(history: Hourly, calendar: Calendar) -> Hourly:
+    """The history as if its holidays had been none: their hours are those of the week before, or of
+    the week before that. Hours without either stay as they are.
+    """
+    shift = calendar.shift_hours(history.ends)
+    if shift is None:
+        return history
+    values, moved = history.values.copy(), shift != 0
+    for at in np.flatnonzero(moved).tolist():  # ascending, so the week before is put right already
+        if at >= WEEK:
+            values[at] = values[at - WEEK]
+    values[-1] = history.values[-1] if np.isnan(values[-1]) else values[-1]
+    return Hourly(history.end_ms, values)
+
+
+def seasonal_places(history: Hourly, calendar: Calendar) -> Ints | None:
+    """For each hour of the horizon, the hour of it whose season of the week it has: its own, but on
+    holidays that of the day they are taken for. None where there is no holiday.
+    """
+    shift = calendar.shift_hours(history.ahead)
+    return None if shift is None else (np.arange(HORIZON) + shift) % WEEK
 
 
 def hourly_of(numbers: MinuteValues) -> dict[int, Hourly]:

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from varve.anomaly.minute_values import Floats
-from varve.forecast.hourly import DAY, WEEK, Hourly
+from varve.forecast.hourly import DAY, WEEK, Hourly, ordinary_days, seasonal_places
+from varve.model.calendar import NO_HOLIDAYS, Calendar
 
 _log = logging.getLogger(__name__)
 
@@ -39,12 +40,17 @@ class NotInstalled(Exception):
     """Prophet is not in this environment. The text says what to do."""
 
 
-def forecast(history: Hourly, seed: int) -> Floats:
+def forecast(history: Hourly, seed: int, calendar: Calendar = NO_HOLIDAYS) -> Floats:
     """The next HORIZON hours; equal for equal arguments.
 
     Periods of Prophet's seasons are in days: 1 is a day. Daily from two days of history on, weekly
-    from two weeks. Raises NotInstalled, and whatever a fit fails with.
+    from two weeks, which takes holidays for the day that the calendar says: Prophet's own effects
+    of holidays need some of each in the history, and there are eight weeks of it. Raises
+    NotInstalled, and whatever a fit fails with.
     """
+    places = None
+    if len(history.values) >= _WEEKLY_FROM:
+        history, places = ordinary_days(history, calendar), seasonal_places(history, calendar)
     known = ~np.isnan(history.values)
     frame = pd.DataFrame(
         {"ds": pd.to_datetime(history.ends[known], unit="ms"), "y": history.values[known]}
@@ -53,7 +59,11 @@ def forecast(history: Hourly, seed: int) -> Floats:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = _fitted(frame, len(history.values), seed)
-        found: Floats = model.predict(ahead)["yhat"].to_numpy()
+        parts = model.predict(ahead)
+    found: Floats = parts["yhat"].to_numpy()
+    if places is not None:
+        trend = parts["trend"].to_numpy()
+        found = trend + (found - trend)[places]
     if not np.isfinite(found).all():
         raise ArithmeticError("Prophet's fit has no finite forecast")
     return found

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from varve.anomaly.minute_values import judged_kinds
 from varve.forecast import capacity
 from varve.forecast.breach import FIRING, PENDING
 from varve.model.clock import utc_text
@@ -39,6 +40,10 @@ class Line:
     probability: float
     trained_until: int
     reason: str
+    metric: str
+    tags: dict[str, str]
+    is_rate: bool
+    """Whether value and forecast are growth per second, as of a counter."""
 
     def as_json(self) -> dict[str, Any]:
         fields = asdict(self)
@@ -52,11 +57,16 @@ def capacity_report(store: Store, now_ms: int) -> list[Line]:
     """
     rows = list(capacity.newest(store).values())
     ids = np.unique(np.array([row["series_id"] for row in rows], np.int64))
-    series = snapshot(store, "series").scan(Bounds(series_ids=ids), ("series_id", "metric", "tags"))
-    names = {
-        row["series_id"]: canonical(row["metric"], dict(row["tags"])) for row in series.to_pylist()
-    }
-    lines = [_line(row, names.get(row["series_id"], str(row["series_id"])), now_ms) for row in rows]
+    columns = ("series_id", "metric", "tags", "type")
+    series = snapshot(store, "series").scan(Bounds(series_ids=ids), columns)
+    named = {r["series_id"]: (r["metric"], dict(r["tags"])) for r in series.to_pylist()}
+    judged, is_rate = judged_kinds(series)
+    rates = {*judged[is_rate].tolist()}
+    lines = [
+        _line(row, *named[row["series_id"]], now_ms, is_rate=row["series_id"] in rates)
+        for row in rows
+        if row["series_id"] in named
+    ]
     return sorted(lines, key=_urgency)
 
 
@@ -108,10 +118,12 @@ def cells(line: Line) -> tuple[str, ...]:
     )
 
 
-def _line(row: dict[str, Any], series: str, now_ms: int) -> Line:
+def _line(
+    row: dict[str, Any], metric: str, tags: dict[str, str], now_ms: int, *, is_rate: bool
+) -> Line:
     return Line(
         row["resource"],
-        series,
+        canonical(metric, tags),
         row["value"],
         row["threshold"],
         row["reached"],
@@ -123,6 +135,9 @@ def _line(row: dict[str, Any], series: str, now_ms: int) -> Line:
         row["probability"],
         row["trained_until"],
         row["reason"],
+        metric,
+        tags,
+        is_rate,
     )
 
 

@@ -13,8 +13,10 @@ import numpy as np
 
 from varve.anomaly.minute_values import Floats
 from varve.forecast import prophet_model, seasonal_naive
-from varve.forecast.backtest import Backtest, backtest
+from varve.forecast.backtest import Backtest, Model, backtest
 from varve.forecast.hourly import HORIZON, LEAST_HOURS, Hourly
+from varve.forecast.level_shifts import levelled
+from varve.model.calendar import NO_HOLIDAYS, Calendar
 
 FORECAST, SKIPPED, FAILED = "forecast", "skipped", "failed"
 
@@ -53,13 +55,19 @@ class SeriesForecast:
         return self.prophet if self.model.startswith(prophet_model.NAME) else self.naive
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of what is beyond all numbers there is a reason
 def forecast_series(
-    series_id: int, history: Hourly, *, floor: float | None = None, cap: float | None = None
+    series_id: int,
+    history: Hourly,
+    *,
+    floor: float | None = None,
+    cap: float | None = None,
+    calendar: Calendar = NO_HOLIDAYS,
 ) -> SeriesForecast:
     """Tries seasonal naive and Prophet and forecasts with the one of the smaller error.
 
-    floor, cap: what the series cannot go beyond. A series that was never negative has floor 0. The
-    same arguments give the same forecast.
+    Level shifts are taken out of its history. floor, cap: what the series cannot go beyond. A
+    series that was never negative has floor 0. The same arguments give the same forecast.
     """
     begun = time.perf_counter()
     known = ~np.isnan(history.values)
@@ -77,21 +85,26 @@ def forecast_series(
         return ended(SKIPPED, f"{hours} hours have a number, {LEAST_HOURS} are needed")
     if floor is None and (history.values[known] >= 0).all():
         floor = 0.0
-    seed = series_id % _SEEDS
+    # Of values before a shift that are moved some may be beyond the floor: it is told by now.
+    history = levelled(history)
+    simple = partial(seasonal_naive.forecast, calendar=calendar)
+    fitted = partial(prophet_model.forecast, seed=series_id % _SEEDS, calendar=calendar)
     try:
-        naive = backtest(history, seasonal_naive.forecast)
+        naive = backtest(history, simple)
     except ArithmeticError as err:
         return ended(FAILED, f"seasonal naive: {err}")
-    prophet, reason = _prophet_backtest(history, seed, naive)
+    prophet, reason = _prophet_backtest(history, fitted, naive)
     model, best = seasonal_naive.NAME, naive
-    value = seasonal_naive.forecast(history)
+    value = simple(history)
     if prophet is not None and (naive is None or prophet.mae < naive.mae):
         try:
-            value = prophet_model.forecast(history, seed)
+            value = fitted(history)
             model, best = prophet_model.version(), prophet
         except Exception as err:  # noqa: BLE001 - of one series: the other model is there
             reason = _reason(err)
     widths = _unknown_widths(history) if best is None else best.half_widths
+    if not (np.isfinite(value).all() and np.isfinite(widths).all()):
+        return ended(FAILED, "its numbers are too far apart to be forecast")
     low, high = (-np.inf if floor is None else floor), (np.inf if cap is None else cap)
     return SeriesForecast(
         series_id,
@@ -110,7 +123,7 @@ def forecast_series(
 
 
 def _prophet_backtest(
-    history: Hourly, seed: int, naive: Backtest | None
+    history: Hourly, fitted: Model, naive: Backtest | None
 ) -> tuple[Backtest | None, str]:
     """The backtest, or why there is none. A series that seasonal naive knows but for rounding needs
     no other model, and without noise Prophet takes a hundred times as long.
@@ -118,7 +131,7 @@ def _prophet_backtest(
     if naive is not None and naive.mae <= _ROUNDING * float(np.nanmax(np.abs(history.values))):
         return None, ""
     try:
-        return backtest(history, partial(prophet_model.forecast, seed=seed)), ""
+        return backtest(history, fitted), ""
     except prophet_model.NotInstalled as err:
         return None, str(err)
     except Exception as err:  # noqa: BLE001 - Prophet and Stan raise what they like, of one series

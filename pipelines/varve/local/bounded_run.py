@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 
-from varve.local.components import COLLECTOR, FORECASTS, HISTORY, RULES, WRITER
+from varve.local.components import COLLECTOR, HISTORY, RULES, WRITER
 from varve.local.freshness import FreshnessProbe, range_query
 from varve.local.summary import FreshnessFigures, Summary, as_json, as_text, complaints
 from varve.local.supervisor import Health
@@ -76,7 +76,7 @@ class BoundedRun:
             live_samples=_samples(statuses, COLLECTOR),
             pushed_samples=_samples(statuses, WRITER),
             generated_samples=_samples(statuses, HISTORY),
-            computed_samples=_samples(statuses, RULES) + _samples(statuses, FORECASTS),
+            computed_samples=_samples(statuses, RULES),
             rows=done.rows,
             rejected=done.rejected,
             frontier_ms=done.frontier_ms,

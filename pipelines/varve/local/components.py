@@ -33,7 +33,7 @@ NOTIFY = "notify"
 HISTORY = "demo-history"
 WRITER = "demo-writer"
 
-PRODUCERS = (HISTORY, RULES, FORECASTS, COLLECTOR, WRITER, GATEWAY, SCRAPE)
+PRODUCERS = (HISTORY, RULES, COLLECTOR, WRITER, GATEWAY, SCRAPE)
 
 # Long enough for a busy old laptop: what is merely slow must not be started over.
 _READY_S = 600

@@ -31,7 +31,7 @@ class Summary:
     """What a run has done.
 
     live_samples, pushed_samples, generated_samples, computed_samples: what the collector, the
-    demo's writer to the gateway, the demo's history, and rules and forecasts have had acknowledged.
+    demo's writer to the gateway, the demo's history, and rules have had acknowledged.
     rows: by table, copies and replaced revisions included. unstored: messages that Kafka has and
     the tables have not, None if that is not known. peak_rss_bytes: memory of all components, pages
     that they share counted in each.
@@ -96,7 +96,7 @@ def as_text(summary: Summary) -> str:
         f"  live samples   {summary.live_samples:>12,}",
         f"  pushed         {summary.pushed_samples:>12,} samples",
         f"  generated      {summary.generated_samples:>12,} samples",
-        f"  computed       {summary.computed_samples:>12,} by rules and forecasts",
+        f"  computed       {summary.computed_samples:>12,} by rules",
         f"  not yet stored {_number(summary.unstored):>12} messages",
     ]
     for table in (*STAGES, "series", "quarantine"):

@@ -59,6 +59,7 @@ _SPANS: dict[str, tuple[int | None, ...]] = {
     **dict.fromkeys(RECORD_TABLES, (HOUR_MS, DAY_MS, None)),
     **{tier.table: (DAY_MS, 32 * DAY_MS, None) for tier in TIERS},
     "features": (32 * DAY_MS, None),
+    "day_features": (32 * DAY_MS, None),
     "anomalies": (DAY_MS, 32 * DAY_MS, None),
     "episodes": (32 * DAY_MS, None),
     "episode_labels": (32 * DAY_MS, None),

@@ -21,6 +21,7 @@ from varve.storage.table import Table
 
 TABLES = (
     "features",
+    "day_features",
     "anomalies",
     "episodes",
     "episode_labels",

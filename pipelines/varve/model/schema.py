@@ -27,6 +27,7 @@ TABLES = (
     "quarantine",
     "repairs",
     "features",
+    "day_features",
     "baselines",
     "anomalies",
     "episodes",

@@ -28,6 +28,7 @@ from varve.promql.explain import explain as explained
 from varve.promql.kernels.types import I64
 from varve.query import step_cache
 from varve.query.absence import why_empty
+from varve.query.derived_storage import derived_metric, storage_of
 from varve.query.memory import Reservation
 from varve.query.provenance import Provenance
 from varve.query.reader import Reader
@@ -160,6 +161,8 @@ def _from_steps(
     reaches = step_cache.reaches_of(plan, options.lookback_ms)
     if reaches is None or times.end_ms <= times.start_ms:
         return None
+    if any(derived_metric(reach.matchers) for reach in reaches):
+        return None
     running.options.limits.check_steps((times.end_ms - times.start_ms) // times.step_ms + 1)
     grid = np.arange(times.start_ms, times.end_ms + 1, times.step_ms, dtype=np.int64)
     if not all(reader.has_samples_for(r.matchers, r.windows(grid)) for r in reaches):
@@ -200,7 +203,7 @@ def _joined(
     step_ms = int(grid[1] - grid[0])
     for piece in pieces:
         first, last = int(grid[piece.start]), int(grid[piece.stop - 1])
-        part = running.over(reader).range(
+        part = running.over(storage_of(reader)).range(
             expression, first, last, step_ms, cancelled=options.cancelled
         )
         fresh = step_cache.keepable(part, version)
@@ -242,4 +245,4 @@ def engine_of(view: View, options: Options, sample: Sample | None = None) -> tup
         workers=options.workers,
         take=options.memory.take,
     )
-    return Engine(reader, evaluation, options.plans), reader
+    return Engine(storage_of(reader), evaluation, options.plans), reader

@@ -16,6 +16,7 @@ from varve.model.clock import utc_text
 from varve.model.errors import NeedsOperator
 from varve.model.window import TIERS, Tier
 from varve.promql.errors import ErrorType, QueryError
+from varve.query.derived_tables import DerivedView
 from varve.query.file_table import FileTable
 from varve.query.memory import INDEX, UNBOUNDED, MemoryBudget
 from varve.query.provenance import Provenance
@@ -149,6 +150,10 @@ class Snapshots:
                 for table, view in newest.records.items()
                 if table in states
             },
+            derived=DerivedView(
+                {t: self._snapshot(t, states[t]) for t in newest.derived.snapshots if t in states},
+                newest.derived.calendar,
+            ),
         )
         self._budget.add(INDEX, index_bytes)
         return _Kept(view, index_bytes)

@@ -8,6 +8,7 @@ import time
 
 import pyarrow as pa
 
+from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.errors import NeedsOperator
 from varve.promql.kernels import warm_up
 from varve.query.head_series import HeadSeries
@@ -49,9 +50,10 @@ class TableFollower:
         budget: MemoryBudget,
         metrics: QueryMetrics,
         head_series: HeadSeries | None = None,
+        calendar: Calendar = NO_HOLIDAYS,
     ) -> None:
-        """queries, cache_bytes, budget and head_series are as for Tables; `poll_s` lies between two
-        polls.
+        """queries, cache_bytes, budget, head_series and calendar are as for Tables; `poll_s` lies
+        between two polls.
         """
         self._store = store
         self._queries = queries
@@ -60,6 +62,7 @@ class TableFollower:
         self._budget = budget
         self._metrics = metrics
         self._head_series = self._held = head_series
+        self._calendar = calendar
         self._tables: Tables | None = None
         self._why = "loading compiled code"
         self._seen_at = time.monotonic()
@@ -132,6 +135,7 @@ class TableFollower:
                 *(self._store, self._queries, self._cache_bytes, self._budget),
                 tiers_every_s=_TIERS_S,
                 head_series=self._held,
+                calendar=self._calendar,
             )
             self._seen_at, self._why = time.monotonic(), ""
         except (NeedsOperator, *_PASSING) as err:

@@ -6,10 +6,12 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.errors import NeedsOperator
 from varve.promql.kernels.types import I64
 from varve.query.changes import Changes
 from varve.query.decoded_files import DecodedFiles
+from varve.query.derived_tables import DerivedTables
 from varve.query.file_table import FileTable
 from varve.query.head import Head
 from varve.query.head_series import HeadSeries
@@ -63,10 +65,12 @@ class Tables:
         budget: MemoryBudget | None = None,
         tiers_every_s: float = 0.0,
         head_series: HeadSeries | None = None,
+        calendar: Calendar = NO_HOLIDAYS,
     ) -> None:
         """Opens the tables. `queries` names the ingest queries whose input must be complete.
-        tiers_every_s lies at least between two looks at the rollup tables. head_series: the series
-        whose samples the head has, all if that is None.
+        tiers_every_s lies at least between two looks at tables other than samples and series.
+        head_series: the series whose samples the head has, all if that is None. calendar: that
+        baselines are computed by.
 
         Half of cache_bytes is for the head, half for row groups; what is held is counted in
         `budget`. Raises NeedsOperator if a table does not exist, OSError if the
@@ -100,6 +104,7 @@ class Tables:
         self._tiers_every_s, self._tiers_looked_s = tiers_every_s, time.monotonic()
         self._tiers = TierTables(store)
         self._records = RecordTables(store, budget)
+        self._derived = DerivedTables(store, calendar)
         self._samples = Follower(store, "samples")
         self._series = Follower(store, "series")
         self._find_head_ids()
@@ -143,11 +148,13 @@ class Tables:
         Raises OSError if the storage cannot be reached: the view stays as it was. A
         file that cannot be read is no error here; queries that need it will meet it.
         """
+        derived_changed = False
         try:
             if time.monotonic() - self._tiers_looked_s >= self._tiers_every_s:
                 self._tiers_looked_s = time.monotonic()
                 self._tiers.look()
                 self._records.open_missing()
+                derived_changed = self._derived.look()
             records_changed = self._records.look()
             entries = self._samples.follow()
             self._unseen = _joined(self._unseen, entries)
@@ -163,7 +170,7 @@ class Tables:
         changed |= self._apply_samples()
         changed |= self._apply_tiers()
         changed |= self._load_some()
-        changed |= records_changed
+        changed |= records_changed | derived_changed
         if changed:
             self.view = self._make_view()
         return changed
@@ -285,7 +292,13 @@ class Tables:
             FileTable(self._applied["samples"].files),
             self._row_groups,
             Provenance(
-                {**versions, **self._tiers.versions, **self._records.versions}, _least(complete)
+                {
+                    **versions,
+                    **self._tiers.versions,
+                    **self._records.versions,
+                    **self._derived.versions,
+                },
+                _least(complete),
             ),
             self._tiers.views,
             RollupGroups(self._decoded),
@@ -294,6 +307,7 @@ class Tables:
             None if self._has_histograms() else self._changes,
             self._head_ids,
             self._records.views,
+            self._derived.view,
             self._samples.table.identity,
         )
 

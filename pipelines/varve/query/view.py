@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from varve.promql.errors import StorageError
 from varve.promql.kernels.types import I64
 from varve.query.changes import Changes
+from varve.query.derived_tables import DerivedView
 from varve.query.file_table import FileTable
 from varve.query.provenance import Provenance
 from varve.query.record_tables import RecordView
@@ -52,6 +53,8 @@ class View:
     """The series that the head has, ascending; None if it has all: see narrow_reader."""
     records: Mapping[str, RecordView] = field(default_factory=dict)
     """Histograms and exemplars, by table; without tables that do not exist."""
+    derived: DerivedView = field(default_factory=DerivedView)
+    """What derived metrics are computed from."""
     table: str = ""
     """The identity of the table samples, whose versions are counted."""
 

@@ -8,17 +8,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from varve.client import Producer, Sample
 from varve.forecast.forecast_job import (
     Fit,
     FitTask,
     Forecasted,
     Forecasting,
-    Publish,
     Tell,
     fit_here,
 )
@@ -29,7 +27,7 @@ from varve.kafka.client_options import Cluster
 from varve.maintenance.batch_job import execute
 from varve.model.alert_event import AlertEvent
 from varve.model.clock import SystemClock
-from varve.model.errors import NeedsOperator, TemporaryError, VarveError
+from varve.model.errors import NeedsOperator, VarveError
 from varve.model.resources import conf_dir
 from varve.services.discovery import with_running_kafka
 from varve.services.progress import table_store
@@ -44,7 +42,6 @@ COMPONENT = "forecasts"
 
 _FILE = "capacity.toml"
 _NICE = 10
-_SEND_S = 30.0
 
 
 def resources_file(settings: Settings) -> ResourcesFile:
@@ -60,13 +57,10 @@ def forecasting(
     resources: ResourcesFile,
     fit: Fit,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
-    published: Callable[[int], None] = lambda _samples: None,
 ) -> Forecasting:
-    """The job, by the resources as they are now. published: is told how many samples Kafka took."""
-    tell = alert_teller(settings)
-    publish = series_publisher(settings, published)
-    store = table_store(settings)
-    return Forecasting(store, resources.current(), fit, tell, publish, progress)
+    """The job, by the resources as they are now."""
+    tell, calendar = alert_teller(settings), settings.holidays.calendar()
+    return Forecasting(table_store(settings), resources.current(), fit, tell, progress, calendar)
 
 
 def alert_teller(settings: Settings) -> Tell:
@@ -77,26 +71,6 @@ def alert_teller(settings: Settings) -> Tell:
         send_alerts(Cluster(kafka.servers(), kafka.client_options()), kafka.topics.alerts, events)
 
     return tell
-
-
-def series_publisher(settings: Settings, published: Callable[[int], None]) -> Publish:
-    """What sends samples to the topic of samples and waits until all have arrived."""
-
-    def publish(samples: Iterable[Sample]) -> None:
-        kafka = with_running_kafka(settings).kafka
-        with Producer(
-            kafka.servers(),
-            kafka.topics.raw,
-            options=kafka.client_options(),
-            client_id="varve-forecasts",
-        ) as producer:
-            refused = producer.put(samples, wait_s=_SEND_S)
-            counts = producer.close(_SEND_S)
-        if refused or counts.lost or counts.waiting:
-            raise TemporaryError(f"Kafka does not take forecasts as series: {counts.last_error}")
-        published(counts.acknowledged)
-
-    return publish
 
 
 def show_progress(done: int, due: int) -> None:
@@ -120,20 +94,13 @@ def run(settings: Settings) -> int:
             yield from fit_here([task])
             status.progressed()
 
-    sent = 0
-
-    def published(samples: int) -> None:
-        nonlocal sent
-        sent += samples
-        status.update(detail={"samples": sent})
-
     status.update(state="ready")
     seen: int | None = None
     while not stopping.wait(settings.forecasts.look_every_s):
         try:
             version = Table(table_store(settings), "rollup_1h").version
             if version != seen:
-                job = forecasting(settings, resources, fit, published=published)
+                job = forecasting(settings, resources, fit)
                 done = execute(job, table_store(settings), SystemClock().now_ms()).done
                 seen = version
                 _report(status, done)

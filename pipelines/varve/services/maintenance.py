@@ -17,6 +17,7 @@ from varve.maintenance import compaction, deletion, vacuum
 from varve.maintenance.batch_job import execute
 from varve.maintenance.expiry import Expiration, Retention
 from varve.maintenance.tiering import Tiering
+from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.clock import Clock, SystemClock, utc_text
 from varve.model.errors import NeedsOperator, VarveError
 from varve.model.schema import TABLES
@@ -56,13 +57,16 @@ class Maintenance:
         stopping: threading.Event | None = None,
         progressed: Callable[[], None] = lambda: None,
         baseline_every_ms: int | None = None,
+        calendar: Calendar = NO_HOLIDAYS,
         move_ages_ms: Sequence[int] = (),
     ) -> None:
         """retention: tells what is in force whenever it is called. stopping: ends a look between
         two pieces of work. progressed: called after each. baseline_every_ms: how often baselines
-        are brought up to date; None for never. move_ages_ms: as Tiering takes them.
+        are brought up to date, by the calendar; None for never. move_ages_ms: as Tiering takes
+        them.
         """
         self._baseline_every_ms = baseline_every_ms
+        self._calendar = calendar
         self._baseline_due_ms = 0
         self._has_baselines = False
         self._progressed = progressed
@@ -131,7 +135,8 @@ class Maintenance:
 
     def _bring_baselines(self, _name: str) -> None:
         try:
-            done = execute(Baselines(self._store), self._store, self._clock.now_ms()).done
+            job = Baselines(self._store, self._calendar)
+            done = execute(job, self._store, self._clock.now_ms()).done
         except NeedsOperator:
             return  # not created yet
         hours = done.as_json()["hours"] if done is not None else 0
@@ -206,6 +211,7 @@ def run(settings: Settings) -> int:
         stopping=stopping,
         progressed=status.progressed,
         baseline_every_ms=every_ms,
+        calendar=settings.holidays.calendar(),
         move_ages_ms=move_ages_ms(settings),
     )
     with serving(telemetry, settings.telemetry.host, 0, "telemetry.host") as url:

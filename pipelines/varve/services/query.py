@@ -28,6 +28,7 @@ from varve.query.sql_processes import Bounds as SqlBounds
 from varve.query.sql_processes import SqlProcesses
 from varve.query.step_cache import StepCache, Steps
 from varve.query.table_follower import TableFollower
+from varve.services.asked_services import AskedServices
 from varve.services.component_views import condition
 from varve.services.descriptors import use_all_descriptors
 from varve.services.discovery import HEADER
@@ -36,7 +37,6 @@ from varve.services.listening import listening
 from varve.services.own_services import leave_token
 from varve.services.progress import table_store
 from varve.services.query_limits import query_limits
-from varve.services.rules_source import RulesSource
 from varve.services.status import ComponentStatus, State
 from varve.services.tls import tls_of
 from varve.settings import Settings
@@ -73,7 +73,8 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
         metrics = QueryMetrics(Telemetry())
         memory = MemoryBudget(query.memory_bytes())
         follower = TableFollower(
-            store, queries, query.cache_mb << 20, query.poll_ms / 1000, memory, metrics
+            *(store, queries, query.cache_mb << 20, query.poll_ms / 1000, memory, metrics),
+            calendar=settings.holidays.calendar(),
         )
         workers = Workers(query.cores or len(os.sched_getaffinity(0)))
         options = Options(
@@ -100,7 +101,8 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             components=lambda: condition(settings.home, SystemClock().now_ms()),
             process=process_of(settings),
             snapshots=Snapshots(store, queries, follower.view, memory),
-            rules=RulesSource(settings).ask,
+            rules=AskedServices(settings, "rules", settings.rules.services).ask,
+            scraping=AskedServices(settings, "scrape", settings.scrape.services).ask,
             sql=sql,
             sql_at_once=query.sql_at_once,
             threads=query.at_once,
@@ -111,6 +113,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             ),
             slow_s=query.slow_s,
             route_prefix=query.route_prefix,
+            store=store,
         )
         follower.start()
         if sql is not None:

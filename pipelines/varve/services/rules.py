@@ -164,6 +164,7 @@ class _Process:
             memory,
             QueryMetrics(Telemetry()),
             self._selection(),
+            settings.holidays.calendar(),
         )
         snapshots = Snapshots(store, queries, follower.view, memory)
         history_ms = max(DAY_MS, round(2000 * self._rules.catch_up_s))

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from varve.gateway.scrape.http_app import ScrapeApp
 from varve.gateway.scrape.manager import Pool, ScrapeManager
 from varve.gateway.startup import make_ready
 from varve.gateway.write_request import Message
+from varve.kafka.client_options import Cluster
+from varve.kafka.membership import Membership, Share
 from varve.model.errors import NeedsOperator
 from varve.notify.config.document import ConfigError
 from varve.services.listening import listening
@@ -71,9 +74,13 @@ class _Service:
             self._deliver,
             self._road.clock,
             settings.scrape.allowed(),
-            socket.gethostname(),
+            # Instances that share targets read them at the same moments.
+            settings.scrape.group or socket.gethostname(),
             self._scraped,
+            owns=self._owns,
         )
+        self._share: Share | None = None
+        self._ends = threading.Event()
         self._said: tuple[str, str] | None = None
         self._seen = self._file_state()
         self._reload_wanted = False
@@ -88,8 +95,11 @@ class _Service:
         loop.add_signal_handler(signal.SIGHUP, self._ask_for_reload)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         starting = asyncio.create_task(self._start())
+        sharing = asyncio.create_task(self._follow_group())
         try:
             while not serving.done():
+                if sharing.done():
+                    sharing.result()
                 if starting.done():
                     starting.result()
                     await self._reload_if_wanted()
@@ -99,7 +109,8 @@ class _Service:
         finally:
             starting.cancel()
             server.should_exit = True
-            await asyncio.wait([serving])
+            self._ends.set()
+            await asyncio.wait([serving, sharing])
             await self._manager.close()
             await self._road.close()
 
@@ -124,6 +135,35 @@ class _Service:
     async def _start(self) -> None:
         await self._road.open(Credentials({}, {}), self._input_of)
         await self._manager.apply(self._configuration)
+
+    async def _follow_group(self) -> None:
+        """Keeps to this instance's share of the targets, if there is a group of instances."""
+        group = self._settings.scrape.group
+        if not group:
+            return
+        kafka = self._settings.kafka
+        membership = Membership(
+            Cluster(kafka.servers(), kafka.client_options()),
+            kafka.topics.raw,
+            f"varve-scrape-{group}",
+        )
+        loop = asyncio.get_running_loop()
+
+        def changed(share: Share) -> None:
+            loop.call_soon_threadsafe(self._take, share)
+
+        await asyncio.to_thread(membership.follow, changed, self._ends.wait)
+
+    def _take(self, share: Share) -> None:
+        if share != self._share:
+            log.info("scrapes %d of %d shares", len(share.numbers), share.of)
+            self._share = share
+            self._manager.share()
+
+    def _owns(self, number: int) -> bool:
+        if not self._settings.scrape.group:
+            return True
+        return self._share is not None and self._share.has(number)
 
     async def _deliver(self, message: Message) -> None:
         if self._road.app is None:

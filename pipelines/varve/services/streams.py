@@ -76,6 +76,7 @@ def anomaly_plan(settings: Settings) -> AnomalyPlan:
         topic=kafka.topics.anomalies,
         alerts_topic=kafka.topics.alerts,
         trigger_s=settings.anomalies.trigger_s,
+        calendar=settings.holidays.calendar(),
     )
 
 

@@ -57,10 +57,15 @@ class Rules(Section):
     @field_validator("notifiers", "services", mode="after")
     @classmethod
     def _are_addresses(cls, value: str) -> str:
-        for url in listed(value):
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"{url!r} should be an address such as http://127.0.0.1:9696")
-        return value
+        return require_addresses(value)
+
+
+def require_addresses(value: str) -> str:
+    """The setting, if it lists addresses of services. Raises ValueError."""
+    for url in listed(value):
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"{url!r} should be an address such as http://127.0.0.1:9696")
+    return value
 
 
 def listed(text: str) -> list[str]:

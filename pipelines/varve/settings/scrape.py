@@ -8,6 +8,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 
 from varve.settings.listener import Listener
+from varve.settings.rules import require_addresses
 
 
 class Scrape(Listener):
@@ -17,9 +18,16 @@ class Scrape(Listener):
     port: int = Field(9695, ge=1, le=65535)
     """Port of the service, for /api/v1/targets and /metrics. 9695: next to the other services."""
     networks: str = ""
-    """Networks, comma separated, that targets and HTTP discovery may be in, such as 10.0.0.0/8.
-    Empty: all but link-local addresses and the metadata services of clouds, which are never
-    connected to."""
+    """Networks, comma separated, that targets and what discovery asks may be in, such as
+    10.0.0.0/8. Empty: all but link-local addresses and the metadata services of clouds, which are
+    never connected to."""
+
+    group: str = ""
+    """Name that several instances of one file have in common, to share its targets: who is there is
+    known by Kafka. Empty: this one scrapes all of them."""
+    services: str = ""
+    """Addresses of scrape services, comma separated, that the query service asks for targets.
+    Empty: the one that `varve up` runs in the same home."""
 
     _what_anybody_could: ClassVar[str] = "see its targets"
 
@@ -32,6 +40,11 @@ class Scrape(Listener):
             except ValueError as err:
                 raise ValueError(f"{network!r} is no network such as 10.0.0.0/8: {err}") from None
         return networks
+
+    @field_validator("services", mode="after")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        return require_addresses(value)
 
     def allowed(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
         """The networks; empty for all."""

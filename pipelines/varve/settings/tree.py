@@ -15,6 +15,7 @@ from varve.settings.collector import Collector
 from varve.settings.demo import Demo
 from varve.settings.forecasts import Forecasts
 from varve.settings.gateway import Gateway
+from varve.settings.holidays import Holidays
 from varve.settings.ingest import Ingest
 from varve.settings.kafka import Kafka
 from varve.settings.logs import Logs
@@ -56,6 +57,7 @@ class Settings(Section):
     quality: Quality = Quality()
     anomalies: Anomalies = Anomalies()
     forecasts: Forecasts = Forecasts()
+    holidays: Holidays = Holidays()
     query: Query = Query()
     gateway: Gateway = Gateway()
     scrape: Scrape = Scrape()

@@ -20,6 +20,7 @@ from varve.kafka.client_options import Cluster
 from varve.kafka.topic_sender import send_messages
 from varve.model import compiled
 from varve.model.alert_event import AlertEvent
+from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import Conflict, TemporaryError
 from varve.spark.broadcasts import handed_over
@@ -43,6 +44,7 @@ class AnomalyPlan:
     topic: str = "metric-anomalies"
     alerts_topic: str = "alerts"
     trigger_s: float = 5.0
+    calendar: Calendar = NO_HOLIDAYS
     on_step: Callable[[Judged], None] | None = None
     """Called after every commit."""
     on_look: Callable[[int | None, str], None] | None = None
@@ -88,7 +90,11 @@ class AnomalyQuery:
     def _new_detector(self) -> Detector:
         parts = self._spark.sparkContext.defaultParallelism
         plan = self._plan
-        return Detector(plan.store, plan.rules, self._judge, self._clock, parts=parts)
+        return Detector(
+            *(plan.store, plan.rules, self._judge, self._clock),
+            parts=parts,
+            calendar=plan.calendar,
+        )
 
     def _batch(self, _wake: DataFrame, _number: int) -> None:
         with self._pacer.batch():

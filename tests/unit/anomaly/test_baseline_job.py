@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from tests.tables import WrittenTables
 from tests.unit.anomaly.series_rows import naive_minutes, naive_reference
 from varve.anomaly.baseline_job import BASELINES, FEATURES, Baselines, newest_rows
-from varve.anomaly.hour_features import hour_of_week
+from varve.anomaly.day_features import TABLE as DAY_FEATURES
 from varve.maintenance.batch_job import execute
 from varve.maintenance.compaction import Compaction
+from varve.model.calendar import NO_HOLIDAYS
 from varve.model.identity import define
 from varve.query.sql import connect
 from varve.storage.bounds import Bounds
@@ -30,6 +31,10 @@ HOUR, MINUTE, DAY = 3_600_000, 60_000, 86_400_000
 GAUGE = define("depth", {"queue": "a"}, metric_type="gauge")
 COUNTER = define("jobs_total", {"queue": "a"}, metric_type="counter")
 SERIES = (GAUGE, COUNTER)
+(DAY_QUERY,) = re.findall(
+    r"^```sql\n(.*?)^```", (ROOT / "docs" / "anomalies.md").read_text(), re.DOTALL | re.MULTILINE
+)
+DAY_COLUMNS = ("level", "trend", "volatility", "gap_rate", "resets", "season_strength")
 
 
 def baselines(store, **bounds):
@@ -60,6 +65,8 @@ batches = st.lists(
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(batches, st.integers(60, 2_000))
 @example([[(0, 1, 0, 0.0)], [(0, 1, 0, None)]], 60)  # hours close in which nothing came
+@example([[(1, 1, 0, 0.0), (1, 2, 0, None), (1, 4, 0, 0.0)]], 60)  # an end in a minute of its own
+@example([[(1, 1, 0, 0.0), (1, 4, 0, 0.0)], [(1, 2, 0, None)]], 60)  # which comes late
 def test_any_lateness_leaves_the_reference_of_a_recomputation(
     tmp_path_factory, given_batches, rows
 ):
@@ -157,20 +164,13 @@ def test_a_daily_season_and_a_constant_are_told_apart(tmp_path):
 
 
 def test_hours_of_the_week_begin_on_monday():
-    assert hour_of_week(np.array([MONDAY + 1, MONDAY + HOUR, MONDAY + HOUR + 1])).tolist() == [
-        0,
-        0,
-        1,
-    ]
-    assert hour_of_week(np.array([MONDAY])).tolist() == [167]
+    ends = np.array([MONDAY + 1, MONDAY + HOUR, MONDAY + HOUR + 1])
+    assert NO_HOLIDAYS.hour_of_week(ends).tolist() == [0, 0, 1]
+    assert NO_HOLIDAYS.hour_of_week(np.array([MONDAY])).tolist() == [167]
 
 
 def test_the_features_of_a_day_know_nothing_of_later_ones(tmp_path):
-    (query,) = re.findall(
-        r"^```sql\n(.*?)^```",
-        (ROOT / "docs" / "anomalies.md").read_text(),
-        re.DOTALL | re.MULTILINE,
-    )
+    query = DAY_QUERY
     tables = WrittenTables(str(tmp_path))
     tables.define(SERIES)
     random = np.random.default_rng(2)
@@ -185,7 +185,7 @@ def test_the_features_of_a_day_know_nothing_of_later_ones(tmp_path):
     whole = connect(tables.store, query).execute(query).df()
     for days in (3, 8):
         known = query.replace(
-            "WHERE place = 1", f"WHERE place = 1 AND window_end <= {MONDAY + days * DAY}"
+            "WHERE place = 1 AND", f"WHERE place = 1 AND window_end <= {MONDAY + days * DAY} AND"
         )
         part = connect(tables.store, known).execute(known).df()
         assert len(part) == days
@@ -217,3 +217,71 @@ def test_the_main_says_what_is_due_and_does_it(tmp_path):
 
     assert json.loads(main("--json"))["done"]["series"] == 1
     assert "no hour has closed or was repaired" in main()
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.integers(0, 1), st.integers(1, 10 * 24 * 60), st.integers(0, 50)),
+            min_size=1,
+            max_size=200,
+        ),
+        min_size=2,
+        max_size=4,
+    ),
+    st.sampled_from([200, 1_000_000]),
+)
+def test_days_are_what_the_query_of_the_document_says_whatever_came_late(
+    tmp_path_factory, given_batches, rows
+):
+    tables = WrittenTables(str(tmp_path_factory.mktemp("tables")))
+    tables.define(SERIES)
+    for n, batch in enumerate(given_batches):
+        put = {
+            (SERIES[which].series_id, MONDAY + minute * MINUTE): float(value)
+            for which, minute, value in batch
+        }
+        samples = [(*key, value) for key, value in put.items()]
+        tables.put(samples, complete_ms=MONDAY + (n + 1) * 3 * DAY)
+        tables.roll_up()
+        run(tables, piece_rows=rows)
+
+    end = MONDAY + len(given_batches) * 3 * DAY
+    columns = ["series_id", "day", *DAY_COLUMNS]
+    expected = connect(tables.store, DAY_QUERY).execute(DAY_QUERY).df()[columns]
+    expected = expected[expected["day"] <= end // DAY].reset_index(drop=True)
+    found = newest_days(tables.store)[columns]
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-9, atol=1e-9)
+
+
+def test_a_run_computes_the_days_that_a_repair_is_in_the_week_before_of_and_no_others(tmp_path):
+    tables = WrittenTables(str(tmp_path))
+    tables.define(SERIES)
+    other = define("depth", {"queue": "b"}, metric_type="gauge")
+    tables.define([other])
+    both = (GAUGE, other)
+    put = [(s.series_id, MONDAY + n * HOUR, 1.0) for s in both for n in range(1, 12 * 24 + 1)]
+    tables.put(put, complete_ms=MONDAY + 12 * DAY)
+    tables.roll_up()
+    run(tables)
+    before = len(snapshot(tables.store, DAY_FEATURES).scan(Bounds()))
+
+    tables.put([(GAUGE.series_id, MONDAY + 2 * DAY + 90 * MINUTE, 9.0)])
+    tables.roll_up()
+    run(tables)
+
+    rows = snapshot(tables.store, DAY_FEATURES).scan(Bounds()).sort_by("revision")
+    again = rows.slice(before)
+    assert before == 2 * 12
+    assert {*again["series_id"].to_pylist()} == {GAUGE.series_id}
+    days = sorted((again["day_end"].to_numpy() - MONDAY) // DAY)
+    assert days == [*range(3, 11)], "the day itself and the seven after it"
+
+
+def newest_days(store):
+    """The last row of each day, by series and day, with the columns of the document's query."""
+    rows = snapshot(store, DAY_FEATURES).scan(Bounds()).to_pandas()
+    rows = rows.sort_values("revision").groupby(["series_id", "day_end"]).last().reset_index()
+    rows["day"] = rows["day_end"] // DAY
+    return rows.sort_values(["series_id", "day"]).reset_index(drop=True)

@@ -1,5 +1,7 @@
 """Scores are distances from the baseline of the hour, by the rule of the series."""
 
+import datetime as dt
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,7 +10,9 @@ from hypothesis import strategies as st
 
 from varve.anomaly.minute_values import MinuteValues
 from varve.anomaly.rules import Rule
-from varve.anomaly.scores import CONSTANT_SCORE, BaselineIndex, score
+from varve.anomaly.scores import CONSTANT_SCORE, score
+from varve.model.baseline_index import BaselineIndex
+from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.schema import table_schema
 
 MONDAY = 1_795_392_000_000 - 1_795_392_000_000 % (7 * 86_400_000) + 4 * 86_400_000
@@ -67,6 +71,21 @@ def test_the_hour_of_the_season_counts_and_the_reference_where_it_has_none():
     assert judged.is_deviation.tolist() == [True, True, False, False, True, False]
     plain = scores(found, (1, MONDAY + 60_000, 14.0), rule=Rule(season="none"))
     assert plain.score.tolist() == [2.0]
+
+
+def test_a_holiday_is_judged_by_the_hours_of_a_sunday():
+    rows = [baseline(1)]
+    rows += [baseline(1, hour=h, mean=float(h), season="week") for h in range(168)]
+    table = pa.Table.from_pylist(rows, table_schema("baselines").arrow)
+    wednesday = dt.datetime(2026, 11, 25, 10, 30, tzinfo=dt.UTC)
+    ends = np.array([round(wednesday.timestamp() * 1000)])
+    holiday = Calendar(dates=(wednesday.date(),))
+
+    for calendar, hour in ((NO_HOLIDAYS, 2 * 24 + 10), (holiday, 6 * 24 + 10)):
+        found = BaselineIndex.of(table, calendar)
+        at, there = found.look_up(np.array([1]), ends, plain=np.zeros(1, np.bool_))
+        assert there.all()
+        assert found.mean[at].tolist() == [hour]
 
 
 def test_of_two_runs_of_the_job_the_later_counts():

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -12,6 +13,7 @@ import pytest
 from tests.tables import WrittenTables
 from varve.forecast import capacity
 from varve.forecast.forecast_job import Forecasting, fit_here
+from varve.forecast.hourly import Hourly
 from varve.forecast.report import as_html, capacity_report, cells
 from varve.forecast.resources import parse
 from varve.maintenance.batch_job import execute
@@ -52,15 +54,12 @@ class Told:
     """The topic alerts, which may be away."""
 
     def __init__(self):
-        self.events, self.samples, self.is_away = [], [], False
+        self.events, self.is_away = [], False
 
     def __call__(self, events):
         if self.is_away:
             raise TemporaryError("no Kafka at here")
         self.events += [json.loads(event.message()) for event in events]
-
-    def publish(self, samples):
-        self.samples += samples
 
 
 @pytest.fixture
@@ -86,7 +85,7 @@ def put_hours(tables, first, last, *, used=used_at, late=False):
 
 
 def run(tables, told, fit=fit_here, resources=RESOURCES):
-    job = Forecasting(tables.store, resources, fit, told, told.publish)
+    job = Forecasting(tables.store, resources, fit, told)
     return execute(job, tables.store, 0).done
 
 
@@ -125,13 +124,7 @@ def test_a_disk_that_fills_is_warned_of_days_ahead_and_resolved_when_it_is_empti
     assert all(len(cells(line)) == 7 for line in lines.values())
     assert "&quot;data&quot;" in as_html(list(lines.values()), now)
 
-    sent = {(s.series.metric, dict(s.series.tags).get("ahead")) for s in told.samples}
-    assert {("varve_forecast", "6d"), ("varve_capacity_days_left", None)} <= sent
-    assert {s.ts_ms for s in told.samples} == {now}
-    told.samples.clear()
-
     again = run(tables, told)
-    assert told.samples == [], "an hour is sent once"
     assert (again.by_model, again.events) == ({}, 0), "nothing is due, nothing is told twice"
 
     put_hours(tables, 8 * 24, 9 * 24 + 1, used=lambda _ts: 10.0)
@@ -193,6 +186,28 @@ def test_a_killed_run_keeps_the_fits_it_has_committed(tables, monkeypatch):
 
     assert len(rows_of(tables, "forecast_fits")) == 1
     assert sum(run(tables, told).by_model.values()) == 2
+
+
+def test_a_series_whose_fit_fails_is_a_row_with_its_reason_and_the_others_go_on(tables):
+    put_hours(tables, 0, 8 * 24)
+
+    def poisoned(task):
+        if task.series_id != LOOSE.series_id:
+            return task
+        signs = np.random.default_rng(1).choice([-1.0, 1.0], len(task.history.values))
+        values = 1.5e308 * signs
+        return replace(task, history=Hourly(task.history.end_ms, values))
+
+    def fit(tasks):
+        return fit_here([poisoned(task) for task in tasks])
+
+    done = run(tables, Told(), fit)
+
+    fits = {row["series_id"]: row for row in rows_of(tables, "forecast_fits")}
+    assert done.failed == 1
+    assert fits[LOOSE.series_id]["status"] == "failed"
+    assert "too far apart" in fits[LOOSE.series_id]["reason"]
+    assert {fits[s.series_id]["status"] for s in (USED, JOBS)} == {"forecast"}
 
 
 def test_a_series_without_two_days_of_hours_is_a_row_with_a_reason(tables):

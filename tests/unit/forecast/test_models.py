@@ -1,5 +1,7 @@
 """Both models on series whose future is known; intervals hold what they promise."""
 
+import datetime as dt
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,8 +10,10 @@ from hypothesis import strategies as st
 from varve.forecast import prophet_model, seasonal_naive
 from varve.forecast.backtest import COVERAGE, backtest, half_widths, origins
 from varve.forecast.hourly import DAY, HORIZON, LEAST_HOURS, WEEK, Hourly, hourly_of
+from varve.forecast.level_shifts import levelled
 from varve.forecast.rows import from_json, to_json
-from varve.forecast.series_forecast import FORECAST, SKIPPED, forecast_series
+from varve.forecast.series_forecast import FAILED, FORECAST, SKIPPED, forecast_series
+from varve.model.calendar import Calendar
 
 END = 1_795_392_000_000
 HOUR = 3_600_000
@@ -19,6 +23,7 @@ def hourly(values):
     return Hourly(END, np.asarray(values, float))
 
 
+@settings(deadline=None)
 @given(
     st.integers(2 * DAY, 5 * WEEK),
     st.floats(-10, 10),
@@ -89,9 +94,107 @@ def test_intervals_hold_four_fifths_of_errors_that_come_as_before(seed):
     assert COVERAGE - 0.15 < inside.mean() < COVERAGE + 0.15
 
 
+def test_the_hours_of_a_random_walk_are_in_their_interval_as_often_as_it_promises():
+    random = np.random.default_rng(11)
+    inside = []
+    for _ in range(40):
+        walk = np.cumsum(random.normal(0, 1, 5 * WEEK))
+        found = backtest(hourly(walk[:-HORIZON]), seasonal_naive.forecast)
+        error = seasonal_naive.forecast(hourly(walk[:-HORIZON])) - walk[-HORIZON:]
+        inside.append((np.abs(error) <= found.half_widths).mean())
+    assert COVERAGE - 0.1 < np.mean(inside) < COVERAGE + 0.1
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(0, 100), min_size=7, max_size=7),
+    st.sampled_from([1, 2, 7]),
+)
+def test_widths_never_fall_and_are_the_quantiles_where_these_rise(quantiles, days):
+    part = quantiles[:days]
+    errors = np.tile(np.repeat(part, DAY), (3, 1))
+    widths = half_widths(errors)
+
+    assert len(widths) == HORIZON
+    assert (np.diff(widths) >= -1e-9).all()
+    if part == sorted(part):
+        np.testing.assert_allclose(widths[: days * DAY], np.repeat(part, DAY))
+    assert widths[: days * DAY].mean() == pytest.approx(np.mean(part))
+
+
+SEASON = 10 + 3 * np.sin(np.arange(5 * WEEK) / 24 * 2 * np.pi)
+
+
+@pytest.mark.parametrize("at", [4 * DAY, 9 * DAY + 5, 2 * WEEK, 4 * WEEK - 3 * DAY])
+def test_a_level_shift_is_taken_out_of_the_history_at_its_hour(at):
+    noise = np.random.default_rng(at).normal(0, 0.5, 4 * WEEK)
+    steady = SEASON[: 4 * WEEK] + noise
+    shifted = steady - np.where(np.arange(4 * WEEK) < at, 8.0, 0.0)
+
+    found = levelled(hourly(shifted)).values
+
+    assert np.abs(found - steady).mean() < 0.7
+    wrong = np.flatnonzero(np.abs(found - steady) > 4)
+    assert len(wrong) <= 3, "the hours around the shift"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        SEASON,
+        np.arange(4.0 * WEEK),
+        (np.arange(4 * WEEK) % WEEK) * 1.0,
+        SEASON[: 4 * WEEK] * (1 + ((np.arange(4 * WEEK) // 24) % 7 < 5)),
+        np.cumsum(np.random.default_rng(1).normal(0, 1, 4 * WEEK)),
+        np.where(np.arange(4 * WEEK) // 24 == 20, 100.0, SEASON[: 4 * WEEK]),
+        np.full(4 * WEEK, 3.0),
+    ],
+    ids=["season", "trend", "saw-tooth", "weekends", "random walk", "a day's incident", "constant"],
+)
+def test_what_is_no_level_shift_is_left_as_it_is(values):
+    history = hourly(values)
+    np.testing.assert_array_equal(levelled(history).values, history.values)
+
+
+def test_a_holiday_ahead_is_forecast_like_a_sunday_and_one_behind_is_no_weekday():
+    begin = 1_794_787_200_000  # a Monday
+    at = np.arange(4 * WEEK + HORIZON)
+    weekday = (at // DAY) % 7
+    quiet, trend = weekday >= 5, 0.02 * at
+    plain = np.where(quiet, 20.0, 100.0) + 5 * np.sin(at / 24 * 2 * np.pi) + trend
+    behind, ahead = 3 * WEEK + 2 * DAY, 4 * WEEK + 3 * DAY  # a Wednesday, a Thursday
+    truth = plain.copy()
+    for day in (behind, ahead):
+        truth[day : day + DAY] -= 80.0
+    dates = tuple(
+        (dt.datetime.fromtimestamp(begin / 1000, dt.UTC) + dt.timedelta(hours=day)).date()
+        for day in (behind, ahead)
+    )
+    calendar = Calendar(dates=dates)
+    history = Hourly(begin + 4 * WEEK * HOUR, truth[: 4 * WEEK])
+
+    naive = seasonal_naive.forecast(history, calendar)
+    prophet = prophet_model.forecast(history, 1, calendar)
+
+    future = truth[4 * WEEK :]
+    assert np.abs(naive - future).max() < 4, "the trend of a day or two is all that is missing"
+    assert np.abs(prophet - future).mean() < 10, "steps are no sum of five waves"
+    day = slice(3 * DAY, 4 * DAY)
+    assert np.abs(prophet - future)[day].mean() < 10
+    blind = prophet_model.forecast(history, 1)
+    assert np.abs(blind - future)[day].mean() > 40
+
+
 def test_what_cannot_be_forecast_says_why():
     short = forecast_series(1, hourly(np.ones(10)))
     assert (short.status, short.reason) == (SKIPPED, "10 hours have a number, 48 are needed")
+
+
+def test_a_series_beyond_all_numbers_fails_with_a_reason():
+    signs = np.random.default_rng(1).choice([-1.0, 1.0], 120)
+    found = forecast_series(1, hourly(1.5e308 * signs))
+    assert (found.status, found.reason) == (FAILED, "its numbers are too far apart to be forecast")
+    assert len(found.value) == 0
 
 
 def test_a_constant_needs_no_prophet_and_a_series_that_was_never_negative_stays_so():

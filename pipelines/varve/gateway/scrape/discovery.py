@@ -20,7 +20,7 @@ import yaml
 
 from varve.gateway.scrape.discovery_config import DnsSdConfig, FileSdConfig, HttpSdConfig
 from varve.gateway.scrape.fetch import Networks, NetworksBackend
-from varve.gateway.scrape.targets import TargetGroup
+from varve.gateway.scrape.targets import TargetGroup, host_port
 from varve.notify.receivers.http_client import HttpClient
 
 Publish = Callable[[Sequence[TargetGroup]], None]
@@ -208,8 +208,7 @@ class DnsDiscovery:
 
 def _dns_labels(kind: str, record: Any, port: int) -> dict[str, str]:
     if kind in ("A", "AAAA"):
-        host = str(record.address)
-        return {"__address__": f"[{host}]:{port}" if ":" in host else f"{host}:{port}"}
+        return {"__address__": host_port(str(record.address), port)}
     target = str(record.exchange if kind == "MX" else record.target)
     host = target.rstrip(".")
     if kind == "SRV":

@@ -134,6 +134,9 @@ class Selector(Fields):
 class AttachMetadata(Fields):
     node: Flag = False
     namespace: Flag = False
+    deployment: Flag = False
+    job: Flag = False
+    cronjob: Flag = False
 
 
 class KubernetesSdConfig(HttpConfig):

@@ -7,16 +7,21 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from varve.gateway.scrape.assembly import Assembly, Report
 from varve.gateway.scrape.config import Configuration, ScrapeConfig
+from varve.gateway.scrape.consul import ConsulDiscovery
 from varve.gateway.scrape.discovery import Discovery, DnsDiscovery, FileDiscovery, HttpDiscovery
 from varve.gateway.scrape.fetch import Networks, TargetClient
+from varve.gateway.scrape.kubernetes.discovery import KubernetesDiscovery
 from varve.gateway.scrape.loop import Deliver, TargetLoop
 from varve.gateway.scrape.targets import Target, TargetGroup, Targets, static_groups, targets_of
 from varve.model.clock import Clock
 from varve.model.errors import NeedsOperator
+from varve.notify.config.http_client import HttpConfig
 
+C = TypeVar("C", bound=HttpConfig)
 TargetKey = tuple[str, tuple[tuple[str, str], ...]]
 
 # Groups that change at once are looked at together.
@@ -52,10 +57,14 @@ class ScrapeManager:
         networks: Networks,
         seed: str,
         scraped: Callable[[str, Report], None] = lambda _job, _report: None,
+        *,
+        owns: Callable[[int], bool] = lambda _number: True,
     ) -> None:
         """networks: those that may be scraped. seed: spreads targets over their intervals. scraped:
-        is told of each scrape, with its job.
+        is told of each scrape, with its job. owns: whether the target of a number is to be scraped
+        here, and not by another instance.
         """
+        self._owns = owns
         self._deliver = deliver
         self._clock = clock
         self._networks = networks
@@ -84,6 +93,13 @@ class ScrapeManager:
                 await self._stop(old, ends=False)
             self._start(pool, old)
 
+    def share(self) -> None:
+        """Begins with the targets that are this instance's now and leaves those that are not, which
+        go on elsewhere.
+        """
+        for pool in self.pools.values():
+            self._sync(pool, None)
+
     async def close(self) -> None:
         """Stops without telling that series end: they go on after a restart."""
         for task in self._ending:
@@ -96,17 +112,22 @@ class ScrapeManager:
             client = TargetClient(_with_paths(job, folder), self._networks)
             discoveries: list[Discovery] = [
                 *(FileDiscovery(config, folder) for config in job.file_sd_configs),
-                *(HttpDiscovery(config, self._networks) for config in job.http_sd_configs),
+                *(
+                    HttpDiscovery(_with_paths(config, folder), self._networks)
+                    for config in job.http_sd_configs
+                ),
                 *(DnsDiscovery(config) for config in job.dns_sd_configs),
+                *(
+                    ConsulDiscovery(_with_paths(config, folder), self._networks)
+                    for config in job.consul_sd_configs
+                ),
+                *(
+                    KubernetesDiscovery(_with_paths(config, folder), self._networks, folder)
+                    for config in job.kubernetes_sd_configs
+                ),
             ]
         except (OSError, ValueError) as err:
             raise NeedsOperator(f"job {job.job_name}: {err}") from err
-        for kind in ("consul", "kubernetes"):
-            if getattr(job, f"{kind}_sd_configs"):
-                raise NeedsOperator(
-                    f"job {job.job_name}: {kind}_sd_configs is not there yet: let a file or an HTTP"
-                    " endpoint say its targets, in file_sd_configs or http_sd_configs"
-                )
         return Pool(job, client, discoveries)
 
     def _start(self, pool: Pool, old: Pool | None) -> None:
@@ -143,20 +164,17 @@ class ScrapeManager:
         job = pool.job
         groups = [group for number in sorted(pool.groups) for group in pool.groups[number]]
         found = targets_of(job, groups)
-        for text in found.failures:
-            if text not in pool.targets.failures:
-                log.warning("a target cannot be scraped: %s", text)
-        pool.targets = found
-        limit = job.target_limit
-        pool.error = ""
-        if limit and len(found.active) > limit:
-            pool.error = f"target_limit exceeded: {len(found.active)} targets, {limit} allowed"
-            log.warning("job %s: %s", job.job_name, pool.error)
-        wanted: Mapping[TargetKey, Target] = {} if pool.error else found.active
+        _note(pool, found)
+        wanted: Mapping[TargetKey, Target] = {
+            key: target
+            for key, target in found.active.items()
+            if not pool.error and self._owns(target.number)
+        }
         for key in [key for key in pool.loops if key not in wanted]:
             loop = pool.loops.pop(key)
             pool.tasks.pop(key).cancel()
-            self._end(loop)
+            if pool.error or key not in found.active:
+                self._end(loop)
         for key, target in wanted.items():
             if key in pool.loops:
                 continue
@@ -171,7 +189,7 @@ class ScrapeManager:
             pool.tasks[key] = asyncio.create_task(loop.run())
         if old is not None:
             for key, before in old.loops.items():
-                if key not in pool.loops:
+                if key not in pool.loops and (pool.error or key not in found.active):
                     self._end(before)
 
     def _loop(self, pool: Pool, target: Target, assembly: Assembly) -> TargetLoop:
@@ -209,8 +227,23 @@ class ScrapeManager:
         await pool.client.close()
 
 
-def _with_paths(job: ScrapeConfig, folder: Path) -> ScrapeConfig:
-    """The job with its files of certificates and secrets relative to the folder of its file."""
+def _note(pool: Pool, found: Targets) -> None:
+    """Notes the targets of a job, and why they cannot be scraped."""
+    for text in found.failures:
+        if text not in pool.targets.failures:
+            log.warning("a target cannot be scraped: %s", text)
+    pool.targets = found
+    limit = pool.job.target_limit
+    pool.error = ""
+    if limit and len(found.active) > limit:
+        pool.error = f"target_limit exceeded: {len(found.active)} targets, {limit} allowed"
+        log.warning("job %s: %s", pool.job.job_name, pool.error)
+
+
+def _with_paths(job: C, folder: Path) -> C:
+    """A configuration with its files of certificates and secrets relative to the folder of its
+    file.
+    """
     tls = job.tls_config.model_copy(update=_resolved(job.tls_config, folder, _TLS_FILES))
     changes: dict[str, object] = {"tls_config": tls}
     if job.bearer_token_file:

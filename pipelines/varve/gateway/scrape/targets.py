@@ -49,9 +49,16 @@ class Target:
 
     def offset_ms(self, seed: str) -> int:
         """Where in its interval it is scraped: spread evenly, always the same for a target."""
+        return self._hash(seed) % self.interval_ms
+
+    @property
+    def number(self) -> int:
+        """The same in every process: which of several instances scrapes it follows from it."""
+        return self._hash("")
+
+    def _hash(self, seed: str) -> int:
         text = repr((seed, self.key)).encode()
-        digest = hashlib.blake2b(text, digest_size=8).digest()
-        return int.from_bytes(digest) % self.interval_ms
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
 @dataclass
@@ -81,6 +88,11 @@ def targets_of(job: ScrapeConfig, groups: Iterable[TargetGroup]) -> Targets:
             else:
                 found.active.setdefault(target.key, target)
     return found
+
+
+def host_port(host: str, port: int) -> str:
+    """A host and a port as an address; IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def static_groups(job: ScrapeConfig) -> Iterator[TargetGroup]:

@@ -8,7 +8,7 @@ import ipaddress
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -47,6 +47,7 @@ class HttpClient:
         read; of a longer one, some more.
         """
         self._config = config
+        self._longest_body = longest_body
         self._client = httpx.AsyncClient(
             transport=_Transport(
                 config, config.tls_config, backend, longest_body, most_connections
@@ -111,6 +112,31 @@ class HttpClient:
                 return response
             url = str(response.request.url.join(response.headers.get("location", "")))
         raise httpx.TooManyRedirects(f"over {_REDIRECTS} redirects")
+
+    async def lines(self, url: str, headers: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
+        """The lines of the answer to a GET, as they come; no redirect is followed. First comes the
+        status, as text.
+
+        Raises httpx.HTTPError, OSError, ssl.SSLError, also when the connection breaks.
+        """
+        request = self._client.build_request(
+            "GET", url, headers=dict(headers), extensions=self._extensions() | {"streams": True}
+        )
+        await self._log_in(request)
+        response = await self._client.send(request, stream=True)
+        try:
+            yield str(response.status_code).encode()
+            begun = bytearray()
+            async for part in response.aiter_raw():
+                begun += part
+                if len(begun) > self._longest_body:
+                    raise httpx.TransportError(f"a line is over {self._longest_body:,} bytes")
+                *whole, rest = begun.split(b"\n")
+                begun = bytearray(rest)
+                for line in whole:
+                    yield bytes(line)
+        finally:
+            await response.aclose()
 
     async def _log_in(self, request: httpx.Request) -> None:
         """Adds the login and the headers of the configuration."""
@@ -282,6 +308,10 @@ class _Transport(httpx.AsyncBaseTransport):
         )
         try:
             answer = await pool.handle_async_request(core)
+            if request.extensions.get("streams"):
+                return httpx.Response(
+                    answer.status, headers=answer.headers, stream=_Streamed(answer)
+                )
             body = bytearray()
             async for part in _parts(answer):
                 body += part
@@ -324,6 +354,23 @@ class _Transport(httpx.AsyncBaseTransport):
             else:
                 self._pools[key] = _proxy_pool(address, self._connect_headers, options)
         return self._pools[key]
+
+
+class _Streamed(httpx.AsyncByteStream):
+    """A body that is read as it comes."""
+
+    def __init__(self, answer: httpcore.Response) -> None:
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._answer.aiter_stream():
+                yield part
+        except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as err:
+            raise httpx.TransportError(str(err) or type(err).__name__) from err
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
 
 
 def _header(answer: httpcore.Response, wanted: bytes) -> str:

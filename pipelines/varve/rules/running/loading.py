@@ -7,7 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from varve.model.window import DAY_MS
+from varve.promql.storage import Storage
+from varve.query.derived_storage import storage_of
 from varve.query.narrow_reader import NarrowReader
+from varve.query.reader import Reader
 from varve.query.snapshots import GoneError
 from varve.query.view import View
 from varve.rules.alerts import State
@@ -39,6 +42,10 @@ class Tables:
 
     def reader(self, view: View) -> NarrowReader:
         return NarrowReader(view, self.max_samples)
+
+    def storage(self, view: View) -> Storage:
+        """What rules are evaluated over."""
+        return storage_of(Reader(view, max_samples=self.max_samples), self.reader(view))
 
     def known(self, view: View, now_ms: int) -> Known:
         """What the tables know of alerts and series. Raises OSError or VarveError."""

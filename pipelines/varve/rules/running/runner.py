@@ -311,7 +311,7 @@ class Runner:
         if slot.part is Part.RECORDING and owned.provisional is not None:
             reviewing = owned.provisional.would_be
         before = {place: one.alerts for place, one in enumerate(run.rules)}
-        series = self._written.over(self.tables.reader(view))
+        series = self._written.over(self.tables.storage(view))
         given = run.evaluate(
             series, self.loader.evaluator, slot.at_ms, part=slot.part, review=reviewing
         )
