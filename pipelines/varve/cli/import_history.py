@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 
 from varve.gateway.importing.sender import ImportSender, Outcome
-from varve.gateway.importing.sources import Block
+from varve.gateway.importing.sources import Part
+from varve.gateway.importing.tsdb.block import TsdbBlock, block_folders
+from varve.gateway.importing.tsdb.index import DamagedBlock
 from varve.model.errors import BadRequest
 from varve.settings import Settings
 
@@ -19,22 +23,27 @@ _PROGRESS_S = 1.0
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = """\
-Sends the samples of files to a gateway, which must run, and through it into the tables. Files are
-OpenMetrics text with a time on every sample (.om, .openmetrics, .prom, .txt), as `promtool tsdb
-dump-openmetrics` writes it, or Parquet (.parquet) with the columns metric, ts and value, and
-perhaps tags (a map), type, unit and help.
+Sends the samples of files to a gateway, which must run, and through it into the tables. It takes
+
+- folders: blocks of a Prometheus, or the whole folder of its data or of a snapshot of it. What is
+  not in a block yet, the last two to three hours, is not read: take a snapshot for it
+  (POST /api/v1/admin/tsdb/snapshot);
+- OpenMetrics text with a time on every sample (.om, .openmetrics, .prom, .txt);
+- Parquet (.parquet) with the columns metric, ts and value, and perhaps tags (a map), type, unit
+  and help.
 
 It waits while the gateway is overloaded or away. A run that was interrupted goes on where it was;
-a file that is sent twice is stored once, since copies of a series and time merge. Samples older
-than four fifths of retention.samples_days are refused and counted: set that as far back as the
-history reaches before you import it.
+what is sent twice is stored once, since copies of a series and time merge. Samples older than four
+fifths of retention.samples_days are refused and counted: set that as far back as the history
+reaches before you import it.
 """
     parser.epilog = """\
 examples:
+  varve import /var/lib/prometheus/data --dry-run
   varve import history.om --dry-run
   varve import history.om more.parquet --gateway https://metrics:9693 --token-file token
 """
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("files", nargs="+", type=Path, metavar="PATH")
     parser.add_argument("--gateway", metavar="URL", help="its address (default: of the settings)")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="file of a bearer token")
     parser.add_argument("--ca-file", type=Path, metavar="FILE", help="who signs its certificate")
@@ -57,38 +66,60 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     refused = 0
     with httpx.Client(base_url=url, headers=headers, verify=verify, trust_env=False) as client:
         sender = ImportSender(client, settings.home / "imports", _say)
-        for file in args.files:
-            outcome = sender.send(file, _Progress(file), dry_run=args.dry_run)
-            refused += outcome.refused
-            _show(file, outcome, dry_run=args.dry_run)
+        for path in args.files:
+            for name, outcome in _sent(sender, path, dry_run=args.dry_run):
+                refused += outcome.refused
+                _show(name, outcome, dry_run=args.dry_run)
     return 1 if refused else 0
 
 
-class _Progress:
-    """Says how far a file is, once a second."""
+def _sent(sender: ImportSender, path: Path, *, dry_run: bool) -> Iterator[tuple[str, Outcome]]:
+    """Sends a file, or the blocks of a folder one after the other."""
+    if not path.is_dir():
+        yield str(path), sender.send(path, _Progress(str(path)), dry_run=dry_run)
+        return
+    try:
+        folders = block_folders(path)
+        if not folders:
+            raise BadRequest(f"{path} is no block of a Prometheus, nor has it any in it")
+        for number, folder in enumerate(folders, 1):
+            block = TsdbBlock(folder)
+            name = f"block {block.ulid}, {number} of {len(folders)}, {_span(block)}"
+            yield name, sender.send_block(block, _Progress(name), dry_run=dry_run)
+    except (DamagedBlock, OSError) as err:
+        raise BadRequest(str(err)) from err
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+
+def _span(block: TsdbBlock) -> str:
+    ends = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (block.begin_ms, block.end_ms))
+    return " to ".join(end.strftime("%Y-%m-%d %H:%M") for end in ends)
+
+
+class _Progress:
+    """Says how far a file or block is, once a second."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._said_s = time.monotonic()
 
-    def __call__(self, block: Block) -> None:
+    def __call__(self, part: Part) -> None:
         now_s = time.monotonic()
-        if now_s - self._said_s >= _PROGRESS_S and block.total:
+        if now_s - self._said_s >= _PROGRESS_S and part.total:
             self._said_s = now_s
-            _say(f"{self._file}: {100 * block.done / block.total:.0f} %")
+            _say(f"{self._name}: {100 * part.done / part.total:.0f} %")
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _show(file: Path, outcome: Outcome, *, dry_run: bool) -> None:
+def _show(name: str, outcome: Outcome, *, dry_run: bool) -> None:
     verb = "would be sent" if dry_run else "sent"
     parts = [f"{outcome.taken:,} samples {verb}"]
     if outcome.skipped:
         parts.append(f"{outcome.skipped:,} were sent by an earlier run")
     if outcome.refused:
         parts.append(f"{outcome.refused:,} refused")
-    print(f"{file}: {', '.join(parts)}")
+    print(f"{name}: {', '.join(parts)}")
     for problem in outcome.problems:
         _say(f"  {problem}")

@@ -137,6 +137,12 @@ class WriteRequest:
         self._parts += (key, head, before, _DOUBLE.pack(value), after, tail)
         self._count += 1
 
+    def add_samples(self, labels: Labels, samples: bytes, count: int) -> None:
+        """Appends `count` samples of a series, written as fields of the series' message."""
+        head, _ = self._symbols.written(labels)
+        self._parts.append(delimited_field(5, head + samples))
+        self._count += count
+
     def message(self, refusals: Refusals | None = None) -> Message:
         """What has been added."""
         parts = itertools.chain(self._symbols.fields(), self._parts)

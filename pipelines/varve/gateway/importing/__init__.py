@@ -1,1 +1,1 @@
-"""History from files, sent to a gateway as remote write: block by block, so that it can go on."""
+"""History from files and blocks, sent to a gateway part by part, so that it can go on."""

@@ -1,18 +1,20 @@
-"""Sends blocks to a gateway, again and again until it takes them."""
+"""Sends files and blocks to a gateway, part by part, again and again until it takes them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cramjam
 import httpx
 
-from varve.gateway.importing.sources import Block, blocks_of
+from varve.gateway.importing.sources import Part, parts_of
+from varve.gateway.importing.tsdb.block import TsdbBlock
+from varve.gateway.importing.tsdb.parts import parts_of_block
 from varve.model.errors import NeedsOperator
 
 _HEADERS = {
@@ -20,7 +22,7 @@ _HEADERS = {
     "content-encoding": "snappy",
     "x-prometheus-remote-write-version": "2.0.0",
 }
-_WRITTEN = "x-prometheus-remote-write-samples-written"
+_WRITTEN = tuple(f"x-prometheus-remote-write-{kind}-written" for kind in ("samples", "histograms"))
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 _TIMEOUT_S = 60.0
 
@@ -37,7 +39,7 @@ class Outcome:
 
 
 class ImportSender:
-    """Sends files. A block that a run had sent is not sent again by the next."""
+    """Sends files and blocks. A part that a run had sent is not sent again by the next."""
 
     def __init__(
         self,
@@ -54,29 +56,46 @@ class ImportSender:
         self._told = told
         self._sleep = sleep
 
-    def send(self, file: Path, progress: Callable[[Block], None], *, dry_run: bool) -> Outcome:
-        """Sends a file's blocks. dry_run: reads them only. Raises BadRequest for a file that cannot
-        be read, NeedsOperator if the gateway refuses who we are.
+    def send(self, file: Path, progress: Callable[[Part], None], *, dry_run: bool) -> Outcome:
+        """Sends the parts of a file. dry_run: reads them only. Raises BadRequest for a file that
+        cannot be read, NeedsOperator if the gateway refuses who we are.
         """
+        status = file.stat()
+        identity: list[str | int] = [str(file.resolve()), status.st_size, status.st_mtime_ns]
+        return self._send_all(identity, parts_of(file), progress, dry_run=dry_run)
+
+    def send_block(
+        self, block: TsdbBlock, progress: Callable[[Part], None], *, dry_run: bool
+    ) -> Outcome:
+        """As `send`, for a block, wherever it lies: its ULID says which it is."""
+        return self._send_all([block.ulid], parts_of_block(block), progress, dry_run=dry_run)
+
+    def _send_all(
+        self,
+        identity: list[str | int],
+        parts: Iterable[Part],
+        progress: Callable[[Part], None],
+        *,
+        dry_run: bool,
+    ) -> Outcome:
         outcome = Outcome()
-        mark = self._mark(file)
+        mark = self._mark(identity)
         sent = 0 if dry_run else _sent(mark)
-        for block in blocks_of(file):
-            if block.number < sent:
-                outcome.skipped += block.samples
+        for part in parts:
+            if part.number < sent:
+                outcome.skipped += part.samples
             elif dry_run:
-                outcome.taken += block.samples
+                outcome.taken += part.samples
             else:
-                self._send(block, outcome)
-                _note(mark, block.number + 1)
-            progress(block)
+                self._send(part, outcome)
+                _note(mark, part.number + 1)
+            progress(part)
         return outcome
 
-    def _send(self, block: Block, outcome: Outcome) -> None:
-        if not block.samples:
+    def _send(self, part: Part, outcome: Outcome) -> None:
+        if not part.samples:
             return
-        content = block.request.message().content.tobytes()
-        body = bytes(cramjam.snappy.compress_raw(content))
+        body = bytes(cramjam.snappy.compress_raw(part.content()))
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
@@ -87,7 +106,7 @@ class ImportSender:
                 why, after_s = f"{type(err).__name__}: {err}", 0.0
             else:
                 if answer.status_code in (204, 400):
-                    _count(answer, block, outcome)
+                    _count(answer, part, outcome)
                     return
                 if answer.status_code not in (429, 503):
                     raise NeedsOperator(
@@ -101,21 +120,20 @@ class ImportSender:
             self._sleep(max(after_s, pause_s))
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
-    def _mark(self, file: Path) -> Path:
-        """Where it is kept how far the file has come; another one if the file has changed, or goes
-        to another gateway.
+    def _mark(self, identity: list[str | int]) -> Path:
+        """Where it is kept how far a file or block has come; another one if the file has changed,
+        or goes to another gateway.
         """
-        status = file.stat()
-        text = json.dumps(
-            [str(file.resolve()), status.st_size, status.st_mtime_ns, str(self._client.base_url)]
-        )
+        text = json.dumps([*identity, str(self._client.base_url)])
         return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
-def _count(answer: httpx.Response, block: Block, outcome: Outcome) -> None:
-    taken = block.samples if answer.status_code == 204 else int(answer.headers.get(_WRITTEN, 0))
+def _count(answer: httpx.Response, part: Part, outcome: Outcome) -> None:
+    taken = part.samples
+    if answer.status_code == 400:
+        taken = sum(int(answer.headers.get(name, 0)) for name in _WRITTEN)
     outcome.taken += taken
-    outcome.refused += block.samples - taken
+    outcome.refused += part.samples - taken
     if answer.status_code == 400 and len(outcome.problems) < 3:
         outcome.problems.append(answer.text.strip()[:500])
 

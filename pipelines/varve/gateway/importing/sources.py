@@ -1,11 +1,11 @@
-"""Files of samples as blocks: OpenMetrics with times, and Parquet. Blocks of a file are the same
+"""Files of samples in parts: OpenMetrics with times, and Parquet. The parts of a file are the same
 each time that it is read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,20 +29,20 @@ _FORMATS = ".om, .txt, .openmetrics (OpenMetrics) or .parquet"
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """A part of a file. number: its place among the blocks, from 0. done: bytes or rows of the file
-    up to its end, of `total`.
+class Part:
+    """A part of a file or block. number: its place among the parts, from 0. content: makes the
+    request of remote write, expanded. done: bytes, rows or series up to its end, of `total`.
     """
 
     number: int
-    request: WriteRequest
+    content: Callable[[], bytes]
     samples: int
     done: int
     total: int
 
 
-def blocks_of(file: Path) -> Iterator[Block]:
-    """The blocks of a file, by its suffix. Raises BadRequest where the file is not what that says,
+def parts_of(file: Path) -> Iterator[Part]:
+    """The parts of a file, by its suffix. Raises BadRequest where the file is not what that says,
     naming the place; OSError.
     """
     suffix = file.suffix.lower()
@@ -53,7 +53,14 @@ def blocks_of(file: Path) -> Iterator[Block]:
     raise BadRequest(f"{file}: a file to import ends with {_FORMATS}")
 
 
-def _open_metrics(file: Path) -> Iterator[Block]:
+def _content(request: WriteRequest) -> Callable[[], bytes]:
+    def content() -> bytes:
+        return request.message().content.tobytes()
+
+    return content
+
+
+def _open_metrics(file: Path) -> Iterator[Part]:
     total = file.stat().st_size
     number = done = lines = 0
     meta: list[bytes] = []
@@ -70,7 +77,7 @@ def _open_metrics(file: Path) -> Iterator[Block]:
             if body and not body.endswith(b"\n"):
                 raise BadRequest(f"{file}: the file does not end with # EOF")
             request = _request(body + _EOF + b"\n", f"{file}, from line {first_line} on")
-            yield Block(number, request, len(request), done, total)
+            yield Part(number, _content(request), len(request), done, total)
             number += 1
             meta = _last_meta(meta, chunk)
     if not ended:
@@ -113,7 +120,7 @@ def _request(body: bytes, where: str) -> WriteRequest:
     return request
 
 
-def _parquet(file: Path) -> Iterator[Block]:
+def _parquet(file: Path) -> Iterator[Part]:
     """Columns metric, ts and value, and perhaps tags (a map), type, unit, help. ts: a timestamp, or
     ms since the epoch. A value that is null ends its series.
     """
@@ -137,7 +144,7 @@ def _parquet(file: Path) -> Iterator[Block]:
             kind, unit, text = (row.get(name) or "" for name in ("type", "unit", "help"))
             said = Metadata(kind or "unknown", unit, text)
             request.add(labels, value, row["ts"], metadata=said)
-        yield Block(number, request, batch.num_rows, done, total)
+        yield Part(number, _content(request), batch.num_rows, done, total)
 
 
 def _rows(file: Path, batch: pa.RecordBatch) -> list[dict[str, Any]]:

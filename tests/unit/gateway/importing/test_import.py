@@ -1,4 +1,4 @@
-"""Files become blocks, each is sent until it is taken, and none is sent by a second run."""
+"""Files become parts, each is sent until it is taken, and none is sent by a second run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.gateway.served import STALE, ServedGateway
 from varve.access.credentials import Credentials
 from varve.gateway.importing import sources
 from varve.gateway.importing.sender import ImportSender
-from varve.gateway.importing.sources import blocks_of
+from varve.gateway.importing.sources import parts_of
 from varve.gateway.lane import Overloaded
 from varve.model.errors import BadRequest, NeedsOperator
 
@@ -70,8 +70,8 @@ def test_a_run_goes_on_where_the_one_before_it_ended(served, tmp_path, small_chu
     class Interrupted(Exception):
         pass
 
-    def third(block):
-        if block.number == 2:
+    def third(part):
+        if part.number == 2:
             raise Interrupted
 
     with pytest.raises(Interrupted):
@@ -152,7 +152,7 @@ def test_a_file_that_cannot_be_is_named(tmp_path, name, content, why):
     (tmp_path / name).write_text(content)
 
     with pytest.raises(BadRequest, match=why):
-        list(blocks_of(tmp_path / name))
+        list(parts_of(tmp_path / name))
 
 
 def test_a_gateway_that_knows_nobody_of_the_name_ends_the_run(tmp_path):

@@ -1,0 +1,1 @@
+"""Blocks of Prometheus' database on disk: index, chunks and tombstones, read without Prometheus."""

@@ -1,0 +1,66 @@
+"""What has been deleted from a block. Source: Prometheus, tsdb/docs/format/tombstones.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from varve.gateway.importing.tsdb.index import DamagedBlock
+from varve.gateway.importing.tsdb.kernel_bits import crc32c
+
+_MAGIC: Final = 0x0130BA30
+_HEADER_BYTES, _CRC_BYTES = 5, 4
+
+Tombstones = dict[int, list[tuple[int, int]]]
+"""Ranges of time of a series, both ends included, by its number."""
+
+
+def read_tombstones(path: Path) -> Tombstones:
+    """Nothing if there is no such file. Raises DamagedBlock, OSError."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    data = np.frombuffer(content, np.uint8)
+    end = len(content) - _CRC_BYTES
+    if end < _HEADER_BYTES or int.from_bytes(content[:4], "big") != _MAGIC or content[4] != 1:
+        raise DamagedBlock(f"{path} is no file of tombstones")
+    if crc32c(data, _HEADER_BYTES, end) != int.from_bytes(content[end:], "big"):
+        raise DamagedBlock(f"{path}: its checksum is wrong")
+    found: Tombstones = {}
+    at = _HEADER_BYTES
+    while at < end:
+        ref, at = _uvarint(content, at, end, path)
+        first, at = _uvarint(content, at, end, path)
+        last, at = _uvarint(content, at, end, path)
+        found.setdefault(ref, []).append((_zigzag(first), _zigzag(last)))
+    return found
+
+
+def spared(
+    ts: npt.NDArray[np.int64], deleted: list[tuple[int, int]]
+) -> npt.NDArray[np.bool_]:  # fmt: skip
+    """Which times are in none of the ranges."""
+    kept = np.ones(len(ts), np.bool_)
+    for first, last in deleted:
+        kept &= (ts < first) | (ts > last)
+    return kept
+
+
+def _uvarint(content: bytes, at: int, end: int, path: Path) -> tuple[int, int]:
+    found = shift = 0
+    while at < end and shift < 70:
+        byte = content[at]
+        at += 1
+        found |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return found & (1 << 64) - 1, at
+        shift += 7
+    raise DamagedBlock(f"{path} is cut")
+
+
+def _zigzag(number: int) -> int:
+    return (number >> 1) ^ -(number & 1)
