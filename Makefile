@@ -140,9 +140,6 @@ conformance-rules: setup-dev ## The score of rules and templates on shared/alert
 .PHONY: bench-query
 bench-query: setup-dev $(DATA)/samples.parquet ## Queries over tables on disk: samples, then 90 days of rollups
 	$(TOOL)/bench_query.py --data $(DATA) --shared $(SHARED) $(ARGS)
-.PHONY: bench-query-clients
-bench-query-clients: setup-dev $(DATA)/samples.parquet ## 1, 8, 32 clients of one query service and of two; ARGS="--seconds 60"
-	$(TOOL)/bench_query_clients.py --data $(DATA) --shared $(SHARED) $(ARGS)
 
 .PHONY: conformance
 conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scripts
@@ -189,10 +186,6 @@ live-anomaly: setup-dev ## Incidents of every kind through a whole `varve up`: a
 .PHONY: bench-forecast
 bench-forecast: setup-dev ## Forecasts of 1,000 series on two cores: time, errors, coverage; ARGS="--series 300"
 	$(TOOL)/bench_forecast.py $(ARGS)
-
-.PHONY: soak-query
-soak-query: setup-dev ## A hostile mix before the query service; ARGS="--minutes 2 --series 50000"
-	$(TOOL)/soak_query.py $(ARGS)
 
 .PHONY: bench-labels
 bench-labels: setup-dev ## The index of a million series: memory, matchers, what churn costs

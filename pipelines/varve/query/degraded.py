@@ -18,6 +18,7 @@ from varve.promql.evaluation.values import Float64s, Matrix, QueryResult
 from varve.promql.syntax.parser import parse
 from varve.promql.syntax.printer import to_text
 from varve.query import step_cache
+from varve.query.derived_storage import derived_metric
 from varve.query.evaluation import Answer, Options, Range, Times, engine_of, evaluate
 from varve.query.provenance import Sampled
 from varve.query.sampling import CONFIDENCE, Estimate, Sample, estimable, estimate
@@ -75,7 +76,7 @@ def _within(options: Options, share: float) -> Options:
 def _estimated(view: View, expression: str, times: Times, options: Options) -> Answer | None:
     """An estimate; None for what has none."""
     query = estimable(parse(expression))
-    if query is None:
+    if query is None or derived_metric(query.selector.matchers) is not None:
         return None
     sample = Sample(query)
     running, reader = engine_of(view, replace(options, workers=None), sample)

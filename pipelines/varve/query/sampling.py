@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from varve.promql.errors import StorageError
 from varve.promql.evaluation.values import Bools, Float64s, Int64s, Matrix
 from varve.promql.labels.label_table import METRIC_NAME, LabelTable
 from varve.promql.syntax.ast import (
@@ -57,6 +58,7 @@ class Estimable:
 
     op: str
     inner: Expr
+    selector: VectorSelector
     grouping: tuple[str, ...]
     without: bool
     keeps_name: bool
@@ -71,17 +73,20 @@ def estimable(tree: Expr) -> Estimable | None:
     """What a query estimates; None if its error could not be stated."""
     while isinstance(tree, Paren):
         tree = tree.expr
-    if not isinstance(tree, Aggregate) or tree.op not in _OPERATIONS or not _is_of_one(tree.expr):
+    if not isinstance(tree, Aggregate) or tree.op not in _OPERATIONS:
+        return None
+    selector = _selector_of(tree.expr)
+    if selector is None:
         return None
     plain = tree.expr
     while isinstance(plain, Paren):
         plain = plain.expr
     keeps_name = isinstance(plain, VectorSelector)
-    return Estimable(tree.op, tree.expr, tree.grouping, tree.without, keeps_name)
+    return Estimable(tree.op, tree.expr, selector, tree.grouping, tree.without, keeps_name)
 
 
-def _is_of_one(expr: Expr) -> bool:
-    """Whether it is a value of each series of one selector, computed of that series alone."""
+def _selector_of(expr: Expr) -> VectorSelector | None:
+    """The selector of each of whose series it is a value, computed of that series alone."""
     while True:  # chains of operators may be longer than the stack
         match expr:
             case Paren(inner) | Unary(_, inner):
@@ -90,27 +95,35 @@ def _is_of_one(expr: Expr) -> bool:
                 expr = inner
             case Binary("+" | "-" | "*" | "/", NumberLiteral(), inner):
                 expr = inner
-            case Call(function, (MatrixSelector(),)):
-                return function in _FUNCTIONS
+            case Call(function, (MatrixSelector(selector),)):
+                return selector if function in _FUNCTIONS else None
+            case VectorSelector():
+                return expr
             case _:
-                return isinstance(expr, VectorSelector)
+                return None
 
 
 @dataclass
 class Sample:
     """Draws some series of the selector of a query. It belongs to one evaluation.
 
-    After `draw`: of each group, whose labels are that row of `groups`, how many series there are
-    and how many of them were drawn.
+    After `draw`: `known`, the ids of all series of the selector; of each group, whose labels are
+    that row of `groups`, how many series there are and how many of them were drawn.
     """
 
     query: Estimable
+    known: Int64s | None = None
     groups: LabelTable = field(default_factory=lambda: LabelTable.empty_sets(0))
     sizes: Int64s = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     drawn: Int64s = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def draw(self, series: SelectedSeries) -> SelectedSeries:
-        """The series that are read; the same ones whenever these are selected."""
+        """The series that are read; the same ones whenever these are selected. StorageError if
+        another time of the evaluation selects others: sizes of groups are counted once.
+        """
+        if self.known is not None and not np.array_equal(self.known, series.series_ids):
+            raise StorageError("an estimate needs the same series throughout its range")
+        self.known = series.series_ids
         labels = self.query.labels(series.labels)
         grouping = labels.group(self.query.grouping, without=self.query.without)
         self.groups = grouping.table
@@ -157,6 +170,9 @@ def estimate(sample: Sample, found: Matrix) -> Estimate:
         apart = np.where(found.present, values - mean[place], 0.0)
         np.add.at(squares, place, apart * apart)
         squares += (among - count) * mean * mean
+        if query.op == "count":  # shares near 0 and 1 deviate more than they show (Agresti, Coull)
+            share = (total + 2) / (among + 4)
+            squares = among * share * (1 - share)
         error = np.sqrt(left * squares / (among - 1) / among)
         if query.op == "avg":
             estimated = mean
