@@ -54,7 +54,7 @@ def _empty(path: str, data: Any) -> Endpoint:
 
 
 _TIMES = "start, end, limit"
-_OPTIONS = "timeout, limit, lookback_delta, stats, tier"
+_OPTIONS = "timeout, limit, lookback_delta, stats, tier, degrade"
 ENDPOINTS: Final = (
     _post_too("query", promql.query, f"query, time, {_OPTIONS}", "PromQL at one time", QUERIES),
     _post_too(

@@ -23,13 +23,15 @@ from varve.api.server import Server, server_of
 from varve.api.service import Service
 from varve.ingest.limits import LimitsFile
 from varve.model.clock import SystemClock
+from varve.model.errors import NeedsOperator
 from varve.promql.evaluation.workers import Workers
 from varve.query.evaluation import Options
 from varve.query.memory import MemoryBudget
+from varve.query.shared_steps import SharedSteps
 from varve.query.snapshots import Snapshots
 from varve.query.sql_processes import Bounds as SqlBounds
 from varve.query.sql_processes import SqlProcesses
-from varve.query.step_cache import StepCache
+from varve.query.step_cache import StepCache, Steps
 from varve.query.storage_usage import as_json, usage
 from varve.query.table_follower import TableFollower
 from varve.services.asked_services import AskedServices
@@ -89,7 +91,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             workers,
             newer_view=follower.newer_view,
             say_why_empty=True,
-            steps=StepCache(query.step_cache_mb << 20, memory) if query.step_cache_mb else None,
+            steps=_steps(query, memory),
         )
         browsers = BrowserRules.of(_listed(query.allowed_hosts), _listed(query.allowed_origins))
         sql = SqlProcesses(store, _sql_bounds(query)) if query.sql else None
@@ -185,6 +187,17 @@ async def _watch(
             if not why:
                 log.info("ready")
         await asyncio.sleep(_WATCH_S)
+
+
+def _steps(query: Query, memory: MemoryBudget) -> Steps | None:
+    """Where steps are kept. NeedsOperator if the address of Redis is none."""
+    if not query.step_cache_mb:
+        return None
+    own, url = StepCache(query.step_cache_mb << 20, memory), query.redis_url.get_secret_value()
+    try:
+        return SharedSteps(own, url) if url else own
+    except ValueError as err:
+        raise NeedsOperator(f"query.redis_url cannot be read: {err}") from err
 
 
 def _sql_bounds(query: Query) -> SqlBounds:
