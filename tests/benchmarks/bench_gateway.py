@@ -1,7 +1,7 @@
 """Remote write to stored samples: gateway, Kafka, ingest; samples a CPU second of each and of all.
 
     python tests/benchmarks/bench_gateway.py --data DIR [--version 2] [--samples 4000000] [--runs 3]
-        [--request 5000] [--connections 8] [--decode] [--protocols text,otlp,statsd]
+        [--request 5000] [--connections 8] [--decode] [--protocols text,statsd]
 
 DIR holds the dataset of 10,000 series (dataset.py --out DIR --end now). Its samples become requests
 as Prometheus sends them, one sample a series, made ahead; a process of its own sends them. The
