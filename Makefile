@@ -112,7 +112,7 @@ bench-client: setup-dev ## The Python client to Kafka, samples/s and CPU a sampl
 	$(TOOL)/bench_client.py $(ARGS)
 
 .PHONY: bench-gateway bench-ingest bench-rollup bench-promql bench-first-query bench-log bench-storage
-bench-gateway: setup-dev $(DATA)/samples.parquet ## Remote write to stored samples, samples a CPU second; ARGS="--version 2"
+bench-gateway: setup-dev $(DATA)/samples.parquet ## Remote write to stored samples, samples a CPU second; ARGS="--version 2", ARGS="--protocols text,statsd"
 	$(TOOL)/bench_gateway.py --data $(DATA) $(ARGS)
 .PHONY: bench-gateway-load
 bench-gateway-load: setup-dev ## A part of: series, latency, freshness, storm, connections; PART=storm ARGS="--seconds 60"

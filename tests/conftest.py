@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from varve.local.broker import Broker
@@ -14,6 +15,10 @@ from varve.model.errors import NeedsOperator
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+# A machine may be slow and busy: how long an example takes says nothing about what it shows.
+settings.register_profile("varve", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("varve")
 
 pytest.register_assert_rewrite("tests.unit.promql.storage_suite")
 

@@ -21,6 +21,7 @@ from varve.model.schema import table_schema
 from varve.model.series_matcher import SeriesMatcher
 from varve.model.window import DAY_MS, MINUTE_MS, TIERS, Window
 from varve.rollups import algebra, kernel, window_keys
+from varve.rollups.repair_throttle import RepairThrottle
 from varve.rollups.task import roll_up, run_task
 from varve.rollups.tier import TierWorker
 from varve.rollups.tier_plan import TierPlan
@@ -67,8 +68,14 @@ class Year:
         self.tables.define(SERIES)
         self.clock = ManualClock(BEGIN)
         self.samples: dict[tuple[int, int], float | None] = {}
+        # Hours go by between plan and commit: by the clock repairs take all the time there is.
         self.workers = [
-            TierWorker(TierPlan(self.store, tier, (QUERY,), 0, 0, 1), self.clock) for tier in TIERS
+            TierWorker(
+                TierPlan(self.store, tier, (QUERY,), 0, 0, 1),
+                self.clock,
+                throttle=RepairThrottle(share=1),
+            )
+            for tier in TIERS
         ]
 
     def day(self, parts: int = 4) -> None:

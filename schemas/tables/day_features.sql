@@ -1,6 +1,6 @@
 CREATE TABLE day_features (
   series_id BIGINT NOT NULL COMMENT 'Identity of the series (table series).',
-  day_end BIGINT NOT NULL COMMENT 'End of the day in UTC, inclusive: (day_end - 1d, day_end]. Milliseconds since the Unix epoch; a multiple of a day.',
+  day_end BIGINT NOT NULL COMMENT 'End of the day, inclusive: (day_end - 1d, day_end]. Milliseconds since the Unix epoch, UTC; a multiple of a day.',
   is_rate BOOLEAN NOT NULL COMMENT 'Whether the minutes are growth per second, as of a counter, and not means of values.',
   minutes INT NOT NULL COMMENT 'Number of minutes of the day that have a number. 1 to 1440; a day without any has no row.',
   level DOUBLE NOT NULL COMMENT 'Mean of the minutes. Unit of the metric, per second for a counter.',

@@ -1,12 +1,13 @@
 """Remote write to stored samples: gateway, Kafka, ingest; samples a CPU second of each and of all.
 
     python tests/benchmarks/bench_gateway.py --data DIR [--version 2] [--samples 4000000] [--runs 3]
-        [--request 5000] [--connections 8] [--decode]
+        [--request 5000] [--connections 8] [--decode] [--protocols text,statsd]
 
 DIR holds the dataset of 10,000 series (dataset.py --out DIR --end now). Its samples become requests
 as Prometheus sends them, one sample a series, made ahead; a process of its own sends them. The
 gateway's CPU is that of its process; then ingest stores what Kafka has, as bench_ingest measures
 it. Neither the sender nor the broker counts. --decode: no HTTP and no Kafka, the kernels alone.
+--protocols: these instead of remote write, up to the messages for Kafka, as protocol_rates has it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.bench_ingest import Bench, say
 from tests.benchmarks.made_requests import RequestsV1, RequestsV2, snappy
+from tests.benchmarks.protocol_rates import KINDS, measure_all
 from tests.benchmarks.running_gateway import PARTITIONS, RunningGateway
 from varve.gateway.decoded import Bounds
 from varve.gateway.first_sight import Input, Targets
@@ -51,7 +53,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--decode", action="store_true")
     parser.add_argument("--new-series", type=int, default=0, metavar="N", help="only these")
+    parser.add_argument("--protocols", type=lambda t: t.split(","), help=f"of {','.join(KINDS)}")
     args = parser.parse_args()
+    if args.protocols:
+        measure_all(args.protocols, args.samples, args.request, args.runs)
+        return
     if args.new_series:
         first_sights(args)
         return

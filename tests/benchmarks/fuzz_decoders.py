@@ -29,7 +29,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from tests.benchmarks.fuzz_gateway import mutated
 from tests.unit.gateway.decoding import Decoding
-from varve.gateway.exposition.formats import OPEN_METRICS, PROTOBUF, TEXT, parse
+from varve.gateway.exposition.formats import OPEN_METRICS, PROTOBUF, TEXT
 from varve.gateway.exposition.samples import InvalidExposition
 from varve.gateway.otlp.config import OtlpConfig
 from varve.gateway.otlp.delta import DeltaTotals
@@ -145,7 +145,7 @@ def decoders() -> dict[str, Callable[[random.Random], Message]]:
         return head.message(body, MOST_BYTES)
 
     def exposed(rng: random.Random, body: bytes, kind: str) -> Message:
-        found = parse(mutated(rng, body), kind, assembly.known)
+        found = assembly.read(mutated(rng, body), kind)
         return assembly.take(found, NOW_MS, 0.1, len(body))[0].message()
 
     def lines(rng: random.Random) -> Message:

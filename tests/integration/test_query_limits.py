@@ -160,6 +160,17 @@ def test_a_query_that_does_not_fit_in_memory_is_refused_before_it_is_read_whole(
     assert budget.used[QUERIES] == 0
 
 
+@pytest.mark.parametrize("query", ["busy", "busy * 2 + busy", "max_over_time(busy[1m:10s])"])
+def test_values_that_a_query_computes_are_memory_too_before_they_are_made(day, query):
+    budget = MemoryBudget(16 << 20)
+    times = Range(START, START + DAY_MS - 1, 10_000)  # 390 series in 8,640 steps are 30 MB
+
+    with Reservation(budget) as memory, pytest.raises(LimitError, match="query.memory_mb = 16"):
+        evaluate(day, query, times, replace(options(None), memory=memory))
+
+    assert budget.used[QUERIES] == 0
+
+
 @pytest.mark.parametrize("bound", [200, 20_000, 100_000])
 def test_the_head_stays_in_its_bound_even_if_one_hour_is_over_it(tables, bound):
     tables.define([*MANY, *UP], START)

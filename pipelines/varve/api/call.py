@@ -32,6 +32,8 @@ class Process:
     config: str = ""
     flags: Mapping[str, str] = field(default_factory=dict)
     memory_bytes: int = 0
+    usage: Callable[[int], Mapping[str, Any]] | None = None
+    """What the stored bytes are spent on, by the length of its lists; None where none can tell."""
 
 
 AskServices = Callable[[str], tuple[list[Any], list[str]]]

@@ -54,7 +54,7 @@ def _empty(path: str, data: Any) -> Endpoint:
 
 
 _TIMES = "start, end, limit"
-_OPTIONS = "timeout, limit, lookback_delta, stats, tier"
+_OPTIONS = "timeout, limit, lookback_delta, stats, tier, degrade"
 ENDPOINTS: Final = (
     _post_too("query", promql.query, f"query, time, {_OPTIONS}", "PromQL at one time", QUERIES),
     _post_too(
@@ -119,6 +119,12 @@ ENDPOINTS: Final = (
     Endpoint("status/config", status.config, "", "all settings, as YAML; secrets are hidden"),
     Endpoint("status/flags", status.flags, "", "settings under Prometheus' names"),
     Endpoint("status/tsdb", status.tsdb_status, "start, end, limit (10)", "what has most series"),
+    Endpoint(
+        "status/usage",
+        status.storage_usage,
+        "limit (10)",
+        "what stored bytes are spent on, what they cost, what would save some",
+    ),
     Endpoint("features", status.features, "", "what it can, under Prometheus' names"),
     _post_too("query_exemplars", exemplars, "query, start, end", "exemplars of series"),
     Endpoint(

@@ -32,6 +32,10 @@ PARAMETERS: Final[Mapping[str, tuple[str, Schema]]] = {
     "limit_per_metric": ("The most entries of a metric; 0 for all.", _COUNT),
     "lookback_delta": ("How far an instant selector looks back.", _DURATION),
     "stats": ("Anything but an empty text adds statistics.", _TEXT),
+    "degrade": (
+        "sample has an answer that takes too much estimated.",
+        {"type": "string", "enum": ["sample"]},
+    ),
     "run": ("1 also evaluates the query.", _FLAG),
     "metric": ("Name of one metric.", _TEXT),
     "match[]": ("A selector; may be given several times.", {"type": "array", "items": _TEXT}),

@@ -22,6 +22,7 @@ from varve.promql.syntax.parser import parse
 from varve.promql.syntax.pretty import pretty
 from varve.promql.syntax.tree_json import to_json
 from varve.query import evaluation
+from varve.query.degraded import evaluate_or_estimate
 from varve.query.evaluation import Options, Range, Times, evaluate
 from varve.query.times import parse_duration_ms
 
@@ -86,7 +87,8 @@ def _evaluated(call: Call, times: Times) -> Answer:
     given = call.parameters
     most = given.limit()
     options = _options(given, call.options)
-    found = evaluate(call.view, given.get("query"), times, options)
+    run = evaluate_or_estimate if _may_degrade(given) else evaluate
+    found = run(call.view, given.get("query"), times, options)
     options.check_running()
     options.memory.take(_json_bytes(found.result))
     answer = answer_of(found.result, most, statistics=bool(given.get("stats")))
@@ -126,6 +128,14 @@ def _options(given: Parameters, options: Options) -> Options:
     lookback_ms = _lookback_ms(given) or options.lookback_ms
     steps = None if given.get("stats") else options.steps
     return replace(options, lookback_ms=lookback_ms, tier=_tier(given), steps=steps)
+
+
+def _may_degrade(given: Parameters) -> bool:
+    """Whether an estimate will do where the answer itself takes too much."""
+    text = given.get("degrade")
+    if text not in ("", "sample"):
+        raise invalid("degrade", f'"{text}" is not sample')
+    return text == "sample"
 
 
 def _tier(given: Parameters) -> str | None:

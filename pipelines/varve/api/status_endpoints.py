@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from varve import __version__
 from varve.api.call import Answer, Call
 from varve.model.clock import utc_text
+from varve.model.errors import BadRequest
 from varve.promql.function_table import AGGREGATIONS, FUNCTIONS
 from varve.promql.syntax.tokens import FILLS, MODIFIERS, SYMBOLIC_OPERATORS, WORD_OPERATORS
 from varve.query import cardinality
@@ -117,6 +118,13 @@ def tsdb_status(call: Call) -> Answer:
             for name, ranked in lists.items()
         }
     )
+
+
+def storage_usage(call: Call) -> Answer:
+    """Answers with what the stored bytes are spent on, as `varve usage` does."""
+    if call.process.usage is None:
+        raise BadRequest("this service does not know where the tables are")
+    return Answer(call.process.usage(call.parameters.limit() or _STATUS_ROWS))
 
 
 def _all(*names: Iterable[str]) -> dict[str, bool]:

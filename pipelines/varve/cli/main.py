@@ -16,7 +16,18 @@ from varve.settings import load
 
 # What only reads: a home that is not there is no empty one.
 _READERS = frozenset(
-    {"status", "query", "sql", "cardinality", "rollup", "delete", "capacity", "anomalies"}
+    {
+        "status",
+        "query",
+        "sql",
+        "cardinality",
+        "rollup",
+        "delete",
+        "capacity",
+        "anomalies",
+        "backup",
+        "usage",
+    }
 )
 
 _LONG_RUNNING = frozenset({"up", "serve"})
@@ -39,11 +50,14 @@ COMMANDS = (
     ("query", "varve.cli.query", "evaluate a PromQL expression: a table or a plot"),
     ("sql", "varve.cli.sql", "run SQL over the tables and views, without Java"),
     ("cardinality", "varve.cli.cardinality", "where series come from; how much of limits is used"),
+    ("usage", "varve.cli.usage", "what stored bytes are spent on, and what would save some"),
     ("anomalies", "varve.cli.anomalies", "episodes far from what is usual; say what they were"),
     ("capacity", "varve.cli.capacity", "which resources run out within a week, by their forecasts"),
     ("rules", "varve.cli.rules", "check files of rules; run tests of them"),
     ("import", "varve.cli.import_history", "send the history in files through a gateway"),
     ("ingest", "varve.cli.ingest", "park a message that stops ingest"),
+    ("backup", "varve.cli.backup", "copy all tables, as of one moment, while everything goes on"),
+    ("restore", "varve.cli.restore", "make an empty home of a backup"),
     ("delete", "varve.cli.delete", "delete samples of some series from every table"),
     ("rollup", "varve.cli.rollup", "how complete the tiers are; check them against raw samples"),
     ("notify", "varve.cli.notify", "check an alertmanager.yml"),

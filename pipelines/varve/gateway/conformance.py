@@ -27,7 +27,8 @@ from varve.access.credentials import Credentials
 from varve.gateway.app import GatewayApp
 from varve.gateway.batcher import Batcher
 from varve.gateway.decoded import Bounds, Decoded
-from varve.gateway.exposition.formats import parse
+from varve.gateway.exposition.formats import format_of
+from varve.gateway.exposition.known_lines import KnownLines
 from varve.gateway.exposition.samples import ExposedSample, InvalidExposition
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.histograms import HistogramSample
@@ -66,11 +67,13 @@ class Adapter:
 
     def parse(self, body: bytes, content_type: str) -> Parsed:
         try:
-            found = parse(body, content_type)
+            known, kind = KnownLines(), format_of(content_type)
+            known.read(body, kind)
+            found = known.read(body, kind)  # what was here before is read by a kernel
         except InvalidExposition as bad:
             raise Refused(str(bad)) from bad
         metadata = {n: Metadata(m.type, m.help, m.unit) for n, m in found.metadata.items()}
-        return Parsed([_exposed(sample) for sample in found.samples], metadata)
+        return Parsed([_exposed(sample) for sample in known.samples(found)], metadata)
 
     def statsd(self, packets: Sequence[bytes], flush_ms: int, buckets: Sequence[float]) -> Flush:
         aggregation = Aggregation(buckets)

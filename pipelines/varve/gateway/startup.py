@@ -7,6 +7,8 @@ import gc
 from varve.ingest import arrow_codec
 from varve.model.compiled import warm_up
 
+_KERNELS = ("hashes", "labels", "messages", "requests", "scrape", "text", "walk")
+
 # Allocations between two looks for cycles. New series are many tuples at once, none of them in a
 # cycle: by Python's default of 700 looking takes more than half of their time.
 _GC_THRESHOLDS = (100_000, 20, 50)
@@ -17,7 +19,7 @@ def make_ready() -> None:
 
     Takes a moment from a warm cache, some seconds without one.
     """
-    warm_up(*(f"varve.gateway.kernel_{part}" for part in ("labels", "messages", "walk")))
+    warm_up(*(f"varve.gateway.kernel_{part}" for part in _KERNELS))
     arrow_codec.write_definitions(())  # the first of them imports pandas, where it is installed
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)

@@ -12,10 +12,10 @@ import itertools
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
+from varve.gateway.catalogue import Catalogue, Samples
 from varve.gateway.first_sight import TYPE_NAMES, Exemplar, Metadata
 from varve.gateway.negotiation import Version
 from varve.gateway.protobuf import delimited_field, write_varint
@@ -34,8 +34,6 @@ _SAMPLE = struct.Struct("<BdB")
 _TYPES = {name: number for number, name in enumerate(TYPE_NAMES)}
 _HINTS = {"unknown": 0, "reset": 1, "not_reset": 2, "gauge": 3}
 _NOTHING = Metadata()
-_DOUBLE = struct.Struct("<d")
-_KEYS = [b"\x2a" + write_varint(size) for size in range(4_096)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +46,7 @@ class Message:
 
 
 class Symbols:
-    """The texts that requests refer to by number. May be shared by requests one after the other,
-    whose series are then written once.
-    """
+    """The texts that a request refers to by number."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, bytes] = {"": b"\0"}
@@ -67,13 +63,13 @@ class Symbols:
     def fields(self) -> list[bytes]:
         return self._fields
 
-    def written(self, labels: Labels, metadata: Metadata = _NOTHING) -> WrittenSeries:
-        """A series for `add_written` of requests that have these symbols."""
+    def written(self, labels: Labels, metadata: Metadata = _NOTHING) -> tuple[bytes, bytes]:
+        """What stands before and behind the samples of a series."""
         refs = b"".join([self.refer(text) for pair in labels for text in pair])
         tail = b""
         if metadata is not _NOTHING:
             tail = delimited_field(5, self.described(metadata))
-        return WrittenSeries(delimited_field(1, refs), tail)
+        return delimited_field(1, refs), tail
 
     def described(self, said: Metadata) -> bytes:
         """A Metadata message."""
@@ -81,22 +77,14 @@ class Symbols:
         return kind + b"\x18" + self.refer(said.help) + b"\x20" + self.refer(said.unit)
 
 
-class WrittenSeries(NamedTuple):
-    """What stands before and behind the samples of a series."""
-
-    head: bytes
-    tail: bytes
-
-
 class WriteRequest:
     """A request that grows. Text that is no UTF-8 raises UnicodeEncodeError."""
 
-    def __init__(self, symbols: Symbols | None = None) -> None:
-        self._symbols = symbols or Symbols()
+    def __init__(self) -> None:
+        self._symbols = Symbols()
         self._parts: list[bytes] = []
+        self._samples: list[tuple[Catalogue, Samples]] = []
         self._count = 0
-        self._ts_ms = -1
-        self._before_value = self._after_value = b""
 
     def add(
         self,
@@ -124,18 +112,12 @@ class WriteRequest:
         self._parts.append(delimited_field(5, b"".join(body)))
         self._count += 1
 
-    def add_written(self, series: WrittenSeries, value: float, ts_ms: int) -> None:
-        """Appends a sample of a series that the request's symbols have written."""
-        if ts_ms != self._ts_ms:
-            self._ts_ms = ts_ms
-            self._after_value = b"\x10" + write_varint(ts_ms & _U64)
-            self._before_value = b"\x12" + bytes([9 + len(self._after_value)]) + b"\x09"
-        head, tail = series
-        before, after = self._before_value, self._after_value
-        size = len(head) + len(before) + 8 + len(after) + len(tail)
-        key = _KEYS[size] if size < len(_KEYS) else b"\x2a" + write_varint(size)
-        self._parts += (key, head, before, _DOUBLE.pack(value), after, tail)
-        self._count += 1
+    def add_known(self, catalogue: Catalogue, samples: Samples) -> None:
+        """Appends samples of series that a catalogue has, which is not to change until the message
+        is written.
+        """
+        self._samples.append((catalogue, samples))
+        self._count += len(samples.series)
 
     def add_samples(self, labels: Labels, samples: bytes, count: int) -> None:
         """Appends `count` samples of a series, written as fields of the series' message."""
@@ -145,8 +127,14 @@ class WriteRequest:
 
     def message(self, refusals: Refusals | None = None) -> Message:
         """What has been added."""
-        parts = itertools.chain(self._symbols.fields(), self._parts)
-        content = np.frombuffer(b"".join(parts), np.uint8)
+        symbols, parts = [*self._symbols.fields()], [*self._parts]
+        first = len(symbols)
+        for catalogue, samples in self._samples:
+            more = catalogue.write(samples, first)
+            symbols.append(more.symbols)
+            parts.append(more.series)
+            first += more.symbol_count
+        content = np.frombuffer(b"".join([*symbols, *parts]), np.uint8)
         return Message(content, Version.V2, refusals or Refusals())
 
     def __len__(self) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -56,7 +57,8 @@ class Options:
     lookback_ms: how far back an instant selector looks. default_step_ms: the step of subqueries
     that state none. type_and_unit_labels: whether rate() judges counters by the label __type__
     instead of by name. workers: who lends idle cores to
-    independent parts of a query; None keeps all of it on the caller's thread.
+    independent parts of a query; None keeps all of it on the caller's thread. take: asked for the
+    bytes of what a query holds, before it does.
     """
 
     lookback_ms: int = 300_000
@@ -64,6 +66,7 @@ class Options:
     type_and_unit_labels: bool = False
     limits: Limits = field(default_factory=Limits)
     workers: Workers | None = None
+    take: Callable[[int], None] | None = None
 
 
 class Plans:
@@ -174,7 +177,7 @@ class Engine:
         return Evaluation(
             self.storage,
             query,
-            Budget(options.limits, check),
+            Budget(options.limits, check, options.take),
             HANDLERS,
             lookback_ms or options.lookback_ms,
             options.default_step_ms,

@@ -15,6 +15,7 @@ from varve.promql.kernels.types import I64
 from varve.promql.labels.label_table import METRIC_NAME
 from varve.promql.syntax.ast import Matcher, MatchOp
 from varve.promql.syntax.literals import quote
+from varve.query.cold_files import next_to
 from varve.query.reader import Reader
 from varve.query.sample_columns import SampleColumns, SeriesRows
 
@@ -93,7 +94,8 @@ def _nearest_time(
         if (time := _bound_of(run, ids, start_ms, end_ms, newest=newest)) is not None
     ]
     best = (max if newest else min)(times, default=None)
-    for reach_ms, run in reader.next_to(ids, start_ms, end_ms, newest=newest, most=_READ):
+    cold = next_to(reader.view, ids, start_ms, end_ms, reader.check, newest=newest, most=_READ)
+    for reach_ms, run in cold:
         if best is not None and (reach_ms <= best if newest else reach_ms >= best):
             break
         time = _bound_of(run, ids, start_ms, end_ms, newest=newest)

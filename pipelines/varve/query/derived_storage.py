@@ -24,8 +24,9 @@ from varve.promql.storage import (
     no_samples,
 )
 from varve.promql.syntax.ast import Matcher, MatchOp
+from varve.query.cold_files import reading
 from varve.query.derived_metrics import EXTRA_LABELS, METRIC_LABEL, METRICS, DerivedMetric, Points
-from varve.query.reader import Reader, reading
+from varve.query.reader import Reader
 from varve.query.view import View
 from varve.storage.bounds import Bounds
 

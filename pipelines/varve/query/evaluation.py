@@ -32,7 +32,8 @@ from varve.query.derived_storage import derived_metric, storage_of
 from varve.query.memory import Reservation
 from varve.query.provenance import Provenance
 from varve.query.reader import Reader
-from varve.query.step_cache import KeptSteps, Reach, StepCache
+from varve.query.sampling import Sample
+from varve.query.step_cache import KeptSteps, Reach, Steps
 from varve.query.view import FileGone, View
 
 T = TypeVar("T")
@@ -76,7 +77,7 @@ class Options:
     memory: Reservation = field(default_factory=Reservation)
     newer_view: Callable[[View], View] | None = None
     say_why_empty: bool = False
-    steps: StepCache | None = None
+    steps: Steps | None = None
     tier: str | None = None
     plans: Plans = field(default_factory=Plans, compare=False, repr=False)
 
@@ -104,7 +105,7 @@ def evaluate(view: View, expression: str, times: Times, options: Options) -> Ans
             found = _from_steps(on, expression, times, options, options.steps)
             if found is not None:
                 return found
-        return _evaluated(*_engine(on, options), expression, times, options)
+        return _evaluated(*engine_of(on, options), expression, times, options)
 
     return _on_newest(view, options, run)
 
@@ -120,7 +121,7 @@ def explain(
 
     def describe(on: View) -> list[str]:
         text = explained(
-            _engine(on, options)[0],
+            engine_of(on, options)[0],
             expression,
             span.start_ms,
             span.end_ms,
@@ -148,14 +149,14 @@ def _evaluated(
 
 
 def _from_steps(
-    view: View, expression: str, times: Range, options: Options, cache: StepCache
+    view: View, expression: str, times: Range, options: Options, cache: Steps
 ) -> Answer | None:
     """The answer from steps that are kept, and from those of them that had to be computed; None if
     steps of such a query are not kept. What was computed is kept from then on.
     """
     if view.changes is None or options.tier not in (None, RAW) or times.step_ms <= 0:
         return None
-    running, reader = _engine(view, options)
+    running, reader = engine_of(view, options)
     plan = running.plan(expression, options.check_running)
     reaches = step_cache.reaches_of(plan, options.lookback_ms)
     if reaches is None or times.end_ms <= times.start_ms:
@@ -167,7 +168,7 @@ def _from_steps(
     if not all(reader.has_samples_for(r.matchers, r.windows(grid)) for r in reaches):
         return None
     version = view.provenance.versions["samples"]
-    key = step_cache.key_of(expression, times, options.lookback_ms, options.tier)
+    key = step_cache.key_of(view.table, expression, times, options.lookback_ms, options.tier)
     kept = cache.get(key)
     if kept is not None and kept.version <= version:
         joined = _joined(view, running, expression, grid, options, kept, reaches)
@@ -197,7 +198,7 @@ def _joined(
     pieces = None if changes is None else step_cache.missing_pieces(kept, grid, reaches, changes)
     if pieces is None:
         return None
-    reader = _engine(view, replace(options, tier=RAW))[1]
+    reader = engine_of(view, replace(options, tier=RAW))[1]
     computed, touched, selected = [], 0, 0
     step_ms = int(grid[1] - grid[0])
     for piece in pieces:
@@ -230,13 +231,18 @@ def _on_newest(view: View, options: Options, work: Callable[[View], T]) -> T:
         return work(newer)
 
 
-def _engine(view: View, options: Options) -> tuple[Engine, Reader]:
+def engine_of(view: View, options: Options, sample: Sample | None = None) -> tuple[Engine, Reader]:
+    """An engine within the options, and what it reads by. sample: draws the series it reads."""
     now_s = time.monotonic()
     timeout_s = min(options.limits.timeout_s or math.inf, max(options.deadline_s - now_s, 0.0))
     limits = replace(options.limits, timeout_s=None if math.isinf(timeout_s) else timeout_s)
     within = replace(options, deadline_s=now_s + timeout_s)
-    reader = Reader(view, options.memory, within.check_running, limits.max_samples, options.tier)
+    check, most = within.check_running, limits.max_samples
+    reader = Reader(view, options.memory, check, most, options.tier, sample)
     evaluation = engine.Options(
-        lookback_ms=options.lookback_ms, limits=limits, workers=options.workers
+        lookback_ms=options.lookback_ms,
+        limits=limits,
+        workers=options.workers,
+        take=options.memory.take,
     )
     return Engine(storage_of(reader), evaluation, options.plans), reader

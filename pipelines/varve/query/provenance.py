@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from varve.model.schema import TABLES
 from varve.model.window import Window
@@ -17,6 +21,7 @@ HEADERS = (
     "Varve-Complete-Until",
     "Varve-Approximate",
     "Varve-Partial",
+    "Varve-Sampled",
 )
 """Headers of an answer over HTTP, those parts that a proxy or a script may want."""
 
@@ -51,6 +56,34 @@ class SelectorUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampled:
+    """Of so many series as `size` says `drawn` were read, and values are estimates.
+
+    bounds: by series of the answer, its labels and how far each of its points may be from the
+    value, with that confidence; 0 where all series of a group were read, NaN where too few were.
+    """
+
+    drawn: int
+    size: int
+    confidence: float
+    bounds: Sequence[tuple[Mapping[str, str], npt.NDArray[np.float64]]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "series": self.drawn,
+            "of": self.size,
+            "confidence": self.confidence,
+            "bounds": [
+                {
+                    "metric": dict(labels),
+                    "values": [v if math.isfinite(v) else None for v in values.tolist()],
+                }
+                for labels, values in self.bounds
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Where an answer comes from.
 
@@ -63,6 +96,10 @@ class Provenance:
     selectors: Sequence[SelectorUse] = ()
     cached: int = 0
     """Steps that were computed for an earlier answer."""
+    sampled: Sampled | None = None
+    """What an estimate rests on; None where all series were read."""
+    is_cut: bool = False
+    """Whether steps are missing that would have taken too much."""
 
     @property
     def token(self) -> str:
@@ -98,8 +135,8 @@ class Provenance:
 
     @property
     def is_partial(self) -> bool:
-        """Whether samples that the answer needs have expired."""
-        return any(use.missing_until_ms is not None for use in self.selectors)
+        """Whether steps are missing, or samples that the answer needs have expired."""
+        return self.is_cut or any(use.missing_until_ms is not None for use in self.selectors)
 
     def to_json(self) -> dict[str, Any]:
         pending = {(w.start_ms, w.end_ms) for use in self.selectors for w in use.pending}
@@ -110,6 +147,7 @@ class Provenance:
             "approximate": self.moved_ms > 0,
             "partial": self.is_partial,
             "cached": self.cached,
+            "sampled": None if self.sampled is None else self.sampled.to_json(),
             "pending": [list(span) for span in sorted(pending)],
             "rows": sum(use.rows for use in self.selectors),
             "bytes": sum(use.nbytes for use in self.selectors),
@@ -124,6 +162,7 @@ class Provenance:
             self.complete_until_ms,
             "true" if self.moved_ms else "false",
             "true" if self.is_partial else "false",
+            "true" if self.sampled is not None else "false",
         )
         known = zip(HEADERS, values, strict=True)
         return {name: str(value) for name, value in known if value is not None}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import cast
@@ -12,7 +11,7 @@ from typing import cast
 import numpy as np
 
 from varve.model.window import RAW, Window
-from varve.promql.errors import LimitError, StorageError
+from varve.promql.errors import LimitError
 from varve.promql.interrupt import Check, never
 from varve.promql.kernels.types import I64
 from varve.promql.labels.label_table import LabelTable
@@ -27,13 +26,12 @@ from varve.promql.storage import (
 from varve.promql.syntax.ast import Matcher
 from varve.promql.syntax.printer import matcher_text
 from varve.query import selector_plan
-from varve.query.decoded_files import Footer
+from varve.query.cold_files import footers, reading, row_groups
 from varve.query.histogram_reader import most_histograms, with_histograms
 from varve.query.memory import Reservation
 from varve.query.narrowing import Narrowing
 from varve.query.provenance import Provenance, SelectorUse
 from varve.query.rollup_reader import RollupReader
-from varve.query.sample_columns import SampleColumns
 from varve.query.sample_selection import (
     FoundPart,
     count_found,
@@ -41,11 +39,12 @@ from varve.query.sample_selection import (
     select_samples,
     without_empty,
 )
+from varve.query.sampling import Sample
 from varve.query.selector_plan import JoinedRollups, SelectorPlan
 from varve.query.series_groups import SeriesGroup, groups_of
 from varve.query.series_index import SelectedSeries
 from varve.query.tier_choice import Estimate
-from varve.query.view import FileGone, View
+from varve.query.view import View
 
 Matchers = tuple[Matcher, ...]
 _Selected = tuple[Matchers, int, int]
@@ -64,6 +63,7 @@ class Reader:
     `memory` is asked for what the query holds. `check` raises when the query has to end; it is
     called between files. `max_samples` is the most that one selection may read, None for no bound.
     `tier`: one of model.window.TIER_NAMES to answer from; None leaves the choice to each selector.
+    `sample` draws the series that are read; None reads all.
     """
 
     view: View
@@ -71,6 +71,7 @@ class Reader:
     check: Callable[[], None] = _never
     max_samples: int | None = None
     tier: str | None = None
+    sample: Sample | None = None
     _uses: dict[_Use, Callable[[], SelectorUse]] = field(default_factory=dict)
     """What each selection so far was answered from."""
     _choices: dict[tuple[Matchers, WindowFunction], SelectorPlan | None] = field(
@@ -186,7 +187,7 @@ class Reader:
             with reading():
                 rows = sum(
                     footer.overlapping_rows(ids, start_ms, end_ms)
-                    for _, footer in self._footers(ids, start_ms, end_ms)
+                    for _, footer in footers(self.view, ids, start_ms, end_ms, self.check)
                 )
         if self._is_too_many(held + rows):
             key = tuple(matchers), start_ms, end_ms
@@ -206,30 +207,6 @@ class Reader:
             )
             samples = (key for key, size in self._sizes.items() if not size)
             return list(dict.fromkeys([*samples, *rows]))
-
-    def next_to(
-        self, ids: I64, start_ms: int, end_ms: int, *, newest: bool, most: int
-    ) -> Iterator[tuple[int, SampleColumns]]:
-        """The row groups with samples of the ids that reach furthest towards an end of the range.
-
-        With each comes how far it reaches, the furthest first. That is towards end_ms if `newest`,
-        else towards start_ms; `most` of them are given. Raises as `select`.
-        """
-        with reading():
-            found = [
-                (
-                    int((footer.zones.last_ms if newest else footer.zones.first_ms)[group]),
-                    path,
-                    group,
-                )
-                for path, footer in self._footers(ids, start_ms, end_ms)
-                for group in footer.overlapping(ids, start_ms, end_ms)
-            ]
-            found.sort(reverse=newest)
-            parts = self.view.row_groups.read(
-                ((path, group) for _, path, group in found[:most]), self.check
-            )
-            yield from zip((reach for reach, *_ in found), parts, strict=False)
 
     def label_names(
         self, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
@@ -339,7 +316,9 @@ class Reader:
         with reading():
             samples = select_samples(
                 in_head,
-                self.view.row_groups.read(self._row_groups(ids, start_ms, end_ms), self.check),
+                self.view.row_groups.read(
+                    row_groups(self.view, ids, start_ms, end_ms, self.check), self.check
+                ),
                 series_ids,
                 by_id,
                 start_ms,
@@ -367,33 +346,15 @@ class Reader:
         if known is None:
             self.check()
             known = self.view.index.find(matchers, check, living)
+            if self.sample is not None:
+                known = self.sample.draw(known)
             self.memory.take(known.nbytes)
             with self._lock:
                 self._series_of[key] = known
         return known
 
-    def _row_groups(self, ids: I64, start_ms: int, end_ms: int) -> Iterator[tuple[str, int]]:
-        for path, footer in self._footers(ids, start_ms, end_ms):
-            yield from ((path, group) for group in footer.overlapping(ids, start_ms, end_ms))
-
-    def _footers(self, ids: I64, start_ms: int, end_ms: int) -> Iterator[tuple[str, Footer]]:
-        """The files that can hold samples of the ids in the range."""
-        paths, _ = self.view.files.overlapping(ids, start_ms, end_ms)
-        return zip(paths, self.view.row_groups.footers(paths, self.check), strict=True)
-
     def _is_too_many(self, samples: int) -> bool:
         return self.max_samples is not None and samples > self.max_samples
-
-
-@contextmanager
-def reading() -> Iterator[None]:
-    """Turns errors of the storage into those of a query."""
-    try:
-        yield
-    except FileNotFoundError as err:
-        raise FileGone(f"cannot read samples: {err}") from err
-    except OSError as err:
-        raise StorageError(f"cannot read samples: {err}") from err
 
 
 def _size(samples: Samples) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -28,14 +28,16 @@ from varve.promql.syntax.ast import Duration, Matcher, NumberLiteral
 from varve.query.changes import Span
 from varve.query.memory import STEPS, MemoryBudget
 
-Key = tuple[str, int, int, int, str | None]
-"""Expression, step, the rest of the steps' times by it, lookback, tier that was asked for."""
+Key = tuple[str, str, int, int, int, str | None]
+"""Identity of the table samples, expression, step, the rest of the steps' times by it, lookback,
+tier that was asked for."""
 
 # So many pieces of missing steps are worth an evaluation each; and so large a share must be there.
 _MOST_PIECES: Final = 4
 _LEAST_SHARE: Final = 0.5
 _SERIES_BYTES: Final = 600
 _NO_TIME = QueryRange(0, 0, 0)
+NO_STATS: Final = Stats(0, 0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,13 @@ class Times(Protocol):
     def start_ms(self) -> int: ...
     @property
     def step_ms(self) -> int: ...
+
+
+class Steps(Protocol):
+    """Where steps are kept; what was put may be gone."""
+
+    def get(self, key: Key) -> KeptSteps | None: ...
+    def put(self, key: Key, steps: KeptSteps) -> None: ...
 
 
 class StepCache:
@@ -243,6 +252,14 @@ def _shared(times: I64, kept: I64) -> tuple[slice, slice]:
     return slice(int(here[0]), int(here[1])), slice(int(there[0]), int(there[1]))
 
 
+def between(kept: KeptSteps, start_ms: int, end_ms: int) -> KeptSteps:
+    """The steps that are kept of times from start_ms to end_ms."""
+    first, last = np.searchsorted(kept.times, [start_ms, end_ms + 1])
+    here = slice(int(first), int(last))
+    values, present = kept.values[:, here], kept.present[:, here]
+    return replace(kept, times=kept.times[here], values=values, present=present)
+
+
 def result_of(steps: KeptSteps, stats: Stats, check: Check) -> QueryResult:
     """The steps as the result of a range query. check: see interrupt.py."""
     no_drop = np.zeros(len(steps.rows), dtype=np.bool_)
@@ -252,5 +269,6 @@ def result_of(steps: KeptSteps, stats: Stats, check: Check) -> QueryResult:
     return QueryResult("matrix", matrix, order, steps.times, [], [], stats, check)
 
 
-def key_of(expression: str, times: Times, lookback_ms: int, tier: str | None) -> Key:
-    return expression, times.step_ms, times.start_ms % times.step_ms, lookback_ms, tier
+def key_of(table: str, expression: str, times: Times, lookback_ms: int, tier: str | None) -> Key:
+    """table: of the view that they are computed from."""
+    return table, expression, times.step_ms, times.start_ms % times.step_ms, lookback_ms, tier

@@ -308,6 +308,7 @@ class Tables:
             self._head_ids,
             self._records.views,
             self._derived.view,
+            self._samples.table.id,
         )
 
 

@@ -55,6 +55,8 @@ class View:
     """Histograms and exemplars, by table; without tables that do not exist."""
     derived: DerivedView = field(default_factory=DerivedView)
     """What derived metrics are computed from."""
+    table: str = ""
+    """The identity of the table samples, whose versions are counted."""
 
     def extent(self) -> tuple[int, int, int]:
         """How many runs and files hold samples, and the first and last time of these, ms.

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from varve.kafka.client_options import Cluster
 from varve.kafka.offsets import TopicOffsets
 from varve.kafka.partitions import Partition
 from varve.model.record_rows import RECORD_TABLES, SAMPLES
 from varve.model.window import TIERS
+from varve.query.storage_usage import Prices
 from varve.settings import Settings
 from varve.storage import positions
 from varve.storage.bounds import Bounds
@@ -61,6 +63,19 @@ def table_store(settings: Settings) -> Store:
     for root, options, _ in reversed(settings.colder_roots()):
         colder = Store(root, options, colder)
     return Store(settings.storage_root(), settings.storage_options(), colder)
+
+
+def backup_store(settings: Settings, place: str) -> Store:
+    """A folder or s3://bucket/prefix of backups."""
+    options = settings.storage.backup_options
+    root = place if "://" in place else str(Path(place).expanduser().absolute())
+    return Store(root, {name: value.get_secret_value() for name, value in options.items()})
+
+
+def prices(settings: Settings) -> Prices:
+    """What storage costs by the settings."""
+    paid = settings.usage
+    return Prices(paid.hot_price, paid.warm_price, paid.cold_price, paid.currency)
 
 
 def kafka_cluster(settings: Settings) -> Cluster:

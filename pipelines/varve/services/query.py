@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import socket
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from varve.access.browsers import BrowserRules
 from varve.access.credentials import Credentials
@@ -17,23 +21,28 @@ from varve.api.call import Process
 from varve.api.http_protocol import Bounds
 from varve.api.server import Server, server_of
 from varve.api.service import Service
+from varve.ingest.limits import LimitsFile
 from varve.model.clock import SystemClock
+from varve.model.errors import NeedsOperator
 from varve.promql.evaluation.workers import Workers
 from varve.query.evaluation import Options
 from varve.query.memory import MemoryBudget
+from varve.query.shared_steps import SharedSteps
 from varve.query.snapshots import Snapshots
 from varve.query.sql_processes import Bounds as SqlBounds
 from varve.query.sql_processes import SqlProcesses
-from varve.query.step_cache import StepCache
+from varve.query.step_cache import StepCache, Steps
+from varve.query.storage_usage import as_json, usage
 from varve.query.table_follower import TableFollower
 from varve.services.asked_services import AskedServices
 from varve.services.component_views import condition
 from varve.services.descriptors import use_all_descriptors
 from varve.services.discovery import HEADER
 from varve.services.home import Home, identity
+from varve.services.limits import limits_files
 from varve.services.listening import listening
 from varve.services.own_services import leave_token
-from varve.services.progress import table_store
+from varve.services.progress import prices, table_store
 from varve.services.query_limits import query_limits
 from varve.services.status import ComponentStatus, State
 from varve.services.tls import tls_of
@@ -46,6 +55,7 @@ from varve.telemetry.registry import Telemetry
 COMPONENT = "query"
 
 _WATCH_S = 0.2
+_USAGE_EVERY_S = 300.0
 # Who has the token that lies in the home.
 _HOME = "varve"
 
@@ -81,7 +91,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             workers,
             newer_view=follower.newer_view,
             say_why_empty=True,
-            steps=StepCache(query.step_cache_mb << 20, memory) if query.step_cache_mb else None,
+            steps=_steps(query, memory),
         )
         browsers = BrowserRules.of(_listed(query.allowed_hosts), _listed(query.allowed_origins))
         sql = SqlProcesses(store, _sql_bounds(query)) if query.sql else None
@@ -179,6 +189,17 @@ async def _watch(
         await asyncio.sleep(_WATCH_S)
 
 
+def _steps(query: Query, memory: MemoryBudget) -> Steps | None:
+    """Where steps are kept. NeedsOperator if the address of Redis is none."""
+    if not query.step_cache_mb:
+        return None
+    own, url = StepCache(query.step_cache_mb << 20, memory), query.redis_url.get_secret_value()
+    try:
+        return SharedSteps(own, url) if url else own
+    except ValueError as err:
+        raise NeedsOperator(f"query.redis_url cannot be read: {err}") from err
+
+
 def _sql_bounds(query: Query) -> SqlBounds:
     return SqlBounds(query.sql_memory_mb, query.sql_max_rows, query.sql_max_mb, query.sql_at_once)
 
@@ -205,7 +226,27 @@ def process_of(settings: Settings) -> Process:
         "web.enable-lifecycle": "false",
         "web.listen-address": f"{query.host}:{query.port}",
     }
-    return Process(SystemClock().now_ms(), as_yaml(settings), flags, query.memory_bytes())
+    return Process(
+        *(SystemClock().now_ms(), as_yaml(settings), flags, query.memory_bytes()),
+        usage=_usage_reader(settings),
+    )
+
+
+def _usage_reader(settings: Settings) -> Callable[[int], Mapping[str, Any]]:
+    """Adds up what is stored, at most every some minutes: that reads a part of the tables."""
+    lock, kept = threading.Lock(), dict[int, tuple[float, Mapping[str, Any]]]()
+
+    def read(top: int) -> Mapping[str, Any]:
+        with lock:
+            added_s, found = kept.get(top, (-math.inf, {}))
+            if time.monotonic() - added_s > _USAGE_EVERY_S:
+                limits = LimitsFile(limits_files(settings)).current()
+                found = as_json(usage(table_store(settings), prices(settings), limits, top))
+                kept.clear()
+                kept[top] = time.monotonic(), found
+            return found
+
+    return read
 
 
 def _listed(names: str) -> list[str]:

@@ -70,6 +70,9 @@ class Query(Listener):
     step_cache_mb: int = Field(64, ge=0)
     """MiB of steps of range queries that are kept, so that a panel that is refreshed computes new
     ones alone. 64: some hundred panels. 0: none are."""
+    redis_url: Secret = SecretStr("")
+    """Redis (redis://, rediss:// with TLS, unix://) that keeps these steps as well, for all query
+    services over the same tables; who may write to it decides what they answer. Empty: none."""
     memory_mb: int = Field(2_048, ge=64)
     """MiB that the index of series, cached files, remembered selections and the queries under way
     take together, at least twice cache_mb; a query that does not fit is refused. 2,048: a heavy

@@ -26,6 +26,8 @@ class Storage(Section):
     """Storage options of the warm root."""
     warm_after_days: float = Field(1, gt=0.1)
     """Age in days from which files move to the warm root. 1: the hot one then holds about a day."""
+    backup_options: dict[str, Secret] = Field(default_factory=dict)
+    """Storage options of where `varve backup` copies to; those of root do not count there."""
 
     @model_validator(mode="after")
     def _roots_differ_and_follow_each_other(self) -> Storage:

@@ -32,6 +32,7 @@ from varve.settings.spark import Spark
 from varve.settings.storage import Storage
 from varve.settings.supervision import Supervision
 from varve.settings.telemetry import Telemetry
+from varve.settings.usage import Usage
 
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|jaas|credential|key", re.IGNORECASE)
 _QUOTED_PASSWORD = re.compile(r"""password\s*=\s*["']([^"']+)["']""")
@@ -53,6 +54,7 @@ class Settings(Section):
     ingest: Ingest = Ingest()
     rollup: Rollup = Rollup()
     retention: Retention = Retention()
+    usage: Usage = Usage()
     maintenance: Maintenance = Maintenance()
     quality: Quality = Quality()
     anomalies: Anomalies = Anomalies()
@@ -126,6 +128,8 @@ class Settings(Section):
         The longest comes first, so that none hides a part of another.
         """
         options = {**self.kafka.client_options(), **self.storage_options()}
+        for name, value in self.storage.backup_options.items():
+            options[f"backup.{name}"] = value.get_secret_value()
         for number, (_, colder, _) in enumerate(self.colder_roots()):
             options |= {f"{number}.{name}": value for name, value in colder.items()}
         options["kafka.password"] = self.kafka.password.get_secret_value()

@@ -87,14 +87,14 @@ class Store:
         """The table's folder, for people and for programs that take it as it is."""
         return f"{self.root.rstrip('/')}/{table}"
 
-    def prepare(self, table: str) -> None:
-        """Makes the table's folder where folders exist."""
+    def prepare(self, table: str, folder: str = "_delta_log") -> None:
+        """Makes the table's folder, and `folder` in it, where folders exist."""
         if self.is_local:
-            log = self._path(table, "_delta_log")
-            log.mkdir(parents=True, exist_ok=True)
-            # The names of both folders must outlive a loss of power, as the log in them does.
-            for folder in (log.parent, log.parent.parent):
-                local_files.sync(folder)
+            made = self._path(table, folder)
+            made.mkdir(parents=True, exist_ok=True)
+            # The names of the folders must outlive a loss of power, as what is in them does.
+            for parent in (made.parent, made.parent.parent):
+                local_files.sync(parent)
 
     def filesystem(self, table: str) -> pafs.FileSystem:
         """The data files of this root, by paths relative to the table's folder, to be read."""

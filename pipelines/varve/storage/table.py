@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from varve.model.errors import NeedsOperator
 from varve.model.schema import TABLES, table_schema
@@ -15,6 +15,15 @@ from varve.storage.log import LiveFile, LogEntry, LogExpired, encode, file_name,
 from varve.storage.protocol import PROTOCOL, require_writable
 from varve.storage.state import load
 from varve.storage.store import Store
+
+
+class _Mark(NamedTuple):
+    folder: str
+    name: str
+
+
+UNFINISHED = _Mark("_restore", "unfinished.json")
+"""The file of a root that says that its tables are being restored from a backup."""
 
 
 class Table:
@@ -39,6 +48,11 @@ class Table:
     @property
     def version(self) -> int:
         return self._state.version
+
+    @property
+    def id(self) -> str:
+        """Delta's id of the table: another if it is made anew."""
+        return str(self._state.table_metadata["id"])
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -140,10 +154,14 @@ def create_tables(store: Store, names: tuple[str, ...] = TABLES) -> None:
     they were created. Safe to repeat and to race.
 
     Raises NeedsOperator where a table has columns its schema does not know or of another type, or
-    features that Varve does not write, or where the object store cannot refuse to overwrite a
-    file.
+    features that Varve does not write, where the object store cannot refuse to overwrite a file, or
+    where a restore was cut off.
     """
     store.require_conditional_put()
+    if store.exists(UNFINISHED.folder, UNFINISHED.name):
+        raise NeedsOperator(
+            f"{store.root}: a restore was cut off: run `varve restore` again, which finishes it"
+        )
     for name in names:
         _create(store, name)
         _evolve(Table(store, name))

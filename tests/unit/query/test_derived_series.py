@@ -12,6 +12,9 @@ from tests.tables import WrittenTables
 from varve.model.baseline_index import BaselineIndex
 from varve.model.identity import define
 from varve.model.schema import table_schema
+from varve.promql.errors import LimitError
+from varve.promql.evaluation.limits import Limits
+from varve.query.degraded import evaluate_or_estimate
 from varve.query.derived_metrics import METRICS
 from varve.query.derived_storage import storage_of
 from varve.query.evaluation import Options, Range, evaluate
@@ -238,6 +241,17 @@ def test_they_join_with_samples_and_keep_up_with_their_tables_beside_kept_steps(
     assert answer() == [4.0] * 9
     append(tables.store, "baselines", [{**baseline(LOAD, -1, 6.0, "none"), "computed_at": NOW + 1}])
     assert answer() == [3.0] * 9
+
+
+def test_too_many_of_them_are_an_error_rather_than_an_estimate(tables):
+    append(tables.store, "forecasts", forecasts(LOAD, NOW))
+    times = Range(NOW, NOW + HOUR, MINUTE)
+    view = Tables(tables.store, ["bulk"], 1 << 20).view
+
+    with pytest.raises(LimitError, match=r"query\.max_samples = 10"):
+        evaluate_or_estimate(
+            view, "sum(varve_forecast)", times, Options(limits=Limits(max_samples=10))
+        )
 
 
 def test_an_earlier_snapshot_has_the_forecasts_of_then(tables):

@@ -62,6 +62,13 @@ export async function metrics(span) {
   }
 }
 
+// What the stored bytes are spent on; an Error with the reason if it cannot be had.
+export async function storageUsage() {
+  const answer = await (await request("api/v1/status/usage")).json();
+  if (answer.status !== "success") throw new Error(answer.error);
+  return answer.data;
+}
+
 // What runs beside the service: {state, components: [{name, state, note}]}, or null if it cannot be had.
 export async function homeCondition() {
   try {

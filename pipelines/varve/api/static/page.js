@@ -6,6 +6,7 @@ import { Editor } from "./editor.js";
 import { Explorer } from "./explorer.js";
 import { ago, clock, timeZone } from "./format.js";
 import { RANGES, REFRESHES, STEPS, readState, spanOf, spell, stateAddress, timesOf } from "./state.js";
+import { StorageUsage } from "./storage.js";
 import { ResultTable } from "./table.js";
 
 const EXAMPLES = [
@@ -82,6 +83,7 @@ function start() {
   };
   fillExamples($("examples"), EXAMPLES);
   fillExamples($("itself"), ITSELF);
+  $("stored").onclick = () => new StorageUsage($("storage")).open();
   $("explore").onclick = () => explorer.open();
   $("theme").onclick = switchTheme;
   window.onpopstate = () => {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from varve.gateway.exposition.lines import Known
 from varve.gateway.exposition.open_metrics import parse_open_metrics
 from varve.gateway.exposition.prometheus_text import parse_prometheus_text
 from varve.gateway.exposition.protobuf_families import parse_families
@@ -23,18 +22,22 @@ def media_type(content_type: str) -> str:
     return kind if kind in (TEXT, OPEN_METRICS) else ""
 
 
-def parse(
-    body: bytes, content_type: str, known: dict[str, Known] | None = None, *, fallback: str = ""
-) -> Exposition:
-    """The samples of a body. fallback: the format of a body whose content type says none that is
-    known. Raises InvalidExposition.
+def format_of(content_type: str, fallback: str = "") -> str:
+    """The format of a body. fallback: that of one whose content type says none that is known.
+    Raises InvalidExposition.
     """
     kind = media_type(content_type) or fallback
-    if kind == TEXT:
-        return parse_prometheus_text(body, known)
-    if kind == OPEN_METRICS:
-        return parse_open_metrics(body, known)
-    if kind == PROTOBUF:
-        return parse_families(body)
+    if kind:
+        return kind
     said = f"content-type is {content_type[:80]!r}" if content_type else "there is no content-type"
     raise InvalidExposition(f"{said}, and fallback_scrape_protocol says no format")
+
+
+def parse(body: bytes, content_type: str, *, fallback: str = "") -> Exposition:
+    """The samples of a body. fallback: as of format_of. Raises InvalidExposition."""
+    kind = format_of(content_type, fallback)
+    if kind == TEXT:
+        return parse_prometheus_text(body)
+    if kind == OPEN_METRICS:
+        return parse_open_metrics(body)
+    return parse_families(body)

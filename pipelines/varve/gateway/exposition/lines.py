@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from varve.gateway.exposition.samples import ExposedSample, InvalidExposition, shown
-from varve.gateway.write_request import Labels
+from varve.gateway.exposition.samples import ExposedSample, InvalidExposition, Said, shown
 
 METRIC_NAME = rb"[a-zA-Z_:][a-zA-Z0-9_:]*"
 LABEL_NAME = rb"[a-zA-Z_][a-zA-Z0-9_]*"
@@ -15,10 +15,22 @@ QUOTED = rb'"(?:\\.|[^\\"])*"'
 _ESCAPE = re.compile(r"\\([\\n\"])")
 _HELP_ESCAPE = re.compile(r"\\([\\n])")
 
-Known = dict[bytes, tuple[Labels, str, str]]
-"""Labels, family and name by the text of the series that said them, as of earlier bodies of the
-same target.
-"""
+
+class LineRead(NamedTuple):
+    """What a line was. sample: None for a comment; said: what one says, if anything. series: the
+    text that stands for it in lines that differ in their value alone; b"" if it may not be
+    remembered. is_created: the sample's value says when those before it began. may_start: it may
+    have such a line behind it.
+    """
+
+    sample: ExposedSample | None
+    series: bytes = b""
+    is_created: bool = False
+    may_start: bool = False
+    said: Said | None = None
+
+
+NOTHING_READ = LineRead(None)
 
 
 def unescaped(text: str) -> str:

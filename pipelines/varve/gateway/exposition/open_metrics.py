@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import re
-from typing import NamedTuple
 
 from varve.gateway.exposition.lines import (
     LABEL_NAME,
     METRIC_NAME,
+    NOTHING_READ,
     QUOTED,
-    Known,
+    LineRead,
     at_line,
     bound_of,
     family_of,
@@ -26,11 +26,13 @@ from varve.gateway.exposition.samples import (
     ExposedSample,
     Exposition,
     InvalidExposition,
+    Said,
     bound_label,
     labels_of,
     number,
 )
 from varve.gateway.write_request import Labels
+from varve.promql.histograms.native_histogram import FloatHistogram
 
 _META = re.compile(rb"# (HELP|TYPE|UNIT) (%s|%s)( [^\n]*)\n" % (QUOTED, METRIC_NAME), re.DOTALL)
 _NAME = re.compile(METRIC_NAME)
@@ -43,92 +45,79 @@ _TYPES = {
 }  # fmt: skip
 _WITH_START = {"counter", "histogram", "summary"}
 _CREATED = "_created"
+_EOF = b"# EOF\n"
 _MOST_S = 9.2e15
 
 
-class _Created(NamedTuple):
-    """The line of a series that says when it began."""
-
-    identity: Labels
-    start_ms: int
-
-
-_Entry = ExposedSample | _Created | None
-"""What a line was; None for metadata."""
-
-
-def parse_open_metrics(content: bytes, known: dict[str, Known] | None = None) -> Exposition:
+def parse_open_metrics(content: bytes) -> Exposition:
     """The samples of a body; when a counter, histogram or summary was created is the start of its
-    samples. known: as of parse_prometheus_text. Raises InvalidExposition.
+    samples. Raises InvalidExposition.
     """
-    return _Reading(content, {} if known is None else known).run()
+    reader, at = OpenMetricsReader(content), 0
+    read: list[LineRead] = []
+    while not reader.is_end(at):
+        try:
+            at = reader.read_line(at)
+        except InvalidExposition as bad:
+            before = [line.sample for line in read if line.sample and not line.is_created]
+            raise at_line(reader.body, at, bad, before) from None
+        read.append(reader.last)
+    found = Exposition(_with_starts(read))
+    for line in read:
+        if line.said is not None:
+            found.describe(line.said)
+    return found
 
 
-class _Reading:
-    def __init__(self, content: bytes, known: dict[str, Known]) -> None:
-        self._known = known
-        self._body = content if content.endswith(b"\n") else content + b"\n"
-        self._found = Exposition()
-        self._entries: list[tuple[_Entry, str, str]] = []
-        self._kind = "unknown"
-        self._family = ""
+class OpenMetricsReader:
+    """Reads a body line by line. kind, family: what the last TYPE line has said, which is to be set
+    where lines are passed over.
+    """
 
-    def run(self) -> Exposition:
-        body, at = self._body, 0
-        while not body.startswith(b"# EOF\n", at):
-            if at >= len(body) or body == b"\n":
-                raise at_line(body, at, "the body does not end with # EOF", self._before())
-            try:
-                at = self._line(at)
-            except InvalidExposition as bad:
-                raise at_line(body, at, bad, self._before()) from None
-        if body[at + len(b"# EOF\n") :]:
-            at += len(b"# EOF\n")
-            raise at_line(body, at, "there is something behind # EOF", self._before())
-        self._found.samples = _with_starts(self._entries)
-        return self._found
+    def __init__(self, content: bytes) -> None:
+        self.body = content if content.endswith(b"\n") else content + b"\n"
+        self.kind = "unknown"
+        self.family = ""
+        self.last = NOTHING_READ
 
-    def _before(self) -> list[ExposedSample]:
-        return [entry for entry, *_ in self._entries if isinstance(entry, ExposedSample)]
+    def is_end(self, at: int) -> bool:
+        """Whether `# EOF` is here, and nothing behind it."""
+        return at == len(self.body) - len(_EOF) and self.body.endswith(_EOF)
 
-    def _line(self, at: int) -> int:
-        body = self._body
+    def read_line(self, at: int) -> int:
+        """Reads the line that begins at `at`; returns where the next one begins. Raises
+        InvalidExposition.
+        """
+        body = self.body
+        if at >= len(body) or body == b"\n":
+            raise InvalidExposition("the body does not end with # EOF")
+        if body.startswith(_EOF, at):
+            raise InvalidExposition("there is something behind # EOF")
         if body.startswith(b"#", at):
             return self._metadata(at)
-        # Most lines are a series that was here before, a space and a number.
-        stop = body.find(b"\n", at)
-        series, _, value = body[at:stop].rpartition(b" ")
-        before = self._known_series().get(series)
-        if before is None:
-            return self._series(at)
-        labels, family, name = before
-        self._put(labels, number(value), None, (), family, name)
-        return stop + 1
-
-    def _known_series(self) -> Known:
-        return self._known.setdefault(f"open {self._kind}", {})
+        return self._series(at)
 
     def _metadata(self, at: int) -> int:
-        meta = _META.match(self._body, at)
+        self.last = NOTHING_READ
+        meta = _META.match(self.body, at)
         if meta is None:
             raise InvalidExposition("a comment is HELP, TYPE or UNIT, a name and what it is")
         what, name, text = meta[1], name_of(meta[2]), utf8(meta[3][1:])
         if what == b"HELP":
-            self._found.describe(name, text=unescaped(text))
+            self.last = LineRead(None, said=Said(name, text=unescaped(text)))
         elif what == b"TYPE":
             if text not in _TYPES:
                 raise InvalidExposition(f"there is no type {text[:60]!r}")
-            self._kind, self._family = text, name
-            self._found.describe(name, kind=text)
+            self.kind, self.family = text, name
+            self.last = LineRead(None, said=Said(name, kind=text))
         else:
             if text and not name.endswith(f"_{text}"):
                 raise InvalidExposition(f"the unit {text[:60]!r} is no suffix of {name}")
-            self._found.describe(name, unit=text)
-        self._entries.append((None, "", ""))
+            self.last = LineRead(None, said=Said(name, unit=text))
         return meta.end()
 
     def _series(self, at: int) -> int:
-        body, begin = self._body, at
+        body, begin = self.body, at
         name = ""
         pairs: list[tuple[str, str]] = []
         named = _NAME.match(body, at)
@@ -148,36 +137,23 @@ class _Reading:
         if rest[3] != b"\n":
             exemplar, at = self._exemplar(at)
             exemplars = (exemplar,)
-        bound = bound_of(self._kind)
+        bound = bound_of(self.kind)
         if bound:
             pairs = [(n, bound_label(v)) if n == bound else (n, v) for n, v in pairs]
-        labels = labels_of(name, pairs)
-        family = family_of(name, self._family)
-        self._known_series()[body[begin : rest.start()]] = labels, family, name
-        self._put(labels, value, ts_ms, exemplars, family, name)
+        sample = ExposedSample(
+            labels_of(name, pairs), value, ts_ms, 0, exemplars, family_of(name, self.family)
+        )
+        has_start = self.kind in _WITH_START
+        may_start = has_start and bool(self.family) and name.startswith(self.family)
+        is_created = has_start and name.endswith(_CREATED)
+        self.last = LineRead(sample, body[begin : rest.start()], is_created, may_start)
         return at
-
-    def _put(
-        self,
-        labels: Labels,
-        value: float,
-        ts_ms: int | None,
-        exemplars: tuple[ExposedExemplar, ...],
-        family: str,
-        name: str,
-    ) -> None:
-        entry: _Entry = ExposedSample(labels, value, ts_ms, 0, exemplars, family)
-        has_start = self._kind in _WITH_START
-        if has_start and name.endswith(_CREATED):
-            start_ms = int(value * 1000) if math.isfinite(value) else 0
-            entry = _Created(_identity(labels), start_ms)
-        self._entries.append((entry, self._family if has_start else "", name))
 
     def _labels(
         self, name: str, at: int, pairs: list[tuple[str, str]], *, escapes: bool
     ) -> tuple[str, int]:
         """The metric's name, which may be among the labels, and where the braces end."""
-        body = self._body
+        body = self.body
         while body[at : at + 1] != b"}":
             label = _LABEL.match(body, at)
             if label is None:
@@ -206,7 +182,7 @@ class _Reading:
         """What is behind `# {`, to the end of the line. Its values have no escapes, as upstream."""
         pairs: list[tuple[str, str]] = []
         _, at = self._labels("exemplar", at, pairs, escapes=False)
-        rest = _EXEMPLAR_END.match(self._body, at)
+        rest = _EXEMPLAR_END.match(self.body, at)
         if rest is None:
             raise InvalidExposition("behind an exemplar's labels there is no value")
         if len(dict(pairs)) < len(pairs):
@@ -215,29 +191,35 @@ class _Reading:
         return ExposedExemplar(sorted(pairs), number(rest[1]), ts_ms), rest.end()
 
 
-def _with_starts(entries: list[tuple[_Entry, str, str]]) -> list[ExposedSample]:
+def _with_starts(read: list[LineRead]) -> list[ExposedSample]:
     """The samples, those of counters and the like with their starts. The next line of a family that
     says when something was created is for the samples before it that have its labels, as upstream.
     """
     found: list[ExposedSample] = []
-    following: _Created | None = None
-    for entry, family, name in reversed(entries):
-        if entry is None or not family or not name.startswith(family):
-            following = None
-        if isinstance(entry, _Created):
-            following = entry
-        elif isinstance(entry, ExposedSample):
-            has_start = following is not None and _identity(entry.labels) == following.identity
-            found.append(_started(entry, following) if following and has_start else entry)
+    created: ExposedSample | None = None
+    for line in reversed(read):
+        sample = line.sample
+        if not line.may_start:
+            created = None
+        if sample is None:
+            continue
+        if line.is_created:
+            created = sample
+            continue
+        if created is not None and identity_of(sample.labels) == identity_of(created.labels):
+            sample = sample._replace(start_ms=created_ms(created.value))
+        found.append(sample)
     found.reverse()
     return found
 
 
-def _started(sample: ExposedSample, created: _Created) -> ExposedSample:
-    return sample._replace(start_ms=created.start_ms)
+def created_ms(value: float | FloatHistogram) -> int:
+    """When something was created, which is in s; 0 for what is no time."""
+    ms = value * 1000 if isinstance(value, float) else math.nan
+    return int(ms) if abs(ms) < _MOST_S * 1000 else 0
 
 
-def _identity(labels: Labels) -> Labels:
+def identity_of(labels: Labels) -> Labels:
     """The labels that a series shares with the others of its metric."""
     return [pair for pair in labels if pair[0] not in ("__name__", "le", "quantile")]
 

@@ -10,8 +10,9 @@ import re
 from varve.gateway.exposition.lines import (
     LABEL_NAME,
     METRIC_NAME,
+    NOTHING_READ,
     QUOTED,
-    Known,
+    LineRead,
     at_line,
     bound_of,
     family_of,
@@ -24,11 +25,11 @@ from varve.gateway.exposition.samples import (
     ExposedSample,
     Exposition,
     InvalidExposition,
+    Said,
     bound_label,
     labels_of,
     number,
 )
-from varve.gateway.write_request import Labels
 
 _SPACE = re.compile(rb"[ \t]*")
 _NAME = re.compile(METRIC_NAME)
@@ -39,52 +40,43 @@ _LABEL = re.compile(rb"[ \t]*(%s|%s)[ \t]*" % (LABEL_NAME, QUOTED), re.DOTALL)
 _VALUE = re.compile(rb"=[ \t]*(%s)[ \t]*" % QUOTED, re.DOTALL)
 _SAMPLE_END = re.compile(rb"[ \t]*([^{ \t\n]+)[ \t]*(?:([0-9]+)[ \t]*)?\n")
 _TYPES = {"counter", "gauge", "histogram", "summary", "untyped"}
-_sample = ExposedSample._make
 _LATEST_MS = (1 << 63) - 1
 
 
-def parse_prometheus_text(content: bytes, known: dict[str, Known] | None = None) -> Exposition:
-    """The samples of a body. known: remembers labels by the text of their series, by type; to be
-    given again with the next body of the same target. Raises InvalidExposition.
+def parse_prometheus_text(content: bytes) -> Exposition:
+    """The samples of a body. Raises InvalidExposition."""
+    reader, at = TextReader(content), 0
+    found = Exposition()
+    while at < len(reader.body):
+        try:
+            at = reader.read_line(at)
+        except InvalidExposition as bad:
+            raise at_line(reader.body, at, bad, found.samples) from None
+        sample, said = reader.last.sample, reader.last.said
+        if sample is not None:
+            found.samples.append(sample)
+        if said is not None:
+            found.describe(said)
+    return found
+
+
+class TextReader:
+    """Reads a body line by line. kind, family: what the last TYPE line has said, which is to be set
+    where lines are passed over.
     """
-    return _Reading(content, {} if known is None else known).run()
 
+    def __init__(self, content: bytes) -> None:
+        self.body = content if content.endswith(b"\n") else content + b"\n"
+        self.kind = "unknown"
+        self.family = ""
+        self.last = NOTHING_READ
 
-class _Reading:
-    def __init__(self, content: bytes, known: dict[str, Known]) -> None:
-        self._body = content if content.endswith(b"\n") else content + b"\n"
-        self._found = Exposition()
-        self._known = known
-        self._kind = "unknown"
-        self._family = ""
-
-    def run(self) -> Exposition:
-        body, end, at = self._body, len(self._body), 0
-        samples = self._found.samples
-        known = self._known.setdefault(self._kind, {})
-        find, take = body.find, samples.append
-        while at < end:
-            stop = find(b"\n", at)
-            # Most lines are a series that was here before, a space and a number.
-            series, _, value = body[at:stop].rpartition(b" ")
-            before = known.get(series)
-            if before is not None:
-                try:
-                    take(_sample((before[0], number(value), None, 0, (), before[1])))
-                except InvalidExposition as bad:
-                    raise at_line(body, at, bad, samples) from None
-                at = stop + 1
-                continue
-            try:
-                at = self._line(at)
-            except InvalidExposition as bad:
-                raise at_line(body, at, bad, samples) from None
-            known = self._known.setdefault(self._kind, {})
-        return self._found
-
-    def _line(self, at: int) -> int:
-        """Reads what begins at `at`, usually a line; returns where the next one begins."""
-        body = self._body
+    def read_line(self, at: int) -> int:
+        """Reads what begins at `at`, usually a line; returns where the next one begins. Raises
+        InvalidExposition.
+        """
+        body = self.body
+        self.last = NOTHING_READ
         at = self._after_space(at)
         sign = body[at : at + 1]
         if sign == b"\n":
@@ -96,7 +88,7 @@ class _Reading:
         return self._series(at)
 
     def _comment(self, at: int) -> int:
-        body = self._body
+        body = self.body
         meta = _META.match(body, at)
         if meta is None:
             return body.find(b"\n", at) + 1
@@ -108,17 +100,17 @@ class _Reading:
             raise InvalidExposition(f"{meta[1].decode()} says nothing of {name}")
         said = utf8(text[1:])
         if meta[1] == b"HELP":
-            self._found.describe(name, text=unescaped_help(said))
+            self.last = LineRead(None, said=Said(name, text=unescaped_help(said)))
         else:
             if said not in _TYPES:
                 raise InvalidExposition(f"there is no type {said[:60]!r}")
-            self._kind = "unknown" if said == "untyped" else said
-            self._family = name
-            self._found.describe(name, kind=self._kind)
+            self.kind = "unknown" if said == "untyped" else said
+            self.family = name
+            self.last = LineRead(None, said=Said(name, kind=self.kind))
         return rest.end() + 1
 
     def _series(self, begin: int) -> int:
-        body, at = self._body, begin
+        body, at = self.body, begin
         name = ""
         pairs: list[tuple[str, str]] = []
         named = _NAME.match(body, at)
@@ -131,29 +123,22 @@ class _Reading:
         rest = _SAMPLE_END.match(body, at)
         if rest is None:
             raise InvalidExposition("behind the series there is no value, or more than a time")
-        family = family_of(name, self._family)
-        labels = self._known_labels(body[begin:at], name, pairs, family)
-        ts_ms = None if rest[2] is None else int(rest[2])
-        if ts_ms is not None and ts_ms > _LATEST_MS:
-            raise InvalidExposition(f"the time {ts_ms} is too large")
-        sample = ExposedSample(labels, number(rest[1]), ts_ms, family=family)
-        self._found.samples.append(sample)
-        return rest.end()
-
-    def _known_labels(
-        self, text: bytes, name: str, pairs: list[tuple[str, str]], family: str
-    ) -> Labels:
-        bound = bound_of(self._kind)
+        family = family_of(name, self.family)
+        bound = bound_of(self.kind)
         if bound:
             pairs = [(n, bound_label(v)) if n == bound else (n, v) for n, v in pairs]
         labels = labels_of(name, pairs)
-        if b"\n" not in text:
-            self._known.setdefault(self._kind, {})[text.rstrip(b" \t")] = labels, family, name
-        return labels
+        ts_ms = None if rest[2] is None else int(rest[2])
+        if ts_ms is not None and ts_ms > _LATEST_MS:
+            raise InvalidExposition(f"the time {ts_ms} is too large")
+        text = body[begin:at]
+        series = b"" if b"\n" in text else text.rstrip(b" \t")
+        self.last = LineRead(ExposedSample(labels, number(rest[1]), ts_ms, family=family), series)
+        return rest.end()
 
     def _labels(self, name: str, at: int, pairs: list[tuple[str, str]]) -> tuple[str, int]:
         """The metric's name, which may be among the labels, and where the braces end."""
-        body = self._body
+        body = self.body
         while True:
             at = self._after_space(at)
             if body[at : at + 1] == b"}":
@@ -180,5 +165,5 @@ class _Reading:
                 at += 1
 
     def _after_space(self, at: int) -> int:
-        found = _SPACE.match(self._body, at)
+        found = _SPACE.match(self.body, at)
         return found.end() if found else at

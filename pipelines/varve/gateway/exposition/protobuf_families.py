@@ -15,6 +15,7 @@ from varve.gateway.exposition.samples import (
     ExposedSample,
     Exposition,
     InvalidExposition,
+    Said,
     labels_of,
 )
 from varve.gateway.histograms import InvalidHistogram, decode_histogram
@@ -76,7 +77,7 @@ class _Family:
         if kind >= len(_KINDS):
             raise InvalidExposition(f"{self._name} has the type {kind}, which there is not")
         self._kind = _KINDS[kind]
-        self._found.describe(self._name, kind=self._kind, text=texts[2], unit=texts[5])
+        self._found.describe(Said(self._name, self._kind, texts[2], texts[5]))
         for metric in metrics:
             self._metric(metric)
 

@@ -21,6 +21,15 @@ class InvalidExposition(ValueError):
     """What was read of the body before it."""
 
 
+class Said(NamedTuple):
+    """What a body says of a family, None where it says nothing."""
+
+    name: str
+    kind: str | None = None
+    text: str | None = None
+    unit: str | None = None
+
+
 class ExposedExemplar(NamedTuple):
     """ts_ms is None if it has no time of its own."""
 
@@ -49,20 +58,13 @@ class Exposition:
     samples: list[ExposedSample] = field(default_factory=list)
     metadata: dict[str, Metadata] = field(default_factory=dict)
 
-    def describe(
-        self,
-        name: str,
-        *,
-        kind: str | None = None,
-        text: str | None = None,
-        unit: str | None = None,
-    ) -> None:
+    def describe(self, said: Said) -> None:
         """Notes what is said of a family; the last one counts."""
-        old = self.metadata.get(name, _NOTHING)
-        self.metadata[name] = Metadata(
-            old.type if kind is None else kind,
-            old.unit if unit is None else unit,
-            old.help if text is None else text,
+        old = self.metadata.get(said.name, _NOTHING)
+        self.metadata[said.name] = Metadata(
+            old.type if said.kind is None else said.kind,
+            old.unit if said.unit is None else said.unit,
+            old.help if said.text is None else said.text,
         )
 
 

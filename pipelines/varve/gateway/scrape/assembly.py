@@ -7,15 +7,21 @@ Source: Prometheus, scrape/scrape.go, scrapeLoop.append, mutateSampleLabels, rep
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
-from varve.gateway.exposition.lines import Known
-from varve.gateway.exposition.samples import ExposedExemplar, ExposedSample, Exposition
+import numpy as np
+
+from varve.gateway import kernel_scrape
+from varve.gateway.catalogue import Catalogue, Samples
+from varve.gateway.exposition.known_lines import NO_TIME, ExposedColumns, KnownLines
+from varve.gateway.exposition.samples import ExposedExemplar, ExposedSample
 from varve.gateway.first_sight import Exemplar, Metadata
+from varve.gateway.kernel_scrape import ALIVE_IN, DROPPED, EPOCH, UNMAPPED
 from varve.gateway.scrape.config import ScrapeConfig
 from varve.gateway.scrape.relabel import relabel
 from varve.gateway.scrape.targets import Target
-from varve.gateway.write_request import STALE, Labels, Symbols, WriteRequest, WrittenSeries
+from varve.gateway.write_request import WriteRequest
+from varve.model.staleness import STALE_BITS
 
 Key = tuple[tuple[str, str], ...]
 """Sorted labels of a series."""
@@ -25,6 +31,8 @@ _LEGACY = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456
 # How much more than the last scrape had may be remembered before it is forgotten.
 _REMEMBERED = 2
 _REMEMBERED_AT_LEAST = 1_000
+# Lines of comments that a sample may have, of those that are remembered.
+_COMMENTS = 3
 
 
 class ScrapeRefused(ValueError):
@@ -54,84 +62,90 @@ class Report:
     body_bytes: int = 0
 
 
-class _Series:
-    """A series of a target."""
-
-    __slots__ = ("at_ms", "epoch", "key", "scrape", "seen", "written")
-
-    def __init__(self, key: Key, written: WrittenSeries) -> None:
-        self.key = key
-        self.written = written
-        self.scrape = 0
-        """The last scrape in which it was alive."""
-        self.seen = 0
-        """The last scrape that had it, with times of its own or without."""
-        self.at_ms = 0
-        """The time of its last sample."""
-        self.epoch = -1
-        """Up to which scrape that went well it counts as one that was there."""
-
-
 @dataclass
 class _Scrape:
-    """What was taken of a scrape so far."""
+    """What was taken of a scrape. alive: series, in the order of their first samples."""
 
-    request: WriteRequest
-    number: int
-    alive: list[_Series] = field(default_factory=list)
-    scraped: int = 0
-    kept: int = 0
-    added: int = 0
-
-    def counts(self) -> Counts:
-        return Counts(self.scraped, self.kept, self.added)
+    samples: Samples
+    odd: Sequence[tuple[int, int, ExposedSample]]
+    """Series, time, and what has no place in the columns."""
+    alive: np.ndarray
+    counts: Counts
 
 
 class Assembly:
-    """The state of a target's scrapes: which series are alive, which labels became which."""
+    """The state of a target's scrapes: which series are alive, which lines became which."""
 
     def __init__(self, job: ScrapeConfig, target: Target) -> None:
-        self.known: dict[str, Known] = {}
-        """For the parser of the next body."""
         self.metadata: Mapping[str, Metadata] = {}
         """As the last scrape that went well has it."""
         self._job = job
         self._target = target
-        self._alive: list[_Series] = []
+        self._known = KnownLines()
+        self._alive = _NO_SERIES
         self._reported = False
         self._scrapes = self._epoch = 0
-        self._symbols = Symbols()
-        self._exposed: dict[int, tuple[Labels, _Series | None]] = {}
-        self._finals: dict[Key, _Series | None] = {}
-        self._series: dict[Key, _Series] = {}
+        self._exposed = 0
+        """Samples of the last scrape that went well."""
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forgets all series and lines."""
+        self._catalogue = Catalogue()
+        self._keys: list[Key] = []
+        self._said: list[Metadata] = []
+        self._numbers: dict[Key, int] = {}
+        self._state = np.zeros((4, _REMEMBERED_AT_LEAST), np.int64)
+        self._reports: list[int] = []
+        self._unsaid: set[int] = set()
+        """Series whose metadata nobody has asked for yet."""
+        self._forget_lines()
+
+    def _forget_lines(self) -> None:
+        self._known = KnownLines()
+        self._series_of = np.full(_REMEMBERED_AT_LEAST, UNMAPPED, np.int32)
+
+    @property
+    def remembered(self) -> int:
+        """How many series are, also of those that are gone."""
+        return len(self._keys)
+
+    def read(self, body: bytes, kind: str) -> ExposedColumns:
+        """The samples of a body of a format, for `take`. Raises InvalidBody."""
+        return self._known.read(body, kind)
 
     def take(
-        self, found: Exposition, ts_ms: int, duration_s: float, body_bytes: int
+        self, found: ExposedColumns, ts_ms: int, duration_s: float, body_bytes: int
     ) -> tuple[WriteRequest, Report]:
         """The samples of a scrape, staleness markers of series that are gone, and its report.
         Raises ScrapeRefused; then `fail` is to be called.
         """
-        scrape = self._read(found.samples, found.metadata, ts_ms)
+        scrape = self._read(found, ts_ms)
         self._epoch += 1
-        for series in self._alive:
-            if series.scrape != scrape.number:
-                scrape.request.add(series.key, STALE, ts_ms)
+        gone = self._alive[self._state[ALIVE_IN, self._alive] != self._scrapes]
+        report = Report(duration_s, True, scrape.counts, body_bytes)
+        request = self._request(ts_ms, scrape.samples, gone, report)
+        for series, at_ms, sample in scrape.odd:
+            request.add(
+                self._keys[series], sample.value, at_ms, sample.start_ms,
+                exemplars=_exemplars(sample.exemplars, at_ms), metadata=self._said[series],
+            )  # fmt: skip
         self._alive = scrape.alive
         self.metadata = found.metadata
-        report = Report(duration_s, True, scrape.counts(), body_bytes)
-        self._report(scrape.request, report, ts_ms)
-        self._forget(scrape.scraped)
-        return scrape.request, report
+        self._exposed = scrape.counts.scraped
+        self._forget(self._exposed)
+        return request, report
 
-    def counts_before(self, samples: Sequence[ExposedSample]) -> Counts:
+    def counts_before(self, found: ExposedColumns) -> Counts:
         """What a body counts for that was read up to something invalid."""
+        first, unsaid = len(self._keys), self._unsaid.copy()
         try:
-            return self._read(samples, {}, 0).counts()
+            return self._read(replace(found, metadata={}), 0).counts
         except ScrapeRefused as refused:
             return refused.counts
-        finally:  # nothing was said of these series: the next scrape says it
-            self._series = {s.key: s for s in self._series.values() if s.written.tail}
-            self._forget_exposed()
+        finally:  # nothing was said of the new ones: the next scrape says it
+            self._unsaid = unsaid.union(range(first, len(self._keys)))
+            self._series_of[np.isin(self._series_of, list(self._unsaid))] = UNMAPPED
 
     def fail(
         self, ts_ms: int, duration_s: float, counts: Counts = Counts(), body_bytes: int = 0
@@ -139,106 +153,113 @@ class Assembly:
         """What a scrape that failed says: every series ends, the target is down. counts: of a body
         that came and was refused.
         """
-        request = WriteRequest()
-        for series in self._alive:
-            request.add(series.key, STALE, ts_ms)
-        self._alive = []
         report = Report(duration_s, False, counts, body_bytes)
-        self._report(request, report, ts_ms)
+        gone, self._alive = self._alive, _NO_SERIES
+        request = self._request(ts_ms, None, gone, report)
+        self._forget(max(counts.scraped, self._exposed))
         return request, report
 
     def end(self, ts_ms: int) -> WriteRequest:
         """What the end of a target says: every series ends, also those that report it."""
-        request = WriteRequest()
-        for series in self._alive:
-            request.add(series.key, STALE, ts_ms)
+        gone = self._alive
         if self._reported:
-            for name in self._report_names():
-                request.add(self._report_labels(name), STALE, ts_ms)
-        self._alive, self._reported = [], False
-        return request
+            gone = np.concatenate([gone, self._report_series()])
+        self._alive, self._reported = _NO_SERIES, False
+        return self._request(ts_ms, None, gone, None)
 
     def adopt(self, other: Assembly) -> None:
         """Goes on where a loop over the same target with another configuration has ended."""
         self._reported = other._reported
-        for before in other._alive:
-            series = self._of_key(before.key, _NOTHING)
-            series.epoch = self._epoch
-            self._alive.append(series)
+        alive = [self._of_key(other._keys[n], _NOTHING) for n in other._alive.tolist()]
+        self._alive = np.array(alive, np.int64)
+        self._state[EPOCH, self._alive] = self._epoch
 
-    def _read(
-        self, samples: Iterable[ExposedSample], metadata: Mapping[str, Metadata], ts_ms: int
-    ) -> _Scrape:
+    def _request(
+        self, ts_ms: int, samples: Samples | None, gone: np.ndarray, report: Report | None
+    ) -> WriteRequest:
+        """Samples, ends of series, and a report."""
+        request = WriteRequest()
+        parts = [] if samples is None else [samples]
+        parts.append(_at(ts_ms, gone, np.full(len(gone), STALE_BITS, np.uint64)))
+        if report is not None:
+            self._reported = True
+            series = self._report_series()
+            parts.append(_at(ts_ms, series, self._report_values(report)[: len(series)]))
+        joined = Samples(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        if len(joined.series):
+            request.add_known(self._catalogue, joined)
+        return request
+
+    def _read(self, found: ExposedColumns, ts_ms: int) -> _Scrape:
         """Raises ScrapeRefused, with the counts of what came before."""
         self._scrapes += 1
-        scrape = _Scrape(WriteRequest(self._symbols), self._scrapes)
+        refused = None
+        rows = len(found)
+        if len(self._known) > len(self._series_of):
+            self._series_of = _longer(self._series_of, len(self._known), UNMAPPED)
+        unmapped = np.flatnonzero(self._series_of[found.lines] == UNMAPPED)
+        for row in unmapped.tolist():
+            line = int(found.lines[row])
+            if self._series_of[line] != UNMAPPED:
+                continue
+            try:
+                self._series_of[line] = self._final(line, found.metadata)
+            except ScrapeRefused as bad:
+                refused, rows = bad, row
+                break
         limit = self._job.sample_limit
-        exposed = self._exposed
-        try:
-            for sample in samples:
-                scrape.scraped += 1
-                labels = sample[0]
-                entry = exposed.get(id(labels))
-                if entry is not None and entry[0] is labels:
-                    series = entry[1]
-                else:
-                    series = self._final(sample, metadata)
-                if series is not None:
-                    self._put(scrape, sample, series, ts_ms)
-        except ScrapeRefused as refused:
-            refused.counts = scrape.counts()
-            raise
-        if limit and scrape.kept > limit:
-            text = f"sample limit exceeded: {scrape.kept} samples, {limit} allowed"
-            raise ScrapeRefused(text, scrape.counts())
-        return scrape
-
-    def _put(self, scrape: _Scrape, sample: ExposedSample, series: _Series, ts_ms: int) -> None:
-        own = sample[2] if self._job.honor_timestamps else None
-        at_ms = ts_ms if own is None else own
-        scrape.kept += 1
-        limit = self._job.sample_limit
-        if not limit or scrape.kept <= limit:
-            scrape.added += series.epoch < self._epoch
-            series.epoch = self._epoch + 1
-        if series.seen == scrape.number and series.at_ms == at_ms:  # the first one counts
-            return
-        series.seen = scrape.number
-        if series.scrape != scrape.number and (own is None or self._job.track_timestamps_staleness):
-            scrape.alive.append(series)
-            series.scrape = scrape.number
-        series.at_ms = at_ms
-        value = sample[1]
-        if isinstance(value, float) and not sample[3] and not sample[4]:
-            scrape.request.add_written(series.written, value, at_ms)
-            return
-        scrape.request.add(
-            series.key, value, at_ms, sample[3], exemplars=_exemplars(sample[4], at_ms),
+        times = found.times
+        if not self._job.honor_timestamps:
+            times = np.full(len(times), NO_TIME, np.int64)
+        taken, series, at_ms, alive = (np.empty(rows, np.int64) for _ in range(4))
+        counted = np.empty(4, np.int64)
+        kernel_scrape.take_samples(
+            found.lines[:rows], times, self._series_of, self._state, self._scrapes, self._epoch,
+            ts_ms, NO_TIME, limit, self._job.track_timestamps_staleness,
+            taken, series, at_ms, alive, counted,
         )  # fmt: skip
+        kept, added, count, living = counted.tolist()
+        counts = Counts(rows + (refused is not None), kept, added)
+        if refused is not None:
+            raise ScrapeRefused(str(refused), counts)
+        if limit and kept > limit:
+            text = f"sample limit exceeded: {kept} samples, {limit} allowed"
+            raise ScrapeRefused(text, counts)
+        taken, series, at_ms = taken[:count], series[:count], at_ms[:count]
+        odd = []
+        if found.odd:
+            is_odd = np.isin(taken, list(found.odd))
+            odd = [
+                (int(series[n]), int(at_ms[n]), found.sample(int(taken[n])))
+                for n in np.flatnonzero(is_odd)
+            ]
+            taken, series, at_ms = taken[~is_odd], series[~is_odd], at_ms[~is_odd]
+        samples = Samples(series, found.values[taken].view(np.uint64), at_ms, found.starts[taken])
+        return _Scrape(samples, odd, alive[:living].copy(), counts)
 
-    def _final(self, sample: ExposedSample, metadata: Mapping[str, Metadata]) -> _Series | None:
-        """The series that exposed labels become; None if it is dropped. Raises ScrapeRefused."""
-        exposed = tuple(sample.labels)
-        if exposed in self._finals:
-            series = self._finals[exposed]
-        else:
-            labels = self._with_target(dict(exposed))
-            changed = relabel(self._job.metric_relabel_configs, labels)
-            series = None
-            if changed is not None:
-                self._require_valid(changed)
-                key = tuple(sorted(changed.items()))
-                series = self._of_key(key, metadata.get(sample.family, _NOTHING))
-            self._finals[exposed] = series
-        # The labels are kept too, so that no others have their id.
-        self._exposed[id(sample.labels)] = sample.labels, series
-        return series
+    def _final(self, line: int, metadata: Mapping[str, Metadata]) -> int:
+        """The series that a line becomes, or DROPPED. Raises ScrapeRefused."""
+        labels = self._with_target(dict(self._known.labels[line]))
+        changed = relabel(self._job.metric_relabel_configs, labels)
+        if changed is None:
+            return DROPPED
+        self._require_valid(changed)
+        said = metadata.get(self._known.families[line], _NOTHING)
+        return self._of_key(tuple(sorted(changed.items())), said)
 
-    def _of_key(self, key: Key, metadata: Metadata) -> _Series:
-        series = self._series.get(key)
+    def _of_key(self, key: Key, metadata: Metadata) -> int:
+        series = self._numbers.get(key)
         if series is None:
-            series = _Series(key, self._symbols.written(key, metadata))
-            self._series[key] = series
+            series = self._numbers[key] = self._catalogue.add(key, metadata)
+            self._keys.append(key)
+            self._said.append(metadata)
+            if series >= self._state.shape[1]:
+                self._state = np.hstack([self._state, np.zeros_like(self._state)])
+            self._state[:, series] = _NEVER
+        elif series in self._unsaid:
+            self._unsaid.discard(series)
+            self._catalogue.describe(series, metadata)
+            self._said[series] = metadata
         return series
 
     def _with_target(self, labels: dict[str, str]) -> dict[str, str]:
@@ -276,43 +297,37 @@ class Assembly:
             if values and len(value.encode()) > values:
                 raise ScrapeRefused(f"label_value_length_limit exceeded by {metric}: {name[:60]}")
 
-    def _report(self, request: WriteRequest, report: Report, ts_ms: int) -> None:
-        values = {
-            "up": float(report.is_up),
-            "scrape_duration_seconds": report.duration_s,
-            "scrape_samples_scraped": float(report.counts.scraped),
-            "scrape_samples_post_metric_relabeling": float(report.counts.kept),
-            "scrape_series_added": float(report.counts.added),
-            "scrape_timeout_seconds": self._target.timeout_ms / 1000,
-            "scrape_sample_limit": float(self._job.sample_limit),
-            "scrape_body_size_bytes": float(report.body_bytes),
-        }
-        self._reported = True
-        for name in self._report_names():
-            request.add(self._report_labels(name), values[name], ts_ms, metadata=_GAUGE)
+    def _report_values(self, report: Report) -> np.ndarray:
+        """The bits of the values of `_report_series`, and more."""
+        counts = report.counts
+        values = (
+            float(report.is_up), report.duration_s, counts.scraped, counts.kept, counts.added,
+            self._target.timeout_ms / 1000, self._job.sample_limit, report.body_bytes,
+        )  # fmt: skip
+        return np.array(values, np.float64).view(np.uint64)
 
-    def _report_names(self) -> Sequence[str]:
-        return _REPORTED + _REPORTED_BESIDES if self._job.extra_scrape_metrics else _REPORTED
-
-    def _report_labels(self, name: str) -> Key:
-        return tuple(sorted({**self._target.labels, "__name__": name}.items()))
+    def _report_series(self) -> np.ndarray:
+        """The series that report a scrape. They are none of those that bodies have."""
+        if not self._reports:
+            names = _REPORTED + _REPORTED_BESIDES if self._job.extra_scrape_metrics else _REPORTED
+            for name in names:
+                key = tuple(sorted({**self._target.labels, "__name__": name}.items()))
+                self._reports.append(self._catalogue.add(key, _GAUGE))
+                self._keys.append(key)
+                self._said.append(_GAUGE)
+        return np.array(self._reports, np.int64)
 
     def _forget(self, exposed: int) -> None:
         """Keeps what is remembered in proportion to what is exposed."""
         most = max(_REMEMBERED * exposed, _REMEMBERED_AT_LEAST)
-        if len(self._series) > most or len(self._finals) > most:
-            self._symbols = Symbols()
-            self._series = {series.key: series for series in self._alive}
-            for series in self._alive:
-                series.written = self._symbols.written(series.key)
-            self._forget_exposed()
-        if len(self._exposed) > most or sum(map(len, self.known.values())) > most:
-            self._exposed.clear()
-            self.known.clear()
-
-    def _forget_exposed(self) -> None:
-        self._exposed.clear()
-        self._finals.clear()
+        if len(self._keys) > most:
+            keys, said, state = self._keys, self._said, self._state
+            alive = self._alive.tolist()
+            self._begin()
+            self._alive = np.array([self._of_key(keys[n], said[n]) for n in alive], np.int64)
+            self._state[:, self._alive] = state[:, alive]
+        elif len(self._known) > most + _COMMENTS * exposed:
+            self._forget_lines()
 
 
 _GAUGE = Metadata("gauge")
@@ -324,6 +339,21 @@ _REPORTED = (
     "scrape_series_added",
 )
 _REPORTED_BESIDES = ("scrape_timeout_seconds", "scrape_sample_limit", "scrape_body_size_bytes")
+
+
+_NO_SERIES = np.empty(0, np.int64)
+_NEVER = np.array([0, 0, 0, -1])
+
+
+def _at(ts_ms: int, series: np.ndarray, values: np.ndarray) -> Samples:
+    """Samples of one time."""
+    times = np.full(len(series), ts_ms, np.int64)
+    return Samples(series, values, times, np.zeros(len(series), np.int64))
+
+
+def _longer(array: np.ndarray, rows: int, fill: int) -> np.ndarray:
+    """The array with twice as many rows as are wanted."""
+    return np.concatenate([array, np.full(2 * rows - len(array), fill, array.dtype)])
 
 
 def _exemplars(found: Iterable[ExposedExemplar], ts_ms: int) -> list[Exemplar]:

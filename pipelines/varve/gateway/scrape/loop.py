@@ -7,7 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from varve.gateway.exposition.formats import parse
+from varve.gateway.exposition.formats import format_of
+from varve.gateway.exposition.known_lines import InvalidBody
 from varve.gateway.exposition.samples import InvalidExposition
 from varve.gateway.lane import Overloaded
 from varve.gateway.refusals import Refused
@@ -91,12 +92,8 @@ class TargetLoop:
                 scraped = await self._client.read(self.target.url, self.target.timeout_ms)
             duration_s = loop.time() - begun
             size = len(scraped.body)
-            found = parse(
-                scraped.body,
-                scraped.content_type,
-                self.assembly.known,
-                fallback=self._client.fallback(),
-            )
+            kind = format_of(scraped.content_type, self._client.fallback())
+            found = self.assembly.read(scraped.body, kind)
             request, report = self.assembly.take(found, ts_ms, duration_s, size)
         except TimeoutError:
             error = f"no answer within {self.target.timeout_ms / 1000:g} s"
@@ -104,8 +101,10 @@ class TargetLoop:
             error = str(bad)
         except ScrapeRefused as bad:
             error, counts = str(bad), bad.counts
+        except InvalidBody as bad:
+            error, counts = str(bad), self.assembly.counts_before(bad.columns)
         except InvalidExposition as bad:
-            error, counts = str(bad), self.assembly.counts_before(bad.before)
+            error = str(bad)
         if request is None:
             duration_s = loop.time() - begun
             request, report = self.assembly.fail(ts_ms, duration_s, counts, size)

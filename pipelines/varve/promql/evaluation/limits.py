@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from varve.promql.errors import BadQueryError, LimitError, QueryCanceledError
 from varve.promql.interrupt import Check, never
 
 _ENVIRONMENT = "query execution"
+# A value, and whether there is one.
+_BYTES_A_VALUE = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,13 @@ class Budget:
     alone would have checked, so that no query passes or fails by chance.
     """
 
-    def __init__(self, limits: Limits, check: Check = never) -> None:
-        """check: see interrupt.py."""
+    def __init__(
+        self, limits: Limits, check: Check = never, take: Callable[[int], None] | None = None
+    ) -> None:
+        """check: see interrupt.py. take: asked for the bytes of samples and values before they are
+        held; what it gave stays taken until the query ends.
+        """
+        self._take = take
         self._limits = limits
         self._check_interrupt = check
         self._is_abandoned = False
@@ -90,22 +98,27 @@ class Budget:
         allocating.
         """
         self.check_running()
-        self._check(count)
+        more = self._check(count)
+        if more and self._take is not None:
+            self._take(more * _BYTES_A_VALUE)
 
     def hold(self, count: int) -> None:
         """Checks as `check_values` does, and counts them as held from now on."""
         self.check_values(count)
         self.held += count
 
-    def _check(self, count: int) -> None:
+    def _check(self, count: int) -> int:
+        """By how much the peak rises."""
         wanted = self.held + self.kept + count
-        self.peak = max(self.peak, wanted)
+        more = max(0, wanted - self.peak)
+        self.peak += more
         most = self._limits.max_samples
         if most is not None and wanted > most:
             raise LimitError(
                 f"query processing would load too many samples into memory in {_ENVIRONMENT}:"
                 f" {wanted:,} are over query.max_samples = {most:,}"
             )
+        return more
 
     def check_series(self, count: int) -> None:
         """Raises LimitError if a selector matches too many series."""

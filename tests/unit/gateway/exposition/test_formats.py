@@ -16,6 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from varve.gateway.exposition.formats import OPEN_METRICS, PROTOBUF, TEXT, parse
+from varve.gateway.exposition.known_lines import KnownLines
 from varve.gateway.exposition.samples import InvalidExposition
 
 words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -47,9 +48,12 @@ def bits(value: float) -> bytes:
 
 
 def read(body: str, kind: str, known=None):
-    return [
-        (dict(s.labels), bits(s.value), s.ts_ms) for s in parse(body.encode(), kind, known).samples
-    ]
+    samples = (
+        parse(body.encode(), kind).samples
+        if known is None
+        else known.samples(known.read(body.encode(), kind))
+    )
+    return [(dict(s.labels), bits(s.value), s.ts_ms) for s in samples]
 
 
 @given(st.lists(series, max_size=6))
@@ -59,7 +63,7 @@ def test_what_is_written_as_text_is_read_again_and_once_more_from_memory(samples
         ({n: v for n, v in ({"__name__": name} | own).items() if v}, bits(value), ts)
         for name, own, value, ts in samples
     ]
-    known = {}
+    known = KnownLines()
 
     assert read(body, TEXT, known) == expected
     assert read(body, TEXT, known) == expected
@@ -73,7 +77,7 @@ def test_what_is_written_as_open_metrics_is_read_again_and_once_more_from_memory
         for name, own, value, _ in samples
     ]
 
-    known = {}
+    known = KnownLines()
 
     found = read(body, OPEN_METRICS, known)
 
@@ -134,16 +138,17 @@ def test_the_clients_own_parsers_read_the_same(registry, kind):
         if is_text or not s.name.endswith("_created")
     }
 
-    known = {}
-    parse(body.encode(), kind, known)
-    found = parse(body.encode(), kind, known)
+    known = KnownLines()
+    known.read(body.encode(), kind)
+    found = known.read(body.encode(), kind)
+    samples = known.samples(found)
 
-    values = {(dict(s.labels)["__name__"], *s.labels[1:]): s.value for s in found.samples}
+    values = {(dict(s.labels)["__name__"], *s.labels[1:]): s.value for s in samples}
     assert {
         (k[0], *(p for p in k[1:] if p[0] != "__name__")): v for k, v in values.items()
     } == expected
     assert found.metadata["depth"].help == "Depth."
     if not is_text:
-        assert all(s.start_ms > 1e12 for s in found.samples if s.family in ("requests", "latency"))
-        exemplars = [dict(e.labels) for s in found.samples for e in s.exemplars]
+        assert all(s.start_ms > 1e12 for s in samples if s.family in ("requests", "latency"))
+        exemplars = [dict(e.labels) for s in samples for e in s.exemplars]
         assert exemplars == [{"trace_id": "abc"}, {"trace_id": "def"}]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.gateway.decoding import Decoding, bits, labels_of
-from varve.gateway.exposition.formats import TEXT, parse
+from varve.gateway.exposition.formats import TEXT
+from varve.gateway.exposition.known_lines import InvalidBody
 from varve.gateway.negotiation import Version
 from varve.gateway.scrape.assembly import Assembly, ScrapeRefused
 from varve.gateway.scrape.config import ScrapeConfig
@@ -30,7 +31,7 @@ class Scraping:
         self.decoding = Decoding()
 
     def take(self, body, ts=1000):
-        found = parse(body.encode(), TEXT, self.assembly.known)
+        found = self.assembly.read(body.encode(), TEXT)
         return self.read(self.assembly.take(found, ts, 0.25, len(body))[0])
 
     def read(self, request):
@@ -140,3 +141,44 @@ def test_metrics_are_relabelled_and_dropped():
 def test_what_is_over_a_limit_or_invalid_is_refused_as_a_whole(job, body):
     with pytest.raises(ScrapeRefused):
         Scraping(**job).take(body)
+
+
+def test_series_are_told_by_their_lines_also_after_they_were_forgotten():
+    scraping = Scraping()
+    for n in range(6):
+        body = "".join(f'a{{x="{n}.{m}"}} {m}\n' for m in range(300)) + "b 1\n"
+        found = scraping.take(body, 1000 * n)
+        assert found["b",] == (1000 * n, 1.0)
+        for m in range(300):
+            assert found["a", ("x", f"{n}.{m}")] == (1000 * n, float(m))
+            if n:
+                assert found["a", ("x", f"{n - 1}.{m}")] == (1000 * n, STALE)
+        assert len(found) == 601 if n else 301
+        assert scraping.reports["scrape_series_added"] == (300 if n else 301)
+    assert scraping.assembly.remembered <= 1000
+
+
+def test_what_is_remembered_is_bounded_though_no_scrape_goes_well():
+    scraping = Scraping(sample_limit=1)
+    for n in range(6):
+        body = "".join(f'a{{x="{n}.{m}"}} {m}\n' for m in range(300))
+        with pytest.raises(ScrapeRefused):
+            scraping.take(body, 1000 * n)
+        scraping.assembly.fail(1000 * n, 0.5)
+        assert scraping.assembly.remembered <= 1000
+
+
+def test_series_of_a_body_that_was_refused_are_described_by_the_next_and_not_new_then():
+    scraping = Scraping()
+    for _ in range(2):
+        with pytest.raises(InvalidBody) as refused:
+            scraping.take("# TYPE a counter\n# HELP a A.\na 1\nb{\n")
+        counts = scraping.assembly.counts_before(refused.value.columns)
+        scraping.read(scraping.assembly.fail(1000, 0.5, counts)[0])
+        assert scraping.reports["scrape_samples_scraped"] == 1.0
+
+    scraping.take("# TYPE a counter\n# HELP a A.\na 1\n", 2000)
+
+    assert scraping.reports["scrape_series_added"] == 0.0
+    said = {d.metric: (d.type, d.help) for d in scraping.decoding.definitions.values()}
+    assert said["a"] == ("counter", "A.")
