@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 
 from varve.settings.anomalies import Anomalies
@@ -36,6 +36,7 @@ from varve.settings.usage import Usage
 
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|jaas|credential|key", re.IGNORECASE)
 _QUOTED_PASSWORD = re.compile(r"""password\s*=\s*["']([^"']+)["']""")
+_PASSWORD_OF_URL = re.compile(r"://[^/@:]*:([^/@]+)@")
 
 
 class Setting(NamedTuple):
@@ -123,26 +124,34 @@ class Settings(Section):
         return found
 
     def secrets(self) -> tuple[str, ...]:
-        """Values that no log may show: passwords, keys and tokens, found by their options' names.
+        """Values that no log may show: every setting that is a secret, and of options those whose
+        names say so.
 
         The longest comes first, so that none hides a part of another.
         """
-        options = {**self.kafka.client_options(), **self.storage_options()}
-        for name, value in self.storage.backup_options.items():
-            options[f"backup.{name}"] = value.get_secret_value()
-        for number, (_, colder, _) in enumerate(self.colder_roots()):
-            options |= {f"{number}.{name}": value for name, value in colder.items()}
-        options["kafka.password"] = self.kafka.password.get_secret_value()
-        options |= {
-            f"gateway.token.{name}": secret.get_secret_value()
-            for known in (self.gateway.tokens, self.gateway.users)
-            for name, secret in known.items()
-        }
-        found = {value for name, value in options.items() if _SECRET_NAME.search(name)}
-        # A password is also known by itself, apart from the line that gives it to Kafka.
+        options = self.kafka.client_options().items()
+        found = {value for name, value in options if _SECRET_NAME.search(name)}
+        found |= set(_hidden(self))
+        # A password is also known by itself, apart from the line or the address that has it.
         found |= {word for text in found for word in _QUOTED_PASSWORD.findall(text)}
+        found |= {word for text in found for word in _PASSWORD_OF_URL.findall(text)}
         # Shorter ones would take words out of every line, and are no secrets.
         return tuple(sorted((v for v in found if len(v) > 3), key=len, reverse=True))
+
+
+def _hidden(section: Section) -> Iterator[str]:
+    """The secrets of a section and those within it."""
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield from _hidden(value)
+        elif isinstance(value, SecretStr):
+            yield value.get_secret_value()
+        elif isinstance(value, dict):
+            for key, one in value.items():
+                is_option = name.endswith("options")
+                if isinstance(one, SecretStr) and (not is_option or _SECRET_NAME.search(key)):
+                    yield one.get_secret_value()
 
 
 def settings_there_are(tree: type[BaseModel] = Settings, prefix: str = "") -> Iterator[Setting]:
