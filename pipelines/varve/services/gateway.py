@@ -39,7 +39,8 @@ from varve.services.gateway_siblings import Own, Shared, socket_of
 from varve.services.gateway_statsd import Statsd
 from varve.services.listening import listening
 from varve.services.road import Road, body_bounds
-from varve.services.status import ComponentStatus, State
+from varve.services.road_watch import RoadWatch
+from varve.services.status import ComponentStatus
 from varve.services.tls import tls_of
 from varve.settings import Settings
 from varve.settings.gateway import Gateway as GatewaySettings
@@ -69,7 +70,7 @@ def run(settings: Settings) -> int:
             url = gateway.url()
             status.update(state="starting", detail={"url": url, "metrics": f"{url}/metrics"})
             make_ready()
-            _run(_Service(settings, _Watch(status), None), listener)
+            _run(_Service(settings, RoadWatch(status, log), None), listener)
     status.update(state="stopped")
     return 0
 
@@ -100,27 +101,10 @@ class _Place:
     folder: Path
 
 
-class _Watch:
-    """Says in what state the service is, and that its work goes on."""
-
-    def __init__(self, status: ComponentStatus) -> None:
-        self._status = status
-        self._said: tuple[str, str] | None = None
-
-    def look(self, road: Road) -> None:
-        why = road.why_not_ready()
-        state: State = "starting" if road.app is None else "ready"
-        self._status.progressed()
-        if self._said != (state, why):
-            self._said = (state, why)
-            self._status.update(state=state, detail={"waiting": why or None})
-            log.info("%s%s", state, f": {why}" if why else "")
-
-
 class _Service:
     """The parts of a gateway, put together."""
 
-    def __init__(self, settings: Settings, watch: _Watch | None, place: _Place | None) -> None:
+    def __init__(self, settings: Settings, watch: RoadWatch | None, place: _Place | None) -> None:
         """watch: what tells of it; None if whoever started it does. place: None if it is alone."""
         self._gateway = settings.gateway
         self._watch = watch
@@ -128,7 +112,7 @@ class _Service:
         number = 0 if place is None else place.number
         self._road = Road(settings, spool_of(_spool_root(settings), number))
         self._inputs = _inputs(settings)
-        self._credentials = _credentials(settings)
+        self._credentials = Credentials(*settings.gateway.tokens_and_users())
         self._otlp = _otlp(self._gateway)
         self._alone = _OfOneProcess(settings, self._road, self._otlp) if number == 0 else None
 
@@ -270,14 +254,6 @@ class _OfOneProcess:
         await self.groups.close()
         if self._grpc is not None:
             await self._grpc.stop(round(self._gateway.ack_s) + 5)
-
-
-def _credentials(settings: Settings) -> Credentials:
-    gateway = settings.gateway
-    return Credentials(
-        {name: token.get_secret_value() for name, token in gateway.tokens.items()},
-        {name: hashed.get_secret_value() for name, hashed in gateway.users.items()},
-    )
 
 
 def _inputs(settings: Settings) -> dict[str, Input]:

@@ -206,8 +206,7 @@ def _sql_bounds(query: Query) -> SqlBounds:
 
 def credentials_of(query: Query, home_token: str) -> Credentials:
     """Who the settings let in; with them, who may read this home, if anybody needs a token."""
-    tokens = {name: token.get_secret_value() for name, token in query.tokens.items()}
-    users = {name: hashed.get_secret_value() for name, hashed in query.users.items()}
+    tokens, users = query.tokens_and_users()
     if tokens or users:
         tokens[_HOME] = home_token
     return Credentials(tokens, users, {_HOME, *_listed(query.admins)})

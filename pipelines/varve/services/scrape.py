@@ -27,7 +27,8 @@ from varve.model.errors import NeedsOperator
 from varve.notify.config.document import ConfigError
 from varve.services.listening import listening
 from varve.services.road import Road
-from varve.services.status import ComponentStatus, State
+from varve.services.road_watch import RoadWatch
+from varve.services.status import ComponentStatus
 from varve.services.tls import tls_of
 from varve.settings import Settings
 from varve.telemetry.metrics import ScrapeMetrics
@@ -65,7 +66,7 @@ class _Service:
 
     def __init__(self, settings: Settings, status: ComponentStatus) -> None:
         self._settings = settings
-        self._status = status
+        self._watch = RoadWatch(status, log)
         self._file = Path(settings.scrape.config_file)
         self._configuration = self._read()
         self._road = Road(settings, settings.home / "scrape-spool")
@@ -81,13 +82,12 @@ class _Service:
         )
         self._share: Share | None = None
         self._ends = threading.Event()
-        self._said: tuple[str, str] | None = None
         self._seen = self._file_state()
         self._reload_wanted = False
 
     async def serve(self, listener: socket.socket) -> None:
         scrape = self._settings.scrape
-        app = ScrapeApp(self, _credentials(self._settings))
+        app = ScrapeApp(self, Credentials(*scrape.tokens_and_users()))
         server = server_of(app, tls=tls_of(scrape, "scrape"))
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
@@ -103,7 +103,7 @@ class _Service:
                 if starting.done():
                     starting.result()
                     await self._reload_if_wanted()
-                self._watch()
+                self._watch.look(self._road)
                 await asyncio.wait([serving], timeout=_WATCH_S)
             await serving
         finally:
@@ -214,21 +214,3 @@ class _Service:
         self._configuration = configuration
         self._metrics.config_ok.set(1)
         log.info("reloaded %s: %d jobs", self._file, len(configuration.jobs))
-
-    def _watch(self) -> None:
-        """Says in what state the service is, and that its work goes on."""
-        why = self._road.why_not_ready()
-        state: State = "starting" if self._road.app is None else "ready"
-        self._status.progressed()
-        if self._said != (state, why):
-            self._said = (state, why)
-            self._status.update(state=state, detail={"waiting": why or None})
-            log.info("%s%s", state, f": {why}" if why else "")
-
-
-def _credentials(settings: Settings) -> Credentials:
-    scrape = settings.scrape
-    return Credentials(
-        {name: token.get_secret_value() for name, token in scrape.tokens.items()},
-        {name: hashed.get_secret_value() for name, hashed in scrape.users.items()},
-    )

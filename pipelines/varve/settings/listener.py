@@ -45,6 +45,13 @@ class Listener(Section):
             raise ValueError("client_ca_file is of no use without cert_file and key_file")
         return self
 
+    def tokens_and_users(self) -> tuple[dict[str, str], dict[str, str]]:
+        """What the tokens and the users' hashes are, in the clear, by name."""
+        return (
+            {name: token.get_secret_value() for name, token in self.tokens.items()},
+            {name: hashed.get_secret_value() for name, hashed in self.users.items()},
+        )
+
     def url(self) -> str:
         """The address of the service, without a slash at its end."""
         scheme = "https" if self.cert_file else "http"
