@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from varve.gateway.importing.tsdb.index import DamagedBlock
 from varve.gateway.importing.tsdb.kernel_bits import crc32c
+from varve.gateway.protobuf import read_varint, zigzag
+from varve.gateway.refusals import Malformed
 
 _MAGIC: Final = 0x0130BA30
 _HEADER_BYTES, _CRC_BYTES = 5, 4
@@ -32,11 +34,15 @@ def read_tombstones(path: Path) -> Tombstones:
         raise DamagedBlock(f"{path}: its checksum is wrong")
     found: Tombstones = {}
     at = _HEADER_BYTES
-    while at < end:
-        ref, at = _uvarint(content, at, end, path)
-        first, at = _uvarint(content, at, end, path)
-        last, at = _uvarint(content, at, end, path)
-        found.setdefault(ref, []).append((_zigzag(first), _zigzag(last)))
+    stones = content[:end]
+    try:
+        while at < end:
+            ref, at = read_varint(stones, at)
+            first, at = read_varint(stones, at)
+            last, at = read_varint(stones, at)
+            found.setdefault(ref, []).append((zigzag(first), zigzag(last)))
+    except Malformed:
+        raise DamagedBlock(f"{path} is cut") from None
     return found
 
 
@@ -48,19 +54,3 @@ def spared(
     for first, last in deleted:
         kept &= (ts < first) | (ts > last)
     return kept
-
-
-def _uvarint(content: bytes, at: int, end: int, path: Path) -> tuple[int, int]:
-    found = shift = 0
-    while at < end and shift < 70:
-        byte = content[at]
-        at += 1
-        found |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return found & (1 << 64) - 1, at
-        shift += 7
-    raise DamagedBlock(f"{path} is cut")
-
-
-def _zigzag(number: int) -> int:
-    return (number >> 1) ^ -(number & 1)
