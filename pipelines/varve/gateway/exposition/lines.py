@@ -33,6 +33,18 @@ class LineRead(NamedTuple):
 NOTHING_READ = LineRead(None)
 
 
+class LineReader:
+    """Where reading a body line by line stands. kind, family: what the last TYPE line has said,
+    which is to be set where lines are passed over. last: what the line read last was.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.body = content if content.endswith(b"\n") else content + b"\n"
+        self.kind = "unknown"
+        self.family = ""
+        self.last = NOTHING_READ
+
+
 def unescaped(text: str) -> str:
     r"""Text of a label: \\, \n and \" stand for one character; other backslashes for themselves."""
     return _ESCAPE.sub(_replacement, text) if "\\" in text else text

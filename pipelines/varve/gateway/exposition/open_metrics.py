@@ -14,6 +14,7 @@ from varve.gateway.exposition.lines import (
     NOTHING_READ,
     QUOTED,
     LineRead,
+    LineReader,
     at_line,
     bound_of,
     family_of,
@@ -69,16 +70,8 @@ def parse_open_metrics(content: bytes) -> Exposition:
     return found
 
 
-class OpenMetricsReader:
-    """Reads a body line by line. kind, family: what the last TYPE line has said, which is to be set
-    where lines are passed over.
-    """
-
-    def __init__(self, content: bytes) -> None:
-        self.body = content if content.endswith(b"\n") else content + b"\n"
-        self.kind = "unknown"
-        self.family = ""
-        self.last = NOTHING_READ
+class OpenMetricsReader(LineReader):
+    """Reads a body line by line."""
 
     def is_end(self, at: int) -> bool:
         """Whether `# EOF` is here, and nothing behind it."""

@@ -13,6 +13,7 @@ from varve.gateway.exposition.lines import (
     NOTHING_READ,
     QUOTED,
     LineRead,
+    LineReader,
     at_line,
     bound_of,
     family_of,
@@ -60,16 +61,8 @@ def parse_prometheus_text(content: bytes) -> Exposition:
     return found
 
 
-class TextReader:
-    """Reads a body line by line. kind, family: what the last TYPE line has said, which is to be set
-    where lines are passed over.
-    """
-
-    def __init__(self, content: bytes) -> None:
-        self.body = content if content.endswith(b"\n") else content + b"\n"
-        self.kind = "unknown"
-        self.family = ""
-        self.last = NOTHING_READ
+class TextReader(LineReader):
+    """Reads a body line by line."""
 
     def read_line(self, at: int) -> int:
         """Reads what begins at `at`, usually a line; returns where the next one begins. Raises
