@@ -1,6 +1,19 @@
 // Requests with credentials, which the page asks for when the service does.
 
 const KEPT = "varve.authorization"; // for this tab, until it is closed
+
+document.body.insertAdjacentHTML("beforeend", `
+  <dialog class="card login" id="login" aria-labelledby="login-title">
+    <form method="dialog">
+      <h2 id="login-title">Who are you?</h2>
+      <p class="error" id="login-refused" role="alert" hidden>The service does not know these.</p>
+      <label>User <input id="login-user" autocomplete="username" placeholder="none for a token"></label>
+      <label>Token or password
+        <input id="login-secret" type="password" autocomplete="current-password" required></label>
+      <button class="run" type="submit">Log in</button>
+    </form>
+  </dialog>`);
+
 const dialog = document.getElementById("login");
 const form = dialog.querySelector("form");
 const user = document.getElementById("login-user");
