@@ -6,11 +6,12 @@ Everything is in memory and said as a real server says it: kinds, versions, one 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.unit.gateway.scrape.answering_server import AnsweringServer
 
 KINDS = {
     "pods": ("v1", "Pod"),
@@ -26,11 +27,11 @@ KINDS = {
 PAGE = 2
 
 
-class KubernetesServer:
+class KubernetesServer(AnsweringServer):
     """An API server on loopback; a context manager."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        super().__init__()
         self._version = 100
         self._oldest = 0
         self._objects: dict[str, dict[tuple[str, str], dict[str, Any]]] = {k: {} for k in KINDS}
@@ -40,73 +41,55 @@ class KubernetesServer:
         self.lists: list[str] = []
         self.watches: list[str] = []
         self.authorizations: set[str | None] = set()
-        server = self
+        self.url = f"http://{self.address}"
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                server._answer(self)
-
-            def log_message(self, *_: object) -> None: ...
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def release(self) -> None:
         self.drop_watches()
-        self._http.shutdown()
-        self._http.server_close()
 
     def put(self, kind: str, content: Mapping[str, Any]) -> None:
         """Adds an object, or changes it."""
         api, name = KINDS[kind]
         found = json.loads(json.dumps(content)) | {"apiVersion": api, "kind": name}
         key = found["metadata"].get("namespace", ""), found["metadata"]["name"]
-        with self._changed:
+        with self.changed:
             event = "MODIFIED" if key in self._objects[kind] else "ADDED"
             self._objects[kind][key] = found
             self._note(kind, event, found)
 
     def delete(self, kind: str, namespace: str, name: str) -> None:
-        with self._changed:
+        with self.changed:
             self._note(kind, "DELETED", self._objects[kind].pop((namespace, name)))
 
     def forget(self) -> None:
         """No version from before now can be watched from: the watches end with 410."""
-        with self._changed:
+        with self.changed:
             self._version += 1
             self._oldest = self._version
             self._events.clear()
             self._generation += 1
-            self._changed.notify_all()
+            self.changed.notify_all()
 
     def drop_watches(self) -> None:
         """Breaks the connections of all watches."""
-        with self._changed:
+        with self.changed:
             self._generation += 1
-            self._changed.notify_all()
+            self.changed.notify_all()
 
     def _note(self, kind: str, event: str, found: dict[str, Any]) -> None:
         self._version += 1
         found["metadata"]["resourceVersion"] = str(self._version)
         self._events.append((self._version, kind, event, json.loads(json.dumps(found))))
-        self._changed.notify_all()
+        self.changed.notify_all()
 
-    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
         url = urlsplit(request.path)
         params = {name: values[-1] for name, values in parse_qs(url.query).items()}
         parts = url.path.strip("/").split("/")
         self.authorizations.add(request.headers.get("authorization"))
         if self.is_away:
-            self._say(request, 503, {"kind": "Status", "code": 503, "reason": "away"})
+            self.say(request, 503, {"kind": "Status", "code": 503, "reason": "away"})
         elif url.path == "/version":
-            self._say(request, 200, {"major": "1", "minor": "33", "gitVersion": "v1.33.0"})
+            self.say(request, 200, {"major": "1", "minor": "33", "gitVersion": "v1.33.0"})
         elif parts[-1] in KINDS and params.get("watch") in ("1", "true"):
             self.watches.append(request.path)
             self._watch(request, parts, int(params.get("resourceVersion") or 0))
@@ -114,13 +97,13 @@ class KubernetesServer:
             self.lists.append(request.path)
             self._list(request, parts, params)
         else:
-            self._say(request, 404, {"kind": "Status", "code": 404})
+            self.say(request, 404, {"kind": "Status", "code": 404})
 
     def _list(
         self, request: BaseHTTPRequestHandler, parts: list[str], params: dict[str, str]
     ) -> None:
         kind = parts[-1]
-        with self._changed:
+        with self.changed:
             found = [o for _, o in sorted(self._objects[kind].items()) if _is_in(parts, o)]
             version = str(self._version)
         begin, size = int(params.get("continue", 0)), len(found)
@@ -131,7 +114,7 @@ class KubernetesServer:
             meta["continue"] = str(begin + size)
         api, name = KINDS[kind]
         body = {"kind": f"{name}List", "apiVersion": api, "metadata": meta}
-        self._say(request, 200, body | {"items": found[begin : begin + size]})
+        self.say(request, 200, body | {"items": found[begin : begin + size]})
 
     def _watch(self, request: BaseHTTPRequestHandler, parts: list[str], version: int) -> None:
         kind = parts[-1]
@@ -140,11 +123,11 @@ class KubernetesServer:
         request.send_header("connection", "close")
         request.end_headers()
         request.close_connection = True
-        with self._changed:
+        with self.changed:
             generation = self._generation
         try:
             while True:
-                with self._changed:
+                with self.changed:
                     if version < self._oldest:
                         gone = {"kind": "Status", "apiVersion": "v1", "code": 410}
                         event = {"type": "ERROR", "object": gone | {"reason": "Expired"}}
@@ -154,7 +137,7 @@ class KubernetesServer:
                         return
                     due = [event for event in self._events if event[0] > version]
                     if not due:
-                        self._changed.wait()
+                        self.changed.wait()
                         continue
                 for at, of, event_type, found in due:
                     version = at
@@ -169,15 +152,6 @@ class KubernetesServer:
                         request.wfile.write(json.dumps(event).encode() + b"\n")
         except OSError:
             pass  # who watched has gone
-
-    @staticmethod
-    def _say(request: BaseHTTPRequestHandler, status: int, body: Mapping[str, Any]) -> None:
-        content = json.dumps(body).encode()
-        request.send_response(status)
-        request.send_header("content-type", "application/json")
-        request.send_header("content-length", str(len(content)))
-        request.end_headers()
-        request.wfile.write(content)
 
 
 def _is_in(parts: list[str], found: Mapping[str, Any]) -> bool:
