@@ -8,7 +8,7 @@ import jsonschema
 import pyarrow as pa
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.ingest.messages import encoded
@@ -144,7 +144,6 @@ def read(body, encoding=None):
     return rows, {*block.owners, *block.definitions}
 
 
-@settings(deadline=None)
 @given(samples, st.integers(0, 12))
 def test_every_framing_and_compression_holds_the_same_samples(rows, cut):
     expected = [(s.series_id, s.check, ts, value) for s, ts, value in rows]
@@ -162,7 +161,6 @@ def test_every_framing_and_compression_holds_the_same_samples(rows, cut):
             assert {(d.series_id, d.check) for d in definitions} == described, (name, encoding)
 
 
-@settings(deadline=None)
 @given(samples)
 def test_one_object_alone_is_a_message(rows):
     (record,) = as_objects(rows[:1])
@@ -174,7 +172,6 @@ def test_one_object_alone_is_a_message(rows):
     assert definition == one
 
 
-@settings(deadline=None)
 @given(samples)
 def test_definitions_of_a_topic_of_their_own_are_those_behind_samples(rows):
     defined = list({(s.series_id, s.check): s for s, _, _ in rows}.values())
@@ -193,7 +190,6 @@ def test_definitions_of_a_topic_of_their_own_are_those_behind_samples(rows):
             assert (list(block.definitions), list(block.rejects)) == (defined, [])
 
 
-@settings(deadline=None)
 @given(samples, st.booleans())
 def test_what_our_client_sends_as_arrow_has_the_columns_of_the_file(rows, apart):
     for message in ArrowEncoder(2, apart=apart).messages(Sample(*row) for row in rows):
@@ -209,7 +205,6 @@ def test_what_our_client_sends_as_arrow_has_the_columns_of_the_file(rows, apart)
         assert source.tell() == len(message.value)
 
 
-@settings(deadline=None)
 @given(samples)
 def test_both_formats_of_our_client_hold_the_same_samples(rows):
     sent = [Sample(*row) for row in rows]

@@ -5,7 +5,7 @@ import json
 import jsonschema
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from referencing import Registry, Resource
 
@@ -79,7 +79,6 @@ def _read(sample):
     return JsonCodec().read(json.dumps(sample).encode())
 
 
-@settings(deadline=None)
 @given(samples)
 def test_a_valid_sample_is_stored(sample):
     if _is_date(sample):
@@ -92,7 +91,6 @@ def test_a_valid_sample_is_stored(sample):
         assert not _is_date(sample)
 
 
-@settings(deadline=None)
 @given(spoiled() | anything.filter(lambda a: a != []))
 @example({"metric": "m", "value": 1, "timestamp": 1, "tags": {"__name__": "m"}})
 @example({"metric": "m", "value": 1, "timestamp": True})
@@ -109,7 +107,6 @@ def test_the_schema_and_the_reader_refuse_the_same(sample):
         assert sum(r.samples for r in block.rejects) == len(valid) - sum(valid)
 
 
-@settings(deadline=None)
 @given(
     st.fixed_dictionaries(
         {},
@@ -177,7 +174,6 @@ def test_arrow_columns_are_those_of_the_file_and_each_says_what_it_is():
     ]
 
 
-@settings(deadline=None)
 @given(texts.filter(bool), st.none() | st.floats())
 def test_what_our_client_sends_is_valid(metric, value):
     (message,) = JsonEncoder(1).messages([Sample(define(metric, {"a": metric}), 10**12, value)])

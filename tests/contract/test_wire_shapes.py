@@ -5,7 +5,7 @@ import math
 
 import jsonschema
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from referencing import Registry, Resource
 
@@ -90,7 +90,6 @@ def test_each_field_of_a_measurement_is_a_sample_of_a_series_of_its_own():
     assert block.owners[0] == define("cpu", {"host": "a"})
 
 
-@settings(deadline=None)
 @given(st.lists(measurements, max_size=4), st.booleans())
 @example([{"name": "", "fields": {"a": 1}, "timestamp": 0}], True)
 @example([{"name": "m", "fields": {}, "timestamp": 0}], True)
@@ -143,7 +142,6 @@ def test_a_sample_of_the_adapter_has_its_value_as_text_and_its_name_among_the_la
     assert samples(read(message)) == [("up", {"job": "node"}, MOMENT_MS, value)]
 
 
-@settings(deadline=None)
 @given(adapted)
 @example({"name": "m", "labels": {"__name__": "m"}, "timestamp": 0, "value": "1e999"})
 @example({"name": "m", "labels": {"__name__": "n"}, "timestamp": 0, "value": "1"})

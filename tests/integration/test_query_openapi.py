@@ -48,7 +48,6 @@ def operations(tmp_path_factory):
 def test_no_request_is_an_error_of_ours(operations, label, mode):
     @settings(
         max_examples=REQUESTS,
-        deadline=None,
         derandomize=True,
         database=None,
         phases=[Phase.generate],

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import redis
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tables import QUERY, WrittenTables
@@ -151,7 +151,6 @@ def test_an_address_that_is_none_is_refused():
 texts = st.text(min_size=1, max_size=4)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.dictionaries(texts, texts, max_size=3),

@@ -62,7 +62,7 @@ batches = st.lists(
 )
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 @given(batches, st.integers(60, 2_000))
 @example([[(0, 1, 0, 0.0)], [(0, 1, 0, None)]], 60)  # hours close in which nothing came
 @example([[(1, 1, 0, 0.0), (1, 2, 0, None), (1, 4, 0, 0.0)]], 60)  # an end in a minute of its own
@@ -219,7 +219,7 @@ def test_the_main_says_what_is_due_and_does_it(tmp_path):
     assert "no hour has closed or was repaired" in main()
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
         st.lists(

@@ -62,7 +62,7 @@ def test_one_principal_has_no_more_places_than_its_own():
     assert running(story()) == ((2, True), 3)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), max_size=60),
     st.integers(1, 3),

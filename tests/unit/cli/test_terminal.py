@@ -8,14 +8,13 @@ import sys
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.cli.table import table
 from varve.cli.terminal import printable
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(codec=None)))
 def test_what_is_left_neither_commands_a_terminal_nor_fails_to_be_written(text):
     shown = printable(text)
@@ -25,7 +24,6 @@ def test_what_is_left_neither_commands_a_terminal_nor_fails_to_be_written(text):
     assert not [c for c in shown if unicodedata.bidirectional(c) in ("RLO", "LRO", "RLI", "PDF")]
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_json_keeps_what_it_says(text):
     assert json.loads(printable(json.dumps(text, ensure_ascii=False))) == text

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.client.collector import MetricsCollector
@@ -38,7 +38,6 @@ def _frame(rows):
     return frame.groupby(["metric", "t", "ts"], as_index=False).agg({"value": "max"})
 
 
-@settings(deadline=None)
 @given(records, st.integers(0, 30_000), st.integers(0, 30_000))
 def test_a_query_is_what_pandas_selects(rows, start, end):
     start_ms, end_ms = NOW_MS - 30_000 + start, NOW_MS - 30_000 + end
@@ -53,7 +52,6 @@ def test_a_query_is_what_pandas_selects(rows, start, end):
     assert np.array_equal(found["value"].to_numpy(), wanted["value"].to_numpy(), equal_nan=True)
 
 
-@settings(deadline=None)
 @given(records, st.sampled_from([0.001, 1, 7, 60]), st.sampled_from([None, (), ("t",)]))
 def test_windows_are_those_of_pandas(rows, window_s, by):
     width_ms = round(window_s * 1000)
@@ -137,7 +135,6 @@ def test_what_is_older_than_retention_is_gone():
     assert collector.query("a")["value"].to_pylist() == [2.0]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.lists(st.integers(0, 1_000), max_size=120))
 def test_memory_is_bounded_and_the_oldest_go_first(max_samples, stamps):
     collector = _collector(max_samples=max_samples)

@@ -23,7 +23,6 @@ def hourly(values):
     return Hourly(END, np.asarray(values, float))
 
 
-@settings(deadline=None)
 @given(
     st.integers(2 * DAY, 5 * WEEK),
     st.floats(-10, 10),
@@ -105,7 +104,6 @@ def test_the_hours_of_a_random_walk_are_in_their_interval_as_often_as_it_promise
     assert COVERAGE - 0.1 < np.mean(inside) < COVERAGE + 0.1
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(0, 100), min_size=7, max_size=7),
     st.sampled_from([1, 2, 7]),

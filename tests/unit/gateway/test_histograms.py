@@ -5,7 +5,7 @@ import math
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.remote_writing import V1
@@ -51,7 +51,6 @@ def message(positive, negative=(), *, is_float=False, **changes):
     return made
 
 
-@settings(deadline=None)
 @given(counts, counts, st.integers(0, 1 << 30), st.integers(-4, 8), st.booleans())
 def test_buckets_of_integers_and_floats_come_back(positive, negative, zero, schema, is_float):
     made = message(
@@ -68,7 +67,6 @@ def test_buckets_of_integers_and_floats_come_back(positive, negative, zero, sche
     assert histogram.count == sum(positive.values()) + sum(negative.values()) + zero
 
 
-@settings(deadline=None)
 @given(counts, st.integers(9, 52))
 def test_a_finer_schema_than_is_stored_keeps_every_observation(positive, schema):
     found = decode_histogram(message(positive, schema=schema).SerializeToString()).histogram
@@ -146,7 +144,6 @@ def test_a_length_that_lies_takes_no_time():
         decode_histogram(made.SerializeToString())
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_bytes_are_a_histogram_or_refused(content):
     with contextlib.suppress(Malformed, InvalidHistogram):

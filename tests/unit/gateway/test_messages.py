@@ -24,7 +24,7 @@ def columns(rows, targets, seed):
     return found
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 3 * MESSAGE_SAMPLES), st.integers(1, 9), st.integers(0, 1000))
 def test_a_message_is_byte_for_byte_what_arrow_writes(rows, targets, seed):
     sent = columns(rows, targets, seed)

@@ -76,7 +76,6 @@ def shuffled(message, rng, numbers):
     return b"".join(parts)
 
 
-@settings(deadline=None)
 @given(requests)
 def test_a_request_holds_what_the_bindings_read_whether_its_series_are_new_or_known(sent):
     body = write_request(sent)
@@ -91,7 +90,6 @@ def test_a_request_holds_what_the_bindings_read_whether_its_series_are_new_or_kn
     assert not found.definitions
 
 
-@settings(deadline=None)
 @given(requests)
 def test_so_does_a_request_of_version_2(sent):
     body = write_request_v2(sent)
@@ -105,7 +103,6 @@ def test_so_does_a_request_of_version_2(sent):
     assert not found.definitions
 
 
-@settings(deadline=None)
 @given(requests, st.integers(0, 2**32))
 def test_fields_in_any_order_give_the_same(sent, seed):
     rng = random.Random(seed)
@@ -124,7 +121,6 @@ def test_fields_in_any_order_give_the_same(sent, seed):
         assert decoding.rows() == expected(first, Version.V1)
 
 
-@settings(deadline=None)
 @given(requests)
 def test_ids_targets_and_definitions_are_those_of_the_identity_of_series(sent):
     decoding = Decoding(Targets(7))
@@ -143,7 +139,6 @@ def test_ids_targets_and_definitions_are_those_of_the_identity_of_series(sent):
         assert columns.targets[n] == definition.series_id % 7
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(Version))
 def test_any_bytes_are_samples_or_refused(body, version):
     decoding = Decoding()
@@ -154,7 +149,7 @@ def test_any_bytes_are_samples_or_refused(body, version):
     assert decoding.columns.rows == 0
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(requests, st.data(), st.sampled_from(Version))
 def test_a_damaged_request_is_what_its_bytes_say_or_refused(sent, data, version):
     write = write_request if version is Version.V1 else write_request_v2

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.gateway.spool import Spool, SpooledMessage, adopt
@@ -45,7 +45,6 @@ def message(n, size=100):
     return SpooledMessage(n, b"k" * 8, bytes([n % 256]) * size, n)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(messages, max_size=5), max_size=8), st.booleans())
 def test_messages_are_read_back_in_order_by_this_process_or_the_next(
     tmp_path_factory, groups, restarted

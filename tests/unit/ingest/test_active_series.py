@@ -58,7 +58,7 @@ def test_without_a_closed_hour_every_series_counts(tables):
     assert counted.active == {"metric_0": 3, "metric_1": 3, "metric_2": 3}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.sampled_from(range(9)), st.integers(1, 60)), min_size=1, max_size=30),
     st.lists(st.integers(0, 59), min_size=9, max_size=9),

@@ -3,7 +3,7 @@ import random
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.ingest.messages import NOW_MS, as_arrow
@@ -43,7 +43,6 @@ def streams(*tables):
     return sink.getvalue().to_pybytes()
 
 
-@settings(deadline=None)
 @given(rows, st.booleans())
 def test_what_is_written_is_read(sent, defined):
     block = arrow_codec.read(as_arrow(sent, defined=defined))

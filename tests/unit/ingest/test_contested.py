@@ -38,7 +38,7 @@ batches = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(batches, st.lists(st.booleans(), min_size=4, max_size=4))
 def test_samples_are_stored_under_the_first_series_of_an_id_and_the_others_are_refused(
     tmp_path_factory, course, restarts

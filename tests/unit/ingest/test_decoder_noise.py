@@ -9,7 +9,7 @@ import time
 import tracemalloc
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.ingest.fuzzing import ENCODINGS, check, corpus, mutate
@@ -20,13 +20,11 @@ from varve.ingest.decoder import Decoder
 NOISE = st.binary(max_size=200) | st.binary(max_size=50).map(lambda b: arrow_codec.MAGIC + b)
 
 
-@settings(deadline=None)
 @given(NOISE, st.sampled_from([None, *ENCODINGS]))
 def test_noise_is_samples_or_a_reason(message, encoding):
     check(Decoder(), (message, encoding))
 
 
-@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
@@ -66,7 +64,6 @@ BAD_OBJECTS = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(
     st.lists(GOOD_OBJECTS | BAD_OBJECTS, min_size=1, max_size=40),
     st.booleans(),

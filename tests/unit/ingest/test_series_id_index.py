@@ -49,7 +49,7 @@ batches = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(batches, st.data())
 def test_members_are_what_was_registered_first_however_it_was_followed(
     tmp_path_factory, registrations, data

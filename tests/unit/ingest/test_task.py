@@ -308,9 +308,7 @@ def test_few_samples_with_long_labels_are_written_before_they_take_much_memory(s
 
 
 @given(st.data())
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_messages_of_one_sample_are_the_same_together_as_alone(store, data):
     """Whatever is between them, and whatever of them is refused."""
     kinds = {

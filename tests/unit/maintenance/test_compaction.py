@@ -53,7 +53,7 @@ files = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(files, min_size=1, max_size=40), st.integers(0, 6))
 def test_samples_are_the_same_before_and_after(tmp_path_factory, batches, hours):
     store = (tables := WrittenTables(str(tmp_path_factory.mktemp("t")))).store

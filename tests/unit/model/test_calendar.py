@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.model.calendar import DAYS, NO_HOLIDAYS, WEEK, Calendar
@@ -49,7 +49,6 @@ def test_a_country_that_is_not_known_is_said_with_what_to_write():
         Calendar("Atlantis").check()
 
 
-@settings(deadline=None)  # the first look at a year takes a while
 @given(
     st.lists(st.dates(dt.date(2020, 1, 1), dt.date(2030, 12, 31)), max_size=5),
     st.sampled_from(DAYS),

@@ -5,7 +5,7 @@ import random
 import duckdb
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.model import copies
@@ -38,7 +38,6 @@ def _bits(rows):
     return [*zip(ids[chosen], ts[chosen], column[chosen].view(np.int64), strict=True)]
 
 
-@settings(deadline=None)  # the first call compiles
 @given(samples)
 def test_samples_come_sorted_and_each_once(rows):
     keys = [row[:2] for row in _bits(rows)]
@@ -46,7 +45,6 @@ def test_samples_come_sorted_and_each_once(rows):
     assert keys == sorted({row[:2] for row in rows})
 
 
-@settings(deadline=None)  # the first call compiles
 @given(samples, st.randoms())
 def test_the_same_sample_wins_in_any_order_of_arrival(rows, chance):
     shuffled = rows.copy()
@@ -55,13 +53,11 @@ def test_the_same_sample_wins_in_any_order_of_arrival(rows, chance):
     assert _bits(shuffled) == _bits(rows)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(samples)
 def test_a_sample_that_is_already_there_changes_nothing(rows):
     assert _bits(rows + rows) == _bits(rows)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(samples)
 def test_the_winner_is_that_of_the_rule_in_sql(rows):
     ids, ts, column = _columns(rows)
@@ -96,7 +92,6 @@ def test_a_number_beats_nan_and_nan_beats_a_stale_marker():
         assert chosen.tolist() == [0]
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), max_size=50))
 def test_series_are_numbered_by_id_and_check(rows):
     ids = np.array([r[0] for r in rows], np.int64)
@@ -135,7 +130,6 @@ def test_a_series_that_came_out_of_order_is_sorted():
     assert chosen.tolist() == [4, 3, 2, 0]
 
 
-@settings(deadline=None)  # the first call compiles
 @given(samples)
 def test_arranging_columns_gives_what_ordering_them_gives(rows):
     ids, ts, column = _columns(rows)
@@ -146,7 +140,6 @@ def test_arranging_columns_gives_what_ordering_them_gives(rows):
     assert [*zip(arranged[0], arranged[1], bits, strict=True)] == _bits(rows)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.integers(0, 5), max_size=9), st.lists(st.integers(0, 40), max_size=9))
 def test_series_that_come_in_turns_are_told_apart_whatever_interrupts_them(turn, interruptions):
     found = []
@@ -160,7 +153,6 @@ def test_series_that_come_in_turns_are_told_apart_whatever_interrupts_them(turn,
     assert len(first) == len(set(found))
 
 
-@settings(deadline=None)  # the first call compiles
 @given(samples)
 def test_merging_runs_gives_what_ordering_gives(rows):
     ids, ts, column = _columns(rows)
@@ -170,7 +162,6 @@ def test_merging_runs_gives_what_ordering_gives(rows):
     assert [*zip(*merged[:2], merged[2].view(np.int64), strict=True)] == _bits(rows)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(samples, samples)
 def test_two_runs_merge_to_what_all_their_samples_give(left, right):
     a, b = (copies.merge(*_columns(rows)) for rows in (left, right))
@@ -183,7 +174,6 @@ def test_two_runs_merge_to_what_all_their_samples_give(left, right):
     assert [*merged] == _bits(left + right)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.lists(st.tuples(st.integers(0, 5), values), max_size=9), max_size=5))
 def test_series_that_lie_side_by_side_are_settled_in_place(series):
     rows = [(i, ts, value) for i, own in enumerate(series) for ts, value in own]
@@ -201,7 +191,6 @@ def test_series_that_lie_side_by_side_are_settled_in_place(series):
     assert settled == _bits(rows)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), max_size=40))
 def test_of_rows_with_ranks_the_first_of_the_greatest_counts(rows):
     ids, ts, ranks = (np.array([row[k] for row in rows], np.int64) for k in range(3))

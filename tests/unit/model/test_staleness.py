@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.model.staleness import NORMAL_NAN, STALE_NAN, from_column, is_stale, to_column
@@ -10,7 +10,6 @@ from varve.model.staleness import NORMAL_NAN, STALE_NAN, from_column, is_stale, 
 columns = st.lists(st.none() | st.floats(allow_nan=True))
 
 
-@settings(deadline=None)  # the first call compiles
 @given(columns)
 def test_null_is_the_stale_marker_and_nothing_else_is(rows):
     values = from_column(pa.array(rows, pa.float64()))
@@ -19,7 +18,6 @@ def test_null_is_the_stale_marker_and_nothing_else_is(rows):
     assert to_column(values).is_null().to_pylist() == [row is None for row in rows]
 
 
-@settings(deadline=None)  # the first call compiles
 @given(columns)
 def test_equal_samples_have_equal_bits(rows):
     values = from_column(pa.array(rows, pa.float64()))

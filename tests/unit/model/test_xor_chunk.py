@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.model import xor_chunk
@@ -61,7 +61,6 @@ def decode(chunk):
     return found
 
 
-@settings(deadline=None)  # the kernel is compiled
 @given(first=st.integers(-(2**60), 2**60), deltas=times, data=st.data())
 def test_what_is_encoded_is_decoded(first, deltas, data):
     ts = first + np.cumsum(np.array(deltas, np.int64))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.notify.alerts import label_key
@@ -33,7 +33,6 @@ label_sets = st.fixed_dictionaries(
 steps = st.lists(st.tuples(label_sets, st.integers(0, 10), st.integers(0, 10)), max_size=12)
 
 
-@settings(deadline=None)
 @given(steps)
 def test_an_alert_is_inhibited_if_any_firing_alert_is_a_source_for_it(steps):
     inhibitor, alerts, now_ms = Inhibitor(RULES), {}, 0

@@ -53,9 +53,7 @@ def test_what_is_not_closed_is_read_again(tmp_path):
     assert read(tmp_path)[0] == RECORDS
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.data())
 def test_a_journal_that_is_cut_anywhere_or_damaged_counts_up_to_there(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("state")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.notify.matchers import (
@@ -22,7 +22,6 @@ texts = st.text(st.characters(codec="utf-8"), max_size=12)
 names = texts.filter(bool)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(names, st.sampled_from(["=", "!="]), texts), max_size=4))
 def test_what_matchers_print_reads_back(parts):
     matchers = tuple(Matcher(*part) for part in parts)
@@ -116,7 +115,6 @@ def test_a_matcher_is_wanted_alone_where_one_is():
         parse_matcher("a=b,c=d")
 
 
-@settings(deadline=None)
 @given(st.permutations([("a", "=", "1"), ("a", "!=", "0"), ("b", "=", "")]))
 def test_equal_sets_of_matchers_have_one_text(parts):
     matchers = [Matcher(*part) for part in parts]

@@ -45,7 +45,7 @@ def in_order(stage: Stage) -> list:
     return sorted(stage.heard, key=lambda heard: (heard.at_ms, heard.to, heard.key))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example([("send", "x", 1), ("send", "x", 1), ("resolve", "x", 28), ("send", "y", 1)], {0, 3})
 @given(steps, st.sets(st.integers(0, 11), max_size=4))
 def test_a_process_that_is_killed_at_any_time_and_starts_at_once_tells_the_same(steps, kills):
@@ -72,7 +72,7 @@ def test_a_process_that_is_killed_at_any_time_and_starts_at_once_tells_the_same(
     assert in_order(killed) == in_order(steady)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(steps)
 def test_a_snapshot_is_as_good_as_the_journal(steps):
     stage = Stage(TWO)
@@ -92,7 +92,7 @@ def test_a_snapshot_is_as_good_as_the_journal(steps):
     assert in_order(other) == in_order(stage)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(
@@ -299,7 +299,7 @@ def test_the_notification_log_lasts_until_the_next_look_at_least(retention_min):
     assert len(ends) == (1 if retention_min == 60 else 0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sets(st.integers(0, 40)))
 def test_a_state_of_which_any_part_is_lost_can_be_gone_on_from(lost):
     stage = Stage(TWO)

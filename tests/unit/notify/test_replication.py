@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.notify.stage import CONFIG, MINUTE_MS, Stage
@@ -53,7 +53,6 @@ def notifier() -> Notifier:
     return made
 
 
-@settings(deadline=None)
 @given(records, st.randoms(use_true_random=False))
 def test_silences_and_the_log_are_the_same_in_whatever_order_records_come(records, chance):
     one, other = notifier(), notifier()
@@ -68,7 +67,6 @@ def test_silences_and_the_log_are_the_same_in_whatever_order_records_come(record
     assert merge(one, everything(other), NOW_MS) == []  # nothing is news any more
 
 
-@settings(deadline=None)
 @given(st.lists(alerts, max_size=8))
 def test_the_alert_that_was_sent_last_counts(found):
     one = notifier()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.notify.matchers import Matcher, all_match
@@ -42,7 +42,6 @@ actions = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(actions, st.lists(label_sets, min_size=1, max_size=3))
 def test_what_covers_an_alert_is_what_a_search_finds(actions, alerts):
     kept, ids = silences(), []

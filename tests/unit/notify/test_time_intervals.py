@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.notify.time_intervals import TimeInterval, parse_time_interval
@@ -16,7 +16,6 @@ ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australi
 moments = st.integers(0, 4_102_444_799).map(lambda s: s * 1000)
 
 
-@settings(deadline=None)
 @given(
     moments,
     st.sampled_from(ZONES),
@@ -43,13 +42,11 @@ def test_an_interval_is_what_the_clock_on_the_wall_shows(at_ms, zone, first, las
     assert interval.contains(at_ms) is wanted
 
 
-@settings(deadline=None)
 @given(moments)
 def test_an_interval_without_conditions_is_always(at_ms):
     assert TimeInterval().contains(at_ms)
 
 
-@settings(deadline=None)
 @given(moments)
 def test_each_weekday_and_month_by_its_name(at_ms):
     moment = datetime.fromtimestamp(at_ms / 1000, UTC)

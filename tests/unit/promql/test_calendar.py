@@ -5,7 +5,7 @@ import datetime as dt
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.promql.asking import engine_of, labels, vector
@@ -31,7 +31,6 @@ def parts_of(value):
     return {name: vector(engine.instant(f"{name}(t)", 0))[()] for name in PARTS}
 
 
-@settings(deadline=None)  # kernels are compiled by the first
 @given(st.integers(FIRST, LAST))
 def test_parts_of_a_second_are_those_of_the_gregorian_calendar(second):
     at = EPOCH + dt.timedelta(seconds=second)
@@ -39,7 +38,6 @@ def test_parts_of_a_second_are_those_of_the_gregorian_calendar(second):
     assert parts_of(second) == {name: part(at) for name, part in PARTS.items()}
 
 
-@settings(deadline=None)
 @given(st.floats(-1e9, 1e9))
 def test_fractions_of_a_second_are_cut_towards_zero(seconds):
     assert parts_of(seconds) == parts_of(math.trunc(seconds))

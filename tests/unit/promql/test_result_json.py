@@ -111,7 +111,6 @@ def test_times_are_seconds_with_no_or_three_decimals(ms, text):
     assert seconds(ms) == text
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(min_size=1, max_size=4), st.text(min_size=1, max_size=6)))
 def test_any_text_of_a_label_reads_back(row):
     table = LabelTable.of([row])
@@ -125,7 +124,7 @@ def test_a_label_that_is_not_utf8_is_written_with_a_replacement():
     assert json.loads(label_sets(LabelTable.of([{"x": broken}]))) == [{"x": "a\ufffdz"}]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.floats(), min_size=1, max_size=20), min_size=1, max_size=5))
 def test_any_values_read_back(rows):
     engine = engine_of(

@@ -39,7 +39,7 @@ pending = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(edges, min_size=1, max_size=20, unique=True).map(sorted),
     st.one_of(st.integers(1, 30).map(lambda h: h * HOUR_MS), st.integers(1, DAY_MS)),

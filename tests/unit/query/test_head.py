@@ -75,7 +75,7 @@ times = st.one_of(
 samples = st.lists(st.tuples(st.integers(0, 5), times), min_size=1, max_size=30)
 
 
-@settings(deadline=None, max_examples=150)  # the first call compiles
+@settings(max_examples=150)  # the first call compiles
 @given(st.data(), st.integers(300, 6_000))
 def test_the_head_has_what_its_files_have_whatever_becomes_of_them(data, max_bytes):
     files, budget = Files(), MemoryBudget(1 << 30)

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.promql.errors import LimitError
@@ -92,7 +92,6 @@ def test_caches_make_room_and_only_as_much_as_is_needed():
         assert sum(budget.used.values()) == 100
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["put", "get", "new", "take", "give"]), st.integers(0, 60)),

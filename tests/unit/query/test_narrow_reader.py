@@ -103,7 +103,7 @@ def head(names: list[str], keep_ms: int = 60 * MINUTE_MS) -> HeadSeries:
     return HeadSeries(tuple(SELECTORS[name] for name in names), keep_ms)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(names=held, steps=steps)
 def test_whatever_the_head_holds_answers_are_of_all_that_was_written(names, steps):
     with tempfile.TemporaryDirectory() as root:

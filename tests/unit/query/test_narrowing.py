@@ -79,7 +79,7 @@ def ranges():
     return st.tuples(ends, ends).map(lambda pair: (T + min(pair), T + max(pair)))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(span=ranges())
 def test_series_are_those_seen_in_the_windows_of_a_range(world, span):
     first, last = span
@@ -108,7 +108,7 @@ def test_as_of_a_snapshot_there_are_the_series_of_then(world):
     )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(span=ranges())
 def test_a_query_has_every_sample_whether_its_series_are_narrowed_or_not(world, span):
     with pytest.MonkeyPatch.context() as patched:

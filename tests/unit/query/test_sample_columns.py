@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.model.staleness import is_stale
@@ -52,7 +52,6 @@ def shown(value):
     return "nan" if value is not None and math.isnan(value) else value
 
 
-@settings(deadline=None)  # the first call compiles
 @given(files)
 def test_merged_files_hold_each_sample_once_and_the_greatest_of_its_copies(files):
     merged = merge([file_columns(rows) for rows in files])
@@ -65,7 +64,6 @@ def test_merged_files_hold_each_sample_once_and_the_greatest_of_its_copies(files
     assert plain(merged.values) == [shown(value) for _, value in wanted]
 
 
-@settings(deadline=None)  # the first call compiles
 @given(
     files,
     st.integers(-1, 12),

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.model.identity import define
@@ -73,7 +73,6 @@ def meets(labels, matcher):
     return met == (matcher.op in (MatchOp.EQUAL, MatchOp.REGEX))
 
 
-@settings(deadline=None)  # the first call loads Arrow's and re2's code
 @given(batches, st.lists(matchers, max_size=3), kinds, st.integers(0, 2**24 - 1))
 def test_matchers_find_the_series_that_a_scan_finds(batches, wanted, kind, some):
     index = built(batches, kind)
@@ -93,7 +92,6 @@ def test_matchers_find_the_series_that_a_scan_finds(batches, wanted, kind, some)
     assert by_id == sorted(by_id)
 
 
-@settings(deadline=None)  # the first call loads Arrow's and re2's code
 @given(batches, kinds)
 def test_names_and_values_are_those_of_the_series(batches, kind):
     index = built(batches, kind)

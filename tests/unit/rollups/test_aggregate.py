@@ -126,7 +126,7 @@ def check_sketch(row, want):
             assert distance <= abs(Fraction(true)) * Fraction(109, 10_000) + Fraction(TINIEST) / 2
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(samples | dense)
 def test_rows_of_every_tier_are_what_the_definition_says(rows):
     for tier in TIERS:
@@ -138,7 +138,7 @@ def test_rows_of_every_tier_are_what_the_definition_says(rows):
             check(row, naive.aggregate(want[row["series_id"], row["window_end"]]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(samples, st.data())
 def test_neither_order_nor_copies_of_samples_change_a_bit(rows, data):
     again = data.draw(st.lists(st.sampled_from(rows)))
@@ -148,7 +148,7 @@ def test_neither_order_nor_copies_of_samples_change_a_bit(rows, data):
         assert same_bits(left, tiers(shuffled)[tier])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(samples)
 def test_merging_rows_of_adjacent_windows_equals_aggregating_their_samples(rows):
     through, direct = merged(aggregated(rows), 3_600_000), aggregated(rows, 3_600_000)
@@ -158,7 +158,7 @@ def test_merging_rows_of_adjacent_windows_equals_aggregating_their_samples(rows)
         assert np.array_equal(getattr(through, name), getattr(direct, name), equal_nan=True), name
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(samples)
 def test_merge_is_associative_in_all_but_rounding(rows):
     minutes = aggregated(rows)
@@ -170,14 +170,14 @@ def test_merge_is_associative_in_all_but_rounding(rows):
         assert np.array_equal(getattr(left, name), getattr(right, name), equal_nan=True), name
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(samples)
 def test_rows_survive_the_table(rows):
     for computed in tiers(rows).values():
         assert same_bits(computed, algebra.from_table(algebra.to_table(computed, 1)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(samples)
 def test_samples_are_ordered_by_the_rule_for_copies(rows):
     ids, ts, column = columns(rows)
@@ -190,7 +190,7 @@ def test_samples_are_ordered_by_the_rule_for_copies(rows):
     assert np.array_equal(got[2].view(np.int64), column[chosen].view(np.int64))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 9))))
 def test_the_newest_row_of_each_window_counts(rows):
     ids, ends, revisions = (np.array([r[k] for r in rows], np.int64) for k in range(3))
@@ -239,7 +239,7 @@ def test_a_kernel_gives_a_value_the_key_that_python_does(value):
     assert rows.sketch_keys.tolist() == [sketch.key_of(value)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.floats(allow_nan=False), min_size=1), st.floats(0, 1))
 def test_a_quantile_lies_between_its_neighbouring_order_statistics(numbers, q):
     rows = aggregated([(1, k + 1, v) for k, v in enumerate(numbers)], 3_600_000)

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.rollups.repair_throttle import RepairThrottle
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 1_000), min_size=1, max_size=30), st.sampled_from([0.1, 0.25, 0.5]))
 def test_work_takes_its_share_of_the_time_in_the_long_run(pieces, share):
     throttle, now, spent = RepairThrottle(share), 0, 0

@@ -9,7 +9,7 @@ from varve.rollups import window_keys
 pairs = st.lists(st.tuples(st.integers(-3, 3), st.integers(-5, 40)), max_size=60)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(pairs, pairs, st.integers(1, 7))
 def test_rows_of_windows_are_found_in_any_order(rows, keys, width):
     wanted = sorted({(s, -(-ts // width) * width) for s, ts in keys})

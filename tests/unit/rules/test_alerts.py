@@ -1,7 +1,7 @@
 """The life of an alert, against a description of it that looks at its whole history."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.rules.making import MINUTE, asked, evaluated, key, running, series
@@ -28,7 +28,6 @@ def described(history, hold, keep):
     return state, active, kept
 
 
-@settings(deadline=None)
 @given(HISTORY, st.integers(0, 5), st.integers(0, 5))
 def test_an_alert_is_in_the_state_its_history_makes(history, hold, keep):
     run = running([("A", "m > 0", f"for: {hold}m", f"keep_firing_for: {keep}m")])
@@ -53,7 +52,6 @@ def test_an_alert_is_in_the_state_its_history_makes(history, hold, keep):
     assert asked(buffer, "ALERTS_FOR_STATE", now) == since
 
 
-@settings(deadline=None)
 @given(HISTORY)
 def test_every_alert_that_fired_is_sent_with_its_end(history):
     run = running([("A", "m > 0")])

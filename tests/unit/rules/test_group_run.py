@@ -1,6 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.rules.making import MINUTE, asked, evaluated, group, key, running, series
@@ -29,7 +29,6 @@ def everything(buffer, at):
     return {k: str(v) for k, v in asked(buffer, "{__name__=~'.+'}", at).items()}
 
 
-@settings(deadline=None)
 @given(RULES)
 def test_rules_side_by_side_write_what_they_write_one_after_the_other(rules):
     parsed = group(rules)
@@ -131,7 +130,6 @@ def test_an_equal_group_goes_on_as_it_is():
     assert list(rules) == before
 
 
-@settings(deadline=None)
 @given(st.integers(11, 60), st.integers(0, 70), st.integers(0, 90))
 def test_downtime_counts_neither_as_pending_nor_as_an_end(hold, pending, away):
     """hold, pending and away in minutes; grace 10 m, tolerance 60 m."""

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.promql.storage_suite import ALL, StorageSuite, selected, stored
@@ -43,7 +43,6 @@ POINTS = st.lists(st.tuples(st.integers(1, 8), VALUES), max_size=6)
 BATCHES = st.dictionaries(st.sampled_from(NAMES), POINTS, max_size=4)
 
 
-@settings(deadline=None)
 @given(BATCHES, BATCHES)
 def test_it_is_what_one_storage_with_all_of_it_is(below, above):
     together = {}

@@ -1,7 +1,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.rules.errors import RuleFileError
@@ -120,7 +120,6 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(WORDS | st.text(max_size=5), max_size=12).map("\n".join))
 def test_no_text_breaks_the_reader(text):
     with contextlib.suppress(RuleFileError):

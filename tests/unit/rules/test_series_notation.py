@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.promql.histograms.native_histogram import FloatHistogram
@@ -46,7 +46,6 @@ def test_histograms_may_grow():
 COUNTS = st.dictionaries(st.integers(-5, 5), st.integers(1, 9).map(float), max_size=4)
 
 
-@settings(deadline=None)
 @given(COUNTS, COUNTS, st.integers(-4, 8), st.sampled_from(["unknown", "gauge", "reset"]))
 def test_a_histogram_is_read_back_from_its_text(positive, negative, schema, hint):
     histogram = FloatHistogram(schema, 9.0, -0.5, 0.001, 2.0, positive, negative, hint=hint)

@@ -3,7 +3,7 @@
 import textwrap
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.rules.making import MINUTE, group
@@ -91,7 +91,6 @@ EXPRESSIONS = st.sampled_from(
 RULES = st.lists(st.tuples(st.sampled_from(["a", "b", "Alert", "Other"]), EXPRESSIONS), max_size=5)
 
 
-@settings(deadline=None)
 @given(RULES, st.sampled_from(["0+1x20", "1 _ _ _ _ _ _ _ 5 stale 7", "3x4 stale _x3 9"]))
 def test_by_blocks_it_comes_to_the_same_as_time_by_time(rules, values):
     parsed = group(rules or [("a", "m")])

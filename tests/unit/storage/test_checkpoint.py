@@ -106,7 +106,7 @@ histories = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(histories, st.sets(st.integers(0, 9)), st.booleans())
 def test_a_checkpoint_is_what_the_log_up_to_it_comes_to(history, written_at, is_foreign):
     with TemporaryDirectory() as root:

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.model.schema import table_schema
@@ -26,7 +26,6 @@ def table(rows):
     )
 
 
-@settings(deadline=None)  # the first call compiles
 @given(samples, st.sampled_from([ARRIVAL, COMPACT]))
 def test_every_bit_is_read_again(rows, layout):
     wanted = table(rows)

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.model.schema import table_schema
@@ -64,7 +64,6 @@ def file_of(rows: pa.Table) -> pa.Buffer:
     return encode(rows, SAMPLES, COMPACT, ["series_id", "ts"])
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.lists(series, max_size=6))
 def test_every_bit_comes_back(by_series):
     rows = samples(by_series)
@@ -76,7 +75,6 @@ def test_every_bit_comes_back(by_series):
     assert joined(stored).select(["series_id", "ts"]).equals(rows.select(["series_id", "ts"]))
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.lists(series, min_size=1, max_size=6))
 def test_every_bit_comes_back_from_a_file(by_series):
     rows = samples(by_series)
@@ -86,7 +84,6 @@ def test_every_bit_comes_back_from_a_file(by_series):
     assert bits_of(read_columns(file, ["ts", "value"])) == bits_of(rows)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.lists(series, min_size=1, max_size=6))
 def test_the_formula_of_the_view_gives_the_same_bits_in_other_engines(by_series):
     rows = samples(by_series)

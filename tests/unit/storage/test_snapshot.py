@@ -38,7 +38,7 @@ def columns(now: Snapshot) -> list[list[int]]:
     ]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(changes)
 def test_following_a_table_gives_what_opening_it_at_each_version_gives(steps):
     with TemporaryDirectory() as root:
@@ -138,7 +138,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, pd.DataFram
     return store, pd.concat(frames)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(start=st.none() | times, end=st.none() | times, wanted=st.none() | st.sets(ids))
 def test_a_scan_is_a_filter_start_exclusive_and_end_inclusive(filled, start, end, wanted):
     store, rows = filled

@@ -27,7 +27,7 @@ DATA = {"a": "<x>&\"'", "b": {"c": [1, 2.5, None, True]}}
 LIMITS = Limits(steps=2_000, output=20_000)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     TEXTS.map("".join) | TEXTS.map(" ".join) | st.lists(ACTIONS, max_size=4).map("".join),
     st.booleans(),

@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.templates.errors import FunctionError
@@ -10,7 +10,6 @@ from varve.templates.go_time import Duration, Time, parse_time, zone_of
 TIMES_NS = st.integers(0, 4_000_000_000 * 10**9)
 
 
-@settings(deadline=None)
 @given(TIMES_NS, st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata", "America/New_York"]))
 def test_a_time_is_read_back_from_its_text(ns, zone):
     layout = "Mon, 02 Jan 2006 15:04:05.000000000 -0700"
@@ -19,7 +18,6 @@ def test_a_time_is_read_back_from_its_text(ns, zone):
     assert parse_time(layout, time.format(layout)).ns == ns
 
 
-@settings(deadline=None)
 @given(TIMES_NS)
 def test_a_time_is_written_as_the_calendar_says(ns):
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=ns // 10**9)

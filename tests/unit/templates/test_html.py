@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.templates.expanding import expand
@@ -61,7 +61,6 @@ class _Outline(HTMLParser):
 PARSED = VALUES.map(lambda text: re.sub(r"[^\S \t\n\f\r]", "", text))
 
 
-@settings(deadline=None)
 @given(PARSED, PARSED)
 def test_values_open_no_tag_and_no_attribute(a, b):
     outline = _Outline(expand(DOCUMENT, {"a": a, "b": b}, html=True))
@@ -69,7 +68,6 @@ def test_values_open_no_tag_and_no_attribute(a, b):
     assert outline.seen == _Outline(expand(DOCUMENT, {"a": "v", "b": "v"}, html=True)).seen
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_links_lead_to_the_web_or_to_mail_only(value):
     [link] = _Outline(expand('<a href="{{ . }}">x</a>', value, html=True)).links
@@ -78,7 +76,6 @@ def test_links_lead_to_the_web_or_to_mail_only(value):
     assert scheme is None or scheme[1].lower() in ("http", "https", "mailto")
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_a_string_in_a_script_is_that_string(value):
     text = expand("<script>var x = {{ . }};</script>", value, html=True)

@@ -113,7 +113,7 @@ def from_memory(known, body, kind):
     return [told(s) for s in known.samples(found)], found.metadata, ""
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(bodies, max_size=5), st.sampled_from([TEXT, OPEN_METRICS]))
 def test_what_was_read_before_changes_nothing(several, kind):
     known = KnownLines()
@@ -123,7 +123,6 @@ def test_what_was_read_before_changes_nothing(several, kind):
             assert from_memory(known, body, kind) == by_the_reader(body, kind)
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=4), st.sampled_from([TEXT, OPEN_METRICS]))
 def test_any_bytes_between_known_lines_are_read_as_by_the_reader(pieces, kind):
     known = KnownLines()
@@ -152,7 +151,7 @@ decimals = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(decimals)
 def test_a_decimal_that_a_kernel_tells_is_the_nearest_double(text):
     found = np.empty(1)
@@ -162,7 +161,6 @@ def test_a_decimal_that_a_kernel_tells_is_the_nearest_double(text):
         assert len(text) > 19 or not 1e-300 < abs(float(text)) < 1e300
 
 
-@settings(deadline=None)
 @given(st.text("0123456789+-.eEinfaNI_x ", max_size=8))
 def test_a_kernel_tells_no_number_where_there_is_none(text):
     found = np.empty(1)

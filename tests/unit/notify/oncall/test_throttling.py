@@ -163,7 +163,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps=steps)
 def test_no_receiver_is_told_more_and_in_the_end_nothing_is_left_out(steps):
     run, fires = Run(), set()

@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.promql.asking import engine_of, labels, vector
@@ -64,7 +64,6 @@ def same(found, expected):
     return found == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-@settings(deadline=None)  # kernels are compiled by the first
 @given(points, ends)
 def test_anchored_increase_is_the_growth_since_the_last_sample_before(samples, end):
     found = ask("increase(c_total[1m] anchored)", samples, end)
@@ -75,7 +74,6 @@ def test_anchored_increase_is_the_growth_since_the_last_sample_before(samples, e
     assert same(per_second, None if expected is None else expected / 60)
 
 
-@settings(deadline=None)
 @given(points, ends)
 def test_smoothed_increase_takes_segments_as_far_as_the_window_covers_them(samples, end):
     found = ask("increase(c_total[1m] smoothed)", samples, end)
@@ -83,7 +81,6 @@ def test_smoothed_increase_takes_segments_as_far_as_the_window_covers_them(sampl
     assert same(found, smoothed_change(samples, end, growth))
 
 
-@settings(deadline=None)
 @given(points, ends)
 def test_smoothed_delta_lets_values_fall(samples, end):
     found = ask("delta(c_total[1m] smoothed)", samples, end)
@@ -91,7 +88,6 @@ def test_smoothed_delta_lets_values_fall(samples, end):
     assert same(found, smoothed_change(samples, end, lambda before, after: after - before))
 
 
-@settings(deadline=None)
 @given(points, ends)
 def test_anchored_resets_and_changes_count_from_the_anchor_on(samples, end):
     start = end - RANGE
@@ -106,7 +102,6 @@ def test_anchored_resets_and_changes_count_from_the_anchor_on(samples, end):
     assert ask("changes(c_total[1m] anchored)", samples, end) == differences
 
 
-@settings(deadline=None)
 @given(points, ends)
 def test_a_smoothed_instant_selector_interpolates(samples, at):
     storage = MemoryStorage.of({labels("c_total"): [(t, v, 0) for t, v in samples]})

@@ -85,7 +85,7 @@ def shown(found, other, include):
     return tuple(sorted((k, v) for k, v in result.items() if v))
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(sides, sides, names, st.booleans(), groups, st.sampled_from(["", "x", "z"]), fills)
 def test_pairs_are_those_of_the_specification(left, right, labels, on, group, include, fill):
     if include in labels and on:
@@ -118,7 +118,7 @@ def test_pairs_are_those_of_the_specification(left, right, labels, on, group, in
         assert found == expected, query
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(sides, sides, names, st.booleans())
 def test_set_operators_keep_series_by_their_match(left, right, labels, on):
     engine = engine_with(left, right)

@@ -3,7 +3,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.promql.result_json import floats, seconds
@@ -29,7 +29,6 @@ def as_go(value):
     return minus + format(Decimal((0, tuple(map(int, text)), exponent)), "f")
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(), min_size=1, max_size=50))
 def test_floats_are_written_with_the_shortest_digits_that_read_back(values):
     written = [text.decode() for text in floats(np.array(values))]

@@ -178,7 +178,7 @@ RAW = {
 
 
 @pytest.mark.parametrize("name", sorted(RAW))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=samples)
 def test_a_function_of_rows_is_that_of_the_samples(name, rows):
     got, want = from_rows(name, rows), from_samples(name, rows)
@@ -200,7 +200,7 @@ def test_a_function_of_rows_is_that_of_the_samples(name, rows):
             assert abs(got - want) <= 3e-12 * size
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(samples, st.floats(0, 1))
 def test_a_quantile_of_rows_is_within_the_sketchs_bound(rows, q):
     got = from_rows("quantile_over_time", rows, q)
@@ -213,7 +213,7 @@ def test_a_quantile_of_rows_is_within_the_sketchs_bound(rows, q):
         assert abs(got - want) <= 0.0109 * ordered[-1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, RANGE.end_ms), st.integers(0, 1000)), min_size=2))
 def test_the_increase_of_whole_counters_is_that_of_the_samples_to_the_last_digits(points):
     rows = [(1, ts, float(v)) for ts, v in points]
@@ -240,7 +240,7 @@ overlapping = st.tuples(
 
 
 @pytest.mark.parametrize("name", [*sorted({*RAW, "quantile_over_time"}), "", "timestamp"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.just(1), st.integers(1, 3 * HOUR_MS), values), min_size=1, max_size=200),
     overlapping,

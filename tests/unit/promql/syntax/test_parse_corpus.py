@@ -186,7 +186,7 @@ def test_the_other_parser_sees_the_same_trees(corpus):
     assert compared > 1300
 
 
-@settings(max_examples=200, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(expressions(depth=3))
 def test_the_other_parser_sees_the_same_random_trees(expr):
     if not is_known_to_oracle(expr):

@@ -23,13 +23,13 @@ texts = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(noise)
 def test_any_sequence_of_tokens_is_judged(query):
     judge(query)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(texts)
 def test_any_text_is_judged(query):
     judge(query)

@@ -9,7 +9,7 @@ from varve.promql.syntax.printer import to_text
 LONG = "a_metric_with_a_name_of_fifty_characters_or_so_1234"
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(expressions())
 def test_what_is_laid_out_parses_to_an_equal_tree(expr):
     assert parse(pretty(expr)) == expr

@@ -5,9 +5,7 @@ from tests.unit.promql.strategies import expressions
 from varve.promql.syntax.parser import parse
 from varve.promql.syntax.printer import to_text
 
-random_trees = settings(
-    max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None
-)
+random_trees = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 
 
 @random_trees

@@ -30,7 +30,7 @@ def test_a_pinned_tree_no_longer_depends_on_the_evaluation_time(query, pinned):
     assert to_text(pin_at(parse(query), 5000)) == pinned
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(expressions())
 def test_a_pinned_tree_has_a_time_on_all_that_read_samples(expr):
     pinned = pin_at(expr, -1)
@@ -154,7 +154,7 @@ def test_json_has_times_in_ms_and_durations_as_written():
     assert to_json(parse("foo[5m] @ end()"))["startOrEnd"] == "end"
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(expressions())
 def test_every_tree_is_strict_json(expr):
     json.dumps(to_json(expr), allow_nan=False).encode()

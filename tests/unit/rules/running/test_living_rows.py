@@ -67,7 +67,7 @@ def written(root: str, found: list[tuple]) -> Store:
     return store
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(found=changes, until_ms=st.sampled_from([SINCE_MS, SINCE_MS + 30 * MINUTE_MS, NOW_MS]))
 def test_alerts_are_those_of_all_rows(found, until_ms):
     with tempfile.TemporaryDirectory() as root:

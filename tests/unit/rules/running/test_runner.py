@@ -130,7 +130,7 @@ POINTS = [
 ]
 
 
-@settings(max_examples=6, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=6, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.lists(st.tuples(st.sampled_from(POINTS), st.integers(1, 6)), min_size=1, max_size=5))
 def test_whoever_dies_wherever_nothing_is_lost_and_nothing_told_twice(deaths):
     seconds = 100

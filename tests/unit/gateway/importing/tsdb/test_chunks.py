@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from varve.gateway.importing.tsdb.histogram_chunks import CutChunk, decode_histograms
@@ -13,7 +13,6 @@ from varve.gateway.importing.tsdb.kernel_floats import decode_xor, decode_xor2
 
 
 @pytest.mark.parametrize("decode", [decode_xor, decode_xor2], ids=["xor", "xor2"])
-@settings(deadline=None)  # the first example compiles
 @given(content=st.binary(min_size=3, max_size=120), count=st.integers(1, 60))
 def test_any_bytes_are_floats_or_a_cut_chunk(decode, content, count):
     data = np.frombuffer(b"before" + content, np.uint8)
@@ -22,7 +21,6 @@ def test_any_bytes_are_floats_or_a_cut_chunk(decode, content, count):
     assert decode(data, 6, len(data), ts, values) in (count, CUT)
 
 
-@settings(deadline=None)
 @given(
     content=st.binary(min_size=3, max_size=200),
     count=st.integers(1, 60),
