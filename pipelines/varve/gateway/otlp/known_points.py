@@ -175,7 +175,7 @@ class _Reading:
                 add_target_info(found, self._origin(item), Times(0, 0))
             else:
                 self._translate(found, item, Times(), None)
-            if found.refusals.count or len(noted.found) not in (0, item.count):
+            if found.refusals.count or len(noted.found) not in (0, item.series_count):
                 number = kernel.NEVER_KNOWN
             elif not noted.found:
                 number = kernel.NOTHING if item.kind == kernel.NEW_INFO else kernel.NEVER_KNOWN
@@ -236,7 +236,7 @@ class _Item(NamedTuple):
     points_end: int
     hash0: int
     hash1: int
-    count: int
+    series_count: int
     first_ms: int
     last_ms: int
 
