@@ -13,7 +13,7 @@ import httpx
 
 from varve.rules.alerts import Sent
 from varve.rules.api_json import rfc3339
-from varve.rules.label_sets import Labels, labels_of
+from varve.rules.label_sets import ALERT_NAME, Labels, labels_of
 from varve.rules.rule_file import AlertingRule
 from varve.telemetry.metrics import RulesMetrics
 
@@ -27,6 +27,13 @@ _AT_ONCE: Final = 256
 _TIMEOUT_S: Final = 10.0
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
+
+
+Posted = tuple[Labels, dict[str, Any]]
+"""An alert as API v2 takes it, by its labels."""
+
+_PAGES: Final = {"SeriesDeviates": "/anomalies", "CapacityRunsOut": "/capacity"}
+"""Pages of the query service about alerts of jobs."""
 
 
 class Notifiers:
@@ -48,11 +55,32 @@ class Notifiers:
             queue.start()
 
     def put(self, sent: Iterable[tuple[AlertingRule, Sent]]) -> None:
-        """Takes alerts for sending. Does not block."""
-        ready = [_posted(rule, one, self._labels, self._url) for rule, one in sent]
+        """Takes alerts of rules for sending. Does not block."""
+        self._put(
+            self._posted(one, f"/graph?g0.expr={quote(rule.expr, safe='')}&g0.tab=1")
+            for rule, one in sent
+        )
+
+    def put_of_jobs(self, sent: Iterable[Sent]) -> None:
+        """Takes alerts of other jobs for sending. Does not block."""
+        self._put(self._posted(one, _PAGES.get(dict(one.labels)[ALERT_NAME], "/")) for one in sent)
+
+    def _put(self, alerts: Iterable[Posted]) -> None:
+        ready = list(alerts)
         if ready:
             for queue in self._queues:
                 queue.put(ready)
+
+    def _posted(self, one: Sent, path: str) -> Posted:
+        """path: where the query service shows it."""
+        labels = {**self._labels, **dict(one.labels)}
+        return labels_of(labels), {
+            "labels": {name: value for name, value in labels.items() if value},
+            "annotations": dict(one.annotations),
+            "startsAt": rfc3339(one.starts_at_ms),
+            "endsAt": rfc3339(one.ends_at_ms),
+            "generatorURL": self._url + path,
+        }
 
     def stop(self, timeout_s: float) -> None:
         """Sends what waits, for up to timeout_s."""
@@ -65,10 +93,6 @@ class Notifiers:
         """What /api/v1/alertmanagers has in data."""
         active = [{"url": queue.url} for queue in self._queues]
         return {"activeAlertmanagers": active, "droppedAlertmanagers": []}
-
-
-Posted = tuple[Labels, dict[str, Any]]
-"""An alert as API v2 takes it, by its labels."""
 
 
 class NotifierQueue:
@@ -170,16 +194,3 @@ class NotifierQueue:
             log.warning("%s takes no alerts: %s", self.url, why)
         self._failing = why
         return False
-
-
-def _posted(
-    rule: AlertingRule, one: Sent, external_labels: Mapping[str, str], external_url: str
-) -> Posted:
-    labels = {**external_labels, **dict(one.labels)}
-    return labels_of(labels), {
-        "labels": {name: value for name, value in labels.items() if value},
-        "annotations": dict(one.annotations),
-        "startsAt": rfc3339(one.starts_at_ms),
-        "endsAt": rfc3339(one.ends_at_ms),
-        "generatorURL": f"{external_url}/graph?g0.expr={quote(rule.expr, safe='')}&g0.tab=1",
-    }
