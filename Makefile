@@ -236,9 +236,10 @@ soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minut
 chaos-gateway: setup-dev ## 20 kills of the gateway among 2 M samples, Kafka away, disks full and slow; needs root
 	$(TOOL)/chaos_gateway.py $(ARGS)
 
-.PHONY: fuzz-gateway
-fuzz-gateway: setup-dev ## Damaged bodies of every protocol: any bytes are samples or a refusal; ARGS="--minutes 10"
+.PHONY: fuzz-gateway fuzz-collect
+fuzz-gateway: setup-dev ## Damaged requests of remote write: any bytes are samples or a refusal; ARGS="--minutes 10"
 	$(TOOL)/fuzz_gateway.py $(ARGS)
+fuzz-collect: setup-dev ## Damaged bodies of every other protocol, and blocks; ARGS="--minutes 10 --only otlp,text"
 	$(TOOL)/fuzz_decoders.py $(ARGS)
 
 .PHONY: fuzz-ingest chaos-ingest chaos-rollup
