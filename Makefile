@@ -164,13 +164,15 @@ conformance-notify: setup-dev ## The score of the notifier on scenarios, templat
 live-notify: setup-dev ## Its scenarios over HTTP, 20 times as fast as real time; ARGS="--only grouping"
 	$(TOOL)/live_notify.py --shared $(SHARED) $(ARGS)
 
-.PHONY: diff-promql diff-prometheus diff-http diff-promtool diff-tiers fuzz-promql
+.PHONY: diff-promql diff-prometheus diff-http diff-import diff-promtool diff-tiers fuzz-promql
 diff-promql: setup-dev ## Random queries against an obvious evaluator; ARGS="--queries 100000 --seed N"
 	$(TOOL)/diff_promql.py $(ARGS)
 diff-prometheus: setup-dev ## Random queries against the installed Prometheus; ARGS="--queries 20000 --seed N"
 	$(TOOL)/diff_prometheus.py $(ARGS)
 diff-http: setup-dev ## Requests as clients make them, answered as the installed Prometheus does; ARGS="--requests 5000"
 	$(TOOL)/diff_http.py $(ARGS)
+diff-import: setup-dev ## Random queries on 30 imported days, answered as by the Prometheus whose blocks they are; ARGS="--queries 5000"
+	$(TOOL)/diff_import.py $(ARGS)
 diff-promtool: setup-dev ## Random rules and tests of them against the installed promtool; ARGS="--files 100"
 	$(TOOL)/diff_promtool.py $(ARGS)
 diff-tiers: setup-dev ## Random queries over rollups against the samples; ARGS="--queries 10000 --seed N"
