@@ -130,6 +130,7 @@ class _Process:
                 external_labels=self._rules.external_labels,
                 external_url=self._external_url,
                 metrics=self._metrics,
+                now_ms=self._clock.now_ms,
             )
             notifiers.start()
             worker = threading.Thread(
@@ -224,9 +225,12 @@ class _Process:
                     self._waiting = str(err)
                     if runner is not None:
                         runner.unload()
+                    self._hold(notifiers)
                     self._stopping.wait(_PAUSE_S)
                     continue
                 self._say(runner.waiting)
+                if runner.waiting:
+                    self._hold(notifiers)
                 if not more:
                     self._pause(sender)
         finally:
@@ -237,6 +241,11 @@ class _Process:
             self._tell(samples=outlet.samples)
         if runner is not None:
             self._leave(runner)
+
+    def _hold(self, notifiers: Notifiers) -> None:
+        """What fires does not end because the tables are away."""
+        most_ms = round(1000 * self._rules.catch_up_s)
+        notifiers.hold(every_ms=self._evaluator.resend_ms, most_ms=most_ms)
 
     def _pause(self, sender: OutcomeSender) -> None:
         """Until the next look at the tables, or an outcome can be noted."""

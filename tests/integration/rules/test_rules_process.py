@@ -4,6 +4,7 @@ alerts, and when its files change.
 
 import itertools
 import json
+import re
 import signal
 import threading
 import time
@@ -67,11 +68,12 @@ def topics(kafka_broker):
 def tables(tmp_path):
     """Tables whose data is complete up to now, until the test is over."""
     tables, over = IngestedTables(str(tmp_path / "tables")), threading.Event()
-    tables.kiln = 1.0
+    tables.kiln, tables.there = 1.0, threading.Lock()
 
     def ingest():
         while not over.wait(0.5):
-            tables.ingest(kiln=tables.kiln)
+            with tables.there:
+                tables.ingest(kiln=tables.kiln)
 
     thread = threading.Thread(target=ingest)
     thread.start()
@@ -81,7 +83,7 @@ def tables(tmp_path):
 
 
 @pytest.fixture
-def rules(tmp_path, kafka_broker, topics, tables, notifier):
+def rules(request, tmp_path, kafka_broker, topics, tables, notifier):
     (tmp_path / "rules.yml").write_text(
         "groups: [{name: g, interval: 1s, rules: [{alert: Hot, expr: kiln > 5}]}]"
     )
@@ -91,7 +93,7 @@ def rules(tmp_path, kafka_broker, topics, tables, notifier):
         str(tmp_path / "tables"),
         RULES__FILES=tmp_path / "rules.yml",
         RULES__NOTIFIERS=f"http://{notifier.address}",
-        RULES__RESEND_DELAY_S=60,
+        RULES__RESEND_DELAY_S=getattr(request, "param", 60),
         **topics,
     )
     yield process
@@ -169,3 +171,25 @@ def test_rules_are_read_again_when_asked_and_a_bad_file_leaves_the_old_ones(
     assert began() == since
     assert len(receiver.messages) == 1
     assert rules.stop() == 0
+
+
+@pytest.mark.parametrize("rules", [1], indirect=True)
+def test_what_fires_does_not_end_while_the_tables_are_away(rules, receiver, tables, tmp_path):
+    tables.kiln = 9.0
+    await_that(lambda: receiver.messages, rules.said)
+    with tables.there:
+        (tmp_path / "tables").rename(tmp_path / "away")
+        sent = sent_alerts(rules)
+        # Each is told again every second, its end four seconds ahead.
+        await_that(lambda: sent_alerts(rules) >= sent + 8, rules.said)
+        (tmp_path / "away").rename(tmp_path / "tables")
+    await_that(lambda: rules.get("/-/ready")[0] == 200, rules.said)
+    assert [m["status"] for m in receiver.messages] == ["firing"]
+    tables.kiln = 1.0
+    await_that(lambda: receiver.messages[-1]["status"] == "resolved", rules.said)
+
+
+def sent_alerts(rules: RulesProcess) -> float:
+    """How many alerts the notifier has taken."""
+    (line,) = re.findall(r"(?m)^varve_rules_sent_alerts_total{.*} (.*)$", rules.get("/metrics")[1])
+    return float(line)

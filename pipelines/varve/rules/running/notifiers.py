@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -36,8 +37,22 @@ _PAGES: Final = {"SeriesDeviates": "/anomalies", "CapacityRunsOut": "/capacity"}
 """Pages of the query service about alerts of jobs."""
 
 
+@dataclass(slots=True)
+class _Firing:
+    """What was last told of an alert that fires. evaluated_ms: when that was found; told_ms: when
+    it was last told, then or again by `hold`. Unix ms.
+    """
+
+    sent: Sent
+    path: str
+    evaluated_ms: int
+    told_ms: int
+
+
 class Notifiers:
-    """All notifiers; each has a queue and a thread of its own, so that none holds up another."""
+    """All notifiers; each has a queue and a thread of its own, so that none holds up another. One
+    thread calls `put`, `put_of_jobs` and `hold`.
+    """
 
     def __init__(
         self,
@@ -46,8 +61,11 @@ class Notifiers:
         external_labels: Mapping[str, str],
         external_url: str,
         metrics: RulesMetrics,
+        now_ms: Callable[[], int],
     ) -> None:
         self._labels, self._url = external_labels, external_url.rstrip("/")
+        self._now_ms = now_ms
+        self._firing: dict[Labels, _Firing] = {}
         self._queues = [NotifierQueue(url, metrics) for url in urls]
 
     def start(self) -> None:
@@ -57,16 +75,38 @@ class Notifiers:
     def put(self, sent: Iterable[tuple[AlertingRule, Sent]]) -> None:
         """Takes alerts of rules for sending. Does not block."""
         self._put(
-            self._posted(one, f"/graph?g0.expr={quote(rule.expr, safe='')}&g0.tab=1")
-            for rule, one in sent
+            (f"/graph?g0.expr={quote(rule.expr, safe='')}&g0.tab=1", one) for rule, one in sent
         )
 
     def put_of_jobs(self, sent: Iterable[Sent]) -> None:
         """Takes alerts of other jobs for sending. Does not block."""
-        self._put(self._posted(one, _PAGES.get(dict(one.labels)[ALERT_NAME], "/")) for one in sent)
+        self._put((_PAGES.get(dict(one.labels)[ALERT_NAME], "/"), one) for one in sent)
 
-    def _put(self, alerts: Iterable[Posted]) -> None:
-        ready = list(alerts)
+    def hold(self, *, every_ms: int, most_ms: int) -> None:
+        """Tells what fired at its last evaluation again, each time its end as far ahead: while
+        nothing can be evaluated nobody knows that it is over. every_ms: the time between. most_ms:
+        an alert that was not evaluated for so long is left to end.
+        """
+        now_ms, again = self._now_ms(), []
+        for labels, one in list(self._firing.items()):
+            if one.sent.ends_at_ms <= now_ms or now_ms - one.evaluated_ms > most_ms:
+                del self._firing[labels]
+            elif now_ms - one.told_ms >= every_ms:
+                ends_ms = one.sent.ends_at_ms + now_ms - one.told_ms
+                one.sent, one.told_ms = replace(one.sent, ends_at_ms=ends_ms), now_ms
+                again.append(self._posted(one.sent, one.path))
+        self._queue(again)
+
+    def _put(self, sent: Iterable[tuple[str, Sent]]) -> None:
+        now_ms, ready = self._now_ms(), []
+        for path, one in sent:
+            self._firing.pop(one.labels, None)
+            if one.ends_at_ms > now_ms:
+                self._firing[one.labels] = _Firing(one, path, now_ms, now_ms)
+            ready.append(self._posted(one, path))
+        self._queue(ready)
+
+    def _queue(self, ready: Sequence[Posted]) -> None:
         if ready:
             for queue in self._queues:
                 queue.put(ready)
