@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from varve.api.server import Server
 
@@ -14,7 +15,7 @@ _TURN_S = 0.5
 
 async def serve_until_asked(
     servers: Mapping[Server, Sequence[socket.socket] | None],
-    parts: Sequence[asyncio.Task[None]],
+    parts: Sequence[asyncio.Task[Any]],
     turn: Callable[[], Awaitable[None]],
     close: Callable[[], Awaitable[None]],
 ) -> None:
