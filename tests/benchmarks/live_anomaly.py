@@ -1,6 +1,6 @@
 """Incidents of every kind through Kafka, Spark and Delta of a whole `varve up`: an episode each.
 
-A generated service has five weeks of minutes. Baselines are computed from those up to the day
+A generated service has three weeks of minutes. Baselines are computed from those up to the day
 before yesterday; then the last days come late, with an incident in each series but the clean ones,
 while this machine's own metrics are collected. At the end one series leaves its baseline now, again
 and again: how long is it from the end of the minute to the event on the topic?
@@ -34,7 +34,7 @@ from varve.storage.store import Store
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 TOPIC = "metric-anomalies"
-WEEKS = 5
+WEEKS = 3
 AIM_S = 40.0
 
 
