@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from varve.promql.interrupt import Check, never
+from varve.promql.interrupt import Check, checked, never, sorted_with_checks
 from varve.promql.labels.label_table import METRIC_NAME, LabelTable
 from varve.promql.labels.postings import Bools, Postings
 from varve.promql.syntax.ast import Matcher
@@ -150,35 +150,48 @@ class SeriesIndex:
         key = tuple(matchers), None if among is None else among.token
         known = self._selections.get(self._generation, key)
         if known is None:
-            found = self._select(self._rows(key[0], check, among))
+            found = self._select(self._rows(key[0], check, among), check)
             known = self._selections.put(self._generation, key, found)
         return known
 
     def find_any(
-        self, matchers: Sequence[Sequence[Matcher]], among: Among | None = None
+        self,
+        matchers: Sequence[Sequence[Matcher]],
+        check: Check = never,
+        among: Among | None = None,
     ) -> SelectedSeries:
         """Selects the series that meet one of the lists; all series if there is no list."""
         if len(matchers) <= 1:
-            return self.find(matchers[0] if matchers else (), among=among)
-        return self._select(self._rows_any(matchers, among))
+            return self.find(matchers[0] if matchers else (), check, among)
+        return self._select(self._rows_any(matchers, check, among), check)
 
     def label_names(
-        self, matchers: Sequence[Sequence[Matcher]], among: Among | None = None
+        self,
+        matchers: Sequence[Sequence[Matcher]],
+        check: Check = never,
+        among: Among | None = None,
     ) -> list[str]:
         """Names of labels, sorted, that one of the series selected as by `find_any` has."""
-        rows = self._rows_any(matchers, among)
-        columns = self.labels.columns
-        return [n for n in self.labels.names_within(rows) if columns[n].at(rows).any()]
+        rows = self._rows_any(matchers, check, among)
+        columns, names = self.labels.columns, self.labels.names_within(rows)
+        return [n for n in checked(names, check, every=1) if columns[n].at(rows).any()]
 
     def label_values(
-        self, name: str, matchers: Sequence[Sequence[Matcher]], among: Among | None = None
+        self,
+        name: str,
+        matchers: Sequence[Sequence[Matcher]],
+        check: Check = never,
+        among: Among | None = None,
     ) -> list[str]:
         """Values of one label, sorted, over the series selected as by `find_any`."""
         column = self.labels.columns.get(name)
         if column is None:
             return []
-        codes = np.unique(column.at(self._rows_any(matchers, among)))
-        return sorted(column.interned.values[code] for code in codes.tolist() if code)
+        codes = column.at(self._rows_any(matchers, check, among))
+        check()
+        texts = column.interned.values
+        found = [texts[code] for code in np.flatnonzero(np.bincount(codes)).tolist() if code]
+        return sorted_with_checks(found, check)
 
     def _rows(self, matchers: Sequence[Matcher], check: Check, among: Among | None) -> Rows:
         if among is not None and not matchers:
@@ -186,15 +199,26 @@ class SeriesIndex:
         rows = self._postings.rows(matchers, check)
         return rows if among is None else rows[among.rows[rows]]
 
-    def _rows_any(self, matchers: Sequence[Sequence[Matcher]], among: Among | None) -> Rows:
+    def _rows_any(
+        self, matchers: Sequence[Sequence[Matcher]], check: Check, among: Among | None
+    ) -> Rows:
         if not matchers:
-            return self._rows((), never, among)
-        found = [self._rows(one, never, among) for one in matchers]
-        return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+            return self._rows((), check, among)
+        found = [self._rows(one, check, among) for one in matchers]
+        if len(found) == 1:
+            return found[0]
+        check()
+        is_found = np.zeros(self.size, dtype=np.bool_)
+        for rows in found:
+            is_found[rows] = True
+        return np.flatnonzero(is_found)
 
-    def _select(self, rows: Rows) -> SelectedSeries:
+    def _select(self, rows: Rows, check: Check = never) -> SelectedSeries:
+        check()
         labels = self.labels.take(rows)
-        order = labels.sort_order()
+        check()
+        order = labels.sort_order(check)
+        check()
         ids = self._ids[rows][order]
         return SelectedSeries(ids, labels.take(order), np.argsort(ids))
 

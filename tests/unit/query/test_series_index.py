@@ -12,8 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.benchmarks.bench_labels import rows as pod_rows
+from tests.unit.promql.test_interrupt import Recorder, no_pauses  # noqa: F401 - a fixture
 from varve.model.identity import define
 from varve.model.schema import table_schema
+from varve.promql import result_json
 from varve.promql.syntax.ast import Matcher, MatchOp
 from varve.query import index_labels
 from varve.query.memory import INDEX, MemoryBudget
@@ -54,6 +57,28 @@ def built(batches, few=8):
             builder.add(rows(batch))
             index = builder.index()
     return index
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_whatever_is_asked_of_many_series_can_be_ended_soon():
+    builder = IndexBuilder()
+    builder.add(pod_rows(0, 60_000))
+    index = builder.index()
+    some = [Matcher("zone", MatchOp.EQUAL, "zone-1")]
+    pods = [Matcher("pod", MatchOp.REGEX, "pod-[0-9]+")]
+
+    def of(ask):
+        recorder = Recorder()
+        recorder.is_set()
+        ask(recorder.is_set)
+        recorder.is_set()
+        assert recorder.asked > 3
+        return recorder.longest_s
+
+    assert of(lambda check: result_json.label_sets(index.find([], check).labels, check)) < 0.25
+    assert of(lambda check: index.find_any([some, pods], check)) < 0.25
+    assert of(lambda check: index.label_values("pod", [pods], check)) < 0.25
+    assert of(lambda check: index.label_names([pods], check)) < 0.25
 
 
 # A label is kept by row whatever it takes, or if few have it, or never.
