@@ -7,7 +7,7 @@ series added so far, and may be shared between threads.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from varve.promql.labels.postings import Bools, Postings
 from varve.promql.syntax.ast import Matcher
 from varve.query.index_labels import GrowingColumn, IndexLabels
 from varve.query.memory import INDEX, UNBOUNDED, MemoryBudget
-from varve.query.selection_cache import SelectionCache
+from varve.query.selection_cache import Key, SelectionCache
 
 COLUMNS = ("series_id", "metric", "tags", "type", "unit", "help")
 """What is read of the table series."""
@@ -35,6 +35,10 @@ _LABEL_BYTES = 124
 _POSTING_BYTES = 12
 # A label without its series: its columns and texts as objects.
 _COLUMN_BYTES = 1_024
+# What is known of regexes and values: a byte for each value that a label has.
+_ACCEPTED_BYTES = 16 << 20
+# New series at once of which it is looked up which remembered selections they belong to.
+_FEW_NEW = 20_000
 # A distinct value of a label: a short text, listed and looked up, while it grows and as published.
 _VALUE_BYTES = 300
 
@@ -92,20 +96,23 @@ class SeriesIndex:
         metadata: dict[str, Metadata],
         selections: SelectionCache[SelectedSeries],
         numbering: int,
+        before: SeriesIndex | None = None,
     ) -> None:
         """Row i of labels is series ids[i], in the order of registration; by_id has the rows in
         ascending order of id.
 
-        What `selections` has of an index before this one is dropped.
+        before: the index of which this one has all rows, and more. What `selections` has of it is
+        kept as far as none of these belongs to it; without one all is dropped.
         """
         self.metadata = metadata
         """By metric name."""
         self._ids = ids
         self._by_id = by_id
-        # It need not remember anything: `selections` does, and knows what it takes.
-        self._postings = Postings(labels, max_bytes=0, most_kept=0)
+        # It need not remember selections: `selections` does, and knows what it takes.
+        postings = None if before is None else before._postings  # noqa: SLF001 - the same class
+        self._postings = Postings(labels, _ACCEPTED_BYTES, before=postings)
         self._selections = selections
-        self._generation = selections.replace_index()
+        self._generation = selections.replace_index(self._unchanged_since(before))
         self.numbering = numbering
         """Indexes of one numbering have the same rows, as far as each goes."""
 
@@ -119,7 +126,7 @@ class SeriesIndex:
         columns = self.labels.columns.values()
         values = sum(len(c.interned.values) for c in columns)
         codes = sum(_POSTING_BYTES * len(c.codes) + _COLUMN_BYTES for c in columns)
-        return 24 * self.size + codes + _VALUE_BYTES * values
+        return 24 * self.size + codes + _VALUE_BYTES * values + _ACCEPTED_BYTES
 
     @property
     def series_ids(self) -> Ids:
@@ -199,6 +206,19 @@ class SeriesIndex:
         rows = self._postings.rows(matchers, check)
         return rows if among is None else rows[among.rows[rows]]
 
+    def _unchanged_since(self, before: SeriesIndex | None) -> Callable[[Key], bool] | None:
+        """Whether a selection of the index before is one of this; None if none is."""
+        if before is None or not before.size or self.size - before.size > _FEW_NEW:
+            return None
+        fresh = Postings(self.labels.take(np.arange(before.size, self.size)))
+
+        def is_unchanged(key: Key) -> bool:
+            matchers, token = key
+            # What a token names are rows that both have.
+            return token is not None or not len(fresh.rows(matchers))
+
+        return is_unchanged
+
     def _rows_any(
         self, matchers: Sequence[Sequence[Matcher]], check: Check, among: Among | None
     ) -> Rows:
@@ -235,6 +255,7 @@ class IndexBuilder:
         self._columns: dict[str, GrowingColumn] = {}
         self._metadata: dict[str, Metadata] = {}
         self._numbering = next(_NUMBERINGS)
+        self._made: SeriesIndex | None = None
 
     def add(self, rows: pa.Table) -> bool:
         """Adds rows with COLUMNS, in any order. Returns whether one defines a new series.
@@ -246,8 +267,7 @@ class IndexBuilder:
             return False
         start = len(self._ids)
         ids = fresh.column("series_id").to_numpy()
-        self._ids = np.concatenate([self._ids, ids])
-        self._by_id = np.argsort(self._ids)
+        self._add_ids(ids)
         own_rows = np.arange(start, len(self._ids))
         self._add_label(METRIC_NAME, own_rows, fresh.column("metric").combine_chunks())
         tags = fresh.column("tags").combine_chunks()
@@ -271,11 +291,20 @@ class IndexBuilder:
         size = len(self._ids)
         labels = IndexLabels(size, {n: grown.column(size) for n, grown in self._columns.items()})
         made = SeriesIndex(
-            self._ids, self._by_id, labels, dict(self._metadata), self._selections, self._numbering
+            *(self._ids, self._by_id, labels, dict(self._metadata)),
+            *(self._selections, self._numbering, self._made),
         )
         self._budget.add(INDEX, made.nbytes - self._counted)
-        self._counted = made.nbytes
+        self._counted, self._made = made.nbytes, made
         return made
+
+    def _add_ids(self, ids: Ids) -> None:
+        """Appends them; their places among the sorted ones are found without sorting all anew."""
+        order = np.argsort(ids)
+        known = self._ids[self._by_id]
+        at = np.searchsorted(known, ids[order])
+        self._by_id = np.insert(self._by_id, at, order + len(self._ids))
+        self._ids = np.concatenate([self._ids, ids])
 
     def _undefined(self, rows: pa.Table) -> pa.Table:
         """The first row of each series_id that was not added before."""
