@@ -110,7 +110,7 @@ class SeriesIndex:
         self._by_id = by_id
         # It need not remember selections: `selections` does, and knows what it takes.
         postings = None if before is None else before._postings  # noqa: SLF001 - the same class
-        self._postings = Postings(labels, _ACCEPTED_BYTES, before=postings)
+        self._postings: Postings[IndexLabels] = Postings(labels, _ACCEPTED_BYTES, before=postings)
         self._selections = selections
         self._generation = selections.replace_index(self._unchanged_since(before))
         self.numbering = numbering
