@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from varve.gateway.first_sight import Metadata
 from varve.gateway.statsd.lines import (
     COUNTER,
     GAUGE,
@@ -26,6 +25,7 @@ from varve.gateway.statsd.lines import (
     value_of,
 )
 from varve.gateway.write_request import STALE, WriteRequest
+from varve.model.metadata import Metadata
 from varve.promql.syntax.go_numbers import format_open_metrics
 
 Key = tuple[str, Labels]
