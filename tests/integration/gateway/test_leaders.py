@@ -116,10 +116,19 @@ class Pair:
             self.ts += 1
             labels = {"__name__": "up", "cluster": "eu", "__replica__": replica}
             body = snappy(write_request_v2([(labels, [(self.ts, 1.0)])]))
-            answer = httpx.post(f"{self.url}/api/v1/write", content=body, headers=HEADERS_V2)
-            assert answer.status_code == 204, answer.text
-            found.add(int(answer.headers["X-Prometheus-Remote-Write-Samples-Written"]))
+            found.add(self._send(body))
         return found
+
+    def _send(self, body):
+        """Sends it again while a process is not ready, as a Prometheus does."""
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            answer = httpx.post(f"{self.url}/api/v1/write", content=body, headers=HEADERS_V2)
+            if answer.status_code == 204:
+                return int(answer.headers["X-Prometheus-Remote-Write-Samples-Written"])
+            assert answer.status_code == 503, answer.text
+            assert time.monotonic() < deadline, answer.text
+            time.sleep(0.1)
 
 
 def test_processes_of_one_gateway_take_the_same_replica(kafka_broker, tmp_path):
