@@ -30,6 +30,7 @@ SHARED = (
     "tests/integration/gateway/",
     "tests/integration/ingest/",
     "tests/integration/rollup/",
+    "tests/integration/rules/",
     "tests/spark/",
 )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,8 +82,7 @@ class WriteRequest:
 
     def __init__(self) -> None:
         self._symbols = Symbols()
-        self._parts: list[bytes] = []
-        self._samples: list[tuple[Catalogue, Samples]] = []
+        self._parts: list[bytes | tuple[Catalogue, Samples]] = []
         self._count = 0
 
     def add(
@@ -114,9 +113,9 @@ class WriteRequest:
 
     def add_known(self, catalogue: Catalogue, samples: Samples) -> None:
         """Appends samples of series that a catalogue has, which is not to change until the message
-        is written.
+        is written. A request has those of one catalogue.
         """
-        self._samples.append((catalogue, samples))
+        self._parts.append((catalogue, samples))
         self._count += len(samples.series)
 
     def add_samples(self, labels: Labels, samples: bytes, count: int) -> None:
@@ -127,13 +126,14 @@ class WriteRequest:
 
     def message(self, refusals: Refusals | None = None) -> Message:
         """What has been added."""
-        symbols, parts = [*self._symbols.fields()], [*self._parts]
-        first = len(symbols)
-        for catalogue, samples in self._samples:
-            more = catalogue.write(samples, first)
-            symbols.append(more.symbols)
-            parts.append(more.series)
-            first += more.symbol_count
+        symbols = [*self._symbols.fields()]
+        known = [part for part in self._parts if isinstance(part, tuple)]
+        series: Iterator[bytes] = iter(())
+        if known:
+            written = known[0][0].write([samples for _, samples in known], len(symbols))
+            symbols.append(written.symbols)
+            series = iter(written.series)
+        parts = (part if isinstance(part, bytes) else next(series) for part in self._parts)
         content = np.frombuffer(b"".join([*symbols, *parts]), np.uint8)
         return Message(content, Version.V2, refusals or Refusals())
 
