@@ -11,9 +11,9 @@ import numpy as np
 
 from varve.api.call import TRUNCATED, Answer, Call, limited
 from varve.model.errors import BadRequest
+from varve.model.metadata import Metadata
 from varve.promql import result_json
 from varve.query.derived_metrics import METRICS
-from varve.query.series_index import Metadata
 
 _ESCAPED = re.compile(r"__|_([0-9a-fA-F]{1,6})_")
 
@@ -58,7 +58,7 @@ def metadata(call: Call) -> Answer:
     """
     most, wanted = call.parameters.limit(), call.parameters.get("metric")
     call.parameters.limit("limit_per_metric")
-    known = call.view.index.metadata | _derived(call)
+    known = call.view.metadata() | _derived(call)
     names = [wanted] if wanted else sorted(known)
     chosen = [name for name in names if name in known]
     return Answer(

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from varve.model.metadata import NOTHING_KNOWN, Metadata
 from varve.promql.interrupt import Check, checked, never, sorted_with_checks
 from varve.promql.labels.label_table import METRIC_NAME, LabelTable
 from varve.promql.labels.postings import Bools, Postings
@@ -44,15 +45,6 @@ _VALUE_BYTES = 300
 
 Ids = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """What producers said of a metric. unit and help are empty where they said nothing."""
-
-    type: str
-    unit: str
-    help: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,9 +320,8 @@ class IndexBuilder:
         columns = (rows.column(c).to_pylist() for c in ("metric", "type", "unit", "help"))
         for metric, type_, unit, text in zip(*columns, strict=True):
             said = Metadata(type_ or "unknown", unit or "", text or "")
-            if self._metadata.get(metric, _NOTHING) == _NOTHING:
+            if self._metadata.get(metric, NOTHING_KNOWN) == NOTHING_KNOWN:
                 self._metadata[metric] = said
 
 
-_NOTHING = Metadata("unknown", "", "")
 _NUMBERINGS = itertools.count()
