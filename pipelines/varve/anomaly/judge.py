@@ -69,6 +69,9 @@ SCORES = pa.schema(
         ("is_deviation", pa.bool_()),
         ("rule", pa.int64()),
         ("baseline_at", pa.int64()),
+        ("opens_beyond", pa.float64()),
+        ("extreme_beyond", pa.float64()),
+        ("interval_ms", pa.int64()),
     ]
 )
 
@@ -103,6 +106,7 @@ def judge(task: JudgeTask) -> pa.Table:
     columns = [
         *(found.series_ids, found.ends, found.values, found.expected, found.stddev, found.score),
         *(found.is_deviation, found.rule, found.baseline_at),
+        *(found.opens_beyond, found.extreme_beyond, found.interval_ms),
     ]
     return pa.table(columns, schema=SCORES)
 

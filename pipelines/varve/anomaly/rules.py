@@ -36,6 +36,7 @@ class Rule:
     direction: str = "both"
     least_minutes: int = 1_440
     season: str = "auto"
+    adaptive: bool = True
     floor: float = 0.001
     counter_floor: float = 1.0
     group_by: tuple[str, ...] = ("job",)
@@ -121,7 +122,7 @@ def _rule(base: Rule, section: Any, where: str) -> Rule:
 
 
 def _checked(key: str, value: Any, where: str) -> Any:
-    if key in ("alert", "enabled"):
+    if key in ("adaptive", "alert", "enabled"):
         if not isinstance(value, bool):
             raise NeedsOperator(f"{where}: {value!r} is not true or false")
         return value
