@@ -226,7 +226,7 @@ def _measure(count: int) -> None:
 
 
 def _measure_baselines(series: int = 1_000) -> None:
-    """CPU seconds to compute the baselines of series with four weeks of hours and a daily season."""
+    """CPU seconds to compute the baselines of series with a season and four weeks of hours."""
     random = np.random.default_rng(1)
     shape = series, HISTORY_HOURS
     season = 20 * np.sin(np.arange(HISTORY_HOURS) / 24 * 2 * np.pi)
