@@ -204,6 +204,10 @@ bench-alerting: setup-dev ## From a sample to the message, through everything; A
 bench-rules: setup-dev ## A round of 1,000 rules over 10,000 series in memory, CPU seconds
 	$(TOOL)/bench_rules.py $(ARGS)
 
+.PHONY: bench-rules-head
+bench-rules-head: setup-dev ## What the head of rules holds and costs, beside that of all series
+	$(TOOL)/bench_rules_head.py $(ARGS)
+
 .PHONY: bench-series
 bench-series: setup-dev ## What 1 M and 10 M known series cost: start, memory, look-ups, churn, counting
 	$(TOOL)/bench_series.py $(ARGS)
@@ -233,6 +237,10 @@ soak-year: setup-dev ## Fourteen months, expired each day, against what never ex
 	$(TOOL)/soak_year.py $(ARGS)
 soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minutes 10 --only kill"
 	$(TOOL)/soak_live.py $(ARGS)
+
+.PHONY: soak-alerting
+soak-alerting: setup-dev ## Evaluators and notifiers killed and cut from each other, 500 alerts accounted for; ARGS="--minutes 5"
+	$(TOOL)/soak_alerting.py $(ARGS)
 
 .PHONY: chaos-gateway
 chaos-gateway: setup-dev ## 20 kills of the gateway among 2 M samples, Kafka away, disks full and slow; needs root

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from varve.gateway import kernel_requests
-from varve.gateway.first_sight import TYPE_NAMES, Metadata
+from varve.gateway.first_sight import TYPE_NAMES
+from varve.model.metadata import NOTHING_KNOWN, Metadata
 
 _TYPES = {name: number for number, name in enumerate(TYPE_NAMES)}
-_NOTHING = Metadata()
 _LEAST = 256
 
 
@@ -57,7 +57,7 @@ class Catalogue:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, labels: tuple[tuple[str, str], ...], metadata: Metadata = _NOTHING) -> int:
+    def add(self, labels: tuple[tuple[str, str], ...], metadata: Metadata = NOTHING_KNOWN) -> int:
         """The number of a series, by its sorted labels with `__name__`, none empty. Raises
         UnicodeEncodeError.
         """

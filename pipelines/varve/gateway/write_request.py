@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from varve.gateway.catalogue import Catalogue, Samples
-from varve.gateway.first_sight import TYPE_NAMES, Exemplar, Metadata
+from varve.gateway.first_sight import TYPE_NAMES, Exemplar
 from varve.gateway.negotiation import Version
 from varve.gateway.protobuf import delimited_field, write_varint
 from varve.gateway.refusals import Refusals
+from varve.model.metadata import NOTHING_KNOWN, Metadata
 from varve.model.staleness import STALE_BITS
 from varve.promql.histograms.native_histogram import FloatHistogram
 
@@ -33,7 +34,6 @@ _U64 = (1 << 64) - 1
 _SAMPLE = struct.Struct("<BdB")
 _TYPES = {name: number for number, name in enumerate(TYPE_NAMES)}
 _HINTS = {"unknown": 0, "reset": 1, "not_reset": 2, "gauge": 3}
-_NOTHING = Metadata()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,11 @@ class Symbols:
     def fields(self) -> list[bytes]:
         return self._fields
 
-    def written(self, labels: Labels, metadata: Metadata = _NOTHING) -> tuple[bytes, bytes]:
+    def written(self, labels: Labels, metadata: Metadata = NOTHING_KNOWN) -> tuple[bytes, bytes]:
         """What stands before and behind the samples of a series."""
         refs = b"".join([self.refer(text) for pair in labels for text in pair])
         tail = b""
-        if metadata is not _NOTHING:
+        if metadata is not NOTHING_KNOWN:
             tail = delimited_field(5, self.described(metadata))
         return delimited_field(1, refs), tail
 
@@ -93,7 +93,7 @@ class WriteRequest:
         start_ms: int = 0,
         *,
         exemplars: Iterable[Exemplar] = (),
-        metadata: Metadata = _NOTHING,
+        metadata: Metadata = NOTHING_KNOWN,
         is_whole: bool = False,
     ) -> None:
         """Appends a sample of a series. None is the staleness marker of a histogram. is_whole: a

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from varve.gateway import kernel_otlp as kernel
 from varve.gateway.catalogue import Catalogue, Samples
-from varve.gateway.first_sight import Exemplar, Metadata
+from varve.gateway.first_sight import Exemplar
 from varve.gateway.hash_table import HashTable
 from varve.gateway.kernel_hashes import UNKNOWN
 from varve.gateway.kernel_otlp_messages import HISTOGRAM_PLACES
@@ -35,12 +35,12 @@ from varve.gateway.otlp.translation import (
 from varve.gateway.refusals import Malformed, Refused
 from varve.gateway.remote_write import MOST_SAMPLES
 from varve.gateway.write_request import Labels, WriteRequest
+from varve.model.metadata import NOTHING_KNOWN, Metadata
 from varve.promql.histograms.native_histogram import FloatHistogram
 
 # What may be remembered until all of it is forgotten: some hundred bytes each, and texts.
 _MOST_KNOWN = 1_000_000
 _MOST_TEXT_BYTES = 128 << 20
-_NOTHING = Metadata()
 _LEAST_ROWS = 1_024
 _BYTES_A_ROW, _BYTES_AN_ITEM = 16, 64
 
@@ -145,7 +145,7 @@ class _Series(WriteRequest):
         start_ms: int = 0,  # noqa: ARG002
         *,
         exemplars: Iterable[Exemplar] = (),  # noqa: ARG002
-        metadata: Metadata = _NOTHING,
+        metadata: Metadata = NOTHING_KNOWN,
         is_whole: bool = False,  # noqa: ARG002
     ) -> None:
         self.found.append((tuple(labels), metadata))

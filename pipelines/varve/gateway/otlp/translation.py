@@ -20,7 +20,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar as OtlpExemplar
 
-from varve.gateway.first_sight import Exemplar, Metadata
+from varve.gateway.first_sight import Exemplar
 from varve.gateway.kernel_otlp import INFO_EVERY_MS, MOST_INFOS
 from varve.gateway.otlp.attributes import Origin, text_of, with_name
 from varve.gateway.otlp.buckets import Explicit, Exponential, InvalidPoint
@@ -29,6 +29,7 @@ from varve.gateway.otlp.delta import Count, DeltaTotals, TooManyTotals
 from varve.gateway.otlp.names import InvalidName, Names
 from varve.gateway.refusals import Refusal, Refusals
 from varve.gateway.write_request import STALE, Labels, WriteRequest
+from varve.model.metadata import Metadata
 from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.syntax.literals import format_number
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from varve.gateway.first_sight import Metadata
 from varve.gateway.statsd.lines import (
     COUNTER,
     GAUGE,
@@ -27,6 +26,7 @@ from varve.gateway.statsd.lines import (
 )
 from varve.gateway.statsd.native import NativeObservations
 from varve.gateway.write_request import STALE, WriteRequest
+from varve.model.metadata import Metadata
 from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.syntax.go_numbers import format_open_metrics
 
