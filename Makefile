@@ -164,13 +164,15 @@ conformance-notify: setup-dev ## The score of the notifier on scenarios, templat
 live-notify: setup-dev ## Its scenarios over HTTP, 20 times as fast as real time; ARGS="--only grouping"
 	$(TOOL)/live_notify.py --shared $(SHARED) $(ARGS)
 
-.PHONY: diff-promql diff-prometheus diff-http diff-promtool diff-tiers fuzz-promql
+.PHONY: diff-promql diff-prometheus diff-http diff-import diff-promtool diff-tiers fuzz-promql
 diff-promql: setup-dev ## Random queries against an obvious evaluator; ARGS="--queries 100000 --seed N"
 	$(TOOL)/diff_promql.py $(ARGS)
 diff-prometheus: setup-dev ## Random queries against the installed Prometheus; ARGS="--queries 20000 --seed N"
 	$(TOOL)/diff_prometheus.py $(ARGS)
 diff-http: setup-dev ## Requests as clients make them, answered as the installed Prometheus does; ARGS="--requests 5000"
 	$(TOOL)/diff_http.py $(ARGS)
+diff-import: setup-dev ## Random queries on 30 imported days, answered as by the Prometheus whose blocks they are; ARGS="--queries 5000"
+	$(TOOL)/diff_import.py $(ARGS)
 diff-promtool: setup-dev ## Random rules and tests of them against the installed promtool; ARGS="--files 100"
 	$(TOOL)/diff_promtool.py $(ARGS)
 diff-tiers: setup-dev ## Random queries over rollups against the samples; ARGS="--queries 10000 --seed N"
@@ -201,6 +203,10 @@ bench-alerting: setup-dev ## From a sample to the message, through everything; A
 .PHONY: bench-rules
 bench-rules: setup-dev ## A round of 1,000 rules over 10,000 series in memory, CPU seconds
 	$(TOOL)/bench_rules.py $(ARGS)
+
+.PHONY: bench-rules-head
+bench-rules-head: setup-dev ## What the head of rules holds and costs, beside that of all series
+	$(TOOL)/bench_rules_head.py $(ARGS)
 
 .PHONY: bench-series
 bench-series: setup-dev ## What 1 M and 10 M known series cost: start, memory, look-ups, churn, counting
@@ -240,13 +246,18 @@ soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minut
 chaos-s3: setup-dev ## Five minutes of upkeep on an S3 that fails, against an oracle; ARGS="--minutes 1"
 	$(TOOL)/chaos_s3.py $(ARGS)
 
+.PHONY: soak-alerting
+soak-alerting: setup-dev ## Evaluators and notifiers killed and cut from each other, 500 alerts accounted for; ARGS="--minutes 5"
+	$(TOOL)/soak_alerting.py $(ARGS)
+
 .PHONY: chaos-gateway
 chaos-gateway: setup-dev ## 20 kills of the gateway among 2 M samples, Kafka away, disks full and slow; needs root
 	$(TOOL)/chaos_gateway.py $(ARGS)
 
-.PHONY: fuzz-gateway
-fuzz-gateway: setup-dev ## Damaged bodies of every protocol: any bytes are samples or a refusal; ARGS="--minutes 10"
+.PHONY: fuzz-gateway fuzz-collect
+fuzz-gateway: setup-dev ## Damaged requests of remote write: any bytes are samples or a refusal; ARGS="--minutes 10"
 	$(TOOL)/fuzz_gateway.py $(ARGS)
+fuzz-collect: setup-dev ## Damaged bodies of every other protocol, and blocks; ARGS="--minutes 10 --only otlp,text"
 	$(TOOL)/fuzz_decoders.py $(ARGS)
 
 .PHONY: fuzz-ingest chaos-ingest chaos-rollup

@@ -35,6 +35,9 @@ def main() -> int:
     parser.add_argument(
         "--since", type=time_ms, metavar="TIME", help="when it began, RFC 3339 (default: now)"
     )
+    parser.add_argument(
+        "--hours", type=float, help="after which a firing alert ends by itself (default: never)"
+    )
     parser.add_argument("--home", type=Path, metavar="DIR", help="data folder (default: .varve)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
     args = parser.parse_args()
@@ -48,6 +51,7 @@ def main() -> int:
             starts_ms=now_ms if args.since is None else min(args.since, now_ms),
             evaluated_ms=now_ms,
             annotations=dict(args.annotation),
+            ends_ms=None if args.hours is None else now_ms + round(args.hours * 3_600_000),
         )
         send_alerts(kafka_cluster(settings), settings.kafka.topics.alerts, [event])
     except VarveError as err:

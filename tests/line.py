@@ -31,11 +31,15 @@ _FAR = 1 << 40
 class Line:
     """One driver of each, begun from what the tables say."""
 
-    def __init__(self, root: str, now_ms: int, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self, root: str, now_ms: int, *, limits: Limits | None = None, **settings: object
+    ) -> None:
+        """settings: of its tasks, others than the defaults."""
         self.store = Store(root)
         create_tables(self.store)
         self.clock = ManualClock(now_ms)
         self._limits = limits or Limits()
+        self._settings = settings
         begin = starts(Table(self.store, "samples"), QUERY, {PARTITION: 0}, {PARTITION: _FAR})
         self.next = begin[PARTITION].offset
         """Offset of the next message to read."""
@@ -75,11 +79,10 @@ class Line:
         return task_plan(
             self.store,
             now_ms=now_ms,
-            max_message_bytes=100_000,
             series_version=self.registry.index.version,
             limits=self._limits,
             full=self.registry.full(self._limits),
-            **changes,
+            **{"max_message_bytes": 100_000} | self._settings | changes,
         )
 
     def _registered(self, messages: Sequence[Message], outcomes: list[Outcome]) -> list[Outcome]:

@@ -109,6 +109,16 @@ def write_request(series: Iterable[tuple[Labels, Points]]) -> bytes:
     return bytes(request.SerializeToString())
 
 
+def metadata_request(said: Iterable[tuple[str, int, str, str]]) -> bytes:
+    """A request of version 1.0 without series, not compressed. said: name, number of the type, unit
+    and help of each family.
+    """
+    request = V1["WriteRequest"]()
+    for name, kind, unit, text in said:
+        request.metadata.add(metric_family_name=name, type=kind, unit=unit, help=text)
+    return bytes(request.SerializeToString())
+
+
 def write_request_v2(series: Iterable[tuple[Labels, Points]], start_ms: int = 0) -> bytes:
     """A request of version 2.0, not compressed."""
     request = V2["Request"]()

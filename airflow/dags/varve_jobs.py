@@ -116,7 +116,8 @@ def ran_out_of_time(context: Context) -> None:
     run = context["dag_run"]
     labels = ("--label", f"dag_id={run.dag_id}")
     text = f"{run.dag_id} was not done by its deadline"
-    _run_alert("VarveRunLate", "firing", text, *labels, "--annotation", f"run_id={run.run_id}")
+    words = (*labels, "--hours", "48", "--annotation", f"run_id={run.run_id}")
+    _run_alert("VarveRunLate", "firing", text, *words)  # nothing says when it is over
 
 
 def _send_alert(context: Context, state: str, summary: str, *options: str) -> None:

@@ -8,7 +8,9 @@ CREATE TABLE features (
   low DOUBLE NOT NULL COMMENT 'Least number of a minute. Unit of the metric, per second for a counter.',
   high DOUBLE NOT NULL COMMENT 'Greatest number of a minute. Unit of the metric, per second for a counter.',
   resets BIGINT NOT NULL COMMENT 'Drops between neighbouring samples inside the minutes, as of a counter that began anew. At least 0.',
-  revision BIGINT NOT NULL COMMENT 'Version of rollup_1m that the row was computed from. Of two rows of one (series_id, window_end) the greater revision counts.'
+  revision BIGINT NOT NULL COMMENT 'Version of rollup_1m that the row was computed from. Of two rows of one (series_id, window_end) the greater revision counts.',
+  held_low DOUBLE COMMENT 'Least number that three minutes in a row were all at or below; NULL with fewer minutes, and in rows of an earlier release. Unit of the metric, per second for a counter.',
+  held_high DOUBLE COMMENT 'Greatest number that three minutes in a row were all at or above; NULL as held_low. Unit of the metric, per second for a counter.'
 ) USING DELTA
 COMMENT 'What each hour of a series was like, minute by minute: all that baselines are computed from. Append only: a repaired hour is appended again with a higher revision. One writer: jobs/baseline.py.'
 TBLPROPERTIES ('varve.time_column' = 'window_end')

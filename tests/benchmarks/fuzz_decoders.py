@@ -1,5 +1,5 @@
-"""Damaged bodies of every protocol but remote write: any bytes are samples or a refusal, soon and
-in little memory.
+"""Damaged bodies of every protocol but remote write, and damaged blocks of Prometheus: any bytes
+are samples or a refusal, soon and in little memory.
 
     python tests/benchmarks/fuzz_decoders.py [--minutes 10] [--only otlp,text] [--seed N]
 
@@ -17,37 +17,47 @@ import random
 import resource
 import struct
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import numpy as np
 from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from tests.benchmarks.fuzz_gateway import mutated
-from tests.unit.gateway.decoding import Decoding
+from tests.unit.gateway.decoding import Decoding, told
 from varve.gateway.exposition.formats import OPEN_METRICS, PROTOBUF, TEXT
 from varve.gateway.exposition.samples import InvalidExposition
+from varve.gateway.importing.tsdb.block import TsdbBlock
+from varve.gateway.importing.tsdb.histogram_chunks import CutChunk, decode_histograms
+from varve.gateway.importing.tsdb.index import DamagedBlock, Index
+from varve.gateway.importing.tsdb.kernel_bits import CUT, crc32c
+from varve.gateway.importing.tsdb.kernel_floats import decode_xor, decode_xor2
 from varve.gateway.otlp.config import OtlpConfig
 from varve.gateway.otlp.delta import DeltaTotals
 from varve.gateway.otlp.http import OtlpHttp
+from varve.gateway.otlp.known_points import ExportReader, export_of
+from varve.gateway.otlp.translation import translate
 from varve.gateway.protobuf import delimited_field, write_varint
 from varve.gateway.push import PushRequest
 from varve.gateway.push_protocols.groups import Groups
 from varve.gateway.push_protocols.influx import Influx
 from varve.gateway.push_protocols.json_samples import JsonSamples
 from varve.gateway.push_protocols.pushgateway import Pushgateway
-from varve.gateway.refusals import Refused
+from varve.gateway.refusals import Malformed, Refused
 from varve.gateway.scrape.assembly import Assembly, ScrapeRefused
 from varve.gateway.scrape.config import ScrapeConfig
 from varve.gateway.scrape.targets import Target
 from varve.gateway.startup import make_ready
 from varve.gateway.statsd.aggregation import Aggregation
-from varve.gateway.write_request import Message
+from varve.gateway.write_request import Message, WriteRequest
 
+BLOCK = Path(__file__).parents[1] / "fixtures" / "tsdb" / "01JZ0000000000000000000000"
 MOST_BYTES = 1 << 22
 BOUND_S = 2.0
 BOUND_MIB = 1_024
@@ -139,6 +149,36 @@ def decoders() -> dict[str, Callable[[random.Random], Message]]:
     assembly = Assembly(ScrapeConfig(job_name="j"), Target("http://x/m", {"job": "j"}, {}, 1, 1))
     statsd = Aggregation(most=1_000)
     groups = Groups(1_000)
+    reader = ExportReader(OtlpConfig(), None)
+    cumulative = json.loads(
+        json.dumps(_in_base64(_EXPORT)).replace('Temporality": 1', 'Temporality": 2')
+    )
+    known = ParseDict(cumulative, ExportMetricsServiceRequest()).SerializeToString()
+    chunks = list(_chunks())
+    index = (BLOCK / "index").read_bytes()
+    folder = tempfile.TemporaryDirectory(prefix="fuzz-collect-")
+
+    def compared(rng: random.Random) -> Message:
+        """An export as read from memory, which must be as it is translated."""
+        body = mutated(rng, known) if rng.random() < 0.8 else known
+        try:
+            expected = translate(export_of(body), OtlpConfig(), None)
+        except Malformed:
+            expected = None
+        found = reader.read(body)
+        assert expected is not None, "taken, though it is malformed"
+        message = found.request.message()
+        assert told(message) == told(expected.request.message()), body
+        assert found.refusals == expected.refusals, body
+        return message
+
+    def indexed(rng: random.Random) -> Message:
+        path = Path(folder.name) / "index"
+        path.unlink(missing_ok=True)
+        path.write_bytes(_with_checksums(mutated(rng, index)))
+        for _ in Index(path).series():
+            pass
+        return WriteRequest().message()
 
     def pushed(protocol: object, path: str, kind: str, body: bytes) -> Message:
         head = protocol.begin(PushRequest("POST", path, content_type=kind))  # type: ignore[attr-defined]
@@ -159,6 +199,7 @@ def decoders() -> dict[str, Callable[[random.Random], Message]]:
         "otlp_json": lambda rng: pushed(
             otlp, "/v1/metrics", as_json, mutated(rng, json.dumps(_EXPORT).encode())
         ),
+        "otlp_known": compared,
         "text": lambda rng: exposed(rng, _TEXT, TEXT),
         "openmetrics": lambda rng: exposed(rng, _OPEN, OPEN_METRICS),
         "protobuf": lambda rng: exposed(rng, _FAMILY, PROTOBUF),
@@ -168,7 +209,60 @@ def decoders() -> dict[str, Callable[[random.Random], Message]]:
         "pushgateway": lambda rng: pushed(
             push, f"/metrics/job/{rng.choice('ab')}", "", mutated(rng, _TEXT.replace(b" 170", b""))
         ),
+        "chunks": lambda rng: _decoded(mutated(rng, rng.choice(chunks))),
+        "index": indexed,
     }
+
+
+def _chunks() -> Iterator[bytes]:
+    """Encoding and content of chunks of every encoding."""
+    data = (BLOCK / "chunks" / "000001").read_bytes()
+    for series in TsdbBlock(BLOCK).index.series():
+        for ref in series.chunks[:, 0].tolist():
+            at, size, shift = ref & 0xFFFFFFFF, 0, 0
+            while True:
+                size |= (data[at] & 0x7F) << shift
+                at, shift = at + 1, shift + 7
+                if data[at - 1] < 0x80:
+                    break
+            yield data[at : at + 1 + size]
+
+
+def _decoded(chunk: bytes) -> Message:
+    """The histograms of a chunk; none of one of floats, which must be decoded all the same."""
+    request = WriteRequest()
+    if len(chunk) < 4:
+        raise CutChunk("it is cut")
+    data = np.frombuffer(chunk, np.uint8)
+    encoding, count = chunk[0], chunk[1] << 8 | chunk[2]
+    if encoding in (1, 4):
+        times, values = np.empty(count, np.int64), np.empty(count, np.uint64)
+        decode = decode_xor if encoding == 1 else decode_xor2
+        assert decode(data, 1, len(data), times, values) in (count, CUT)
+    elif encoding in (2, 3, 5, 6):
+        has_starts = encoding > 4
+        count &= 0x3FFF if has_starts else 0xFFFF
+        is_float = encoding in (3, 6)
+        for ts, histogram in decode_histograms(
+            data, 1, len(data), count, is_float=is_float, has_starts=has_starts
+        ):
+            request.add([("__name__", "h")], histogram, ts)
+    return request.message()
+
+
+def _with_checksums(index: bytes) -> bytes:
+    """An index with the checksums of its contents and symbols made right, if they can be."""
+    found = bytearray(index)
+
+    def seal(begin: int, end: int) -> None:
+        if 0 <= begin <= end <= len(found) - 4:
+            data = np.frombuffer(bytes(found), np.uint8)
+            found[end : end + 4] = int(crc32c(data, begin, end)).to_bytes(4, "big")
+
+    at = int.from_bytes(found[-52:-44], "big") + 4
+    seal(at, at + int.from_bytes(found[at - 4 : at], "big"))
+    seal(len(found) - 52, len(found) - 4)
+    return bytes(found)
 
 
 def main() -> int:
@@ -211,7 +305,7 @@ def judge(decoding: Decoding, read: Callable[[random.Random], Message], rng: ran
     """taken, refused, or what is wrong: also what the road would make of it."""
     try:
         message = read(rng)
-    except (Refused, InvalidExposition, ScrapeRefused):
+    except (Refused, InvalidExposition, ScrapeRefused, CutChunk, DamagedBlock):
         return "refused"
     except Exception as err:  # noqa: BLE001 - that is what is looked for
         return f"{type(err).__name__}: {err}"

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from varve.anomaly.baselines import HISTORY_HOURS, baseline_rows
 from varve.anomaly.day_feature_job import bring_day_features
-from varve.anomaly.hour_features import as_hours, empty_hours, hour_features
+from varve.anomaly.hour_features import RANGES, as_hours, empty_hours, hour_features
 from varve.anomaly.minute_values import (
     COLUMNS,
     LOOKBACK_MS,
@@ -314,7 +314,16 @@ class Baselines:
         bounds = Bounds(end_ms - HISTORY_HOURS * HOUR_MS, end_ms)
         ids = np.unique(features.scan(bounds, ["series_id"])["series_id"].to_numpy())
         at_once = max(1, self._piece_rows // (4 * HISTORY_HOURS))
-        columns = ("series_id", "window_end", "is_rate", "minutes", "mean", "m2", "revision")
+        columns = (
+            "series_id",
+            "window_end",
+            "is_rate",
+            "minutes",
+            "mean",
+            "m2",
+            *RANGES,
+            "revision",
+        )
         for start in range(0, len(ids), at_once):
             part = ids[start : start + at_once]
             within = Bounds(bounds.start_ms, bounds.end_ms, series=(int(part[0]), int(part[-1])))

@@ -15,7 +15,10 @@ import pyarrow as pa
 
 from varve.anomaly.hour_features import Hours
 from varve.anomaly.minute_values import Floats, Ints, Mask
+from varve.anomaly.moments import Moments, by_slot, left_out, sums
+from varve.anomaly.tails import Tails, tails
 from varve.model.schema import table_schema
+from varve.model.window import HOUR_MS, MINUTE_MS
 
 DAY, WEEK = 24, 168
 HISTORY_HOURS = 4 * WEEK
@@ -32,33 +35,12 @@ _LEAST_WEEKLY_HOURS = 2 * WEEK
 _LEAST_MINUTES = 30
 _POISON = 2.0
 _MAD_TO_STDDEV = 1.4826
-_LEAST_ROBUST_HOURS = 5
+_LEAST_ROBUST_HOURS, _LEAST_ROBUST_WEEKS = 5, 3
+_LEAST_NUMBERS = 4
+_LONGEST_MS = 6 * HOUR_MS
 
-
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """Of the slots of some series, shape (series, slots): 1, 24 or 168 of them."""
-
-    count: Floats
-    mean: Floats
-    stddev: Floats
-
-
-def pooled(hours: Hours, slots: int) -> Moments:
-    """Moments of all minutes of the hours that share a slot: hour of the week modulo `slots`.
-
-    Where there is no minute, count, mean and stddev are 0.
-    """
-    count, mean, m2 = (_by_slot(hours, values, slots) for values in _moments(hours))
-    total = count.sum(axis=2)
-    with np.errstate(all="ignore"):
-        middle = np.where(total > 0, (count * mean).sum(axis=2) / total, 0.0)
-        apart = mean - middle[:, :, None]
-        middle = middle + np.where(total > 0, (count * apart).sum(axis=2) / total, 0.0)
-        apart = mean - middle[:, :, None]
-        spread = m2.sum(axis=2) + (count * apart * apart).sum(axis=2)
-        stddev = np.where(total > 0, np.sqrt(spread / total), 0.0)
-    return Moments(total, middle, stddev)
+EVENT_A_MINUTE = 1 / 60
+"""Least standard deviation of a rate, one event a minute, in saying how far a counter strays."""
 
 
 def robust(hours: Hours, slots: int) -> Moments:
@@ -68,7 +50,7 @@ def robust(hours: Hours, slots: int) -> Moments:
     Half of the hours of a slot may be anything. A slot of seven hours says little of its spread, so
     it is at least that of the hours of all slots about their medians.
     """
-    count, mean, m2 = (_by_slot(hours, values, slots) for values in _moments(hours))
+    count, mean, m2 = (by_slot(hours, v, slots) for v in (hours.count, hours.mean, hours.m2))
     there = count > 0
     means = np.where(there, mean, np.nan)
     with np.errstate(all="ignore"):
@@ -76,7 +58,10 @@ def robust(hours: Hours, slots: int) -> Moments:
     middle = _median(means)
     apart = np.abs(means - middle[:, :, None])
     overall = _median(apart.reshape(len(apart), 1, -1))
-    between = _MAD_TO_STDDEV * np.fmax(_median(apart), overall)
+    own = _median(apart)
+    if slots == WEEK:  # of four hours an incident is one, which half of them does not outvote
+        own = np.fmin(own, 2 * overall)
+    between = _MAD_TO_STDDEV * np.fmax(own, overall)
     stddev = np.sqrt(between * between + _median(inside))
     return Moments(count.sum(axis=2), np.nan_to_num(middle), np.nan_to_num(stddev))
 
@@ -88,24 +73,26 @@ def baseline_rows(hours: Hours, is_rate: Mask, revision: int) -> pa.Table:
     """
     errors = season_errors(hours)
     season = _chosen_season(errors)
-    reference = pooled(hours.last(WEEK), 1)
+    week = hours.last(WEEK)
+    facts = _Facts(hours, is_rate, errors, _interval_ms(week), _spans_zero(week), revision)
+    floor = np.where(is_rate, EVENT_A_MINUTE, 0.0)
+    reference = sums(week, 1).moments
     alive = reference.count[:, 0] > 0
-    parts = [_rows(hours, is_rate, reference, errors, NONE_SEASON, MEAN, alive, revision)]
+    plain_tails = tails(week, left_out(week, 1), floor)
+    parts = [_rows(facts, reference, plain_tails, NONE_SEASON, MEAN, alive)]
     for name, slots in _SLOTS.items():
         here = alive & (season == name)
         if not here.any():
             continue
         span = hours.last(_SPAN[name])
-        plain, steady = pooled(span, slots), robust(span, slots)
-        if name == WEEK_SEASON:  # four hours of a slot are too few for medians
-            poisoned = np.zeros(len(here), np.bool_)
-        else:
-            poisoned = _is_poisoned(span, plain, steady)
-        parts.append(_rows(hours, is_rate, steady, errors, name, MEDIAN, here & poisoned, revision))
+        plain, steady = sums(span, slots).moments, robust(span, slots)
+        poisoned = here & _is_poisoned(span, plain, steady, floor)
+        if poisoned.any():
+            expected = _of_each_hour(span, steady, slots)
+            parts.append(_rows(facts, steady, tails(span, expected, floor), name, MEDIAN, poisoned))
         if name != NONE_SEASON:
-            parts.append(
-                _rows(hours, is_rate, plain, errors, name, MEAN, here & ~poisoned, revision)
-            )
+            found = tails(span, left_out(span, slots), floor)
+            parts.append(_rows(facts, plain, found, name, MEAN, here & ~poisoned))
     rows = pa.concat_tables(parts)
     return rows.sort_by([("series_id", "ascending"), ("hour_of_week", "ascending")])
 
@@ -144,7 +131,7 @@ def _held_out(hours: Hours, held: int, span: int, slots: int) -> Floats:
     test, train = hours.last(held), hours.last(span, before=held)
     if not train.count.shape[1]:
         return np.full(len(hours.series_ids), np.inf)
-    found = pooled(train, slots)
+    found = sums(train, slots)
     slot = test.hours_of_week % slots
     usable = (test.count > 0) & (found.count[:, slot] > 0)
     with np.errstate(all="ignore"):
@@ -162,63 +149,92 @@ def _age(hours: Hours) -> Ints:
     return np.where(there.any(axis=1), hours.count.shape[1] - first, 0)
 
 
-def _is_poisoned(hours: Hours, plain: Moments, steady: Moments) -> Mask:
-    """Whether a few hours make the spread of a series what it is."""
-    enough = (hours.count > 0).sum(axis=1) >= _LEAST_ROBUST_HOURS * plain.count.shape[1]
-    known = plain.count > 0
+def _is_poisoned(hours: Hours, plain: Moments, steady: Moments, floor: Floats) -> Mask:
+    """Whether a few hours make the spread of a series what it is. floor: of its spread."""
+    slots = plain.count.shape[1]
+    least = _LEAST_ROBUST_WEEKS if slots == WEEK else _LEAST_ROBUST_HOURS
+    enough = (hours.count > 0).sum(axis=1) >= least * slots
+    spread = np.maximum(steady.stddev, floor[:, None])
     with np.errstate(all="ignore"):
         # The worst slot counts: an incident is in a few.
-        ratio = np.where(known & (steady.stddev > 0), plain.stddev / steady.stddev, 0).max(axis=1)
+        ratio = np.where((plain.count > 0) & (spread > 0), plain.stddev / spread, 0).max(axis=1)
     found: Mask = enough & (ratio > _POISON)
     return found
 
 
-def _rows(
-    hours: Hours,
-    is_rate: Mask,
-    moments: Moments,
-    errors: dict[str, Floats],
-    season: str,
-    method: str,
-    chosen: Mask,
-    revision: int,
-) -> pa.Table:
-    least = 1 if season == NONE_SEASON else _LEAST_MINUTES
-    row, slot = np.nonzero((moments.count >= least) & chosen[:, None])
-    error = errors[season][row]
-    count = len(row)
-    columns = [
-        hours.series_ids[row],
-        np.where(season == NONE_SEASON, -1, slot).astype(np.int32),
-        moments.mean[row, slot],
-        moments.stddev[row, slot],
-        moments.count[row, slot].astype(np.int64),
-        np.full(count, hours.end_ms, np.int64),
-        [season] * count,
-        [method] * count,
-        is_rate[row],
-        pa.array(error, mask=~np.isfinite(error)),
-        np.full(count, revision, np.int64),
-    ]
-    schema = table_schema("baselines").arrow
-    arrays = [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
-    return pa.table(arrays, schema=schema)
-
-
-def _moments(hours: Hours) -> tuple[Floats, Floats, Floats]:
-    return hours.count, hours.mean, hours.m2
-
-
-def _by_slot(hours: Hours, values: Floats, slots: int) -> Floats:
-    """Values by slot: shape (series, slots, hours of a slot), 0 where there are fewer."""
+def _of_each_hour(hours: Hours, moments: Moments, slots: int) -> Moments:
+    """Those of the slot of each hour, shape (series, hours)."""
     slot = hours.hours_of_week % slots
-    order = np.argsort(slot, kind="stable")
-    sorted_slots = slot[order]
-    place = np.arange(len(order)) - np.searchsorted(sorted_slots, sorted_slots)
-    depth = int(place.max()) + 1 if len(place) else 1
-    found = np.zeros((len(values), slots, depth))
-    found[:, sorted_slots, place] = values[:, order]
+    return Moments(moments.count[:, slot], moments.mean[:, slot], moments.stddev[:, slot])
+
+
+def _interval_ms(hours: Hours) -> Ints:
+    """Time from one number to the next, shape (series,): a minute or more."""
+    there = hours.count > 0
+    present = np.maximum(there.sum(axis=1), 1)
+    numbers = np.maximum(hours.count.sum(axis=1), 1)
+    last = there.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
+    span = np.where(there.any(axis=1), last - there.argmax(axis=1) + 1, 1)
+    # Of several numbers an hour, hours without any are gaps.
+    covered = np.where(numbers > present, present, span)
+    return np.rint(np.clip(covered * HOUR_MS / numbers, MINUTE_MS, _LONGEST_MS)).astype(np.int64)
+
+
+def _spans_zero(hours: Hours) -> Mask:
+    """Whether 0 is between the least and the greatest number, or one of them."""
+    there = hours.count > 0
+    low = np.where(there, hours.low, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(there, hours.high, -np.inf).max(axis=1, initial=-np.inf)
+    found: Mask = (low <= 0) & (high >= 0)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """Of some series, whatever the season: arrays have one entry for each."""
+
+    hours: Hours
+    is_rate: Mask
+    errors: dict[str, Floats]
+    interval_ms: Ints
+    spans_zero: Mask
+    revision: int
+
+
+def _rows(
+    facts: _Facts, moments: Moments, beyond: Tails, season: str, method: str, chosen: Mask
+) -> pa.Table:
+    # A slot of a series with few numbers has as much time behind it, and some numbers.
+    least = np.maximum(_LEAST_MINUTES * MINUTE_MS / facts.interval_ms, _LEAST_NUMBERS)
+    enough = moments.count >= (1 if season == NONE_SEASON else least[:, None])
+    row, slot = np.nonzero(enough & chosen[:, None])
+    count = len(row)
+    columns = {
+        "series_id": facts.hours.series_ids[row],
+        "hour_of_week": np.where(season == NONE_SEASON, -1, slot).astype(np.int32),
+        "mean": moments.mean[row, slot],
+        "stddev": moments.stddev[row, slot],
+        "count": moments.count[row, slot].astype(np.int64),
+        "computed_at": np.full(count, facts.hours.end_ms, np.int64),
+        "season": [season] * count,
+        "method": [method] * count,
+        "is_rate": facts.is_rate[row],
+        "error": _known(facts.errors[season][row]),
+        "revision": np.full(count, facts.revision, np.int64),
+        "interval_ms": facts.interval_ms[row],
+        "spans_zero": facts.spans_zero[row],
+        "held_above": _known(beyond.held_above[row]),
+        "held_below": _known(beyond.held_below[row]),
+        "extreme_above": _known(beyond.extreme_above[row]),
+        "extreme_below": _known(beyond.extreme_below[row]),
+    }
+    schema = table_schema("baselines").arrow
+    return pa.table([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+
+
+def _known(values: Floats) -> pa.Array:
+    """NULL for what is not finite."""
+    return pa.array(values, mask=~np.isfinite(values))
 
 
 def _median(values: Floats) -> Floats:

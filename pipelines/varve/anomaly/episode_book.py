@@ -37,6 +37,9 @@ ANOMALIES = "anomalies"
 FRESH_MS = HOUR_MS
 """How old an opening may be to be told as an alert."""
 
+LONGEST_REACH_MS = 9 * HOUR_MS
+"""The most that deviations in a row are apart: one and a half of the longest interval."""
+
 BySeries = dict[int, tuple[str, list[Deviation]]]
 """Name of the rule and deviations, ascending, by series."""
 
@@ -60,7 +63,7 @@ class EpisodeBook:
             if row["state"] == IS_OPEN
         }
         longest = max(rule.windows for rule in rules.all)
-        begin = frontier_ms - longest * MINUTE_MS
+        begin = frontier_ms - longest * LONGEST_REACH_MS
         for series_id, (rule, deviations) in self._stored(begin, None).items():
             if series_id not in told:
                 _, track = fold(series_id, deviations, frontier_ms, rules.named(rule))
@@ -204,7 +207,9 @@ def by_series(rows: pa.Table, rules: Iterable[str]) -> BySeries:
 def deviation(row: Mapping[str, Any]) -> Deviation:
     """The deviation that a row of anomalies, or of scores, is."""
     return Deviation(
-        row["window_end"], row["value"], row["expected"], row["score"], row["baseline_at"]
+        *(row["window_end"], row["value"], row["expected"], row["score"], row["baseline_at"]),
+        *(row["opens_beyond"] or 0.0, row["extreme_beyond"] or 0.0),
+        row["interval_ms"] or MINUTE_MS,
     )
 
 

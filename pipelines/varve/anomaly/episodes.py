@@ -7,6 +7,7 @@ close or all at once after a repair: so what was told is restated by comparing t
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,9 +28,30 @@ class Deviation:
 
     end_ms: int
     value: float
+    """NaN: the series was silent."""
     expected: float
     score: float
     baseline_at: int
+    opens_beyond: float = 0.0
+    """Score, without its sign, beyond which it is one of those that open an episode; the threshold
+    of the rule if that is greater."""
+    extreme_beyond: float = 0.0
+    """Beyond which it opens one by itself; extreme of the rule if that is greater."""
+    interval_ms: int = MINUTE_MS
+    """Time from one number of the series to the next."""
+
+    @property
+    def reach_ms(self) -> int:
+        """How long after it the next may end to be in a row with it: a whole number of minutes."""
+        return max(3 * self.interval_ms // (2 * MINUTE_MS), 1) * MINUTE_MS
+
+    def is_extreme(self, rule: Rule) -> bool:
+        """Whether it opens an episode by itself, which is critical."""
+        return abs(self.score) > max(rule.extreme, self.extreme_beyond)
+
+    def is_strong(self, rule: Rule) -> bool:
+        """Whether it is one of those that open an episode together."""
+        return abs(self.score) > max(rule.threshold, self.opens_beyond) or self.is_extreme(rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +71,16 @@ class Episode:
     """Up to which minute it was told of last."""
     group_id: str | None = None
     is_alert: bool = False
+    interval_ms: int = MINUTE_MS
+    """Time from one number of the series to the next, by its last minute."""
 
     def differs(self, other: Episode) -> bool:
         """Whether people were told something else of it."""
         return self._told() != other._told()
 
     def _told(self) -> tuple[object, ...]:
-        peak = (self.peak.value, self.peak.expected, self.peak.score)
+        value = None if math.isnan(self.peak.value) else self.peak.value
+        peak = (value, self.peak.expected, self.peak.score)
         return self.starts_at, self.last_at, self.windows, peak, self.state
 
 
@@ -104,14 +129,13 @@ class Track:
         return events
 
     def _gather(self, deviation: Deviation, rule: Rule) -> list[Event]:
-        if self.run and (
-            deviation.end_ms - self.run[-1].end_ms != MINUTE_MS
-            or (deviation.score > 0) != (self.run[-1].score > 0)
-        ):
+        if self.run and (deviation.score > 0) != (self.run[-1].score > 0):
             self.run = []
+        if not deviation.is_strong(rule):
+            self.run = []
+            return []
         self.run.append(deviation)
-        is_extreme = abs(deviation.score) > rule.extreme
-        if len(self.run) < rule.windows and not is_extreme:
+        if len(self.run) < rule.windows and not deviation.is_extreme(rule):
             return []
         peak = max(self.run, key=lambda d: abs(d.score))
         self.episode = Episode(
@@ -122,7 +146,8 @@ class Track:
             deviation.end_ms,
             len(self.run),
             peak,
-            _severity(peak, rule),
+            CRITICAL if any(d.is_extreme(rule) for d in self.run) else WARNING,
+            interval_ms=deviation.interval_ms,
         )
         self.run = []
         return [self._tell(OPEN, deviation.end_ms)]
@@ -132,24 +157,27 @@ class Track:
         if before is None:
             return []
         peak = max(before.peak, deviation, key=lambda d: abs(d.score))
-        severity = _severity(peak, rule)
+        severity = CRITICAL if deviation.is_extreme(rule) else before.severity
         self.episode = replace(
             before,
             last_at=deviation.end_ms,
             windows=before.windows + 1,
             peak=peak,
             severity=severity,
+            interval_ms=deviation.interval_ms,
         )
         return [self._tell(UPDATE, deviation.end_ms)] if severity != before.severity else []
 
     def _quiet(self, until_ms: int, rule: Rule) -> list[Event]:
         """What follows from there being no deviation up to a time."""
-        if self.run and until_ms - self.run[-1].end_ms >= MINUTE_MS:
+        if self.run and until_ms - self.run[-1].end_ms >= self.run[-1].reach_ms:
             self.run = []
         episode = self.episode
-        if episode is None or until_ms - episode.last_at < rule.close_minutes * MINUTE_MS:
+        if episode is None:
             return []
-        closed_at = episode.last_at + rule.close_minutes * MINUTE_MS
+        closed_at = episode.last_at + max(rule.close_minutes * MINUTE_MS, 3 * episode.interval_ms)
+        if until_ms < closed_at:
+            return []
         self.episode = replace(episode, state=IS_CLOSED)
         event = self._tell(CLOSE, closed_at)
         self.episode = None
@@ -238,10 +266,6 @@ def grouped(
 
 def _overlap(one: Episode, other: Episode) -> bool:
     return one.starts_at <= other.last_at and other.starts_at <= one.last_at
-
-
-def _severity(peak: Deviation, rule: Rule) -> str:
-    return CRITICAL if abs(peak.score) > rule.extreme else WARNING
 
 
 def _episode_id(series_id: int, starts_at: int) -> str:

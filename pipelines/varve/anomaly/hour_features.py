@@ -6,7 +6,8 @@ a row an hour to read and the minutes are read once. Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,12 @@ from varve.anomaly.minute_values import Floats, Ints, MinuteValues
 from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.schema import table_schema
 from varve.model.window import HOUR_MS, window_end
+
+HELD_MINUTES = 3
+"""As many as open an episode by default."""
+
+RANGES = ("low", "high", "held_low", "held_high")
+"""Columns of features that say between what numbers an hour was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +38,22 @@ class Hours:
     """0 where there is no minute."""
     m2: Floats
     """Sum of squared distances from the mean."""
+    low: Floats
+    """Least number of a minute; NaN where there is none, as in the next three."""
+    high: Floats
+    """Greatest number of a minute."""
+    held_low: Floats
+    """Least number that HELD_MINUTES minutes in a row were all at or below."""
+    held_high: Floats
+    """Greatest number that HELD_MINUTES minutes in a row were all at or above."""
     calendar: Calendar = NO_HOLIDAYS
 
     def last(self, hours: int, *, before: int = 0) -> Hours:
         """The last hours but `before`; fewer if there are not so many."""
         stop = self.count.shape[1] - before
         part = slice(max(stop - hours, 0), max(stop, 0))
-        return Hours(
-            self.series_ids,
-            self.end_ms - before * HOUR_MS,
-            self.count[:, part],
-            self.mean[:, part],
-            self.m2[:, part],
-            self.calendar,
-        )
+        arrays = {name: getattr(self, name)[:, part] for name in ("count", "mean", "m2", *RANGES)}
+        return replace(self, end_ms=self.end_ms - before * HOUR_MS, **arrays)
 
     @property
     def ends(self) -> Ints:
@@ -85,9 +94,29 @@ def hour_features(minutes: MinuteValues, rate_ids: Ints, revision: int) -> pa.Ta
         np.maximum.reduceat(minutes.values, starts),
         np.add.reduceat(minutes.resets, starts),
         np.full(len(starts), revision, np.int64),
+        -_held(-minutes.values, starts),
+        _held(minutes.values, starts),
     ]
     finite = np.isfinite(columns[4]) & np.isfinite(columns[5])  # squares may exceed a double
-    return pa.table([pa.array(column[finite]) for column in columns], schema=schema)
+    arrays = [
+        pa.array(column[finite], mask=np.isnan(column[finite]) if field.nullable else None)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.table(arrays, schema=schema)
+
+
+def _held(values: Floats, starts: Ints) -> Floats:
+    """Of each hour, which begin at `starts`, the greatest number that HELD_MINUTES of its minutes
+    in a row were all at or above; NaN with fewer. Minutes without a number are passed over.
+    """
+    counts = np.diff(np.append(starts, len(values)))
+    least = values.copy()
+    for ahead in range(1, HELD_MINUTES):
+        least[:-ahead] = np.minimum(least[:-ahead], values[ahead:])
+    place = np.arange(len(values)) - np.repeat(starts, counts)
+    least[place > np.repeat(counts, counts) - HELD_MINUTES] = -np.inf
+    found = np.maximum.reduceat(least, starts)
+    return np.where(counts >= HELD_MINUTES, found, np.nan)
 
 
 def empty_hours(keys: Ints, rate_ids: Ints, revision: int) -> pa.Table:
@@ -101,7 +130,12 @@ def empty_hours(keys: Ints, rate_ids: Ints, revision: int) -> pa.Table:
         "is_rate": np.isin(keys[:, 0], rate_ids),
         "revision": np.full(len(keys), revision),
     }
-    arrays = [pa.array(columns.get(f.name, zeros.astype(f.type.to_pandas_dtype()))) for f in schema]
+    arrays = [
+        pa.nulls(len(keys), f.type)
+        if f.nullable
+        else pa.array(columns.get(f.name, zeros.astype(f.type.to_pandas_dtype())))
+        for f in schema
+    ]
     return pa.table(arrays, schema=schema)
 
 
@@ -112,11 +146,14 @@ def as_hours(rows: pa.Table, end_ms: int, hours: int, calendar: Calendar = NO_HO
     ids, place = np.unique(rows["series_id"].to_numpy(), return_inverse=True)
     column = hours - 1 - (end_ms - rows["window_end"].to_numpy()) // HOUR_MS
     there = (column >= 0) & (column < hours)
-    found = [np.zeros((len(ids), hours)) for _ in range(3)]
-    for array, name in zip(found, ("minutes", "mean", "m2"), strict=True):
-        array[place[there], column[there]] = rows[name].to_numpy()[there]
-    count, mean, m2 = found
-    return Hours(ids, end_ms, count, mean, m2, calendar)
+    there &= rows["minutes"].to_numpy() > 0
+    found: dict[str, Any] = {}
+    for name in ("minutes", "mean", "m2", *RANGES):
+        array = np.full((len(ids), hours), np.nan if name in RANGES else 0.0)
+        if name in rows.column_names:
+            array[place[there], column[there]] = rows[name].to_numpy()[there]
+        found["count" if name == "minutes" else name] = array
+    return Hours(ids, end_ms, **found, calendar=calendar)
 
 
 def first_hour_end(ts_ms: int) -> int:

@@ -22,7 +22,7 @@ from varve.api.failures import failure
 # Probes name no host that is known here, and learn nothing from the answer.
 _PROBES = frozenset({"/-/healthy", "/-/ready"})
 # Pages have nothing of the tables, and ask for a token themselves.
-_PAGES = frozenset({"/", "/graph", "/query", "/anomalies", "/capacity"})
+_PAGES = frozenset({"/", "/graph", "/query", "/alerts", "/anomalies", "/capacity"})
 _STATIC = "/static/"
 _PRINCIPAL = "varve.principal"
 _ASK_AGAIN_S = 5

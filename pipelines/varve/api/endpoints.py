@@ -14,6 +14,7 @@ from varve.api import anomaly_endpoints, pages, rules_endpoints, targets_endpoin
 from varve.api import metadata_endpoints as metadata
 from varve.api import query_endpoints as promql
 from varve.api import status_endpoints as status
+from varve.api.alert_history_endpoints import alert_history
 from varve.api.call import Answer, Call
 from varve.api.capacity_endpoints import capacity
 from varve.api.empty_endpoints import answering
@@ -135,6 +136,12 @@ ENDPOINTS: Final = (
         "rules by group, with their alerts",
     ),
     Endpoint("alerts", rules_endpoints.alerts, "", "alerts that are pending or fire"),
+    _post_too(
+        "alerts/history",
+        alert_history,
+        f"match[], {_TIMES}",
+        "changes of state of alerts, the newest first",
+    ),
     Endpoint("alertmanagers", rules_endpoints.alertmanagers, "", "notifiers that are told"),
     _post_too(
         "anomalies/episodes",
@@ -205,6 +212,7 @@ PAGES: Final = (
     Page("/api/v1/openapi.json", _openapi, "these addresses as an OpenAPI document"),
     Page("/metrics", pages.metrics, "the service's own metrics"),
     Page("/", pages.page, "the page"),
+    Page("/alerts", pages.alerts, "the page of alerts and their history"),
     Page("/anomalies", pages.anomalies, "the page of episodes"),
     Page("/capacity", pages.capacity, "the page of what runs out"),
     Page("/graph", pages.graph, "Prometheus' address of its page: opens ours with what it shows"),

@@ -11,9 +11,9 @@ import numpy as np
 
 from varve.api.call import TRUNCATED, Answer, Call, limited
 from varve.model.errors import BadRequest
+from varve.model.metadata import Metadata
 from varve.promql import result_json
 from varve.query.derived_metrics import METRICS
-from varve.query.series_index import Metadata
 
 _ESCAPED = re.compile(r"__|_([0-9a-fA-F]{1,6})_")
 
@@ -23,9 +23,10 @@ def series(call: Call) -> Answer:
     given = call.parameters
     matchers = given.matchers(required=True)
     rows, most = call.storage.series(matchers, *given.time_bounds_ms()), given.limit()
+    check = call.options.check_running
     if not most or rows.size <= most:
-        return Answer(result_json.label_sets(rows))
-    return Answer(result_json.label_sets(rows.take(np.arange(most))), [TRUNCATED])
+        return Answer(result_json.label_sets(rows, check))
+    return Answer(result_json.label_sets(rows.take(np.arange(most)), check), [TRUNCATED])
 
 
 def label_names(call: Call) -> Answer:
@@ -57,7 +58,7 @@ def metadata(call: Call) -> Answer:
     """
     most, wanted = call.parameters.limit(), call.parameters.get("metric")
     call.parameters.limit("limit_per_metric")
-    known = call.view.index.metadata | _derived(call)
+    known = call.view.metadata() | _derived(call)
     names = [wanted] if wanted else sorted(known)
     chosen = [name for name in names if name in known]
     return Answer(

@@ -95,6 +95,10 @@ async def page(_: Service, __: Request) -> Response:
     return _html("index.html")
 
 
+async def alerts(_: Service, __: Request) -> Response:
+    return _html("alerts.html")
+
+
 async def anomalies(_: Service, __: Request) -> Response:
     return _html("anomalies.html")
 

@@ -10,14 +10,15 @@ from typing import Protocol
 import numpy as np
 
 from varve.gateway.decoded import Bounds, Decoded
-from varve.gateway.first_sight import Input, Targets
-from varve.gateway.messages import SampleColumns, TargetMessage, encode
+from varve.gateway.first_sight import Input, KnownMetadata, Targets
+from varve.gateway.messages import SampleColumns, TargetMessage, encode, encode_metadata
 from varve.gateway.negotiation import Version
 from varve.gateway.record_batcher import RecordBatcher
 from varve.gateway.refusals import Refusal
 from varve.gateway.remote_write import RemoteWriteDecoder, rows_needed
 from varve.gateway.series_table import SeriesKey
 from varve.model.identity import SeriesDefinition
+from varve.model.metadata import Metadata
 
 _CAPACITY = 1 << 20
 
@@ -40,6 +41,8 @@ class _Batch:
     """By the lane's name, an answer for whoever has put something into its messages."""
     definitions: dict[int, list[SeriesDefinition]] = field(default_factory=dict)
     defined: list[SeriesKey] = field(default_factory=list)
+    metadata: dict[str, Metadata] = field(default_factory=dict)
+    """What is said of metrics apart from their series, and was not sent before."""
     timer: asyncio.TimerHandle | None = None
 
 
@@ -69,6 +72,7 @@ class Batcher:
         self._records = records
         self._columns = SampleColumns.empty(_CAPACITY)
         self._batch = _Batch()
+        self._told = KnownMetadata()
         self._loop = asyncio.get_running_loop()
 
     def add(
@@ -95,8 +99,12 @@ class Batcher:
         batch.defined += found.defined
         bulk = self._decoder.targets.bulk
         in_critical = bool(found.critical) or any(t >= bulk for t, _ in found.definitions)
-        in_bulk = found.samples + found.derived > found.critical or any(
-            t < bulk for t, _ in found.definitions
+        news = self._metadata_news(found) if shed is None else {}
+        batch.metadata |= news
+        in_bulk = (
+            found.samples + found.derived > found.critical
+            or any(t < bulk for t, _ in found.definitions)
+            or bool(news)
         )
         waits = []
         for name, concerned in (("critical", in_critical), ("bulk", in_bulk)):
@@ -111,6 +119,15 @@ class Batcher:
         if self._records is not None and (found.histograms or found.exemplars):
             waits += self._records.add(found, bounds)
         return found, waits
+
+    def _metadata_news(self, found: Decoded) -> dict[str, Metadata]:
+        """What a request says of metrics that was not sent before. Version 2.0 says it with each
+        series, and so it goes with their definitions; 1.0 says it apart, mostly later, and perhaps
+        to another gateway than that which knows the series.
+        """
+        if found.version is Version.V2 or not found.metadata:
+            return {}
+        return self._told.told(found.metadata)
 
     def retarget(self, targets: Targets) -> None:
         """Goes by other partitions from now on. Every series is defined again, where it is now."""
@@ -132,6 +149,7 @@ class Batcher:
             else:
                 partition = message.target - bulk_targets
                 of_lane["critical"].append(replace(message, target=partition))
+        of_lane["bulk"] += encode_metadata(batch.metadata)
         self._columns.rows = 0
         for name, messages in of_lane.items():
             answer = batch.sent.get(name)
@@ -141,15 +159,17 @@ class Batcher:
                 answer.set_result(None)
                 continue
             delivered = self._lanes[name].deliver(messages)
-            delivered.add_done_callback(self._passes_on(answer, batch.defined))
+            told = batch.metadata if name == "bulk" else ()
+            delivered.add_done_callback(self._passes_on(answer, batch.defined, told))
 
     def _passes_on(
-        self, answer: asyncio.Future[None], defined: Sequence[SeriesKey]
+        self, answer: asyncio.Future[None], defined: Sequence[SeriesKey], told: Iterable[str]
     ) -> Callable[[asyncio.Future[None]], None]:
         def done(delivered: asyncio.Future[None]) -> None:
             error = delivered.exception()
             if error is not None:
                 self._decoder.table.undefine(defined)
+                self._told.forget(told)
             if answer.done():  # nobody waits any more
                 return
             if error is None:

@@ -4,15 +4,16 @@ too, each kept once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from varve.gateway import kernel_requests
-from varve.gateway.first_sight import TYPE_NAMES, Metadata
+from varve.gateway.first_sight import TYPE_NAMES
+from varve.model.metadata import NOTHING_KNOWN, Metadata
 
 _TYPES = {name: number for number, name in enumerate(TYPE_NAMES)}
-_NOTHING = Metadata()
 _LEAST = 256
 
 
@@ -28,11 +29,10 @@ class Samples(NamedTuple):
 
 
 class Written(NamedTuple):
-    """Fields of a request: symbols, how many they are, and series."""
+    """Fields of a request: symbols, and series of each run of samples."""
 
     symbols: bytes
-    symbol_count: int
-    series: bytes
+    series: list[bytes]
 
 
 class Catalogue:
@@ -57,7 +57,7 @@ class Catalogue:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, labels: tuple[tuple[str, str], ...], metadata: Metadata = _NOTHING) -> int:
+    def add(self, labels: tuple[tuple[str, str], ...], metadata: Metadata = NOTHING_KNOWN) -> int:
         """The number of a series, by its sorted labels with `__name__`, none empty. Raises
         UnicodeEncodeError.
         """
@@ -78,26 +78,28 @@ class Catalogue:
             _TYPES.get(metadata.type, 0), self._text(metadata.help), self._text(metadata.unit)
         )  # fmt: skip
 
-    def write(self, samples: Samples, first_symbol: int) -> Written:
+    def write(self, runs: Sequence[Samples], first_symbol: int) -> Written:
         """Samples as fields of a remote write request of version 2.0: symbols of numbers from
         `first_symbol` on, and series. Symbol 0 must be the empty text.
         """
         self._stamp += 1
-        series = samples.series.astype(np.int64, copy=False)
-        told = self._series[series]
-        refs = int((told[:, 1] - told[:, 0]).sum())
-        most = kernel_requests.MOST_BYTES * len(series) + kernel_requests.MOST_REF_BYTES * refs
-        out = np.empty(most, np.uint8)
         symbols = np.empty(self.text_bytes + 8 * len(self._text_of), np.uint8)
         state = np.array([first_symbol, 0, 0], np.int64)
-        kernel_requests.write_samples(
-            self._series, self._refs, self._spans, self._texts, self._numbers, self._stamps,
-            self._stamp, series, samples.values, samples.times, samples.starts, symbols, out, state,
-        )  # fmt: skip
-        last, symbols_end, out_end = state.tolist()
-        return Written(
-            symbols[:symbols_end].tobytes(), last - first_symbol, out[:out_end].tobytes()
-        )
+        written = []
+        for samples in runs:
+            series = samples.series.astype(np.int64, copy=False)
+            told = self._series[series]
+            refs = int((told[:, 1] - told[:, 0]).sum())
+            most = kernel_requests.MOST_BYTES * len(series) + kernel_requests.MOST_REF_BYTES * refs
+            out = np.empty(most, np.uint8)
+            state[2] = 0
+            kernel_requests.write_samples(
+                self._series, self._refs, self._spans, self._texts, self._numbers, self._stamps,
+                self._stamp, series, samples.values, samples.times, samples.starts, symbols, out,
+                state,
+            )  # fmt: skip
+            written.append(out[: state[2]].tobytes())
+        return Written(symbols[: state[1]].tobytes(), written)
 
     def _text(self, text: str) -> int:
         number = self._text_of.get(text)

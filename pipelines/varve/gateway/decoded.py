@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from varve.gateway.first_sight import Exemplar, Metadata
+from varve.gateway.first_sight import Exemplar
 from varve.gateway.histograms import HistogramSample
 from varve.gateway.negotiation import Version
 from varve.gateway.refusals import Refusals
 from varve.gateway.series_table import SeriesKey
 from varve.model.identity import SeriesDefinition
+from varve.model.metadata import Metadata
 
 
 @dataclass(frozen=True, slots=True)

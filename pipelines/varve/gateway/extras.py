@@ -15,6 +15,9 @@ from varve.gateway.histograms import InvalidHistogram, decode_histogram
 from varve.gateway.refusals import Refusal
 from varve.model.identity import SeriesDefinition
 
+_MOST_NAME = 1_024
+"""Characters of a metric's name of which metadata is kept."""
+
 
 class ExtrasDecoder:
     """Puts what it decodes into `found`; what is invalid among its refusals. All methods raise
@@ -37,7 +40,7 @@ class ExtrasDecoder:
     def take_metadata(self, message: bytes) -> None:
         """A MetricMetadata of version 1.0."""
         named = family_metadata(message)
-        if named is not None:
+        if named is not None and len(named[0]) <= _MOST_NAME:
             self._found.metadata[named[0]] = named[1]
             self._metadata.put(*named)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -16,6 +16,7 @@ from varve.gateway.protobuf import fields, signed, varints
 from varve.gateway.refusals import Refusal
 from varve.ingest.limits import Limits
 from varve.model.identity import SeriesDefinition, identify
+from varve.model.metadata import NOTHING_KNOWN, Metadata, metadata_of
 
 
 class InvalidSeries(ValueError):
@@ -25,17 +26,6 @@ class InvalidSeries(ValueError):
         super().__init__(text)
         self.why = why
 
-
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """What a metric is. type is one of OpenMetrics' types."""
-
-    type: str = "unknown"
-    unit: str = ""
-    help: str = ""
-
-
-_NOTHING_KNOWN = Metadata()
 
 TYPE_NAMES = (
     "unknown",
@@ -48,6 +38,8 @@ TYPE_NAMES = (
     "stateset",
 )
 _MOST_METADATA = 100_000
+_MOST_TEXT = 4_096
+"""Characters of a unit or a help that are kept."""
 
 
 class KnownMetadata:
@@ -63,13 +55,22 @@ class KnownMetadata:
 
     def of(self, metric: str) -> Metadata:
         """That of a metric: a series of a family's histogram or summary has a suffix."""
-        found = self._of.get(metric)
-        if found is None:
-            for suffix in ("_bucket", "_count", "_sum", "_total"):
-                if metric.endswith(suffix):
-                    found = self._of.get(metric.removesuffix(suffix))
-                    break
-        return found or _NOTHING_KNOWN
+        return metadata_of(metric, self._of)
+
+    def told(self, said: Mapping[str, Metadata]) -> dict[str, Metadata]:
+        """Puts what adds something to what is known, and returns it."""
+        news = {}
+        for name, one in said.items():
+            known = self._of.get(name, NOTHING_KNOWN)
+            if (filled := known.filled_by(one)) != known:
+                self.put(name, filled)
+                news[name] = filled
+        return news
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Knows nothing of these metrics any more."""
+        for name in names:
+            self._of.pop(name, None)
 
     def described(
         self, series_id: int, check: int, metric: str, tags: tuple[tuple[str, str], ...]
@@ -274,7 +275,8 @@ def _pair(label: bytes) -> tuple[bytes, bytes]:
 
 def _metadata(kind: int, unit: bytes, help_text: bytes) -> Metadata:
     name = TYPE_NAMES[kind] if kind < len(TYPE_NAMES) else "unknown"
-    return Metadata(name, unit.decode(errors="replace"), help_text.decode(errors="replace"))
+    texts = (text.decode(errors="replace")[:_MOST_TEXT] for text in (unit, help_text))
+    return Metadata(name, *texts)
 
 
 def _shown(labels: Mapping[str, str]) -> str:

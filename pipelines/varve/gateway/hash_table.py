@@ -22,6 +22,9 @@ class HashTable:
         self._count = 0
         self._hash = np.empty(2, np.uint64)
 
+    def __len__(self) -> int:
+        return self._count
+
     def hash(self, text: bytes, seeds: np.ndarray) -> np.ndarray:
         """The two words of a text's hash."""
         kernel_hashes.hash_bytes(np.frombuffer(text, np.uint8), seeds[0], seeds[1], self._hash)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from varve.gateway import kernel_messages
 from varve.ingest import arrow_codec
 from varve.model.identity import SeriesDefinition
+from varve.model.metadata import Metadata
 
 # Samples of a message at most. 6,000: a batch of 16,000 over four partitions is a message each.
 MESSAGE_SAMPLES = 6_000
@@ -83,6 +84,27 @@ def encode(
     for target, pieces in parts.items():
         for piece in pieces:
             yield _definitions_alone(target, piece)
+
+
+def encode_metadata(said: Mapping[str, Metadata]) -> Iterator[TargetMessage]:
+    """Messages of what is said of metrics, by their names. They are for any partition; it is the
+    first.
+    """
+    part: dict[str, Metadata] = {}
+    size = 0
+    for name, one in said.items():
+        length = 4 * (len(name) + len(one.unit) + len(one.help))
+        if part and size + length > _DEFINITION_BYTES:
+            yield _metadata(part)
+            part, size = {}, 0
+        part[name] = one
+        size += length
+    if part:
+        yield _metadata(part)
+
+
+def _metadata(part: Mapping[str, Metadata]) -> TargetMessage:
+    return TargetMessage(0, next(iter(part)).encode(), arrow_codec.write_metadata(part), 0)
 
 
 def _samples(

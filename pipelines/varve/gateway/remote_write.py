@@ -35,7 +35,8 @@ from varve.gateway.series_table import KnownSeries, SeriesTable
 from varve.ingest.limits import Limits
 from varve.model.identity import SeriesDefinition
 
-_MOST_SAMPLES = 2_000_000
+MOST_SAMPLES = 2_000_000
+"""Of a request."""
 _MOST_LISTED = 200_000
 _MOST_EXTRAS = 500_000
 _MOST_SYMBOLS = 1_000_000
@@ -114,7 +115,7 @@ def rows_needed(size: int) -> int:
     """Rows that the samples of a body of `size` bytes may take: each has two bytes at least. Those
     of a request beyond a bound are refused.
     """
-    return min(size // 2, _MOST_SAMPLES) + 2
+    return min(size // 2, MOST_SAMPLES) + 2
 
 
 class _Scratch:
@@ -382,7 +383,7 @@ def _require(status: int) -> None:
     if status == walk.BAD_PROTOBUF:
         raise Malformed("the body is not the protobuf message that its content-type names")
     if status == walk.MORE_SAMPLES:
-        raise Refused(413, f"over {_MOST_SAMPLES:,} samples: send fewer in a request")
+        raise Refused(413, f"over {MOST_SAMPLES:,} samples: send fewer in a request")
     if status == walk.MORE_LISTED:
         raise Refused(
             413, f"over {_MOST_LISTED:,} new series or {_MOST_SYMBOLS:,} symbols: send fewer"

@@ -7,7 +7,7 @@ import gc
 from varve.ingest import arrow_codec
 from varve.model.compiled import warm_up
 
-_KERNELS = ("hashes", "labels", "messages", "requests", "scrape", "text", "walk")
+_KERNELS = ("hashes", "labels", "messages", "otlp", "requests", "scrape", "text", "walk")
 
 # Allocations between two looks for cycles. New series are many tuples at once, none of them in a
 # cycle: by Python's default of 700 looking takes more than half of their time.

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from varve.gateway.catalogue import Catalogue, Samples
-from varve.gateway.first_sight import TYPE_NAMES, Exemplar, Metadata
+from varve.gateway.first_sight import TYPE_NAMES, Exemplar
 from varve.gateway.negotiation import Version
 from varve.gateway.protobuf import delimited_field, write_varint
 from varve.gateway.refusals import Refusals
+from varve.model.metadata import NOTHING_KNOWN, Metadata
 from varve.model.staleness import STALE_BITS
 from varve.promql.histograms.native_histogram import FloatHistogram
 
@@ -33,7 +34,6 @@ _U64 = (1 << 64) - 1
 _SAMPLE = struct.Struct("<BdB")
 _TYPES = {name: number for number, name in enumerate(TYPE_NAMES)}
 _HINTS = {"unknown": 0, "reset": 1, "not_reset": 2, "gauge": 3}
-_NOTHING = Metadata()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,11 @@ class Symbols:
     def fields(self) -> list[bytes]:
         return self._fields
 
-    def written(self, labels: Labels, metadata: Metadata = _NOTHING) -> tuple[bytes, bytes]:
+    def written(self, labels: Labels, metadata: Metadata = NOTHING_KNOWN) -> tuple[bytes, bytes]:
         """What stands before and behind the samples of a series."""
         refs = b"".join([self.refer(text) for pair in labels for text in pair])
         tail = b""
-        if metadata is not _NOTHING:
+        if metadata is not NOTHING_KNOWN:
             tail = delimited_field(5, self.described(metadata))
         return delimited_field(1, refs), tail
 
@@ -82,8 +82,7 @@ class WriteRequest:
 
     def __init__(self) -> None:
         self._symbols = Symbols()
-        self._parts: list[bytes] = []
-        self._samples: list[tuple[Catalogue, Samples]] = []
+        self._parts: list[bytes | tuple[Catalogue, Samples]] = []
         self._count = 0
 
     def add(
@@ -94,7 +93,7 @@ class WriteRequest:
         start_ms: int = 0,
         *,
         exemplars: Iterable[Exemplar] = (),
-        metadata: Metadata = _NOTHING,
+        metadata: Metadata = NOTHING_KNOWN,
         is_whole: bool = False,
     ) -> None:
         """Appends a sample of a series. None is the staleness marker of a histogram. is_whole: a
@@ -114,9 +113,9 @@ class WriteRequest:
 
     def add_known(self, catalogue: Catalogue, samples: Samples) -> None:
         """Appends samples of series that a catalogue has, which is not to change until the message
-        is written.
+        is written. A request has those of one catalogue.
         """
-        self._samples.append((catalogue, samples))
+        self._parts.append((catalogue, samples))
         self._count += len(samples.series)
 
     def add_samples(self, labels: Labels, samples: bytes, count: int) -> None:
@@ -127,13 +126,14 @@ class WriteRequest:
 
     def message(self, refusals: Refusals | None = None) -> Message:
         """What has been added."""
-        symbols, parts = [*self._symbols.fields()], [*self._parts]
-        first = len(symbols)
-        for catalogue, samples in self._samples:
-            more = catalogue.write(samples, first)
-            symbols.append(more.symbols)
-            parts.append(more.series)
-            first += more.symbol_count
+        symbols = [*self._symbols.fields()]
+        known = [part for part in self._parts if isinstance(part, tuple)]
+        series: Iterator[bytes] = iter(())
+        if known:
+            written = known[0][0].write([samples for _, samples in known], len(symbols))
+            symbols.append(written.symbols)
+            series = iter(written.series)
+        parts = (part if isinstance(part, bytes) else next(series) for part in self._parts)
         content = np.frombuffer(b"".join([*symbols, *parts]), np.uint8)
         return Message(content, Version.V2, refusals or Refusals())
 

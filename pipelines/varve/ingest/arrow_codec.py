@@ -1,4 +1,5 @@
-"""Arrow IPC messages: a stream of samples, and perhaps one of definitions behind it.
+"""Arrow IPC messages: a stream of samples, and perhaps behind it one of definitions and one of
+metadata.
 
 schemas/wire/samples.arrow.json has the columns. Producers that know series_id and check send
 these 28 bytes a sample and no labels. Rows of a record table come in place of samples in the same
@@ -8,8 +9,8 @@ way; their columns tell of which.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, replace
 from functools import cache
 from typing import ClassVar
 
@@ -23,6 +24,7 @@ from varve.ingest.reject_reasons import Reason
 from varve.kafka.message import Headers
 from varve.model.errors import BadRecord
 from varve.model.identity import SeriesDefinition, define
+from varve.model.metadata import Metadata
 from varve.model.record_rows import RECORD_TABLES, SAMPLES
 from varve.model.resources import schemas_dir
 from varve.model.schema import table_schema
@@ -68,7 +70,7 @@ class ArrowCodec:
 
 @cache
 def wire_schema(part: str) -> pa.Schema:
-    """The columns of a part of a message: "samples", "definitions" or a record table."""
+    """The columns of "samples", "definitions" or "metadata" in a message, or of a record table."""
     if part in RECORD_TABLES:
         series_id, *others = table_schema(part).arrow
         return pa.schema([series_id, pa.field("check", pa.int32(), nullable=False), *others])
@@ -84,21 +86,21 @@ def read(message: bytes) -> Block:
     try:
         part, batches = _batches(source, (SAMPLES, *RECORD_TABLES))
         blocks = [_block(batch) if part == SAMPLES else _records(part, batch) for batch in batches]
-        defined = _definitions(source) if source.tell() < len(message) else ()
+        defined, said = _behind_samples(source, message)
         _require_end(source, message)
     except BadRecord as bad:
         return refused(bad, message)
     samples = blocks[0] if len(blocks) == 1 else concatenate(blocks)
-    if not defined:
+    if not defined and not said:
         return samples
-    return replace(samples, definitions=defined)
+    return replace(samples, definitions=defined, metadata=said)
 
 
 def read_definitions(message: bytes) -> Block:
     """Decodes one stream of definitions. Never raises for bad input, like `read`."""
     source = pa.BufferReader(message)
     try:
-        defined = _definitions(source)
+        defined = _definitions(_batches(source, ("definitions",))[1])
         _require_end(source, message)
     except BadRecord as bad:
         return refused(bad, message)
@@ -112,6 +114,16 @@ def write(samples: pa.Table, definitions: Iterable[SeriesDefinition] = ()) -> by
     _put(sink, samples)
     if defined:
         _put(sink, _definition_table(defined))
+    return sink.getvalue().to_pybytes()
+
+
+def write_metadata(said: Mapping[str, Metadata]) -> bytes:
+    """A message of no samples, with what is said of metrics by their names."""
+    rows = [(name, *astuple(one)) for name, one in said.items()]
+    columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
+    sink = pa.BufferOutputStream()
+    _put(sink, wire_schema(SAMPLES).empty_table())
+    _put(sink, pa.Table.from_arrays(columns, schema=wire_schema("metadata")))
     return sink.getvalue().to_pybytes()
 
 
@@ -214,9 +226,36 @@ def _require(part: str, batch: pa.RecordBatch) -> list[pa.Array]:
     return columns
 
 
-def _definitions(source: pa.BufferReader) -> list[SeriesDefinition]:
+def _behind_samples(
+    source: pa.BufferReader, message: bytes
+) -> tuple[Sequence[SeriesDefinition], Mapping[str, Metadata]]:
+    """Definitions and metadata, each if they come. Raises BadRecord."""
+    defined: Sequence[SeriesDefinition] = ()
+    said: Mapping[str, Metadata] = {}
+    parts = ["definitions", "metadata"]
+    while parts and source.tell() < len(message):
+        part, batches = _batches(source, parts)
+        if part == "definitions":
+            defined = _definitions(batches)
+        else:
+            said = _metadata(batches)
+        del parts[: parts.index(part) + 1]
+    return defined, said
+
+
+def _metadata(batches: Iterable[pa.RecordBatch]) -> dict[str, Metadata]:
+    said = {}
+    for batch in batches:
+        columns = (column.to_pylist() for column in _require("metadata", batch))
+        for metric, *texts in zip(*columns, strict=True):
+            check_names(metric, {})
+            said[metric] = Metadata(*texts)
+    return said
+
+
+def _definitions(batches: Iterable[pa.RecordBatch]) -> list[SeriesDefinition]:
     defined = []
-    for batch in _batches(source, ("definitions",))[1]:
+    for batch in batches:
         _require("definitions", batch)
         for row in batch.to_pylist():
             tags = dict(row["tags"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ from varve.kafka.message import Headers
 from varve.model.errors import BadRecord
 from varve.model.exceeded import Exceeded
 from varve.model.identity import SeriesDefinition
+from varve.model.metadata import Metadata
 from varve.model.record_rows import SAMPLES
 from varve.model.staleness import canonicalise
 
@@ -62,6 +63,8 @@ class Block:
     """The table that the rows are for."""
     rest: pa.Table | None = None
     """Of a record table: its columns behind ts, row for row."""
+    metadata: Mapping[str, Metadata] = field(default_factory=dict)
+    """What it says of metrics, by name, apart from their series."""
 
     def __len__(self) -> int:
         return len(self.ts)

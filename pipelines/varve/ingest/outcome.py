@@ -8,6 +8,7 @@ import msgspec
 
 from varve.ingest.series_id_index import SeriesKey
 from varve.model.identity import SeriesDefinition
+from varve.model.metadata import Metadata
 from varve.storage.files import NewFile
 
 # Series without a definition that a task names to the driver, who may know them from another task.
@@ -38,6 +39,8 @@ class Outcome:
     """Files with the same, if they are many: varve.ingest.definition_files."""
     undefined: list[SeriesKey] = field(default_factory=list)
     """Series of which it has samples but no definition; the first NAMED_UNDEFINED."""
+    metadata: dict[str, Metadata] = field(default_factory=dict)
+    """What messages say of metrics, by name, apart from their series."""
     partitions: list[tuple[str, int]] = field(default_factory=list)
     """Topic and number of the partitions it read."""
 

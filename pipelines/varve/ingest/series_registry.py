@@ -14,6 +14,7 @@ import pyarrow as pa
 from varve.ingest.active_series import Census, census
 from varve.ingest.limits import Limits
 from varve.ingest.mapped_runs import CONTESTED, KNOWN, UNKNOWN
+from varve.ingest.metadata_notes import MetadataNotes
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.series_id_index import SeriesIdIndex, SeriesKey
 from varve.model.clock import Clock, SystemClock
@@ -64,6 +65,7 @@ class SeriesRegistry:
         self._active_ms = active_ms
         self._clock = clock or SystemClock()
         self._table = Table(store, "series")
+        self.metadata = MetadataNotes(store, self._clock)
         self.index = SeriesIdIndex(store, scratch)
         self.series_of: Counter[str] = Counter()
         """Active series by metric, as of the last census, and those registered since."""
@@ -106,6 +108,8 @@ class SeriesRegistry:
             if not fresh:
                 return refused
             step = Step(position, 0 if position is None else position + 1)
+            self.metadata.look()
+            fresh = [(self.metadata.described(d), ts) for d, ts in fresh]
             try:
                 added = write_file(self._store, "series", series_rows(fresh, self._clock.now_ms()))
                 commit(self._table, [added], transactions={positions.registry(): step})

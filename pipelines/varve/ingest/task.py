@@ -28,6 +28,7 @@ from varve.ingest.verdicts import STORED, Judge, Refusal, Verdicts
 from varve.kafka.message import Message
 from varve.model import copies, record_rows
 from varve.model.identity import SeriesDefinition
+from varve.model.metadata import NOTHING_KNOWN
 from varve.model.staleness import to_column
 from varve.storage.files import write_file
 from varve.storage.matched_series import MatchedSeries
@@ -137,6 +138,9 @@ class _Task:
                     kept = definitions[:EXAMPLES] if is_storm else definitions
                     value = arrow_codec.write_definitions(kept)
                     self._reject(message, self._refused(refusal, len(definitions), value, kept))
+        for metric, said in block.metadata.items():
+            known = self.outcome.metadata.get(metric, NOTHING_KNOWN)
+            self.outcome.metadata[metric] = known.filled_by(said)
         for reject in block.rejects:
             self._reject(message, reject)
         if block.table != settings.table and len(block):

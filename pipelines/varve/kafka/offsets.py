@@ -28,13 +28,14 @@ class TopicOffsets:
     between threads. Needs the right to describe the topics, and no other.
     """
 
-    def __init__(self, cluster: Cluster, topics: Sequence[str]) -> None:
-        """Connects. Raises TemporaryError if no broker answers, NeedsOperator if they refuse the
-        login.
+    def __init__(self, cluster: Cluster, topics: Sequence[str], *, connect_s: float = 30.0) -> None:
+        """Connects, for connect_s seconds at most. Raises TemporaryError if no broker answers,
+        NeedsOperator if they refuse the login.
         """
         self._topics = tuple(topics)
+        options = cluster.python_options() | {"bootstrap_timeout_ms": int(connect_s * 1000)}
         # Not a consumer, which answers a question about a partition just added by KeyError.
-        self._admin = connect(KafkaAdminClient, cluster.python_options())
+        self._admin = connect(KafkaAdminClient, options)
 
     def existing(self) -> list[str]:
         """The topics that the brokers have."""

@@ -37,6 +37,8 @@ PRODUCERS = (HISTORY, RULES, COLLECTOR, WRITER, GATEWAY, SCRAPE)
 
 # Long enough for a busy old laptop: what is merely slow must not be started over.
 _READY_S = 600
+# What is in the middle of a piece of work when it is asked to end finishes that first.
+_FINISH_A_PIECE = (STREAMS, MAINTENANCE, FORECASTS)
 # What works in batches gets on in larger steps.
 _BATCHES = 3
 
@@ -94,7 +96,7 @@ def service(
         _serve(name, home, config),
         _stalled_s(name, settings),
         ready_deadline_s=_READY_S,
-        stop_s=60.0 if name == STREAMS else 15.0,
+        stop_s=60.0 if name in _FINISH_A_PIECE else 15.0,
         ends=name == HISTORY,
         environment=environment,
     )

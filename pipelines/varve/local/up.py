@@ -356,7 +356,9 @@ class _Up:
         self._stopping = True
         embedded = KAFKA in self._supervisor.health()
         try:
-            for name in (*PRODUCERS, NOTIFY, MAINTENANCE, STREAMS, QUERY, KAFKA):
+            last = (STREAMS, QUERY, KAFKA)
+            others = [name for name in self._supervisor.health() if name not in last]
+            for name in (*PRODUCERS, *others, *last):
                 self._supervisor.stop(name)
         except BaseException:
             self._supervisor.kill_all()

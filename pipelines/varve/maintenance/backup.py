@@ -57,6 +57,7 @@ TABLE_ORDER: Final = (
     "exemplars",
     "quarantine",
     "series",
+    "metric_metadata",
 )
 """What is computed from another table comes before it, and samples come before what they need."""
 

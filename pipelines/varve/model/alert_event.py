@@ -35,6 +35,8 @@ class AlertEvent:
     value: float | None = None
     snapshot: str | None = None
     """Token of the table versions it was found in."""
+    ends_ms: int | None = None
+    """Of a firing alert: when it ends if nothing else is said, Unix ms UTC."""
 
     def __post_init__(self) -> None:
         if not self.labels.get(NAME_LABEL):
@@ -67,7 +69,7 @@ class AlertEvent:
                 "annotations": dict(self.annotations),
                 "value": _number(self.value),
                 "starts_at": self.starts_ms,
-                "ends_at": self.evaluated_ms if self.state == "resolved" else None,
+                "ends_at": self.evaluated_ms if self.state == "resolved" else self.ends_ms,
                 "evaluated_at": self.evaluated_ms,
                 "snapshot": self.snapshot,
             },

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from varve.model.calendar import NO_HOLIDAYS, Calendar
+from varve.model.window import MINUTE_MS
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -16,6 +20,8 @@ Mask = npt.NDArray[np.bool_]
 
 _SLOTS = 169  # the reference, and 168 hours
 _MODULUS = {"none": 1, "day": 24, "week": 168}
+
+BEYOND = ("held_above", "held_below", "extreme_above", "extreme_below")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,11 @@ class BaselineIndex:
     count: Ints
     computed_at: Ints
     is_rate: Mask
-    """Of each row."""
+    """Of each row, as what follows."""
+    interval_ms: Ints
+    spans_zero: Mask
+    beyond: dict[str, Floats]
+    """BEYOND by name; NaN where it is not known."""
     calendar: Calendar
 
     @classmethod
@@ -72,6 +82,9 @@ class BaselineIndex:
             table["count"].to_numpy(),
             table["computed_at"].to_numpy(),
             table["is_rate"].to_numpy(zero_copy_only=False),
+            _optional(table, "interval_ms", MINUTE_MS, np.int64),
+            _optional(table, "spans_zero", True, np.bool_),
+            {name: _optional(table, name, math.nan, np.float64) for name in BEYOND},
             calendar,
         )
 
@@ -91,6 +104,14 @@ class BaselineIndex:
             at = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
             rows = np.where((self.keys[at] == wanted) & ~plain, self.rows[at], rows)
         return rows, there
+
+
+def _optional(table: pa.Table, name: str, default: Any, kind: Any) -> Any:
+    """A column that rows of an earlier release lack, and readers that do not ask for it."""
+    if name not in table.column_names:
+        return np.full(table.num_rows, default, kind)
+    column = pc.fill_null(table[name], pa.scalar(default, table.schema.field(name).type))
+    return column.to_numpy().astype(kind)
 
 
 def _newest_run(table: pa.Table) -> Mask:

@@ -24,6 +24,7 @@ TABLES = (
     "histograms",
     "exemplars",
     "series",
+    "metric_metadata",
     *(tier.table for tier in TIERS),
     "quarantine",
     "repairs",

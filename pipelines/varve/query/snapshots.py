@@ -154,6 +154,7 @@ class Snapshots:
                 {t: self._snapshot(t, states[t]) for t in newest.derived.snapshots if t in states},
                 newest.derived.calendar,
             ),
+            said=newest.said,
         )
         self._budget.add(INDEX, index_bytes)
         return _Kept(view, index_bytes)

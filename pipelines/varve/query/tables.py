@@ -30,6 +30,7 @@ from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.file_set import FileSet
 from varve.storage.log import LiveFile, LogEntry
+from varve.storage.metric_metadata import MetricMetadata
 from varve.storage.snapshot import Follower, Snapshot
 from varve.storage.store import Store
 
@@ -104,6 +105,8 @@ class Tables:
         self._tiers_every_s, self._tiers_looked_s = tiers_every_s, time.monotonic()
         self._tiers = TierTables(store)
         self._records = RecordTables(store, budget)
+        self._metadata = MetricMetadata(store)
+        self._metadata.look()
         self._derived = DerivedTables(store, calendar)
         self._samples = Follower(store, "samples")
         self._series = Follower(store, "series")
@@ -154,7 +157,7 @@ class Tables:
                 self._tiers_looked_s = time.monotonic()
                 self._tiers.look()
                 self._records.open_missing()
-                derived_changed = self._derived.look()
+                derived_changed = self._derived.look() | self._metadata.look()
             records_changed = self._records.look()
             entries = self._samples.follow()
             self._unseen = _joined(self._unseen, entries)
@@ -309,6 +312,7 @@ class Tables:
             self._records.views,
             self._derived.view,
             self._samples.table.id,
+            self._metadata.known,
         )
 
 

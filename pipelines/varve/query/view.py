@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from varve.model.metadata import Metadata, metadata_of
 from varve.promql.errors import StorageError
 from varve.promql.kernels.types import I64
 from varve.query.changes import Changes
@@ -57,6 +58,16 @@ class View:
     """What derived metrics are computed from."""
     table: str = ""
     """The identity of the table samples, whose versions are counted."""
+    said: Mapping[str, Metadata] = field(default_factory=dict)
+    """What senders say of metrics apart from their series, by the name of a metric or family."""
+
+    def metadata(self) -> dict[str, Metadata]:
+        """What is known of each metric, by name: what came with its series, then what was said of
+        it or its family.
+        """
+        own = self.index.metadata
+        described = {name: one.filled_by(metadata_of(name, self.said)) for name, one in own.items()}
+        return {**self.said, **described}
 
     def extent(self) -> tuple[int, int, int]:
         """How many runs and files hold samples, and the first and last time of these, ms.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 import time
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from varve.services.gateway_siblings import Own, Shared, socket_of
 from varve.services.gateway_statsd import Statsd
 from varve.services.listening import listening
 from varve.services.road import Road, body_bounds
+from varve.services.road_serving import serve_until_asked
 from varve.services.road_watch import RoadWatch
 from varve.services.status import ComponentStatus
 from varve.services.tls import tls_of
@@ -47,7 +47,6 @@ from varve.settings.gateway import Gateway as GatewaySettings
 
 COMPONENT = "gateway"
 
-_WATCH_S = 0.5
 _KEEP_ALIVE_S = 120
 
 log = logging.getLogger("varve.gateway")
@@ -118,19 +117,6 @@ class _Service:
 
     async def serve(self, listener: socket.socket) -> None:
         shared = self._shared()
-        servers = self._servers(listener, shared)
-
-        def stop() -> None:
-            for server in servers:
-                server.should_exit = True
-
-        loop = asyncio.get_running_loop()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, stop)
-        serving = [
-            asyncio.create_task(server.serve(sockets=sockets))
-            for server, sockets in servers.items()
-        ]
         protocols: list[PushProtocol] = [
             JsonSamples(),
             RemoteWrite(),
@@ -142,23 +128,22 @@ class _Service:
         starting = asyncio.create_task(
             self._road.open(self._credentials, self._input_of, protocols)
         )
-        if self._alone is not None:
-            await self._alone.open()
-        try:
-            while not any(one.done() for one in serving):
-                if starting.done():
-                    starting.result()
-                if self._watch is not None:
-                    self._watch.look(self._road)
-                await asyncio.wait(serving, timeout=_WATCH_S, return_when=asyncio.FIRST_COMPLETED)
-            stop()
-            await asyncio.gather(*serving)
-        finally:
+
+        async def look() -> None:
+            if self._watch is not None:
+                self._watch.look(self._road)
+
+        async def close() -> None:
             starting.cancel()
-            stop()
             if self._alone is not None:
                 await self._alone.close()
-            await asyncio.wait(serving)
+
+        try:
+            if self._alone is not None:
+                await self._alone.open()
+            await serve_until_asked(self._servers(listener, shared), [starting], look, close)
+        finally:
+            starting.cancel()
             if shared is not None:
                 await shared.close()
             await self._road.close()

@@ -30,6 +30,7 @@ class Statsd:
             gateway.statsd_bounds(),
             most=gateway.statsd_series,
             forgotten_after_ms=gateway.statsd_forgotten_s * 1000,
+            are_native=gateway.statsd_histograms == "native",
         )
         self._listener = Listener(self._take)
         self._metrics = StatsdMetrics(road.telemetry)

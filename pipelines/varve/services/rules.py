@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -14,10 +13,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 
 from varve.access.browsers import BrowserRules
@@ -38,7 +36,9 @@ from varve.rules.group_run import Evaluator, RuleOutcome
 from varve.rules.rule_file import Group
 from varve.rules.running.changes import TABLE
 from varve.rules.running.claims import ClaimLog
+from varve.rules.running.event_topic import EventTopic
 from varve.rules.running.head_selection import head_selection
+from varve.rules.running.job_alerts import JobAlerts
 from varve.rules.running.loading import Loader, Tables
 from varve.rules.running.notifiers import Notifiers
 from varve.rules.running.outcomes import OutcomeSender
@@ -50,9 +50,10 @@ from varve.rules.series_buffer import SeriesBuffer
 from varve.services.discovery import HEADER
 from varve.services.home import identity
 from varve.services.listening import listening
-from varve.services.progress import table_store
+from varve.services.progress import kafka_cluster, table_store
 from varve.services.query_limits import query_limits
 from varve.services.rules_http import RulesService, create_app
+from varve.services.rules_member import is_gone, member_name
 from varve.services.status import ComponentStatus, State
 from varve.settings import Settings
 from varve.settings.rules import listed
@@ -129,6 +130,7 @@ class _Process:
                 external_labels=self._rules.external_labels,
                 external_url=self._external_url,
                 metrics=self._metrics,
+                now_ms=self._clock.now_ms,
             )
             notifiers.start()
             worker = threading.Thread(
@@ -154,7 +156,7 @@ class _Process:
     def _tables(self) -> Tables:
         settings, query = self._settings, self._settings.query
         store = table_store(settings)
-        queries = tuple(settings.ingest_queries())
+        queries = tuple(settings.sample_queries())
         memory = MemoryBudget(query.memory_bytes())
         self._follower = follower = TableFollower(
             store,
@@ -209,28 +211,41 @@ class _Process:
         sender = OutcomeSender(outlet, self._clock.now_ms)
         sender.start()
         runner: Runner | None = None
+        jobs: JobAlerts | None = None
         try:
             while not self._stopping.is_set():
                 try:
-                    if runner is None:
+                    if runner is None or jobs is None:
                         runner = self._runner = self._make(tables, notifiers, pool, sender)
+                        jobs = self._job_alerts(runner, notifiers)
                     more = runner.tick()
+                    jobs.tick()
                 except _PASSING as err:
                     log.warning("rules are taken up again: %s", err)
                     self._waiting = str(err)
                     if runner is not None:
                         runner.unload()
+                    self._hold(notifiers)
                     self._stopping.wait(_PAUSE_S)
                     continue
                 self._say(runner.waiting)
+                if runner.waiting:
+                    self._hold(notifiers)
                 if not more:
                     self._pause(sender)
         finally:
+            if jobs is not None:
+                jobs.leave()
             sender.stop(_STOP_S)
             outlet.close()
             self._tell(samples=outlet.samples)
         if runner is not None:
             self._leave(runner)
+
+    def _hold(self, notifiers: Notifiers) -> None:
+        """What fires does not end because the tables are away."""
+        most_ms = round(1000 * self._rules.catch_up_s)
+        notifiers.hold(every_ms=self._evaluator.resend_ms, most_ms=most_ms)
 
     def _pause(self, sender: OutcomeSender) -> None:
         """Until the next look at the tables, or an outcome can be noted."""
@@ -265,11 +280,11 @@ class _Process:
         claims = ClaimLog(
             tables.store,
             rules.shards,
-            _member(),
+            member_name(),
             lease_s=max(_SHORTEST_LEASE_S, 1.5 * shortest_ms / 1000),
             monotonic_s=time.monotonic,
             now_ms=self._clock.now_ms,
-            is_gone=_is_gone,
+            is_gone=is_gone,
         )
         timing = Timing(round(rules.wait_s * 1000), round(rules.catch_up_s * 1000))
         loader = Loader(evaluator, timing, rules.shards, self._metrics, self._clock.now_ms)
@@ -278,6 +293,20 @@ class _Process:
         )
         runner.update(groups)
         return runner
+
+    def _job_alerts(self, runner: Runner, notifiers: Notifiers) -> JobAlerts:
+        """Those of other jobs, which this process tells if the shard of them is its own."""
+        kafka = self._settings.kafka
+        return JobAlerts(
+            runner.claims,
+            runner.tables.store,
+            partial(EventTopic, kafka_cluster(self._settings), kafka.topics.alerts),
+            notifiers,
+            self._metrics,
+            self._clock.now_ms,
+            resend_ms=self._evaluator.resend_ms,
+            history_ms=runner.tables.history_ms,
+        )
 
     def _outlet(self) -> KafkaOutlet:
         kafka = self._settings.kafka
@@ -362,33 +391,6 @@ def _side_by_side(
     """Independent rules at once; one alone on the caller's thread."""
     listed_places = list(places)
     return (pool.map if len(listed_places) > 1 else map)(run, listed_places)
-
-
-def _member() -> str:
-    """A name that no other process has, ever: machine, process, and when it began."""
-    began_ms = round(psutil.Process().create_time() * 1000)
-    return f"{_machine()}/{os.getpid()}/{began_ms}"
-
-
-def _is_gone(member: str) -> bool:
-    """Whether a process of this machine has ended; False if nobody knows."""
-    machine, pid, began_ms = member.rsplit("/", 2)
-    if machine != _machine():
-        return False
-    try:
-        return round(psutil.Process(int(pid)).create_time() * 1000) != int(began_ms)
-    except psutil.NoSuchProcess:
-        return True
-
-
-@cache
-def _machine() -> str:
-    """Where processes are known by their numbers: this host, or this container of it."""
-    parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):
-        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8])
-    return "-".join(parts)
 
 
 def _url(host: str, listener: socket.socket) -> str:

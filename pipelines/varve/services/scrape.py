@@ -27,6 +27,7 @@ from varve.model.errors import NeedsOperator
 from varve.notify.config.document import ConfigError
 from varve.services.listening import listening
 from varve.services.road import Road
+from varve.services.road_serving import serve_until_asked
 from varve.services.road_watch import RoadWatch
 from varve.services.status import ComponentStatus
 from varve.services.tls import tls_of
@@ -35,7 +36,6 @@ from varve.telemetry.metrics import ScrapeMetrics
 
 COMPONENT = "scrape"
 
-_WATCH_S = 0.5
 _PROTOCOL = "scrape"
 
 log = logging.getLogger("varve.scrape")
@@ -89,28 +89,23 @@ class _Service:
         scrape = self._settings.scrape
         app = ScrapeApp(self, Credentials(*scrape.tokens_and_users()))
         server = server_of(app, tls=tls_of(scrape, "scrape"))
-        loop = asyncio.get_running_loop()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, lambda: setattr(server, "should_exit", True))
-        loop.add_signal_handler(signal.SIGHUP, self._ask_for_reload)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._ask_for_reload)
         starting = asyncio.create_task(self._start())
         sharing = asyncio.create_task(self._follow_group())
-        try:
-            while not serving.done():
-                if sharing.done():
-                    sharing.result()
-                if starting.done():
-                    starting.result()
-                    await self._reload_if_wanted()
-                self._watch.look(self._road)
-                await asyncio.wait([serving], timeout=_WATCH_S)
-            await serving
-        finally:
+
+        async def look() -> None:
+            if starting.done():
+                await self._reload_if_wanted()
+            self._watch.look(self._road)
+
+        async def close() -> None:
             starting.cancel()
-            server.should_exit = True
             self._ends.set()
-            await asyncio.wait([serving, sharing])
+            await asyncio.wait([sharing])
+
+        try:
+            await serve_until_asked({server: [listener]}, [sharing, starting], look, close)
+        finally:
             await self._manager.close()
             await self._road.close()
 

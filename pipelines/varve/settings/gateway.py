@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -65,6 +65,10 @@ class Gateway(Listener):
     statsd_buckets: str = "0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10"
     """Upper bounds, comma separated, of the histograms that timers, histograms and distributions
     become; timers in seconds."""
+    statsd_histograms: Literal["classic", "native"] = "classic"
+    """What timers, histograms and distributions of StatsD become: classic histograms with those
+    bounds, or native ones, which need none, in buckets 9 % wide, wider where there would be over
+    160."""
     statsd_series: int = Field(1_000_000, gt=0)
     """Series of StatsD that are kept. 1 M: a gigabyte; lines of more are refused and counted."""
     statsd_forgotten_s: int = Field(3_600, gt=0)

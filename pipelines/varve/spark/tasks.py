@@ -86,10 +86,13 @@ class PythonSource:
 
 
 def run_tasks(source: Source, plan: TaskPlan, registry: SeriesRegistry) -> list[Outcome]:
-    """Runs the tasks over messages and registers the series they found. Tasks with samples of a
-    series that was refused, or that another task has defined, run once more.
+    """Runs the tasks over messages, notes what they say of metrics, and registers the series they
+    found. Tasks with samples of a series that was refused, or that another task has defined, run
+    once more.
     """
     store, outcomes = plan.settings.store, source.run(plan)
+    for outcome in outcomes:
+        registry.metadata.note(outcome.metadata)
     refused = definition_files.register(registry, store, outcomes, plan.limits)
     again = _partitions_to_repeat(store, outcomes, refused, registry)
     definition_files.remove(store, outcomes)

@@ -417,6 +417,16 @@ class RulesMetrics:
             "varve_rules_output_failures_total",
             "Attempts to give samples and events to Kafka that failed.",
         )
+        self.job_events = counter(
+            "varve_rules_job_events_total",
+            "Events of other jobs on the topic alerts: taken, repeated (known already), refused (no"
+            " event).",
+            *("outcome",),
+        )
+        self.job_alerts = gauge(
+            "varve_rules_job_alerts",
+            "Alerts of other jobs that fire, where this process tells them.",
+        )
         self.alerts_sent = counter(
             "varve_rules_sent_alerts_total",
             "Alerts that a notifier has taken, resent ones as well.",

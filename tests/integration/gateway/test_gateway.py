@@ -7,16 +7,20 @@ import time
 import uuid
 from contextlib import contextmanager
 
+import httpx
 import pytest
 from kafka import KafkaAdminClient
 
 from tests.integration.gateway.gateway_process import GatewayProcess, Sender
 from tests.plans import ingest_plan
+from tests.remote_writing import HEADERS_V1, metadata_request, snappy
 from varve.kafka.client_options import Cluster
 from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.local.broker import Broker
+from varve.model.metadata import Metadata
 from varve.spark.ingest import IngestQuery
 from varve.storage.bounds import Bounds
+from varve.storage.metric_metadata import MetricMetadata
 from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import create_tables
@@ -100,7 +104,6 @@ def test_kafka_and_the_gateway_are_killed_and_every_sample_is_stored(spark, tmp_
                 sender.stop()
         until(lambda: gateway.metrics()["varve_gateway_spool_bytes"] == 0, gateway)
         found = gateway.metrics()
-        assert gateway.stop() == 0
         acknowledged = set().union(*(s.acknowledged for s in senders))
         store = Store(str(tmp_path / "tables"))
         with ingesting(spark, servers, topic, store) as query:
@@ -110,7 +113,18 @@ def test_kafka_and_the_gateway_are_killed_and_every_sample_is_stored(spark, tmp_
                 query.raise_failure()
                 assert time.monotonic() < deadline, len(acknowledged - in_tables)
                 time.sleep(0.5)
+            # What is said of a metric once its series are registered.
+            body = snappy(metadata_request([("s0_0", 1, "seconds", "How long.")]))
+            url = f"{gateway.url}/api/v1/write"
+            assert httpx.post(url, content=body, headers=HEADERS_V1).status_code == 204
+            said = MetricMetadata(store)
+            while not said.look():
+                query.raise_failure()
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        assert gateway.stop() == 0
 
+    assert said.known == {"s0_0": Metadata("counter", "seconds", "How long.")}
     assert in_tables <= set().union(*(s.sent for s in senders))
     assert found["varve_gateway_received_samples_total"] == sum(
         found[f"varve_gateway_{fate}_samples_total"]

@@ -1,17 +1,22 @@
-"""Two gateways agree through Kafka which replica of a pair leads."""
+"""Gateways, and processes of one, agree through Kafka which replica of a pair leads."""
 
 import asyncio
 import contextlib
+import re
 import time
 import uuid
 
+import httpx
 import pytest
 from kafka import KafkaAdminClient
 
+from tests.integration.gateway.gateway_process import GatewayProcess
+from tests.remote_writing import HEADERS_V2, snappy, write_request_v2
 from varve.gateway.replicas import Replicas
 from varve.gateway.topic_producer import TopicProducer
 from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.services.leader_log import LeaderLog
+from varve.telemetry.several import LABEL
 
 pytestmark = pytest.mark.kafka
 
@@ -93,3 +98,69 @@ def test_gateways_that_see_different_replicas_take_the_same_one(kafka_broker):
     admin.close()
 
     asyncio.run(story(kafka_broker.bootstrap_servers, topic))
+
+
+class Pair:
+    """Two replicas that send to the processes of one gateway, each request over a connection of its
+    own.
+    """
+
+    def __init__(self, url):
+        self.url = url
+        self.ts = _now_ms()
+
+    def written(self, replica, requests=8):
+        """What the answers say was taken of requests of one sample each."""
+        found = set()
+        for _ in range(requests):
+            self.ts += 1
+            labels = {"__name__": "up", "cluster": "eu", "__replica__": replica}
+            body = snappy(write_request_v2([(labels, [(self.ts, 1.0)])]))
+            found.add(self._send(body))
+        return found
+
+    def _send(self, body):
+        """Sends it again while a process is not ready, as a Prometheus does."""
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            answer = httpx.post(f"{self.url}/api/v1/write", content=body, headers=HEADERS_V2)
+            if answer.status_code == 204:
+                return int(answer.headers["X-Prometheus-Remote-Write-Samples-Written"])
+            assert answer.status_code == 503, answer.text
+            assert time.monotonic() < deadline, answer.text
+            time.sleep(0.1)
+
+
+def test_processes_of_one_gateway_take_the_same_replica(kafka_broker, tmp_path):
+    servers = kafka_broker.bootstrap_servers
+    topics = {name: f"{name}-{uuid.uuid4().hex[:8]}" for name in ("raw", "leaders")}
+    admin = KafkaAdminClient(bootstrap_servers=servers)
+    ensure_topics(admin, [TopicPlan(topics["raw"], 2), TopicPlan(topics["leaders"], 1)])
+    admin.close()
+    gateway = GatewayProcess(
+        tmp_path, servers, processes="2", replica_failover_s=str(FAILOVER_MS // 1000)
+    )
+    for name, topic in topics.items():
+        gateway.environment[f"VARVE_KAFKA__TOPICS__{name.upper()}"] = topic
+    gateway.start()
+    pair = Pair(gateway.url)
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        while (both := [pair.written("a"), pair.written("b")]) not in ([{1}, {0}], [{0}, {1}]):
+            assert time.monotonic() < deadline, gateway.log[-2000:]
+        said = httpx.get(f"{gateway.url}/metrics").text
+        assert {
+            process
+            for process, value in re.findall(
+                rf'varve_gateway_received_samples_total{{{LABEL}="(\d)".*}} (\S+)', said
+            )
+            if float(value)
+        } == {"0", "1"}
+
+        # Its sender is gone: all processes take the other replica, after the silence.
+        left, begun = "ab"[both[0] == {1}], time.monotonic()
+        while pair.written(left) != {1}:
+            assert time.monotonic() - begun < DEADLINE_S, gateway.log[-2000:]
+        assert time.monotonic() - begun > FAILOVER_MS / 1000 * 0.5
+    finally:
+        assert gateway.stop() == 0

@@ -202,7 +202,7 @@ def test_a_login_that_is_refused_is_an_error_that_names_the_setting(team, change
     cluster = Cluster(kafka.servers(), kafka.client_options())
 
     with pytest.raises(NeedsOperator) as ours:
-        TopicOffsets(cluster, [team.topic])
+        TopicOffsets(cluster, [team.topic], connect_s=3)
     with pytest.raises(NeedsOperator) as theirs:
         Producer(kafka.servers(), team.topic, options=kafka.client_options(), connect_s=3)
 

@@ -84,7 +84,8 @@ def test_a_home_lives_through_stops_crashes_and_a_second_start(start, tmp_path):
         assert up.process.wait(120) == 0, up.said()
     assert "not yet stored" not in up.said()
     status = up.status()
-    assert {c["state"] for c in status["components"]} == {"stopped"}
+    states = {c["name"]: c["state"] for c in status["components"]}
+    assert set(states.values()) == {"stopped"}, (states, up.said())
     rows = status["progress"]["rows"]["samples"]
 
     # The next start goes on where this one stopped; its parent's death ends every child.

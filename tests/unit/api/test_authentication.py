@@ -17,7 +17,7 @@ from varve.model.clock import ManualClock
 from varve.model.errors import NeedsOperator
 from varve.query.evaluation import Options
 
-OPEN = {"/-/healthy", "/-/ready", "/", "/graph", "/query", "/anomalies", "/capacity"}
+OPEN = {"/-/healthy", "/-/ready", "/", "/graph", "/query", "/alerts", "/anomalies", "/capacity"}
 READER, ADMIN = {"Authorization": "Bearer r"}, {"Authorization": "Bearer a"}
 
 

@@ -9,12 +9,20 @@ from typing import Any
 import numpy as np
 
 from varve.gateway.decoded import Bounds, Decoded
-from varve.gateway.first_sight import Input, Targets
+from varve.gateway.first_sight import (
+    Input,
+    Targets,
+    decode_exemplar,
+    label_pairs,
+    series_metadata,
+)
 from varve.gateway.messages import SampleColumns
 from varve.gateway.negotiation import Version
+from varve.gateway.protobuf import fields
 from varve.gateway.remote_write import RemoteWriteDecoder, rows_needed
 from varve.gateway.replicas import Replicas
 from varve.gateway.series_table import SeriesTable
+from varve.gateway.write_request import Message
 from varve.ingest.limits import Limits
 from varve.model.identity import SeriesDefinition
 
@@ -88,3 +96,27 @@ def labels_of(definition: SeriesDefinition) -> tuple[tuple[str, str], ...]:
 
 def bits(value: float) -> int:
     return int(struct.unpack("<Q", struct.pack("<d", value))[0])
+
+
+def told(message: Message) -> list[tuple[Any, ...]]:
+    """What a message of version 2.0 says, series by series: labels, samples and histograms as they
+    are written, exemplars, metadata.
+    """
+    found = list(fields(message.content.tobytes()))
+    symbols = [f.delimited() for f in found if f.number == 4]
+    series = []
+    for one in (f.delimited() for f in found if f.number == 5):
+        parts = list(fields(one))
+        series.append(
+            (
+                label_pairs(Version.V2, one, symbols),
+                [f.raw for f in parts if f.number in (2, 3)],
+                [
+                    decode_exemplar(Version.V2, f.delimited(), symbols)
+                    for f in parts
+                    if f.number == 4
+                ],
+                series_metadata(one, symbols),
+            )
+        )
+    return series

@@ -13,6 +13,7 @@ from tests.remote_writing import (
     HEADERS_V1,
     HEADERS_V2,
     V2,
+    metadata_request,
     snappy,
     write_request,
     write_request_v2,
@@ -29,6 +30,7 @@ from varve.gateway.quotas import Quota, Quotas
 from varve.gateway.record_batcher import RecordBatcher, RecordRoad
 from varve.gateway.turns import Turns
 from varve.ingest import arrow_codec
+from varve.model.metadata import Metadata
 
 UP = {"__name__": "up"}
 ONE = snappy(write_request([(UP, [(1, 1.0)])]))
@@ -199,6 +201,48 @@ async def test_what_is_not_delivered_is_503_and_its_series_are_defined_again():
     d.bulk.error = None
     assert (await d.send())[0] == 204
     assert [len(arrow_codec.read(m.value).definitions) for m in d.bulk.messages] == [1]
+
+
+def said_in(messages):
+    """What messages say of metrics, in their order."""
+    return [dict(arrow_codec.read(m.value).metadata) for m in messages]
+
+
+@scenario
+async def test_what_is_said_of_metrics_apart_is_durable_before_it_is_answered_and_sent_once():
+    d = Deployment()
+    body = snappy(metadata_request([("jobs", 1, "", "Jobs done."), ("lat", 3, "seconds", "")]))
+    both = {"jobs": Metadata("counter", "", "Jobs done."), "lat": Metadata("histogram", "seconds")}
+    d.bulk.error = Overloaded("no room", 7.0)
+    assert (await d.send(body))[0] == 503
+
+    d.bulk.error, d.bulk.held = None, []
+    waiting = asyncio.create_task(d.send(body))
+    while not d.bulk.held:  # noqa: ASYNC110 - the lane is what a test looks at
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    d.bulk.take(*d.bulk.held[0])
+    assert (await waiting)[0] == 204
+    assert said_in(d.bulk.messages) == [both]
+
+    d.bulk.held = None
+    other = snappy(metadata_request([("jobs", 2, "", "Said otherwise."), ("lat", 3, "", "Late.")]))
+    for again in (body, other, other):
+        assert (await d.send(again))[0] == 204
+    assert said_in(d.bulk.messages)[1:] == [{"lat": Metadata("histogram", "seconds", "Late.")}]
+
+
+@scenario
+async def test_much_metadata_is_several_messages_that_a_broker_takes():
+    d = Deployment()
+    families = [(f"m{n}", 2, "", "x" * 4_000) for n in range(300)]
+
+    assert (await d.send(snappy(metadata_request(families))))[0] == 204
+
+    assert max(len(m.value) for m in d.bulk.messages) < 2**20
+    assert {m: one.type for part in said_in(d.bulk.messages) for m, one in part.items()} == {
+        name: "gauge" for name, *_ in families
+    }
 
 
 @pytest.mark.parametrize(
@@ -447,6 +491,19 @@ async def test_over_its_quota_a_sender_gets_429_and_others_nothing_of_it():
     assert (await d.send(body, as_b))[0] == 204
     d.seconds.at += 21
     assert (await d.send(body, as_a))[0] == 204
+
+
+@scenario
+async def test_over_the_quota_of_its_address_a_sender_gets_429_whatever_its_token():
+    access = Credentials({"a": "token-a", "b": "token-b"}, {})
+    d = Deployment(credentials=access, per_address=Quota(samples=1.0))
+    as_a = HEADERS_V1 | {"authorization": "Bearer token-a"}
+    as_b = HEADERS_V1 | {"authorization": "Bearer token-b"}
+    body = snappy(write_request([(UP, [(n, 1.0) for n in range(30)])]))
+
+    assert (await d.send(body, as_a))[0] == 204
+    assert (await d.send(body, as_b, client=("10.0.0.1", 2)))[0] == 429
+    assert (await d.send(body, as_a, client=("10.0.0.2", 1)))[0] == 204
 
 
 @scenario

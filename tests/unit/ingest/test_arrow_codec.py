@@ -11,6 +11,7 @@ from varve.ingest import arrow_codec
 from varve.ingest.decoded import concatenate
 from varve.ingest.reject_reasons import Reason
 from varve.model.identity import define
+from varve.model.metadata import Metadata
 from varve.model.staleness import STALE_NAN, is_stale
 
 CPU = define("cpu", {"host": "a"}, metric_type="counter", unit="seconds", help_text="Time.")
@@ -176,14 +177,32 @@ def test_a_damaged_stream_is_samples_or_a_reason(seed):
         assert len(block.rejects) <= 1
 
 
+SAID = {"cpu": Metadata("counter", "seconds", "Time."), "disk": Metadata()}
+
+
+def test_what_is_said_of_metrics_comes_alone_or_behind_definitions():
+    alone = arrow_codec.write_metadata(SAID)
+    metadata = alone[len(arrow_codec.write(samples_table(0))) :]
+    sample = as_arrow([(define("cpu", {}), NOW_MS, 1.0)])
+
+    blocks = [arrow_codec.read(alone), arrow_codec.read(sample + metadata)]
+
+    assert [dict(b.metadata) for b in blocks] == [SAID, SAID]
+    assert [len(b) for b in blocks] == [0, 1]
+    assert [len(b.definitions) for b in blocks] == [0, 1]
+    assert not any(b.rejects for b in blocks)
+    for wrong in (alone + metadata, sample + metadata + metadata, metadata):
+        (reject,) = arrow_codec.read(wrong).rejects
+        assert reject.reason == Reason.MALFORMED
+
+
 def test_what_follows_the_definitions_is_not_passed_over():
     message = as_arrow([(define("cpu", {}), NOW_MS, 1.0)])
 
     block = arrow_codec.read(message + message)
 
-    assert [(r.reason, r.detail) for r in block.rejects] == [
-        (Reason.MALFORMED, "bytes behind the definitions")
-    ]
+    (reject,) = block.rejects
+    assert reject.reason == Reason.MALFORMED
 
 
 @pytest.mark.parametrize("codec", ["zstd", "lz4"])

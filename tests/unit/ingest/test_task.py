@@ -14,6 +14,7 @@ from varve.ingest.reject_reasons import Reason
 from varve.ingest.task import run_task
 from varve.kafka.message import Message
 from varve.model.identity import define
+from varve.model.metadata import Metadata
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Step, commit
 from varve.storage.snapshot import snapshot
@@ -50,6 +51,22 @@ def rows(store, table, files):
     new = {f.path for f in files}
     view = snapshot(store, table)
     return view.scan(Bounds(), files=[f for f in view.files if f.path in new]).to_pylist()
+
+
+def test_what_is_said_of_metrics_is_told_to_the_driver_the_first_word_of_each(store):
+    outcome = run(
+        store,
+        arrow_codec.write_metadata({"cpu": Metadata("counter"), "disk": Metadata(help="Disks.")}),
+        as_arrow([(ATTIC, NOW_MS, 20.5)]),
+        arrow_codec.write_metadata({"cpu": Metadata("gauge", "seconds")}),
+    )
+
+    assert outcome.metadata == {
+        "cpu": Metadata("counter", "seconds"),
+        "disk": Metadata(help="Disks."),
+    }
+    assert (outcome.received, outcome.stored) == (1, 1)
+    assert Outcome.from_json(outcome.to_json()) == outcome
 
 
 def test_no_messages_are_no_outcome(store):

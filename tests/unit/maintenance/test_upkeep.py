@@ -18,6 +18,7 @@ NOW_MS = 1_795_392_000_000
 KEPT_BY_THEIR_WRITERS = {
     "quarantine": "every ingest query expires it: varve.ingest.upkeep",
     "repairs": "its writer keeps the newest notes in one file: varve.rollups.repair_log",
+    "metric_metadata": "its writer merges them beyond sixteen: varve.ingest.metadata_notes",
     "baselines": "a run replaces all rows of the run before: varve.anomaly.baseline_job",
 }
 TIMELESS = {"series"}

@@ -17,9 +17,9 @@ from varve.gateway.exposition.open_metrics import OpenMetricsReader, identity_of
 from varve.gateway.exposition.prometheus_text import TextReader
 from varve.gateway.exposition.protobuf_families import parse_families
 from varve.gateway.exposition.samples import ExposedSample, Exposition, InvalidExposition, Said
-from varve.gateway.first_sight import Metadata
 from varve.gateway.hash_table import HashTable
 from varve.gateway.write_request import Labels
+from varve.model.metadata import Metadata
 
 NO_TIME = -(1 << 63) + 1
 """The time of a sample that has none of its own."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from varve.gateway.first_sight import Metadata
 from varve.gateway.write_request import Labels
+from varve.model.metadata import NOTHING_KNOWN, Metadata
 from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.syntax.go_numbers import format_open_metrics
 
@@ -60,15 +60,13 @@ class Exposition:
 
     def describe(self, said: Said) -> None:
         """Notes what is said of a family; the last one counts."""
-        old = self.metadata.get(said.name, _NOTHING)
+        old = self.metadata.get(said.name, NOTHING_KNOWN)
         self.metadata[said.name] = Metadata(
             old.type if said.kind is None else said.kind,
             old.unit if said.unit is None else said.unit,
             old.help if said.text is None else said.text,
         )
 
-
-_NOTHING = Metadata()
 
 # Unlike Go's syntax, Python's has underscores and spaces around; unlike Python's, Go's has
 # hexadecimal numbers, which expositions must not have.

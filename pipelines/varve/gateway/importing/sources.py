@@ -16,15 +16,15 @@ import pyarrow.parquet as pq
 
 from varve.gateway.exposition.open_metrics import parse_open_metrics
 from varve.gateway.exposition.samples import InvalidExposition
-from varve.gateway.first_sight import Exemplar, Metadata
+from varve.gateway.first_sight import Exemplar
 from varve.gateway.write_request import STALE, WriteRequest
 from varve.model.errors import BadRequest
+from varve.model.metadata import NOTHING_KNOWN, Metadata
 
 _CHUNK_BYTES = 2 * 2**20
 _ROWS = 20_000
 _EOF = b"# EOF"
 _META = re.compile(rb"# (?:HELP|TYPE|UNIT) ")
-_NOTHING = Metadata()
 _FORMATS = ".om, .txt, .openmetrics (OpenMetrics) or .parquet"
 
 
@@ -115,7 +115,7 @@ def _request(body: bytes, where: str) -> WriteRequest:
         ]
         request.add(
             sample.labels, sample.value, sample.ts_ms, sample.start_ms,
-            exemplars=exemplars, metadata=found.metadata.get(sample.family, _NOTHING),
+            exemplars=exemplars, metadata=found.metadata.get(sample.family, NOTHING_KNOWN),
         )  # fmt: skip
     return request
 

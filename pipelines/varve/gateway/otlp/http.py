@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import msgspec
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
-from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtobufMessage
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
@@ -22,6 +21,7 @@ from varve.gateway.content_encoding import plain_body
 from varve.gateway.decoded import Decoded
 from varve.gateway.otlp.config import OtlpConfig
 from varve.gateway.otlp.delta import DeltaTotals
+from varve.gateway.otlp.known_points import ExportReader
 from varve.gateway.otlp.translation import translate
 from varve.gateway.protobuf import delimited_field, write_varint
 from varve.gateway.push import Answer, PushRequest, json_answer, with_hints
@@ -44,6 +44,7 @@ class OtlpHttp:
         """totals: those of deltas; None refuses deltas."""
         self._config = config
         self._totals = totals
+        self._reader = ExportReader(config, totals)
 
     def takes(self, request: PushRequest) -> bool:
         return request.path in PATHS
@@ -57,8 +58,11 @@ class OtlpHttp:
         return _Body(self, request.encoding, is_json=request.media_type == _JSON)
 
     def read(self, body: bytes) -> Message:
-        """An ExportMetricsServiceRequest in protobuf as remote write. Raises Malformed."""
-        return self.translated(_export(body))
+        """An ExportMetricsServiceRequest in protobuf as remote write. Raises Malformed, and Refused
+        for one that is too large.
+        """
+        found = self._reader.read(body)
+        return found.request.message(found.refusals)
 
     def translated(self, export: ExportMetricsServiceRequest) -> Message:
         """An export as remote write."""
@@ -74,7 +78,11 @@ class _Body:
 
     def message(self, body: bytes, most: int) -> Message:
         content = plain_body(body, self.encoding, most)
-        return self.protocol.translated(_of_json(content) if self.is_json else _export(content))
+        return (
+            self.protocol.translated(_of_json(content))
+            if self.is_json
+            else self.protocol.read(content)
+        )
 
     def answer(self, found: Decoded, why: Refused | None) -> Answer:
         """Success, also of a part: what was refused would be refused again."""
@@ -118,13 +126,6 @@ def retryable(found: Decoded) -> Refused | None:
 
 def _protobuf_answer(status: int, body: bytes) -> Answer:
     return Answer(status, body, [(b"content-type", _PROTOBUF.encode())])
-
-
-def _export(content: bytes) -> ExportMetricsServiceRequest:
-    try:
-        return ExportMetricsServiceRequest.FromString(content)
-    except DecodeError as err:
-        raise Malformed(f"the body is no ExportMetricsServiceRequest: {err}") from err
 
 
 def _of_json(content: bytes) -> ExportMetricsServiceRequest:

@@ -20,7 +20,8 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar as OtlpExemplar
 
-from varve.gateway.first_sight import Exemplar, Metadata
+from varve.gateway.first_sight import Exemplar
+from varve.gateway.kernel_otlp import INFO_EVERY_MS, MOST_INFOS
 from varve.gateway.otlp.attributes import Origin, text_of, with_name
 from varve.gateway.otlp.buckets import Explicit, Exponential, InvalidPoint
 from varve.gateway.otlp.config import OtlpConfig
@@ -28,6 +29,7 @@ from varve.gateway.otlp.delta import Count, DeltaTotals, TooManyTotals
 from varve.gateway.otlp.names import InvalidName, Names
 from varve.gateway.refusals import Refusal, Refusals
 from varve.gateway.write_request import STALE, Labels, WriteRequest
+from varve.model.metadata import Metadata
 from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.syntax.literals import format_number
 
@@ -35,9 +37,8 @@ _DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
 _CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 _NO_VALUE = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 _TARGET_INFO = Metadata("gauge", "", "Target metadata")
-_INFO_EVERY_MS = 150_000
-_MOST_INFOS = 1_000
 _MOST_EXEMPLAR_CHARACTERS = 128
+_ALL = slice(None)
 
 
 @dataclass
@@ -55,19 +56,19 @@ def translate(
     found = Translation()
     names = Names(config)
     for of_resource in export.resource_metrics:
-        times = _Times()
+        times = Times()
         origin: Origin | None = None
         for of_scope in of_resource.scope_metrics:
             origin = Origin(names, of_resource.resource, of_scope.scope, of_scope.schema_url)
             for metric in of_scope.metrics:
-                _MetricTranslation(found, origin, totals, times).run(metric)
+                MetricTranslation(found, origin, totals, times).run(metric)
         if origin is not None:
-            _add_target_info(found, origin, times)
+            add_target_info(found, origin, times)
     return found
 
 
 @dataclass
-class _Times:
+class Times:
     """The span of a resource's points, ms."""
 
     first: int = 1 << 62
@@ -77,7 +78,8 @@ class _Times:
         self.first, self.last = min(self.first, ts_ms), max(self.last, ts_ms)
 
 
-def _add_target_info(found: Translation, origin: Origin, times: _Times) -> None:
+def add_target_info(found: Translation, origin: Origin, times: Times) -> None:
+    """Adds what is said of a resource, over the time of its points."""
     if times.last < 0:
         return
     try:
@@ -87,8 +89,8 @@ def _add_target_info(found: Translation, origin: Origin, times: _Times) -> None:
         return
     if labels is None:
         return
-    first = max(times.first, times.last - _MOST_INFOS * _INFO_EVERY_MS)
-    for ts_ms in (*range(first, times.last, _INFO_EVERY_MS), times.last):
+    first = max(times.first, times.last - MOST_INFOS * INFO_EVERY_MS)
+    for ts_ms in (*range(first, times.last, INFO_EVERY_MS), times.last):
         found.request.add(labels, 1.0, ts_ms, metadata=_TARGET_INFO)
 
 
@@ -102,11 +104,11 @@ class _TemporalityError(ValueError):
     """A metric cannot be taken; the text says why."""
 
 
-class _MetricTranslation:
+class MetricTranslation:
     """The translation of one metric."""
 
     def __init__(
-        self, found: Translation, origin: Origin, totals: DeltaTotals | None, times: _Times
+        self, found: Translation, origin: Origin, totals: DeltaTotals | None, times: Times
     ) -> None:
         self._request = found.request
         self._refusals = found.refusals
@@ -116,12 +118,14 @@ class _MetricTranslation:
         self._name = ""
         self._metadata = Metadata()
 
-    def run(self, metric: Metric) -> None:
+    def run(self, metric: Metric, chosen: slice = _ALL) -> None:
+        """chosen: which of its points are translated."""
         kind = metric.WhichOneof("data")
         if kind is None:
             return
         data = getattr(metric, kind)
-        if not data.data_points:
+        points = data.data_points[chosen]
+        if not points:
             return
         is_counter = kind == "sum" and data.is_monotonic
         names = self._origin.names
@@ -131,10 +135,10 @@ class _MetricTranslation:
                 metric.name, metric.unit, is_counter=is_counter, is_gauge=kind == "gauge"
             )
         except _TemporalityError as bad:
-            self._refusals.add(Refusal.TEMPORALITY, str(bad), len(data.data_points))
+            self._refusals.add(Refusal.TEMPORALITY, str(bad), len(points))
             return
         except InvalidName as bad:
-            self._refusals.add(Refusal.INVALID_LABELS, str(bad), len(data.data_points))
+            self._refusals.add(Refusal.INVALID_LABELS, str(bad), len(points))
             return
         type_name = {"gauge": "gauge", "summary": "summary", "sum": "gauge"}.get(kind, "histogram")
         type_name = "counter" if is_counter else type_name
@@ -142,7 +146,7 @@ class _MetricTranslation:
         take: Callable[[Any, dict[str, str], DeltaTotals | None], None] = getattr(
             self, f"_take_{kind}"
         )
-        for point in data.data_points:
+        for point in points:
             try:
                 take(point, self._origin.labels(point.attributes), totals)
             except InvalidName as bad:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from varve.gateway.exposition.samples import Exposition
-from varve.gateway.first_sight import Metadata
 from varve.gateway.write_request import STALE, Labels, WriteRequest
+from varve.model.metadata import NOTHING_KNOWN, Metadata
 from varve.promql.histograms.native_histogram import FloatHistogram
 
 GroupKey = tuple[tuple[str, str], ...]
@@ -21,7 +21,6 @@ GroupKey = tuple[tuple[str, str], ...]
 
 _TIMES = ("push_time_seconds", "push_failure_time_seconds")
 _TIME = Metadata("gauge", "seconds")
-_NOTHING = Metadata()
 
 
 class InvalidPush(ValueError):
@@ -138,7 +137,7 @@ class Groups:
                 raise InvalidPush(f"{name} is said by the gateway alone")
             family = families.get(name)
             if family is None:
-                family = families[name] = _Family(found.metadata.get(name, _NOTHING))
+                family = families[name] = _Family(found.metadata.get(name, NOTHING_KNOWN))
             labels = _key(dict(sample.labels) | dict(key))
             if labels in family.samples:
                 raise InvalidPush(f"{dict(labels)['__name__']} comes twice with the same labels")

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from varve.gateway.content_encoding import plain_body
 from varve.gateway.decoded import Decoded
-from varve.gateway.first_sight import Metadata
 from varve.gateway.push import Answer, PushRequest, refused_in_part, text_refusal
 from varve.gateway.refusals import Refusal, Refusals, Refused
 from varve.gateway.write_request import Labels, Message, WriteRequest
 from varve.ingest.json_codec import JsonCodec
 from varve.model.identity import SeriesDefinition
+from varve.model.metadata import Metadata
 
 PATH = "/api/v1/push"
 _MEDIA_TYPES = ("application/json", "application/x-ndjson")

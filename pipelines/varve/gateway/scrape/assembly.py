@@ -15,18 +15,18 @@ from varve.gateway import kernel_scrape
 from varve.gateway.catalogue import Catalogue, Samples
 from varve.gateway.exposition.known_lines import NO_TIME, ExposedColumns, KnownLines
 from varve.gateway.exposition.samples import ExposedExemplar, ExposedSample
-from varve.gateway.first_sight import Exemplar, Metadata
+from varve.gateway.first_sight import Exemplar
 from varve.gateway.kernel_scrape import ALIVE_IN, DROPPED, EPOCH, UNMAPPED
 from varve.gateway.scrape.config import ScrapeConfig
 from varve.gateway.scrape.relabel import relabel
 from varve.gateway.scrape.targets import Target
 from varve.gateway.write_request import WriteRequest
+from varve.model.metadata import NOTHING_KNOWN, Metadata
 from varve.model.staleness import STALE_BITS
 
 Key = tuple[tuple[str, str], ...]
 """Sorted labels of a series."""
 
-_NOTHING = Metadata()
 _LEGACY = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 # How much more than the last scrape had may be remembered before it is forgotten.
 _REMEMBERED = 2
@@ -170,7 +170,7 @@ class Assembly:
     def adopt(self, other: Assembly) -> None:
         """Goes on where a loop over the same target with another configuration has ended."""
         self._reported = other._reported
-        alive = [self._of_key(other._keys[n], _NOTHING) for n in other._alive.tolist()]
+        alive = [self._of_key(other._keys[n], NOTHING_KNOWN) for n in other._alive.tolist()]
         self._alive = np.array(alive, np.int64)
         self._state[EPOCH, self._alive] = self._epoch
 
@@ -244,7 +244,7 @@ class Assembly:
         if changed is None:
             return DROPPED
         self._require_valid(changed)
-        said = metadata.get(self._known.families[line], _NOTHING)
+        said = metadata.get(self._known.families[line], NOTHING_KNOWN)
         return self._of_key(tuple(sorted(changed.items())), said)
 
     def _of_key(self, key: Key, metadata: Metadata) -> int:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from varve.gateway.first_sight import Metadata
 from varve.gateway.statsd.lines import (
     COUNTER,
     GAUGE,
@@ -25,7 +24,10 @@ from varve.gateway.statsd.lines import (
     parse,
     value_of,
 )
+from varve.gateway.statsd.native import NativeObservations
 from varve.gateway.write_request import STALE, WriteRequest
+from varve.model.metadata import Metadata
+from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.syntax.go_numbers import format_open_metrics
 
 Key = tuple[str, Labels]
@@ -51,6 +53,8 @@ class _Series:
     seen_ms: int
     value: float = 0.0
     counts: list[int] = field(default_factory=list)
+    native: NativeObservations | None = None
+    """Instead of counts."""
     values: set[str] = field(default_factory=set)
     is_forgotten: bool = False
 
@@ -71,13 +75,16 @@ class Aggregation:
         *,
         most: int = 1_000_000,
         forgotten_after_ms: int = 3_600_000,
+        are_native: bool = False,
     ) -> None:
-        """buckets: upper bounds of histograms, ascending. most: series there may be; lines of more
+        """buckets: upper bounds of histograms, ascending. are_native: observations become native
+        histograms instead. most: series there may be; lines of more
         are refused. forgotten_after_ms: when a series without lines ends.
         """
         self._buckets = tuple(buckets)
         self._bounds = [*(format_open_metrics(bound) for bound in buckets), "+Inf"]
         self._most = most
+        self._are_native = are_native
         self._forgotten_after_ms = forgotten_after_ms
         self._series: dict[Key, _Series] = {}
         self._kinds: dict[str, tuple[str, int]] = {}
@@ -132,8 +139,8 @@ class Aggregation:
         for key, series in self._series.items():
             if now_ms - series.seen_ms >= self._forgotten_after_ms:
                 gone.append(key)
-                for labels, _ in self._samples(key, series):
-                    request.add(labels, STALE, now_ms)
+                for labels, value in self._samples(key, series):
+                    request.add(labels, STALE if isinstance(value, float) else None, now_ms)
             else:
                 self._write(request, key, series, now_ms)
             series.values.clear()
@@ -179,7 +186,9 @@ class Aggregation:
             if len(self._series) >= self._most:
                 raise InvalidLine(f"there are {self._most:,} series, and no room for more")
             series = self._series[key] = _Series(line.kind, now_ms)
-            if line.kind == OBSERVATIONS:
+            if line.kind == OBSERVATIONS and self._are_native:
+                series.native = NativeObservations()
+            elif line.kind == OBSERVATIONS:
                 series.counts = [0] * len(self._bounds)
             count = self._kinds.get(line.name, (line.kind, 0))[1]
             self._kinds[line.name] = line.kind, count + 1
@@ -197,6 +206,9 @@ class Aggregation:
         else:
             times = int(1 / line.rate)
             observed = amount / 1000 if line.is_ms else amount
+            if series.native is not None:
+                series.native.observe(observed, times)
+                return
             series.counts[bisect.bisect_left(self._buckets, observed)] += times
             series.value += observed * times
 
@@ -212,11 +224,15 @@ class Aggregation:
     def _write(self, request: WriteRequest, key: Key, series: _Series, at_ms: int) -> None:
         metadata = _METADATA[series.kind]
         for labels, value in self._samples(key, series):
-            request.add(labels, value, at_ms, metadata=metadata)
+            request.add(labels, value, at_ms, metadata=metadata, is_whole=True)
 
-    def _samples(self, key: Key, series: _Series) -> Iterator[tuple[Labels, float]]:
+    def _samples(
+        self, key: Key, series: _Series
+    ) -> Iterator[tuple[Labels, float | FloatHistogram]]:
         name, tags = key
-        if series.kind == OBSERVATIONS:
+        if series.native is not None:
+            yield _labels(name, tags), series.native.histogram()
+        elif series.kind == OBSERVATIONS:
             total = 0
             for bound, count in zip(self._bounds, series.counts, strict=True):
                 total += count

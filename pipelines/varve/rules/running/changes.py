@@ -24,7 +24,7 @@ SAME, DIFFERENT = "same", "different"
 
 NEEDED: Final = (
     *("rule_group", "state", "labels", "annotations", "value", "starts_at", "ends_at"),
-    *("evaluated_at", "review"),
+    *("evaluated_at", "review", "event_id"),
 )
 """Columns of the rows that alerts are made from again."""
 

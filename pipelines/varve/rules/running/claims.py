@@ -131,6 +131,10 @@ class ClaimLog:
             return None
         return Cursor(evaluated, recorded)
 
+    def positions(self) -> Mapping[str, int]:
+        """All positions of the table, as of the last look."""
+        return self._table.positions()
+
     def alive(self) -> set[str]:
         """Processes that have committed within the lease, this one among them."""
         now_s = self._monotonic_s()
@@ -209,6 +213,10 @@ class ClaimLog:
     def finish(self, numbers: Collection[int], rows: pa.Table, done: Iterable[str]) -> None:
         """Notes the outcome of claims, whose samples and events have been acknowledged."""
         self._commit(numbers, {"done": list(done)}, rows=rows)
+
+    def note(self, number: int, rows: pa.Table | None, steps: Mapping[str, Step]) -> None:
+        """Writes what belongs to no claim, with positions of its own, as the holder of a shard."""
+        self._commit({number}, {}, steps, rows)
 
     def _commit(
         self,

@@ -19,7 +19,7 @@ _NARROW: Final = ("rule_group", "fingerprint", "state", "evaluated_at", "review"
 
 def living_rows(store: Store, since_ms: int) -> pa.Table:
     """Columns NEEDED: all rows of evaluations after since_ms, and of older ones those of alerts
-    that had not ended by then, from their last beginning on.
+    that had not ended by then, from their last beginning on. Alerts of other jobs have no group.
 
     Of older rows what fits a few numbers each is read, and the rest only where an alert lives.
     Raises OSError or NeedsOperator if the table cannot be read.
@@ -31,15 +31,14 @@ def living_rows(store: Store, since_ms: int) -> pa.Table:
 
 def _older(table: Snapshot, until_ms: int) -> pa.Table:
     narrow = table.scan(Bounds(end_ms=until_ms), _NARROW)
-    counts = pc.and_(pc.is_null(narrow["review"]), pc.is_valid(narrow["rule_group"]))
-    narrow = narrow.filter(counts)
+    narrow = narrow.filter(pc.is_null(narrow["review"]))
     living = narrow.filter(pa.array(_is_living(narrow)))
     if not living.num_rows:
         return table.scan(Bounds(start_ms=until_ms, end_ms=until_ms), NEEDED)
     first_ms = pc.min(living["evaluated_at"]).as_py()
     columns = list(dict.fromkeys([*NEEDED, *_NARROW]))
     rows = table.scan(Bounds(start_ms=first_ms - 1, end_ms=until_ms), columns)
-    rows = rows.filter(pc.and_(pc.is_null(rows["review"]), pc.is_valid(rows["rule_group"])))
+    rows = rows.filter(pc.is_null(rows["review"]))
     return rows.filter(pa.array(_is_living(rows))).select(NEEDED)
 
 
@@ -49,7 +48,7 @@ def _is_living(rows: pa.Table) -> npt.NDArray[np.bool_]:
     if not rows.num_rows:
         return found
     group, alert = (
-        rows[name].combine_chunks().dictionary_encode().indices.to_numpy()
+        pc.fill_null(rows[name].combine_chunks(), "").dictionary_encode().indices.to_numpy()
         for name in ("rule_group", "fingerprint")
     )
     order = np.lexsort((rows["evaluated_at"].to_numpy(), alert, group))

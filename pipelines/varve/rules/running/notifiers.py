@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -13,7 +14,7 @@ import httpx
 
 from varve.rules.alerts import Sent
 from varve.rules.api_json import rfc3339
-from varve.rules.label_sets import Labels, labels_of
+from varve.rules.label_sets import ALERT_NAME, Labels, labels_of
 from varve.rules.rule_file import AlertingRule
 from varve.telemetry.metrics import RulesMetrics
 
@@ -29,8 +30,29 @@ _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
 
 
+Posted = tuple[Labels, dict[str, Any]]
+"""An alert as API v2 takes it, by its labels."""
+
+_PAGES: Final = {"SeriesDeviates": "/anomalies", "CapacityRunsOut": "/capacity"}
+"""Pages of the query service about alerts of jobs."""
+
+
+@dataclass(slots=True)
+class _Firing:
+    """What was last told of an alert that fires. evaluated_ms: when that was found; told_ms: when
+    it was last told, then or again by `hold`. Unix ms.
+    """
+
+    sent: Sent
+    path: str
+    evaluated_ms: int
+    told_ms: int
+
+
 class Notifiers:
-    """All notifiers; each has a queue and a thread of its own, so that none holds up another."""
+    """All notifiers; each has a queue and a thread of its own, so that none holds up another. One
+    thread calls `put`, `put_of_jobs` and `hold`.
+    """
 
     def __init__(
         self,
@@ -39,8 +61,11 @@ class Notifiers:
         external_labels: Mapping[str, str],
         external_url: str,
         metrics: RulesMetrics,
+        now_ms: Callable[[], int],
     ) -> None:
         self._labels, self._url = external_labels, external_url.rstrip("/")
+        self._now_ms = now_ms
+        self._firing: dict[Labels, _Firing] = {}
         self._queues = [NotifierQueue(url, metrics) for url in urls]
 
     def start(self) -> None:
@@ -48,11 +73,54 @@ class Notifiers:
             queue.start()
 
     def put(self, sent: Iterable[tuple[AlertingRule, Sent]]) -> None:
-        """Takes alerts for sending. Does not block."""
-        ready = [_posted(rule, one, self._labels, self._url) for rule, one in sent]
+        """Takes alerts of rules for sending. Does not block."""
+        self._put(
+            (f"/graph?g0.expr={quote(rule.expr, safe='')}&g0.tab=1", one) for rule, one in sent
+        )
+
+    def put_of_jobs(self, sent: Iterable[Sent]) -> None:
+        """Takes alerts of other jobs for sending. Does not block."""
+        self._put((_PAGES.get(dict(one.labels)[ALERT_NAME], "/"), one) for one in sent)
+
+    def hold(self, *, every_ms: int, most_ms: int) -> None:
+        """Tells what fired at its last evaluation again, each time its end as far ahead: while
+        nothing can be evaluated nobody knows that it is over. every_ms: the time between. most_ms:
+        an alert that was not evaluated for so long is left to end.
+        """
+        now_ms, again = self._now_ms(), []
+        for labels, one in list(self._firing.items()):
+            if one.sent.ends_at_ms <= now_ms or now_ms - one.evaluated_ms > most_ms:
+                del self._firing[labels]
+            elif now_ms - one.told_ms >= every_ms:
+                ends_ms = one.sent.ends_at_ms + now_ms - one.told_ms
+                one.sent, one.told_ms = replace(one.sent, ends_at_ms=ends_ms), now_ms
+                again.append(self._posted(one.sent, one.path))
+        self._queue(again)
+
+    def _put(self, sent: Iterable[tuple[str, Sent]]) -> None:
+        now_ms, ready = self._now_ms(), []
+        for path, one in sent:
+            self._firing.pop(one.labels, None)
+            if one.ends_at_ms > now_ms:
+                self._firing[one.labels] = _Firing(one, path, now_ms, now_ms)
+            ready.append(self._posted(one, path))
+        self._queue(ready)
+
+    def _queue(self, ready: Sequence[Posted]) -> None:
         if ready:
             for queue in self._queues:
                 queue.put(ready)
+
+    def _posted(self, one: Sent, path: str) -> Posted:
+        """path: where the query service shows it."""
+        labels = {**self._labels, **dict(one.labels)}
+        return labels_of(labels), {
+            "labels": {name: value for name, value in labels.items() if value},
+            "annotations": dict(one.annotations),
+            "startsAt": rfc3339(one.starts_at_ms),
+            "endsAt": rfc3339(one.ends_at_ms),
+            "generatorURL": self._url + path,
+        }
 
     def stop(self, timeout_s: float) -> None:
         """Sends what waits, for up to timeout_s."""
@@ -65,10 +133,6 @@ class Notifiers:
         """What /api/v1/alertmanagers has in data."""
         active = [{"url": queue.url} for queue in self._queues]
         return {"activeAlertmanagers": active, "droppedAlertmanagers": []}
-
-
-Posted = tuple[Labels, dict[str, Any]]
-"""An alert as API v2 takes it, by its labels."""
 
 
 class NotifierQueue:
@@ -170,16 +234,3 @@ class NotifierQueue:
             log.warning("%s takes no alerts: %s", self.url, why)
         self._failing = why
         return False
-
-
-def _posted(
-    rule: AlertingRule, one: Sent, external_labels: Mapping[str, str], external_url: str
-) -> Posted:
-    labels = {**external_labels, **dict(one.labels)}
-    return labels_of(labels), {
-        "labels": {name: value for name, value in labels.items() if value},
-        "annotations": dict(one.annotations),
-        "startsAt": rfc3339(one.starts_at_ms),
-        "endsAt": rfc3339(one.ends_at_ms),
-        "generatorURL": f"{external_url}/graph?g0.expr={quote(rule.expr, safe='')}&g0.tab=1",
-    }

@@ -361,13 +361,13 @@ class Runner:
     def _finish(self, *, final: bool = False) -> None:
         """Writes what has been acknowledged into the table, if it changes anything."""
         over = self._acknowledged()
+        if not final and not any(outcome.changes for outcome in over):
+            return
         rows, done = rows_of(over), claims_of(over)
         if final:
             self.claims.release(self.claims.mine(), rows, done)
-        elif rows.num_rows:
-            self.claims.finish(self._loaded, rows, done)
         else:
-            return
+            self.claims.finish(self._loaded, rows, done)
         # Others may have been acknowledged meanwhile.
         del self._outcomes[: len(over)]
 

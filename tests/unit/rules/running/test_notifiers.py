@@ -1,5 +1,6 @@
 """Alerts on their way to notifiers, over HTTP to a server of the test's."""
 
+import datetime as dt
 import json
 import socket
 import threading
@@ -7,6 +8,7 @@ import threading
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
+from varve.model.clock import ManualClock
 from varve.rules.alerts import Sent
 from varve.rules.label_sets import labels_of
 from varve.rules.rule_file import parse_rule_file
@@ -16,6 +18,7 @@ from varve.telemetry.registry import Telemetry
 
 (GROUP,) = parse_rule_file("groups: [{name: g, rules: [{alert: A, expr: m > 0}]}]", "f")
 RULE = GROUP.rules[0]
+CLOCK = ManualClock(0)
 
 
 def sent(name: str, ends_ms: int = 4_000) -> tuple:
@@ -29,6 +32,7 @@ def notifiers(*urls: str) -> Notifiers:
         external_labels={"region": "eu", "name": "overridden"},
         external_url="http://v/",
         metrics=RulesMetrics(Telemetry()),
+        now_ms=lambda: CLOCK.at_ms,
     )
 
 
@@ -103,3 +107,37 @@ def test_what_finds_no_room_is_counted(monkeypatch):
 
     waiting = told._queues[0]._waiting
     assert [dict(labels)["name"] for labels in waiting] == ["c", "d", "e"]
+
+
+class NotedNotifiers(Notifiers):
+    """Notes what would go to the queues."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            [],
+            external_labels={},
+            external_url="http://v/",
+            metrics=RulesMetrics(Telemetry()),
+            now_ms=lambda: CLOCK.at_ms,
+        )
+        self.ends: dict[str, list[float]] = {}
+
+    def _queue(self, ready) -> None:
+        for labels, alert in ready:
+            ends_s = dt.datetime.fromisoformat(alert["endsAt"]).timestamp()
+            self.ends.setdefault(dict(labels)["name"], []).append(ends_s)
+
+
+def test_what_fires_is_told_on_while_nothing_can_be_evaluated_and_not_for_ever():
+    told = NotedNotifiers()
+    CLOCK.at_ms = 0
+    told.put([sent("fires", 240_000), sent("over", 240_000)])
+    CLOCK.at_ms = 30_000
+    told.put([sent("over", 30_000), sent("younger", 270_000)])
+    for seconds in range(30, 4_500, 5):  # the tables are away
+        CLOCK.at_ms = seconds * 1000
+        told.hold(every_ms=60_000, most_ms=3_600_000)
+
+    assert told.ends["over"] == [240, 30]
+    for name, began_s in (("fires", 0), ("younger", 30)):
+        assert told.ends[name] == list(range(began_s + 240, began_s + 3_600 + 241, 60))

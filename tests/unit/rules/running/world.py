@@ -48,7 +48,9 @@ class World:
         self.told: list[tuple] = []
         self._defined: set[int] = set()
 
-    def produce(self, metric: str, value: float | None, ts_ms: int | None = None, **tags) -> None:
+    def produce(
+        self, metric: str, value: float | None, ts_ms: int | None = None, /, **tags: str
+    ) -> None:
         self.sent.append((metric, tags, self.now_ms if ts_ms is None else ts_ms, value))
 
     def ingest(self, complete_ms: int | None = None) -> None:

@@ -60,7 +60,7 @@ class Index:
         *sections, _ = _TOC.unpack(self._data[toc_at:].tobytes())
         symbols_at, series_at = sections[:2]
         behind = [at for at in (*sections[2:], toc_at) if at > series_at]
-        self._series_end = min(behind)
+        self._series_end = min(behind, default=series_at)
         if not _HEADER_BYTES <= symbols_at < toc_at or not series_at < self._series_end <= toc_at:
             raise DamagedBlock(f"{path}: its sections are not where it says")
         self._symbols = self._read_symbols(symbols_at)

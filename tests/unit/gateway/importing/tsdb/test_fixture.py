@@ -9,10 +9,12 @@ import struct
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from varve.gateway.importing.tsdb.block import TsdbBlock, block_folders
 from varve.gateway.importing.tsdb.index import DamagedBlock
+from varve.gateway.importing.tsdb.kernel_bits import crc32c
 
 FIXTURE = Path(__file__).parents[4] / "fixtures" / "tsdb"
 BLOCK = FIXTURE / "01JZ0000000000000000000000"
@@ -41,6 +43,12 @@ def expected():
                 if found[1] is not None:
                     found[-1] = HINTS[found[-1]]
             yield series
+
+
+def seal(content, begin, end):
+    """Makes the checksum behind a part of a file right."""
+    found = crc32c(np.frombuffer(bytes(content), np.uint8), begin, end)
+    content[end : end + 4] = int(found).to_bytes(4, "big")
 
 
 def test_every_sample_of_every_encoding_is_read_as_prometheus_reads_it():
@@ -106,3 +114,16 @@ def test_blocks_of_a_folder_are_found_in_order_of_time(tmp_path):
 
     assert [f.name[-1] for f in block_folders(tmp_path)] == ["2", "1"]
     assert block_folders(BLOCK) == [BLOCK]
+
+
+def test_an_index_whose_series_are_said_to_be_behind_it_is_refused(tmp_path):
+    shutil.copytree(BLOCK, tmp_path / "block")
+    file = tmp_path / "block" / "index"
+    content = bytearray(file.read_bytes())
+    toc = len(content) - 52
+    content[toc + 8 : toc + 16] = (1 << 40).to_bytes(8, "big")
+    seal(content, toc, len(content) - 4)
+    file.write_bytes(content)
+
+    with pytest.raises(DamagedBlock, match="sections"):
+        TsdbBlock(tmp_path / "block")
