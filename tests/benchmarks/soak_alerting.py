@@ -147,7 +147,7 @@ class Notifier:
             f"--cluster.listen-address=127.0.0.1:{ports[number]}",
             f"--cluster.advertise-address=127.0.0.1:{proxies[number].port}",
             "--cluster.peer-timeout=3s",
-            "--cluster.settle-timeout=5s",
+            "--cluster.settle-timeout=15s",
             *peers,
         ]
         self.start()
