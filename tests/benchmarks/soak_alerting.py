@@ -147,7 +147,7 @@ class Notifier:
             f"--cluster.listen-address=127.0.0.1:{ports[number]}",
             f"--cluster.advertise-address=127.0.0.1:{proxies[number].port}",
             "--cluster.peer-timeout=3s",
-            "--cluster.settle-timeout=5s",
+            "--cluster.settle-timeout=15s",
             *peers,
         ]
         self.start()
@@ -380,7 +380,11 @@ def hook(told: Told) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Says nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """Says nothing of senders that were killed."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()

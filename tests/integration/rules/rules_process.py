@@ -40,7 +40,7 @@ class IngestedTables:
 
     def __init__(self, root: str) -> None:
         self.written = WrittenTables(root)
-        self._queries = tuple(Settings().ingest_queries())
+        self._queries = tuple(Settings().sample_queries())
         self._defined: set[int] = set()
 
     def ingest(self, **values: float) -> None:
