@@ -71,12 +71,30 @@ def rows(first: int, count: int) -> pa.Table:
     return pa.table([pa.array(ids), pa.array(metric), tags, *nothing], names=list(COLUMNS))
 
 
-def built(count: int) -> tuple[SeriesIndex, MemoryBudget]:
+def built(count: int) -> tuple[IndexBuilder, SeriesIndex, MemoryBudget]:
     budget = MemoryBudget(1 << 50)
     builder = IndexBuilder(budget)
     for first in range(0, count, AT_ONCE):
         builder.add(rows(first, min(AT_ONCE, count - first)))
-    return builder.index(), budget
+    return builder, builder.index(), budget
+
+
+def told_of_churn(builder: IndexBuilder, count: int) -> None:
+    """Says what a hundred new series cost the index, and what is asked for after them."""
+    grown, of_metric, of_other = [], [], []
+    for turn in range(RUNS):
+        first = count + 100 * turn
+        fresh = rows(first, 100)
+        began = time.perf_counter()
+        builder.add(fresh)
+        index = builder.index()
+        grown.append(time.perf_counter() - began)
+        for times, name in ((of_metric, "a metric"), (of_other, "one pod")):
+            began = time.perf_counter()
+            index.find(MATCHERS[name])
+            times.append(time.perf_counter() - began)
+    shown = (statistics.median(times) * 1000 for times in (grown, of_metric, of_other))
+    print("100 new series: {:.1f} ms; then a metric {:.2f} ms, one pod {:.2f} ms".format(*shown))
 
 
 def milliseconds(work: Callable[[], object]) -> Iterator[float]:
@@ -94,7 +112,7 @@ def main() -> None:
     process = psutil.Process()
     before = process.memory_info().rss
     began = time.perf_counter()
-    index, budget = built(given.series)
+    builder, index, budget = built(given.series)
     took = time.perf_counter() - began
     living = np.zeros(index.size, dtype=np.bool_)
     living[-index.size // given.days :] = True
@@ -116,6 +134,7 @@ def main() -> None:
             milliseconds(lambda m=matchers: index._select(index._rows(m, lambda: None, among)))
         )
         print(f"{name:<28}{found:>10,}{first:>10.1f}{every:>9.2f}{find(among):>10,}{alive:>9.2f}")
+    told_of_churn(builder, given.series)
     rss = (process.memory_info().rss - before) / 2**20
     print(f"resident {rss:,.0f} MiB, counted {budget.used[INDEX] / 2**20:,.0f} MiB")
 

@@ -11,6 +11,7 @@ from tests.integration.faulty_store import FaultyStore
 from tests.integration.test_query_follow import opened
 from tests.tables import WrittenTables
 from varve.model.identity import define
+from varve.query import absence
 from varve.query.evaluation import Options, Range, evaluate
 from varve.query.file_table import FileTable
 from varve.query.tables import Tables
@@ -148,3 +149,35 @@ def test_a_name_is_looked_for_among_many_in_no_time(tmp_path):
 
     assert said.startswith('unknown metric "svc_request_total", but there is "svc_requests_total"')
     assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("node_lod1", 'unknown metric "node_lod1"'),
+        ('{job="nod"}', 'no series with job="nod"'),
+        ('{jo="nod"}', 'no series with jo="nod": they have no label jo'),
+        ('node_load1{instance="x"}', 'no series of "node_load1" with instance="x"'),
+    ],
+)
+def test_among_very_many_nothing_is_looked_for(view, monkeypatch, query, why):
+    monkeypatch.setattr(absence, "_MOST_NAMES", 1)
+
+    assert infos(view, query) == [why]
+
+
+def test_few_files_are_read_for_the_reason_whatever_there_are(tables, monkeypatch):
+    store = FaultyStore(tables.store.root)
+    followed = Tables(store, ["bulk"], 16 << 20)
+    while not followed.caught_up:
+        followed.poll()
+    files = FileTable(snapshot(tables.store, "samples").files)
+    cold = replace(followed.view, head=(), files=files)
+    monkeypatch.setattr(absence, "_READ", 2)
+    before = store.fault.passing
+
+    said = infos(cold, "node_load1", NINE + 2 * HOUR)
+
+    assert said == ['"node_load1" ended at 2026-11-22T09:00:01Z']
+    assert len(files) == 13
+    assert 0 < before - store.fault.passing <= 4  # two footers and two row groups

@@ -57,6 +57,13 @@ def redis_server(folder):
         process.wait(30)
 
 
+def wait_until(holds):
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # between looks, not instead of one
+
+
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
     tables = WrittenTables(str(tmp_path_factory.mktemp("tables")))
@@ -95,6 +102,19 @@ def test_a_service_uses_what_another_has_computed(tables, tmp_path):
         assert first.ask() == 0
         assert second.ask(end=44) == 21
         assert first.ask(end=44) == 21  # of its own, which come before those of others
+
+
+@needs_redis
+def test_closing_ends_the_connections_and_leaves_what_others_use(tables, tmp_path):
+    with redis_server(tmp_path) as url, redis.Redis.from_url(url) as client:
+        service = Asking(tables, url)
+        service.ask()
+        assert len(client.client_list()) == 2  # the service's and this one
+
+        service.steps.close()
+
+        wait_until(lambda: len(client.client_list()) == 1)
+        assert Asking(tables, url).ask() == 21
 
 
 @needs_redis

@@ -15,7 +15,7 @@ import numpy as np
 from varve.api.call import Answer, Body, Call
 from varve.model.staleness import is_stale
 from varve.promql import result_json
-from varve.promql.interrupt import checked
+from varve.promql.interrupt import Check, checked, sorted_with_checks
 from varve.promql.labels.label_table import METRIC_NAME, Labels
 from varve.promql.storage import SelectHints, Selection
 from varve.query.derived_storage import storage_of
@@ -46,10 +46,10 @@ def federate(call: Call) -> Answer:
         selection = storage.select(matchers, start_ms, call.now_ms, SelectHints(check=check))
         call.options.memory.take(selection.labels.size * _LINE_BYTES)
         labels = selection.labels.labels(check)
-        for row, newest in _newest(selection, start_ms, call.now_ms):
+        for row, newest in checked(_newest(selection, start_ms, call.now_ms), check):
             found[labels[row]] = newest
     quotes = "escaping=allow-utf-8" in call.accept
-    text = "".join(checked(_lines(found, quotes=quotes), check))
+    text = "".join(checked(_lines(found, check, quotes=quotes), check))
     kind = "version=1.0.0; escaping=allow-utf-8" if quotes else "version=0.0.4"
     body = Body(text.encode("utf-8", "replace"), f"text/plain; charset=utf-8; {kind}")
     return Answer(body, samples=len(found), provenance=reader.provenance)
@@ -65,9 +65,10 @@ def _newest(selection: Selection, start_ms: int, end_ms: int) -> Iterator[tuple[
         yield row, (int(samples.ts[last]), float(samples.values[last]))
 
 
-def _lines(found: dict[Labels, Newest], *, quotes: bool) -> Iterator[str]:
+def _lines(found: dict[Labels, Newest], check: Check, *, quotes: bool) -> Iterator[str]:
     """The lines, sorted by metric and labels, with a type for each metric."""
-    named = sorted((dict(labels).get(METRIC_NAME, ""), labels) for labels in found)
+    names = [(dict(labels).get(METRIC_NAME, ""), labels) for labels in checked(found, check)]
+    named = sorted_with_checks(names, check)
     for metric, group in groupby(named, key=lambda entry: entry[0]):
         if not metric:
             continue  # such a line could not be read

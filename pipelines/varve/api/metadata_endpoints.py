@@ -23,9 +23,10 @@ def series(call: Call) -> Answer:
     given = call.parameters
     matchers = given.matchers(required=True)
     rows, most = call.storage.series(matchers, *given.time_bounds_ms()), given.limit()
+    check = call.options.check_running
     if not most or rows.size <= most:
-        return Answer(result_json.label_sets(rows))
-    return Answer(result_json.label_sets(rows.take(np.arange(most))), [TRUNCATED])
+        return Answer(result_json.label_sets(rows, check))
+    return Answer(result_json.label_sets(rows.take(np.arange(most)), check), [TRUNCATED])
 
 
 def label_names(call: Call) -> Answer:

@@ -20,7 +20,7 @@ from varve.gateway.refusals import Refused
 from varve.gateway.snappy import expand
 from varve.model import xor_chunk
 from varve.model.errors import BadRequest
-from varve.promql.interrupt import checked
+from varve.promql.interrupt import Check, checked
 from varve.promql.labels.label_table import Labels
 from varve.promql.storage import SelectHints, Selection
 from varve.promql.syntax.ast import Matcher, MatchOp
@@ -76,7 +76,7 @@ def remote_read(call: Call) -> Answer:
         size = int((found.samples.ends - found.samples.begins).sum())
         samples += size
         call.options.memory.take(size * _SAMPLE_BYTES + found.labels.size * _SERIES_BYTES)
-        series = checked(_series(found, query), check)
+        series = checked(_series(found, query, check), check)
         if streamed:
             parts += map(_frame, _messages(series, index))
         else:
@@ -133,11 +133,11 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _series(found: Selection, query: ReadQuery) -> Iterator[tuple[Labels, Points]]:
+def _series(found: Selection, query: ReadQuery, check: Check) -> Iterator[tuple[Labels, Points]]:
     """Each series that has samples in the range, with these."""
     samples = found.samples
     for labels, begin, end in zip(
-        found.labels.labels(), samples.begins.tolist(), samples.ends.tolist(), strict=True
+        found.labels.labels(check), samples.begins.tolist(), samples.ends.tolist(), strict=True
     ):
         ts = samples.ts[begin:end]
         low, high = np.searchsorted(ts, [query.start_ms, query.end_ms + 1])

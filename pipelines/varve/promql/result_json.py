@@ -56,9 +56,9 @@ def to_json(result: QueryResult) -> bytes:
     return _matrix(result, value, head, tail)
 
 
-def label_sets(table: LabelTable) -> bytes:
-    """A JSON array of every row's labels, as /api/v1/series answers."""
-    return table.cached("json array", lambda: b"[" + b",".join(_label_texts(table)) + b"]")
+def label_sets(table: LabelTable, check: Check = never) -> bytes:
+    """A JSON array of every row's labels, as /api/v1/series answers. check: see interrupt.py."""
+    return table.cached("json array", lambda: b"[" + b",".join(_label_texts(table, check)) + b"]")
 
 
 def seconds(ms: int) -> bytes:

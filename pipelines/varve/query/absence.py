@@ -26,7 +26,9 @@ _COMPARED = 200
 _LONGEST = 200
 # Matchers of a selector that an info shows.
 _NAMED = 10
-# Row groups read to find where series end or begin.
+# Names and values among which the nearest are looked for: so many take a tenth of a second.
+_MOST_NAMES = 50_000
+# Files that are read to find where series end or begin, and row groups of them.
 _READ = 32
 _FIRST_MS, _LAST_MS = -(1 << 62), 1 << 62
 
@@ -46,16 +48,16 @@ def _why(reader: Reader, matchers: Sequence[Matcher], start_ms: int, end_ms: int
     name = next(
         (m for m in matchers if m.name == METRIC_NAME and m.op is MatchOp.EQUAL and m.value), None
     )
-    if name is not None and not index.find([name]).size:
-        near = _nearest(name.value, index.label_values(METRIC_NAME, []))
+    if name is not None and not index.find([name], reader.check).size:
+        near = _nearest(name.value, _values(reader, METRIC_NAME, []) or [])
         return f"unknown metric {_quote(name.value)}{_or_near(near)}"
     of = "no series" if name is None else f"no series of {_quote(name.value)}"
-    series = index.find(matchers)
+    series = index.find(matchers, reader.check)
     if not series.size:
         others = [m for m in matchers if m is not name]
         given = [] if name is None else [name]
         for matcher in others:
-            if not index.find([*given, matcher]).size:
+            if not index.find([*given, matcher], reader.check).size:
                 return f"{of} with {_text(matcher)}{_values_near(reader, given, matcher)}"
         return f"{of} with {_all_of(others)} together"
     label = "the series" if name is None else _quote(name.value)
@@ -70,15 +72,30 @@ def _why(reader: Reader, matchers: Sequence[Matcher], start_ms: int, end_ms: int
 def _values_near(reader: Reader, given: Sequence[Matcher], matcher: Matcher) -> str:
     """Which values the label has that a matcher names, or which label it may have meant."""
     index = reader.view.index
-    values = index.label_values(matcher.name, [given] if given else [])
+    values = _values(reader, matcher.name, given)
+    if values is None:
+        return ""
     if values and matcher.op is MatchOp.EQUAL:
         return (
             f": {_cut(matcher.name)} is {_or(_nearest(matcher.value, values) or values[:_NEAREST])}"
         )
     if values:
         return ""
-    labels = [n for n in index.label_names([given] if given else []) if n != METRIC_NAME]
+    names = index.label_names([given] if given else [], reader.check)
+    labels = [n for n in names if n != METRIC_NAME]
     return f": they have no label {_cut(matcher.name)}{_or_near(_nearest(matcher.name, labels))}"
+
+
+def _values(reader: Reader, name: str, given: Sequence[Matcher]) -> list[str] | None:
+    """The values of a label, of the series that `given` selects; None if there may be very many."""
+    index = reader.view.index
+    column = index.labels.columns.get(name)
+    if column is None:
+        return []
+    series = index.find(given, reader.check).size if given else index.size
+    if min(series, len(column.interned.values)) > _MOST_NAMES:
+        return None
+    return index.label_values(name, [given] if given else [], reader.check)
 
 
 def _nearest_time(
@@ -116,8 +133,8 @@ def _bound_of(
 
 
 def _nearest(wanted: str, names: Sequence[str]) -> list[str]:
-    """The names most like what was wanted, the nearest first."""
-    if len(wanted) > _LONGEST:
+    """The names most like what was wanted, the nearest first; none if there are very many."""
+    if len(wanted) > _LONGEST or len(names) > _MOST_NAMES:
         return []
     pairs = {wanted[i : i + 2] for i in range(len(wanted) - 1)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ from varve.promql.kernels.types import I64
 from varve.query.decoded_files import Footer
 from varve.query.sample_columns import SampleColumns
 from varve.query.view import FileGone, View
+from varve.storage.log import LiveFile
 
 Check = Callable[[], None]
 
@@ -47,12 +49,19 @@ def next_to(
     """The row groups with samples of the ids that reach furthest towards an end of the range.
 
     With each comes how far it reaches, the furthest first. That is towards end_ms if `newest`,
-    else towards start_ms; `most` of them are given. Raises StorageError.
+    else towards start_ms; `most` of them are given, of as many files: those that reach furthest.
+    Raises StorageError.
     """
+
+    def reach(file: LiveFile) -> int:
+        return file.maximum["ts"] if newest else -file.minimum["ts"]
+
+    files = heapq.nlargest(most, view.files.select(ids, start_ms, end_ms), key=reach)
+    paths = [file.path for file in files]
     with reading():
         found = [
             (int((footer.zones.last_ms if newest else footer.zones.first_ms)[group]), path, group)
-            for path, footer in footers(view, ids, start_ms, end_ms, check)
+            for path, footer in zip(paths, view.row_groups.footers(paths, check), strict=True)
             for group in footer.overlapping(ids, start_ms, end_ms)
         ]
         found.sort(reverse=newest)

@@ -43,7 +43,7 @@ def exemplars_of(
     records = view.records.get("exemplars")
     if records is None or not matchers:
         return LabelTable.empty_sets(0), []
-    series = view.index.find_any(matchers)
+    series = view.index.find_any(matchers, check)
     ids = series.series_ids[series.by_id]
     try:
         rows = records.rows(ids, max(start_ms - 1, _EARLIEST_MS), end_ms, check)

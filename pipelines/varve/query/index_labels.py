@@ -124,7 +124,9 @@ class IndexLabels:
 
 @dataclass
 class GrowingColumn:
-    """A label's column while series come. Not safe to share; what `column` gives is."""
+    """A label's column while series come. Not safe to share; what `column` gives is: columns share
+    the values, of which each has codes of the first ones only.
+    """
 
     interned: Interned = field(default_factory=Interned)
     _rows: list[Rows32] = field(default_factory=list)
@@ -155,7 +157,7 @@ class GrowingColumn:
                 parts = [before] if isinstance(before, SparseColumn) else []
                 rows = np.concatenate([*(p.rows for p in parts), *self._rows])
                 codes = np.concatenate([*(p.codes for p in parts), *self._codes])
-                self._made = SparseColumn(rows, codes, self._published(before), size)
+                self._made = SparseColumn(rows, codes, self.interned, size)
         self._rows, self._codes = [], []
         assert self._made is not None  # noqa: S101 - one of the branches has made it
         return self._made
@@ -168,18 +170,7 @@ class GrowingColumn:
             codes[before.rows] = before.codes
         for rows, some in zip(self._rows, self._codes, strict=True):
             codes[rows] = some
-        return Column(codes, self._published(before))
-
-    def _published(self, before: IndexColumn | None) -> Interned:
-        """The values as they are now. An index that met a later one would look for its postings,
-        which it cannot have.
-        """
-        if before is not None and len(before.interned.values) == len(self.interned.values):
-            return before.interned
-        published = Interned()
-        published.values = list(self.interned.values)
-        published.codes = dict(self.interned.codes)
-        return published
+        return Column(codes, self.interned)
 
 
 def _padded(codes: Codes, size: int) -> Codes:

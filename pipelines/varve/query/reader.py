@@ -211,7 +211,8 @@ class Reader:
     def label_names(
         self, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
     ) -> list[str]:
-        return self.view.index.label_names(matchers, self._narrowing.seen(start_ms, end_ms))
+        seen = self._narrowing.seen(start_ms, end_ms)
+        return self.view.index.label_names(matchers, self.check, seen)
 
     def label_values(
         self,
@@ -220,12 +221,14 @@ class Reader:
         start_ms: int,
         end_ms: int,
     ) -> list[str]:
-        return self.view.index.label_values(name, matchers, self._narrowing.seen(start_ms, end_ms))
+        seen = self._narrowing.seen(start_ms, end_ms)
+        return self.view.index.label_values(name, matchers, self.check, seen)
 
     def series(
         self, matchers: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
     ) -> LabelTable:
-        found = self.view.index.find_any(matchers, self._narrowing.seen(start_ms, end_ms))
+        seen = self._narrowing.seen(start_ms, end_ms)
+        found = self.view.index.find_any(matchers, self.check, seen)
         self.memory.take(found.nbytes)
         return found.labels
 

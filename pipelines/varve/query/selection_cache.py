@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from varve.promql.syntax.ast import Matcher
@@ -28,7 +29,7 @@ class SelectionCache(Generic[S]):
     """The least recently used selections go first. Safe to use from many threads.
 
     Selections belong to one index, whose number is its generation. Those of an index that has been
-    replaced are dropped.
+    replaced are dropped, unless they are the same in the next one.
     """
 
     def __init__(self, budget: MemoryBudget) -> None:
@@ -40,13 +41,18 @@ class SelectionCache(Generic[S]):
         self._lock = threading.Lock()
         budget.add_cache(self._shrink)
 
-    def replace_index(self) -> int:
-        """Drops everything. Returns the generation of the index that comes."""
+    def replace_index(self, is_unchanged: Callable[[Key], bool] | None = None) -> int:
+        """Drops what is not the same for the index that comes; everything without `is_unchanged`.
+        Returns the generation of that index.
+        """
+        with self._lock:
+            keys = list(self._held)
+        same = {key for key in keys if is_unchanged is not None and is_unchanged(key)}
         with self._lock:
             self._generation += 1
-            self._held.clear()
-            self._budget.add(SELECTIONS, -self._bytes)
-            self._bytes = 0
+            gone = [self._held.pop(key).nbytes for key in list(self._held) if key not in same]
+            self._bytes -= sum(gone)
+            self._budget.add(SELECTIONS, -sum(gone))
             return self._generation
 
     def get(self, generation: int, key: Key) -> S | None:

@@ -7,7 +7,7 @@ series added so far, and may be shared between threads.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +15,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from varve.model.metadata import NOTHING_KNOWN, Metadata
-from varve.promql.interrupt import Check, never
+from varve.promql.interrupt import Check, checked, never, sorted_with_checks
 from varve.promql.labels.label_table import METRIC_NAME, LabelTable
 from varve.promql.labels.postings import Bools, Postings
 from varve.promql.syntax.ast import Matcher
 from varve.query.index_labels import GrowingColumn, IndexLabels
 from varve.query.memory import INDEX, UNBOUNDED, MemoryBudget
-from varve.query.selection_cache import SelectionCache
+from varve.query.selection_cache import Key, SelectionCache
 
 COLUMNS = ("series_id", "metric", "tags", "type", "unit", "help")
 """What is read of the table series."""
@@ -36,6 +36,10 @@ _LABEL_BYTES = 124
 _POSTING_BYTES = 12
 # A label without its series: its columns and texts as objects.
 _COLUMN_BYTES = 1_024
+# What is known of regexes and values: a byte for each value that a label has.
+_ACCEPTED_BYTES = 16 << 20
+# New series at once of which it is looked up which remembered selections they belong to.
+_FEW_NEW = 20_000
 # A distinct value of a label: a short text, listed and looked up, while it grows and as published.
 _VALUE_BYTES = 300
 
@@ -84,20 +88,23 @@ class SeriesIndex:
         metadata: dict[str, Metadata],
         selections: SelectionCache[SelectedSeries],
         numbering: int,
+        before: SeriesIndex | None = None,
     ) -> None:
         """Row i of labels is series ids[i], in the order of registration; by_id has the rows in
         ascending order of id.
 
-        What `selections` has of an index before this one is dropped.
+        before: the index of which this one has all rows, and more. What `selections` has of it is
+        kept as far as none of these belongs to it; without one all is dropped.
         """
         self.metadata = metadata
         """By metric name."""
         self._ids = ids
         self._by_id = by_id
-        # It need not remember anything: `selections` does, and knows what it takes.
-        self._postings = Postings(labels, max_bytes=0, most_kept=0)
+        # It need not remember selections: `selections` does, and knows what it takes.
+        postings = None if before is None else before._postings  # noqa: SLF001 - the same class
+        self._postings: Postings[IndexLabels] = Postings(labels, _ACCEPTED_BYTES, before=postings)
         self._selections = selections
-        self._generation = selections.replace_index()
+        self._generation = selections.replace_index(self._unchanged_since(before))
         self.numbering = numbering
         """Indexes of one numbering have the same rows, as far as each goes."""
 
@@ -111,7 +118,7 @@ class SeriesIndex:
         columns = self.labels.columns.values()
         values = sum(len(c.interned.values) for c in columns)
         codes = sum(_POSTING_BYTES * len(c.codes) + _COLUMN_BYTES for c in columns)
-        return 24 * self.size + codes + _VALUE_BYTES * values
+        return 24 * self.size + codes + _VALUE_BYTES * values + _ACCEPTED_BYTES
 
     @property
     def series_ids(self) -> Ids:
@@ -142,35 +149,48 @@ class SeriesIndex:
         key = tuple(matchers), None if among is None else among.token
         known = self._selections.get(self._generation, key)
         if known is None:
-            found = self._select(self._rows(key[0], check, among))
+            found = self._select(self._rows(key[0], check, among), check)
             known = self._selections.put(self._generation, key, found)
         return known
 
     def find_any(
-        self, matchers: Sequence[Sequence[Matcher]], among: Among | None = None
+        self,
+        matchers: Sequence[Sequence[Matcher]],
+        check: Check = never,
+        among: Among | None = None,
     ) -> SelectedSeries:
         """Selects the series that meet one of the lists; all series if there is no list."""
         if len(matchers) <= 1:
-            return self.find(matchers[0] if matchers else (), among=among)
-        return self._select(self._rows_any(matchers, among))
+            return self.find(matchers[0] if matchers else (), check, among)
+        return self._select(self._rows_any(matchers, check, among), check)
 
     def label_names(
-        self, matchers: Sequence[Sequence[Matcher]], among: Among | None = None
+        self,
+        matchers: Sequence[Sequence[Matcher]],
+        check: Check = never,
+        among: Among | None = None,
     ) -> list[str]:
         """Names of labels, sorted, that one of the series selected as by `find_any` has."""
-        rows = self._rows_any(matchers, among)
-        columns = self.labels.columns
-        return [n for n in self.labels.names_within(rows) if columns[n].at(rows).any()]
+        rows = self._rows_any(matchers, check, among)
+        columns, names = self.labels.columns, self.labels.names_within(rows)
+        return [n for n in checked(names, check, every=1) if columns[n].at(rows).any()]
 
     def label_values(
-        self, name: str, matchers: Sequence[Sequence[Matcher]], among: Among | None = None
+        self,
+        name: str,
+        matchers: Sequence[Sequence[Matcher]],
+        check: Check = never,
+        among: Among | None = None,
     ) -> list[str]:
         """Values of one label, sorted, over the series selected as by `find_any`."""
         column = self.labels.columns.get(name)
         if column is None:
             return []
-        codes = np.unique(column.at(self._rows_any(matchers, among)))
-        return sorted(column.interned.values[code] for code in codes.tolist() if code)
+        codes = column.at(self._rows_any(matchers, check, among))
+        check()
+        texts = column.interned.values
+        found = [texts[code] for code in np.flatnonzero(np.bincount(codes)).tolist() if code]
+        return sorted_with_checks(found, check)
 
     def _rows(self, matchers: Sequence[Matcher], check: Check, among: Among | None) -> Rows:
         if among is not None and not matchers:
@@ -178,15 +198,39 @@ class SeriesIndex:
         rows = self._postings.rows(matchers, check)
         return rows if among is None else rows[among.rows[rows]]
 
-    def _rows_any(self, matchers: Sequence[Sequence[Matcher]], among: Among | None) -> Rows:
-        if not matchers:
-            return self._rows((), never, among)
-        found = [self._rows(one, never, among) for one in matchers]
-        return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+    def _unchanged_since(self, before: SeriesIndex | None) -> Callable[[Key], bool] | None:
+        """Whether a selection of the index before is one of this; None if none is."""
+        if before is None or not before.size or self.size - before.size > _FEW_NEW:
+            return None
+        fresh = Postings(self.labels.take(np.arange(before.size, self.size)))
 
-    def _select(self, rows: Rows) -> SelectedSeries:
+        def is_unchanged(key: Key) -> bool:
+            matchers, token = key
+            # What a token names are rows that both have.
+            return token is not None or not len(fresh.rows(matchers))
+
+        return is_unchanged
+
+    def _rows_any(
+        self, matchers: Sequence[Sequence[Matcher]], check: Check, among: Among | None
+    ) -> Rows:
+        if not matchers:
+            return self._rows((), check, among)
+        found = [self._rows(one, check, among) for one in matchers]
+        if len(found) == 1:
+            return found[0]
+        check()
+        is_found = np.zeros(self.size, dtype=np.bool_)
+        for rows in found:
+            is_found[rows] = True
+        return np.flatnonzero(is_found)
+
+    def _select(self, rows: Rows, check: Check = never) -> SelectedSeries:
+        check()
         labels = self.labels.take(rows)
-        order = labels.sort_order()
+        check()
+        order = labels.sort_order(check)
+        check()
         ids = self._ids[rows][order]
         return SelectedSeries(ids, labels.take(order), np.argsort(ids))
 
@@ -203,6 +247,7 @@ class IndexBuilder:
         self._columns: dict[str, GrowingColumn] = {}
         self._metadata: dict[str, Metadata] = {}
         self._numbering = next(_NUMBERINGS)
+        self._made: SeriesIndex | None = None
 
     def add(self, rows: pa.Table) -> bool:
         """Adds rows with COLUMNS, in any order. Returns whether one defines a new series.
@@ -214,8 +259,7 @@ class IndexBuilder:
             return False
         start = len(self._ids)
         ids = fresh.column("series_id").to_numpy()
-        self._ids = np.concatenate([self._ids, ids])
-        self._by_id = np.argsort(self._ids)
+        self._add_ids(ids)
         own_rows = np.arange(start, len(self._ids))
         self._add_label(METRIC_NAME, own_rows, fresh.column("metric").combine_chunks())
         tags = fresh.column("tags").combine_chunks()
@@ -239,11 +283,20 @@ class IndexBuilder:
         size = len(self._ids)
         labels = IndexLabels(size, {n: grown.column(size) for n, grown in self._columns.items()})
         made = SeriesIndex(
-            self._ids, self._by_id, labels, dict(self._metadata), self._selections, self._numbering
+            *(self._ids, self._by_id, labels, dict(self._metadata)),
+            *(self._selections, self._numbering, self._made),
         )
         self._budget.add(INDEX, made.nbytes - self._counted)
-        self._counted = made.nbytes
+        self._counted, self._made = made.nbytes, made
         return made
+
+    def _add_ids(self, ids: Ids) -> None:
+        """Appends them; their places among the sorted ones are found without sorting all anew."""
+        order = np.argsort(ids)
+        known = self._ids[self._by_id]
+        at = np.searchsorted(known, ids[order])
+        self._by_id = np.insert(self._by_id, at, order + len(self._ids))
+        self._ids = np.concatenate([self._ids, ids])
 
     def _undefined(self, rows: pa.Table) -> pa.Table:
         """The first row of each series_id that was not added before."""

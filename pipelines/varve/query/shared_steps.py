@@ -85,7 +85,9 @@ class SharedSteps:
             self._failed(err)
 
     def close(self) -> None:
+        """Ends the connections to Redis; what is kept there stays for other services."""
         self._client.close()
+        self._own.close()
 
     def _is_paused(self) -> bool:
         with self._lock:

@@ -135,10 +135,11 @@ class Times(Protocol):
 
 
 class Steps(Protocol):
-    """Where steps are kept; what was put may be gone."""
+    """Where steps are kept; what was put may be gone. `close` lets go of all, at the end."""
 
     def get(self, key: Key) -> KeptSteps | None: ...
     def put(self, key: Key, steps: KeptSteps) -> None: ...
+    def close(self) -> None: ...
 
 
 class StepCache:
@@ -174,6 +175,9 @@ class StepCache:
             self._held[key] = steps
             self._bytes += steps.nbytes
             self._budget.add(STEPS, steps.nbytes)
+
+    def close(self) -> None:
+        self._shrink(self._bytes)
 
     def _shrink(self, nbytes: int) -> int:
         with self._lock:

@@ -84,6 +84,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             *(store, queries, query.cache_mb << 20, query.poll_ms / 1000, memory, metrics),
             calendar=settings.holidays.calendar(),
         )
+        steps = _steps(query, memory)
         workers = Workers(query.cores or len(os.sched_getaffinity(0)))
         options = Options(
             query_limits(query),
@@ -91,7 +92,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             workers,
             newer_view=follower.newer_view,
             say_why_empty=True,
-            steps=_steps(query, memory),
+            steps=steps,
         )
         browsers = BrowserRules.of(_listed(query.allowed_hosts), _listed(query.allowed_origins))
         sql = SqlProcesses(store, _sql_bounds(query)) if query.sql else None
@@ -139,6 +140,8 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             follower.stop()
             if sql is not None:
                 sql.close()
+            if steps is not None:
+                steps.close()
     if follower.error is not None:
         status.update(state="failed", detail={"error": str(follower.error)})
         return 1

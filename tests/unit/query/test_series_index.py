@@ -12,8 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.benchmarks.bench_labels import rows as pod_rows
+from tests.unit.promql.test_interrupt import Recorder, no_pauses  # noqa: F401 - a fixture
 from varve.model.identity import define
 from varve.model.schema import table_schema
+from varve.promql import result_json
+from varve.promql.labels import postings
 from varve.promql.syntax.ast import Matcher, MatchOp
 from varve.query import index_labels
 from varve.query.memory import INDEX, MemoryBudget
@@ -54,6 +58,28 @@ def built(batches, few=8):
             builder.add(rows(batch))
             index = builder.index()
     return index
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_whatever_is_asked_of_many_series_can_be_ended_soon():
+    builder = IndexBuilder()
+    builder.add(pod_rows(0, 60_000))
+    index = builder.index()
+    some = [Matcher("zone", MatchOp.EQUAL, "zone-1")]
+    pods = [Matcher("pod", MatchOp.REGEX, "pod-[0-9]+")]
+
+    def of(ask):
+        recorder = Recorder()
+        recorder.is_set()
+        ask(recorder.is_set)
+        recorder.is_set()
+        assert recorder.asked > 3
+        return recorder.longest_s
+
+    assert of(lambda check: result_json.label_sets(index.find([], check).labels, check)) < 0.25
+    assert of(lambda check: index.find_any([some, pods], check)) < 0.25
+    assert of(lambda check: index.label_values("pod", [pods], check)) < 0.25
+    assert of(lambda check: index.label_names([pods], check)) < 0.25
 
 
 # A label is kept by row whatever it takes, or if few have it, or never.
@@ -101,6 +127,54 @@ def test_names_and_values_are_those_of_the_series(batches, kind):
     for name in ("a", "b", "__name__", "absent"):
         values = {labels[name] for labels in everything if name in labels}
         assert index.label_values(name, []) == sorted(values)
+
+
+@given(batches, st.lists(matchers, max_size=2), kinds, st.integers(0, 2**24 - 1))
+def test_what_is_remembered_of_an_index_is_true_of_the_next(batches, wanted, kind, some):
+    """Some series of each batch come as it grows; among: rows that all of these indexes have."""
+    builder, everything = IndexBuilder(), {}
+    with patch.object(index_labels, "_FEW", kind), patch.object(postings, "_FEW_GROWN", some % 3):
+        for batch in batches:
+            builder.add(rows(batch))
+            everything |= {d.series_id: labels_of(d) for d in batch}
+            index = builder.index()
+            found = index.find(wanted)
+            expected = {i: la for i, la in everything.items() if all(meets(la, m) for m in wanted)}
+            assert dict(zip(found.series_ids.tolist(), found.labels.dicts(), strict=True)) == (
+                expected
+            )
+            assert found.series_ids[found.by_id].tolist() == sorted(expected)
+            assert index.rows_of(index.series_ids).tolist() == list(range(index.size))
+
+
+def test_a_selection_is_remembered_until_a_series_of_it_comes():
+    builder = IndexBuilder()
+    builder.add(rows([define("up", {"a": "x"}), define("down", {"a": "x"})]))
+    up = [Matcher("__name__", MatchOp.EQUAL, "up")]
+    rest = [Matcher("__name__", MatchOp.REGEX, "d.*")]
+    few = Among(np.array([True, False]), b"some")
+    first = builder.index()
+    known, others, of_few = first.find(up), first.find(rest), first.find(up, among=few)
+
+    builder.add(rows([define("down", {"a": "y"})]))
+    second = builder.index()
+
+    assert second.find(up) is known
+    assert second.find(up, among=Among(np.array([True, False, False]), b"some")) is of_few
+    assert second.find(rest) is not others
+    assert second.find(rest).size == 2
+    assert first.find(rest).size == 1
+
+
+def test_regexes_that_nobody_asks_for_again_take_no_more_memory():
+    index = built([[define("up", {"a": f"v{i}"}) for i in range(1000)]])
+    before = index.nbytes
+    with patch.object(index._postings, "_max_bytes", 10_000):
+        for i in range(100):
+            index.find([Matcher("a", MatchOp.REGEX, f"v{i}.*")])
+
+        assert index._postings.nbytes <= 10_000
+    assert index.nbytes == before
 
 
 def test_an_index_taken_earlier_does_not_see_later_series():

@@ -178,7 +178,9 @@ class LabelTable:
         """The label set of every row. check: see interrupt.py."""
 
         def make() -> list[Labels]:
-            columns = [(name, self.values_of(name)) for name in self.columns]
+            columns = [
+                (name, self.values_of(name)) for name in checked(self.columns, check, every=1)
+            ]
             return [
                 tuple((name, values[i]) for name, values in columns if values[i])
                 for i in checked(range(self.size), check)
@@ -284,14 +286,17 @@ class LabelTable:
         has_later = np.zeros(self.size, dtype=np.bool_)
         for column in reversed(self.columns.values()):
             check()
-            used, inverse = np.unique(column.codes, return_inverse=True)
+            is_used = np.zeros(int(column.codes.max(initial=0)) + 1, dtype=np.bool_)
+            is_used[column.codes] = True
+            used = np.flatnonzero(is_used)
             values = [column.interned.values[code] for code in used.tolist()]
             ordered = checked(sorted_with_checks(values, check), check)
             places = {value: place for place, value in enumerate(ordered, 1)}
-            rank = np.array([places[value] for value in checked(values, check)], dtype=np.int64)
+            rank = np.zeros(len(is_used), dtype=np.int32)
+            rank[used] = [places[value] for value in checked(values, check)]
             check()
             absent = column.codes == 0
-            key = rank[inverse.reshape(-1)]
+            key = rank[column.codes]
             key[absent] = np.where(has_later[absent], len(used) + 1, 0)
             order = order[np.argsort(key[order], kind="stable")]
             has_later |= ~absent

@@ -20,7 +20,8 @@ Bools = npt.NDArray[np.bool_]
 Rows32 = npt.NDArray[np.int32]
 
 _NO_ROWS: Final[Rows] = np.zeros(0, dtype=np.int64)
-_NO_CODES: Final[Codes] = np.zeros(0, dtype=np.int32)
+# Rows of a column are looked through, beside an eighth of it, before its postings are made anew.
+_FEW_GROWN: Final = 4_096
 
 
 def value_test(matcher: Matcher) -> Callable[[str], bool]:
@@ -39,21 +40,43 @@ def value_test(matcher: Matcher) -> Callable[[str], bool]:
 class LabelPostings:
     """The rows of each value of one label: value `code` is in rows[indptr[code]:indptr[code + 1]].
 
-    Code 0, the absent value, may have none. Values that were interned after the table was made have
-    no rows and no place here.
+    Code 0, the absent value, may have none. Postings are of the first codes of a column, so many as
+    there are rows here: a column that has grown since is looked through from there on.
     """
 
     rows: Rows32
     indptr: Rows
+    is_dense: bool
 
     @classmethod
     def of(cls, codes: Codes, rows: Rows32 | None = None) -> LabelPostings:
         """rows: where each code is, ascending; all rows if None."""
         indptr = np.concatenate(([0], np.cumsum(np.bincount(codes)))).astype(np.int64)
         order = np.argsort(codes, kind="stable").astype(np.int32)
-        return cls(order if rows is None else rows[order], indptr)
+        return cls(order if rows is None else rows[order], indptr, rows is None)
 
-    def span(self, code: int) -> tuple[int, int]:
+    def serves(self, column: PostedColumn) -> bool:
+        """Whether the column is the one of these postings, grown by few rows at most."""
+        grown = len(column.codes) - len(self.rows)
+        is_dense = column.held_rows is None
+        return is_dense == self.is_dense and 0 <= grown <= _FEW_GROWN + len(self.rows) // 8
+
+    def rows_of(self, code: int, column: PostedColumn) -> Rows:
+        """The rows, ascending, of a code in a column that these serve."""
+        begin, end = self._span(code)
+        found = self.rows[begin:end].astype(np.int64)
+        known, held = len(self.rows), column.held_rows
+        if known == len(column.codes):
+            return found
+        later = np.flatnonzero(column.codes[known:] == code) + known
+        return np.concatenate([found, later if held is None else held[later]])
+
+    def at_most(self, code: int, column: PostedColumn) -> int:
+        """So many rows may have a code in a column that these serve."""
+        begin, end = self._span(code)
+        return end - begin + len(column.codes) - len(self.rows)
+
+    def _span(self, code: int) -> tuple[int, int]:
         if code + 1 >= len(self.indptr):
             return 0, 0
         return int(self.indptr[code]), int(self.indptr[code + 1])
@@ -116,14 +139,31 @@ class Postings(Generic[T]):
     and `most_kept` of them. The values of the table may go on being interned by one other thread.
     """
 
-    def __init__(self, table: T, max_bytes: int = 256 << 20, most_kept: int = 1024) -> None:
+    def __init__(
+        self,
+        table: T,
+        max_bytes: int = 256 << 20,
+        most_kept: int = 1024,
+        before: Postings[T] | None = None,
+    ) -> None:
+        """before: those of a table that this one continues. Its rows are the first ones here, its
+        values have the same codes; what was found out of them is used further.
+        """
         self.table = table
         self._max_bytes = max_bytes
         self._most_kept = most_kept
         self._by_label: dict[str, LabelPostings] = {}
+        self._earlier: dict[str, LabelPostings] = {}
         self._accepted: OrderedDict[Matcher, Bools] = OrderedDict()
         self._selections: OrderedDict[tuple[Matcher, ...], tuple[Rows, LabelTable]] = OrderedDict()
         self._lock = threading.Lock()
+        if before is not None:
+            self._earlier, self._accepted = before._known()  # noqa: SLF001 - another of this class
+
+    def _known(self) -> tuple[dict[str, LabelPostings], OrderedDict[Matcher, Bools]]:
+        """What another may use further."""
+        with self._lock:
+            return self._earlier | self._by_label, self._accepted.copy()
 
     @property
     def nbytes(self) -> int:
@@ -200,41 +240,45 @@ class Postings(Generic[T]):
         """Whether `matcher` accepts the value of each code in the column."""
         with self._lock:
             accepted = self._accepted.get(matcher)
-        if accepted is None:
+            if accepted is not None:
+                self._accepted.move_to_end(matcher)
+        values = column.values()
+        known = 0 if accepted is None else len(accepted)
+        if accepted is None or known < len(values):
             test = value_test(matcher)
-            values = checked(column.values(), check)
-            accepted = np.array([test(value) for value in values], dtype=np.bool_)
+            more = [test(value) for value in checked(values[known:], check)]
+            fresh = np.array(more, dtype=np.bool_)
+            accepted = fresh if accepted is None else np.concatenate([accepted, fresh])
             with self._lock:
                 self._accepted[matcher] = accepted
+                self._evict()
         return accepted
 
     def _posting_length(self, matcher: Matcher) -> int:
-        begin, end = self._postings_of(matcher.name).span(self._code(matcher))
-        return end - begin
+        column, code = self._code(matcher)
+        if column is None or code is None:
+            return 0
+        return self._postings_of(matcher.name, column).at_most(code, column)
 
     def _posting(self, matcher: Matcher) -> Rows:
         """The rows whose label has exactly the value of `matcher`."""
-        postings = self._postings_of(matcher.name)
-        begin, end = postings.span(self._code(matcher))
-        return postings.rows[begin:end].astype(np.int64)
+        column, code = self._code(matcher)
+        if column is None or code is None:
+            return _NO_ROWS
+        return self._postings_of(matcher.name, column).rows_of(code, column)
 
-    def _code(self, matcher: Matcher) -> int:
-        """The code of the value, beyond all codes if no row can have it."""
+    def _code(self, matcher: Matcher) -> tuple[PostedColumn | None, int | None]:
+        """The label's column, and the code of the value; None if there is none."""
         column = self.table.columns.get(matcher.name)
-        code = None if column is None else column.interned.codes.get(matcher.value)
-        return _NO_CODE if code is None else code
+        return column, None if column is None else column.interned.codes.get(matcher.value)
 
-    def _postings_of(self, name: str) -> LabelPostings:
+    def _postings_of(self, name: str, column: PostedColumn) -> LabelPostings:
         found = self._by_label.get(name)
         if found is None:
-            column = self.table.columns.get(name)
-            found = self._by_label.setdefault(
-                name,
-                LabelPostings.of(_NO_CODES)
-                if column is None
-                else LabelPostings.of(column.codes, column.held_rows),
-            )
+            found = self._earlier.get(name)
+            if found is None or not found.serves(column):
+                found = LabelPostings.of(column.codes, column.held_rows)
+            with self._lock:
+                self._earlier.pop(name, None)
+                found = self._by_label.setdefault(name, found)
         return found
-
-
-_NO_CODE: Final = 1 << 62
