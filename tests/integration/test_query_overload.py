@@ -137,6 +137,22 @@ def test_what_a_client_asks_for_ends_when_it_leaves_not_when_somebody_looks(
         assert not gate.is_set()
 
 
+def test_a_client_that_leaves_within_its_request_is_no_error_of_the_service(service, caplog):
+    with served(service) as url, caplog.at_level(logging.WARNING):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(
+                b"POST /api/v1/query HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
+                b"Content-Type: application/x-www-form-urlencoded\r\n"
+                b"Authorization: Bearer r\r\n\r\nquery="
+            )
+        counted = 'varve_query_requests_total{route="query",status="499"} 1.0'
+        page = f"{url}/metrics"
+        within(20, lambda: counted in HTTP.get(page, headers=ADMIN).text)
+
+    assert not [line for line in caplog.records if line.exc_info]
+
+
 def test_an_answer_comes_at_the_deadline_though_a_kernel_goes_on(service, monkeypatch):
     monkeypatch.setattr(runner, "_LOOK_S", 3_600.0)
     going_on = threading.Event()

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from varve.api.access_check import needs_scope, principal_of
@@ -121,6 +121,8 @@ class Runner:
                 asked = await self._read(request, endpoint, arrived_s, sent)
                 view = await self._view_to_come(asked, view)
                 return await self._in_turn(asked, view)
+            except ClientDisconnect:
+                return failure(request, "canceled", "the client left before its request was whole")
             except BadRequest as err:
                 return failure(request, "bad_data", str(err))
             except QueryError as err:
