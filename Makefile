@@ -213,6 +213,10 @@ bench-alerting: setup-dev ## From a sample to the message, through everything; A
 bench-rules: setup-dev ## A round of 1,000 rules over 10,000 series in memory, CPU seconds
 	$(TOOL)/bench_rules.py $(ARGS)
 
+.PHONY: bench-rules-head
+bench-rules-head: setup-dev ## What the head of rules holds and costs, beside that of all series
+	$(TOOL)/bench_rules_head.py $(ARGS)
+
 .PHONY: bench-series
 bench-series: setup-dev ## What 1 M and 10 M known series cost: start, memory, look-ups, churn, counting
 	$(TOOL)/bench_series.py $(ARGS)
@@ -234,14 +238,26 @@ bench-lateness: setup-dev ## 20,000 samples/s, 5 % up to ten days late, then eve
 bench-visibility: setup-dev ## 100,000 samples/s: how soon a window that has ended can be read
 	$(TOOL)/bench_live.py --rate 100000 --series 500000 --minutes 6 $(ARGS)
 
+.PHONY: race
+race: setup-dev ## Everything that changes tables, racing, against an oracle; ARGS="--rounds 300 --runs 3 --seed N"
+	$(TOOL)/race.py $(ARGS)
+
 .PHONY: soak soak-week soak-year soak-live
 soak: soak-week soak-live ## A simulated week, then an hour of faults: nothing grows, nothing needs a hand
 soak-week: setup-dev ## Seven days of tables under a simulated clock; ARGS="--days 3" (needs cc)
 	$(TOOL)/soak_week.py $(ARGS)
-soak-year: setup-dev ## Fourteen months, expired each day, against what never expired; ARGS="--days 100"
+soak-year: setup-dev ## Fourteen months over three roots, day by day, against an oracle; ARGS="--days 100"
 	$(TOOL)/soak_year.py $(ARGS)
 soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minutes 10 --only kill"
 	$(TOOL)/soak_live.py $(ARGS)
+
+.PHONY: chaos-s3
+chaos-s3: setup-dev ## Five minutes of upkeep on an S3 that fails, against an oracle; ARGS="--minutes 1"
+	$(TOOL)/chaos_s3.py $(ARGS)
+
+.PHONY: soak-alerting
+soak-alerting: setup-dev ## Evaluators and notifiers killed and cut from each other, 500 alerts accounted for; ARGS="--minutes 5"
+	$(TOOL)/soak_alerting.py $(ARGS)
 
 .PHONY: chaos-gateway
 chaos-gateway: setup-dev ## 20 kills of the gateway among 2 M samples, Kafka away, disks full and slow; needs root

@@ -23,25 +23,34 @@ settings.load_profile("varve")
 pytest.register_assert_rewrite("tests.unit.promql.storage_suite")
 
 
-# Their tests share the broker and the Spark session.
-SHARED = (
-    "tests/integration/client/",
-    "tests/integration/collectors/",
-    "tests/integration/gateway/",
-    "tests/integration/ingest/",
-    "tests/integration/rollup/",
-    "tests/integration/rules/",
-    "tests/spark/",
-)
+# Suites whose tests share the Spark session, and those that share no more than a broker.
+SHARED = {
+    "spark": (
+        "tests/integration/gateway/test_gateway.py",
+        "tests/integration/gateway/test_records.py",
+        "tests/integration/ingest/",
+        "tests/integration/rollup/",
+        "tests/spark/",
+    ),
+    "broker": (
+        "tests/integration/client/",
+        "tests/integration/collectors/",
+        "tests/integration/gateway/",
+        "tests/integration/rules/",
+    ),
+}
 
 
 class Scheduling(LoadScopeScheduling):
-    """What shares the broker or the Spark session runs in one process, beside one for the rest; a
+    """What shares the Spark session or a broker runs in one process, beside one for the rest; a
     file is never torn between two.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "shared" if nodeid.startswith(SHARED) else nodeid.split("::", 1)[0]
+        for scope, suites in SHARED.items():
+            if nodeid.startswith(suites):
+                return scope
+        return nodeid.split("::", 1)[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:

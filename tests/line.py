@@ -79,11 +79,10 @@ class Line:
         return task_plan(
             self.store,
             now_ms=now_ms,
-            max_message_bytes=100_000,
             series_version=self.registry.index.version,
             limits=self._limits,
             full=self.registry.full(self._limits),
-            **self._settings | changes,
+            **{"max_message_bytes": 100_000} | self._settings | changes,
         )
 
     def _registered(self, messages: Sequence[Message], outcomes: list[Outcome]) -> list[Outcome]:

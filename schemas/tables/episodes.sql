@@ -7,7 +7,7 @@ CREATE TABLE episodes (
   starts_at BIGINT NOT NULL COMMENT 'End of its first window. Milliseconds since the Unix epoch, UTC.',
   last_at BIGINT NOT NULL COMMENT 'End of its last window so far that was far from the baseline. Milliseconds since the Unix epoch, UTC.',
   windows BIGINT NOT NULL COMMENT 'Number of windows that were far from the baseline so far. At least 1; 0 once withdrawn.',
-  value DOUBLE NOT NULL COMMENT 'Of the window that was furthest off. Unit of the metric, per second for a counter.',
+  value DOUBLE NOT NULL COMMENT 'Of the window that was furthest off; NaN: there was no sample. Unit of the metric, per second for a counter.',
   expected DOUBLE NOT NULL COMMENT 'What was expected of it. Unit of the metric, per second for a counter.',
   score DOUBLE NOT NULL COMMENT 'Its distance in standard deviations. No unit.',
   severity STRING NOT NULL COMMENT 'warning, or critical from the extreme score of the rule on.',

@@ -19,6 +19,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
+
 from tests.benchmarks.firehose import Firehose, series_of
 from tests.integration.local.up_process import Up
 from varve.client import Producer
@@ -62,8 +64,13 @@ def main() -> int:
         try:
             up.until_ready()
             print("ready; sending", flush=True)
+            before, began = used(up), time.monotonic()
             sent = measure(up, args)
             wait_for(told, sent, args.deadline)
+            lasted = time.monotonic() - began
+            for name, (cpu_s, rss) in used(up).items():
+                share = (cpu_s - before[name][0]) / lasted
+                print(f"{name}: {100 * share:.1f} % of a core, {rss >> 20} MiB")
         finally:
             up.process.send_signal(signal.SIGTERM)
             try:
@@ -84,6 +91,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--aim", type=float, default=15, help="seconds that 99 % may take")
     parser.add_argument("--deadline", type=float, default=60, help="seconds to wait at the end")
     return parser.parse_args()
+
+
+def used(up: Up) -> dict[str, tuple[float, int]]:
+    """CPU seconds and resident bytes of rules and notifier so far."""
+    found = {}
+    for name in ("rules", "notify"):
+        process = psutil.Process(up.component(name)["pid"])
+        times = process.cpu_times()
+        found[name] = times.user + times.system, process.memory_info().rss
+    return found
 
 
 def hook(told: dict[str, list[float]]) -> ThreadingHTTPServer:

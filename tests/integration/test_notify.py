@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import signal
@@ -11,13 +12,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import pytest
+
+from tests.stepped_clock import CAN_BUILD, SteppedClock
 
 # What a machine three times as slow needs, and more.
 PATIENCE_S = 60
@@ -77,8 +81,11 @@ class Receiver:
 
 
 class Process:
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(
+        self, folder: Path, *options: str, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.log = folder / "log"
+        self._environment = {**os.environ, **environment}
         self._folder, self._options = folder, options
         self.start()
 
@@ -93,6 +100,7 @@ class Process:
                     "--web.listen-address=127.0.0.1:0",
                     *self._options,
                 ],
+                env=self._environment,
                 stderr=log,
                 stdout=log,
             )
@@ -144,9 +152,9 @@ def receiver() -> Iterator[Receiver]:
 
 
 @contextmanager
-def running(folder: Path, receiver: Receiver, *options: str, wait: str = "0s"):
+def running(folder: Path, receiver: Receiver, *options: str, wait: str = "0s", **environment: str):
     (folder / "am.yml").write_text(CONFIG.format(url=receiver.url, wait=wait))
-    process = Process(folder, *options)
+    process = Process(folder, *options, environment=environment)
     try:
         yield process
     finally:
@@ -208,6 +216,21 @@ def test_what_waits_for_its_receiver_is_told_after_a_restart(tmp_path, receiver)
         receiver.status = 200
         process.start()
         await_that(lambda: receiver.told() == [("firing", ["a"])])
+
+
+@pytest.mark.skipif(not CAN_BUILD, reason="no C compiler")
+def test_an_hour_that_the_clock_is_wrong_ends_no_alert_and_delays_none(tmp_path, receiver):
+    clock = SteppedClock(tmp_path)
+    told = []
+    with running(tmp_path, receiver, wait="1s", **clock.environment) as process:
+        for number, hours in enumerate((0, 1, -1, 0)):
+            clock.step(3_600 * hours)
+            for before in range(number + 1):
+                process.send(f"h{before}", lasts_s=600, alertname=f"A{before}")
+            told.append(("firing", [f"h{number}"]))
+            await_that(lambda: receiver.told() == told, str(receiver.told()))
+        process.send("h0", lasts_s=-0.5, alertname="A0")
+        await_that(lambda: receiver.told() == [*told, ("resolved", ["h0"])])
 
 
 def test_a_torn_journal_is_cut_and_said(tmp_path, receiver):

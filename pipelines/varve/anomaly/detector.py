@@ -28,9 +28,11 @@ from varve.anomaly.episode_rows import (
     named_series,
 )
 from varve.anomaly.episodes import Event
-from varve.anomaly.judge import SCORES, JudgeTask, Subjects
+from varve.anomaly.judge import SCORES
+from varve.anomaly.judge_task import JudgeTask, Subjects
 from varve.anomaly.minute_values import Ints, judged_kinds
 from varve.anomaly.rules import Rules
+from varve.anomaly.silence import with_following
 from varve.model.alert_event import AlertEvent
 from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.clock import Clock
@@ -243,6 +245,7 @@ class Detector:
             )
         # The rate of the next minute begins with the last sample of this one.
         keys = unique_keys(np.concatenate([keys, keys + np.array([0, MINUTE_MS])]))
+        keys = with_following(keys, self._subjects_now(), self._rules().all)
         recent = (keys[:, 1] > until_ms - LOOKBACK_MS) & (keys[:, 1] <= until_ms)
         return np.ascontiguousarray(keys[recent])
 

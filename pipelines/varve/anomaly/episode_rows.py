@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -94,6 +95,12 @@ def episode_of(row: Mapping[str, Any]) -> Episode:
     )
 
 
+def told_value(row: Mapping[str, Any]) -> float | None:
+    """The value of a row of episodes; None for silence."""
+    value: float = row["value"]
+    return None if math.isnan(value) else value
+
+
 def messages(
     rows: Iterable[Mapping[str, Any]], named: Mapping[int, Series]
 ) -> list[tuple[bytes, bytes]]:
@@ -137,7 +144,7 @@ def _message(
                 "metric": named.get(member["series_id"], ("", {}))[0],
                 "tags": named.get(member["series_id"], ("", {}))[1],
                 "windows": member["windows"],
-                "value": member["value"],
+                "value": told_value(member),
                 "expected": member["expected"],
                 "score": member["score"],
                 "baseline_at": member["baseline_at"],
@@ -160,8 +167,11 @@ def alert_events(
             continue
         metric, tags = named[row["series_id"]]
         labels = {**tags, NAME_LABEL: ALERT, "metric": metric}
+        value = told_value(row)
         summary = (
-            f"{metric} is {row['value']:g} where {row['expected']:g} is expected,"
+            f"{metric} has no samples where {row['expected']:g} is expected"
+            if value is None
+            else f"{metric} is {value:g} where {row['expected']:g} is expected,"
             f" {row['score']:+.1f} standard deviations"
         )
         is_over = row["state"] != IS_OPEN
@@ -175,7 +185,7 @@ def alert_events(
                 row["starts_at"],
                 max(row["decided_at"], row["starts_at"]),
                 annotations,
-                row["value"],
+                value,
             )
         )
     return found

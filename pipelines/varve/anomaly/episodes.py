@@ -7,6 +7,7 @@ close or all at once after a repair: so what was told is restated by comparing t
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,6 +28,7 @@ class Deviation:
 
     end_ms: int
     value: float
+    """NaN: the series was silent."""
     expected: float
     score: float
     baseline_at: int
@@ -77,7 +79,8 @@ class Episode:
         return self._told() != other._told()
 
     def _told(self) -> tuple[object, ...]:
-        peak = (self.peak.value, self.peak.expected, self.peak.score)
+        value = None if math.isnan(self.peak.value) else self.peak.value
+        peak = (value, self.peak.expected, self.peak.score)
         return self.starts_at, self.last_at, self.windows, peak, self.state
 
 

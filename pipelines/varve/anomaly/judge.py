@@ -5,19 +5,19 @@ It runs in the driver or on an executor; what it returns are the few minutes tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 
 from varve.anomaly.baseline_job import newest_rows
-from varve.anomaly.minute_values import COLUMNS, LOOKBACK_MS, Ints, Mask, minute_values
-from varve.anomaly.rules import Rule
+from varve.anomaly.judge_task import JudgeTask
+from varve.anomaly.minute_values import COLUMNS, LOOKBACK_MS, minute_values
 from varve.anomaly.scores import score
+from varve.anomaly.silence import silent_minutes
 from varve.model.baseline_index import BaselineIndex
-from varve.model.calendar import NO_HOLIDAYS, Calendar
-from varve.model.window import MINUTE_MS, Window
+from varve.model.calendar import Calendar
+from varve.model.window import MINUTE_MS
 from varve.rollups.window_keys import isin
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import snapshot
@@ -25,37 +25,6 @@ from varve.storage.store import Store
 
 _MINUTES = "rollup_1m"
 _BASELINES = "baselines"
-
-
-@dataclass(frozen=True, slots=True)
-class Subjects:
-    """The series that are judged, sorted by id; arrays have one entry for each."""
-
-    ids: Ints
-    is_rate: Mask
-    rule: Ints
-    """Number of its rule."""
-
-    def within(self, low: int, high: int) -> Subjects:
-        """Those with an id from low to high, both inclusive."""
-        part = slice(np.searchsorted(self.ids, low), np.searchsorted(self.ids, high, "right"))
-        return Subjects(self.ids[part], self.is_rate[part], self.rule[part])
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeTask:
-    """Minutes to judge: all that end in a window, or those of `keys` only."""
-
-    store: Store
-    source_version: int
-    baselines_version: int
-    window: Window
-    subjects: Subjects
-    rules: tuple[Rule, ...]
-    keys: Ints | None = None
-    """series_id and window_end, shape (n, 2), sorted: windows that were repaired."""
-    calendar: Calendar = NO_HOLIDAYS
-    """That baselines are computed by."""
 
 
 SCORES = pa.schema(
@@ -95,12 +64,14 @@ def judge(task: JudgeTask) -> pa.Table:
     minutes = minutes.within(task.window.start_ms, task.window.end_ms)
     if task.keys is not None:
         minutes = minutes.where(isin(minutes.series_ids, minutes.ends, task.keys))
+    silence = silent_minutes(task, source)
+    minutes = minutes.with_silence(silence.series_ids, silence.ends)
     rule_of = subjects.rule[np.searchsorted(subjects.ids, minutes.series_ids)]
     low, high = int(subjects.ids[0]), int(subjects.ids[-1])
     index = _index(
         task.store.root, task.baselines_version, low, high, task.calendar, _Hidden(task.store)
     )
-    found = score(minutes, rule_of, task.rules, index)
+    found = silence.restated(score(minutes, rule_of, task.rules, index))
     if task.keys is None:
         found = found.where(found.is_deviation)
     columns = [

@@ -43,6 +43,14 @@ class MinuteValues:
     values: Floats
     resets: Ints
 
+    def with_silence(self, series_ids: Ints, ends: Ints) -> MinuteValues:
+        """With more minutes, whose number is NaN: those of a series that should have had one."""
+        ids, at = np.append(self.series_ids, series_ids), np.append(self.ends, ends)
+        values = np.append(self.values, np.full(len(ends), np.nan))
+        resets = np.append(self.resets, np.zeros(len(ends), np.int64))
+        order = np.lexsort((at, ids))
+        return MinuteValues(ids[order], at[order], values[order], resets[order])
+
     def within(self, start_ms: int, end_ms: int) -> MinuteValues:
         """Those that end in (start_ms, end_ms]."""
         return self.where((self.ends > start_ms) & (self.ends <= end_ms))

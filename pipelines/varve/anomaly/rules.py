@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 DIRECTIONS = ("both", "above", "below")
 SEASONS = ("auto", "none")
 
+MOST_SILENT_MINUTES = 1_440
+"""The most that silent_minutes may be: so far back minutes are read for each that closes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -39,6 +42,7 @@ class Rule:
     adaptive: bool = True
     floor: float = 0.001
     counter_floor: float = 1.0
+    silent_minutes: int = 0
     group_by: tuple[str, ...] = ("job",)
     group_least: int = 5
     alert: bool = True
@@ -135,11 +139,13 @@ def _checked(key: str, value: Any, where: str) -> Any:
         if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
             raise NeedsOperator(f"{where}: {value!r} is not a list of labels")
         return tuple(value)
-    whole = key in ("windows", "close_minutes", "least_minutes", "group_least")
+    whole = key in ("windows", "close_minutes", "least_minutes", "silent_minutes", "group_least")
     kinds = int if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
         raise NeedsOperator(f"{where}: {value!r} is not a {'whole ' if whole else ''}number")
-    least = 0 if key in ("floor", "counter_floor") else 1
+    least = 0 if key in ("floor", "counter_floor", "silent_minutes") else 1
     if value < least:
         raise NeedsOperator(f"{where}: {value!r} is below {least}")
+    if key == "silent_minutes" and value > MOST_SILENT_MINUTES:
+        raise NeedsOperator(f"{where}: {value!r} is above {MOST_SILENT_MINUTES}")
     return value

@@ -51,11 +51,13 @@ class Scores:
         return Scores(*(getattr(self, name)[mask] for name in self.__slots__))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of values beyond all numbers
 def score(
     minutes: MinuteValues, rule_of: Ints, rules: tuple[Rule, ...], index: BaselineIndex
 ) -> Scores:
     """rule_of: number of the rule of each minute. Minutes without a baseline, with too few minutes
-    behind it, or of a rule that is not enabled are left out.
+    behind it, or of a rule that is not enabled are left out. NaN is a minute of silence: as far
+    below what is expected as a constant 0 is from another value.
     """
     plain = _by_rule(rules, lambda rule: rule.season == "none", rule_of)
     rows, there = index.look_up(minutes.series_ids, minutes.ends, plain=plain)
@@ -77,11 +79,12 @@ def score(
     # What never was 0 and is has stopped, however wide its spread.
     stopped = adaptive & (minutes.values == 0) & ~index.spans_zero[rows]
     stddev = np.where(stopped, np.minimum(stddev, np.abs(apart) / CONSTANT_SCORE), stddev)
-    distance = np.clip(apart / stddev, -MOST, MOST)
+    silent = np.isnan(minutes.values)
+    distance = np.clip(np.where(silent, -CONSTANT_SCORE, apart / stddev), -MOST, MOST)
     threshold = _by_rule(rules, lambda rule: rule.threshold, rule_of)
     up = _by_rule(rules, lambda rule: rule.direction != "below", rule_of)
     down = _by_rule(rules, lambda rule: rule.direction != "above", rule_of)
-    far = ((distance > threshold) & up) | ((distance < -threshold) & down)
+    far = ((distance > threshold) & up) | (((distance < -threshold) | silent) & down)
     extreme = _by_rule(rules, lambda rule: rule.extreme, rule_of)
     held, single = (
         np.where(adaptive, _of_side(index, kind, rows, distance), np.nan)
@@ -97,7 +100,7 @@ def score(
         far,
         rule_of,
         index.computed_at[rows],
-        np.fmax(threshold, np.where(stopped, np.nan, held)),
+        np.fmax(threshold, np.where(stopped | silent, np.nan, held)),
         np.fmax(extreme, single),
         index.interval_ms[rows],
     )

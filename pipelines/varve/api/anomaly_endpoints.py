@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from varve.anomaly.episode_rows import EPISODES, newest_episodes
+from varve.anomaly.episode_rows import EPISODES, newest_episodes, told_value
 from varve.anomaly.labels import EXPECTED, LABELS, REAL, labels, put_label
 from varve.anomaly.minute_values import judged_kinds
 from varve.api.call import Answer, Call
@@ -19,7 +19,7 @@ from varve.storage.table import create_tables
 
 _KEPT = (
     *("episode_id", "group_id", "state", "severity", "rule", "starts_at", "last_at", "windows"),
-    *("value", "expected", "score"),
+    *("expected", "score"),
 )
 
 
@@ -42,7 +42,7 @@ def episodes(call: Call) -> Answer:
     return Answer(
         [
             {name: row[name] for name in _KEPT}
-            | {"label": said.get(row["episode_id"])}
+            | {"value": told_value(row), "label": said.get(row["episode_id"])}
             | about[row["series_id"]]
             for row in rows
             if row["series_id"] in about

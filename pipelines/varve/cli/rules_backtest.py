@@ -150,7 +150,7 @@ def _view(as_of: str | None, settings: Settings) -> View:
     from varve.services.progress import table_store
 
     store = table_store(settings)
-    queries = tuple(settings.ingest_queries())
+    queries = tuple(settings.sample_queries())
     memory = MemoryBudget(settings.query.memory_bytes())
     cache_bytes = settings.query.cache_mb << 20
     calendar = settings.holidays.calendar()

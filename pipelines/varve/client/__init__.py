@@ -1,4 +1,6 @@
-"""Send samples to Varve over Kafka, look at them in process, ask a query service (docs/client.md).
+"""Send samples to Varve by Kafka or a gateway, look at them in process, ask a query service.
+
+docs/client.md says more.
 
 from varve.client import Producer
 
@@ -9,10 +11,10 @@ with Producer("localhost:9092", tags={"job": "shop"}) as producer:
 """
 
 from varve.client.collector import MetricsCollector
+from varve.client.deliveries import Counts
 from varve.client.messages import Sample
 from varve.client.producer import Producer
 from varve.client.query import Frame, Query, QueryFailed
-from varve.client.sender import Counts
 from varve.model.errors import BadRequest, NeedsOperator, TemporaryError
 from varve.model.identity import SeriesDefinition, define
 

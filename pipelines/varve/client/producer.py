@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Literal, Self
 
+from varve.client.deliveries import Counts, deadline_after
+from varve.client.destination import connected, encoder_of, is_gateway
+from varve.client.http_access import Login
 from varve.client.instruments import (
     BUCKETS,
     NEWEST_MS,
@@ -27,9 +30,8 @@ from varve.client.instruments import (
     quantiles,
     timestamp,
 )
-from varve.client.messages import Encoder, JsonEncoder, Sample
+from varve.client.messages import Sample
 from varve.client.sample_queue import SampleQueue
-from varve.client.sender import Counts, Sender, deadline_after
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import BadRequest
 
@@ -67,23 +69,31 @@ class Producer:
         delivery_s: float = 600.0,
         connect_s: float = 30.0,
         stale_markers: bool = True,
+        token: str = "",
+        user: tuple[str, str] | None = None,
+        verify: bool | str = True,
         clock: Clock | None = None,
     ) -> None:
         """Blocks until the topic is known, trying for connect_s seconds.
 
-        tags: of every metric recorded here. format: of the messages. definitions_topic: where
-        definitions of series go with format arrow; empty: behind the samples. options: Kafka's, by
-        its own names (security.protocol, ...). linger_ms: milliseconds a sample waits for others
-        to share its message. block_s: seconds a call waits for room once buffer_bytes wait for
-        the brokers; 0: its samples are lost and counted; math.inf: until there is room.
-        delivery_s: seconds a message is tried; then it is lost. stale_markers: whether `close` ends
-        the series recorded here.
+        bootstrap_servers: Kafka's, or the URL of a gateway (https://...), which takes JSON; topic,
+        options and client_id are Kafka's alone. tags: of every metric recorded here. format: of the
+        messages. definitions_topic: where definitions of series go with format arrow; empty: behind
+        the samples. options: by Kafka's own names (security.protocol, ...). linger_ms: milliseconds
+        a sample waits for others to share its message. block_s: seconds a call waits for room once
+        buffer_bytes wait to be taken; 0: its samples are lost and counted; math.inf: until there is
+        room. delivery_s: seconds a message is tried; then it is lost. stale_markers: whether
+        `close` ends the series recorded here. token, or user with a password: who sends, for a
+        gateway. verify: False, or a file of certificates, for one whose certificate the machine
+        does not know.
 
-        Raises TemporaryError if no broker answers or the topic is not there, NeedsOperator for a
+        Raises TemporaryError if nobody answers or the topic is not there, NeedsOperator for a
         refused login, an untrusted certificate, or an option unknown here.
         """
         if format not in ("json", "arrow"):
             raise BadRequest(f"the format of messages is json or arrow, not {format!r}")
+        if is_gateway(bootstrap_servers) and format != "json":
+            raise BadRequest("a gateway takes JSON: leave format as it is")
         self._instruments = Instruments(tags)
         self._clock = clock or SystemClock()
         self._linger_s, self._report_s = linger_ms / 1000, report_s
@@ -91,17 +101,18 @@ class Producer:
         self._pid = os.getpid()
         self._stopping = False
         self._failure: BaseException | None = None
-        self._sender = Sender(
+        self._sender = connected(
             bootstrap_servers,
             topic,
             definitions_topic if format == "arrow" else "",
+            login=Login(token, user, verify),
             options=options or {},
             client_id=client_id,
             buffer_bytes=buffer_bytes,
             delivery_s=delivery_s,
             connect_s=connect_s,
         )
-        encoder = _encoder(format, self._sender.partitions, apart=bool(definitions_topic))
+        encoder = encoder_of(format, self._sender.partitions, apart=bool(definitions_topic))
         self._queue = SampleQueue(self._sender, encoder, block_s)
         # Instruments are read and changed, and their samples queued, under this lock.
         self._lock = self._queue.lock
@@ -384,12 +395,3 @@ class Producer:
 
 # Arguments of the same names hide these functions.
 _buckets, _quantiles = buckets, quantiles
-
-
-def _encoder(name: str, partitions: int, *, apart: bool) -> Encoder:
-    if name == "json":
-        return JsonEncoder(partitions)
-    # It takes a second to import, which a producer of JSON need not wait for.
-    from varve.client.arrow_messages import ArrowEncoder  # noqa: PLC0415
-
-    return ArrowEncoder(partitions, apart=apart)

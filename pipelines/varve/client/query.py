@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 
+from varve.client.http_access import Login, http_client
 from varve.model.errors import VarveError
 
 if TYPE_CHECKING:
@@ -107,12 +108,9 @@ class Query:
         snapshot of an answer, or a time: what all answers are from; the newest by default. verify:
         False, or a file of certificates, for a service whose certificate the machine does not know.
         """
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._url = url.rstrip("/")
         self._as_of = "" if as_of is None else _as_of_text(as_of)
-        self._client = httpx.Client(
-            headers=headers, auth=user, verify=_verification(verify), timeout=timeout_s
-        )
+        self._client = http_client(Login(token, user, verify), timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -310,9 +308,3 @@ def _escaped(name: str) -> str:
     return "".join(
         "__" if c == "_" else c if c.isascii() and c.isalnum() else f"_{ord(c):x}_" for c in name
     )
-
-
-def _verification(verify: bool | str) -> Any:  # noqa: FBT001 - as httpx has it
-    import ssl  # noqa: PLC0415 - only for a file of certificates
-
-    return ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify

@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 
+from varve.client.deliveries import Deliveries, deadline_after
 from varve.client.messages import MESSAGE_SAMPLES, Encoder, Sample
-from varve.client.sender import Sender, deadline_after
 
 
 class SampleQueue:
@@ -17,7 +17,7 @@ class SampleQueue:
     counted as lost. Samples of a series keep the order in which they were added.
     """
 
-    def __init__(self, sender: Sender, encoder: Encoder, block_s: float) -> None:
+    def __init__(self, sender: Deliveries, encoder: Encoder, block_s: float) -> None:
         """block_s: seconds that sending waits for room in the sender's buffer; may be infinite."""
         self.lock = threading.Condition()
         """Held while samples are added; notified when the queue is empty no more. The producer

@@ -1,16 +1,13 @@
-"""Sends messages to Kafka, idempotently and acknowledged by all replicas, and counts every loss."""
+"""Sends messages to Kafka, idempotently and acknowledged by all replicas."""
 
 from __future__ import annotations
 
-import math
-import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from kafka.errors import KafkaError, KafkaTimeoutError
 
+from varve.client.deliveries import Deliveries
 from varve.client.messages import Encoder, Message
 from varve.kafka.client_options import client_options
 from varve.kafka.connection import connect
@@ -27,27 +24,9 @@ _REQUEST_MS = 30_000
 # How long Kafka's own batches wait for more: samples have been gathered into messages before.
 _LINGER_MS = 5
 _BATCH_BYTES = 256 * 1024
-# The longest time that one can wait for a lock.
-_FOREVER_S = threading.TIMEOUT_MAX
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Counts of samples since the producer was made: accepted = acknowledged + lost + waiting."""
-
-    accepted: int
-    acknowledged: int
-    lost: int
-    """Refused for lack of room, refused by the broker, or not acknowledged in time."""
-    last_error: str
-    """Why the latest loss happened; empty if there was none."""
-
-    @property
-    def waiting(self) -> int:
-        return self.accepted - self.acknowledged - self.lost
-
-
-class Sender:
+class Sender(Deliveries):
     """Sends to a topic of samples, and to one of definitions if there is. May be shared by threads.
 
     Messages that are not acknowledged wait in memory, up to buffer_bytes, and are sent again for
@@ -67,12 +46,8 @@ class Sender:
         connect_s: float,
     ) -> None:
         """Blocks until the topics are known; raises as Producer says."""
+        super().__init__(buffer_bytes)
         self._topic, self._definitions_topic = topic, definitions_topic
-        self._buffer_bytes = buffer_bytes
-        self._changed = threading.Condition()
-        self._accepted = self._acknowledged = self._lost = self._waiting_bytes = 0
-        self._last_error = ""
-        self._closed = False
         delivery_ms = max(int(delivery_s * 1000), 2 * _LINGER_MS)
         given: dict[str, Any] = {
             "client_id": client_id,
@@ -98,79 +73,26 @@ class Sender:
         if definitions_topic:
             self._partitions_of(definitions_topic, bootstrap_servers)
 
-    def take(self, samples: int) -> None:
-        """Counts samples as accepted. Each must be sent or dropped later."""
-        with self._changed:
-            self._accepted += samples
-
-    def drop(self, samples: int, why: str) -> None:
-        """Counts accepted samples as lost."""
-        if samples:
-            with self._changed:
-                self._lose(samples, why)
-
-    def send(self, message: Message, encoder: Encoder, deadline: float) -> bool:
-        """Hands a message of accepted samples to Kafka's client; False if its samples are lost.
-
-        Blocks until `deadline` (monotonic, s; may be infinite) for room in the buffer.
-        """
-        size = len(message.value)
-        with self._changed:
-            while self._waiting_bytes and self._waiting_bytes + size > self._buffer_bytes:
-                left = deadline - time.monotonic()
-                if self._closed:  # counted as lost when it closed
-                    return False
-                if left <= 0:
-                    self._lose(
-                        message.samples,
-                        f"{self._waiting_bytes} bytes wait for the broker, no room for more",
-                    )
-                    return False
-                self._changed.wait(min(left, _FOREVER_S))
-            self._waiting_bytes += size
+    def _hand_on(self, message: Message, encoder: Encoder) -> bool:
         topic = self._topic if message.samples else self._definitions_topic
         try:
             future = self._kafka.send(
                 topic, message.value, key=message.key, partition=message.partition
             )
         except KafkaError as err:
-            self._settle(message, encoder, err)
+            self._settle(message, encoder, _told(err))
             return False
-        future.add_callback(lambda _: self._settle(message, encoder, None))
-        future.add_errback(lambda error: self._settle(message, encoder, error))
+        future.add_callback(lambda _: self._settle(message, encoder, ""))
+        future.add_errback(lambda error: self._settle(message, encoder, _told(error)))
         return True
 
-    def flush(self, timeout_s: float) -> bool:
-        """Blocks until no message waits any more; False if one still does after timeout_s."""
-        deadline = time.monotonic() + timeout_s
-        with self._changed:
-            while self._waiting_bytes:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                self._changed.wait(min(left, _FOREVER_S))
-        return True
-
-    def close(self, timeout_s: float) -> None:
-        """Sends what waits, for up to timeout_s. What is left then is lost, and counted."""
-        self.flush(timeout_s)
+    def _disconnect(self) -> None:
         try:
             self._kafka.close(1.0)
         except KafkaTimeoutError:
             # The client gives up where it cannot flush, and would go on sending.
             self._kafka._sender.force_close()  # noqa: SLF001 - there is no other way
             self._kafka.close(1.0)
-        with self._changed:
-            self._closed = True
-            left = self._accepted - self._acknowledged - self._lost
-            if left:
-                self._lose(left, f"not acknowledged within {timeout_s:g} s of closing")
-            # Whoever waits for room must not wait for ever.
-            self._changed.notify_all()
-
-    def counts(self) -> Counts:
-        with self._changed:
-            return Counts(self._accepted, self._acknowledged, self._lost, self._last_error)
 
     def _partitions_of(self, topic: str, servers: str) -> int:
         try:
@@ -182,24 +104,6 @@ class Sender:
                 " create it, or let this user describe it"
             ) from err
 
-    def _settle(self, message: Message, encoder: Encoder, error: BaseException | None) -> None:
-        if error is None and message.defines:
-            encoder.delivered(message)
-        with self._changed:
-            if self._closed:  # counted as lost when it closed
-                return
-            self._waiting_bytes -= len(message.value)
-            if error is None:
-                self._acknowledged += message.samples
-            else:
-                self._lose(message.samples, f"{type(error).__name__}: {error}")
-            self._changed.notify_all()
 
-    def _lose(self, samples: int, why: str) -> None:
-        self._lost += samples
-        self._last_error = why
-
-
-def deadline_after(wait_s: float) -> float:
-    """The time wait_s seconds from now, by the monotonic clock; math.inf if wait_s is."""
-    return math.inf if wait_s == math.inf else time.monotonic() + wait_s
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

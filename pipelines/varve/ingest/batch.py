@@ -32,9 +32,11 @@ from varve.storage.table import Table
 
 log = logging.getLogger(__name__)
 
-# Completeness alone is committed this long after it was stored last: an answer says at most so
-# much less of itself than could be said.
-IDLE_EVERY_MS = 30_000
+# Completeness alone is committed this long after it was stored last: rules wait for a query of
+# samples that idles, too, and an answer says at most so much less of itself than could be said.
+IDLE_EVERY_MS = 4_000
+# Nobody waits for those of other tables.
+RECORDS_IDLE_EVERY_MS = 30_000
 
 
 class BatchCommitter:
@@ -175,7 +177,8 @@ class BatchCommitter:
         if self._complete_ms is None or stored is None:
             return self._complete_ms is not None
         closable = [(at - self._grace_ms) // MINUTE_MS for at in (stored, self._complete_ms)]
-        return self._complete_ms - stored >= IDLE_EVERY_MS or closable[1] > closable[0]
+        every_ms = IDLE_EVERY_MS if self._samples.name == "samples" else RECORDS_IDLE_EVERY_MS
+        return self._complete_ms - stored >= every_ms or closable[1] > closable[0]
 
     def _epoch_step(self, partition: Partition, epoch: int) -> dict[str, Step]:
         name = partition.epoch_position(self.query)

@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -18,6 +19,7 @@ import pyarrow as pa
 
 from varve.model.errors import NeedsOperator
 from varve.model.record_rows import RECORD_TABLES, arranged
+from varve.model.schema import table_schema
 from varve.promql.kernels.types import I64
 from varve.query.memory import ROW_GROUPS, UNBOUNDED, MemoryBudget
 from varve.storage.bounds import Bounds
@@ -104,7 +106,7 @@ class RecordView:
             if chosen.any():
                 parts.append(rows.filter(pa.array(chosen)))
         if not parts:
-            return self.snapshot.scan(Bounds(), files=[])
+            return _no_rows(table)
         return arranged(table, pa.concat_tables(parts))
 
     def rows_within(self, start_ms: int, end_ms: int) -> int:
@@ -175,3 +177,9 @@ class RecordTables:
     def view(self, snapshot: Snapshot) -> RecordView:
         """The view of a version of one of the tables."""
         return RecordView(snapshot, self._files)
+
+
+@cache
+def _no_rows(table: str) -> pa.Table:
+    """Most selections have none: what that is takes longer to make than to find out."""
+    return table_schema(table).arrow.empty_table()

@@ -156,7 +156,7 @@ class _Process:
     def _tables(self) -> Tables:
         settings, query = self._settings, self._settings.query
         store = table_store(settings)
-        queries = tuple(settings.ingest_queries())
+        queries = tuple(settings.sample_queries())
         memory = MemoryBudget(query.memory_bytes())
         self._follower = follower = TableFollower(
             store,

@@ -13,7 +13,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from varve.anomaly.detector import Detector, Judged
-from varve.anomaly.judge import JudgeTask, judge
+from varve.anomaly.judge import judge
+from varve.anomaly.judge_task import JudgeTask
 from varve.anomaly.rules import Rules
 from varve.kafka.alert_topic import send_alerts
 from varve.kafka.client_options import Cluster

@@ -32,8 +32,9 @@ from varve.promql.syntax.go_numbers import format_open_metrics
 
 DAY_S = 86_400
 _WILD = [math.nan, math.inf, -math.inf, 0.0, -1.5, 1e300, 1e-7, 3e21]
-# Of one message of Kafka: small enough for a task.
-_TARGETS = 64
+_TARGETS = 8
+# A message may have all of a part.
+_MESSAGE_BYTES = 8 << 20
 # A block spans less than a week: promtool reads its input once for each.
 _BLOCK = "162h"
 
@@ -45,7 +46,12 @@ def imported(
     """Clients of both, Prometheus' first, over the same history up to BASE_MS + days."""
     write_blocks(history(r, days, every_s), folder)
     now_ms = BASE_MS + round(days * DAY_S) * 1_000
-    line = Line(str(folder / "tables"), now_ms, raw_retention_ms=round(2 * days * DAY_S) * 1_000)
+    line = Line(
+        str(folder / "tables"),
+        now_ms,
+        raw_retention_ms=round(2 * days * DAY_S) * 1_000,
+        max_message_bytes=_MESSAGE_BYTES,
+    )
     for messages in import_of(folder / "data"):
         accounting = line.ingest(*messages)
         assert not accounting["rejected"], accounting

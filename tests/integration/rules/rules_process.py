@@ -8,8 +8,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 
@@ -39,7 +40,7 @@ class IngestedTables:
 
     def __init__(self, root: str) -> None:
         self.written = WrittenTables(root)
-        self._queries = tuple(Settings().ingest_queries())
+        self._queries = tuple(Settings().sample_queries())
         self._defined: set[int] = set()
 
     def ingest(self, **values: float) -> None:
@@ -68,7 +69,14 @@ class IngestedTables:
 class RulesProcess:
     """One process; `home` has its status, the tables lie elsewhere."""
 
-    def __init__(self, home: Path, servers: str, root: str, **settings: object) -> None:
+    def __init__(
+        self,
+        home: Path,
+        servers: str,
+        root: str,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        **settings: object,
+    ) -> None:
         self.port = free_port()
         self.log = home.with_suffix(".log")
         home.mkdir(exist_ok=True)
@@ -83,6 +91,7 @@ class RulesProcess:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
             **{f"VARVE_{name}": str(value) for name, value in given.items()},
+            **environment,
         }
         self.start()
 

@@ -16,6 +16,7 @@ from kafka import KafkaAdminClient
 from tests.integration.rules.rules_process import IngestedTables, RulesProcess, await_that
 from tests.integration.test_notify import Process as Notifier
 from tests.integration.test_notify import Receiver
+from tests.stepped_clock import CAN_BUILD, SteppedClock
 from varve.kafka.alert_topic import send_alerts
 from varve.kafka.client_options import Cluster
 from varve.kafka.topic_sender import send_messages
@@ -83,7 +84,13 @@ def tables(tmp_path):
 
 
 @pytest.fixture
-def rules(request, tmp_path, kafka_broker, topics, tables, notifier):
+def clock(tmp_path):
+    """The wall clock of the rules service; None where it cannot be had."""
+    return SteppedClock(tmp_path) if CAN_BUILD else None
+
+
+@pytest.fixture
+def rules(request, tmp_path, kafka_broker, topics, tables, notifier, clock):
     (tmp_path / "rules.yml").write_text(
         "groups: [{name: g, interval: 1s, rules: [{alert: Hot, expr: kiln > 5}]}]"
     )
@@ -91,6 +98,7 @@ def rules(request, tmp_path, kafka_broker, topics, tables, notifier):
         tmp_path / "home",
         kafka_broker.bootstrap_servers,
         str(tmp_path / "tables"),
+        {} if clock is None else clock.environment,
         RULES__FILES=tmp_path / "rules.yml",
         RULES__NOTIFIERS=f"http://{notifier.address}",
         RULES__RESEND_DELAY_S=getattr(request, "param", 60),
@@ -174,19 +182,30 @@ def test_rules_are_read_again_when_asked_and_a_bad_file_leaves_the_old_ones(
 
 
 @pytest.mark.parametrize("rules", [1], indirect=True)
-def test_what_fires_does_not_end_while_the_tables_are_away(rules, receiver, tables, tmp_path):
+def test_what_fires_does_not_end_while_the_tables_are_away_or_the_clock_is_wrong(
+    rules, receiver, tables, tmp_path, clock
+):
+    def await_sendings() -> None:
+        """Each is told again every two seconds, its end four seconds ahead."""
+        sent = sent_alerts(rules)
+        await_that(lambda: sent_alerts(rules) >= sent + 3, rules.said)
+
     tables.kiln = 9.0
     await_that(lambda: receiver.messages, rules.said)
+    for hours in (1, -1, 0) if clock else ():
+        clock.step(3_600 * hours)
+        await_sendings()
     with tables.there:
         (tmp_path / "tables").rename(tmp_path / "away")
-        sent = sent_alerts(rules)
-        # Each is told again every second, its end four seconds ahead.
-        await_that(lambda: sent_alerts(rules) >= sent + 8, rules.said)
+        await_sendings()
         (tmp_path / "away").rename(tmp_path / "tables")
     await_that(lambda: rules.get("/-/ready")[0] == 200, rules.said)
     assert [m["status"] for m in receiver.messages] == ["firing"]
     tables.kiln = 1.0
     await_that(lambda: receiver.messages[-1]["status"] == "resolved", rules.said)
+    page = rules.get("/metrics")[1]
+    assert "varve_rules_skipped_slots_total 0.0" in page
+    assert re.search(r'evaluated_slots_total{part="all"} [1-9]', page), "with all of its data"
 
 
 def sent_alerts(rules: RulesProcess) -> float:

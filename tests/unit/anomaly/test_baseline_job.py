@@ -100,6 +100,46 @@ def test_any_lateness_leaves_the_reference_of_a_recomputation(
             assert row["computed_at"] == end
 
 
+def test_after_a_week_with_late_data_baselines_are_those_of_the_samples_at_once(tmp_path):
+    random = np.random.default_rng(11)
+    kept, whole = (WrittenTables(str(tmp_path / name)) for name in ("kept", "whole"))
+    sent = {d.series_id: {} for d in SERIES}
+    arrivals = {day: [] for day in range(1, 10)}
+    total = 0.0
+    for ts in range(MONDAY + 4 * MINUTE, MONDAY + 9 * DAY, 4 * MINUTE):
+        level = 100 + 40 * np.sin(ts % DAY / DAY * 2 * np.pi)
+        total += random.poisson(level)
+        for definition, value in ((GAUGE, level + random.normal(0, 3)), (COUNTER, total)):
+            sent[definition.series_id][ts] = float(value)
+            day = (ts - MONDAY) // DAY + 1
+            late = int(random.integers(1, 4)) if random.random() < 0.2 else 0
+            arrivals[min(day + late, 9)].append((definition.series_id, ts, float(value)))
+    for tables in (kept, whole):
+        tables.define(SERIES)
+    for day, samples in arrivals.items():
+        kept.put(samples, complete_ms=MONDAY + day * DAY)
+        kept.roll_up()
+        run(kept)
+    whole.put([row for rows in arrivals.values() for row in rows], complete_ms=MONDAY + 9 * DAY)
+    whole.roll_up()
+    run(whole)
+
+    found, expected = baselines(kept.store), baselines(whole.store)
+
+    assert found.keys() == expected.keys()
+    assert (GAUGE.series_id, "day", "mean", 12) in found
+    for key, row in expected.items():
+        for name in ("mean", "stddev", "error", "held_above", "extreme_below"):
+            assert found[key][name] == pytest.approx(row[name], rel=1e-9, abs=1e-9), (key, name)
+    for definition in SERIES:
+        minutes = naive_minutes(sent[definition.series_id].items(), is_rate=definition is COUNTER)
+        count, mean, stddev = naive_reference(minutes, MONDAY + 9 * DAY)
+        row = found[definition.series_id, "none", "mean", -1]
+        assert row["count"] == count
+        assert row["mean"] == pytest.approx(mean, rel=1e-9)
+        assert row["stddev"] == pytest.approx(stddev, rel=1e-9)
+
+
 def test_a_run_writes_the_hours_that_closed_or_were_repaired_and_no_others(tmp_path):
     tables = WrittenTables(str(tmp_path))
     tables.define(SERIES)

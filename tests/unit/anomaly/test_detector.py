@@ -310,3 +310,34 @@ def test_what_happened_long_before_the_first_start_is_told_but_is_no_alert(tmp_p
     home.look()
     assert home.told() == [("open", "load"), ("close", "load")]
     assert home.topics.alerts == []
+
+
+def test_silence_is_an_episode_where_a_rule_wants_it_and_late_samples_withdraw_it(home):
+    home.rules = parse('[rule.calm]\nmatch = {__name__ = "calm"}\nsilent_minutes = 5\n', "here")
+    for minute in range(1, 31):
+        ts = NOW + minute * MINUTE - 1_000
+        rows = [(LOAD.series_id, ts, 10.0)]  # jobs_total is silent, too, and nobody asked
+        if not 10 <= minute < 20:
+            rows.append((CALM.series_id, ts, 5.0))
+        home.close(rows, minute)
+        home.look()
+
+    (told,) = newest_episodes(snapshot(home.store, "episodes"), since_ms=NOW)
+    assert (told["series_id"], told["state"], told["windows"]) == (CALM.series_id, "closed", 6)
+    # The last number was in minute 9.
+    assert [told[name] - NOW for name in ("starts_at", "last_at")] == [14 * MINUTE, 19 * MINUTE]
+    assert home.topics.anomalies[0]["series"][0]["value"] is None
+    assert home.topics.alerts[0]["value"] is None
+    assert "has no samples where 5 is expected" in home.topics.alerts[0]["annotations"]["summary"]
+
+    def after_late(minutes):
+        late = [(CALM.series_id, NOW + n * MINUTE - 1_000, 5.0) for n in minutes]
+        home.close(late, 30)
+        home.look()
+        (now,) = newest_episodes(snapshot(home.store, "episodes"), since_ms=NOW)
+        assert now["episode_id"] == told["episode_id"]
+        return now
+
+    now = after_late(range(10, 13))
+    assert (now["state"], now["windows"], now["starts_at"]) == ("closed", 3, NOW + 17 * MINUTE)
+    assert after_late([14])["state"] == "withdrawn"

@@ -103,13 +103,21 @@ def no_pauses():
     gc.enable()
 
 
-def assert_it_can_be_ended_soon(storage, query, end, step):
+def assert_ended_soon(run):
     """Of three runs the best one counts: a busy machine adds to what a query itself computes."""
-    engine = Engine(storage, Options(limits=Limits(max_samples=200_000_000)))
     stretches = []
     while len(stretches) < 3 and min(stretches, default=1.0) >= LONGEST_S:
         recorder = Recorder()
         recorder.is_set()
+        run(recorder)
+        stretches.append(recorder.longest_s)
+    assert min(stretches) < LONGEST_S
+
+
+def assert_it_can_be_ended_soon(storage, query, end, step):
+    engine = Engine(storage, Options(limits=Limits(max_samples=200_000_000)))
+
+    def run(recorder):
         if step:
             result = engine.range(query, 0, end, step, cancelled=recorder)
         else:
@@ -118,8 +126,8 @@ def assert_it_can_be_ended_soon(storage, query, end, step):
         result_json.to_json(result)
         recorder.is_set()
         assert recorder.asked > 5
-        stretches.append(recorder.longest_s)
-    assert min(stretches) < LONGEST_S
+
+    assert_ended_soon(run)
 
 
 @pytest.mark.parametrize(
@@ -186,12 +194,11 @@ def test_a_query_of_many_series_can_be_ended_soon(many_series, no_pauses, query,
     ],
 )
 def test_a_long_text_can_be_given_up_soon(no_pauses, text):
-    recorder = Recorder()
+    def run(recorder):
+        Engine(MemoryStorage.empty()).plan(text, recorder.is_set)
+        recorder.is_set()
 
-    Engine(MemoryStorage.empty()).plan(text, recorder.is_set)
-    recorder.is_set()
-
-    assert recorder.longest_s < LONGEST_S
+    assert_ended_soon(run)
 
 
 @pytest.fixture(scope="module")

@@ -180,7 +180,7 @@ class _Reading:
             elif not noted.found:
                 number = kernel.NOTHING if item.kind == kernel.NEW_INFO else kernel.NEVER_KNOWN
             else:
-                number = min([catalogue.add(*one) for one in noted.found])
+                number, *_ = [catalogue.add(*one) for one in noted.found]  # one after the other
             table.put(hashes[row], number)
         return int(is_new.sum())
 

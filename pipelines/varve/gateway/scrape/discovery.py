@@ -99,7 +99,9 @@ class FileDiscovery:
                 publish(groups)
 
     def look(self) -> list[TargetGroup]:
-        """The groups of all files as they are now; of one that is broken, as they were."""
+        """The groups of all files as they are now; of one that is broken, as they were. One that is
+        gone has none.
+        """
         paths = sorted({path for pattern in self._config.files for path in self._paths(pattern)})
         for gone in set(self._read) - set(paths):
             del self._read[gone]
@@ -118,7 +120,9 @@ class FileDiscovery:
 
     def _paths(self, pattern: str) -> list[Path]:
         whole = self._folder / pattern
-        return list(whole.parent.glob(whole.name)) if "*" in whole.name else [whole]
+        if "*" in whole.name:
+            return list(whole.parent.glob(whole.name))
+        return [whole] if whole.exists() else []
 
     async def close(self) -> None: ...
 

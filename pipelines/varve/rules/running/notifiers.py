@@ -30,6 +30,19 @@ _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
 
 
+def told_now(
+    sent: Iterable[tuple[AlertingRule, Sent]], at_ms: int, now_ms: int
+) -> list[tuple[AlertingRule, Sent]]:
+    """What an evaluation for at_ms tells, when it is made later than that: what fires has its end
+    as far ahead as if it were made in time. Otherwise it would be over when it is first heard of.
+    """
+    late_ms = max(0, now_ms - at_ms)
+    return [
+        (rule, replace(one, ends_at_ms=one.ends_at_ms + late_ms) if one.ends_at_ms > at_ms else one)
+        for rule, one in sent
+    ]
+
+
 Posted = tuple[Labels, dict[str, Any]]
 """An alert as API v2 takes it, by its labels."""
 

@@ -23,6 +23,7 @@ from varve.rules.rule_set import RuleSet
 from varve.rules.running.changes import Change, changes
 from varve.rules.running.claims import Claim, ClaimLog
 from varve.rules.running.loading import Loader, Owned, Tables, ends_of
+from varve.rules.running.notifiers import told_now
 from varve.rules.running.outcomes import Outcome, OutcomeSender, claims_of, rows_of
 from varve.rules.running.recovery import written_before
 from varve.rules.running.reviews import Provisional
@@ -315,7 +316,7 @@ class Runner:
         given = run.evaluate(
             series, self.loader.evaluator, slot.at_ms, part=slot.part, review=reviewing
         )
-        self.tells.put(given.sent)
+        self.tells.put(told_now(given.sent, slot.at_ms, self.now_ms()))
         found: list[Change] = []
         if slot.part is not Part.RECORDING:
             found = [
@@ -361,13 +362,13 @@ class Runner:
     def _finish(self, *, final: bool = False) -> None:
         """Writes what has been acknowledged into the table, if it changes anything."""
         over = self._acknowledged()
+        if not final and not any(outcome.changes for outcome in over):
+            return
         rows, done = rows_of(over), claims_of(over)
         if final:
             self.claims.release(self.claims.mine(), rows, done)
-        elif rows.num_rows:
-            self.claims.finish(self._loaded, rows, done)
         else:
-            return
+            self.claims.finish(self._loaded, rows, done)
         # Others may have been acknowledged meanwhile.
         del self._outcomes[: len(over)]
 

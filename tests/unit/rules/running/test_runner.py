@@ -232,6 +232,23 @@ def test_missed_slots_are_made_up_for_and_marked_late(world):
     assert after.count("skipped") == 0
 
 
+def test_what_fires_is_told_as_firing_however_late_it_is_found(world):
+    process = Process(world, RULES, wait_s=2_000)
+    live(world, process, 15)
+    for _ in range(120):  # the tables stand still for ten minutes
+        world.now_ms += 5_000
+        world.produce("m", 8, host="a")
+    world.ingest(world.now_ms)
+    told = len(world.told)
+    process.tick()
+
+    first = {}
+    for at_ms, labels, _, ends_ms in world.told[told:]:
+        first.setdefault(labels["alertname"], (at_ms, ends_ms))
+    at_ms, ends_ms = first["High"]
+    assert (at_ms, ends_ms - at_ms) == (world.now_ms, 4 * 60_000)
+
+
 def test_what_is_too_old_is_skipped_and_counted_and_what_fires_goes_on(world):
     rules = "groups: [{name: g, rules: [{alert: Up, expr: m > 0, for: 10s}]}]"
     process = Process(world, rules, "p0")
