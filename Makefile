@@ -143,6 +143,15 @@ conformance-rules: setup-dev ## The score of rules and templates on shared/alert
 .PHONY: bench-query
 bench-query: setup-dev $(DATA)/samples.parquet ## Queries over tables on disk: samples, then 90 days of rollups
 	$(TOOL)/bench_query.py --data $(DATA) --shared $(SHARED) $(ARGS)
+.PHONY: bench-query-load bench-cancel bench-start soak-query
+bench-query-load: setup-dev $(DATA)/samples.parquet ## Queries of 1, 8 and 32 clients over HTTP; ARGS="--processes 2", ARGS="--victoria PATH"
+	$(TOOL)/bench_query_load.py --data $(DATA) --shared $(SHARED) $(ARGS)
+bench-cancel: setup-dev $(DATA)/samples.parquet ## How soon requests of every kind end at a deadline, or when told to
+	$(TOOL)/bench_cancel.py --data $(DATA) $(ARGS)
+bench-start: setup-dev ## Ready over 100,000 files and a million series, and after kill -9; ARGS="--s3-ms 30"
+	$(TOOL)/bench_start.py $(ARGS)
+soak-query: setup-dev ## Hostile clients beside small queries, ten minutes; ARGS="--minutes 3"
+	$(TOOL)/soak_query.py $(ARGS)
 
 .PHONY: conformance
 conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scripts
@@ -229,14 +238,22 @@ bench-lateness: setup-dev ## 20,000 samples/s, 5 % up to ten days late, then eve
 bench-visibility: setup-dev ## 100,000 samples/s: how soon a window that has ended can be read
 	$(TOOL)/bench_live.py --rate 100000 --series 500000 --minutes 6 $(ARGS)
 
+.PHONY: race
+race: setup-dev ## Everything that changes tables, racing, against an oracle; ARGS="--rounds 300 --runs 3 --seed N"
+	$(TOOL)/race.py $(ARGS)
+
 .PHONY: soak soak-week soak-year soak-live
 soak: soak-week soak-live ## A simulated week, then an hour of faults: nothing grows, nothing needs a hand
 soak-week: setup-dev ## Seven days of tables under a simulated clock; ARGS="--days 3" (needs cc)
 	$(TOOL)/soak_week.py $(ARGS)
-soak-year: setup-dev ## Fourteen months, expired each day, against what never expired; ARGS="--days 100"
+soak-year: setup-dev ## Fourteen months over three roots, day by day, against an oracle; ARGS="--days 100"
 	$(TOOL)/soak_year.py $(ARGS)
 soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minutes 10 --only kill"
 	$(TOOL)/soak_live.py $(ARGS)
+
+.PHONY: chaos-s3
+chaos-s3: setup-dev ## Five minutes of upkeep on an S3 that fails, against an oracle; ARGS="--minutes 1"
+	$(TOOL)/chaos_s3.py $(ARGS)
 
 .PHONY: soak-alerting
 soak-alerting: setup-dev ## Evaluators and notifiers killed and cut from each other, 500 alerts accounted for; ARGS="--minutes 5"

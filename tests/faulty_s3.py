@@ -1,4 +1,6 @@
-"""An S3 that can fail: answers 500 and 503, before or after it has done as asked, or hangs.
+"""An S3 that can fail: answers 500 and 503, before or after it has done as asked, or hangs. To a
+put that must replace nothing it answers 409 as well, and 412 although it was done, as to a client
+that has sent it twice.
 
     with FaultyS3() as s3:
         store = Store(s3.root, s3.options)
@@ -13,6 +15,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,6 +27,17 @@ from werkzeug.wrappers import Response
 BUCKET = "tables"
 HANG_S = 8.0
 
+_ANSWERS = {
+    "before": ("SlowDown", 503),
+    "after": ("InternalError", 500),
+    "hang": ("SlowDown", 503),
+    "conflict": ("ConditionalRequestConflict", 409),
+    "twice": ("PreconditionFailed", 412),
+}
+_ALWAYS, _CONDITIONAL = ("before", "after", "hang"), ("conflict", "twice")
+# Those before which it does as asked.
+_DONE = ("after", "twice")
+
 
 class _Silent(WSGIRequestHandler):
     # Without it every request pays for a connection.
@@ -34,12 +48,15 @@ class _Silent(WSGIRequestHandler):
 
 
 class FaultyS3:
-    """failing: the share of requests, 0 to 1, that get an error or hang for HANG_S seconds."""
+    """failing: the share of requests, 0 to 1, that get an error or hang for HANG_S seconds.
+    delay_s: how long each waits before it is answered, beside others.
+    """
 
     def __init__(self, *, seed: int = 1) -> None:
         self.failing = 0.0
+        self.delay_s = 0.0
         self.requests = 0
-        self.faults = 0
+        self.faults: Counter[str] = Counter()
         self._rng = random.Random(seed)
         self._app: Any = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.Lock()
@@ -81,24 +98,27 @@ class FaultyS3:
         self._server.server_close()
 
     def _answer(self, environment: dict[str, Any], start_response: Any) -> Any:
-        fault = self._fault()
+        if self.delay_s:
+            time.sleep(self.delay_s)
+        fault = self._fault(is_conditional="HTTP_IF_NONE_MATCH" in environment)
         if fault == "hang":
             time.sleep(HANG_S)
-        if fault not in ("before", "hang"):
+        if fault in ("", *_DONE):
             with self._lock:
-                if fault != "after":
+                if not fault:
                     return list(self._app(environment, start_response))
                 list(self._app(environment, lambda *_: None))
         else:
             # To its end, not to that of the connection, which stays open.
             environment["wsgi.input"].read(int(environment.get("CONTENT_LENGTH") or 0))
-        code = ("SlowDown", 503) if fault != "after" else ("InternalError", 500)
-        body = f"<Error><Code>{code[0]}</Code></Error>"
-        return Response(body, code[1], content_type="application/xml")(environment, start_response)
+        code, status = _ANSWERS[fault]
+        body = f"<Error><Code>{code}</Code></Error>"
+        return Response(body, status, content_type="application/xml")(environment, start_response)
 
-    def _fault(self) -> str:
+    def _fault(self, *, is_conditional: bool) -> str:
         self.requests += 1
         if self._rng.random() >= self.failing:
             return ""
-        self.faults += 1
-        return self._rng.choice(("before", "after", "hang"))
+        fault = self._rng.choice((*_ALWAYS, *(_CONDITIONAL if is_conditional else ())))
+        self.faults[fault] += 1
+        return fault

@@ -5,16 +5,20 @@ and expired each day, beside an oracle that keeps every sample and computes ever
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tests.tables import QUERY, WrittenTables
 from varve.ingest.age_limits import sure_since
 from varve.ingest.retention_classes import RetentionClass
+from varve.maintenance.batch_job import execute
 from varve.maintenance.compaction import Compaction
 from varve.maintenance.expiry import Expiration, Retention
+from varve.maintenance.tiering import Tiering
+from varve.maintenance.vacuum import Vacuum
 from varve.model.clock import ManualClock
 from varve.model.identity import SeriesDefinition, define
 from varve.model.schema import table_schema
@@ -28,6 +32,7 @@ from varve.rollups.tier_plan import TierPlan
 from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import snapshot
+from varve.storage.store import Store
 from varve.storage.table import Table
 
 BEGIN = 1_798_761_600_000
@@ -56,18 +61,30 @@ class Year:
     """One day after the other. The oracle is the dict `samples`."""
 
     def __init__(
-        self, root: str, kept: Retention, seed: int, each_ms: int = 10 * MINUTE_MS
+        self,
+        root: str,
+        kept: Retention,
+        seed: int,
+        each_ms: int = 10 * MINUTE_MS,
+        colder: Store | None = None,
+        series: Sequence[SeriesDefinition] = SERIES,
+        options: Mapping[str, str] | None = None,
     ) -> None:
-        self.tables = WrittenTables(root)
+        """colder: the root that `tier` moves files to. options: of the storage."""
+        self.series = series
+        self.tables = WrittenTables(root, dict(options or {}))
+        self.tables.store = Store(root, options or {}, colder)
         self.store, self.kept, self.rng, self.each_ms = (
             self.tables.store,
             kept,
             random.Random(seed),
             each_ms,
         )
-        self.tables.define(SERIES)
+        self.tables.define(series)
         self.clock = ManualClock(BEGIN)
         self.samples: dict[tuple[int, int], float | None] = {}
+        self.slipped: set[tuple[int, int]] = set()
+        """Samples that no row is to know of."""
         # Hours go by between plan and commit: by the clock repairs take all the time there is.
         self.workers = [
             TierWorker(
@@ -85,12 +102,12 @@ class Year:
             self.clock.advance(DAY_MS // parts)
             new = {
                 (s.series_id, ts): self.value()
-                for s in SERIES
+                for s in self.series
                 for ts in range(begin + self.each_ms, end + 1, self.each_ms)
                 if self.rng.random() > 0.05
             }
             for _ in range(self.rng.randrange(6)):
-                series = self.rng.choice(SERIES)
+                series = self.rng.choice(self.series)
                 oldest = self.oldest_allowed(series)
                 key = series.series_id, self.rng.randint(max(oldest, BEGIN + 1), end)
                 # Of copies the greatest counts, so one that is there already stays.
@@ -103,6 +120,11 @@ class Year:
         rows = [(series, ts, value) for (series, ts), value in new.items()]
         self.tables.put(rows, complete_ms=self.clock.now_ms())
         self.samples.update(new)
+
+    def slip_in(self, key: tuple[int, int]) -> None:
+        """A sample of a time up to which those of its series may have expired."""
+        self.tables.put([(*key, self.value())])
+        self.slipped.add(key)
 
     def value(self) -> float | None:
         return None if self.rng.random() < 0.02 else float(self.rng.randint(0, 100))
@@ -134,22 +156,38 @@ class Year:
         assert all(e.is_done for e in done)
         return sum(e.rows for e in done)
 
+    def tier(self, after_ms: Sequence[int]) -> int:
+        """Finishes the moves of the run before and begins the next; the number of files that are
+        in a colder root alone since. after_ms: as Tiering has it.
+        """
+        job, now_ms = Tiering(self.store, after_ms), self.clock.now_ms()
+        runs = [execute(job, self.store, now_ms).as_json() for _ in range(2)]
+        return sum(moved["removed"] for run in runs for moved in run["done"]["moved"])
+
+    def vacuum(self) -> None:
+        """Deletes what no version needs. By the simulated time all files were written long ago."""
+        execute(Vacuum(self.store), self.store, self.clock.now_ms())
+
+    def marks(self, table: str) -> Mapping[int, int]:
+        """Up to where rows of each series may have expired."""
+        at = Table(self.store, table).positions()
+        of_all = at.get(positions.expired(), 0)
+        of_class = max(of_all, at.get(positions.expired(DEBUG.text), 0))
+        return {s.series_id: of_class if DEBUG.matches(s) else of_all for s in self.series}
+
     def mark(self, table: str, series_id: int) -> int:
         """Up to where rows of a series may have expired."""
-        at = Table(self.store, table).positions()
-        found = [at.get(positions.expired(), 0)]
-        if any(s.series_id == series_id and DEBUG.matches(s) for s in SERIES):
-            found.append(at.get(positions.expired(DEBUG.text), 0))
-        return max(found)
+        return self.marks(table)[series_id]
 
     def check(self) -> dict[str, int]:
         """Everything that has not expired is as the oracle has it, and nothing else is there. The
         number of rows compared, by table.
         """
         compared = {}
-        for name, wanted in self.oracle().items():
-            there = self.stored(name)
-            marks = {s.series_id: self.mark(name, s.series_id) for s in SERIES}
+        marks_of = {name: self.marks(name) for name in TABLES}
+        since = {name: min(marks.values()) for name, marks in marks_of.items()}
+        for name, wanted in self.oracle(since).items():
+            there, marks = self.stored(name), marks_of[name]
             kept = {key: row for key, row in wanted.items() if key[1] > marks[key[0]]}
             assert kept == there, difference(name, kept, there)
             compared[name] = len(kept)
@@ -162,7 +200,7 @@ class Year:
             found: dict[tuple[int, int], tuple[object, ...]] = {}
             for row in rows.to_pylist():
                 found[row["series_id"], row["ts"]] = (row["value"],)
-            return found
+            return {key: row for key, row in found.items() if key not in self.slipped}
         newest = window_keys.newest_revisions(
             *(
                 np.ascontiguousarray(rows[c].to_numpy())
@@ -171,8 +209,10 @@ class Year:
         )
         return by_key(rows.take(newest))
 
-    def oracle(self) -> Mapping[str, Rows]:
-        """All rows up to the frontiers, from all samples there ever were."""
+    def oracle(self, since: Mapping[str, int]) -> Mapping[str, Rows]:
+        """All rows up to the frontiers, from all samples there ever were. since: the time after
+        which rows of each table are wanted.
+        """
         flat = [(s, ts, v) for (s, ts), v in sorted(self.samples.items())]
         schema = table_schema("samples").arrow
         columns = zip(zip(*flat, strict=True), schema, strict=True)
@@ -181,13 +221,17 @@ class Year:
         )
         whole = Window(BEGIN, self.clock.now_ms() // DAY_MS * DAY_MS + DAY_MS)
         rows = roll_up(raw, TIERS[0], whole)
-        found: dict[str, Rows] = {"samples": {(s, ts): (v,) for s, ts, v in flat}}
+        found: dict[str, Rows] = {
+            "samples": {(s, ts): (v,) for s, ts, v in flat if ts > since["samples"]}
+        }
         for tier in TIERS:
             if tier is not TIERS[0]:
                 rows = kernel.merge(rows, np.arange(len(rows)), tier.width_ms)
             frontier = Table(self.store, tier.table).position(positions.frontier(tier.name)) or 0
-            table = by_key(algebra.to_table(rows, 0))
-            found[tier.table] = {k: row for k, row in table.items() if k[1] <= frontier}
+            table = algebra.to_table(rows, 0)
+            ends = pc.field("window_end")
+            wanted = (ends > since[tier.table]) & (ends <= frontier)
+            found[tier.table] = by_key(table.filter(wanted))
         return found
 
 

@@ -191,11 +191,13 @@ class Soak:
 
     @contextlib.contextmanager
     def _s3_faulty(self, share: float, seconds: float) -> Iterator[None]:
-        requests, faults = self.s3.requests, self.s3.faults
+        requests, faults = self.s3.requests, self.s3.faults.total()
         self.s3.failing = share
         time.sleep(seconds)
         self.s3.failing = 0.0
-        self.say(f"  {self.s3.faults - faults} of {self.s3.requests - requests} requests failed")
+        self.say(
+            f"  {self.s3.faults.total() - faults} of {self.s3.requests - requests} requests failed"
+        )
         yield
 
     @contextlib.contextmanager

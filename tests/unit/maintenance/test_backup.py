@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 
+from tests import faulty_s3
 from tests.line import Line
 from tests.unit.ingest.messages import as_json, record
 from tests.unit.maintenance.dying import Killed
@@ -258,6 +259,30 @@ def test_a_backup_and_a_restore_that_die_are_taken_up_again(line, target, tmp_pa
     finish(line, 12)
     finish(gone_on, 12)
     require_same_end(gone_on, line)
+
+
+def test_a_backup_goes_to_a_bucket_that_fails_and_is_restored_from_it(line, tmp_path, monkeypatch):
+    monkeypatch.setattr(faulty_s3, "HANG_S", 0.2)
+    copy = Store(str(tmp_path / "copy"))
+    with faulty_s3.FaultyS3() as s3:
+        bucket = Store(f"{s3.root}-backups", s3.options)
+        s3.failing = 0.05
+
+        begun_anew_until_done(lambda: take_backup(line.store, bucket, line.clock))
+        begun_anew_until_done(lambda: restore_backup(bucket, copy, choose(bucket, None)))
+
+        assert s3.faults.total() > 5
+    gone_on = Line(copy.root, START_MS)
+    finish(line, 12)
+    finish(gone_on, 12)
+    require_same_end(gone_on, line)
+
+
+def begun_anew_until_done(work):
+    for _ in range(20):
+        with contextlib.suppress(OSError, TemporaryError):
+            return work()
+    pytest.fail("it fails again and again")
 
 
 def test_a_file_that_was_cut_off_is_copied_again(line, target, tmp_path):

@@ -1,107 +1,25 @@
-"""Drivers, compaction, expiry and deletions in any order, each between the plan and the commit of
-another: whatever the order, the tables end as the oracle has them.
+"""Drivers, compaction, expiry, deletions, moves and backups in any order, each between the plan and
+the commit of another: whatever the order, the tables end as the oracle has them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import random
 
 import pytest
 
-from tests.unit.maintenance.dying import Killed, dying
-from tests.unit.maintenance.test_deletion import FOREVER, SELECTS, delete, forget
+from tests.interleaved import Interleaved, Race
+from tests.unit.maintenance.test_deletion import FOREVER
 from tests.year import BEGIN, SERIES, Year, retention
 from varve.maintenance import deletion, expiry
-from varve.maintenance.compaction import TABLES, due_merges, merge_files
-from varve.maintenance.deletion import Wanted
-from varve.model.errors import Conflict
-from varve.model.window import DAY_MS, HOUR_MS
-from varve.rollups.task import run_task
-from varve.storage.snapshot import snapshot
+from varve.model.window import DAY_MS
+from varve.storage.store import Store
 
 # What is kept of the class is less than a day, so that it expires while a driver is at work.
 SHORT = retention(2, 3.5, 5, 6.5, 7, debug=(0.5, 1.5, 2.5))
 
-
-class Interleaved:
-    """Steps of all that change the tables; what a driver has computed waits for its commit."""
-
-    def __init__(self, year: Year, rng: random.Random, *, deletes: bool) -> None:
-        self.year, self.rng = year, rng
-        self.waiting = {}
-        self.conflicts = 0
-        steps = [self.put, self.compute, self.compute, self.commit, self.compact]
-        self.steps = [*steps, self.delete if deletes else self.year.expire]
-
-    def run(self, count: int) -> None:
-        for _ in range(count):
-            self.rng.choice(self.steps)()
-        for worker in self.year.workers:
-            worker.recover()
-        self.year.roll_up()
-        self.year.expire()
-
-    def put(self) -> None:
-        """Two hours go by, and a few samples come late."""
-        begin = self.year.clock.now_ms()
-        self.year.clock.advance(2 * HOUR_MS)
-        new = {
-            (s.series_id, ts): self.year.value()
-            for s in SERIES
-            for ts in range(begin + HOUR_MS // 2, begin + 2 * HOUR_MS + 1, HOUR_MS // 2)
-        }
-        for _ in range(self.rng.randrange(4)):
-            series = self.rng.choice(SERIES)
-            oldest = max(self.year.oldest_allowed(series), BEGIN + 1)
-            key = series.series_id, self.rng.randint(oldest, begin + HOUR_MS)
-            if key not in self.year.samples:
-                new[key] = self.year.value()
-        self.year.put(new)
-
-    def compute(self) -> None:
-        """A driver plans and computes, and commits some other time."""
-        worker = self.rng.choice(self.year.workers)
-        if worker in self.waiting:
-            return
-        try:
-            work = worker.plan()
-        except Conflict:
-            worker.recover()
-            return
-        if work is not None:
-            files = [file for file in map(run_task, work.tasks) if file is not None]
-            self.waiting[worker] = work, files
-
-    def commit(self) -> None:
-        if not self.waiting:
-            return
-        worker = self.rng.choice(list(self.waiting))
-        work, files = self.waiting.pop(worker)
-        try:
-            worker.commit(work, files)
-        except Conflict:
-            self.conflicts += 1
-            worker.recover()
-
-    def compact(self) -> None:
-        table = self.rng.choice(TABLES)
-        for merge in due_merges(snapshot(self.year.store, table), self.year.clock.now_ms()):
-            merge_files(self.year.store, merge)
-
-    def delete(self) -> None:
-        """Now and then it dies; the next one, or the end, finishes it."""
-        start = self.rng.randrange(BEGIN, self.year.clock.now_ms() + 1)
-        length = self.rng.choice([1, 90_000, HOUR_MS, DAY_MS])
-        wanted = Wanted((self.rng.choice(list(SELECTS)),), start, start + length)
-        forget(self.year, wanted)
-        if self.rng.random() < 0.5:
-            # The samples go; the rest is owed, perhaps for long.
-            deletion.finish(self.year.store)
-            with contextlib.suppress(Killed), dying(written=True):
-                delete(self.year, wanted)
-            return
-        delete(self.year, wanted)
+# Of the class nothing of the last day goes.
+RACED = retention(1.5, 3, 5, 7, 8, debug=(1.1, 2, 3))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -125,3 +43,19 @@ def test_expiry_between_all_else(tmp_path, seed, monkeypatch):
 
     run.year.check()
     assert all(run.year.mark("samples", s.series_id) > BEGIN for s in SERIES)
+
+
+def test_everything_at_once_with_a_colder_root_and_backups(tmp_path, monkeypatch):
+    # The short variant of `make race`.
+    monkeypatch.setattr(expiry, "LEAST_PATIENCE_MS", 1_000 * DAY_MS)
+    cold = Store(str(tmp_path / "cold"))
+    year = Year(str(tmp_path / "hot"), RACED, 1, colder=cold)
+    run = Race(year, random.Random(1), tmp_path)
+
+    run.run(240)
+
+    run.year.check()
+    assert run.moved > 0
+    assert run.restored > 0
+    assert run.year.slipped
+    assert run.year.mark("samples", SERIES[0].series_id) > BEGIN
