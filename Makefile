@@ -44,9 +44,9 @@ airflow: setup airflow-setup ## Airflow on the home of the demo; HOME_DIR=.varve
 	@.venv-airflow/bin/python airflow/standalone.py --home $(or $(HOME_DIR),.varve) --port $(or $(PORT),8080)
 
 .PHONY: notebook
-notebook: ## The notebooks in JupyterLab, on what `make demo` runs; URL=http://host:9690 for another
+notebook: ## The notebooks in JupyterLab, on what `make demo` runs; URL=http://host:9690 for another, ARGS=--allow-root
 	$(call SETUP,install --notebook)
-	VARVE_URL=$(or $(URL),http://127.0.0.1:9690) $(PY) -m jupyter lab notebooks
+	VARVE_URL=$(or $(URL),http://127.0.0.1:9690) $(PY) -m jupyter lab notebooks $(ARGS)
 
 ##@ Work on it
 
