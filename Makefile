@@ -143,6 +143,15 @@ conformance-rules: setup-dev ## The score of rules and templates on shared/alert
 .PHONY: bench-query
 bench-query: setup-dev $(DATA)/samples.parquet ## Queries over tables on disk: samples, then 90 days of rollups
 	$(TOOL)/bench_query.py --data $(DATA) --shared $(SHARED) $(ARGS)
+.PHONY: bench-query-load bench-cancel bench-start soak-query
+bench-query-load: setup-dev $(DATA)/samples.parquet ## Queries of 1, 8 and 32 clients over HTTP; ARGS="--processes 2", ARGS="--victoria PATH"
+	$(TOOL)/bench_query_load.py --data $(DATA) --shared $(SHARED) $(ARGS)
+bench-cancel: setup-dev $(DATA)/samples.parquet ## How soon requests of every kind end at a deadline, or when told to
+	$(TOOL)/bench_cancel.py --data $(DATA) $(ARGS)
+bench-start: setup-dev ## Ready over 100,000 files and a million series, and after kill -9; ARGS="--s3-ms 30"
+	$(TOOL)/bench_start.py $(ARGS)
+soak-query: setup-dev ## Hostile clients beside small queries, ten minutes; ARGS="--minutes 3"
+	$(TOOL)/soak_query.py $(ARGS)
 
 .PHONY: conformance
 conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scripts

@@ -48,10 +48,13 @@ class _Silent(WSGIRequestHandler):
 
 
 class FaultyS3:
-    """failing: the share of requests, 0 to 1, that get an error or hang for HANG_S seconds."""
+    """failing: the share of requests, 0 to 1, that get an error or hang for HANG_S seconds.
+    delay_s: how long each waits before it is answered, beside others.
+    """
 
     def __init__(self, *, seed: int = 1) -> None:
         self.failing = 0.0
+        self.delay_s = 0.0
         self.requests = 0
         self.faults: Counter[str] = Counter()
         self._rng = random.Random(seed)
@@ -95,6 +98,8 @@ class FaultyS3:
         self._server.server_close()
 
     def _answer(self, environment: dict[str, Any], start_response: Any) -> Any:
+        if self.delay_s:
+            time.sleep(self.delay_s)
         fault = self._fault(is_conditional="HTTP_IF_NONE_MATCH" in environment)
         if fault == "hang":
             time.sleep(HANG_S)

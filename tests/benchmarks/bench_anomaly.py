@@ -25,6 +25,8 @@ import pandas as pd
 
 from tests.anomaly_series import DAY, INCIDENTS, KINDS, WEEK, Floats, inject
 from tests.anomaly_trial import MINUTE, MONDAY, Episode, judge
+from varve.anomaly.baselines import HISTORY_HOURS, baseline_rows
+from varve.anomaly.hour_features import Hours
 from varve.anomaly.minute_values import MinuteValues
 from varve.anomaly.rules import Rule
 from varve.anomaly.scores import score
@@ -89,6 +91,7 @@ def main() -> None:
     for name, result in found.items():
         _print(name, result)
     _measure(args.million)
+    _measure_baselines()
 
 
 def _subjects(random: np.random.Generator, kind: str, copies: int, clean: int) -> list[Subject]:
@@ -220,6 +223,20 @@ def _measure(count: int) -> None:
         f"\n{count:,} series: {done - loaded:.2f} CPU s a minute to score,"
         f" {loaded - begun:.2f} CPU s an hour to take up new baselines"
     )
+
+
+def _measure_baselines(series: int = 1_000) -> None:
+    """CPU seconds to compute the baselines of series with a season and four weeks of hours."""
+    random = np.random.default_rng(1)
+    shape = series, HISTORY_HOURS
+    season = 20 * np.sin(np.arange(HISTORY_HOURS) / 24 * 2 * np.pi)
+    mean = 100 + season + random.normal(0, 2, shape)
+    ranges = (mean + apart for apart in (-8, 8, -4, 4))
+    full, inside = np.full(shape, 60.0), np.full(shape, 240.0)
+    hours = Hours(np.arange(series), MONDAY, full, mean, inside, *ranges)
+    begun = time.process_time()
+    baseline_rows(hours, np.zeros(series, np.bool_), 0)
+    print(f"{series:,} series: {time.process_time() - begun:.2f} CPU s an hour for their baselines")
 
 
 if __name__ == "__main__":

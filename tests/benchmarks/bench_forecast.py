@@ -89,7 +89,8 @@ def main() -> None:
         print("\n".join(execute(job, tables.store, 0).lines()))
         seconds, used = time.monotonic() - begun, _cpu_s() - used
         _print_errors(tables, truth)
-        print(f"{args.series:,} series of {HISTORY} hours in {seconds:.0f} s on {args.cores} cores")
+        where = "in this process" if args.here else f"on {args.cores} cores"
+        print(f"{args.series:,} series of {HISTORY} hours in {seconds:.0f} s {where}")
         if args.here:
             print(f"{used / args.series:.2f} CPU s a series")
 
@@ -139,8 +140,12 @@ def _print_errors(tables: WrittenTables, truth: dict[int, tuple[str, np.ndarray]
     print("| kind of series | seasonal naive | Prophet | chosen | in the 80 % interval |")
     print("| --- | --- | --- | --- | --- |")
     for name, values in found.items():
-        naive, prophet, chosen, inside = np.nanmean(np.array(values), axis=0)
-        print(f"| {name} | {naive:.2f} | {prophet:.2f} | {chosen:.2f} | {inside:.0%} |")
+        naive, prophet, chosen, inside = np.array(values).T
+        known = prophet[~np.isnan(prophet)]
+        tried = f"{known.mean():.2f}" if len(known) else ""
+        print(
+            f"| {name} | {naive.mean():.2f} | {tried} | {chosen.mean():.2f} | {inside.mean():.0%} |"
+        )
     noisy = [v for name, values in found.items() if name != "constant" for v in values]
     print(f"| all but constant | | | | {np.mean([v[3] for v in noisy]):.0%} |")
 

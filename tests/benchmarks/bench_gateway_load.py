@@ -46,7 +46,7 @@ def main() -> int:
     )
     parser.add_argument("part", choices=PARTS, metavar="PART")
     parser.add_argument("--series", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=4, help="of series, beyond the first")
+    parser.add_argument("--rounds", type=int, default=10, help="of series, beyond the first")
     parser.add_argument("--rate", type=float, help="samples a second")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--idle", type=int, default=10_000, help="connections")

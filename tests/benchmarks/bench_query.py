@@ -141,11 +141,12 @@ def over_http(root: Path, queries, end_ms: int, runs: int) -> None:
         print(f"{name:24}{''.join(shown)}")
 
 
-def await_head(connection: HTTPConnection) -> None:
+def await_head(connection: HTTPConnection, token: str = "") -> None:
     """Waits until the head has what it has room for: until it does not grow for five seconds."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     held, since = "", time.monotonic()
     while time.monotonic() < since + 5:
-        connection.request("GET", "/metrics")
+        connection.request("GET", "/metrics", headers=headers)
         text = connection.getresponse().read().decode()
         now = next(line for line in text.splitlines() if 'memory_bytes{use="head"}' in line)
         if now != held:

@@ -37,6 +37,7 @@ def run(broker: Broker, folder: Path, args: argparse.Namespace) -> bool:
     use_all_descriptors()
     worst, good = 0, True
     with RunningGateway(broker, folder, "load") as gateway:
+        gateway.take(Rounds(10_000).bodies(200_000))  # so that it is warm
         company = {
             "alone": contextlib.nullcontext(),
             f"{args.idle:,} idle connections": _attack(_idle, gateway.port, args.idle),

@@ -228,7 +228,7 @@ def measure(servers: str, probes: int) -> list[float]:
     consumer.assign(partitions)
     consumer.seek_to_end(*partitions)
     ages: dict[str, float] = {}
-    first = int(time.time()) // 60 + 2
+    first = int(time.time()) // 60 + 1
     deadline = (first + probes) * 60 + 120
     with Producer(servers, linger_ms=10, stale_markers=False) as producer:
         while len(ages) < probes and time.time() < deadline:

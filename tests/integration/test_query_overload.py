@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 from tests.integration.api_service import NOW_MS, fill, served, service_over
 from tests.tables import WrittenTables
 from varve.access.credentials import Credentials
-from varve.api import query_endpoints
+from varve.api import query_endpoints, runner
 from varve.api.endpoints import ENDPOINTS
 from varve.query import evaluation
 
@@ -109,6 +110,58 @@ def test_the_deadline_runs_while_a_request_waits_for_its_turn(service, gate):
         assert time.monotonic() - began < 10
         gate.set()
         assert [h.result().status_code for h in held] == [200, 200]
+
+
+def test_what_a_client_asks_for_ends_when_it_leaves_not_when_somebody_looks(
+    service, gate, monkeypatch
+):
+    """Of three clients that leave two have a place, and one waits for it."""
+    monkeypatch.setattr(runner, "_LOOK_S", 3_600.0)
+    with served(service) as url:
+        host, port = url.removeprefix("http://").split(":")
+        clients = [socket.create_connection((host, int(port))) for _ in range(3)]
+        for number, client in enumerate(clients):
+            client.sendall(
+                b"GET /api/v1/query?query=held%d HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                b"Authorization: Bearer r\r\n\r\n" % number
+            )
+        page = f"{url}/metrics"
+        waiting = 'varve_query_waiting_requests{kind="queries"} %d.0'
+        within(20, lambda: waiting % 1 in HTTP.get(page, headers=ADMIN).text)
+
+        for client in clients:
+            client.close()
+
+        within(20, lambda: not active(url))
+        within(20, lambda: waiting % 0 in HTTP.get(page, headers=ADMIN).text)
+        assert not gate.is_set()
+
+
+def test_a_client_that_leaves_within_its_request_is_no_error_of_the_service(service, caplog):
+    with served(service) as url, caplog.at_level(logging.WARNING):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(
+                b"POST /api/v1/query HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
+                b"Content-Type: application/x-www-form-urlencoded\r\n"
+                b"Authorization: Bearer r\r\n\r\nquery="
+            )
+        counted = 'varve_query_requests_total{route="query",status="499"} 1.0'
+        page = f"{url}/metrics"
+        within(20, lambda: counted in HTTP.get(page, headers=ADMIN).text)
+
+    assert not [line for line in caplog.records if line.exc_info]
+
+
+def test_an_answer_comes_at_the_deadline_though_a_kernel_goes_on(service, monkeypatch):
+    monkeypatch.setattr(runner, "_LOOK_S", 3_600.0)
+    going_on = threading.Event()
+    monkeypatch.setattr(query_endpoints, "evaluate", lambda *_: going_on.wait(60))
+    with served(service) as url:
+        late = ask(url, "1", timeout="100ms")
+        going_on.set()
+
+    assert (late.status_code, late.json()["errorType"]) == (503, "timeout")
 
 
 def test_who_waits_for_a_snapshot_takes_no_turn(service, tables):

@@ -66,6 +66,7 @@ class Hours:
         return self.calendar.hour_of_week(self.ends)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of what is beyond all numbers there is no row
 def hour_features(minutes: MinuteValues, rate_ids: Ints, revision: int) -> pa.Table:
     """Rows of the table features, sorted by (series_id, window_end): one for each hour that has a
     minute with a number. rate_ids: sorted ids of the series whose numbers are rates.

@@ -49,6 +49,7 @@ class Sums:
         return Moments(self.count, self.mean, spread)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of one series, which then has no tail
 def sums(hours: Hours, slots: int) -> Sums:
     """Of all minutes of the hours that share a slot: hour of the week modulo `slots`."""
     count, mean, m2 = (by_slot(hours, v, slots) for v in (hours.count, hours.mean, hours.m2))

@@ -51,6 +51,7 @@ class Scores:
         return Scores(*(getattr(self, name)[mask] for name in self.__slots__))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of values beyond all numbers
 def score(
     minutes: MinuteValues, rule_of: Ints, rules: tuple[Rule, ...], index: BaselineIndex
 ) -> Scores:

@@ -63,6 +63,7 @@ def tails(hours: Hours, expected: Moments, floor: Floats) -> Tails:
     return Tails(*(exceeded_rarely(part) for part in scores))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def exceeded_rarely(scores: Floats) -> Floats:
     """What the greatest score of an hour exceeds once in _ONCE_IN_HOURS. scores: the greatest of
     each hour, shape (series, hours), NaN where there is none; the answer is NaN if there are few.

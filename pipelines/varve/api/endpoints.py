@@ -86,7 +86,7 @@ ENDPOINTS: Final = (
         "metadata",
         metadata.metadata,
         "metric, limit, limit_per_metric",
-        "type, unit and help of metrics",
+        "type, unit and help of metrics and their families, whenever they came",
     ),
     Endpoint(
         "read",

@@ -13,9 +13,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from varve.api.access_check import needs_scope, principal_of
@@ -33,11 +33,11 @@ from varve.promql.syntax.cursor import ParseError
 from varve.query.memory import Reservation
 from varve.query.view import FileGone, View
 
-# How soon a query notices that nobody waits for its answer any more.
-_DISCONNECT_S = 0.25
+# How often it is looked whether the service ends, or a deadline has passed.
+_LOOK_S = 0.25
 _MAX_BODY_BYTES = 10_000_000
 # How long after its deadline a query may still say by itself that it is over.
-_GRACE_S = 0.5
+_GRACE_S = 0.25
 # What the log of slow queries has of a query.
 _LOGGED_TEXT = 2_000
 
@@ -121,6 +121,8 @@ class Runner:
                 asked = await self._read(request, endpoint, arrived_s, sent)
                 view = await self._view_to_come(asked, view)
                 return await self._in_turn(asked, view)
+            except ClientDisconnect:
+                return failure(request, "canceled", "the client left before its request was whole")
             except BadRequest as err:
                 return failure(request, "bad_data", str(err))
             except QueryError as err:
@@ -171,20 +173,39 @@ class Runner:
         place = pool.queue.enter(asked.who)
         waiting = self._service.metrics.waiting.labels(pool.name)
         waiting.set(pool.queue.waiting)
+        client_left = asyncio.ensure_future(_left(asked.request))
         work: Future[Response] | None = None
         try:
-            while not (await asyncio.wait({place.granted}, timeout=_DISCONNECT_S))[0]:
-                self._require_waiting(asked, late_s=0.0)
-                await self._require_client(asked)
+            while not place.granted.done():
+                await self._wait(asked, {place.granted, client_left}, late_s=0.0)
+                if not place.granted.done():
+                    self._require_waiting(asked, late_s=0.0)
+                    if client_left.done():
+                        raise QueryCanceledError("query was canceled in query execution")
             place.granted.result()
             work = pool.threads.submit(self._answer, asked, view, time.monotonic())
             work.add_done_callback(_leaves(pool.queue, place))
+            waiting.set(pool.queue.waiting)
+            return await self._answer_of(asked, work, client_left)
         finally:
+            client_left.cancel()
             if work is None:
                 pool.queue.leave(place)
             waiting.set(pool.queue.waiting)
+
+    async def _answer_of(
+        self, asked: _Asked, work: Future[Response], client_left: asyncio.Future[None]
+    ) -> Response:
+        """Waits for an answer, and has it ended once nobody does any more."""
         answered = asyncio.wrap_future(work)
-        while not (await asyncio.wait({answered}, timeout=_DISCONNECT_S))[0]:
+        waited_for: set[asyncio.Future[Any]] = {answered, client_left}
+        while True:
+            await self._wait(asked, waited_for, late_s=_GRACE_S)
+            if answered.done():
+                return answered.result()
+            if client_left.done():
+                asked.cancelled.set()
+                waited_for = {answered}
             try:
                 # Past its deadline it is at the end of a kernel: nobody waits for that.
                 self._require_waiting(asked, late_s=_GRACE_S)
@@ -194,9 +215,17 @@ class Runner:
                 raise
             except QueryCanceledError:
                 asked.cancelled.set()
-            with contextlib.suppress(QueryCanceledError):
-                await self._require_client(asked)
-        return answered.result()
+
+    async def _wait(
+        self, asked: _Asked, futures: set[asyncio.Future[Any]], *, late_s: float
+    ) -> None:
+        """Waits until one of them is done, until the deadline has passed, or for _LOOK_S."""
+        left_s = asked.deadline_s + late_s - time.monotonic()
+        await asyncio.wait(
+            futures,
+            timeout=min(max(left_s, 0.0) + 0.001, _LOOK_S),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
 
     def _require_waiting(self, asked: _Asked, *, late_s: float) -> None:
         if time.monotonic() > asked.deadline_s + late_s:
@@ -280,6 +309,12 @@ class _LateRequestError(QueryTimeoutError):
     def __init__(self, timeout_s: float) -> None:
         super().__init__()
         self.args = (f"the request did not come whole in query.timeout_s = {timeout_s:g}",)
+
+
+async def _left(request: Request) -> None:
+    """Ends when the client has left. What else it sends is for nobody."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _leaves(queue: FairQueue, place: Place) -> Callable[[Future[Response]], None]:

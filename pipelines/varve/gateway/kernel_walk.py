@@ -26,6 +26,8 @@ from varve.model.compiled import kernel
 
 # What a walk returns.
 OK, BAD_PROTOBUF, MORE_SAMPLES, MORE_LISTED, MORE_EXTRAS = 0, 1, 2, 3, 4
+MOST_SERIES = 2_000_000
+"""Of a request: those without samples take two bytes each, and no row."""
 
 # Columns of `listed`: series that the table does not know.
 SERIES_BEGIN, SERIES_END, IN_USUAL_ORDER, HASH0, HASH1, SAMPLES, HISTOGRAMS, EXEMPLARS = range(8)
@@ -142,6 +144,7 @@ def walk(
     capacity = len(ids)
     listed_count = np.int64(0)
     extras_count = np.int64(0)
+    series_count = np.int64(0)
     totals[:] = 0
     totals[FIRST_IN_FUTURE] = -1
     totals[FIRST_TOO_OLD] = -1
@@ -177,6 +180,9 @@ def walk(
         if begin == MALFORMED:
             return BAD_PROTOBUF
         at = stop
+        series_count += 1
+        if series_count > MOST_SERIES:
+            return MORE_SAMPLES
 
         # The labels, which come first and in one piece wherever an encoder is of the usual kind.
         here = begin

@@ -383,7 +383,7 @@ def _require(status: int) -> None:
     if status == walk.BAD_PROTOBUF:
         raise Malformed("the body is not the protobuf message that its content-type names")
     if status == walk.MORE_SAMPLES:
-        raise Refused(413, f"over {MOST_SAMPLES:,} samples: send fewer in a request")
+        raise Refused(413, f"over {MOST_SAMPLES:,} samples or series: send fewer in a request")
     if status == walk.MORE_LISTED:
         raise Refused(
             413, f"over {_MOST_LISTED:,} new series or {_MOST_SYMBOLS:,} symbols: send fewer"

@@ -171,6 +171,8 @@ class SeriesIndex:
         among: Among | None = None,
     ) -> list[str]:
         """Names of labels, sorted, that one of the series selected as by `find_any` has."""
+        if not matchers and among is None:
+            return list(self.labels.columns)  # each came with a series that has it
         rows = self._rows_any(matchers, check, among)
         columns, names = self.labels.columns, self.labels.names_within(rows)
         return [n for n in checked(names, check, every=1) if columns[n].at(rows).any()]
@@ -186,6 +188,8 @@ class SeriesIndex:
         column = self.labels.columns.get(name)
         if column is None:
             return []
+        if not matchers and among is None:
+            return sorted_with_checks([text for text in column.values() if text], check)
         codes = column.at(self._rows_any(matchers, check, among))
         check()
         texts = column.interned.values

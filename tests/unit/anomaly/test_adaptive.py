@@ -73,6 +73,20 @@ def test_a_series_with_a_number_an_hour_is_judged_once_it_has_a_day_of_them():
     assert episodes == [(begin + 1, begin + 1, begin + 3 * 60 + 1)]
 
 
+def test_series_at_the_ends_of_all_numbers_leave_the_others_alone():
+    values, spread, random = made("daily", 2)
+    begin = FIRST + 2 * DAY + 600
+    end = inject(random, values[1], "level shift", begin, spread)
+    signs = random.choice([-1.0, 1.0], LENGTH)
+    ends = [1e200 * signs, 1.7e308 * signs, 1e153 * random.normal(0, 1, LENGTH), 5e-324 * signs]
+
+    *others, calm, far = told(np.vstack([*ends, values]))
+
+    assert [*others, calm] == [[]] * 5
+    ((_, first, last),) = far
+    assert begin < first <= last <= end + 1
+
+
 @given(st.integers(0, 2**32 - 1), st.floats(0.5, 3), st.floats(0.1, 1))
 def test_what_is_exceeded_rarely_is_the_quantile_of_the_tail(seed, middle, width):
     scores = np.random.default_rng(seed).gumbel(middle, width, (20, 672))

@@ -25,8 +25,10 @@ RULE = Rule()
 SERIES = 7
 
 
-def far(minute, score=4.0):
-    return Deviation(minute * MINUTE, 10.0 + score, 10.0, score, 0)
+def far(minute, score=4.0, *, beyond=0.0, interval=1):
+    return Deviation(
+        minute * MINUTE, 10.0 + score, 10.0, score, 0, beyond, interval_ms=interval * MINUTE
+    )
 
 
 def events_of(*deviations, until=1_000, rule=RULE):
@@ -44,9 +46,12 @@ minutes = st.dictionaries(
 )
 
 
-@given(minutes, st.lists(st.integers(1, 130), max_size=10))
-def test_one_by_one_or_all_at_once_deviations_make_the_same_episodes(by_minute, looks):
-    deviations = [far(minute, score) for minute, score in sorted(by_minute.items())]
+@given(minutes, st.lists(st.integers(1, 130), max_size=10), st.sampled_from([1, 4, 7]))
+def test_one_by_one_or_all_at_once_deviations_make_the_same_episodes(by_minute, looks, interval):
+    deviations = [
+        far(minute, score, beyond=5.0, interval=interval)
+        for minute, score in sorted(by_minute.items())
+    ]
     track, closed = Track(SERIES), []
     begin = 0
     for until in sorted({*looks, 200}):
@@ -89,6 +94,20 @@ def test_three_in_a_row_open_it_and_the_close_says_when_it_was_over():
     assert told(found) == [(OPEN, 3), (CLOSE, 14)]
     assert (found[1].episode.starts_at, found[1].episode.last_at) == (MINUTE, 4 * MINUTE)
     assert (found[0].episode.windows, found[1].episode.windows) == (3, 4)
+
+
+def test_only_what_is_beyond_the_tail_of_the_series_opens_it_and_anything_beyond_3_goes_on():
+    assert events_of(*(far(n, 4.5, beyond=5.0) for n in range(1, 30))) == []
+    assert events_of(far(1, 6, beyond=5.0), far(2, 6, beyond=5.0), far(3, 4, beyond=5.0)) == []
+    strong = [far(n, 6.0, beyond=5.0) for n in (1, 2, 3)]
+    found = events_of(*strong, far(12, 3.5, beyond=5.0))
+    assert told(found) == [(OPEN, 3), (CLOSE, 22)]
+
+
+def test_numbers_of_a_series_that_has_one_every_five_minutes_are_in_a_row():
+    found = events_of(*(far(n, interval=5) for n in (5, 10, 15, 20, 35)))
+    assert told(found) == [(OPEN, 15), (CLOSE, 50)]
+    assert events_of(far(5, interval=5), far(15, interval=5), far(25, interval=5)) == []
 
 
 def test_one_extreme_minute_opens_it_and_one_that_comes_later_is_told():

@@ -375,6 +375,16 @@ def test_a_request_over_a_bound_is_refused_whole():
     assert refused.value.status == 413
 
 
+def test_series_that_hold_nothing_are_bounded_too():
+    body = delimited_field(1, b"") * 2_000_000
+
+    assert Decoding().decode(body, Version.V1).samples == 0
+    with pytest.raises(Refused, match="samples or series") as refused:
+        Decoding().decode(body + delimited_field(1, b""), Version.V1)
+
+    assert refused.value.status == 413
+
+
 def test_columns_that_hold_rows_get_more_of_them():
     decoding = Decoding()
     body = np.frombuffer(write_request([({"__name__": "a"}, [(7, 1.0)])]), np.uint8)
