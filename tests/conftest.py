@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
+from varve.local import broker
 from varve.local.broker import Broker
 from varve.model.errors import NeedsOperator
 
@@ -21,6 +23,11 @@ settings.register_profile("varve", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("varve")
 
 pytest.register_assert_rewrite("tests.unit.promql.storage_suite")
+
+# What one process of a run finds free, and is about to listen on, the other must not find.
+_SHARE = len(broker.PORTS) // 2
+_FIRST = _SHARE * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 2)
+broker.PORTS = broker.PORTS[_FIRST : _FIRST + _SHARE]
 
 
 # Suites whose tests share the Spark session, and those that share no more than a broker.

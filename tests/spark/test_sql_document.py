@@ -294,7 +294,8 @@ def test_data_frames_are_as_printed(library, tables, samples):
 
 def test_the_commands_answer(home, tables, capsys, monkeypatch):
     monkeypatch.setenv("VARVE_HOME", str(home))
-    (text,) = (text for blocks in SECTIONS.values() for lang, _, text in blocks if lang == "sh")
+    blocks = (text for found in SECTIONS.values() for lang, _, text in found if lang == "sh")
+    (text,) = (text for text in blocks if text.startswith("varve sql "))
     # The last one reads a file.
     *commands, from_file = [c for c in re.split(r"^varve ", text, flags=re.MULTILINE) if c]
 

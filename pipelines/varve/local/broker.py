@@ -36,7 +36,7 @@ MAX_MESSAGE_BYTES = 16 * 2**20
 # to the kernel, which takes half a minute, and relies on replicas that a single broker has not.
 FLUSH_MS = 1_000
 # Below those of outgoing connections: from 32768 on Linux, 49152 elsewhere.
-_PORTS = range(20_000, 32_000)
+PORTS = range(20_000, 32_000)
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 20.0
 
@@ -271,11 +271,11 @@ def free_port() -> int:
     and again while the broker is away would get the very port one day, connect to itself and keep
     the broker from coming back.
     """
-    for port in random.sample(_PORTS, len(_PORTS)):
+    for port in random.sample(PORTS, len(PORTS)):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((HOST, port))
             return port
-    raise NeedsOperator(f"all ports from {_PORTS.start} to {_PORTS.stop - 1} are taken")
+    raise NeedsOperator(f"all ports from {PORTS.start} to {PORTS.stop - 1} are taken")
 
 
 def _java(*options: str) -> list[str]:

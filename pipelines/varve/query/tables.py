@@ -165,10 +165,7 @@ class Tables:
             self._series.refresh()
         except NeedsOperator:  # the log has expired past where we were: start from a snapshot
             records_changed = True
-            self._tiers = TierTables(self._store)
-            self._samples = Follower(self._store, "samples")
-            self._series = Follower(self._store, "series")
-            self._unseen = self._unheeded = None
+            self._start_anew()
         changed = self._apply_series()
         changed |= self._apply_samples()
         changed |= self._apply_tiers()
@@ -177,6 +174,16 @@ class Tables:
         if changed:
             self.view = self._make_view()
         return changed
+
+    def _start_anew(self) -> None:
+        """Raises OSError if the tables are away altogether: then everything stays as it was."""
+        try:
+            samples, series = (Follower(self._store, name) for name in ("samples", "series"))
+        except NeedsOperator as err:
+            raise OSError(str(err)) from err
+        self._samples, self._series = samples, series
+        self._tiers = TierTables(self._store)
+        self._unseen = self._unheeded = None
 
     def _apply_series(self) -> bool:
         """Adds what new files of the newest snapshot define to the index. Whether it is newer."""

@@ -118,7 +118,7 @@ def test_kafka_and_the_gateway_are_killed_and_every_sample_is_stored(spark, tmp_
             url = f"{gateway.url}/api/v1/write"
             assert httpx.post(url, content=body, headers=HEADERS_V1).status_code == 204
             said = MetricMetadata(store)
-            while not said.look():
+            while not (said.look() and said.known):
                 query.raise_failure()
                 assert time.monotonic() < deadline
                 time.sleep(0.1)

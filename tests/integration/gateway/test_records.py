@@ -162,6 +162,7 @@ def settle(recording):
     recording.assert_exact()
 
 
+@pytest.mark.slow
 def test_killed_gateways_and_queries_lose_no_record_and_double_none(recording):
     recording.start()
     await_rows(recording, 100)

@@ -156,7 +156,6 @@ def test_a_query_of_long_series_can_be_ended_soon(long_series, no_pauses, query)
     assert_it_can_be_ended_soon(long_series, query, LONG * 15_000, step)
 
 
-@pytest.mark.parametrize("step", [0, 5000])
 @pytest.mark.parametrize(
     "query",
     [
@@ -178,7 +177,9 @@ def test_a_query_of_long_series_can_be_ended_soon(long_series, no_pauses, query)
         "info(w_bucket)",
     ],
 )
-def test_a_query_of_many_series_can_be_ended_soon(many_series, no_pauses, query, step):
+def test_a_query_of_many_series_can_be_ended_soon(many_series, no_pauses, query):
+    # What sorts does so in instant queries alone, and labels are the same work in both.
+    step = 0 if query.startswith(("sort", "label_", "info", "w_bucket{")) else 5000
     assert_it_can_be_ended_soon(many_series, query, 2 * 15_000, step)
 
 
