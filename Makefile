@@ -114,6 +114,9 @@ bench-client: setup-dev ## The Python client to Kafka, samples/s and CPU a sampl
 .PHONY: bench-gateway bench-ingest bench-rollup bench-promql bench-first-query bench-log bench-storage
 bench-gateway: setup-dev $(DATA)/samples.parquet ## Remote write to stored samples, samples a CPU second; ARGS="--version 2", ARGS="--protocols text,statsd"
 	$(TOOL)/bench_gateway.py --data $(DATA) $(ARGS)
+.PHONY: bench-scrape
+bench-scrape: setup-dev ## 500 targets every 15 s: CPU and missed intervals; ARGS="--takeover": how soon another instance goes on
+	$(TOOL)/bench_scrape.py $(ARGS)
 .PHONY: bench-gateway-load
 bench-gateway-load: setup-dev ## A part of: series, latency, freshness, storm, connections; PART=storm ARGS="--seconds 60"
 	$(TOOL)/bench_gateway_load.py $(PART) $(ARGS)

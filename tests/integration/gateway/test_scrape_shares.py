@@ -82,13 +82,17 @@ class Instance:
             stderr=subprocess.STDOUT,
         )
 
-    def jobs(self):
-        """Those whose target it scrapes."""
+    def targets(self):
+        """Those it scrapes, as its API has them; none before it answers."""
         try:
             answer = httpx.get(f"http://127.0.0.1:{self.port}/api/v1/targets?state=active")
-            return {t["scrapePool"] for t in answer.json()["data"]["activeTargets"]}
+            return answer.json()["data"]["activeTargets"]
         except (httpx.HTTPError, ValueError, KeyError):
-            return set()
+            return []
+
+    def jobs(self):
+        """Those whose target it scrapes."""
+        return {target["scrapePool"] for target in self.targets()}
 
 
 @contextmanager
