@@ -2,7 +2,7 @@
 
 import { ask } from "./client.js";
 import { clock, seriesName, shortNumber } from "./format.js";
-import { $, attempt, element, fillFacts, fillTable, length, setUpFrame, tag } from "./frame.js";
+import { $, attempt, element, fillChoice, fillFacts, fillTable, length, setUpFrame, showChosen, tag } from "./frame.js";
 
 const RANGES = { "6h": 21600, "1d": 86400, "7d": 604800, "30d": 2592000 };
 const MOST = 5000; // changes that are asked for
@@ -21,16 +21,8 @@ window.varve = { stretches: () => stretches, chosen: () => chosen, answers: 0 };
 
 function start() {
   setUpFrame(() => {});
-  for (const name of Object.keys(RANGES)) {
-    const button = element("button", { type: "button", text: name, "aria-pressed": String(name === range) });
-    button.onclick = () => {
-      range = name;
-      for (const other of $("ranges").children) other.setAttribute("aria-pressed", String(other === button));
-      keepAddress();
-      refresh();
-    };
-    $("ranges").append(button);
-  }
+  fillChoice($("ranges"), Object.keys(RANGES), chooseRange);
+  showChosen($("ranges"), range);
   $("all").hidden = !match;
   $("filter").oninput = show;
   refresh();
@@ -98,6 +90,13 @@ function choose(key) {
   chosen = key;
   keepAddress();
   show();
+}
+
+function chooseRange(value) {
+  range = value;
+  showChosen($("ranges"), range);
+  keepAddress();
+  refresh();
 }
 
 function keepAddress() {

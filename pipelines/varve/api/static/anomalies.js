@@ -3,7 +3,7 @@
 import { BandChart, valuesOf } from "./band_chart.js";
 import { ask } from "./client.js";
 import { axisTimes, clock, seriesName, shortNumber } from "./format.js";
-import { $, attempt, element, fillFacts, fillTable, length, setUpFrame, tag } from "./frame.js";
+import { $, attempt, element, fillChoice, fillFacts, fillTable, length, setUpFrame, showChosen, tag } from "./frame.js";
 
 const RANGES = { "6h": 21600, "1d": 86400, "3d": 259200, "7d": 604800, "30d": 2592000 };
 const PARTS = 6; // of the time axis
@@ -26,16 +26,8 @@ window.varve = { episodes: () => episodes, chosen: () => chosen, drawn: null, an
 
 function start() {
   setUpFrame(() => chart.redraw());
-  for (const name of Object.keys(RANGES)) {
-    const button = element("button", { type: "button", text: name, "aria-pressed": String(name === range) });
-    button.onclick = () => {
-      range = name;
-      for (const other of $("ranges").children) other.setAttribute("aria-pressed", String(other === button));
-      keepAddress();
-      refresh();
-    };
-    $("ranges").append(button);
-  }
+  fillChoice($("ranges"), Object.keys(RANGES), chooseRange);
+  showChosen($("ranges"), range);
   $("filter").oninput = show;
   refresh();
   setInterval(() => document.hidden || refresh(), REFRESH_MS);
@@ -60,6 +52,13 @@ function choose(id) {
   keepAddress();
   show();
   showEpisode();
+}
+
+function chooseRange(value) {
+  range = value;
+  showChosen($("ranges"), range);
+  keepAddress();
+  refresh();
 }
 
 function keepAddress() {

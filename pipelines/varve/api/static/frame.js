@@ -1,4 +1,4 @@
-// What the pages of episodes and of capacity share: their frame, and small parts of them.
+// What the pages share: their frame, and small parts of them.
 
 import { QueryFailure } from "./client.js";
 import { timeZone } from "./format.js";
@@ -9,11 +9,28 @@ export const $ = (id) => document.getElementById(id);
 export function setUpFrame(onTheme) {
   $("zone").textContent = timeZone();
   $("theme").onclick = () => {
-    const root = document.documentElement;
-    root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
-    localStorage.setItem("varve-theme", root.dataset.theme);
+    switchTheme();
     onTheme();
   };
+}
+
+export function switchTheme() {
+  const root = document.documentElement;
+  root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
+  localStorage.setItem("varve-theme", root.dataset.theme);
+}
+
+// A button for each value.
+export function fillChoice(place, values, choose) {
+  for (const value of values) {
+    const button = element("button", { type: "button", text: value, "data-value": value });
+    button.onclick = () => choose(value);
+    place.append(button);
+  }
+}
+
+export function showChosen(place, value) {
+  for (const button of place.children) button.setAttribute("aria-pressed", String(button.dataset.value === value));
 }
 
 // Does some work and shows why it failed, if it does; whether it was done.

@@ -5,6 +5,7 @@ import { QueryFailure, ask, homeCondition, metricNames, whyNotReady } from "./cl
 import { Editor } from "./editor.js";
 import { Explorer } from "./explorer.js";
 import { ago, clock, timeZone } from "./format.js";
+import { fillChoice, switchTheme } from "./frame.js";
 import { RANGES, REFRESHES, STEPS, readState, spanOf, spell, stateAddress, timesOf } from "./state.js";
 import { StorageUsage } from "./storage.js";
 import { ResultTable } from "./table.js";
@@ -85,7 +86,10 @@ function start() {
   fillExamples($("itself"), ITSELF);
   $("stored").onclick = () => new StorageUsage($("storage")).open();
   $("explore").onclick = () => explorer.open();
-  $("theme").onclick = switchTheme;
+  $("theme").onclick = () => {
+    switchTheme();
+    chart.redraw();
+  };
   window.onpopstate = () => {
     state = readState(location.search);
     showState();
@@ -291,13 +295,6 @@ function showCondition(condition) {
   );
 }
 
-function switchTheme() {
-  const root = document.documentElement;
-  root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
-  localStorage.setItem("varve-theme", root.dataset.theme);
-  chart.redraw();
-}
-
 function fillExamples(place, examples) {
   for (const example of examples) {
     const chip = document.createElement("button");
@@ -309,17 +306,6 @@ function fillExamples(place, examples) {
       change({ expr: example.expr, range: example.range, end: "", step: "auto", tab: "graph" });
     };
     place.append(chip);
-  }
-}
-
-function fillChoice(place, values, choose) {
-  for (const value of values) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.dataset.value = value;
-    button.textContent = value;
-    button.onclick = () => choose(value);
-    place.append(button);
   }
 }
 
