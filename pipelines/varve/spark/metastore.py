@@ -24,6 +24,8 @@ Kind = Literal["table", "view"]
 _NAMES = {1: ("",), 2: ("_hot", "_cold"), 3: ("_hot", "_warm", "_cold")}
 # What Spark's catalog calls them.
 _KINDS: Mapping[str, Kind] = {"EXTERNAL": "table", "MANAGED": "table", "VIEW": "view"}
+# What becomes of a view, by what has its name.
+_STATES_OF_VIEWS: Mapping[Kind | None, str] = {None: "created", "table": "replaced", "view": "kept"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ def register(spark: SparkSession, store: Store, database: str) -> Registered:
     try:
         found = [table for table in spark.catalog.listTables() if not table.isTemporary]
         known = {table.name: _KINDS.get(table.tableType, "table") for table in found}
-        for name, root in _tables(store):
+        tables = list(_tables(store))
+        for name, root in tables:
             location = _location(root, name.table)
             state = _state(spark, name.registered, location, known.get(name.registered))
             done[state].append(name.registered)
@@ -75,12 +78,12 @@ def register(spark: SparkSession, store: Store, database: str) -> Registered:
                 spark.sql(
                     f"CREATE TABLE `{name.registered}` USING DELTA LOCATION {_quoted(location)}"
                 )
-        for name_of_view, sql in _views(store):
-            state = "replaced" if name_of_view in known else "created"
-            if known.get(name_of_view) == "table":
-                _drop(spark, name_of_view, "table")
-            done["kept" if known.get(name_of_view) == "view" else state].append(name_of_view)
-            spark.sql(f"CREATE OR REPLACE VIEW `{name_of_view}` AS {sql}")
+        for view, sql in _views(name for name, _ in tables):
+            kind = known.get(view)
+            if kind == "table":
+                _drop(spark, view, kind)
+            done[_STATES_OF_VIEWS[kind]].append(view)
+            spark.sql(f"CREATE OR REPLACE VIEW `{view}` AS {sql}")
     finally:
         spark.catalog.setCurrentDatabase(before)
     return Registered(database, *(tuple(done[what]) for what in ("created", "replaced", "kept")))
@@ -103,15 +106,15 @@ def _tables(store: Store) -> Iterator[tuple[_Name, Store]]:
                 yield _Name(table, registered), root
 
 
-def _views(store: Store) -> Iterator[tuple[str, str]]:
+def _views(names: Iterable[_Name]) -> Iterator[tuple[str, str]]:
     """The views over several roots, then those of schemas/views."""
     registered: dict[str, list[str]] = {}
-    for name, _ in _tables(store):
+    for name in names:
         registered.setdefault(name.table, []).append(name.registered)
-    for table, names in registered.items():
-        if len(names) > 1:
+    for table, parts_of_it in registered.items():
+        if len(parts_of_it) > 1:
             columns = ", ".join(f"`{c.name}`" for c in table_schema(table).stored_columns)
-            parts = (f"SELECT {columns} FROM `{name}`" for name in names)  # noqa: S608 - our names
+            parts = (f"SELECT {columns} FROM `{part}`" for part in parts_of_it)  # noqa: S608 - our names
             yield table, " UNION ALL ".join(parts)
     for view in VIEWS:
         yield view, view_sql(view, "spark")
