@@ -13,7 +13,7 @@ from typing import NamedTuple
 import httpx
 
 from varve.client.deliveries import Deliveries
-from varve.client.http_access import Login, http_client
+from varve.client.http_access import Login, http_client, retry_after_s
 from varve.client.messages import Encoder, Message
 from varve.model.errors import NeedsOperator, TemporaryError
 
@@ -127,9 +127,8 @@ class GatewaySender(Deliveries):
             answer = self._client.post(self._url, content=body, headers=_HEADERS)
         except httpx.HTTPError as err:
             return 503, f"{self._url}: {type(err).__name__}: {err}", 0.0
-        after = answer.headers.get("retry-after", "")
         text = f"{self._url} answers {answer.status_code}: {answer.text.strip()[:300]}"
-        return answer.status_code, text, float(after) if after.isdecimal() else 0.0
+        return answer.status_code, text, retry_after_s(answer)
 
 
 def _is_temporary(status: int) -> bool:

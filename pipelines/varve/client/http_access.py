@@ -23,3 +23,9 @@ def http_client(login: Login, timeout_s: float) -> httpx.Client:
     verify = login.verify
     trusted = ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify
     return httpx.Client(headers=headers, auth=login.user, verify=trusted, timeout=timeout_s)
+
+
+def retry_after_s(answer: httpx.Response) -> float:
+    """After how many seconds the service asks to come again; 0 if it names none, or a date."""
+    text = answer.headers.get("retry-after", "")
+    return float(text) if text.isdecimal() else 0.0

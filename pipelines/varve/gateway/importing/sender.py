@@ -12,6 +12,7 @@ from pathlib import Path
 import cramjam
 import httpx
 
+from varve.client.http_access import retry_after_s
 from varve.gateway.importing.sources import Part, parts_of
 from varve.gateway.importing.tsdb.block import TsdbBlock
 from varve.gateway.importing.tsdb.parts import parts_of_block
@@ -112,10 +113,7 @@ class ImportSender:
                     raise NeedsOperator(
                         f"the gateway answers {answer.status_code}: {answer.text.strip()[:300]}"
                     )
-                why, after_s = (
-                    answer.text.strip()[:300],
-                    float(answer.headers.get("retry-after", 0)),
-                )
+                why, after_s = answer.text.strip()[:300], retry_after_s(answer)
             self._told(f"waiting for the gateway: {why}")
             self._sleep(max(after_s, pause_s))
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
