@@ -38,7 +38,7 @@ route:
   receiver: hook
   group_by: [probe]
   group_wait: {wait}s
-  group_interval: {wait}s
+  group_interval: {interval}s
 receivers: [{{name: hook, webhook_configs: [{{url: '{url}'}}]}}]
 """
 _SETTLE_S = 15.0
@@ -53,7 +53,7 @@ def main() -> int:
         root = Path(folder)
         rules, notify = root / "rules.yml", root / "notify.yml"
         rules.write_text(RULES.format(interval=args.interval))
-        notify.write_text(NOTIFY.format(wait=args.group_wait, url=url))
+        notify.write_text(NOTIFY.format(wait=args.group_wait, interval=args.group_wait, url=url))
         up = Up(
             root / "home",
             VARVE_RULES__FILES=str(rules),
@@ -88,7 +88,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=int, default=20_000, help="samples/s of load beside them")
     parser.add_argument("--interval", type=int, default=5, help="of the rules, seconds")
     parser.add_argument("--group-wait", type=int, default=1, help="seconds")
-    parser.add_argument("--aim", type=float, default=15, help="seconds that 99 % may take")
+    parser.add_argument("--aim", type=float, default=15, help="seconds that 99 %% may take")
     parser.add_argument("--deadline", type=float, default=60, help="seconds to wait at the end")
     return parser.parse_args()
 

@@ -28,9 +28,8 @@ from urllib.parse import urlencode
 import pyarrow.parquet as pq
 
 from tests.benchmarks.bench_first_query import service
-from tests.benchmarks.bench_query import await_head, write
+from tests.benchmarks.bench_query import await_head, written
 from tests.benchmarks.bench_query_load import ROWS_A_FILE
-from varve.storage.store import Store
 
 AIM_MS = 250.0
 LONGEST_S = 10.0
@@ -86,10 +85,7 @@ class Ask:
 
 def main() -> int:
     args = arguments()
-    root = args.data / "query" / f"1-days-{ROWS_A_FILE}"
-    if not (root / "complete").exists():
-        write(Store(str(root), {}), args.data, 1, ROWS_A_FILE)
-        (root / "complete").touch()
+    root = written(args.data, 1, ROWS_A_FILE)
     ts = pq.read_table(args.data / "samples.parquet", columns=["ts"])["ts"].to_numpy()
     chances, missed = random.Random(args.seed), False
     settings = {"VARVE_QUERY__STEP_CACHE_MB": "0"}

@@ -69,11 +69,8 @@ LONG = (
 def main() -> int:
     args = arguments()
     print(f"{warm_up()} kernels ready")
-    root = args.data / "query" / f"{args.days}-days-{args.rows_a_file}"
+    root = written(args.data, args.days, args.rows_a_file)
     store = Store(str(root), {})
-    if not (root / "complete").exists():
-        write(store, args.data, args.days, args.rows_a_file)
-        (root / "complete").touch()
     budget = MemoryBudget(MEMORY_BYTES)
     end_ms = int(pq.read_table(args.data / "samples.parquet")["ts"].to_numpy().max()) + 1
     queries = json.loads((args.shared / "bench" / "queries.json").read_text())
@@ -231,7 +228,16 @@ def mib(budget: MemoryBudget) -> str:
     return ", ".join(f"{use} {held >> 20:,}" for use, held in budget.used.items())
 
 
-def write(store: Store, data: Path, days: int, rows_a_file: int) -> None:
+def written(data: Path, days: int, rows_a_file: int) -> Path:
+    """The root of the tables of so many days, which are written if no run has done so yet."""
+    root = data / "query" / f"{days}-days-{rows_a_file}"
+    if not (root / "complete").exists():
+        _write(Store(str(root), {}), data, days, rows_a_file)
+        (root / "complete").touch()
+    return root
+
+
+def _write(store: Store, data: Path, days: int, rows_a_file: int) -> None:
     """Writes the tables anew."""
     started = time.perf_counter()
     create_tables(store)

@@ -41,8 +41,7 @@ import psutil
 import pyarrow.parquet as pq
 
 from tests.benchmarks.bench_first_query import service
-from tests.benchmarks.bench_query import await_head, elapsed_ms, write
-from varve.storage.store import Store
+from tests.benchmarks.bench_query import await_head, elapsed_ms, written
 
 ROWS_A_FILE = 480_000
 LOADING_S = 600.0
@@ -50,10 +49,7 @@ LOADING_S = 600.0
 
 def main() -> int:
     args = arguments()
-    root = args.data / "query" / f"1-days-{ROWS_A_FILE}"
-    if not (root / "complete").exists():
-        write(Store(str(root), {}), args.data, 1, ROWS_A_FILE)
-        (root / "complete").touch()
+    root = written(args.data, 1, ROWS_A_FILE)
     ts = pq.read_table(args.data / "samples.parquet", columns=["ts"])["ts"].to_numpy()
     known = json.loads((args.shared / "bench" / "queries.json").read_text())
     queries = [query for query in known if args.only in query["name"]]

@@ -20,9 +20,9 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from tests.benchmarks.beside_prometheus import arguments
 from tests.integration.promql import http_clients
 from tests.integration.promql.http_differences import as_today, difference, reason_to_differ
-from tests.integration.promql.prometheus import missing
 from tests.integration.promql.same_data import both_servers
 
 REQUESTS_A_DATA_SET = 250
@@ -31,12 +31,7 @@ REQUESTS_A_DATA_SET = 250
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--requests", type=int, default=1_000)
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    args = parser.parse_args()
-    if reason := missing():
-        print(reason)
-        return 2
-    print(f"seed {args.seed}", flush=True)
+    args = arguments(parser)
     counts: Counter[str] = Counter()
     for start in range(0, args.requests, REQUESTS_A_DATA_SET):
         r = random.Random(f"{args.seed}/{start}")

@@ -20,9 +20,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from tests.benchmarks.beside_prometheus import arguments
 from tests.integration.promql.answers import difference
 from tests.integration.promql.imported_blocks import imported, random_question
-from tests.integration.promql.prometheus import missing
 
 
 def main() -> int:
@@ -30,12 +30,7 @@ def main() -> int:
     parser.add_argument("--queries", type=int, default=1_000)
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--every", type=int, default=60, help="seconds between samples")
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    args = parser.parse_args()
-    if reason := missing():
-        print(reason)
-        return 2
-    print(f"seed {args.seed}", flush=True)
+    args = arguments(parser)
     r = random.Random(args.seed)
     counts: Counter[str] = Counter()
     begun = time.monotonic()

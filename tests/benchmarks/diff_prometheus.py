@@ -22,8 +22,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.beside_prometheus import arguments
 from tests.integration.promql.answers import Answer, as_today, difference, known_difference
-from tests.integration.promql.prometheus import missing, prometheus
+from tests.integration.promql.prometheus import prometheus
 from tests.integration.promql.shared_queries import Data, Queries, random_data, random_request
 from varve.model.staleness import STALE_NAN
 from varve.promql import result_json
@@ -39,12 +40,7 @@ PROGRESS_S = 10.0
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--queries", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    args = parser.parse_args()
-    if reason := missing():
-        print(reason)
-        return 2
-    print(f"seed {args.seed}", flush=True)
+    args = arguments(parser)
     warm_up()
     counts: Counter[str] = Counter()
     said = time.monotonic()

@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests.benchmarks.bench_alerting import NOTIFY
 from tests.integration.local.up_process import Up
 from tests.integration.rules.rules_process import RulesProcess
 from varve.client import Producer
@@ -60,14 +61,6 @@ groups:
     expr: sum(probe)
   - alert: ProbeHigh
     expr: probe > 0.5
-"""
-NOTIFY = """
-route:
-  receiver: hook
-  group_by: [probe]
-  group_wait: {wait}s
-  group_interval: 1s
-receivers: [{{name: hook, webhook_configs: [{{url: '{url}'}}]}}]
 """
 
 
@@ -175,7 +168,7 @@ def main() -> int:
 
 def soak(root: Path, url: str, told: Told, args: argparse.Namespace) -> int:
     (root / "rules.yml").write_text(RULES)
-    (root / "notify.yml").write_text(NOTIFY.format(wait=GROUP_WAIT_S, url=url))
+    (root / "notify.yml").write_text(NOTIFY.format(wait=GROUP_WAIT_S, interval=1, url=url))
     up = Up(
         root / "home",
         **{

@@ -101,9 +101,9 @@ def anomaly(end_ms, score, revision=1, *, far=True):
     }
 
 
-def capacity(at_ms, reaches_ms, probability=0.5):
+def capacity(at_ms, reaches_ms, probability=0.5, *, series=DISK):
     return {
-        "series_id": DISK.series_id,
+        "series_id": series.series_id,
         "threshold": 9.0,
         "reaches_at": reaches_ms,
         "earliest_at": reaches_ms,
@@ -113,7 +113,7 @@ def capacity(at_ms, reaches_ms, probability=0.5):
         "reached": "above",
         "value": 1.0,
         "probability": probability,
-        "state": "firing",
+        "state": "firing" if reaches_ms else "clear",
         "since": at_ms,
         "evaluated_at": at_ms,
         "reason": "",

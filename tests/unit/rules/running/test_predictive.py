@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tests.unit.query.test_derived_series import append
+from tests.unit.query.test_derived_series import append, capacity
 from tests.unit.rules.running.world import START_MS, Process, World
 from varve.model.identity import define
 from varve.model.resources import conf_dir
@@ -25,22 +25,7 @@ def world(tmp_path):
 
 
 def judge_capacity(world, at_ms, reaches_ms, probability):
-    row = {
-        "series_id": DISK.series_id,
-        "threshold": 9.0,
-        "reaches_at": reaches_ms,
-        "earliest_at": reaches_ms,
-        "horizon_ms": 7 * DAY,
-        "trained_until": at_ms,
-        "resource": "disk",
-        "reached": "above",
-        "value": 1.0,
-        "probability": probability,
-        "state": "firing" if reaches_ms else "clear",
-        "since": at_ms,
-        "evaluated_at": at_ms,
-        "reason": "",
-    }
+    row = capacity(at_ms, reaches_ms, probability, series=DISK)
     append(world.store, "capacity", [row])
 
 
