@@ -6,6 +6,7 @@ browser shows can send requests there too.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 import socket
@@ -67,6 +68,7 @@ def _host_name(header: str) -> str:
     return (found["name"] or found["address"] or header) if found else header
 
 
+@functools.lru_cache(1_024)
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

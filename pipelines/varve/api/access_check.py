@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -36,19 +37,19 @@ class BrowserCheck:
         self._rules = rules
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (why := self._refusal(Request(scope))):
+        if scope["type"] == "http" and (why := self._refusal(scope)):
             await failure(Request(scope), "forbidden", why)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _refusal(self, request: Request) -> str:
+    def _refusal(self, scope: Scope) -> str:
         """Why the request is refused; "" if it is not."""
-        headers = request.headers
+        headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if request.url.path not in _PROBES and not self._rules.allows_host(host):
+        if scope["path"] not in _PROBES and not self._rules.allows_host(host):
             return f"the host {host!r} is not known here: {self._rules.host_remedy}"
         origin, site = headers.get("origin", ""), headers.get("sec-fetch-site", "")
-        if not self._rules.allows_origin(request.method, host, origin, site):
+        if not self._rules.allows_origin(scope["method"], host, origin, site):
             return (
                 f"a page of {origin or 'another site'} may not send this:"
                 f" {self._rules.origin_remedy}"

@@ -33,17 +33,18 @@ def create_app(service: Service) -> ASGIApp:
     routes += [Route(e.address, _options, methods=["OPTIONS"]) for e in ENDPOINTS]
     routes += [Route(p.path, _handler(service, p), methods=list(p.methods)) for p in PAGES]
     routes.append(Mount("/static", StaticFiles(directory=STATIC)))
-    middleware = [
-        Middleware(BrowserCheck, rules=service.browsers),
-        Middleware(
-            CORSMiddleware,
-            allow_origins=sorted(service.browsers.origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization"],
-            expose_headers=sorted(HEADERS),
-        ),
-        Middleware(Authentication, credentials=lambda: service.credentials),
-    ]
+    middleware = [Middleware(BrowserCheck, rules=service.browsers)]
+    if service.browsers.origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=sorted(service.browsers.origins),
+                allow_methods=["GET", "POST"],
+                allow_headers=["Authorization"],
+                expose_headers=sorted(HEADERS),
+            )
+        )
+    middleware.append(Middleware(Authentication, credentials=lambda: service.credentials))
     app = Starlette(routes=routes, middleware=middleware, exception_handlers={Exception: _internal})
     return Prefixed(app, service.route_prefix) if service.route_prefix else app
 

@@ -1,5 +1,5 @@
-"""uvicorn's protocol by h11, with bounds: on the head of a request, on the time a client may take
-to send one and to read its answer, and on how many connections there are.
+"""uvicorn's protocol by httptools, with bounds: on the head of a request, on the time a client may
+take to send one and to read its answer, and on how many connections there are.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import re
 import sys
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from varve.api.failures import ErrorType, error_body
+from varve.api.failures import JSON, ErrorType, error_body
 
 MAX_HEAD_BYTES = 1 << 20
 """Address and headers of a request, as in Go's server, which Prometheus uses."""
@@ -24,8 +24,9 @@ MAX_HEAD_BYTES = 1 << 20
 _DISCARD_S = 5.0
 
 _BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
-_TOO_LARGE = "address and headers take over 1 MiB: send the query as a form, by POST"
+_TOO_LARGE = "address and headers take over {} KiB: what is long can be sent as a form, by POST"
 _MALFORMED = "the request is no HTTP/1.1"
+_NO_HOST = "it has no header Host"
 _TOO_MANY = "too many connections: query.max_connections are open and none of them is idle"
 
 
@@ -40,55 +41,23 @@ class Bounds:
     head has come."""
     stalled_s: float = 30.0
     """Seconds for which a client may take nothing of an answer that it is sent."""
+    head_bytes: int = MAX_HEAD_BYTES
+    """Of address and headers."""
 
 
-class _HeadTooLarge(h11.RemoteProtocolError):
-    def __init__(self) -> None:
-        super().__init__(_TOO_LARGE, error_status_hint=431)
-
-
-class _Connection(h11.Connection):
-    """Takes addresses with bytes beyond ASCII, and refuses a head that is too large.
-
-    Clients such as curl send such bytes as they were typed. h11 takes none, so they are escaped. It
-    bounds a head that is incomplete after a read only, so one that came whole is measured here.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(h11.SERVER, MAX_HEAD_BYTES)
-        self._in_request_line = True
-
-    def receive_data(self, data: bytes) -> None:
-        if self._in_request_line and data:
-            line, end, rest = data.partition(b"\n")
-            data = _BEYOND_ASCII.sub(lambda byte: b"%%%02X" % ord(byte[0]), line) + end + rest
-            self._in_request_line = not end
-        super().receive_data(data)
-
-    def start_next_cycle(self) -> None:
-        super().start_next_cycle()
-        self._in_request_line = True
-
-    def next_event(self) -> Any:
-        if self.their_state is not h11.IDLE:
-            return super().next_event()
-        before = len(self.trailing_data[0])
-        event = super().next_event()
-        if isinstance(event, h11.Request):
-            size = before - len(self.trailing_data[0])
-            if size > MAX_HEAD_BYTES:
-                raise _HeadTooLarge
-        return event
-
-
-class BoundedProtocol(H11Protocol):
+class BoundedProtocol(HttpToolsProtocol):
     """A connection of a client."""
 
     def __init__(self, *args: Any, bounds: Bounds, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.conn = _Connection()
         self._bounds = bounds
         self._refused = False
+        self._in_head = self._in_request_line = True
+        self._has_begun = False
+        """Whether a part of a head has come."""
+        self._head_bytes = 0
+        """Of all reads since the head began, with what has come behind it."""
+        self._is_too_large = False
         self._idle_since: float | None = time.monotonic()
         """Since when there is no request, of time.monotonic(); None while there is one."""
         self._awaits_head: asyncio.TimerHandle | None = None
@@ -107,24 +76,50 @@ class BoundedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._refused:
-            super().data_received(data)
-            # A client that drips its head, or a body that nobody waits for, is not idle to uvicorn.
-            if self._is_idle() and not self.transport.is_closing():
-                self._await_head()
+            self._receive(data)
 
-    def handle_events(self) -> None:
-        super().handle_events()
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            self._idle_since = None
-            if self._awaits_head is not None:
-                self._awaits_head.cancel()
-                self._awaits_head = None
+    def _receive(self, data: bytes) -> None:
+        if self._in_request_line:
+            data = self._escaped(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._refused or self.transport.is_closing():
+            return
+        if self._in_head and self._head_bytes > self._bounds.head_bytes:
+            self._is_too_large = True
+            self.send_400_response("")
+        elif self._is_idle():
+            # A client that drips its head, or a body that nobody waits for, is not idle to uvicorn.
+            self._await_head()
+
+    def on_message_begin(self) -> None:
+        self._has_begun = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = self._in_request_line = self._has_begun = False
+        self._idle_since = None
+        if self._awaits_head is not None:
+            self._awaits_head.cancel()
+            self._awaits_head = None
+        if self._head_bytes > self._bounds.head_bytes and self._size() > self._bounds.head_bytes:
+            self._is_too_large = True
+            raise ValueError(_TOO_LARGE)
+        if all(name != b"host" for name, _ in self.headers) and self._is_1_1():
+            raise ValueError(_NO_HOST)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head = self._in_request_line = True
+        self._head_bytes = 0
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self._idle_since = time.monotonic()
+        if not self.pipeline:
+            self._idle_since = time.monotonic()
         super().on_response_complete()
-        if self._is_idle() and self.conn.trailing_data[0]:
+        if self._is_idle() and self._has_begun:
             self._await_head()
 
     def eof_received(self) -> None:
@@ -144,31 +139,52 @@ class BoundedProtocol(H11Protocol):
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """Answers what is no request, while h11's error about it is being handled."""
-        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            self.transport.close()  # an answer is under way: it cannot be taken back
-            return
-        error = sys.exception()
-        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
-        text = _TOO_LARGE if status == 431 else f"{_MALFORMED}: {error or msg}"
-        self._refuse(status, "bad_data", text)
+        """Answers what is no request, while the parser's error about it is being handled."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if cycle.response_started:
+                self.transport.close()  # it cannot be taken back
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self._is_too_large:
+            text = _TOO_LARGE.format(self._bounds.head_bytes >> 10)
+            self._refuse(431, "bad_data", text)
+        else:
+            error = sys.exception()
+            why = error if error is None else error.__context__ or error
+            self._refuse(400, "bad_data", f"{_MALFORMED}: {why or msg}")
+
+    def _size(self) -> int:
+        """Bytes of the head, which came whole in one read, perhaps with what follows it."""
+        line = len(b" ".join([self.parser.get_method(), self.url, b"HTTP/1.1"]))
+        fields = sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
+        return line + fields + 2 * len("\r\n")
+
+    def _is_1_1(self) -> bool:
+        return bool(self.parser.get_http_version() == "1.1")
+
+    def _escaped(self, data: bytes) -> bytes:
+        """Data with an address in ASCII: clients such as curl send other bytes as they are typed,
+        and the parser takes none.
+        """
+        line, end, rest = data.partition(b"\n")
+        self._in_request_line = not end
+        if line.isascii():
+            return data
+        return _BEYOND_ASCII.sub(lambda byte: b"%%%02X" % ord(byte[0]), line) + end + rest
 
     def _refuse(self, status: int, kind: ErrorType, text: str) -> None:
         """Answers in place of the application, and reads no request of the connection any more."""
         body = error_body(kind, text)
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
+        head = [
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+            f"content-type: {JSON}",
+            f"content-length: {len(body)}",
+            "connection: close",
+            *(["retry-after: 1"] if status == 503 else []),
         ]
-        if status == 503:
-            headers.append((b"retry-after", b"1"))
-        for event in (
-            h11.Response(status_code=status, headers=headers),
-            h11.Data(data=body),
-            h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event) or b"")
+        self.transport.write("\r\n".join([*head, "", ""]).encode() + body)
         self._refused = True
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -18,6 +18,7 @@ from varve.model.errors import BadRequest
 from varve.model.window import TIER_NAMES
 from varve.promql import result_json
 from varve.promql.evaluation.values import Matrix, QueryResult, RangeVector, Stats
+from varve.promql.evaluation.workers import Workers
 from varve.promql.syntax.parser import parse
 from varve.promql.syntax.pretty import pretty
 from varve.promql.syntax.tree_json import to_json
@@ -70,13 +71,21 @@ def parse_query(call: Call) -> Answer:
     return Answer(to_json(parse(call.parameters.get("query"))))
 
 
-def answer_of(result: QueryResult, most: int = 0, *, statistics: bool = False) -> Answer:
-    """A result in Prometheus' JSON; the first `most` series, or all if it is 0."""
+def answer_of(
+    result: QueryResult,
+    most: int = 0,
+    *,
+    statistics: bool = False,
+    workers: Workers | None = None,
+) -> Answer:
+    """A result in Prometheus' JSON; the first `most` series, or all if it is 0. workers: as of
+    `result_json.to_json`.
+    """
     warnings = _shortened(result.warnings, "warning")
     if most and len(result.order) > most:
         result = replace(result, order=result.order[:most])
         warnings.append(TRUNCATED)
-    data = result_json.to_json(result)
+    data = result_json.to_json(result, workers)
     if statistics:
         data = data[:-1] + b',"stats":' + json.dumps(_statistics(result.stats)).encode() + b"}"
     infos = _shortened(result.infos, "info")
@@ -91,7 +100,8 @@ def _evaluated(call: Call, times: Times) -> Answer:
     found = run(call.view, given.get("query"), times, options)
     options.check_running()
     options.memory.take(_json_bytes(found.result))
-    answer = answer_of(found.result, most, statistics=bool(given.get("stats")))
+    statistics = bool(given.get("stats"))
+    answer = answer_of(found.result, most, statistics=statistics, workers=options.workers)
     return replace(answer, provenance=found.provenance)
 
 

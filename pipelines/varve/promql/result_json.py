@@ -6,7 +6,8 @@ Source: Prometheus, web/api/v1/json_codec.go and util/jsonutil/marshal.go.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from varve.promql.evaluation.histogram_range_functions import in_order
 from varve.promql.evaluation.values import Int64s, Matrix, QueryResult, RangeVector
 from varve.promql.evaluation.windows import points_of
+from varve.promql.evaluation.workers import Workers
 from varve.promql.histograms.native_histogram import Bucket, FloatHistogram
 from varve.promql.interrupt import Check, checked, never
 from varve.promql.kernels.json import (
@@ -31,6 +33,9 @@ from varve.promql.syntax.go_numbers import format_f
 _POINTS_A_BLOCK: Final = 1_000_000
 """Points that are written between two checks: less than a tenth of a second."""
 
+_POINTS_A_THREAD: Final = 10_000
+"""From so many points on, half a millisecond, it is worth it that another thread writes them."""
+
 _LABELS_AS_POINTS: Final = 4
 """The labels of a series take as long as so many points."""
 
@@ -38,8 +43,11 @@ Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
 
 
-def to_json(result: QueryResult) -> bytes:
-    """`{"resultType": .., "result": ..}`, the data of an answer to /api/v1/query or query_range."""
+def to_json(result: QueryResult, workers: Workers | None = None) -> bytes:
+    """`{"resultType": .., "result": ..}`, the data of an answer to /api/v1/query or query_range.
+
+    workers: whose idle cores may write a part of it.
+    """
     value = result.value
     head = b'{"resultType":"%s","result":[' % result.kind.encode()
     tail = b"]}"
@@ -52,8 +60,8 @@ def to_json(result: QueryResult) -> bytes:
         number = format_f(value).encode()  # unlike points it has no exponent
         return head + stamp + b',"' + number + b'"' + tail
     if isinstance(value, RangeVector):
-        return _range_vector(result, value, head, tail)
-    return _matrix(result, value, head, tail)
+        return head + _range_vector(result, value, workers) + tail
+    return head + _matrix(result, value, workers) + tail
 
 
 def label_sets(table: LabelTable, check: Check = never) -> bytes:
@@ -105,74 +113,70 @@ def _label_buffer(table: LabelTable, check: Check) -> tuple[Bytes, Offsets]:
     return table.cached("json", make)
 
 
-def _room(head: bytes, points: int, series: int, labels: int, tail: bytes) -> Bytes:
-    """A buffer for an answer that begins with `head`. Pages not written to take no memory."""
-    size = len(head) + points * POINT_BYTES + series * SERIES_BYTES + labels + len(tail)
-    buffer = np.empty(size, np.uint8)
-    buffer[: len(head)] = np.frombuffer(head, np.uint8)
-    return buffer
-
-
-def _ended(buffer: Bytes, end: int, tail: bytes) -> bytes:
-    """What was written up to `end`, followed by `tail`."""
-    buffer[end : end + len(tail)] = np.frombuffer(tail, np.uint8)
-    return buffer[: end + len(tail)].tobytes()
-
-
-def _matrix(result: QueryResult, matrix: Matrix, head: bytes, tail: bytes) -> bytes:
+def _matrix(result: QueryResult, matrix: Matrix, workers: Workers | None) -> bytes:
     if matrix.histograms is not None:
-        return head + _mixed_matrix(result, matrix) + tail
+        return _mixed_matrix(result, matrix)
     labels, offsets = _label_buffer(matrix.labels, result.check)
-    points = int(np.count_nonzero(matrix.present))
-    buffer = _room(head, points, matrix.present.shape[0], len(labels), tail)
     values, present = np.ascontiguousarray(matrix.values), np.ascontiguousarray(matrix.present)
-    end = len(head)
-    for rows in _blocks(result, len(result.times)):
-        end = write_matrix(
-            buffer,
-            end,
-            labels,
-            offsets,
-            rows,
-            result.times,
-            values,
-            present,
-            result.kind == "vector",
-            end == len(head),
+    lengths = np.count_nonzero(present, axis=1)
+    single = result.kind == "vector"
+
+    def write(buffer: Bytes, end: int, rows: Int64s) -> int:
+        return write_matrix(
+            buffer, end, labels, offsets, rows, result.times, values, present, single, end == 0
         )
-    return _ended(buffer, end, tail)
+
+    return _written(result, lengths, offsets, write, workers)
 
 
-def _range_vector(result: QueryResult, vector: RangeVector, head: bytes, tail: bytes) -> bytes:
+def _range_vector(result: QueryResult, vector: RangeVector, workers: Workers | None) -> bytes:
     samples = vector.samples
     if samples.histograms is not None:
-        return head + _mixed_range_vector(result, vector) + tail
+        return _mixed_range_vector(result, vector)
     labels, offsets = _label_buffer(vector.labels, result.check)
-    points = int((samples.ends - samples.begins).sum())
-    buffer = _room(head, points, samples.series, len(labels), tail)
-    end = len(head)
-    for rows in _blocks(result, points // max(1, samples.series)):
-        end = write_samples(
-            buffer,
-            end,
-            labels,
-            offsets,
-            rows,
-            samples.begins,
-            samples.ends,
-            samples.ts,
-            samples.values,
-            end == len(head),
-        )
-    return _ended(buffer, end, tail)
+    begins, ends, ts, values = samples.begins, samples.ends, samples.ts, samples.values
+
+    def write(buffer: Bytes, end: int, rows: Int64s) -> int:
+        return write_samples(buffer, end, labels, offsets, rows, begins, ends, ts, values, end == 0)
+
+    return _written(result, ends - begins, offsets, write, workers)
 
 
-def _blocks(result: QueryResult, points_a_row: int) -> Iterator[Int64s]:
-    """The rows of the answer, so many at a time that a kernel is done soon, with checks between."""
+def _written(
+    result: QueryResult,
+    lengths: Int64s,
+    offsets: Offsets,
+    write: Callable[[Bytes, int, Int64s], int],
+    workers: Workers | None,
+) -> bytes:
+    """All series in their order. `write` writes some rows into a buffer, from an offset on, and
+    returns where their text ends. lengths: how many points each series has.
+    """
+
+    def written(order: Int64s) -> Bytes:
+        """Pages of the buffer that are not written to take no memory."""
+        texts = int((offsets[order + 1] - offsets[order]).sum())
+        size = int(lengths[order].sum()) * POINT_BYTES + len(order) * SERIES_BYTES + texts
+        buffer, end = np.empty(size, np.uint8), 0
+        for rows in _blocks(result, order, len(lengths) and int(lengths.sum()) // len(lengths)):
+            end = write(buffer, end, rows)
+        return buffer[:end]
+
+    count = 1 + min(workers.idle if workers else 0, int(lengths.sum()) // _POINTS_A_THREAD)
+    order = np.ascontiguousarray(result.order)
+    if workers is None or count == 1:
+        return written(order).tobytes()
+    jobs = [partial(written, part) for part in np.array_split(order, count)]
+    with workers.busy():
+        return b",".join([text.data for text in workers.side_by_side(jobs) if len(text)])
+
+
+def _blocks(result: QueryResult, order: Int64s, points_a_row: int) -> Iterator[Int64s]:
+    """The rows in `order`, so many at a time that a kernel is done soon, with checks between."""
     count = max(1, _POINTS_A_BLOCK // (points_a_row + _LABELS_AS_POINTS))
-    for begin in range(0, len(result.order), count):
+    for begin in range(0, len(order), count):
         result.check()
-        yield result.order[begin : begin + count]
+        yield order[begin : begin + count]
 
 
 def _mixed_matrix(result: QueryResult, matrix: Matrix) -> bytes:

@@ -144,6 +144,10 @@ class Samples:
         """The samples, with columns that are there: a storage may make them only now."""
         return self
 
+    def within(self, start_ms: int, end_ms: int) -> Samples:  # noqa: ARG002 - of a storage
+        """The samples in (start_ms, end_ms] of every series; there may be others among them."""
+        return self
+
     def blocks(self, rows: slice) -> Iterator[SampleBlock]:
         """The floats of some series, one block after the other; at least one, if it is empty."""
         yield SampleBlock(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from varve.model import copies
 from varve.model.compiled import kernel
+from varve.model.raw_memory import ask_for_words, copy_words
+from varve.promql.kernels.search import upper_bound
 from varve.promql.kernels.types import F64, I64, Bools
 from varve.promql.labels.label_table import LabelTable
 from varve.promql.storage import SampleBlock, Samples, Selection
@@ -18,7 +20,7 @@ from varve.query.sample_columns import BYTES_PER_SAMPLE, SampleColumns, SeriesRo
 
 # Samples that are gathered at once: with what a kernel makes of them they stay in a core's cache.
 _BLOCK_SAMPLES = 48_000
-# Bounds of series in parts, 17 bytes each, that are kept until samples are gathered; beyond, as
+# Bounds of series in parts, 16 bytes each, that are kept until samples are gathered; beyond, as
 # where a selection has many series in many row groups, it is gathered at once.
 _MOST_BOUNDS = 4_000_000
 
@@ -33,17 +35,32 @@ def _nothing(_: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FoundPart:
-    """Rows of the wanted series, those of a slice of them, in the columns of one part."""
+    """Rows of the wanted series, those of a slice of them, in the columns of one part, whose times
+    are in [first_ms, last_ms].
+    """
 
     wanted: slice
     ts: I64
     values: F64
     rows: SeriesRows
     count: int
+    first_ms: int
+    last_ms: int
 
     @property
     def bounds_bytes(self) -> int:
         return 17 * len(self.rows.low)
+
+    def within(self, start_ms: int, end_ms: int) -> FoundPart | None:
+        """What of it is in (start_ms, end_ms]; None if nothing is."""
+        if start_ms < self.first_ms and self.last_ms <= end_ms:
+            return self
+        if self.last_ms <= start_ms or end_ms < self.first_ms:
+            return None
+        low, high = self.rows.low.copy(), self.rows.high.copy()
+        count = narrow(self.ts, low, high, start_ms, end_ms)
+        rows = SeriesRows(low, high, self.rows.has_stale)
+        return replace(self, rows=rows, count=count) if count else None
 
 
 def find_parts(
@@ -60,7 +77,10 @@ def find_parts(
         rows = SeriesRows.empty(end - begin)
         count = part.find(np.ascontiguousarray(wanted[begin:end]), start_ms, end_ms, rows)
         if count:
-            yield FoundPart(slice(begin, end), part.ts, part.values, rows, count)
+            yield FoundPart(
+                *(slice(begin, end), part.ts, part.values, rows, count),
+                *(part.first_ms, part.last_ms),
+            )
 
 
 def count_found(found: Sequence[FoundPart], series: int) -> tuple[int, int]:
@@ -100,10 +120,7 @@ def select_samples(
         rows = _by_row(found[0], by_id)
         return Samples(found[0].ts, found[0].values, rows.low, rows.high, rows.has_stale)
     gathered = GatheredSamples(found, by_id, take)
-    if len(found) * len(wanted) > _MOST_BOUNDS:
-        return gathered.whole()
-    take(17 * len(found) * len(wanted))
-    return gathered
+    return gathered.whole() if len(found) * len(wanted) > _MOST_BOUNDS else gathered
 
 
 def without_empty(labels: LabelTable, samples: Samples) -> Selection:
@@ -123,12 +140,13 @@ class GatheredSamples(Samples):
     once when a column is.
     """
 
-    __slots__ = ("_by_id", "_parts", "_take", "_whole")
+    __slots__ = ("_bounds", "_by_id", "_parts", "_take", "_whole")
 
     _parts: Sequence[FoundPart]
     _by_id: I64
     _take: Callable[[int], None]
     _whole: Samples | None
+    _bounds: tuple[I64, I64] | None
 
     def __init__(self, parts: Sequence[FoundPart], by_id: I64, take: Callable[[int], None]) -> None:
         """parts: in order of time. by_id: where each wanted series is in the result."""
@@ -142,6 +160,7 @@ class GatheredSamples(Samples):
         columns: dict[str, Any] = {"begins": ends - lengths, "ends": ends, "has_stale": stale}
         columns |= {"histograms": None, "has_histograms": None, "start_ts": None}
         columns |= {"_parts": parts, "_by_id": by_id, "_take": take, "_whole": None}
+        columns |= {"_bounds": None}
         for name, value in columns.items():
             object.__setattr__(self, name, value)
 
@@ -172,21 +191,40 @@ class GatheredSamples(Samples):
     def take(self, rows: I64) -> Samples:
         return self.whole().take(rows)
 
+    def within(self, start_ms: int, end_ms: int) -> Samples:
+        if self._whole is not None:
+            return self._whole
+        parts = [part for one in self._parts if (part := one.within(start_ms, end_ms)) is not None]
+        return GatheredSamples(parts, self._by_id, self._take)
+
     def blocks(self, rows: slice) -> Iterator[SampleBlock]:
         if self._whole is not None:
             yield from self._whole.blocks(rows)
             return
-        bounds = [(one.ts, one.values, _by_row(one, self._by_id)) for one in self._parts]
+        low, high = self._bounds_by_row()
+        ts_at = np.array([one.ts.ctypes.data for one in self._parts], dtype=np.int64)
+        values_at = np.array([one.values.ctypes.data for one in self._parts], dtype=np.int64)
         buffer: tuple[I64, F64] = np.empty(0, dtype=np.int64), np.empty(0)
         for block in _blocks_of(rows, self.ends - self.begins):
-            begins = self.begins[block] - self.begins[block][:1]
-            size = int((self.ends[block] - self.begins[block]).sum())
+            begins, ends = self.begins[block], self.ends[block]
+            first = int(begins[0]) if len(begins) else 0
+            size = int(ends[-1]) - first if len(ends) else 0
             if size > len(buffer[0]):
                 buffer = np.empty(size, dtype=np.int64), np.empty(size)
-            filled = begins.copy()
-            for ts, values, part in bounds:
-                append_ranges(ts, values, part.low[block], part.high[block], *buffer, filled)
-            yield SampleBlock(block, *buffer, begins, filled, self.has_stale[block])
+            gather_ranges(ts_at, values_at, low[block], high[block], *buffer)
+            yield SampleBlock(block, *buffer, begins - first, ends - first, self.has_stale[block])
+
+    def _bounds_by_row(self) -> tuple[I64, I64]:
+        """The rows of each series (row) in each part (column)."""
+        if self._bounds is None:
+            shape = len(self._by_id), len(self._parts)
+            self._take(16 * shape[0] * shape[1])
+            low, high = np.zeros((2, *shape), dtype=np.int64)
+            for i, one in enumerate(self._parts):
+                rows = self._by_id[one.wanted]
+                low[rows, i], high[rows, i] = one.rows.low, one.rows.high
+            object.__setattr__(self, "_bounds", (low, high))
+        return cast(tuple[I64, I64], self._bounds)
 
 
 def _blocks_of(rows: slice, lengths: I64) -> Iterator[slice]:
@@ -222,7 +260,7 @@ def _held(found: FoundPart, take: Callable[[int], None]) -> FoundPart:
     low = high - lengths
     append_ranges(found.ts, found.values, found.rows.low, found.rows.high, ts, values, low.copy())
     rows = SeriesRows(low, high, found.rows.has_stale)
-    return FoundPart(found.wanted, ts, values, rows, found.count)
+    return replace(found, ts=ts, values=values, rows=rows)
 
 
 def _settled(found: list[FoundPart], series: int, take: Callable[[int], None]) -> list[FoundPart]:
@@ -258,10 +296,12 @@ def _settled(found: list[FoundPart], series: int, take: Callable[[int], None]) -
         rows = SeriesRows(low, np.where(here, low, high), one.rows.has_stale & ~here)
         count = int((rows.high - rows.low).sum())
         if count:
-            rest.append(FoundPart(one.wanted, one.ts, one.values, rows, count))
+            rest.append(replace(one, rows=rows, count=count))
     copies.settle(ts, values, begins, ends)
     settled = SeriesRows(begins, ends, stale)
-    return [*rest, FoundPart(slice(0, series), ts, values, settled, int((ends - begins).sum()))]
+    span_ms = min(one.first_ms for one in found), max(one.last_ms for one in found)
+    count = int((ends - begins).sum())
+    return [*rest, FoundPart(slice(0, series), ts, values, settled, count, *span_ms)]
 
 
 def _first_ts(found: FoundPart) -> int:
@@ -278,6 +318,17 @@ def mark_overlaps(ts: I64, low: I64, high: I64, last: I64, overlaps: Bools) -> N
             last[i] = max(last[i], ts[high[i] - 1])
 
 
+@kernel("int64(const int64[::1], int64[::1], int64[::1], int64, int64)")
+def narrow(ts: I64, low: I64, high: I64, start_ms: int, end_ms: int) -> int:
+    """Narrows each series' rows low:high to those in (start_ms, end_ms]; returns how many are."""
+    count = 0
+    for i in range(len(low)):
+        low[i] = upper_bound(ts, low[i], high[i], start_ms)
+        high[i] = upper_bound(ts, low[i], high[i], end_ms)
+        count += high[i] - low[i]
+    return count
+
+
 @kernel(
     "void(const int64[::1], const float64[::1], const int64[::1], const int64[::1],"
     " int64[::1], float64[::1], int64[::1])"
@@ -286,11 +337,38 @@ def append_ranges(
     ts: I64, values: F64, low: I64, high: I64, ts_out: I64, values_out: F64, filled: I64
 ) -> None:
     """Copies each series' rows low:high to the output at filled[i], and moves filled[i] on."""
-    bits, bits_out = values.view(np.int64), values_out.view(np.int64)
+    ts_at, values_at = ts.ctypes.data, values.ctypes.data
+    ts_to, values_to = ts_out.ctypes.data, values_out.ctypes.data
     for i in range(len(low)):
-        at = filled[i]
-        for k in range(low[i], high[i]):
-            ts_out[at] = ts[k]
-            bits_out[at] = bits[k]
-            at += 1
-        filled[i] = at
+        if i + 1 < len(low):
+            ask_for_words(ts_at, low[i + 1], high[i + 1])
+            ask_for_words(values_at, low[i + 1], high[i + 1])
+        count = high[i] - low[i]
+        if count > 0:
+            copy_words(ts_to + 8 * filled[i], ts_at + 8 * low[i], count)
+            copy_words(values_to + 8 * filled[i], values_at + 8 * low[i], count)
+            filled[i] += count
+
+
+@kernel("void(int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], float64[::1])")
+def gather_ranges(
+    ts_at: I64, values_at: I64, low: I64, high: I64, ts_out: I64, values_out: F64
+) -> None:
+    """Copies rows low:high of each series (row) in each part (column), one behind the other.
+
+    ts_at and values_at are the addresses of the parts' columns.
+    """
+    series, parts = low.shape
+    ts_to, values_to = ts_out.ctypes.data, values_out.ctypes.data
+    for i in range(series):
+        for p in range(parts):
+            row, part = (i, p + 1) if p + 1 < parts else (i + 1, 0)
+            if row < series:
+                ask_for_words(ts_at[part], low[row, part], high[row, part])
+                ask_for_words(values_at[part], low[row, part], high[row, part])
+            count = high[i, p] - low[i, p]
+            if count > 0:
+                copy_words(ts_to, ts_at[p] + 8 * low[i, p], count)
+                copy_words(values_to, values_at[p] + 8 * low[i, p], count)
+                ts_to += 8 * count
+                values_to += 8 * count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
 import time
@@ -14,11 +15,11 @@ import uvicorn
 import uvloop
 
 from varve.access.credentials import Credentials
+from varve.api.http_protocol import BoundedProtocol, Bounds
 from varve.api.server import Server
 from varve.gateway.app import ASGIApp, Scope, Send
 from varve.gateway.body_reader import Receive
 from varve.gateway.first_sight import Input
-from varve.gateway.http_protocol import BoundedProtocol
 from varve.gateway.otlp.config import InvalidOtlpConfig, OtlpConfig, otlp_config_of
 from varve.gateway.otlp.delta import DeltaTotals
 from varve.gateway.otlp.http import OtlpHttp
@@ -48,6 +49,8 @@ from varve.settings.gateway import Gateway as GatewaySettings
 COMPONENT = "gateway"
 
 _KEEP_ALIVE_S = 120
+# Addresses are short here, and limits per sender say how much comes over connections.
+_BOUNDS = Bounds(connections=1 << 20, head_bytes=64 << 10)
 
 log = logging.getLogger("varve.gateway")
 
@@ -180,7 +183,7 @@ class _Service:
         return uvicorn.Config(
             app,
             uds=None if unix_socket is None else str(unix_socket),
-            http=BoundedProtocol,
+            http=functools.partial(BoundedProtocol, bounds=_BOUNDS),  # type: ignore[arg-type]  # it makes one
             interface="asgi3",
             proxy_headers=False,
             ws="none",

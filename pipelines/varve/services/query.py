@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import uvloop
+
 from varve.access.browsers import BrowserRules
 from varve.access.credentials import Credentials
 from varve.api.active_queries import ActiveQueries
@@ -134,7 +136,8 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
                 tls=tls,
                 bounds=Bounds(query.max_connections),
             )
-            asyncio.run(_serve(service, server, listener, follower, status))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_serve(service, server, listener, follower, status))
         finally:
             service.stopping.set()
             follower.stop()

@@ -1,5 +1,6 @@
 import json
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -7,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.promql.asking import engine_of, labels, storage_of
+from varve.promql import result_json
 from varve.promql.engine import Engine
+from varve.promql.evaluation.workers import Workers
 from varve.promql.histograms.native_histogram import CUSTOM_BUCKETS, FloatHistogram
 from varve.promql.labels.label_table import LabelTable
 from varve.promql.result_json import label_sets, seconds, to_json
@@ -131,8 +134,13 @@ def test_any_values_read_back(rows):
         {labels("a", i=str(i)): values for i, values in enumerate(rows)}, every=400_000
     )
 
-    found = answer(engine.range("a", 0, 20 * 400_000, 400_000))["result"]
+    result = engine.range("a", 0, 20 * 400_000, 400_000)
+    found = answer(result)["result"]
+    samples = engine.instant("a[1w]", 20 * 400_000)
 
+    for whole in (result, samples):
+        with mock.patch.object(result_json, "_POINTS_A_THREAD", 3):
+            assert to_json(whole, Workers(4)) == to_json(whole)
     read = [[float(v) for _, v in one["values"]] for one in found]
     expected = [[v for v in values if not _is_stale(v)] for values in rows]
     assert all(map(_same_bits, read, [one for one in expected if one]))

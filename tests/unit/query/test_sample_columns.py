@@ -71,9 +71,10 @@ def test_merged_files_hold_each_sample_once_and_the_greatest_of_its_copies(files
     st.lists(st.integers(-3, 4), unique=True),
     st.integers(0, 5),
     st.integers(1, 9),
+    st.tuples(st.integers(-1, 12), st.integers(-1, 13)),
 )
 def test_selected_series_have_their_samples_of_the_left_open_range(
-    files, start, end, ids, resident, each
+    files, start, end, ids, resident, each, within
 ):
     series_ids = np.array(ids, dtype=np.int64)
     sample_selection._BLOCK_SAMPLES = each
@@ -85,6 +86,13 @@ def test_selected_series_have_their_samples_of_the_left_open_range(
         parts[resident:], series_ids, by_id, start, end, taken.append,
     )  # fmt: skip
     some = slice(len(ids) // 3, len(ids))
+    narrowed = {
+        row: block.ts[low:high].tolist()
+        for block in got.within(*within).blocks(slice(0, len(ids)))
+        for row, (low, high) in enumerate(
+            zip(block.begins, block.ends, strict=True), block.rows.start
+        )
+    }
     blocks = [
         (block.rows, row, (block.ts[low:high].copy(), block.values[low:high].copy()), stale)
         for block in got.blocks(some)
@@ -99,6 +107,9 @@ def test_selected_series_have_their_samples_of_the_left_open_range(
         wanted = sorted((t, v) for (s, t), v in best.items() if s == series_id and start < t <= end)
         assert got.ts[rows].tolist() == [t for t, _ in wanted]
         assert plain(got.values[rows]) == [shown(v) for _, v in wanted]
+        inside = [t for t, _ in wanted if within[0] < t <= within[1]]
+        assert [t for t in narrowed[i] if within[0] < t <= within[1]] == inside
+        assert sorted(set(narrowed[i])) == narrowed[i]
         assert got.has_stale[i] or not any(v is None for _, v in wanted)
         if i >= some.start:
             _, row, (ts, found), stale = blocks[i - some.start]

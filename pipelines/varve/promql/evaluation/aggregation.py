@@ -6,6 +6,9 @@ Source: Prometheus, promql/engine.go, aggregation and aggregationCountValues.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -28,7 +31,7 @@ from varve.promql.function_table import AGGREGATIONS
 from varve.promql.histograms.native_histogram import FloatHistogram, IncompatibleSchemasError
 from varve.promql.histograms.statistics import text as histogram_text
 from varve.promql.histograms.sums import HistogramMean, HistogramSum, hints_collide
-from varve.promql.interrupt import checked
+from varve.promql.interrupt import Check, checked
 from varve.promql.kernels.aggregate import (
     GroupState,
     aggregate_matrix,
@@ -118,37 +121,81 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
         )
         ev.node_stats[id(node)] = NodeStats(samples.series, touched)
         return Matrix(grouping.table, values, present, np.full(grouping.size, drops))
-    span_ms = int(times[-1] - times[0]) if len(times) else 0
-    work = Work(samples, range_ms, span_ms, steps.count)
-    touched, parts = 0, []
-    for part in work.step_blocks():
-        state = GroupState.empty(node.kernel, grouping.size, part.stop - part.start)
-        for rows in work.row_blocks(part):
-            ev.budget.check_running()
-            for some in samples.blocks(rows):
-                touched += aggregate_rows(
-                    node.kernel,
-                    function,
-                    some.ts,
-                    some.values,
-                    some.begins,
-                    some.ends,
-                    some.has_stale,
-                    times[part],
-                    steps.times[part],
-                    range_ms,
-                    first[part],
-                    second[part],
-                    grouping.ids[some.rows],
-                    *state,
-                )
-        parts.append(_finished(node.kernel, state))
-    values, present = parts[0]
-    if len(parts) > 1:
-        values, present = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
+    fused = _Fused(node.kernel, function, range_ms, (first, second), times, steps.times, grouping)
+    pieces = fused.work(samples, slice(0, steps.count)).pieces(steps.count, ev.workers)
+    jobs = [
+        partial(fused.over, samples, piece, ev.check, alone=len(pieces) == 1) for piece in pieces
+    ]
+    done = [jobs[0]()] if len(jobs) == 1 or ev.workers is None else ev.workers.side_by_side(jobs)
+    values, present = _joined([one[:2] for one in done])
+    touched = sum(one[2] for one in done)
     ev.budget.samples_touched += touched
     ev.node_stats[id(node)] = NodeStats(samples.series, touched)
     return Matrix(grouping.table, values, present, np.full(grouping.size, drops))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fused:
+    """What one kernel computes: a function of windows of range_ms that end at `times` (one for each
+    step), and an aggregation of its values by groups.
+    """
+
+    kernel: int
+    function: int
+    range_ms: int
+    parameters: tuple[Scalar, Scalar]
+    times: Int64s
+    eval_times: Int64s
+    grouping: Grouping
+
+    def work(self, samples: Samples, steps: slice) -> Work:
+        times = self.times[steps]
+        span_ms = int(times[-1] - times[0]) if len(times) else 0
+        return Work(samples, self.range_ms, span_ms, len(times))
+
+    def over(
+        self, samples: Samples, steps: slice, check: Check, *, alone: bool
+    ) -> tuple[Float64s, Bools, int]:
+        """The values of groups at some steps, and the samples touched. Steps do not depend on each
+        other, so that it does not matter which are computed at once.
+        """
+        if not alone:
+            times = self.times[steps]
+            samples = samples.within(int(times[0]) - self.range_ms, int(times[-1]))
+        work = self.work(samples, steps)
+        touched, parts = 0, []
+        for block in work.step_blocks():
+            part = slice(steps.start + block.start, steps.start + block.stop)
+            state = GroupState.empty(self.kernel, self.grouping.size, part.stop - part.start)
+            for rows in work.row_blocks(block):
+                check()
+                for some in samples.blocks(rows):
+                    touched += aggregate_rows(
+                        self.kernel,
+                        self.function,
+                        some.ts,
+                        some.values,
+                        some.begins,
+                        some.ends,
+                        some.has_stale,
+                        self.times[part],
+                        self.eval_times[part],
+                        self.range_ms,
+                        self.parameters[0][part],
+                        self.parameters[1][part],
+                        self.grouping.ids[some.rows],
+                        *state,
+                    )
+            parts.append(_finished(self.kernel, state))
+        return *_joined(parts), touched
+
+
+def _joined(parts: Sequence[tuple[Float64s, Bools]]) -> tuple[Float64s, Bools]:
+    """Values and whether they are there, (group x step), of steps that follow one another."""
+    if len(parts) == 1:
+        return parts[0]
+    values, present = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
+    return values, present
 
 
 def _from_rollups(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 
 from varve.promql.evaluation.limits import Budget
 from varve.promql.evaluation.values import Bools, Float64s
+from varve.promql.evaluation.workers import Workers
 from varve.promql.interrupt import Check
 from varve.promql.storage import SampleBlock, Samples
 
@@ -45,6 +47,20 @@ class Work:
 
     def _cost_of_rows(self, steps: int) -> Float64s:
         return (self._held.astype(np.float64) * self._share + 1) * steps + _ROW_SAMPLES
+
+    def pieces(self, count: int, workers: Workers | None) -> list[slice]:
+        """`count` series or steps in pieces of like size: one for each core that is idle, and the
+        caller's, as far as each is worth a thread.
+        """
+        most = 1 + (0 if workers is None else workers.idle)
+        if workers is not None and most > 1:
+            most = min(most, count, int(self._samples_and_values / max(1, workers.worthwhile)))
+        edges = [count * i // most for i in range(most)] if most > 1 else [0]
+        return [slice(*edge) for edge in pairwise([*edges, count])]
+
+    @property
+    def _samples_and_values(self) -> float:
+        return float(self._held.sum()) + self._series * self._steps
 
     @property
     def is_small(self) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
 
 WORTHWHILE: Final = 100_000
 """About a millisecond of a kernel, ten times what handing it over costs."""
@@ -43,7 +46,12 @@ class Workers:
 
     def any_idle(self) -> bool:
         """Whether there may be a core to lend: asked before it is worked out what for."""
-        return self._busy < self._cores
+        return self.idle > 0
+
+    @property
+    def idle(self) -> int:
+        """How many cores there may be to lend."""
+        return max(0, self._cores - self._busy)
 
     def lend(self, work: Callable[[], None], most: int) -> int:
         """Runs `work` on up to `most` idle cores and returns how many. It does not wait for them.
@@ -57,9 +65,52 @@ class Workers:
             self._pool.submit(self._run, work)
         return lent
 
+    def side_by_side(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
+        """What each job returns, those on idle cores and the others one after the other here.
+
+        Raises what the first of them raised that did, in their order; those after it that have not
+        begun are not run. Jobs must not need one another.
+        """
+        run = _Jobs(jobs)
+        self.lend(run.work, len(jobs) - 1)
+        run.work()
+        return run.results()
+
     def _run(self, work: Callable[[], None]) -> None:
         try:
             work()
         finally:
             with self._lock:
                 self._busy -= 1
+
+
+class _Jobs(Generic[T]):
+    """Jobs that threads take one by one."""
+
+    def __init__(self, jobs: Sequence[Callable[[], T]]) -> None:
+        self._jobs = jobs
+        self._next = itertools.count()
+        self._results: dict[int, T] = {}
+        self._errors: dict[int, BaseException] = {}
+        self._left = len(jobs)
+        self._changed = threading.Condition()
+
+    def work(self) -> None:
+        """Does what nobody has begun."""
+        while (i := next(self._next)) < len(self._jobs):
+            try:
+                if not any(failed < i for failed in list(self._errors)):
+                    self._results[i] = self._jobs[i]()
+            except BaseException as error:  # noqa: BLE001 - raised where results are asked for
+                self._errors[i] = error
+            with self._changed:
+                self._left -= 1
+                self._changed.notify()
+
+    def results(self) -> list[T]:
+        """Waits for those that others have begun."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._left)
+        if self._errors:
+            raise self._errors[min(self._errors)]
+        return [self._results[i] for i in range(len(self._jobs))]

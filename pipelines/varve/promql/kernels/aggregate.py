@@ -25,8 +25,10 @@ from varve.promql.kernels.kahan import kahan_sum
 from varve.promql.kernels.over_time import quantile_of
 from varve.promql.kernels.types import F64, I64, Bools
 from varve.promql.kernels.windows import (
+    AHEAD,
     SampleColumns,
     WindowQuery,
+    ask_for_series,
     evaluate_row,
     is_complete,
     new_workspace,
@@ -237,6 +239,7 @@ def aggregate_rows(
     has_mean = op in (AGG_AVG, AGG_STDDEV, AGG_STDVAR)
     touched = 0
     for i in range(len(begins)):
+        ask_for_series(columns, i + AHEAD)
         touched += evaluate_row(query, columns, i, workspace, row_out, row_present)
         g = groups[i]
         if op in (AGG_SUM, AGG_AVG) and is_complete(function, has_stale[i], workspace.state):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from varve.model.compiled import inline, kernel
+from varve.model.raw_memory import ask_for_words
 from varve.promql.kernels.codes import (
     DERIV,
     DOUBLE_EXPONENTIAL_SMOOTHING,
@@ -35,6 +36,10 @@ from varve.promql.kernels.search import upper_bound
 from varve.promql.kernels.types import F64, I64, Bools
 
 _STALE = np.int64(0x7FF0000000000002)
+
+AHEAD = 4
+"""How many series before its turn one is asked for."""
+_NEWEST = 32
 
 
 class WindowQuery(NamedTuple):
@@ -81,6 +86,17 @@ class Workspace(NamedTuple):
     low: I64
     high: I64
     frame: F64
+
+
+@inline
+def ask_for_series(columns: SampleColumns, i: int) -> None:
+    """Has the newest samples of a series that comes soon read from main memory, if there is one:
+    where little of each is looked at, waiting for it takes longest.
+    """
+    if i < len(columns.begins):
+        begin, end = columns.begins[i], columns.ends[i]
+        ask_for_words(columns.ts.ctypes.data, max(begin, end - _NEWEST), end)
+        ask_for_words(columns.bits.ctypes.data, max(begin, end - _NEWEST // 4), end)
 
 
 @inline
@@ -308,6 +324,7 @@ def evaluate_rows(
     workspace = new_workspace(query, columns)
     touched = 0
     for i in range(len(begins)):
+        ask_for_series(columns, i + AHEAD)
         touched += evaluate_row(query, columns, i, workspace, out[i], present[i])
     return touched
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from functools import partial
 
 import pytest
 
@@ -75,7 +76,15 @@ def test_both_sides_of_an_operator_are_evaluated_at_the_same_time():
 
 @pytest.mark.parametrize(
     "query",
-    [TWO, MANY, SHARING, "topk(scalar(count(x_total)), y_total)", "(x_total or y_total or z)"],
+    [
+        TWO,
+        MANY,
+        SHARING,
+        "sum by (i) (rate(x_total[5m]))",
+        "avg(z offset 3m)",
+        "topk(scalar(count(x_total)), y_total)",
+        "(x_total or y_total or z)",
+    ],
 )
 def test_values_notes_and_figures_are_those_of_one_thread(query):
     expected = answer(1, query)
@@ -207,3 +216,30 @@ def test_values_held_at_once_count_together():
     result = engine(1, storage(), max_samples=needed).range(query, 0, END, 60_000)
 
     assert len(result.order) == 20
+
+
+def test_jobs_give_their_results_in_order_on_several_threads():
+    workers = Workers(3)
+    together = threading.Barrier(3, timeout=30)
+
+    def job(i):
+        together.wait()
+        return i, threading.get_ident()
+
+    with workers.busy():
+        found = workers.side_by_side([partial(job, i) for i in range(3)])
+
+    assert [i for i, _ in found] == [0, 1, 2]
+    assert len({thread for _, thread in found}) == 3
+    assert workers.idle == 3
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4])
+def test_jobs_raise_what_the_first_of_them_raised(cores):
+    def job(i):
+        if i in (2, 5):
+            raise ValueError(i)
+        return i
+
+    with pytest.raises(ValueError, match="2"):
+        Workers(cores).side_by_side([partial(job, i) for i in range(8)])
