@@ -49,7 +49,7 @@ class Dispatcher:
         self.groups = {}
         self._attempts = []
         for entry in state.entries.values():
-            entry.targets, entry.groups = (), set()
+            entry.targets, entry.groups = (), ()
         # The alert that began first opens a group, as it would have.
         for entry in sorted(state.entries.values(), key=lambda e: e.alert.starts_ms):
             self.observe(entry, now_ms, since_ms=0)
@@ -99,14 +99,15 @@ class Dispatcher:
     def targets_of(self, entry: Entry) -> tuple[Target, ...]:
         if not entry.targets:
             entry.targets = tuple(
-                (route, labels := route.group_labels(entry.alert.labels), group_key(route, labels))
+                (route, labels := route.group_labels(entry.labels), group_key(route, labels))
                 for route in self._root.matching(entry.labels)
             )
         return entry.targets
 
     def _join(self, group: Group, entry: Entry) -> None:
         group.members[entry.alert.id] = entry
-        entry.groups.add(group.key)
+        if group.key not in entry.groups:
+            entry.groups += (group.key,)
 
     def _schedule(self, group: Group) -> None:
         group.wake += 1
@@ -245,7 +246,7 @@ class Dispatcher:
             for entry, alert in flush.resolved:
                 if entry.alert is alert:  # not sent again since
                     group.members.pop(alert.id, None)
-                    entry.groups.discard(group.key)
+                    entry.groups = tuple(key for key in entry.groups if key != group.key)
         if not group.members:
             del self.groups[group.key]
             self._state.journal.append(records.GroupGone(group.key))

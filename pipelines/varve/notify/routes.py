@@ -21,8 +21,8 @@ class Route:
     key: str
     """The matchers from the root down; the second of two equal siblings is told apart."""
     receiver: str
-    group_by: frozenset[str] | None
-    """None groups by every label."""
+    group_by: tuple[str, ...] | None
+    """Names, sorted; None groups by every label."""
     group_wait_ms: int
     group_interval_ms: int
     repeat_interval_ms: int
@@ -34,11 +34,10 @@ class Route:
     """Templates that name a group's properties for its messages."""
     children: tuple[Route, ...]
 
-    def group_labels(self, key: Key) -> Key:
-        """The labels of an alert that name its group."""
-        if self.group_by is None:
-            return key
-        return tuple(pair for pair in key if pair[0] in self.group_by)
+    def group_labels(self, labels: Labels) -> Key:
+        """The labels of an alert that name its group, sorted by name."""
+        names = sorted(labels) if self.group_by is None else self.group_by
+        return tuple((name, labels[name]) for name in names if name in labels)
 
     def matching(self, labels: Labels) -> list[Route]:
         """Where an alert that has come to this node goes: the deepest nodes that take it."""
@@ -82,7 +81,7 @@ def digest(root: Route) -> str:
                 (
                     route.key,
                     route.receiver,
-                    None if route.group_by is None else sorted(route.group_by),
+                    None if route.group_by is None else list(route.group_by),
                     route.group_wait_ms,
                     route.group_interval_ms,
                     route.continues,
@@ -128,7 +127,7 @@ def _route(
     return Route(
         key=key,
         receiver=whole.receiver,
-        group_by=None if ALL in names else frozenset(names),
+        group_by=None if ALL in names else tuple(sorted(set(names))),
         group_wait_ms=whole.group_wait or 0,
         group_interval_ms=whole.group_interval or GROUP_INTERVAL_MS,
         repeat_interval_ms=whole.repeat_interval or REPEAT_INTERVAL_MS,

@@ -23,7 +23,6 @@ from varve.notify.config.fields import (
 )
 from varve.notify.config.load import NamedIntegration
 from varve.notify.matchers import Matcher, MatcherError, Mode, parse_matchers
-from varve.notify.oncall.ical import overrides_of
 from varve.notify.oncall.on_call import SCHEDULE, Flapping, OnCall, Step, Throttle, Watchdog
 from varve.notify.oncall.schedules import Override, Rotation, Schedule, to_ms
 from varve.notify.oncall.signed_links import LEAST_KEY_BYTES, SignedLinks
@@ -213,6 +212,9 @@ class _Checker:
     ) -> tuple[Override, ...]:
         if not file:
             return ()
+        # It takes a moment, and few have such a file.
+        from varve.notify.oncall.ical import overrides_of  # noqa: PLC0415
+
         try:
             found = overrides_of((self._folder / file).read_bytes(), zone)
         except OSError as err:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpcore
 import httpx
+import msgspec
 
 from varve import __version__
 from varve.notify.config.fields import NO_SECRET, is_set, read_secret
@@ -77,14 +78,17 @@ class HttpClient:
 
         Raises httpx.HTTPError, OSError, ssl.SSLError.
         """
+        given = dict(headers or {})
+        if json is not None:
+            content = msgspec.json.encode(json)
+            given = {"Content-Type": "application/json"} | given
         for _ in range(_REDIRECTS + 1):
             request = self._client.build_request(
                 method,
                 url,
-                json=json,
                 content=content,
                 data=dict(form) if form is not None else None,
-                headers=dict(headers or {}),
+                headers=given,
                 extensions=self._extensions(),
             )
             await self._log_in(request)
