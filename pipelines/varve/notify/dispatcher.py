@@ -12,7 +12,8 @@ from varve.notify.config.load import NamedIntegration
 from varve.notify.groups import Delivery, Entry, Flush, Group, Outcome, Target
 from varve.notify.message import Message, ToldAlert, idempotency_key, order
 from varve.notify.notification_log import reason_to_tell
-from varve.notify.routes import digest, group_key, route_tree
+from varve.notify.oncall.failing_receivers import RECEIVER_ALERT
+from varve.notify.routes import Route, digest, fallback_route, group_key, route_tree
 from varve.notify.state import State
 from varve.notify.throttling import Throttling
 
@@ -100,9 +101,16 @@ class Dispatcher:
         if not entry.targets:
             entry.targets = tuple(
                 (route, labels := route.group_labels(entry.labels), group_key(route, labels))
-                for route in self._root.matching(entry.labels)
+                for route in self._routes_of(entry)
             )
         return entry.targets
+
+    def _routes_of(self, entry: Entry) -> list[Route]:
+        """What tells of a receiver that fails goes another way than what that receiver is told."""
+        fallback = self._state.on_call.fallback
+        if fallback is not None and entry.labels.get("alertname") == RECEIVER_ALERT:
+            return [fallback_route(fallback.receiver)]
+        return self._root.matching(entry.labels)
 
     def _join(self, group: Group, entry: Entry) -> None:
         group.members[entry.alert.id] = entry
@@ -270,10 +278,13 @@ class Dispatcher:
         for one in (delivery, *delivery.parts):
             self._in_flight.pop(one.log_key, None)
         circuit = self._circuit(delivery)
-        if outcome is Outcome.FAILED:
-            circuit.failed(now_ms)
-        else:
-            circuit.succeeded()
+        match outcome:
+            case Outcome.TAKEN:
+                circuit.taken(now_ms)
+            case Outcome.REFUSED:
+                circuit.refused(now_ms)
+            case Outcome.FAILED:
+                circuit.failed(now_ms)
         group = delivery.flush.group
         current = self.groups.get(group.key)
         if current is not group and current is not None and current.blocked:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 
 from varve.notify.config.routing import ALL, RouteConfig
 from varve.notify.matchers import Labels, Matcher, all_match, matchers_text
@@ -60,6 +61,25 @@ def route_tree(config: RouteConfig) -> Route:
         repeat_interval=config.repeat_interval or REPEAT_INTERVAL_MS,
     )
     return _route(config, root, {}, "", 0)
+
+
+@cache
+def fallback_route(receiver: str) -> Route:
+    """Where a receiver is told at once of others that fail, each of them a group."""
+    return Route(
+        key="fallback",
+        receiver=receiver,
+        group_by=("receiver",),
+        group_wait_ms=0,
+        group_interval_ms=GROUP_INTERVAL_MS,
+        repeat_interval_ms=REPEAT_INTERVAL_MS,
+        mute_time_intervals=(),
+        active_time_intervals=(),
+        matchers=(),
+        continues=False,
+        labels={},
+        children=(),
+    )
 
 
 def group_key(route: Route, labels: Key) -> str:

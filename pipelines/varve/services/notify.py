@@ -37,6 +37,7 @@ from varve.notify.journal_writer import JournalWriter
 from varve.notify.notifier import Notifier
 from varve.notify.oncall.load import load_on_call
 from varve.notify.oncall.on_call import OnCall
+from varve.notify.receivers.addresses import Networks
 from varve.notify.receivers.sender import ReceiverSender
 from varve.notify.state import Options
 from varve.services import supervised
@@ -70,6 +71,8 @@ class NotifyOptions:
     route_prefix: str = ""
     options: Options = field(default_factory=Options)
     cluster: ClusterOptions | None = None
+    networks: Networks = ()
+    """The only ones that receivers may be in; empty for all."""
     without_meaning: Sequence[str] = ()
     """Options of Alertmanager's that were given and change nothing here."""
     log_level: str = "info"
@@ -235,7 +238,7 @@ class _Process:
 
     def _sender(self, config: Configuration, on_call: OnCall) -> ReceiverSender:
         url = self._external_url.rstrip("/")
-        return ReceiverSender(config, self._clock, url, on_call.links)
+        return ReceiverSender(config, self._clock, url, on_call.links, self._options.networks)
 
     def _configured(self, config: Configuration) -> None:
         """A configuration is in force."""

@@ -57,7 +57,7 @@ class HttpClient:
             headers={"user-agent": USER_AGENT},
             trust_env=False,
         )
-        self._token = _Token(config.oauth2) if config.oauth2 else None
+        self._token = _Token(config.oauth2, backend) if config.oauth2 else None
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -230,10 +230,10 @@ def _redirect(url: str, response: httpx.Response) -> str:
 class _Token:
     """An access token by OAuth 2's client credentials, kept until shortly before it ends."""
 
-    def __init__(self, config: OAuth2) -> None:
+    def __init__(self, config: OAuth2, backend: GuardedBackend | None) -> None:
         self._config = config
         self._client = httpx.AsyncClient(
-            transport=_Transport(config, config.tls_config),
+            transport=_Transport(config, config.tls_config, backend),
             trust_env=False,
             headers={"user-agent": USER_AGENT},
         )
