@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpcore
 import httpx
+import msgspec
 
 from varve import __version__
 from varve.notify.config.fields import NO_SECRET, is_set, read_secret
@@ -56,7 +57,7 @@ class HttpClient:
             headers={"user-agent": USER_AGENT},
             trust_env=False,
         )
-        self._token = _Token(config.oauth2) if config.oauth2 else None
+        self._token = _Token(config.oauth2, backend) if config.oauth2 else None
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -77,14 +78,17 @@ class HttpClient:
 
         Raises httpx.HTTPError, OSError, ssl.SSLError.
         """
+        given = dict(headers or {})
+        if json is not None:
+            content = msgspec.json.encode(json)
+            given = {"Content-Type": "application/json"} | given
         for _ in range(_REDIRECTS + 1):
             request = self._client.build_request(
                 method,
                 url,
-                json=json,
                 content=content,
                 data=dict(form) if form is not None else None,
-                headers=dict(headers or {}),
+                headers=given,
                 extensions=self._extensions(),
             )
             await self._log_in(request)
@@ -226,10 +230,10 @@ def _redirect(url: str, response: httpx.Response) -> str:
 class _Token:
     """An access token by OAuth 2's client credentials, kept until shortly before it ends."""
 
-    def __init__(self, config: OAuth2) -> None:
+    def __init__(self, config: OAuth2, backend: GuardedBackend | None) -> None:
         self._config = config
         self._client = httpx.AsyncClient(
-            transport=_Transport(config, config.tls_config),
+            transport=_Transport(config, config.tls_config, backend),
             trust_env=False,
             headers={"user-agent": USER_AGENT},
         )
