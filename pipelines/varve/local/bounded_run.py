@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from varve.local.components import COLLECTOR, HISTORY, RULES, WRITER
+from varve.local.findings import Findings
 from varve.local.freshness import FreshnessProbe, range_query
 from varve.local.summary import FreshnessFigures, Summary, as_json, as_text, complaints
 from varve.local.supervisor import Health
@@ -30,12 +31,19 @@ class BoundedRun:
     """A run that ends by itself for_s seconds after all was ready."""
 
     def __init__(
-        self, settings: Settings, for_s: float, *, demo: bool, url: str, say: Callable[[str], None]
+        self,
+        settings: Settings,
+        for_s: float,
+        findings: Findings | None,
+        url: str,
+        say: Callable[[str], None],
     ) -> None:
-        """url: of the query service. say: tells a person."""
+        """findings: in the history of a demo; None for a run without. url: of the query service.
+        say: tells a person.
+        """
         self._settings = settings
         self._for_s = for_s
-        self._demo = demo
+        self._findings = findings
         self._url = url
         self._say = say
         self._begun = time.monotonic()
@@ -68,10 +76,11 @@ class BoundedRun:
         """Tells what the run has done, and returns what should have happened and did not.
 
         health: of the components before they were stopped. streaming: rollups still run, and may
-        close the windows of the history.
+        close the windows of the history; the jobs may find something in it.
         """
         statuses = read_status(self._settings.home)
-        done = self._progress(wait_s=_WINDOWS_S if streaming and self._demo else 0.0)
+        findings = self._findings
+        done = self._progress(wait_s=_WINDOWS_S if streaming and findings else 0.0)
         summary = Summary(
             live_samples=_samples(statuses, COLLECTOR),
             pushed_samples=_samples(statuses, WRITER),
@@ -86,17 +95,19 @@ class BoundedRun:
             peak_rss_bytes=peak_rss_bytes,
             seconds=round(time.monotonic() - self._begun, 1),
             url=self._url,
+            episode=findings.episode if findings else None,
+            breach=findings.breach if findings else None,
         )
         found = complaints(
             summary,
             live=COLLECTOR in health,
             pushed=WRITER in health,
-            demo=self._demo,
+            demo=findings is not None,
             measured=self._measured(),
         )
         self._say(as_text(summary))
         logs = self._settings.home / "logs"
-        if self._demo:
+        if findings is not None:
             path = self._settings.home / "demo-summary.json"
             replace_file(path, json.dumps(as_json(summary, found), indent=2) + "\n")
             self._say(f"the summary as JSON is in {path}")
@@ -110,11 +121,16 @@ class BoundedRun:
         return self._for_s - self._warm_up_s >= _EXPECTED * interval_s + _SLACK_S
 
     def _progress(self, wait_s: float) -> Progress:
-        """How far everything is, once every tier has closed a window or the time is over."""
+        """How far everything is, once every tier has closed a window and what a demo is to find is
+        found, or the time is over.
+        """
         deadline = time.monotonic() + wait_s
         while True:
             done = progress(self._settings)
             closed = all(done.frontier_ms.values())
+            if self._findings is not None and not self._findings.complete:
+                self._findings.look()
+                closed &= self._findings.complete
             if closed or time.monotonic() >= deadline:
                 return done
             time.sleep(_LOOK_S)

@@ -33,14 +33,16 @@ from varve.local.components import (
 )
 from varve.local.condition import Condition
 from varve.local.disk import Disks, Shortage, disk_paths
+from varve.local.findings import Findings
 from varve.local.journal import Journal
 from varve.local.kafka_setup import KafkaSetup
 from varve.local.needed_ports import require_free_ports
 from varve.local.supervisor import Component, Health, RestartPolicy, Supervisor
+from varve.model.clock import SystemClock
 from varve.model.errors import VarveError
 from varve.services.home import Home
 from varve.services.metrics_page import serving
-from varve.services.progress import Lag, lags, left_of
+from varve.services.progress import Lag, lags, left_of, table_store
 from varve.services.status import ComponentStatus, forget
 from varve.settings import Settings
 from varve.telemetry.metrics import declare_components, declare_disks
@@ -48,6 +50,7 @@ from varve.telemetry.registry import Telemetry
 
 _POLL_S = 0.1
 _MEASURE_S = 1.0
+_LOOK_S = 5.0
 _DRAIN_S = 60.0
 
 Say = Callable[[str], None]
@@ -123,11 +126,13 @@ class _Up:
         self._kafka_shown = self._alert_log = ""
         self._url = f"{settings.query.url()}/"
         self._condition = Condition(home.path, self._url, say)
-        self._bounded = (
-            None
-            if options.for_s is None
-            else BoundedRun(settings, options.for_s, demo=options.demo, url=self._url, say=say)
-        )
+        self._findings = None
+        if options.demo:
+            self._findings = Findings(table_store(settings), SystemClock(), self._url, say)
+        self._looked_at = -_LOOK_S
+        self._bounded = None
+        if options.for_s is not None:
+            self._bounded = BoundedRun(settings, options.for_s, self._findings, self._url, say)
 
     def run(self) -> int:
         telemetry, page = Telemetry(), self._settings.telemetry
@@ -303,10 +308,20 @@ class _Up:
         )
         self._status.progressed()
         self._kafka.keep_unread(ingesting=self._supervisor.is_up(STREAMS))
+        if self._condition.was_ready:
+            self._look_for_findings()
         if self._bounded is not None:
             self._give_up_on(health)
             if self._condition.was_ready:
                 self._bounded.start()
+
+    def _look_for_findings(self) -> None:
+        """Says what the jobs have found in the history of the demo."""
+        if self._findings is None or self._findings.complete:
+            return
+        if time.monotonic() - self._looked_at >= _LOOK_S:
+            self._findings.look()
+            self._looked_at = time.monotonic()
 
     def _show_kafka(self, health: Mapping[str, Health]) -> None:
         """Says in the broker's place how it is."""
