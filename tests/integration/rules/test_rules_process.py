@@ -43,7 +43,7 @@ groups:
 PREDICTIVE = (conf_dir() / "predictive-alerts.yml").read_text()
 FORECAST_RULE = """
   - name: forecast
-    interval: 1s
+    interval: 3s
     rules:
       - alert: WillBeFull
         expr: varve_forecast{quantile="0.9"} offset -3d > 70
@@ -131,7 +131,7 @@ def test_rules_as_shipped_warn_by_what_is_forecast_and_judged(rules, receiver, t
     # Some minutes that are yet to come, so that nine of ten deviate however late it starts.
     deviate(store, minute_ms - 10 * 60_000, 20)
 
-    text = PREDICTIVE.replace("interval: 1m", "interval: 1s")
+    text = PREDICTIVE.replace("interval: 1m", "interval: 3s")
     (tmp_path / "rules.yml").write_text(text + FORECAST_RULE)
     await_that(lambda: rules.get("/-/reload", "POST")[0] == 200, rules.said)
 
