@@ -128,7 +128,7 @@ class BoundedRun:
         while True:
             done = progress(self._settings)
             closed = all(done.frontier_ms.values())
-            if self._findings is not None and not self._findings.complete:
+            if self._findings is not None:
                 self._findings.look()
                 closed &= self._findings.complete
             if closed or time.monotonic() >= deadline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from varve.anomaly.episode_rows import EPISODES, named_series, newest_episodes
@@ -15,6 +16,7 @@ from varve.model.window import DAY_MS
 from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 
+_EVERY_S = 5.0
 _SINCE_MS = 4 * DAY_MS
 """Of which time episodes count: what the first start of the detector judges, and the day of it."""
 
@@ -25,6 +27,7 @@ class Findings:
     def __init__(self, store: Store, clock: Clock, url: str, say: Callable[[str], None]) -> None:
         """url: of the pages, ending with /. say: tells a person."""
         self._store, self._clock, self._url, self._say = store, clock, url, say
+        self._looked_at = -_EVERY_S
         self.episode = ""
         """In words, with the address of the page; empty until one is found."""
         self.breach = ""
@@ -35,16 +38,23 @@ class Findings:
         return bool(self.episode and self.breach)
 
     def look(self) -> None:
-        """Looks for what is not found yet. What fails is left to the next look."""
-        try:
-            if not self.episode and (found := self._furthest_episode()):
-                self.episode = f"{found}: {self._url}anomalies"
-                self._say(f"Unusual: {self.episode}")
-            if not self.breach and (found := self._first_breach()):
-                self.breach = f"{found}: {self._url}capacity"
-                self._say(f"Forecast: {self.breach}")
-        except (OSError, VarveError):  # tables that are not there yet, or files that went
+        """Looks for what is not found yet, now and then. What fails is left to the next look."""
+        now = time.monotonic()
+        if self.complete or now - self._looked_at < _EVERY_S:
             return
+        self._looked_at = now
+        self.episode = self.episode or self._found("Unusual", self._furthest_episode, "anomalies")
+        self.breach = self.breach or self._found("Forecast", self._first_breach, "capacity")
+
+    def _found(self, what: str, find: Callable[[], str], page: str) -> str:
+        try:
+            found = find()
+        except (OSError, VarveError):  # no tables yet, or files that went
+            found = ""
+        if found:
+            found = f"{found}: {self._url}{page}"
+            self._say(f"{what}: {found}")
+        return found
 
     def _furthest_episode(self) -> str:
         since_ms = self._clock.now_ms() - _SINCE_MS

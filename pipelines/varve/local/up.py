@@ -50,7 +50,6 @@ from varve.telemetry.registry import Telemetry
 
 _POLL_S = 0.1
 _MEASURE_S = 1.0
-_LOOK_S = 5.0
 _DRAIN_S = 60.0
 
 Say = Callable[[str], None]
@@ -129,7 +128,6 @@ class _Up:
         self._findings = None
         if options.demo:
             self._findings = Findings(table_store(settings), SystemClock(), self._url, say)
-        self._looked_at = -_LOOK_S
         self._bounded = None
         if options.for_s is not None:
             self._bounded = BoundedRun(settings, options.for_s, self._findings, self._url, say)
@@ -308,20 +306,12 @@ class _Up:
         )
         self._status.progressed()
         self._kafka.keep_unread(ingesting=self._supervisor.is_up(STREAMS))
-        if self._condition.was_ready:
-            self._look_for_findings()
+        if self._findings is not None and self._condition.was_ready:
+            self._findings.look()
         if self._bounded is not None:
             self._give_up_on(health)
             if self._condition.was_ready:
                 self._bounded.start()
-
-    def _look_for_findings(self) -> None:
-        """Says what the jobs have found in the history of the demo."""
-        if self._findings is None or self._findings.complete:
-            return
-        if time.monotonic() - self._looked_at >= _LOOK_S:
-            self._findings.look()
-            self._looked_at = time.monotonic()
 
     def _show_kafka(self, health: Mapping[str, Health]) -> None:
         """Says in the broker's place how it is."""
