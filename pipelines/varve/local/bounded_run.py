@@ -21,6 +21,7 @@ WARM_UP_S = 30.0
 less."""
 
 _WINDOWS_S = 60.0
+_FINDINGS_S = 120.0
 _LOOK_S = 1.0
 # So many samples of the collector must have had the time to come before one is missed.
 _EXPECTED = 3
@@ -81,6 +82,8 @@ class BoundedRun:
         statuses = read_status(self._settings.home)
         findings = self._findings
         done = self._progress(wait_s=_WINDOWS_S if streaming and findings else 0.0)
+        if streaming and findings:
+            self._await_findings(findings)
         summary = Summary(
             live_samples=_samples(statuses, COLLECTOR),
             pushed_samples=_samples(statuses, WRITER),
@@ -121,19 +124,24 @@ class BoundedRun:
         return self._for_s - self._warm_up_s >= _EXPECTED * interval_s + _SLACK_S
 
     def _progress(self, wait_s: float) -> Progress:
-        """How far everything is, once every tier has closed a window and what a demo is to find is
-        found, or the time is over.
-        """
+        """How far everything is, once every tier has closed a window or the time is over."""
         deadline = time.monotonic() + wait_s
         while True:
             done = progress(self._settings)
             closed = all(done.frontier_ms.values())
-            if self._findings is not None:
-                self._findings.look()
-                closed &= self._findings.complete
             if closed or time.monotonic() >= deadline:
                 return done
             time.sleep(_LOOK_S)
+
+    def _await_findings(self, findings: Findings) -> None:
+        """Waits until the jobs have found what is in the history, or the time is over."""
+        deadline = time.monotonic() + _FINDINGS_S
+        findings.look()
+        if not findings.complete:
+            self._say(f"waiting for what is found in the history, for {_FINDINGS_S:.0f} s at most")
+        while not findings.complete and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+            findings.look()
 
     def _freshness(self) -> FreshnessFigures:
         ages = self._probe.freshness

@@ -103,15 +103,17 @@ def test_a_bounded_demo_fills_every_tier_and_sums_up(start, tmp_path):
     up = start(
         tmp_path / "home",
         *("--demo", "--for", "15"),  # shorter than freshness is warmed up for otherwise
-        VARVE_DEMO__DAYS="3",
-        VARVE_DEMO__INTERVAL_S="300",
+        VARVE_DEMO__DAYS="8",
+        VARVE_DEMO__INTERVAL_S="600",
+        VARVE_FORECASTS__LOOK_EVERY_S="2",
+        VARVE_MAINTENANCE__COMPACT_EVERY_S="2",
     )
 
     assert up.process.wait(DEADLINE_S) == 0, up.said()
 
     summary = json.loads((tmp_path / "home" / "demo-summary.json").read_text())
     assert summary["complaints"] == []
-    assert summary["generated_samples"] == 3 * 288 * 96
+    assert summary["generated_samples"] == 8 * 144 * 96
     assert summary["live_samples"] > 0
     assert summary["pushed_samples"] > 0
     assert summary["unstored"] == 0
@@ -123,7 +125,7 @@ def test_a_bounded_demo_fills_every_tier_and_sums_up(start, tmp_path):
     # What the jobs find in the history is said, with the pages that show it.
     url = f"http://127.0.0.1:{up.ports[2]}/"
     for series, page, found in (
-        ("shop_", "anomalies", summary["episode"]),
+        ('job="demo-shop"', "anomalies", summary["episode"]),
         ('volume="data"', "capacity", summary["breach"]),
     ):
         assert series in found
