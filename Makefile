@@ -216,6 +216,10 @@ bench-alerting: setup-dev ## From a sample to the message, through everything; A
 bench-rules: setup-dev ## A round of 1,000 rules over 10,000 series in memory, CPU seconds
 	$(TOOL)/bench_rules.py $(ARGS)
 
+.PHONY: bench-backtest
+bench-backtest: setup-dev ## A day of 200 rules again: how many times faster than it was; ARGS="--hours 6 --metrics 100"
+	$(TOOL)/bench_backtest.py $(ARGS)
+
 .PHONY: bench-rules-head
 bench-rules-head: setup-dev ## What the head of rules holds and costs, beside that of all series
 	$(TOOL)/bench_rules_head.py $(ARGS)

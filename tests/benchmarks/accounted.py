@@ -30,13 +30,13 @@ def keys_of_requests(rounds: Rounds, times: Iterable[int]) -> np.ndarray:
         for ts in times
         for numbers in [rounds.times[ts]]
     ]
-    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+    return _distinct(parts)
 
 
 def keys_in_topic(broker: Broker, topic: str) -> np.ndarray:
     """A key of each sample in a topic, sorted; copies of one are one."""
     parts = [_keys(*columns) for columns in columns_in_topic(broker, topic)]
-    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+    return _distinct(parts)
 
 
 def columns_in_topic(
@@ -47,6 +47,12 @@ def columns_in_topic(
         block = arrow_codec.read(value)
         assert not block.rejects
         yield block.series_ids, block.ts, block.values
+
+
+def _distinct(parts: list[np.ndarray]) -> np.ndarray:
+    """All keys sorted, each once. np.unique takes several times as long for so many."""
+    ascending = np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+    return ascending[np.append(True, ascending[1:] != ascending[:-1])[: len(ascending)]]
 
 
 def _keys(ids: np.ndarray, ts: np.ndarray, values: np.ndarray) -> np.ndarray:

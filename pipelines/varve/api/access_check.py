@@ -45,7 +45,7 @@ class BrowserCheck:
         """Why the request is refused; "" if it is not."""
         headers = request.headers
         host = headers.get("host", "")
-        if request.url.path not in _PROBES and not self._rules.allows_host(host):
+        if request.scope["path"] not in _PROBES and not self._rules.allows_host(host):
             return f"the host {host!r} is not known here: {self._rules.host_remedy}"
         origin, site = headers.get("origin", ""), headers.get("sec-fetch-site", "")
         if not self._rules.allows_origin(request.method, host, origin, site):

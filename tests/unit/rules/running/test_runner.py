@@ -1,5 +1,6 @@
 """Rules over real tables: in time, once, whoever dies; and what happens without all data."""
 
+import errno
 import tempfile
 from functools import cache
 
@@ -38,10 +39,10 @@ def value_at(second: int) -> int:
     return VALUES[second // 5 % len(VALUES)]
 
 
-def live(world: World, process: Process, seconds: int) -> None:
-    """A sample every 5 s, which the tables have 2 s later."""
-    for _ in range(seconds // 5):
-        world.now_ms += 5_000
+def live(world: World, process: Process, seconds: int, every_s: int = 5) -> None:
+    """A sample every 5 s, or as often as it is said, which the tables have 2 s later."""
+    for _ in range(seconds // every_s):
+        world.now_ms += 1_000 * every_s
         world.produce("m", value_at((world.now_ms - START_MS) // 1000), host="a")
         world.now_ms += 2_000
         world.ingest(world.now_ms - 1_000)
@@ -114,11 +115,11 @@ def test_an_alert_does_not_wait_for_ever_and_is_looked_at_again(world):
 
 
 @cache
-def oracle(seconds: int) -> tuple[list, dict, dict]:
+def oracle(seconds: int, every_s: int = 5) -> tuple[list, dict, dict]:
     with tempfile.TemporaryDirectory() as root:
         world = World(root)
-        process = Process(world, RULES)
-        live(world, process, seconds)
+        process = Process(world, RULES, interval_s=every_s)
+        live(world, process, seconds, every_s)
         world.ingest()
         process.close()
         return states(world), world.samples("twice"), world.samples("slow:m")
@@ -325,6 +326,49 @@ def test_what_kafka_has_not_acknowledged_is_evaluated_again_by_the_next(world):
     assert states(world) == oracle(40)[0]
     assert world.samples("twice") == oracle(40)[1]
     assert after.count("repeated") >= 4
+
+
+@pytest.mark.parametrize("away", ["kafka", "tables", "disk of the tables"])
+def test_five_minutes_without_a_neighbour_give_the_same_later(world, away):
+    process = Process(world, RULES, wait_s=600, interval_s=15)
+    live(world, process, 60, every_s=15)
+    before, events = states(world), len(world.events)
+
+    def fault(point: str) -> None:
+        if point.startswith("before"):
+            raise OSError(errno.EIO if away == "tables" else errno.ENOSPC, point)
+
+    process.sender.holding = away == "kafka"
+    if away != "kafka":
+        process.runner.claims.fault = fault
+    failed = 0
+    for _ in range(20):
+        world.now_ms += 15_000
+        world.produce("m", value_at((world.now_ms - START_MS) // 1000), host="a")
+        if away == "disk of the tables":  # there is room for what others write
+            world.ingest(world.now_ms - 1_000)
+        try:
+            process.tick()
+        except OSError:  # as the service does
+            failed += 1
+            process.runner.unload()
+    assert failed == (0 if away == "kafka" else 20)
+    assert (states(world), len(world.events)) == (before, events)
+
+    process.sender.holding = False
+    process.runner.claims.fault = lambda _point: None
+    world.ingest(world.now_ms)
+    process.tick()
+    live(world, process, 60, every_s=15)
+    world.ingest()
+
+    expected = oracle(420, 15)
+    assert len(expected[0]) > len(before) + 4
+    assert states(world) == expected[0]
+    assert world.samples("twice") == expected[1]
+    assert world.samples("slow:m") == expected[2]
+    assert len({e["event_id"] for e in world.events}) == len(expected[0])
+    assert process.count("skipped") == 0
 
 
 def test_files_of_changes_are_merged_and_the_next_process_goes_on_with_them(world):
