@@ -132,13 +132,10 @@ class Dispatcher:
     def _look(self, group: Group, wake: int, now_ms: int) -> None:
         if group.wake != wake or self.groups.get(group.key) is not group or group.flush:
             return
-        told = sorted(
-            (
-                ToldAlert(entry.alert, firing=self._state.is_told_firing(entry.alert, now_ms))
-                for entry in group.members.values()
-            ),
-            key=order,
-        )
+        told = [
+            ToldAlert(entry.alert, firing=self._state.is_told_firing(entry.alert, now_ms))
+            for entry in group.members.values()
+        ]
         heard = audience.not_muted(self._state, group, told, now_ms)
         waited_ms = audience.waited_ms(self._state, heard, now_ms)
         integrations = audience.integrations(self._state, group, heard, waited_ms, now_ms)
@@ -208,15 +205,15 @@ class Dispatcher:
         told: list[ToldAlert],
         now_ms: int,
     ) -> None:
+        reason = self._reason(flush, integration, key, told)
+        if not reason:
+            return
         state, group = self._state, flush.group
         firing = {t.alert.fingerprint for t in told if t.firing}
         resolved = {t.alert.fingerprint for t in told if not t.firing}
         send_resolved = integration.config.send_resolved
         last = state.log.get(key, flush.at_ms)
-        reason = self._reason(flush, integration, key, told)
-        if not reason:
-            return
-        shown = told if send_resolved else [t for t in told if t.firing]
+        shown = sorted((t for t in told if send_resolved or t.firing), key=order)
         message = Message(
             integration,
             group.key,

@@ -49,10 +49,11 @@ class HttpClient:
         """
         self._config = config
         self._longest_body = longest_body
+        self._transport = _Transport(
+            config, config.tls_config, backend, longest_body, most_connections
+        )
         self._client = httpx.AsyncClient(
-            transport=_Transport(
-                config, config.tls_config, backend, longest_body, most_connections
-            ),
+            transport=self._transport,
             timeout=None,  # noqa: S113 - each attempt has its own, over all of it
             headers={"user-agent": USER_AGENT},
             trust_env=False,
@@ -92,7 +93,9 @@ class HttpClient:
                 extensions=self._extensions(),
             )
             await self._log_in(request)
-            response = await self._client.send(request)
+            # The cookies, hooks and redirects of the client are not wanted.
+            response = await self._transport.handle_async_request(request)
+            response.request = request
             if not (response.is_redirect and self._config.follow_redirects):
                 return response
             url = _redirect(url, response)
