@@ -269,6 +269,9 @@ soak-alerting: setup-dev ## Evaluators and notifiers killed and cut from each ot
 .PHONY: chaos-gateway
 chaos-gateway: setup-dev ## 20 kills of the gateway among 2 M samples, Kafka away, disks full and slow; needs root
 	$(TOOL)/chaos_gateway.py $(ARGS)
+.PHONY: chaos-collect
+chaos-collect: setup-dev ## 20 kills of gateway and scraping while OTLP, Influx, JSON, Pushgateway, StatsD and targets send
+	$(TOOL)/chaos_collect.py $(ARGS)
 
 .PHONY: fuzz-gateway fuzz-collect
 fuzz-gateway: setup-dev ## Damaged requests of remote write: any bytes are samples or a refusal; ARGS="--minutes 10"

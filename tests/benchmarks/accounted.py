@@ -35,12 +35,18 @@ def keys_of_requests(rounds: Rounds, times: Iterable[int]) -> np.ndarray:
 
 def keys_in_topic(broker: Broker, topic: str) -> np.ndarray:
     """A key of each sample in a topic, sorted; copies of one are one."""
-    parts = []
+    parts = [_keys(*columns) for columns in columns_in_topic(broker, topic)]
+    return _distinct(parts)
+
+
+def columns_in_topic(
+    broker: Broker, topic: str
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Series, times in ms and values of a topic, message by message."""
     for value in _messages(broker, topic):
         block = arrow_codec.read(value)
         assert not block.rejects
-        parts.append(_keys(block.series_ids, block.ts, block.values))
-    return _distinct(parts)
+        yield block.series_ids, block.ts, block.values
 
 
 def _distinct(parts: list[np.ndarray]) -> np.ndarray:

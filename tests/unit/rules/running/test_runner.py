@@ -213,6 +213,52 @@ def test_processes_share_the_groups_and_take_over_from_each_other(world):
         assert set(points.values()) == {1.0 + n}
 
 
+def test_a_process_that_waits_for_the_tables_keeps_what_it_has_taken(world):
+    rules = "groups:\n" + "".join(
+        f"- name: g{n}\n  rules:\n  - record: r{n}\n    expr: m + {n}\n" for n in range(6)
+    )
+    processes = [Process(world, rules, f"p{n}", shards=4, wait_s=60) for n in range(3)]
+    owners = []
+
+    def pass_time(seconds: int, *living: Process) -> None:
+        for _ in range(seconds // 2):
+            world.now_ms += 2_000
+            world.produce("m", 1.0, host="a")
+            world.ingest(world.now_ms - 12_000)  # longer than a lease
+            for process in living:
+                process.tick()
+            owners.append([shard.by for shard in living[0].runner.claims.shards.values()])
+
+    pass_time(40, *processes)
+    pass_time(50, *processes[:2])
+
+    assert len({tuple(one) for one in owners[-10:]}) == 1
+    assert set(owners[-1]) <= {"p0", "p1"}
+    world.ingest()
+    for n in range(6):
+        assert max(world.samples(f"r{n}")[(("host", "a"),)]) >= 70
+
+
+def test_what_is_over_by_a_later_slot_is_not_told_as_firing(world):
+    rules = "groups: [{name: g, rules: [{alert: High, expr: m > 5}]}]"
+    process = Process(world, rules, "p0", wait_s=600)
+    live(world, process, 20)  # m is 7: High fires
+    process.close()
+    told = len(world.told)
+    for value in (1, 1, 8, 1):
+        world.now_ms += 5_000
+        world.produce("m", value, host="a")
+    world.now_ms += 1_000
+    world.ingest(world.now_ms)
+
+    after = Process(world, rules, "p1", gone={"p0"}.__contains__, wait_s=600)
+    after.tick()
+
+    late = world.told[told:]
+    assert late
+    assert all(ends_ms <= at_ms for at_ms, _, _, ends_ms in late), "it is over"
+
+
 def test_missed_slots_are_made_up_for_and_marked_late(world):
     process = Process(world, RULES, "p0", wait_s=8)
     live(world, process, 20)
