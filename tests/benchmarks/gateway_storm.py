@@ -24,7 +24,7 @@ _CRITICAL_SAMPLES, _CRITICAL_A_SECOND = 200, 40
 _WARM_S = 3.0
 # What is measured is the gateway: the sender of critical samples must not wait for its own machine,
 # and those of bulk take only what the gateway and Kafka leave of it.
-_CRITICAL_NICENESS, _BULK_NICENESS = -10, 15
+_CRITICAL_NICENESS, _BULK_NICENESS = -10, 5
 _TAKEN = 204
 
 

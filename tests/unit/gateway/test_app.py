@@ -533,6 +533,23 @@ async def test_where_requests_wait_too_long_bulk_is_told_to_come_again_and_criti
 
 
 @scenario
+async def test_while_others_wait_for_their_turn_critical_samples_do_not_wait_for_a_batch():
+    d = Deployment(critical=True, wait_s=3_600.0)
+    bulk = snappy(write_request([({"__name__": "bulk"}, [(1, 1.0)])]))
+
+    first, critical, last = (
+        asyncio.create_task(d.send(body, client=("10.0.0.1", n)))
+        for n, body in enumerate((bulk, ONE, bulk))
+    )
+
+    assert (await critical)[0] == 204
+    assert (await first)[0] == 204  # was in the same batch
+    assert d.critical.samples == 1
+    assert not last.done()
+    last.cancel()
+
+
+@scenario
 async def test_whoever_is_refused_in_a_crowd_waits_for_the_answer_and_takes_no_room_meanwhile():
     d = Deployment(turns=Turns(most_wait_s=-1.0), crowded_answer_s=3_600.0, critical=True)
     bulk = snappy(write_request([({"__name__": "bulk"}, [(1, 1.0)])]))
