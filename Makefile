@@ -216,6 +216,10 @@ bench-alerting: setup-dev ## From a sample to the message, through everything; A
 bench-rules: setup-dev ## A round of 1,000 rules over 10,000 series in memory, CPU seconds
 	$(TOOL)/bench_rules.py $(ARGS)
 
+.PHONY: bench-backtest
+bench-backtest: setup-dev ## A day of 200 rules again: how many times faster than it was; ARGS="--hours 6 --metrics 100"
+	$(TOOL)/bench_backtest.py $(ARGS)
+
 .PHONY: bench-rules-head
 bench-rules-head: setup-dev ## What the head of rules holds and costs, beside that of all series
 	$(TOOL)/bench_rules_head.py $(ARGS)
@@ -265,6 +269,9 @@ soak-alerting: setup-dev ## Evaluators and notifiers killed and cut from each ot
 .PHONY: chaos-gateway
 chaos-gateway: setup-dev ## 20 kills of the gateway among 2 M samples, Kafka away, disks full and slow; needs root
 	$(TOOL)/chaos_gateway.py $(ARGS)
+.PHONY: chaos-collect
+chaos-collect: setup-dev ## 20 kills of gateway and scraping while OTLP, Influx, JSON, Pushgateway, StatsD and targets send
+	$(TOOL)/chaos_collect.py $(ARGS)
 
 .PHONY: fuzz-gateway fuzz-collect
 fuzz-gateway: setup-dev ## Damaged requests of remote write: any bytes are samples or a refusal; ARGS="--minutes 10"

@@ -51,11 +51,11 @@ minutes = varve.sql(
           FROM baselines
         ),
         judged AS (
-          SELECT m.series_id, m.window_end, m.avg AS value,
+          SELECT m.series_id, CAST(m.tags AS VARCHAR) AS series, m.window_end, m.avg AS value,
                  (CAST(m.window_end_ms / 3600000 AS BIGINT) + 71) % 168 AS hour
           FROM metrics_1m AS m WHERE metric = '{metric}' AND m.count > 0
         )
-        SELECT j.series_id, j.window_end, j.value, coalesce(s.mean, r.mean) AS mean,
+        SELECT j.series_id, j.series, j.window_end, j.value, coalesce(s.mean, r.mean) AS mean,
                coalesce(s.stddev, r.stddev) AS stddev
         FROM judged AS j
         JOIN usual AS r ON r.series_id = j.series_id AND r.hour_of_week = -1 AND r.place = 1
@@ -77,14 +77,17 @@ for axes, series_id in zip(grid[:, 0], names, strict=True):
     axes.plot(part["window_end"], part["value"], linewidth=0.7, label=metric)
     for _, episode in episodes[episodes["series_id"] == series_id].iterrows():
         axes.axvspan(episode["starts_at"], episode["last_at"], color="tab:red", alpha=0.3)
+    axes.set_title(f"{metric} {part['series'].iloc[0]}; red: episodes", fontsize="medium")
     axes.legend(loc="upper left", fontsize="small")
 figure.autofmt_xdate()
+figure.tight_layout()
 
 # %% [markdown]
 # ## Thresholds
 #
-# Every threshold is tried on the same minutes, with the same fold that the stream uses. An incident is found if an
-# episode overlaps it; an episode without one is false.
+# Every threshold is tried on the same minutes, with the same fold that the stream uses, but without the tails of each
+# series: as a rule with `adaptive = false` would tell. An incident is found if an episode overlaps it; an episode without
+# one is false.
 
 # %%
 # Spans of real incidents, UTC. Empty: what was told as critical is taken for real.

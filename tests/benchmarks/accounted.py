@@ -30,17 +30,29 @@ def keys_of_requests(rounds: Rounds, times: Iterable[int]) -> np.ndarray:
         for ts in times
         for numbers in [rounds.times[ts]]
     ]
-    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+    return _distinct(parts)
 
 
 def keys_in_topic(broker: Broker, topic: str) -> np.ndarray:
     """A key of each sample in a topic, sorted; copies of one are one."""
-    parts = []
+    parts = [_keys(*columns) for columns in columns_in_topic(broker, topic)]
+    return _distinct(parts)
+
+
+def columns_in_topic(
+    broker: Broker, topic: str
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Series, times in ms and values of a topic, message by message."""
     for value in _messages(broker, topic):
         block = arrow_codec.read(value)
         assert not block.rejects
-        parts.append(_keys(block.series_ids, block.ts, block.values))
-    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+        yield block.series_ids, block.ts, block.values
+
+
+def _distinct(parts: list[np.ndarray]) -> np.ndarray:
+    """All keys sorted, each once. np.unique takes several times as long for so many."""
+    ascending = np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+    return ascending[np.append(True, ascending[1:] != ascending[:-1])[: len(ascending)]]
 
 
 def _keys(ids: np.ndarray, ts: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +22,9 @@ _CALM_RATE = 50_000.0
 _CALM_CONNECTIONS, _STORM_CONNECTIONS = 4, 1_000
 _CRITICAL_SAMPLES, _CRITICAL_A_SECOND = 200, 40
 _WARM_S = 3.0
+# What is measured is the gateway: the sender of critical samples must not wait for its own machine,
+# and those of bulk take only what the gateway and Kafka leave of it.
+_CRITICAL_NICENESS, _BULK_NICENESS = -10, 5
 _TAKEN = 204
 
 
@@ -68,10 +73,17 @@ class _Phase:
         critical_times: Sequence[int],
         bulk_times: Sequence[int],
     ) -> None:
-        self.p99_ms = float(np.percentile([one.seconds for one in critical], 99)) * 1000
+        times_ms = [one.seconds * 1000 for one in critical]
+        self.p50_ms, self.p99_ms = (float(np.percentile(times_ms, p)) for p in (50, 99))
+        self.late_p99_ms = float(np.percentile([one.late_s * 1000 for one in critical], 99))
         self.statuses = Counter(one.status for one in bulk)
         self.critical_times = _taken(critical, critical_times)
         self.bulk_times = _taken(bulk, bulk_times)
+
+
+def _critical_niceness() -> int:
+    """What this user may ask for."""
+    return _CRITICAL_NICENESS if os.geteuid() == 0 else 0
 
 
 def _taken(answers: Sequence[Answered], times: Sequence[int]) -> set[int]:
@@ -91,15 +103,24 @@ def _phase(
     request = 5_000
     bulk_bodies, bulk_times = _made(bulk, int(seconds * rate / request))
     critical_bodies, critical_times = _made(critical, int(seconds * _CRITICAL_A_SECOND))
+    every_s = 1 / _CRITICAL_A_SECOND
     with (
-        sending(critical_bodies, gateway.port, 1, 8, 1 / _CRITICAL_A_SECOND) as critical_answers,
-        sending(bulk_bodies, gateway.port, 1, connections, request / rate) as bulk_answers,
+        sending(
+            critical_bodies, gateway.port, 1, 8, every_s, niceness=_critical_niceness()
+        ) as critical_answers,
+        sending(
+            bulk_bodies, gateway.port, 1, connections, request / rate, niceness=_BULK_NICENESS
+        ) as bulk_answers,
     ):
+        begun = time.monotonic()
         found = _Phase(critical_answers(), bulk_answers(), critical_times, bulk_times)
+        in_fact = len(bulk_bodies) * request / (time.monotonic() - begun)
     say(
-        f"{name}: {rate:,.0f} bulk samples/s offered, answers {dict(found.statuses)};"
-        f" critical: {len(found.critical_times):,} of {len(critical_times):,} requests taken, p99"
-        f" {found.p99_ms:.1f} ms; gateway {gateway.memory() / 2**20:,.0f} MiB"
+        f"{name}: {rate:,.0f} bulk samples/s offered, {in_fact:,.0f} in fact, answers"
+        f" {dict(found.statuses)}; critical: {len(found.critical_times):,} of"
+        f" {len(critical_times):,} requests taken, p50 {found.p50_ms:.1f} ms, p99"
+        f" {found.p99_ms:.1f} ms, of which their sender was late by {found.late_p99_ms:.1f} ms"
+        f" (p99); gateway {gateway.memory() / 2**20:,.0f} MiB"
     )
     return found
 

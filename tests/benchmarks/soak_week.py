@@ -8,7 +8,8 @@ scrape (tests/stepped_clock.c, which takes a C compiler). 2 % of the samples com
 day. At the end of each day it prints what a home costs, and at the end it fails if something that
 must stay flat has grown: what a commit and a start take, memory, open files, the logs, the files.
 Every sample is accounted for, and every rollup row is recomputed. With a --home in memory it takes
-half the time.
+half the time. With --idle there is a second query of samples that has nothing to read, and says how
+far it is as often as ingest lets it.
 """
 
 # ruff: noqa: T201 - what it prints is its output
@@ -35,7 +36,10 @@ import psutil  # noqa: E402
 from tests.line import Line  # noqa: E402
 from tests.stepped_clock import CAN_BUILD, SteppedClock, step  # noqa: E402
 from varve.ingest.active_series import census  # noqa: E402
+from varve.ingest.batch import BatchCommitter  # noqa: E402
 from varve.ingest.quarantine_expiry import expire_quarantine  # noqa: E402
+from varve.ingest.start_offsets import Start  # noqa: E402
+from varve.kafka.partitions import Partition  # noqa: E402
 from varve.model.clock import SystemClock  # noqa: E402
 from varve.model.schema import TABLES  # noqa: E402
 from varve.model.window import DAY_MS, MINUTE_MS, Window  # noqa: E402
@@ -50,6 +54,9 @@ from varve.telemetry.registry import Telemetry  # noqa: E402
 
 BEGIN_S = 1_795_392_000
 CLOCK = "STEPPED_CLOCK"
+IDLE = Partition("raw-metrics-critical", "5d0c8a52-6f0e-4a39-a2b5-0c9b7e1d4f66", 0)
+NOTED_EVERY_S = 2
+"""How often the idle query looks whether it is time to say how far it is."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ def main() -> int:
     parser.add_argument("--series", type=int, default=200)
     parser.add_argument("--interval", type=int, default=15, help="seconds from scrape to scrape")
     parser.add_argument("--home", type=Path, help="keep the tables here (default: a temporary one)")
+    parser.add_argument("--idle", action="store_true", help="beside a query that has no input")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     if CLOCK not in os.environ:
@@ -130,6 +138,8 @@ class Week:
             retention_reader(Settings()),
             clock=SystemClock(),
         )
+        start = {IDLE: Start(None, 0)}
+        self.idle = BatchCommitter(self.line.store, "critical", start) if args.idle else None
         self.counts = dict.fromkeys(("in", "stored", "merged", "rejected"), 0)
         self.commit_ms: list[float] = []
         self.seen: set[str] = set()
@@ -158,8 +168,7 @@ class Week:
     def live_through_a_day(self) -> None:
         end = self.now_s + 86_400
         while self.now_s < end:
-            self.now_s += self.args.interval
-            self.set_clock()
+            self.pass_time()
             self.line.clock.advance(self.now_s * 1000 - self.line.clock.now_ms())
             self.scrape()
             if self.now_s % 60 == 0:
@@ -169,6 +178,16 @@ class Week:
                 self.line.registry.offer(census(self.line.store, DAY_MS))
                 expire_quarantine(self.line.store, (self.now_s - 30 * 86_400) * 1000, 4 * 2**30)
             self.stamp()
+
+    def pass_time(self) -> None:
+        """Until the next scrape."""
+        until_s = self.now_s + self.args.interval
+        while self.idle is not None and self.now_s + NOTED_EVERY_S < until_s:
+            self.now_s += NOTED_EVERY_S
+            self.set_clock()
+            self.idle.note(self.now_s * 1000, {IDLE: 0})
+        self.now_s = until_s
+        self.set_clock()
 
     def scrape(self) -> None:
         """One message of all series; now and then one of late samples."""

@@ -24,6 +24,8 @@ from pathlib import Path
 import httpx
 import psutil
 
+from varve.local.broker import free_port
+
 GROUP = 100
 BATCH = 64
 """Alerts a request, as Prometheus sends them."""
@@ -51,7 +53,9 @@ class Receiver:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        # Cancelled at the end: asyncio would log that as a fault of this callback.
+        ends = asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError
+        with contextlib.suppress(*ends):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 length = int(head.partition(b"content-length: ")[2].split(b"\r", 1)[0])
@@ -89,7 +93,7 @@ async def storm(name: str, alerts: int) -> bool:
         f"route: {{{route}, group_interval: 30s}}\n"
         f"receivers: [{{name: team, webhook_configs: [{{url: '{url}'}}]}}]\n"
     )
-    address = "127.0.0.1:19493"
+    address = f"127.0.0.1:{free_port()}"
     process = await asyncio.create_subprocess_exec(
         *COMMANDS[name],
         f"--config.file={folder / 'am.yml'}",

@@ -21,6 +21,7 @@ from types import MappingProxyType
 import httpx
 import pytest
 
+from tests.integration.promql import prometheus
 from tests.stepped_clock import CAN_BUILD, SteppedClock
 
 # What a machine three times as slow needs, and more.
@@ -354,6 +355,38 @@ def test_many_senders_at_once_are_answered(tmp_path, receiver):
 
         assert set(asyncio.run(send_all())) == {200}
         assert len(process.client.get("/api/v2/alerts").json()) == 2_000
+
+
+@pytest.mark.skipif(bool(prometheus.missing()), reason=prometheus.missing())
+def test_alerts_of_a_prometheus_are_told_and_their_ends(tmp_path, receiver):
+    rules = "groups: [{name: g, interval: 1s, rules: [{alert: Down, expr: kiln == 0}]}]"
+    (tmp_path / "rules.yml").write_text(rules)
+    kiln = (("__name__", "kiln"), ("instance", "a"))
+
+    def at(value: float) -> dict:
+        return {kiln: [(int(time.time() * 1000), value)]}
+
+    def knows_it(client: httpx.Client) -> list:
+        found = client.get("/api/v1/alertmanagers").json()["data"]
+        return found["activeAlertmanagers"]
+
+    with running(tmp_path, receiver) as notifier:
+        folder = tmp_path / "prometheus"
+        folder.mkdir()
+        config = (
+            f"rule_files: ['{tmp_path / 'rules.yml'}']\nalerting: {{alertmanagers:"
+            f" [{{static_configs: [{{targets: ['{notifier.address}']}}]}}]}}\n"
+        )
+        with prometheus.prometheus(folder, at(1.0), config) as client:
+            await_that(lambda: knows_it(client))
+            prometheus.write(client, at(0.0))
+            await_that(lambda: receiver.told() == [("firing", ["a"])])
+            prometheus.write(client, at(1.0))
+            await_that(lambda: receiver.told()[1:] == [("resolved", ["a"])])
+
+    (firing, _) = [message["alerts"][0] for message in receiver.messages]
+    assert "/graph?g0.expr=kiln" in firing["generatorURL"]
+    assert firing["labels"] == {"alertname": "Down", "instance": "a"}
 
 
 @pytest.mark.skipif(shutil.which("amtool") is None, reason="needs Debian's prometheus-alertmanager")

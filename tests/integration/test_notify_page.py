@@ -45,6 +45,16 @@ def test_an_alert_is_shown_as_text_and_silenced_from_there(tmp_path, receiver, b
         assert [e for e in errors if "favicon" not in e["message"]] == []
 
 
+def test_a_receiver_that_takes_nothing_is_shown(tmp_path, receiver, browser):  # noqa: F811
+    receiver.status = 500
+    with running(tmp_path, receiver) as process:
+        process.send("a")
+        await_that(lambda: process.client.get("/api/v1/oncall").json()["failing"])
+        browser.get(f"http://{process.address}/")
+        shown = "document.getElementById('failing').innerText"
+        wait_for(browser, f"{shown}.startsWith('team, webhook[0], takes nothing since')")
+
+
 def test_an_alert_is_acknowledged_from_the_page(tmp_path, receiver, browser):  # noqa: F811
     with running(tmp_path, receiver, wait="1h") as process:
         process.send(EVIL, severity="page")

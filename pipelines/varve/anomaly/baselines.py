@@ -8,7 +8,7 @@ arrays are of the shape (series, hours) or (series, slots).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -78,7 +78,7 @@ def baseline_rows(hours: Hours, is_rate: Mask, revision: int) -> pa.Table:
     floor = np.where(is_rate, EVENT_A_MINUTE, 0.0)
     reference = sums(week, 1).moments
     alive = reference.count[:, 0] > 0
-    plain_tails = tails(week, left_out(week, 1), floor)
+    plain_tails = _history_tails(hours, NONE_SEASON, floor)
     parts = [_rows(facts, reference, plain_tails, NONE_SEASON, MEAN, alive)]
     for name, slots in _SLOTS.items():
         here = alive & (season == name)
@@ -88,13 +88,30 @@ def baseline_rows(hours: Hours, is_rate: Mask, revision: int) -> pa.Table:
         plain, steady = sums(span, slots).moments, robust(span, slots)
         poisoned = here & _is_poisoned(span, plain, steady, floor)
         if poisoned.any():
-            expected = _of_each_hour(span, steady, slots)
-            parts.append(_rows(facts, steady, tails(span, expected, floor), name, MEDIAN, poisoned))
+            found = _history_tails(hours, name, floor, steady=True)
+            parts.append(_rows(facts, steady, found, name, MEDIAN, poisoned))
         if name != NONE_SEASON:
-            found = tails(span, left_out(span, slots), floor)
+            found = _history_tails(hours, name, floor)
             parts.append(_rows(facts, plain, found, name, MEAN, here & ~poisoned))
     rows = pa.concat_tables(parts)
     return rows.sort_by([("series_id", "ascending"), ("hour_of_week", "ascending")])
+
+
+def _history_tails(hours: Hours, season: str, floor: Floats, *, steady: bool = False) -> Tails:
+    """How far the hours of a history strayed from what the others made expected of them, in parts
+    as long as a baseline of the season is from. steady: by medians, which one hour does not move.
+
+    Of a part that began before the series, its days say less of a week than they seem to: none
+    counts but the last.
+    """
+    span, slots, age = _SPAN[season], _SLOTS[season], _age(hours)
+    parts = []
+    for before in reversed(range(0, hours.count.shape[1], span)):
+        part = hours.last(span, before=before)
+        found = _of_each_hour(part, robust(part, slots), slots) if steady else left_out(part, slots)
+        whole = (age >= before + span) | (before == 0)
+        parts.append((part, replace(found, count=np.where(whole[:, None], found.count, 0.0))))
+    return tails(parts, floor)
 
 
 def season_errors(hours: Hours) -> dict[str, Floats]:

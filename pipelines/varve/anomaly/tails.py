@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,8 @@ _MIDDLE = 0.5
 _OF_HOURS, _OF_DAYS = 0.9, 0.8
 """Quantiles of greatest scores that a tail is drawn through. What is above may be incidents: in a
 tenth of the hours, on one day of a week."""
-_SHARE_OF_DAYS = 0.5
+_DAYS_AS_HOURS = 3.0
+"""So many days say as much of how fast the tail falls as all hours do."""
 _DAY = 24
 _FLOOR = 0.001
 """Least standard deviation, as a share of what is expected."""
@@ -47,20 +49,25 @@ class Tails:
     extreme_below: Floats
 
 
-def tails(hours: Hours, expected: Moments, floor: Floats) -> Tails:
-    """expected: of each hour, shape (series, hours), without that hour; count is 0 where unknown.
-    floor: least standard deviation of each series.
+def tails(parts: Sequence[tuple[Hours, Moments]], floor: Floats) -> Tails:
+    """parts: hours, in order, and what is expected of each without it, shape (series, hours); count
+    is 0 where unknown. floor: least standard deviation of each series.
     """
+    sides = zip(*(_scores(hours, expected, floor) for hours, expected in parts), strict=True)
+    return Tails(*(exceeded_rarely(np.concatenate(side, axis=1)) for side in sides))
+
+
+def _scores(hours: Hours, expected: Moments, floor: Floats) -> list[Floats]:
+    """Greatest scores of each hour, in the order of Tails; NaN where unknown."""
     low, high = _held(hours)
     known = (hours.count > 0) & (expected.count > 0)
     spread = np.maximum(expected.stddev, _FLOOR * np.abs(expected.mean))
     spread = np.maximum(spread, floor[:, None])
     with np.errstate(all="ignore"):
-        scores = [
+        return [
             np.where(known & (spread > 0), sign * (numbers - expected.mean) / spread, np.nan)
             for sign, numbers in ((1, high), (-1, low), (1, hours.high), (-1, hours.low))
         ]
-    return Tails(*(exceeded_rarely(part) for part in scores))
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -78,8 +85,9 @@ def exceeded_rarely(scores: Floats) -> Floats:
         greatest = np.nanmax(by_day, axis=2) if whole else scores[:, :0]
     hours, days = _Line.through(scores, _OF_HOURS), _Line.through(greatest, _OF_DAYS)
     found = np.where(hours.count >= _LEAST_HOURS, hours.exceeded(_ONCE_IN_HOURS), np.nan)
-    # A tail falls as fast over days as over hours; seven days say that less well.
-    slope = days.slope * _SHARE_OF_DAYS + hours.slope * (1 - _SHARE_OF_DAYS)
+    # A tail falls as fast over days as over hours; few days say that less well.
+    share = days.count / (days.count + _DAYS_AS_HOURS)
+    slope = days.slope * share + hours.slope * (1 - share)
     rare = days.middle + slope * _gumbel(1 - _DAY / _ONCE_IN_HOURS, _MIDDLE)
     return np.fmax(found, np.where(np.isnan(found) | (days.count < _LEAST_DAYS), np.nan, rare))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 
+from varve.cli.import_old_blocks import old_part
 from varve.gateway.importing.sender import ImportSender, Outcome
 from varve.gateway.importing.sources import Part
 from varve.gateway.importing.tsdb.block import TsdbBlock, block_folders
@@ -33,9 +34,13 @@ Sends the samples of files to a gateway, which must run, and through it into the
   and help.
 
 It waits while the gateway is overloaded or away. A run that was interrupted goes on where it was;
-what is sent twice is stored once, since copies of a series and time merge. Samples older than four
-fifths of retention.samples_days are refused and counted: set that as far back as the history
-reaches before you import it.
+what is sent twice is stored once, since copies of a series and time merge.
+
+Samples of blocks that are older than four fifths of retention.samples_days, which a gateway
+refuses, go straight into the tables: as rows of the finest rollups that are kept for so long. For
+that it must run where the settings say the tables are, and without --gateway. Give it the folder of
+all blocks, not one block after the other: a window that two share is then computed from both.
+Of files, and of native histograms, such samples are refused and counted.
 """
     parser.epilog = """\
 examples:
@@ -67,14 +72,17 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     with httpx.Client(base_url=url, headers=headers, verify=verify, trust_env=False) as client:
         sender = ImportSender(client, settings.home / "imports", _say)
         for path in args.files:
-            for name, outcome in _sent(sender, path, dry_run=args.dry_run):
+            for name, outcome in _sent(sender, path, args, settings):
                 refused += outcome.refused
                 _show(name, outcome, dry_run=args.dry_run)
     return 1 if refused else 0
 
 
-def _sent(sender: ImportSender, path: Path, *, dry_run: bool) -> Iterator[tuple[str, Outcome]]:
+def _sent(
+    sender: ImportSender, path: Path, args: argparse.Namespace, settings: Settings
+) -> Iterator[tuple[str, Outcome]]:
     """Sends a file, or the blocks of a folder one after the other."""
+    dry_run = args.dry_run
     if not path.is_dir():
         yield str(path), sender.send(path, _Progress(str(path)), dry_run=dry_run)
         return
@@ -82,10 +90,21 @@ def _sent(sender: ImportSender, path: Path, *, dry_run: bool) -> Iterator[tuple[
         folders = block_folders(path)
         if not folders:
             raise BadRequest(f"{path} is no block of a Prometheus, nor has it any in it")
+        old = old_part(folders, settings, _say)
+        after_ms = None
+        if old and args.gateway:
+            _say(
+                "samples that are too old for a gateway will be refused: without --gateway, where"
+                " the tables are, they go into the rollups"
+            )
+        elif old:
+            after_ms = old.until_ms
+            yield old.name, old.bring(dry_run=dry_run)
         for number, folder in enumerate(folders, 1):
             block = TsdbBlock(folder)
             name = f"block {block.ulid}, {number} of {len(folders)}, {_span(block)}"
-            yield name, sender.send_block(block, _Progress(name), dry_run=dry_run)
+            shown = _Progress(name)
+            yield name, sender.send_block(block, shown, dry_run=dry_run, after_ms=after_ms)
     except (DamagedBlock, OSError) as err:
         raise BadRequest(str(err)) from err
 
@@ -114,10 +133,10 @@ def _say(text: str) -> None:
 
 
 def _show(name: str, outcome: Outcome, *, dry_run: bool) -> None:
-    verb = "would be sent" if dry_run else "sent"
+    verb = "would be taken" if dry_run else "taken"
     parts = [f"{outcome.taken:,} samples {verb}"]
     if outcome.skipped:
-        parts.append(f"{outcome.skipped:,} were sent by an earlier run")
+        parts.append(f"{outcome.skipped:,} were taken by an earlier run")
     if outcome.refused:
         parts.append(f"{outcome.refused:,} refused")
     print(f"{name}: {', '.join(parts)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_duration("cluster.settle-timeout", "how long a start waits for peers at most (1m)")
     add_duration("cluster.reconnect-timeout", "when a lost peer is given up (6h)")
     add("cluster.label", "only peers with the same label are talked to", "TEXT")
+    add(
+        "receivers.network",
+        "only network that HTTP receivers may be in, such as 10.0.0.0/8, several times; ours",
+        "CIDR",
+        action="append",
+        type=_network,
+    )
     add_duration("dispatch.start-delay", "how long after a start nothing is told (0s)")
     add("enable-feature", "classic-mode or utf8-strict-mode, by comma", "FEATURES")
     add("web.config.file", "TLS and passwords of the API: none yet, so it must be empty", "FILE")
@@ -116,6 +124,7 @@ def options_of(args: argparse.Namespace) -> NotifyOptions:
             per_alertname_limit=given.get("alerts_per_alertname_limit", 0),
         ),
         cluster=_cluster(given),
+        networks=tuple(given.get("receivers_network", ())),
         without_meaning=tuple(
             name for name in _WITHOUT_MEANING if re.sub(r"\W", "_", name) in given
         ),
@@ -189,6 +198,14 @@ def _duration_ms(text: str) -> int:
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise argparse.ArgumentTypeError(f"{text!r} is no duration such as 120h or 1h30m")
     return round(sum(float(number) * _UNITS_MS[unit] for number, unit in parts))
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as err:
+        why = f"{text!r} is no network such as 10.0.0.0/8: {err}"
+        raise argparse.ArgumentTypeError(why) from None
 
 
 def _url(text: str) -> str:

@@ -40,6 +40,13 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 log = logging.getLogger("varve.gateway.http")
 
 _CROWDED, _CROWDED_RETRY_S = "requests wait for too long", 5.0
+# So long the answer waits then: senders that come again at once would have all the time there is
+# spent on refusing them.
+_CROWDED_ANSWER_S = 1.0
+
+
+class Crowded(Refused):
+    """More comes than can be decoded. Its answer takes its time."""
 
 
 class Meters(Protocol):
@@ -72,12 +79,14 @@ class GatewayApp:
         after: Callable[[Decoded], None] = lambda _: None,
         has_critical: bool = False,
         turns: Turns | None = None,
+        crowded_answer_s: float = _CROWDED_ANSWER_S,
     ) -> None:
         """inputs: what a sender's series get, by its name. protocols: asked in their order, the
         first that takes a request has it. why_overloaded: why the bulk topic takes nothing now.
         before and after: called around the decoding of a request; `after` may refuse more of it.
         has_critical: whether there is a topic that takes some samples all the same. turns: in which
-        requests are decoded.
+        requests are decoded. crowded_answer_s: how long the answer waits to a request that is
+        refused because more comes than can be decoded.
         """
         self._batcher = batcher
         self._credentials = credentials
@@ -93,6 +102,7 @@ class GatewayApp:
         self._after = after
         self._has_critical = has_critical
         self._turns = turns or Turns()
+        self._crowded_answer_s = crowded_answer_s
         self._critical_senders = CriticalSenders()
 
     @property
@@ -134,18 +144,24 @@ class GatewayApp:
     ) -> None:
         begun = asyncio.get_running_loop().time()
         size = 0
+        wait_s = 0.0
         refusal = text_refusal
         try:
             sender = await self.sender(header(scope, b"authorization"))
             begun_body = protocol.begin(request)
             refusal = begun_body.refusal
             size, answer = await self._written(protocol.name, begun_body, sender, scope, receive)
+        except Crowded as crowded:
+            wait_s = self._crowded_answer_s
+            answer = refusal(crowded)
         except Refused as refused:
             answer = refusal(refused)
         except Overloaded as err:
             answer = refusal(Refused(503, str(err), err.retry_after_s))
         except Gone:
             return
+        if wait_s:  # not where the exception is caught, which keeps the body
+            await asyncio.sleep(wait_s)
         seconds = asyncio.get_running_loop().time() - begun
         self._meters.request(protocol.name, answer.status, seconds, size)
         if answer.status >= 400 and answer.status not in (429, 503):
@@ -178,17 +194,19 @@ class GatewayApp:
             self._bodies.release(len(body))
         if self._has_critical:
             self._critical_senders.note(client, has_critical=found.critical > 0)
+        if found.critical and self._turns.are_wanted:
+            self._batcher.flush()  # in a storm timers are late
         await _durable(waits)
         return len(body), head.answer(found, why)
 
     async def _turn(self, client: object) -> bool:
         """Waits until a request of this connection is to be decoded. Returns whether its bulk
-        samples are too many now. Raises Refused if all of it is.
+        samples are too many now. Raises Crowded if all of it is.
         """
         has_critical = self._critical_senders.of(client) if self._has_critical else False
         is_crowded = not has_critical and self._turns.is_crowded()
         if is_crowded and has_critical is False:
-            raise Refused(503, f"{_CROWDED}: send again later", _CROWDED_RETRY_S)
+            raise Crowded(503, f"{_CROWDED}: send again later", _CROWDED_RETRY_S)
         await self._turns.turn(urgent=is_crowded or bool(has_critical))
         return is_crowded
 

@@ -41,7 +41,9 @@ def version_of(content_type: str, content_encoding: str) -> Version:
         raise Refused(415, f"content-type is {_MEDIA_TYPE}, not {media_type[:80]!r}")
     message = "prometheus.WriteRequest"
     for parameter in parameters:
-        name, _, value = parameter.partition("=")
+        name, equals, value = parameter.partition("=")
+        if parameter and not equals:
+            raise Refused(415, f"content-type has a parameter without a value: {parameter[:80]!r}")
         if name.strip().lower() == "proto":
             message = value.strip().strip('"')
     if message not in _MESSAGES:

@@ -19,6 +19,12 @@ class Turns:
         self._urgent: deque[asyncio.Future[None]] = deque()
         self._usual: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._is_taken = False
+        self._one_went_ahead = False
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether requests wait for their turn."""
+        return bool(self._urgent or self._usual)
 
     def is_crowded(self) -> bool:
         """Whether a usual request would wait for too long."""
@@ -37,6 +43,10 @@ class Turns:
             self._is_taken = True
             loop.call_soon(self._next)
             return
+        if urgent and not self._urgent and not self._one_went_ahead:
+            # In a storm the loop takes long to come round to its next turn.
+            self._one_went_ahead = True
+            return
         waiting = loop.create_future()
         if urgent:
             self._urgent.append(waiting)
@@ -46,6 +56,7 @@ class Turns:
 
     def _next(self) -> None:
         """Gives the turn to who is next. Whoever got it has been decoded before this is called."""
+        self._one_went_ahead = False
         while self._urgent or self._usual:
             waiting = self._urgent.popleft() if self._urgent else self._usual.popleft()[1]
             if not waiting.done():  # else its sender has gone

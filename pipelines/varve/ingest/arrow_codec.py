@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from varve.ingest.decoded import EMPTY, Block, concatenate, refused
+from varve.ingest.definition_columns import DefinitionColumns
 from varve.ingest.name_rules import check_names
 from varve.ingest.record_rules import why_invalid
 from varve.ingest.reject_reasons import Reason
@@ -253,7 +254,10 @@ def _metadata(batches: Iterable[pa.RecordBatch]) -> dict[str, Metadata]:
     return said
 
 
-def _definitions(batches: Iterable[pa.RecordBatch]) -> list[SeriesDefinition]:
+def _definitions(batches: Sequence[pa.RecordBatch]) -> Sequence[SeriesDefinition]:
+    """Definitions of batches that are valid in full. Raises BadRecord."""
+    if len(batches) == 1 and (columns := DefinitionColumns.of(batches[0])) is not None:
+        return columns
     defined = []
     for batch in batches:
         _require("definitions", batch)

@@ -8,7 +8,6 @@ names; the driver reads it in pieces, registers each, and deletes it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,22 +16,21 @@ from varve.ingest.limits import Limits
 from varve.ingest.outcome import Outcome
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.series_id_index import SeriesKey
-from varve.ingest.series_registry import Registration, SeriesRegistry, series_rows
-from varve.model.identity import SeriesDefinition
+from varve.ingest.series_registry import SeriesRegistry
 from varve.storage.files import NewFile, write_file
 from varve.storage.store import Store
 
 # Definitions up to here travel in the outcome: about 2 MB.
 INLINE = 5_000
-# Definitions that the driver holds at once, at about 1 KB each.
+# Definitions that the driver holds at once.
 PIECE = 100_000
 
 _TABLE = "series"
 
 
-def write(store: Store, new: Sequence[Registration]) -> NewFile:
-    """Writes definitions to a file of their own."""
-    return write_file(store, _TABLE, series_rows(new, 0))
+def write(store: Store, rows: pa.Table) -> NewFile:
+    """Writes rows of the table series to a file of their own."""
+    return write_file(store, _TABLE, rows)
 
 
 def register(
@@ -44,9 +42,12 @@ def register(
     """
     refused: dict[SeriesKey, Reason] = {}
     inline = [found for outcome in outcomes for found in outcome.definitions]
-    for piece in (inline, *_pieces(store, outcomes)):
-        if piece:
-            refused |= registry.register(piece, limits)
+    if inline:
+        refused |= registry.register(inline, limits)
+    for outcome in outcomes:
+        for file in outcome.definition_files:
+            for piece in _batches(store, file, None):
+                refused |= registry.register_rows(pa.Table.from_batches([piece]), limits)
     return refused
 
 
@@ -73,26 +74,6 @@ def remove(store: Store, outcomes: Iterable[Outcome]) -> None:
             filesystem.delete_file(file.path)
 
 
-def _pieces(store: Store, outcomes: Iterable[Outcome]) -> Iterator[list[Registration]]:
-    for outcome in outcomes:
-        for file in outcome.definition_files:
-            for batch in _batches(store, file, None):
-                yield [_registration(row) for row in batch.to_pylist()]
-
-
 def _batches(store: Store, file: NewFile, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
     with store.filesystem(_TABLE).open_input_file(file.path) as source:
         yield from pq.ParquetFile(source).iter_batches(PIECE, columns=columns)
-
-
-def _registration(row: Mapping[str, Any]) -> Registration:
-    definition = SeriesDefinition(
-        row["series_id"],
-        row["check"],
-        row["metric"],
-        tuple(row["tags"]),
-        row["type"],
-        row["unit"],
-        row["help"],
-    )
-    return definition, row["first_seen"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from varve.ingest.decoded import Block, concatenate
-from varve.ingest.series_id_index import SeriesKey
+from varve.ingest.definition_columns import BroughtDefinitions
 from varve.kafka.message import Message
 from varve.model.identity import SeriesDefinition
 
@@ -49,9 +49,7 @@ class HeldSamples:
         """For each sample, by its place in `columns`, the number of its message in `messages`."""
         return np.searchsorted(self._message_ends, places, side="right")
 
-    def definition(
-        self, place: int, brought: Mapping[SeriesKey, SeriesDefinition]
-    ) -> SeriesDefinition | None:
+    def definition(self, place: int, brought: BroughtDefinitions) -> SeriesDefinition | None:
         """The definition of the series of the sample at a place of `columns`: the one that came
         with the sample, else the one in `brought`, else None.
         """

@@ -17,7 +17,6 @@ import pyarrow as pa
 
 from varve.model.clock import Clock
 from varve.model.errors import Conflict, TemporaryError
-from varve.model.identity import SeriesDefinition
 from varve.model.metadata import NOTHING_KNOWN, Metadata, metadata_of
 from varve.model.schema import table_schema
 from varve.storage import positions
@@ -71,12 +70,10 @@ class MetadataNotes:
         """Learns what other drivers have noted."""
         self._table.look()
 
-    def described(self, definition: SeriesDefinition) -> SeriesDefinition:
-        """The definition, with what is known of its metric where it says nothing itself."""
-        own = Metadata(definition.type, definition.unit, definition.help)
-        found = own.filled_by(metadata_of(definition.metric, self._table.known))
-        kind = "histogram" if found.type == "gaugehistogram" else found.type
-        return replace(definition, type=kind, unit=found.unit, help=found.help)
+    def described(self, metric: str, own: Metadata) -> Metadata:
+        """What a series says of itself, with what is known of its metric where that is nothing."""
+        found = own.filled_by(metadata_of(metric, self._table.known))
+        return replace(found, type="histogram") if found.type == "gaugehistogram" else found
 
     def _news(self, said: Mapping[str, Metadata]) -> dict[str, Metadata]:
         """What adds something to what is known, by metric, with what was known."""

@@ -9,18 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from varve.ingest.active_series import Census, census
+from varve.ingest.definition_columns import Ids
 from varve.ingest.limits import Limits
 from varve.ingest.mapped_runs import CONTESTED, KNOWN, UNKNOWN
 from varve.ingest.metadata_notes import MetadataNotes
+from varve.ingest.new_series import Registration, rows_of, series_rows
 from varve.ingest.reject_reasons import Reason
 from varve.ingest.series_id_index import SeriesIdIndex, SeriesKey
 from varve.model.clock import Clock, SystemClock
 from varve.model.errors import Conflict, NeedsOperator, TemporaryError
-from varve.model.identity import SeriesDefinition
-from varve.model.schema import table_schema
+from varve.model.metadata import Metadata
 from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Step, commit
@@ -33,9 +35,6 @@ from varve.storage.table import Table
 _ATTEMPTS = 20
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.005, 1.0
 _NO_LIMITS = Limits()
-
-Registration = tuple[SeriesDefinition, int]
-"""A definition and the time of its earliest sample, ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +97,32 @@ class SeriesRegistry:
         Returns the (series_id, check) refused, and why. Raises TemporaryError if rivals
         registered first in every attempt.
         """
+        return self.register_rows(series_rows(definitions, 0), limits)
+
+    def register_rows(
+        self, rows: pa.Table, limits: Limits = _NO_LIMITS
+    ) -> Mapping[SeriesKey, Reason]:
+        """The same for rows of the table series, whose last_seen means nothing."""
+        wanted = _first_of_each(rows)
         for attempt in range(_ATTEMPTS):
             _back_off(attempt)
             self._catch_up()
             if self._table.version > self.index.version:
                 continue
             position = self._table.position(positions.registry())
-            fresh, refused = self._split(definitions, limits)
-            if not fresh:
+            fresh, refused = self._split(wanted, limits)
+            if not fresh.num_rows:
                 return refused
             step = Step(position, 0 if position is None else position + 1)
             self.metadata.look()
-            fresh = [(self.metadata.described(d), ts) for d, ts in fresh]
+            fresh = self._described(fresh)
             try:
-                added = write_file(self._store, "series", series_rows(fresh, self._clock.now_ms()))
+                added = write_file(self._store, "series", fresh)
                 commit(self._table, [added], transactions={positions.registry(): step})
             except Conflict:
                 continue
             self._seen = self._table.version
-            self._add(self._seen, Counter(d.metric for d, _ in fresh))
+            self._add(self._seen, _counts(fresh.column("metric")))
             self.index.advance(self._table.version)
             return refused
         raise TemporaryError(f"{_ATTEMPTS} attempts to register series met a rival's commit")
@@ -166,56 +172,87 @@ class SeriesRegistry:
 
     def _metrics(self, files: Sequence[LiveFile]) -> Counter[str]:
         snapshot = Snapshot(self._store, "series", self._table.version, tuple(files))
-        column = snapshot.scan(Bounds(), ["metric"]).column("metric")
-        return Counter({c["values"]: c["counts"] for c in column.value_counts().to_pylist()})
+        return _counts(snapshot.scan(Bounds(), ["metric"]).column("metric"))
 
-    def _split(
-        self, definitions: Sequence[Registration], limits: Limits
-    ) -> tuple[list[Registration], dict[SeriesKey, Reason]]:
-        """Splits definitions into those to add, sorted by id, and those refused. Of two new series
-        with one id the one with the lesser check is registered, whatever the order they came in.
+    def _described(self, rows: pa.Table) -> pa.Table:
+        """The rows as they are registered now: with what is known of each metric where they say
+        nothing themselves.
         """
-        counts, total = self.series_of.copy(), self.series_of.total()
-        first: dict[SeriesKey, Registration] = {}
-        for definition, ts in definitions:
-            key = definition.series_id, definition.check
-            if key not in first or ts < first[key][1]:
-                first[key] = definition, ts
-        keys = sorted(first)
-        ids = np.array([k[0] for k in keys], np.int64)
-        checks = np.array([k[1] for k in keys], np.int32)
-        fresh: list[Registration] = []
+        said = rows.select(["metric", "type", "unit", "help"])
+        encoded = [column.combine_chunks().dictionary_encode() for column in said.columns]
+        codes = np.zeros(rows.num_rows, np.int64)
+        for column in encoded:
+            codes = codes * len(column.dictionary) + column.indices.to_numpy(zero_copy_only=False)
+            # Few differ; and numbered anew they stay small, however many columns are to come.
+            _, firsts, codes = np.unique(codes, return_index=True, return_inverse=True)
+        found = [
+            self.metadata.described(row["metric"], Metadata(row["type"], row["unit"], row["help"]))
+            for row in said.take(pa.array(firsts)).to_pylist()
+        ]
+        at = pa.array(codes)
+        texts = rows.select(["metric", "tags"])
+        for name in ("type", "unit", "help"):
+            column = pa.array([getattr(one, name) for one in found], pa.string())
+            texts = texts.append_column(name, column.take(at))
+        ids, checks, first_seen = (
+            rows.column(name).to_numpy() for name in ("series_id", "check", "first_seen")
+        )
+        return rows_of(ids, checks, texts, first_seen, self._clock.now_ms())
+
+    def _split(self, wanted: pa.Table, limits: Limits) -> tuple[pa.Table, dict[SeriesKey, Reason]]:
+        """Splits rows, sorted by id and check, into those to add and those refused. Of two new
+        series with one id the one with the lesser check is registered, whatever the order they
+        came in.
+        """
+        ids, checks = (wanted.column(name).to_numpy() for name in ("series_id", "check"))
+        status = self.index.status(ids, checks)
+        fresh = status == UNKNOWN
+        if not (status == CONTESTED).any() and self._all_may(ids[fresh], wanted, fresh, limits):
+            return wanted.filter(pa.array(fresh)), {}
         refused: dict[SeriesKey, Reason] = {}
+        counts, total = self.series_of.copy(), self.series_of.total()
+        metrics = wanted.column("metric").to_pylist()
         taken = None
-        for key, known in zip(keys, self.index.status(ids, checks).tolist(), strict=True):
-            if known == CONTESTED or (known != KNOWN and key[0] == taken):
+        for at in np.flatnonzero(status != KNOWN).tolist():
+            key, metric = (int(ids[at]), int(checks[at])), metrics[at]
+            fresh[at] = False
+            if status[at] == CONTESTED or key[0] == taken:
                 refused[key] = Reason.ID_COLLISION
-            elif known != KNOWN:
-                metric = first[key][0].metric
-                if counts[metric] >= limits.of(metric).series or total >= limits.series:
-                    refused[key] = Reason.CARDINALITY_LIMIT
-                    continue
+            elif counts[metric] >= limits.of(metric).series or total >= limits.series:
+                refused[key] = Reason.CARDINALITY_LIMIT
+            else:
                 counts[metric] += 1
                 total += 1
-                fresh.append(first[key])
+                fresh[at] = True
                 taken = key[0]
-        return fresh, refused
+        return wanted.filter(pa.array(fresh)), refused
+
+    def _all_may(
+        self, ids: Ids, wanted: pa.Table, fresh: npt.NDArray[np.bool_], limits: Limits
+    ) -> bool:
+        """Whether all that are fresh may be registered: no two have one id, and there is room."""
+        if (ids[1:] == ids[:-1]).any() or self.series_of.total() + len(ids) > limits.series:
+            return False
+        added = _counts(wanted.column("metric").filter(pa.array(fresh)))
+        return all(
+            self.series_of[metric] + number <= limits.of(metric).series
+            for metric, number in added.items()
+        )
 
 
-def series_rows(definitions: Sequence[Registration], now_ms: int) -> pa.Table:
-    """Rows of the table series, registered at now_ms."""
-    columns = {
-        "series_id": [d.series_id for d, _ in definitions],
-        "check": [d.check for d, _ in definitions],
-        "metric": [d.metric for d, _ in definitions],
-        "tags": [d.tags for d, _ in definitions],
-        "type": [d.type for d, _ in definitions],
-        "unit": [d.unit for d, _ in definitions],
-        "help": [d.help for d, _ in definitions],
-        "first_seen": [ts for _, ts in definitions],
-        "last_seen": [now_ms] * len(definitions),
-    }
-    return pa.Table.from_pydict(columns, schema=table_schema("series").arrow)
+def _counts(metrics: pa.ChunkedArray) -> Counter[str]:
+    return Counter({c["values"]: c["counts"] for c in metrics.value_counts().to_pylist()})
+
+
+def _first_of_each(rows: pa.Table) -> pa.Table:
+    """The row of each series that has its earliest sample, sorted by id and check."""
+    ids, checks, times = (
+        rows.column(name).to_numpy() for name in ("series_id", "check", "first_seen")
+    )
+    order = np.lexsort((times, checks, ids))
+    ids, checks = ids[order], checks[order]
+    begins = np.append(True, (ids[1:] != ids[:-1]) | (checks[1:] != checks[:-1]))
+    return rows.take(pa.array(order[begins[: len(ids)]]))
 
 
 def _back_off(attempt: int) -> None:

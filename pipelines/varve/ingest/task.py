@@ -129,10 +129,10 @@ class _Task:
         block = decode(message.value, settings.max_message_bytes, message.headers)
         self.outcome.expanded_bytes += _decoder.expanded_bytes
         if block.definitions:
-            brought = {(d.series_id, d.check): d for d in block.definitions}
-            self._judge.brought |= brought
+            self._judge.brought.add(block.definitions)
             if only_defines:
-                refused = self._judge.definitions(brought, message.ts)
+                defined = {(d.series_id, d.check): d for d in block.definitions}
+                refused = self._judge.definitions(defined, message.ts)
                 for refusal, definitions in refused.items():
                     is_storm = self._by_examples(refusal.reason)
                     kept = definitions[:EXAMPLES] if is_storm else definitions
@@ -156,11 +156,11 @@ class _Task:
         outcome, judge = self.outcome, self._judge
         outcome.rejected = {reason.value: n for reason, n in self._rejected.items()}
         outcome.received = outcome.stored + outcome.merged + self._rejected.total()
-        found = list(judge.new.values())
-        if len(found) > definition_files.INLINE:
-            outcome.definition_files = [definition_files.write(self._plan.settings.store, found)]
+        if len(judge.new) > definition_files.INLINE:
+            rows = judge.new.rows()
+            outcome.definition_files = [definition_files.write(self._plan.settings.store, rows)]
         else:
-            outcome.definitions = found
+            outcome.definitions = list(judge.new.by_key.values())
         outcome.undefined = list(judge.undefined)
         outcome.partitions = sorted(self._partitions)
         return outcome

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from varve.ingest.age_limits import AgeLimits, Ids
+from varve.ingest.definition_columns import BroughtDefinitions, Checks
 from varve.ingest.held_samples import HeldSamples
 from varve.ingest.mapped_runs import CONTESTED, KNOWN, UNKNOWN
+from varve.ingest.new_series import NewSeries
 from varve.ingest.outcome import NAMED_UNDEFINED
 from varve.ingest.plan import TaskPlan
 from varve.ingest.reject_reasons import Reason
@@ -66,9 +68,9 @@ class Judge:
 
     def __init__(self, plan: TaskPlan, index: SeriesIdIndex, ids: MatchedSeries) -> None:
         """index: the known series, at plan.series_version or later. ids: those of matchers."""
-        self.brought: dict[SeriesKey, SeriesDefinition] = {}
+        self.brought = BroughtDefinitions()
         """Definitions that came with the task's messages."""
-        self.new: dict[SeriesKey, tuple[SeriesDefinition, int]] = {}
+        self.new = NewSeries(self.brought)
         """Series to register, each with the time of its earliest sample, ms."""
         self.undefined: dict[SeriesKey, None] = {}
         """Series that have samples but no definition, the first NAMED_UNDEFINED."""
@@ -115,6 +117,7 @@ class Judge:
         """Judges series that are defined ahead of their samples, as of at_ms. Records the new ones
         and returns the refused ones by why.
         """
+        self._count_one_by_one()
         ids, checks = np.array(list(defined), np.int64).T
         status = self._index.status(ids, checks.astype(np.int32))
         refused: dict[Refusal, list[SeriesDefinition]] = {}
@@ -124,7 +127,7 @@ class Judge:
             collision = Refusal(Reason.ID_COLLISION)
             refusal = self._refusal(key, definition) if known == UNKNOWN else collision
             if refusal is None:
-                self.new.setdefault(key, (definition, at_ms))
+                self.new.by_key.setdefault(key, (definition, at_ms))
             else:
                 refused.setdefault(refusal, []).append(definition)
         return refused
@@ -160,10 +163,11 @@ class Judge:
             return verdicts
         earliest = np.full(len(ids), _NEVER)
         np.minimum.at(earliest, groups.codes[in_time], samples.ts[in_time])
+        # The others' samples are all refused for their time.
+        unknown = unknown[earliest[unknown] != _NEVER]
+        if not len(unknown) or self._took_columns(ids[unknown], checks[unknown], earliest[unknown]):
+            return verdicts
         for code in unknown.tolist():
-            if earliest[code] == _NEVER:
-                # All of its samples are refused for their time.
-                continue
             key = int(ids[code]), int(checks[code])
             definition = held.definition(int(groups.first[code]), self.brought)
             if definition is None:
@@ -173,10 +177,47 @@ class Judge:
             elif (refusal := self._refusal(key, definition)) is not None:
                 verdicts[code] = self._number(refusal)
             else:
-                self.brought[key] = definition
-                first = self.new.get(key, (definition, _NEVER))[1]
-                self.new[key] = definition, min(first, int(earliest[code]))
+                self.brought.put(definition)
+                first = self.new.by_key.get(key, (definition, _NEVER))[1]
+                self.new.by_key[key] = definition, min(first, int(earliest[code]))
         return verdicts
+
+    def _took_columns(self, ids: Ids, checks: Checks, earliest: Ids) -> bool:
+        """Records new series, all at once, if each has a definition and none is near a limit. Else
+        does nothing: then they have to be looked at one by one.
+        """
+        plan = self._plan
+        may = self.new.takes_columns and not (plan.refused or plan.registration_done)
+        if not may or plan.full.all or (places := self.brought.places(ids, checks)) is None:
+            self._count_one_by_one()
+            return False
+        whole = self.brought.whole
+        codes = whole.codes[places]
+        most = np.zeros((len(whole.metrics), 3), np.int64)
+        np.maximum.at(most, codes, whole.sizes[places])
+        counts = np.bincount(codes, minlength=len(whole.metrics))
+        named = Counter(dict(zip(whole.metrics, counts.tolist(), strict=True)))
+        for metric, number, (labels, names, values) in zip(
+            whole.metrics, counts.tolist(), most.tolist(), strict=True
+        ):
+            limits = plan.limits.of(metric)
+            if number and (
+                metric in plan.full.metrics
+                or self._new_of_metric[metric] + number > min(limits.series, plan.limits.series)
+                or labels > limits.labels
+                or names > limits.name_bytes
+                or values > limits.value_bytes
+            ):
+                self._count_one_by_one()
+                return False
+        self._new_of_metric += named
+        self.new.add(places, earliest)
+        return True
+
+    def _count_one_by_one(self) -> None:
+        """Makes objects of the new series that were columns, and counts each of them once."""
+        if self.new.takes_columns:
+            self._new_of_metric = Counter(d.metric for d, _ in self.new.by_key.values())
 
     def _refusal(self, key: SeriesKey, definition: SeriesDefinition) -> Refusal | None:
         """Why a new series must not be registered; None if it may."""
@@ -194,7 +235,7 @@ class Judge:
         if plan.registration_done:
             # It was not named to the registry, and nobody will register it now.
             return self._beyond_number(metric)
-        if key in self.new:
+        if key in self.new.by_key:
             return None
         # The registry decides; what it would surely refuse is not even named to it.
         named = self._new_of_metric[metric]

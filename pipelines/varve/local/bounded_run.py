@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from varve.local.components import COLLECTOR, HISTORY, RULES, WRITER
+from varve.local.findings import Findings
 from varve.local.freshness import FreshnessProbe, range_query
 from varve.local.summary import FreshnessFigures, Summary, as_json, as_text, complaints
 from varve.local.supervisor import Health
@@ -20,6 +21,7 @@ WARM_UP_S = 30.0
 less."""
 
 _WINDOWS_S = 60.0
+_FINDINGS_S = 60.0
 _LOOK_S = 1.0
 # So many samples of the collector must have had the time to come before one is missed.
 _EXPECTED = 3
@@ -30,12 +32,19 @@ class BoundedRun:
     """A run that ends by itself for_s seconds after all was ready."""
 
     def __init__(
-        self, settings: Settings, for_s: float, *, demo: bool, url: str, say: Callable[[str], None]
+        self,
+        settings: Settings,
+        for_s: float,
+        findings: Findings | None,
+        url: str,
+        say: Callable[[str], None],
     ) -> None:
-        """url: of the query service. say: tells a person."""
+        """findings: in the history of a demo; None for a run without. url: of the query service.
+        say: tells a person.
+        """
         self._settings = settings
         self._for_s = for_s
-        self._demo = demo
+        self._findings = findings
         self._url = url
         self._say = say
         self._begun = time.monotonic()
@@ -68,10 +77,13 @@ class BoundedRun:
         """Tells what the run has done, and returns what should have happened and did not.
 
         health: of the components before they were stopped. streaming: rollups still run, and may
-        close the windows of the history.
+        close the windows of the history; the jobs may find something in it.
         """
         statuses = read_status(self._settings.home)
-        done = self._progress(wait_s=_WINDOWS_S if streaming and self._demo else 0.0)
+        findings = self._findings
+        done = self._progress(wait_s=_WINDOWS_S if streaming and findings else 0.0)
+        if streaming and findings:
+            self._await_findings(findings)
         summary = Summary(
             live_samples=_samples(statuses, COLLECTOR),
             pushed_samples=_samples(statuses, WRITER),
@@ -86,17 +98,19 @@ class BoundedRun:
             peak_rss_bytes=peak_rss_bytes,
             seconds=round(time.monotonic() - self._begun, 1),
             url=self._url,
+            episode=findings.episode if findings else None,
+            breach=findings.breach if findings else None,
         )
         found = complaints(
             summary,
             live=COLLECTOR in health,
             pushed=WRITER in health,
-            demo=self._demo,
+            demo=findings is not None,
             measured=self._measured(),
         )
         self._say(as_text(summary))
         logs = self._settings.home / "logs"
-        if self._demo:
+        if findings is not None:
             path = self._settings.home / "demo-summary.json"
             replace_file(path, json.dumps(as_json(summary, found), indent=2) + "\n")
             self._say(f"the summary as JSON is in {path}")
@@ -118,6 +132,16 @@ class BoundedRun:
             if closed or time.monotonic() >= deadline:
                 return done
             time.sleep(_LOOK_S)
+
+    def _await_findings(self, findings: Findings) -> None:
+        """Waits until the jobs have found what is in the history, or the time is over."""
+        deadline = time.monotonic() + _FINDINGS_S
+        findings.look()
+        if not findings.complete:
+            self._say(f"waiting for what is found in the history, for {_FINDINGS_S:.0f} s at most")
+        while not findings.complete and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+            findings.look()
 
     def _freshness(self) -> FreshnessFigures:
         ages = self._probe.freshness

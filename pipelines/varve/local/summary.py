@@ -34,7 +34,8 @@ class Summary:
     demo's writer to the gateway, the demo's history, and rules have had acknowledged.
     rows: by table, copies and replaced revisions included. unstored: messages that Kafka has and
     the tables have not, None if that is not known. peak_rss_bytes: memory of all components, pages
-    that they share counted in each.
+    that they share counted in each. episode, breach: in words, what the jobs have found in the
+    demo's history; empty for nothing yet, None for a run without a history.
     """
 
     live_samples: int
@@ -50,6 +51,8 @@ class Summary:
     peak_rss_bytes: int
     seconds: float
     url: str
+    episode: str | None = None
+    breach: str | None = None
 
 
 def complaints(
@@ -115,6 +118,9 @@ def as_text(summary: Summary) -> str:
     lines.append(f"  memory, peak   {summary.peak_rss_bytes / 2**30:>8.2f} GiB of all components")
     restarted = {name: n for name, n in summary.restarts.items() if n}
     lines += [f"  restarted      {n:>12} times: {name}" for name, n in restarted.items()]
+    for what, found in (("unusual", summary.episode), ("forecast", summary.breach)):
+        if found is not None:
+            lines.append(f"  {what:<14} {found or 'nothing yet'}")
     return "\n".join(lines)
 
 

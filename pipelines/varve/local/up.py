@@ -33,14 +33,16 @@ from varve.local.components import (
 )
 from varve.local.condition import Condition
 from varve.local.disk import Disks, Shortage, disk_paths
+from varve.local.findings import Findings
 from varve.local.journal import Journal
 from varve.local.kafka_setup import KafkaSetup
 from varve.local.needed_ports import require_free_ports
 from varve.local.supervisor import Component, Health, RestartPolicy, Supervisor
+from varve.model.clock import SystemClock
 from varve.model.errors import VarveError
 from varve.services.home import Home
 from varve.services.metrics_page import serving
-from varve.services.progress import Lag, lags, left_of
+from varve.services.progress import Lag, lags, left_of, table_store
 from varve.services.status import ComponentStatus, forget
 from varve.settings import Settings
 from varve.telemetry.metrics import declare_components, declare_disks
@@ -123,11 +125,12 @@ class _Up:
         self._kafka_shown = self._alert_log = ""
         self._url = f"{settings.query.url()}/"
         self._condition = Condition(home.path, self._url, say)
-        self._bounded = (
-            None
-            if options.for_s is None
-            else BoundedRun(settings, options.for_s, demo=options.demo, url=self._url, say=say)
-        )
+        self._findings = None
+        if options.demo:
+            self._findings = Findings(table_store(settings), SystemClock(), self._url, say)
+        self._bounded = None
+        if options.for_s is not None:
+            self._bounded = BoundedRun(settings, options.for_s, self._findings, self._url, say)
 
     def run(self) -> int:
         telemetry, page = Telemetry(), self._settings.telemetry
@@ -303,6 +306,8 @@ class _Up:
         )
         self._status.progressed()
         self._kafka.keep_unread(ingesting=self._supervisor.is_up(STREAMS))
+        if self._findings is not None and self._condition.was_ready:
+            self._findings.look()
         if self._bounded is not None:
             self._give_up_on(health)
             if self._condition.was_ready:

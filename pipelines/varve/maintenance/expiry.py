@@ -248,6 +248,21 @@ class Expiration:
             due.table, due.name, due.until_ms, removed, rewritten, rows, is_done=is_done
         )
 
+    def move_marks(self, now_ms: int) -> None:
+        """Moves the marks of all series as far as a run would now, in every table, also where there
+        is nothing to delete. Raises Conflict if a rival moves one at the same time.
+        """
+        frontier = Table(self._store, TIERS[0].table).position(positions.frontier(TIERS[0].name))
+        if frontier is None:
+            return
+        for name in TABLES:
+            kept_ms = self._retention.kept_ms[name]
+            old_ms = min(now_ms, frontier) - kept_ms
+            until_ms = self._safe_until(snapshot(self._store, name), old_ms, kept_ms, None)
+            if until_ms is not None and until_ms > 0:
+                due = DueExpiry(name, ALL, "", None, until_ms, ())
+                self._mark(Table(self._store, name), positions.expired(), due)
+
     def _mark(self, table: Table, name: str, due: DueExpiry) -> None:
         held = table.position(name)
         if held is None or held < due.until_ms:

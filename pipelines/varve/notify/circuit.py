@@ -20,6 +20,12 @@ class Circuit:
     failures: int = 0
     open_until_ms: int = 0
     probing: bool = False
+    failing_since_ms: int | None = None
+    """Since when nothing was taken; None while the last attempt was."""
+    tried_ms: int = 0
+    """When the last attempt was over."""
+    taken_ms: int = 0
+    """When something was taken last."""
 
     @property
     def is_open(self) -> bool:
@@ -37,15 +43,33 @@ class Circuit:
         """An attempt is being made."""
         self.probing = self.is_open
 
-    def succeeded(self) -> None:
-        self.failures, self.open_until_ms, self.probing = 0, 0, False
+    def taken(self, now_ms: int) -> None:
+        """A message was taken."""
+        self._answered(now_ms)
+        self.failing_since_ms, self.taken_ms = None, now_ms
+
+    def refused(self, now_ms: int) -> None:
+        """A message was refused for good by a receiver that answers."""
+        self._answered(now_ms)
+        self._not_taken(now_ms)
 
     def failed(self, now_ms: int) -> None:
+        """An attempt failed that may be made again."""
+        self._not_taken(now_ms)
         self.failures += 1
         self.probing = False
         if self.is_open:
             pause_ms = FIRST_PAUSE_MS << min(self.failures - FAILURES_TO_OPEN, 8)
             self.open_until_ms = now_ms + min(pause_ms, LONGEST_PAUSE_MS)
+
+    def _answered(self, now_ms: int) -> None:
+        self.failures, self.open_until_ms, self.probing = 0, 0, False
+        self.tried_ms = now_ms
+
+    def _not_taken(self, now_ms: int) -> None:
+        self.tried_ms = now_ms
+        if self.failing_since_ms is None:
+            self.failing_since_ms = now_ms
 
 
 def backoff_ms(attempts: int, chance: random.Random) -> int:

@@ -12,7 +12,8 @@ from varve.notify.config.load import NamedIntegration
 from varve.notify.groups import Delivery, Entry, Flush, Group, Outcome, Target
 from varve.notify.message import Message, ToldAlert, idempotency_key, order
 from varve.notify.notification_log import reason_to_tell
-from varve.notify.routes import digest, group_key, route_tree
+from varve.notify.oncall.failing_receivers import RECEIVER_ALERT
+from varve.notify.routes import Route, digest, fallback_route, group_key, route_tree
 from varve.notify.state import State
 from varve.notify.throttling import Throttling
 
@@ -49,7 +50,7 @@ class Dispatcher:
         self.groups = {}
         self._attempts = []
         for entry in state.entries.values():
-            entry.targets, entry.groups = (), set()
+            entry.targets, entry.groups = (), ()
         # The alert that began first opens a group, as it would have.
         for entry in sorted(state.entries.values(), key=lambda e: e.alert.starts_ms):
             self.observe(entry, now_ms, since_ms=0)
@@ -99,14 +100,22 @@ class Dispatcher:
     def targets_of(self, entry: Entry) -> tuple[Target, ...]:
         if not entry.targets:
             entry.targets = tuple(
-                (route, labels := route.group_labels(entry.alert.labels), group_key(route, labels))
-                for route in self._root.matching(entry.labels)
+                (route, labels := route.group_labels(entry.labels), group_key(route, labels))
+                for route in self._routes_of(entry)
             )
         return entry.targets
 
+    def _routes_of(self, entry: Entry) -> list[Route]:
+        """What tells of a receiver that fails goes another way than what that receiver is told."""
+        fallback = self._state.on_call.fallback
+        if fallback is not None and entry.labels.get("alertname") == RECEIVER_ALERT:
+            return [fallback_route(fallback.receiver)]
+        return self._root.matching(entry.labels)
+
     def _join(self, group: Group, entry: Entry) -> None:
         group.members[entry.alert.id] = entry
-        entry.groups.add(group.key)
+        if group.key not in entry.groups:
+            entry.groups += (group.key,)
 
     def _schedule(self, group: Group) -> None:
         group.wake += 1
@@ -123,13 +132,10 @@ class Dispatcher:
     def _look(self, group: Group, wake: int, now_ms: int) -> None:
         if group.wake != wake or self.groups.get(group.key) is not group or group.flush:
             return
-        told = sorted(
-            (
-                ToldAlert(entry.alert, firing=self._state.is_told_firing(entry.alert, now_ms))
-                for entry in group.members.values()
-            ),
-            key=order,
-        )
+        told = [
+            ToldAlert(entry.alert, firing=self._state.is_told_firing(entry.alert, now_ms))
+            for entry in group.members.values()
+        ]
         heard = audience.not_muted(self._state, group, told, now_ms)
         waited_ms = audience.waited_ms(self._state, heard, now_ms)
         integrations = audience.integrations(self._state, group, heard, waited_ms, now_ms)
@@ -199,15 +205,15 @@ class Dispatcher:
         told: list[ToldAlert],
         now_ms: int,
     ) -> None:
+        reason = self._reason(flush, integration, key, told)
+        if not reason:
+            return
         state, group = self._state, flush.group
         firing = {t.alert.fingerprint for t in told if t.firing}
         resolved = {t.alert.fingerprint for t in told if not t.firing}
         send_resolved = integration.config.send_resolved
         last = state.log.get(key, flush.at_ms)
-        reason = self._reason(flush, integration, key, told)
-        if not reason:
-            return
-        shown = told if send_resolved else [t for t in told if t.firing]
+        shown = sorted((t for t in told if send_resolved or t.firing), key=order)
         message = Message(
             integration,
             group.key,
@@ -245,7 +251,7 @@ class Dispatcher:
             for entry, alert in flush.resolved:
                 if entry.alert is alert:  # not sent again since
                     group.members.pop(alert.id, None)
-                    entry.groups.discard(group.key)
+                    entry.groups = tuple(key for key in entry.groups if key != group.key)
         if not group.members:
             del self.groups[group.key]
             self._state.journal.append(records.GroupGone(group.key))
@@ -269,10 +275,13 @@ class Dispatcher:
         for one in (delivery, *delivery.parts):
             self._in_flight.pop(one.log_key, None)
         circuit = self._circuit(delivery)
-        if outcome is Outcome.FAILED:
-            circuit.failed(now_ms)
-        else:
-            circuit.succeeded()
+        match outcome:
+            case Outcome.TAKEN:
+                circuit.taken(now_ms)
+            case Outcome.REFUSED:
+                circuit.refused(now_ms)
+            case Outcome.FAILED:
+                circuit.failed(now_ms)
         group = delivery.flush.group
         current = self.groups.get(group.key)
         if current is not group and current is not None and current.blocked:

@@ -20,8 +20,8 @@ class Entry:
     alert: Alert
     labels: dict[str, str]
     targets: tuple[Target, ...] = ()
-    groups: set[str] = field(default_factory=set)
-    """Keys of the groups it is in."""
+    groups: tuple[str, ...] = ()
+    """Keys of the groups it is in: one or two, mostly."""
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,7 @@ their order, and makes the deliveries that it asks for. Not thread-safe.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -20,13 +20,14 @@ from varve.notify.dispatcher import Dispatcher
 from varve.notify.groups import Delivery, Entry, Group, Outcome, Target
 from varve.notify.inhibition import Inhibitor
 from varve.notify.matchers import Matcher, all_match
+from varve.notify.oncall import failing_receivers
 from varve.notify.oncall.on_call import OnCall
 from varve.notify.records import Acknowledged, Alert, Key, Record, Silence
 from varve.notify.routes import digest, route_tree
 from varve.notify.state import State
 
 WATCH_MS = 15_000
-"""How often it is looked whether expected alerts were heard of."""
+"""How often it is looked whether expected alerts were heard of, and receivers take messages."""
 WATCHDOG_ALERT = "WatchdogSilent"
 """The alert that tells of one that was not."""
 
@@ -306,7 +307,9 @@ class Notifier(State):
         self.timers.add(now_ms + self.options.alerts_gc_ms, self._collect_alerts)
 
     def _watch(self, now_ms: int) -> None:
-        """Tells of alerts that should be heard of and are not, by an alert of its own."""
+        """Tells of alerts that should be heard of and are not, and of receivers that take nothing,
+        by alerts of its own.
+        """
         for watchdog in self.on_call.watchdogs:
             heard_ms = max(
                 (
@@ -324,7 +327,15 @@ class Notifier(State):
                 self.put_alerts([told], now_ms)
             elif known is not None and not known.alert.resolved_at(now_ms):
                 self.put_alerts([Sending(labels, known.alert.annotations, ends_ms=now_ms)], now_ms)
+        if (fallback := self.on_call.fallback) is not None:
+            circuits = self.dispatcher.circuits
+            found = failing_receivers.sendings(fallback, circuits, self._known, now_ms)
+            self.put_alerts(list(found), now_ms)
         self.timers.add(now_ms + WATCH_MS, self._watch)
+
+    def _known(self, labels: Mapping[str, str]) -> Alert | None:
+        entry = self.entries.get(received_alerts.label_key(labels))
+        return entry.alert if entry else None
 
     def _maintain(self, now_ms: int) -> None:
         gone = self.silences.forget_ended(now_ms - self.options.retention_ms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 
 from varve.notify.config.routing import ALL, RouteConfig
 from varve.notify.matchers import Labels, Matcher, all_match, matchers_text
@@ -21,8 +22,8 @@ class Route:
     key: str
     """The matchers from the root down; the second of two equal siblings is told apart."""
     receiver: str
-    group_by: frozenset[str] | None
-    """None groups by every label."""
+    group_by: tuple[str, ...] | None
+    """Names, sorted; None groups by every label."""
     group_wait_ms: int
     group_interval_ms: int
     repeat_interval_ms: int
@@ -34,11 +35,10 @@ class Route:
     """Templates that name a group's properties for its messages."""
     children: tuple[Route, ...]
 
-    def group_labels(self, key: Key) -> Key:
-        """The labels of an alert that name its group."""
-        if self.group_by is None:
-            return key
-        return tuple(pair for pair in key if pair[0] in self.group_by)
+    def group_labels(self, labels: Labels) -> Key:
+        """The labels of an alert that name its group, sorted by name."""
+        names = sorted(labels) if self.group_by is None else self.group_by
+        return tuple((name, labels[name]) for name in names if name in labels)
 
     def matching(self, labels: Labels) -> list[Route]:
         """Where an alert that has come to this node goes: the deepest nodes that take it."""
@@ -63,6 +63,25 @@ def route_tree(config: RouteConfig) -> Route:
     return _route(config, root, {}, "", 0)
 
 
+@cache
+def fallback_route(receiver: str) -> Route:
+    """Where a receiver is told at once of others that fail, each of them a group."""
+    return Route(
+        key="fallback",
+        receiver=receiver,
+        group_by=("receiver",),
+        group_wait_ms=0,
+        group_interval_ms=GROUP_INTERVAL_MS,
+        repeat_interval_ms=REPEAT_INTERVAL_MS,
+        mute_time_intervals=(),
+        active_time_intervals=(),
+        matchers=(),
+        continues=False,
+        labels={},
+        children=(),
+    )
+
+
 def group_key(route: Route, labels: Key) -> str:
     """Names a group in messages, in the notification log and in records."""
     return f"{route.key}:{labels_text(labels)}"
@@ -82,7 +101,7 @@ def digest(root: Route) -> str:
                 (
                     route.key,
                     route.receiver,
-                    None if route.group_by is None else sorted(route.group_by),
+                    None if route.group_by is None else list(route.group_by),
                     route.group_wait_ms,
                     route.group_interval_ms,
                     route.continues,
@@ -128,7 +147,7 @@ def _route(
     return Route(
         key=key,
         receiver=whole.receiver,
-        group_by=None if ALL in names else frozenset(names),
+        group_by=None if ALL in names else tuple(sorted(set(names))),
         group_wait_ms=whole.group_wait or 0,
         group_interval_ms=whole.group_interval or GROUP_INTERVAL_MS,
         repeat_interval_ms=whole.repeat_interval or REPEAT_INTERVAL_MS,

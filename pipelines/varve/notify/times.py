@@ -16,11 +16,9 @@ _GREATEST_MS = 253402300799999
 
 
 def format_ms(at_ms: int) -> str:
-    """`2026-01-05T00:00:40.5Z`; times beyond the years 1 to 9999 are cut to them."""
+    """`2026-01-05T00:00:40.500Z`; times beyond the years 1 to 9999 are cut to them."""
     at_ms = min(max(at_ms, _LEAST_MS), _GREATEST_MS)
-    text = (_EPOCH + timedelta(milliseconds=at_ms - at_ms % 1000)).strftime("%Y-%m-%dT%H:%M:%S")
-    # strftime pads no year.
-    return f"{text.rjust(19, '0')}.{at_ms % 1000:03}Z"
+    return f"{_format_s(at_ms // 1000)}.{at_ms % 1000:03}Z"
 
 
 @lru_cache(maxsize=65_536)
@@ -34,3 +32,10 @@ def parse_ms(text: str) -> int | None:
         return None
     whole = (moment - _EPOCH) // timedelta(milliseconds=1)
     return whole + int((match[2] or "0").ljust(3, "0")[:3])
+
+
+@lru_cache(maxsize=65_536)
+def _format_s(at_s: int) -> str:
+    """To the second. Alerts of a storm share their times."""
+    text = (_EPOCH + timedelta(seconds=at_s)).strftime("%Y-%m-%dT%H:%M:%S")
+    return text.rjust(19, "0")  # strftime pads no year

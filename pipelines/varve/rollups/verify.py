@@ -6,7 +6,7 @@ forgotten repair shows. Windows whose repair is pending (varve.rollups.completen
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from varve.model.window import DAY_MS, HOUR_MS, TIERS, Tier, Window, floor_to, w
 from varve.rollups import algebra, kernel, task_ranges, time_ranges, window_keys
 from varve.rollups.algebra import Ints, Rows
 from varve.rollups.completeness import CompletenessReader, TierCompleteness
+from varve.rollups.differing_rows import differing
 from varve.rollups.expired_series import ExpiredSeries, ExpiredSeriesReader, refused_windows
 from varve.rollups.task import roll_up
 from varve.storage import positions
@@ -171,7 +172,7 @@ def _compare(
         report.differences.append(Difference(tier.name, series, end, "row", "a row", None))
     pairs = newest[~extra], wanted[~missing]
     report.rows[tier.name] += len(pairs[0])
-    for column, differs in _differing(stored, computed, *pairs).items():
+    for column, differs in differing(stored, computed, *pairs).items():
         for at in np.flatnonzero(differs):
             i, j = int(pairs[0][at]), int(pairs[1][at])
             report.differences.append(
@@ -200,33 +201,6 @@ def _absent(keys: Ints, others: Ints) -> npt.NDArray[np.bool_]:
 
 def _keys(rows: Rows, chosen: Ints) -> Ints:
     return np.stack([rows.series_id[chosen], rows.window_end[chosen]], axis=1)
-
-
-def _differing(left: Rows, right: Rows, i: Ints, j: Ints) -> Mapping[str, npt.NDArray[np.bool_]]:
-    """Tells by column where rows i of left and j of right differ in a bit."""
-    differing = {}
-    for name in algebra.COLUMNS:
-        a, b = getattr(left, name)[i], getattr(right, name)[j]
-        if a.dtype == np.float64:
-            a, b = a.view(np.int64), b.view(np.int64)
-        differing[name] = a != b
-    differing["sketch"] = _sketches_differ(left, right, i, j)
-    return differing
-
-
-def _sketches_differ(left: Rows, right: Rows, i: Ints, j: Ints) -> npt.NDArray[np.bool_]:
-    lengths = np.diff(left.sketch_starts)[i]
-    differ = lengths != np.diff(right.sketch_starts)[j]
-    same = np.flatnonzero(~differ)
-    lengths = lengths[same]
-    # The entries of all these sketches, one after the other.
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    a = np.repeat(left.sketch_starts[i[same]], lengths) + within
-    b = np.repeat(right.sketch_starts[j[same]], lengths) + within
-    entries_differ = left.sketch_keys[a] != right.sketch_keys[b]
-    entries_differ |= left.sketch_counts[a] != right.sketch_counts[b]
-    differ[np.repeat(same, lengths)[entries_differ]] = True
-    return differ
 
 
 def _value(rows: Rows, column: str, at: int) -> Any:

@@ -78,11 +78,15 @@ class Maintenance:
         self._tidied_ms: int | None = None
 
     def look(self) -> None:
-        """Merges what is due in every table; once an hour deletes what is older than its retention,
-        and then the files that nobody needs.
+        """Brings baselines up to date, for which episodes wait; merges what is due in every table;
+        once an hour deletes what is older than its retention, and then the files that nobody needs.
 
         A table that fails is left for the next look, logged and counted.
         """
+        now_ms = self._clock.now_ms()
+        if self._baseline_every_ms is not None and now_ms >= self._baseline_due_ms:
+            self._baseline_due_ms = now_ms + self._baseline_every_ms
+            self._guarded("baselines", "baseline", self._bring_baselines)
         for name in compaction.TABLES:
             self._guarded(name, "compaction", self._compact)
         now_ms = self._clock.now_ms()
@@ -95,9 +99,6 @@ class Maintenance:
                 self._guarded(name, "tiering", self._move)
             for name in TABLES:
                 self._guarded(name, "vacuum", self._vacuum)
-        if self._baseline_every_ms is not None and now_ms >= self._baseline_due_ms:
-            self._baseline_due_ms = now_ms + self._baseline_every_ms
-            self._guarded("baselines", "baseline", self._bring_baselines)
 
     def _guarded(self, name: str, work: str, run: Callable[[str], None]) -> None:
         if self._stopping.is_set():

@@ -21,8 +21,19 @@ NEEDS_OPERATOR = 78
 EX_CONFIG."""
 
 
+_said: set[str] = set()
+"""What this process has said that stays true."""
+
+
 def notify(message: str) -> None:
-    """Sends a message to the supervisor, if there is one. Never blocks and never fails."""
+    """Sends a message to the supervisor, if there is one. Never blocks and never fails.
+
+    A message is lost while the supervisor's queue is full, of ten by default. That this process is
+    ready is therefore said again with each that follows.
+    """
+    if message == READY:
+        _said.add(READY)
+    message = "\n".join(sorted(_said | {message}))
     address = os.environ.get(VARIABLE)
     if not address:
         return

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import field_validator
 
-from varve.model.calendar import Calendar
 from varve.model.errors import NeedsOperator
 from varve.settings.section import Section
+
+if TYPE_CHECKING:
+    from varve.model.calendar import Calendar
 
 
 class Holidays(Section):
@@ -44,6 +46,8 @@ class Holidays(Section):
 
     def calendar(self) -> Calendar:
         """The days as code goes by them. Raises NeedsOperator for a country that is not known."""
+        from varve.model.calendar import Calendar  # noqa: PLC0415 - numpy takes a moment
+
         found = Calendar(self.country, self.subdivision, _dates(self.dates), self.zone, self.like)
         if (self.subdivision) and not self.country:
             raise NeedsOperator("holidays.subdivision needs holidays.country")

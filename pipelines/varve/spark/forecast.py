@@ -36,7 +36,8 @@ def fit_on(spark: SparkSession) -> Fit:
             return _fit_group(rows, calendar)
 
         grouped = frame.repartition(parts, "series_id").groupBy("series_id")
-        for row in grouped.applyInPandas(fit_group, "outcome string").toLocalIterator():
+        # Not toLocalIterator(), which runs one part at a time. A task's outcome is some 20 kB.
+        for row in grouped.applyInPandas(fit_group, "outcome string").collect():
             yield from_json(row.outcome)
 
     return fit

@@ -158,6 +158,13 @@ def dropped(matcher: str) -> str:
     return f"dropped:{matcher}"
 
 
+def backfilled(source: str) -> str:
+    """On samples and rollup tables: up to this time, ms, the table has what it is to have of a
+    source of history, such as a block, by its name.
+    """
+    return f"backfilled:{source}"
+
+
 def rules(shard: int) -> str:
     """On alerts: the number of the last commit about a shard of the groups of rules.
 

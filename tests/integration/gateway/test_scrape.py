@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -21,6 +22,8 @@ import httpx
 import pytest
 
 from tests.integration.gateway.spooled import spooled_samples
+from varve.gateway.exposition.formats import PROTOBUF
+from varve.gateway.protobuf import delimited_field, write_varint
 from varve.local.broker import free_port
 
 CONFIG = """
@@ -38,6 +41,12 @@ scrape_configs:
     honor_labels: true
     basic_auth: {{username: u, password: p}}
     static_configs: [{{targets: ["{target}"]}}]
+  - job_name: open_before
+    metrics_path: /open_before
+    static_configs: [{{targets: ["{target}"]}}]
+  - job_name: messages
+    metrics_path: /messages
+    static_configs: [{{targets: ["{target}"]}}]
   - job_name: failing
     metrics_path: /failing
     static_configs: [{{targets: ["{target}"]}}]
@@ -52,7 +61,9 @@ scrape_configs:
     relabel_configs:
     - {{source_labels: [__meta_filepath], regex: '.*/(.*)', target_label: source}}
 """
-PATHS = ("/text", "/open", "/failing", "/text?module=a&module=b")
+PATHS = (
+    "/text", "/open", "/open_before", "/messages", "/failing", "/text?module=a&module=b",
+)  # fmt: skip
 ROUNDS = 3
 ENDS = "ends"
 START_S = 90
@@ -62,11 +73,47 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def messages(n):
+    """Families of protobuf, of every kind that is made of plain samples."""
+
+    def double(field, value):
+        return bytes([field << 3 | 1]) + struct.pack("<d", value)
+
+    def number(field, value):
+        return bytes([field << 3]) + write_varint(value)
+
+    label = delimited_field(1, delimited_field(1, b"a") + delimited_field(2, "ü\n".encode()))
+    bounds = [(0.5, n), (math.inf, 2 * n)]
+    buckets = [delimited_field(3, number(1, c) + double(2, le)) for le, c in bounds]
+    quantile = delimited_field(3, double(1, 0.9) + double(2, n + 0.5))
+    families = [
+        (b"m_total", 0, 3, double(1, n)),
+        (b"m_gauge", 1, 2, double(1, -n)),
+        (b"m_summary", 2, 4, number(1, n) + double(2, n + 0.25) + quantile),
+        (b"m_untyped", 3, 5, double(1, math.nan)),
+        (b"m_histogram", 4, 7, number(1, 2 * n) + double(2, n / 3) + b"".join(buckets)),
+    ]
+    found = b""
+    for name, kind, field, value in families:
+        metric = delimited_field(4, label + delimited_field(field, value))
+        content = delimited_field(1, name) + number(3, kind) + metric
+        found += write_varint(len(content)) + content
+    return found
+
+
 def body(path, n):
     """What a target says the n-th time that a scraper asks."""
     if path == "/open":
         text = f'# TYPE o counter\no_total{{job="own"}} {n}\n# EOF\n'
         return text, "application/openmetrics-text; version=1.0.0"
+    if path == "/open_before":
+        text = (
+            f'# TYPE b summary\nb_count {n}\nb_sum {n}.25\nb{{quantile="0.5"}} {n}\n'
+            f'# TYPE s stateset\ns{{s="on"}} {n % 2}\n# TYPE i info\ni_info{{v="1"}} 1\n# EOF\n'
+        )
+        return text, "application/openmetrics-text; version=0.0.1; charset=utf-8"
+    if path == "/messages":
+        return messages(n), f"{PROTOBUF};proto=io.prometheus.client.MetricFamily;encoding=delimited"
     gone = "gone 1\n" if n <= 2 else ""
     text = (
         f'# TYPE h histogram\nh_bucket{{le="1.5"}} {n}\nh_bucket{{le="+Inf"}} {n}\nh_count {n}\n'
@@ -98,7 +145,7 @@ class Targets:
                 self.send_response(500 if failed else 200)
                 self.send_header("content-type", kind)
                 self.end_headers()
-                self.wfile.write(text.encode())
+                self.wfile.write(text if isinstance(text, bytes) else text.encode())
 
             def log_message(self, *_):
                 pass
@@ -185,6 +232,16 @@ def test_varve_and_prometheus_read_the_same(tmp_path):
         for series in result["data"]["result"]
     }
     assert set(ours) == set(expected)
+    names = {dict(labels)["__name__"] for labels in expected}
+    assert names >= {
+        "o_total",
+        "b_sum",
+        "i_info",
+        "s",
+        "m_total",
+        "m_summary",
+        "m_histogram_bucket",
+    }
     for labels, values in expected.items():
         if "duration" not in dict(labels)["__name__"]:
             own = [value for value in ours[labels] if value != ENDS]

@@ -103,15 +103,17 @@ def test_a_bounded_demo_fills_every_tier_and_sums_up(start, tmp_path):
     up = start(
         tmp_path / "home",
         *("--demo", "--for", "15"),  # shorter than freshness is warmed up for otherwise
-        VARVE_DEMO__DAYS="3",
-        VARVE_DEMO__INTERVAL_S="300",
+        VARVE_DEMO__DAYS="8",
+        VARVE_DEMO__INTERVAL_S="600",
+        VARVE_FORECASTS__LOOK_EVERY_S="2",
+        VARVE_MAINTENANCE__COMPACT_EVERY_S="2",
     )
 
     assert up.process.wait(DEADLINE_S) == 0, up.said()
 
     summary = json.loads((tmp_path / "home" / "demo-summary.json").read_text())
     assert summary["complaints"] == []
-    assert summary["generated_samples"] == 3 * 288 * 96
+    assert summary["generated_samples"] == 8 * 144 * 96
     assert summary["live_samples"] > 0
     assert summary["pushed_samples"] > 0
     assert summary["unstored"] == 0
@@ -120,6 +122,16 @@ def test_a_bounded_demo_fills_every_tier_and_sums_up(start, tmp_path):
     assert all(summary["rows"][f"rollup_{t}"] > 0 for t in ("1m", "5m", "1h", "1d"))
     assert summary["freshness"]["answers"] > 0
     assert "Summary" in up.said()
+    # What the jobs have found in the history is said, with its page: on a busy machine
+    # it may be nothing yet.
+    url = f"http://127.0.0.1:{up.ports[2]}/"
+    for what, found, page in (
+        ("Unusual", summary["episode"], "anomalies"),
+        ("Forecast", summary["breach"], "capacity"),
+    ):
+        said = f"{what}: {found}" if found else f"{what.lower():<14} nothing yet"
+        assert said in up.said()
+        assert not found or ('job="demo-shop"' in found and found.endswith(url + page))
 
 
 def test_a_taken_port_is_named_before_anything_is_started(start, tmp_path):

@@ -54,16 +54,21 @@ def prometheus(
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             _wait_until_ready(client, process, folder / "log")
-            response = client.post(
-                "/api/v1/write",
-                content=_snappy(_write_request(data)),
-                headers={"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"},
-            )
-            response.raise_for_status()
+            write(client, data)
             yield client
     finally:
         process.terminate()
         process.wait(30)
+
+
+def write(client: httpx.Client, data: Mapping[Labels, Points]) -> None:
+    """Gives a Prometheus samples."""
+    response = client.post(
+        "/api/v1/write",
+        content=_snappy(_write_request(data)),
+        headers={"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"},
+    )
+    response.raise_for_status()
 
 
 def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -135,8 +135,19 @@ def test_series_are_forecast_on_spark_as_they_are_here(spark):
         values[5:9] = np.nan
         tasks.append(FitTask(number + 1, Hourly(NOW, values), cap=2_000.0 if number else None))
 
+    spark.sparkContext.setJobGroup("fits", "")
     there = {outcome.series_id: outcome for outcome in fit_on(spark)(tasks)}
+    spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
 
+    # Parts that were jobs of their own would wait for each other.
+    tracker = spark.sparkContext.statusTracker()
+    parts = [
+        tracker.getStageInfo(stage).numTasks
+        for job in tracker.getJobIdsForGroup("fits")
+        for stage in tracker.getJobInfo(job).stageIds
+        if tracker.getStageInfo(stage) is not None
+    ]
+    assert max(parts) == 3
     for outcome in fit_here(tasks):
         same = json.loads(to_json(there[outcome.series_id]))
         here = json.loads(to_json(outcome))

@@ -17,11 +17,13 @@ from tests.integration.rules.rules_process import IngestedTables, RulesProcess, 
 from tests.integration.test_notify import Process as Notifier
 from tests.integration.test_notify import Receiver
 from tests.stepped_clock import CAN_BUILD, SteppedClock
+from tests.unit.rules.running.test_predictive import DISK, LOAD, deviate, forecast, judge_capacity
 from varve.kafka.alert_topic import send_alerts
 from varve.kafka.client_options import Cluster
 from varve.kafka.topic_sender import send_messages
 from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.model.alert_event import AlertEvent
+from varve.model.resources import conf_dir
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import snapshot
 
@@ -36,6 +38,15 @@ groups:
 - name: g
   interval: 1s
   rules: [{{alert: Hot, expr: kiln > 5}}, {{alert: {}, expr: kiln > 100}}]
+"""
+
+PREDICTIVE = (conf_dir() / "predictive-alerts.yml").read_text()
+FORECAST_RULE = """
+  - name: forecast
+    interval: 3s
+    rules:
+      - alert: WillBeFull
+        expr: varve_forecast{quantile="0.9"} offset -3d > 70
 """
 
 
@@ -107,6 +118,37 @@ def rules(request, tmp_path, kafka_broker, topics, tables, notifier, clock):
     yield process
     if process.process.poll() is None:
         process.kill()
+
+
+def test_rules_as_shipped_warn_by_what_is_forecast_and_judged(rules, receiver, tables, tmp_path):
+    now_ms = int(time.time() * 1000)
+    hour_ms, minute_ms = now_ms - now_ms % 3_600_000, now_ms - now_ms % 60_000
+    store = tables.written.store
+    with tables.there:
+        tables.written.define([DISK, LOAD])
+    judge_capacity(store, hour_ms, now_ms + 2 * 86_400_000, 0.9)
+    forecast(store, hour_ms)
+    # Some minutes that are yet to come, so that nine of ten deviate however late it starts.
+    deviate(store, minute_ms - 10 * 60_000, 20)
+
+    text = PREDICTIVE.replace("interval: 1m", "interval: 3s")
+    (tmp_path / "rules.yml").write_text(text + FORECAST_RULE)
+    await_that(lambda: rules.get("/-/reload", "POST")[0] == 200, rules.said)
+
+    def told():
+        return {
+            (alert["labels"]["alertname"], alert["labels"].get("metric"))
+            for message in receiver.messages
+            for alert in message["alerts"]
+            if alert["status"] == "firing"
+        }
+
+    expected = {
+        ("RunsOutInThreeDays", DISK.metric),
+        ("StaysUnusual", LOAD.metric),
+        ("WillBeFull", DISK.metric),
+    }
+    await_that(lambda: told() == expected, lambda: f"{told()} {rules.get('/-/ready')}")
 
 
 def test_alerts_of_other_jobs_are_told_and_their_ends_whoever_dies(

@@ -37,6 +37,22 @@ def test_load_that_lingers_opens_no_episode_though_three_minutes_are_beyond_thre
     assert told(values) == [[]] * 4
 
 
+def test_bursts_of_a_minute_open_no_episode_once_the_series_is_known_for_them():
+    values, _, _ = made("bursts", 16)
+
+    assert sum(map(len, told(values, Rule(adaptive=False)))) > 20
+    assert sum(map(len, told(values))) <= 2
+
+
+@pytest.mark.parametrize("weeks", [1, 2])
+def test_a_season_of_a_week_opens_no_episode_before_it_is_known(weeks):
+    values, _, _ = made("weekly", 8)
+
+    young = judge(values[:, -(weeks + 1) * WEEK :], np.zeros(8, np.bool_), Rule(), weeks * WEEK)
+
+    assert young == [[]] * 8
+
+
 @pytest.mark.parametrize(
     ("kind", "incident"),
     [

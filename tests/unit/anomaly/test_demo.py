@@ -12,6 +12,7 @@ from varve.collectors.demo import BURST, history
 from varve.forecast.forecast_job import Forecasting, fit_here
 from varve.forecast.report import capacity_report
 from varve.forecast.resources import parse as parse_resources
+from varve.local.findings import Findings
 from varve.maintenance.batch_job import execute
 from varve.model.clock import ManualClock
 from varve.model.resources import conf_dir
@@ -72,3 +73,12 @@ def test_the_burst_is_an_episode_of_each_series_it_is_in_and_a_disk_runs_out(tmp
     used = next(one for one in series if dict(one.definition.tags).get("volume") == "data")
     slope = np.polyfit(shop.ts_ms, used.values, 1)
     assert abs(disk.reaches_at - (full - slope[1]) / slope[0]) < 12 * HOUR
+    said = []
+    findings = Findings(tables.store, ManualClock(END), "http://here/", said.append)
+    findings.look()
+    findings.look()
+    assert findings.complete
+    unusual, forecast = said
+    assert unusual.startswith("Unusual: shop_queue_depth{")
+    assert unusual.endswith("Z on: http://here/anomalies")
+    assert forecast.startswith(f"Forecast: {disk.series} runs out in {disk.days_left:.1f} days")

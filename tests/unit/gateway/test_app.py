@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import struct
 from collections.abc import Mapping
 
 import bcrypt
@@ -26,6 +27,7 @@ from varve.gateway.body_reader import BodyBounds
 from varve.gateway.decoded import Bounds
 from varve.gateway.first_sight import Input, Targets
 from varve.gateway.lane import Overloaded
+from varve.gateway.protobuf import delimited_field
 from varve.gateway.quotas import Quota, Quotas
 from varve.gateway.record_batcher import RecordBatcher, RecordRoad
 from varve.gateway.turns import Turns
@@ -255,6 +257,13 @@ async def test_much_metadata_is_several_messages_that_a_broker_takes():
         ({"content-encoding": "zstd"}, 415),
         ({"content-type": "application/x-protobuf; proto=prometheus.WriteRequest"}, 204),
         ({"content-type": 'Application/X-Protobuf;proto="prometheus.WriteRequest"'}, 204),
+        ({"content-type": "application/x-protobuf; charset=utf-8"}, 204),
+        ({"content-type": "application/x-protobuf;proto="}, 415),
+        ({"content-type": "application/x-protobuf;proto"}, 415),
+        ({"content-type": ""}, 204),
+        ({"content-encoding": "SNAPPY"}, 204),
+        ({"content-encoding": "identity"}, 415),
+        ({"content-encoding": "snappy, snappy"}, 415),
         ({"content-length": "9999999999"}, 413),
     ],
 )
@@ -344,6 +353,52 @@ async def test_bad_series_are_400_by_name_and_the_others_are_taken():
     status, headers, text = await d.send(snappy(write_request_v2(sent)), HEADERS_V2)
     assert (status, d.bulk.samples) == (400, 4)
     assert headers["x-prometheus-remote-write-samples-written"] == "2"
+
+
+def refs(*numbers):
+    return delimited_field(1, bytes(numbers))
+
+
+SAMPLE = delimited_field(2, b"\x09" + struct.pack("<d", 1.0) + b"\x10\x01")
+EXEMPLAR = delimited_field(4, refs(3, 4) + b"\x11" + struct.pack("<d", 1.0) + b"\x18\x01")
+NUMBER_6 = b"\x30\x01"
+
+
+@pytest.mark.parametrize(
+    ("series", "status", "written", "complaint"),
+    [
+        ([refs(1, 2) + SAMPLE], 204, 1, ""),
+        ([], 204, 0, ""),
+        ([refs(3, 4, 1, 2) + SAMPLE], 204, 1, ""),  # in no order
+        ([refs(1, 2) + SAMPLE + NUMBER_6], 204, 1, ""),  # a start, as drafts of 2.0 had it
+        ([refs(1, 2) + NUMBER_6 + SAMPLE], 204, 1, ""),
+        ([refs(1, 2) + SAMPLE, refs(3, 4) + SAMPLE], 400, 1, "{job='x'} has no metric name"),
+        ([refs(1, 2, 3) + SAMPLE], 400, 0, "one has no pair"),
+        ([refs(1, 9) + SAMPLE], 400, 0, "past the 5 symbols"),
+        ([SAMPLE], 400, 0, "has no metric name"),
+        ([refs(1, 2, 0, 4) + SAMPLE], 400, 0, "has no name"),
+        ([refs(1, 2, 1, 2) + SAMPLE], 400, 0, "'__name__' comes twice"),
+        ([refs(1, 2, 3, 4, 3, 4) + SAMPLE], 400, 0, "'job' comes twice"),
+        ([refs(1, 2)], 400, 0, "neither samples nor histograms"),
+        ([refs(1, 2) + EXEMPLAR], 400, 0, "neither samples nor histograms"),
+    ],
+)
+def test_what_is_written_of_a_request_of_version_2_is_in_the_headers(
+    series, status, written, complaint
+):
+    symbols = b"".join(delimited_field(4, s.encode()) for s in ("", "__name__", "up", "job", "x"))
+    body = symbols + b"".join(delimited_field(5, one) for one in series)
+
+    async def story():
+        d = Deployment()
+        answer, headers, text = await d.send(
+            snappy(body + delimited_field(15, b"a field of later days")), HEADERS_V2
+        )
+        assert (answer, d.bulk.samples) == (status, written)
+        assert headers["x-prometheus-remote-write-samples-written"] == str(written)
+        assert complaint in text
+
+    asyncio.run(story())
 
 
 @scenario
@@ -457,7 +512,7 @@ async def test_a_storm_on_bulk_does_not_touch_critical_samples():
 
 @scenario
 async def test_where_requests_wait_too_long_bulk_is_told_to_come_again_and_critical_is_taken():
-    d = Deployment(critical=True, turns=Turns(most_wait_s=-1.0))
+    d = Deployment(critical=True, turns=Turns(most_wait_s=-1.0), crowded_answer_s=0.0)
     bulk = snappy(write_request([({"__name__": "bulk"}, [(1, 1.0)])]))
     both = snappy(write_request([(UP, [(1, 1.0)]), ({"__name__": "bulk"}, [(1, 1.0)])]))
     known = ("10.0.0.1", 1)
@@ -475,6 +530,39 @@ async def test_where_requests_wait_too_long_bulk_is_told_to_come_again_and_criti
     assert answers[3][1]["retry-after"] == "5"
     assert (d.bulk.samples, d.critical.samples) == (3, 1)
     assert d.app.bytes_in_flight == 0
+
+
+@scenario
+async def test_while_others_wait_for_their_turn_critical_samples_do_not_wait_for_a_batch():
+    d = Deployment(critical=True, wait_s=3_600.0)
+    bulk = snappy(write_request([({"__name__": "bulk"}, [(1, 1.0)])]))
+
+    first, critical, last = (
+        asyncio.create_task(d.send(body, client=("10.0.0.1", n)))
+        for n, body in enumerate((bulk, ONE, bulk))
+    )
+
+    assert (await critical)[0] == 204
+    assert (await first)[0] == 204  # was in the same batch
+    assert d.critical.samples == 1
+    assert not last.done()
+    last.cancel()
+
+
+@scenario
+async def test_whoever_is_refused_in_a_crowd_waits_for_the_answer_and_takes_no_room_meanwhile():
+    d = Deployment(turns=Turns(most_wait_s=-1.0), crowded_answer_s=3_600.0, critical=True)
+    bulk = snappy(write_request([({"__name__": "bulk"}, [(1, 1.0)])]))
+    known = ("10.0.0.1", 1)
+    assert (await d.send(bulk, client=known))[0] == 204
+
+    others = [asyncio.create_task(d.send(bulk, client=("10.0.0.1", n))) for n in (2, 3)]
+    refused = asyncio.create_task(d.send(bulk, client=known))
+
+    assert [(await other)[0] for other in others] == [204, 204]
+    assert not refused.done()
+    assert d.app.bytes_in_flight == 0
+    refused.cancel()
 
 
 @scenario

@@ -63,6 +63,21 @@ def test_every_request_gets_its_turn_whoever_goes(arrivals):
     assert {n for n, (_, goes, _) in enumerate(arrivals) if not goes} <= set(served)
 
 
+def test_one_urgent_request_goes_ahead_of_its_turn_and_the_next_ones_wait_for_theirs():
+    async def scenario():
+        turns = Turns()
+        await turns.turn(urgent=False)  # whose successor is called when the loop comes round
+        with pytest.raises(StopIteration):
+            turns.turn(urgent=True).send(None)
+
+        second = turns.turn(urgent=True)
+        assert not second.send(None).done()
+        assert turns.are_wanted
+        second.close()
+
+    asyncio.run(scenario())
+
+
 def test_it_is_crowded_while_one_waits_for_too_long():
     async def scenario():
         turns = Turns(most_wait_s=-1.0)

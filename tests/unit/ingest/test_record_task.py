@@ -115,7 +115,7 @@ def test_old_rows_go_to_a_file_of_their_own_and_too_old_ones_into_quarantine(sto
     assert {block.table for block in again} == {"histograms"}
     assert sorted(int(block.ts[0]) for block in again) == sorted(times[2:])
     assert [block.rest.to_pylist() for block in again] == [[HISTOGRAM], [HISTOGRAM]]
-    assert [block.definitions for block in again] == [[ATTIC], [ATTIC]]
+    assert [list(block.definitions) for block in again] == [[ATTIC], [ATTIC]]
 
 
 def test_rows_of_a_series_that_nobody_has_defined_wait_in_quarantine(store):

@@ -58,7 +58,7 @@ def test_answers_and_failures_are_counted():
     ("for_s", "warm_up_s", "measured"), [(1, 0.5, False), (15, 7.5, False), (120, 30, True)]
 )
 def test_a_short_run_is_warm_after_half_of_it(tmp_path, for_s, warm_up_s, measured):
-    run = BoundedRun(Settings(home=tmp_path), for_s, demo=False, url="http://x/", say=print)
+    run = BoundedRun(Settings(home=tmp_path), for_s, None, "http://x/", print)
 
     assert run._warm_up_s == warm_up_s
     assert run._measured() == measured

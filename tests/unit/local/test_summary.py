@@ -78,5 +78,15 @@ def test_the_text_has_every_figure():
         assert figure in text
 
 
+def test_the_text_says_what_was_found_in_a_history_and_that_nothing_was_yet():
+    found = as_text(
+        dataclasses.replace(GOOD, episode="load was high: http://a/anomalies", breach="")
+    )
+
+    assert "unusual        load was high: http://a/anomalies" in found
+    assert "forecast       nothing yet" in found
+    assert "unusual" not in as_text(GOOD)
+
+
 def test_the_json_is_json():
     assert json.loads(json.dumps(as_json(GOOD, ["a"])))["complaints"] == ["a"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import re
 from urllib.parse import parse_qs
@@ -28,6 +29,9 @@ GROUP_KEY = '{}:{alertname="Down"}'
 class Case:
     """A server, and attempts at messages to it."""
 
+    networks = ()
+    """The only ones that messages may go to, if any are named."""
+
     def __init__(self, server: HTTPServer) -> None:
         self.server = server
         self.url = server.url_for("/").rstrip("/")
@@ -48,7 +52,8 @@ class Case:
         route = "receiver: team, group_by: [alertname], labels: {note: 'for {{ .Receiver }}'}"
         indented = config.replace("URL", self.url)
         parsed = read_config(f"route: {{{route}}}\nreceivers:\n- name: team\n  {indented}\n")
-        sender = ReceiverSender(parsed, ManualClock(NOW_MS), "http://varve.example")
+        clock, url = ManualClock(NOW_MS), "http://varve.example"
+        sender = ReceiverSender(parsed, clock, url, networks=self.networks)
         delivery = delivery_of(parsed, resolved=resolved)
         try:
             for _ in range(times):
@@ -484,6 +489,24 @@ def test_nothing_is_sent_to_link_local_or_metadata_addresses(case, host):
 
     assert result.outcome is Outcome.REFUSED
     assert "link-local" in result.detail
+
+
+@pytest.mark.parametrize(
+    ("networks", "outcome"),
+    [
+        (["127.0.0.0/8"], Outcome.TAKEN),
+        (["10.0.0.0/8", "127.0.0.1/32"], Outcome.TAKEN),
+        (["10.0.0.0/8", "::1/128"], Outcome.REFUSED),
+    ],
+)
+def test_nothing_is_sent_outside_the_networks_that_are_allowed(case, networks, outcome):
+    case.networks = tuple(map(ipaddress.ip_network, networks))
+
+    result = case.try_out("webhook_configs: [{url: 'URL/'}]")
+
+    assert result.outcome is outcome
+    assert len(case.requests) == (outcome is Outcome.TAKEN)
+    assert outcome is Outcome.TAKEN or "in none of --receivers.network" in result.detail
 
 
 def test_the_address_that_is_checked_is_that_the_name_resolves_to(case, monkeypatch):

@@ -66,10 +66,21 @@ class ImportSender:
         return self._send_all(identity, parts_of(file), progress, dry_run=dry_run)
 
     def send_block(
-        self, block: TsdbBlock, progress: Callable[[Part], None], *, dry_run: bool
+        self,
+        block: TsdbBlock,
+        progress: Callable[[Part], None],
+        *,
+        dry_run: bool,
+        after_ms: int | None = None,
     ) -> Outcome:
-        """As `send`, for a block, wherever it lies: its ULID says which it is."""
-        return self._send_all([block.ulid], parts_of_block(block), progress, dry_run=dry_run)
+        """As `send`, for a block, wherever it lies: its ULID says which it is. after_ms: floats up
+        to then are left out.
+        """
+        identity: list[str | int] = [block.ulid]
+        if after_ms is not None and block.begin_ms <= after_ms:
+            identity.append(after_ms)  # its parts are others
+        parts = parts_of_block(block, after_ms)
+        return self._send_all(identity, parts, progress, dry_run=dry_run)
 
     def _send_all(
         self,

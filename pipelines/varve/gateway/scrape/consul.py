@@ -16,10 +16,11 @@ import httpx
 
 from varve.gateway.scrape.discovery import InvalidGroups, Publish
 from varve.gateway.scrape.discovery_config import ConsulSdConfig
-from varve.gateway.scrape.fetch import Networks, NetworksBackend
+from varve.gateway.scrape.fetch import NetworksBackend
 from varve.gateway.scrape.targets import TargetGroup, host_port
 from varve.notify.config.fields import is_set
 from varve.notify.config.http_client import BasicAuth, HttpConfig
+from varve.notify.receivers.addresses import Networks
 from varve.notify.receivers.http_client import HttpClient
 
 _META = "__meta_consul_"

@@ -19,8 +19,9 @@ import httpx
 import yaml
 
 from varve.gateway.scrape.discovery_config import DnsSdConfig, FileSdConfig, HttpSdConfig
-from varve.gateway.scrape.fetch import Networks, NetworksBackend
+from varve.gateway.scrape.fetch import NetworksBackend
 from varve.gateway.scrape.targets import TargetGroup, host_port
+from varve.notify.receivers.addresses import Networks
 from varve.notify.receivers.http_client import HttpClient
 
 Publish = Callable[[Sequence[TargetGroup]], None]

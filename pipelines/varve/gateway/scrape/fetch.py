@@ -5,7 +5,6 @@ Source: Prometheus, scrape/scrape.go, targetScraper, acceptHeader.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from varve.gateway.content_encoding import plain_body
 from varve.gateway.exposition.formats import OPEN_METRICS, PROTOBUF, TEXT
 from varve.gateway.refusals import Refused
 from varve.gateway.scrape.config import ScrapeConfig
-from varve.notify.receivers.addresses import ForbiddenAddress, GuardedBackend, allowed_addresses
+from varve.notify.receivers.addresses import GuardedBackend, Networks
 from varve.notify.receivers.http_client import HttpClient
 from varve.promql.syntax.literals import format_number
 
@@ -37,8 +36,6 @@ _FALLBACKS = {
 }
 MOST_BYTES = 256 * 2**20
 """Of a body without body_size_limit, once it is expanded."""
-
-Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
 
 
 class ScrapeFailed(ValueError):
@@ -124,17 +121,4 @@ class NetworksBackend(GuardedBackend):
     """Connects to addresses of some networks only, whatever a name or a redirect says."""
 
     def __init__(self, networks: Networks) -> None:
-        super().__init__()
-        self._networks = networks
-
-    async def addresses(self, host: str, port: int) -> list[str]:
-        found = await allowed_addresses(host, port)
-        for address in found if self._networks else ():
-            ip = ipaddress.ip_address(address.partition("%")[0])
-            if not any(
-                ip in network for network in self._networks if network.version == ip.version
-            ):
-                raise ForbiddenAddress(
-                    f"the address of {host} is {address}, in none of scrape.networks"
-                )
-        return found
+        super().__init__(networks, "scrape.networks")

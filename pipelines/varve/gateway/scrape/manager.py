@@ -13,13 +13,14 @@ from varve.gateway.scrape.assembly import Assembly, Report
 from varve.gateway.scrape.config import Configuration, ScrapeConfig
 from varve.gateway.scrape.consul import ConsulDiscovery
 from varve.gateway.scrape.discovery import Discovery, DnsDiscovery, FileDiscovery, HttpDiscovery
-from varve.gateway.scrape.fetch import Networks, TargetClient
+from varve.gateway.scrape.fetch import TargetClient
 from varve.gateway.scrape.kubernetes.discovery import KubernetesDiscovery
 from varve.gateway.scrape.loop import Deliver, TargetLoop
 from varve.gateway.scrape.targets import Target, TargetGroup, Targets, static_groups, targets_of
 from varve.model.clock import Clock
 from varve.model.errors import NeedsOperator
 from varve.notify.config.http_client import HttpConfig
+from varve.notify.receivers.addresses import Networks
 
 C = TypeVar("C", bound=HttpConfig)
 TargetKey = tuple[str, tuple[tuple[str, str], ...]]

@@ -12,6 +12,7 @@ from varve.notify.http.bodies import Refused
 from varve.notify.matchers import Matcher, MatcherError, parse_matchers
 from varve.notify.message import group_hash
 from varve.notify.notifier import Notifier
+from varve.notify.oncall.failing_receivers import failing
 from varve.notify.oncall.signed_links import Acknowledging, BadLinkError
 from varve.notify.records import Acknowledged, Alert
 from varve.notify.times import format_ms
@@ -28,7 +29,9 @@ _POSTED = msgspec.json.Decoder(_Posted)
 
 
 def get_on_call(notifier: Notifier, now_ms: int) -> Json:
-    """Who is on call now by each schedule, and which alerts somebody takes care of."""
+    """Who is on call now by each schedule, which alerts somebody takes care of, and which receivers
+    take nothing.
+    """
     return {
         "schedules": [
             {"name": name, "onCall": list(schedule.on_call(now_ms))}
@@ -40,6 +43,15 @@ def get_on_call(notifier: Notifier, now_ms: int) -> Json:
             if (entry := notifier.entries.get(record.labels)) is not None
             and not entry.alert.resolved_at(now_ms)
             and notifier.acknowledged_by(entry.alert)
+        ],
+        "failing": [
+            {
+                "receiver": one.receiver,
+                "integration": one.name,
+                "since": format_ms(one.since_ms),
+                "leftAlone": one.is_open,
+            }
+            for one in failing(notifier.dispatcher.circuits, now_ms)
         ],
     }
 

@@ -23,8 +23,15 @@ from varve.notify.config.fields import (
 )
 from varve.notify.config.load import NamedIntegration
 from varve.notify.matchers import Matcher, MatcherError, Mode, parse_matchers
-from varve.notify.oncall.ical import overrides_of
-from varve.notify.oncall.on_call import SCHEDULE, Flapping, OnCall, Step, Throttle, Watchdog
+from varve.notify.oncall.on_call import (
+    SCHEDULE,
+    Fallback,
+    Flapping,
+    OnCall,
+    Step,
+    Throttle,
+    Watchdog,
+)
 from varve.notify.oncall.schedules import Override, Rotation, Schedule, to_ms
 from varve.notify.oncall.signed_links import LEAST_KEY_BYTES, SignedLinks
 
@@ -94,6 +101,12 @@ class _Flapping(Fields):
     within: DurationMs = 30 * 60_000
 
 
+class _Fallback(Fields):
+    receiver: Text
+    after: DurationMs = 5 * 60_000
+    labels: TextMap = Field(default_factory=dict)
+
+
 class _File(Fields):
     schedules: dict[str, _Schedule] = Field(default_factory=dict)
     receivers: dict[str, tuple[_Step, ...]] = Field(default_factory=dict)
@@ -102,6 +115,7 @@ class _File(Fields):
     flapping: _Flapping | None = None
     acknowledge_links: _Links | None = None
     silenced_ends: Flag = False
+    fallback: _Fallback | None = None
 
 
 def load_on_call(path: Path, receivers: Receivers, mode: Mode = Mode.FALLBACK) -> OnCall:
@@ -163,6 +177,9 @@ class _Checker:
         flapping = self._file.flapping
         if flapping is not None and (flapping.fires < 2 or flapping.within <= 0):
             self._note(("flapping",), "needs at least 2 fires, within more than no time")
+        fallback = self._file.fallback
+        if fallback is not None:
+            self._require(("fallback", "receiver"), fallback.receiver)
         if self._wrong:
             raise ConfigError("\n".join(self._wrong))
         return OnCall(
@@ -173,6 +190,9 @@ class _Checker:
             {name: Throttle(one.messages, one.per) for name, one in self._file.throttles.items()},
             None if flapping is None else Flapping(flapping.fires, flapping.within),
             self._file.silenced_ends,
+            None
+            if fallback is None
+            else Fallback(fallback.receiver, fallback.after, fallback.labels),
         )
 
     def _schedule(self, name: str, written: _Schedule) -> Schedule | None:
@@ -213,6 +233,9 @@ class _Checker:
     ) -> tuple[Override, ...]:
         if not file:
             return ()
+        # It takes a moment, and few have such a file.
+        from varve.notify.oncall.ical import overrides_of  # noqa: PLC0415
+
         try:
             found = overrides_of((self._folder / file).read_bytes(), zone)
         except OSError as err:

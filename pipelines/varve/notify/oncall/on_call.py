@@ -51,6 +51,17 @@ class Flapping:
 
 
 @dataclass(frozen=True, slots=True)
+class Fallback:
+    """The receiver that is told of another one which has taken nothing for after_ms. labels: of
+    the alert that tells it.
+    """
+
+    receiver: str
+    after_ms: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class OnCall:
     """chains: by receiver of alertmanager.yml, the steps of its escalation, in order."""
 
@@ -64,6 +75,7 @@ class OnCall:
     flapping: Flapping | None = None
     silenced_ends: bool = False
     """Whether the end of what was told as firing is told although it is silenced by then."""
+    fallback: Fallback | None = None
 
     def receivers(self, receiver: str, waited_ms: int | None, now_ms: int) -> tuple[str, ...]:
         """Who is told in a receiver's place: itself and whoever its chain has reached.

@@ -1,14 +1,18 @@
-"""Addresses that no message may go to: those at which clouds hand out credentials."""
+"""Addresses that no message may go to: those at which clouds hand out credentials, and those that
+are outside of the networks that are allowed, if any are named.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import httpcore
+
+Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
 
 _FORBIDDEN = tuple(
     ipaddress.ip_network(network)
@@ -58,9 +62,13 @@ async def allowed_addresses(host: str, port: int) -> list[str]:
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to the very address that was looked at, so that a name cannot change between."""
+    """Connects to the very address that was looked at, so that a name cannot change between.
 
-    def __init__(self) -> None:
+    networks: the only ones that addresses may be in, if there are any; option: what names them.
+    """
+
+    def __init__(self, networks: Networks = (), option: str = "") -> None:
+        self._networks, self._option = networks, option
         self._backend = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -87,7 +95,14 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """The addresses of a host, all of them allowed. Raises ForbiddenAddress, OSError."""
-        return await allowed_addresses(host, port)
+        found = await allowed_addresses(host, port)
+        for address in found if self._networks else ():
+            ip = ipaddress.ip_address(address.partition("%")[0])
+            if not any(ip in one for one in self._networks if one.version == ip.version):
+                raise ForbiddenAddress(
+                    f"the address of {host} is {address}, in none of {self._option}"
+                )
+        return found
 
     async def sleep(self, seconds: float) -> None:
         await self._backend.sleep(seconds)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpcore
 import httpx
+import msgspec
 
 from varve import __version__
 from varve.notify.config.fields import NO_SECRET, is_set, read_secret
@@ -48,15 +49,16 @@ class HttpClient:
         """
         self._config = config
         self._longest_body = longest_body
+        self._transport = _Transport(
+            config, config.tls_config, backend, longest_body, most_connections
+        )
         self._client = httpx.AsyncClient(
-            transport=_Transport(
-                config, config.tls_config, backend, longest_body, most_connections
-            ),
+            transport=self._transport,
             timeout=None,  # noqa: S113 - each attempt has its own, over all of it
             headers={"user-agent": USER_AGENT},
             trust_env=False,
         )
-        self._token = _Token(config.oauth2) if config.oauth2 else None
+        self._token = _Token(config.oauth2, backend) if config.oauth2 else None
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -77,18 +79,23 @@ class HttpClient:
 
         Raises httpx.HTTPError, OSError, ssl.SSLError.
         """
+        given = dict(headers or {})
+        if json is not None:
+            content = msgspec.json.encode(json)
+            given = {"Content-Type": "application/json"} | given
         for _ in range(_REDIRECTS + 1):
             request = self._client.build_request(
                 method,
                 url,
-                json=json,
                 content=content,
                 data=dict(form) if form is not None else None,
-                headers=dict(headers or {}),
+                headers=given,
                 extensions=self._extensions(),
             )
             await self._log_in(request)
-            response = await self._client.send(request)
+            # The cookies, hooks and redirects of the client are not wanted.
+            response = await self._transport.handle_async_request(request)
+            response.request = request
             if not (response.is_redirect and self._config.follow_redirects):
                 return response
             url = _redirect(url, response)
@@ -226,10 +233,10 @@ def _redirect(url: str, response: httpx.Response) -> str:
 class _Token:
     """An access token by OAuth 2's client credentials, kept until shortly before it ends."""
 
-    def __init__(self, config: OAuth2) -> None:
+    def __init__(self, config: OAuth2, backend: GuardedBackend | None) -> None:
         self._config = config
         self._client = httpx.AsyncClient(
-            transport=_Transport(config, config.tls_config),
+            transport=_Transport(config, config.tls_config, backend),
             trust_env=False,
             headers={"user-agent": USER_AGENT},
         )

@@ -16,6 +16,7 @@ from varve.notify.driver import Result
 from varve.notify.groups import Delivery, Outcome
 from varve.notify.oncall.signed_links import SignedLinks
 from varve.notify.receivers import chat, paging
+from varve.notify.receivers.addresses import GuardedBackend, Networks
 from varve.notify.receivers.call import Call
 from varve.notify.receivers.email import send_email
 from varve.notify.receivers.http_client import HttpClient, failure_of
@@ -58,13 +59,15 @@ class ReceiverSender:
         clock: Clock,
         external_url: str,
         links: SignedLinks | None = None,
+        networks: Networks = (),
     ) -> None:
-        """links: those in messages that acknowledge. Raises ConfigError if a template file cannot
-        be used.
+        """links: those in messages that acknowledge. networks: the only ones that HTTP goes to, if
+        there are any. Raises ConfigError if a template file cannot be used.
         """
         self._clock = clock
         self._external_url = external_url
         self._links = links
+        self._networks = networks
         self._templates = Templates.load(config.templates)
         self._clients: dict[str, HttpClient] = {}
         self._memories: dict[str, dict[str, Any]] = {}
@@ -114,6 +117,9 @@ class ReceiverSender:
         if client is None:
             config = integration.config
             assert isinstance(config, HttpIntegration)  # noqa: S101 - only email is none
-            client = HttpClient(config.http_config or HttpConfig())
+            client = HttpClient(
+                config.http_config or HttpConfig(),
+                backend=GuardedBackend(self._networks, "--receivers.network"),
+            )
             self._clients[integration.key] = client
         return client

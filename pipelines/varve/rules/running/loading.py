@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from varve.model.window import DAY_MS
 from varve.promql.storage import Storage
@@ -13,18 +14,33 @@ from varve.query.narrow_reader import NarrowReader
 from varve.query.reader import Reader
 from varve.query.snapshots import GoneError
 from varve.query.view import View
-from varve.rules.alerts import State
+from varve.rules.alerts import Sent, State
 from varve.rules.group_run import Evaluator, GroupRun, RuleRun
-from varve.rules.rule_file import Group
+from varve.rules.label_sets import Labels
+from varve.rules.rule_file import AlertingRule, Group
 from varve.rules.running.changes import Change, changes
 from varve.rules.running.claims import Claim, shard_of
+from varve.rules.running.notifiers import told_now
 from varve.rules.running.recovery import Known
 from varve.rules.running.reviews import Provisional
-from varve.rules.running.slots import Cursor, GroupTiming, Slot, Timing, first_cursor, skip_old
+from varve.rules.running.slots import (
+    Cursor,
+    GroupTiming,
+    Slot,
+    Timing,
+    due,
+    first_cursor,
+    skip_old,
+)
 from varve.storage.store import Store
 from varve.telemetry.metrics import RulesMetrics
 
 log = logging.getLogger(__name__)
+
+
+MOST_UNTOLD_MS: Final = 10_000
+"""How long notifiers wait for a group that is behind, at most: one that never catches up is told of
+as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +80,7 @@ class Tables:
 class Owned:
     """A group of this process, and how far it is. provisional: evaluations to be reviewed. fresh:
     it was not evaluated yet, and nobody's state goes on. dropped: what was pending before that.
+    untold: by labels what notifiers are told once it is no longer behind, since untold_since_ms.
     """
 
     run: GroupRun
@@ -72,6 +89,8 @@ class Owned:
     provisional: Provisional | None = None
     fresh: bool = False
     dropped: list[Change] = field(default_factory=list)
+    untold: dict[Labels, tuple[AlertingRule, Sent]] = field(default_factory=dict)
+    untold_since_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +102,25 @@ class Loader:
     shards: int
     metrics: RulesMetrics
     now_ms: Callable[[], int]
+
+    def to_tell(
+        self, owned: Owned, sent: Iterable[tuple[AlertingRule, Sent]], slot: Slot, newest: View
+    ) -> list[tuple[AlertingRule, Sent]]:
+        """What notifiers are told after an evaluation, of each alert the last that was found:
+        nothing while a later slot is due, for MOST_UNTOLD_MS at most. What fired at a slot that is
+        evaluated again, or late, may be over.
+        """
+        now_ms = self.now_ms()
+        if not owned.untold:
+            owned.untold_since_ms = now_ms
+        told = told_now(sent, slot.at_ms, now_ms)
+        owned.untold |= {one.labels: (rule, one) for rule, one in told}
+        complete_ms = newest.provenance.complete_until_ms
+        later = due(slot.after, owned.timing, self.timing, complete_ms=complete_ms, now_ms=now_ms)
+        if later is not None and now_ms - owned.untold_since_ms < MOST_UNTOLD_MS:
+            return []
+        found, owned.untold = list(owned.untold.values()), {}
+        return found
 
     def shard(self, key: str) -> int:
         return shard_of(key, self.shards)

@@ -23,7 +23,6 @@ from varve.rules.rule_set import RuleSet
 from varve.rules.running.changes import Change, changes
 from varve.rules.running.claims import Claim, ClaimLog
 from varve.rules.running.loading import Loader, Owned, Tables, ends_of
-from varve.rules.running.notifiers import told_now
 from varve.rules.running.outcomes import Outcome, OutcomeSender, claims_of, rows_of
 from varve.rules.running.recovery import written_before
 from varve.rules.running.reviews import Provisional
@@ -119,17 +118,17 @@ class Runner:
         self._take_new_rules(view)
         self._finish()
         self._share()
-        if not self._load(view):
-            return False
-        self.waiting = ""
-        if len(self._outcomes) >= MOST_OPEN:
-            return False
-        slots = self._due(view)
+        slots: Sequence[Slot] = ()
+        if loaded := self._load(view):
+            self.waiting = ""
+            if len(self._outcomes) < MOST_OPEN:
+                slots = self._due(view)
         if slots:
             self._evaluate(slots, view)
         elif self.claims.is_silent:
-            self.claims.announce()
-        self._note(view)
+            self.claims.announce()  # whoever waits for the tables or for Kafka lives
+        if loaded:
+            self._note(view)
         return bool(slots)
 
     def _take_new_rules(self, view: View) -> None:
@@ -264,7 +263,7 @@ class Runner:
                 for slot in claim.slots
                 if slot.group in self._owned and self.loader.shard(slot.group) in shards
             ]
-            self._run(claim.id, mine, view, claim.token)
+            self._run(claim.id, mine, view, claim.token, newest)
 
     # Evaluating
 
@@ -291,13 +290,13 @@ class Runner:
                 self._loaded, slots, view.provenance.token, rows=rows_of(over), done=claims_of(over)
             )
             del self._outcomes[: len(over)]
-            self._run(claim.id, slots, view, claim.token)
+            self._run(claim.id, slots, view, claim.token, view)
 
-    def _run(self, claim: str, slots: Sequence[Slot], view: View, token: str) -> None:
+    def _run(self, claim: str, slots: Sequence[Slot], view: View, token: str, newest: View) -> None:
         samples: list[Sample] = []
         found: list[Change] = []
         for slot in slots:
-            written, changed = self._run_slot(slot, view)
+            written, changed = self._run_slot(slot, view, newest)
             samples += written
             found += [
                 replace(change, incomplete=slot.incomplete, late=slot.late, token=token)
@@ -305,7 +304,9 @@ class Runner:
             ]
         self._put(claim, samples, found)
 
-    def _run_slot(self, slot: Slot, view: View) -> tuple[Sequence[Sample], list[Change]]:
+    def _run_slot(
+        self, slot: Slot, view: View, newest: View
+    ) -> tuple[Sequence[Sample], list[Change]]:
         """Evaluates a slot. Returns what it writes, and what it changes or finds in a review."""
         owned = self._owned[slot.group]
         run, reviewing = owned.run, None
@@ -316,7 +317,7 @@ class Runner:
         given = run.evaluate(
             series, self.loader.evaluator, slot.at_ms, part=slot.part, review=reviewing
         )
-        self.tells.put(told_now(given.sent, slot.at_ms, self.now_ms()))
+        self.tells.put(self.loader.to_tell(owned, given.sent, slot, newest))
         found: list[Change] = []
         if slot.part is not Part.RECORDING:
             found = [

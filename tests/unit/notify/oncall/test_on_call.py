@@ -45,6 +45,8 @@ class Run:
         self.now_ms = START_MS
         self.notifier.start(self.now_ms, stored)
         self.told = []
+        self.outcomes = {}
+        """What receivers say; the others take everything."""
 
     def fires(self, name="A", *, ends=False):
         sending = Sending({"alertname": name}, {}, None, self.now_ms if ends else None)
@@ -61,8 +63,10 @@ class Run:
                 for delivery in self.notifier.due(self.now_ms):
                     at = (self.now_ms - START_MS) // MINUTE
                     message = delivery.message
-                    self.told.append((at, message.receiver, message.status))
-                    self.notifier.attempted(delivery, Outcome.TAKEN, self.now_ms)
+                    outcome = self.outcomes.get(message.receiver, Outcome.TAKEN)
+                    if outcome is Outcome.TAKEN:
+                        self.told.append((at, message.receiver, message.status))
+                    self.notifier.attempted(delivery, outcome, self.now_ms)
             self.now_ms = until_ms
 
     def silence(self):
@@ -224,6 +228,7 @@ def test_one_that_was_never_heard_of_is_told_as_well():
     [
         ("receivers: {nobody: []}", "'nobody' is no receiver"),
         ("receivers: {team: [{notify: [schedule:x]}]}", "there is no schedule 'x'"),
+        ("fallback: {receiver: nobody}", "'nobody' is no receiver"),
         ("receivers: {team: [{notify: []}]}", "nobody is told"),
         ("schedules: {s: {time_zone: Mars/Olympus}}", "is no time zone"),
         ("schedules: {s: {}}", "no rotation"),

@@ -24,12 +24,12 @@ def world(tmp_path):
     return found
 
 
-def judge_capacity(world, at_ms, reaches_ms, probability):
+def judge_capacity(store, at_ms, reaches_ms, probability):
     row = capacity(at_ms, reaches_ms, probability, series=DISK)
-    append(world.store, "capacity", [row])
+    append(store, "capacity", [row])
 
 
-def forecast(world, trained_ms):
+def forecast(store, trained_ms):
     rows = [
         {
             "series_id": DISK.series_id,
@@ -43,10 +43,10 @@ def forecast(world, trained_ms):
         }
         for hour in range(1, 7 * 24 + 1)
     ]
-    append(world.store, "forecasts", rows)
+    append(store, "forecasts", rows)
 
 
-def deviate(world, first_ms, minutes):
+def deviate(store, first_ms, minutes):
     rows = [
         {
             "series_id": LOAD.series_id,
@@ -63,7 +63,7 @@ def deviate(world, first_ms, minutes):
         }
         for n in range(minutes)
     ]
-    append(world.store, "anomalies", rows)
+    append(store, "anomalies", rows)
 
 
 def evaluate_until(world, process, end_ms):
@@ -75,9 +75,9 @@ def evaluate_until(world, process, end_ms):
 
 def test_what_is_forecast_and_judged_fires_in_time_and_is_resolved(world):
     hour = START_MS - START_MS % HOUR
-    judge_capacity(world, hour, hour + 2 * DAY, 0.9)
-    forecast(world, hour)
-    deviate(world, START_MS - START_MS % MINUTE + 2 * MINUTE, 12)
+    judge_capacity(world.store, hour, hour + 2 * DAY, 0.9)
+    forecast(world.store, hour)
+    deviate(world.store, START_MS - START_MS % MINUTE + 2 * MINUTE, 12)
     process = Process(world, RULES)
     try:
         evaluate_until(world, process, START_MS + 20 * MINUTE)
@@ -96,7 +96,7 @@ def test_what_is_forecast_and_judged_fires_in_time_and_is_resolved(world):
             value is None or math.isclose(value, 74, abs_tol=1.5) for value in points.values()
         )
 
-        judge_capacity(world, world.now_ms, None, 0.0)
+        judge_capacity(world.store, world.now_ms, None, 0.0)
         evaluate_until(world, process, START_MS + 23 * MINUTE)
         resolved = {name for _, state, name, _, _ in world.changes() if state == "resolved"}
         assert resolved == {"RunsOutInThreeDays", "StaysUnusual"}
@@ -106,7 +106,7 @@ def test_what_is_forecast_and_judged_fires_in_time_and_is_resolved(world):
 
 def test_a_process_that_takes_over_neither_fires_again_nor_resolves_before_its_time(world):
     hour = START_MS - START_MS % HOUR
-    judge_capacity(world, hour, hour + 2 * DAY, 0.9)
+    judge_capacity(world.store, hour, hour + 2 * DAY, 0.9)
     first = Process(world, RULES)
     evaluate_until(world, first, START_MS + 3 * MINUTE)
     first.close()
@@ -114,7 +114,7 @@ def test_a_process_that_takes_over_neither_fires_again_nor_resolves_before_its_t
     second = Process(world, RULES, name="b", gone=lambda _member: True)
     try:
         evaluate_until(world, second, START_MS + 6 * MINUTE)
-        judge_capacity(world, world.now_ms, None, 0.0)
+        judge_capacity(world.store, world.now_ms, None, 0.0)
         evaluate_until(world, second, START_MS + 9 * MINUTE)
     finally:
         second.close()

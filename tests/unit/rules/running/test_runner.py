@@ -1,5 +1,6 @@
 """Rules over real tables: in time, once, whoever dies; and what happens without all data."""
 
+import errno
 import tempfile
 from functools import cache
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.unit.rules.running.world import START_MS, Died, Process, World
 from varve.maintenance.compaction import due_merges, merge_files
+from varve.rules.running.runner import Runner
 from varve.storage.snapshot import snapshot
 
 RULES = """
@@ -38,10 +40,10 @@ def value_at(second: int) -> int:
     return VALUES[second // 5 % len(VALUES)]
 
 
-def live(world: World, process: Process, seconds: int) -> None:
-    """A sample every 5 s, which the tables have 2 s later."""
-    for _ in range(seconds // 5):
-        world.now_ms += 5_000
+def live(world: World, process: Process, seconds: int, every_s: int = 5) -> None:
+    """A sample every 5 s, or as often as it is said, which the tables have 2 s later."""
+    for _ in range(seconds // every_s):
+        world.now_ms += 1_000 * every_s
         world.produce("m", value_at((world.now_ms - START_MS) // 1000), host="a")
         world.now_ms += 2_000
         world.ingest(world.now_ms - 1_000)
@@ -114,11 +116,11 @@ def test_an_alert_does_not_wait_for_ever_and_is_looked_at_again(world):
 
 
 @cache
-def oracle(seconds: int) -> tuple[list, dict, dict]:
+def oracle(seconds: int, every_s: int = 5) -> tuple[list, dict, dict]:
     with tempfile.TemporaryDirectory() as root:
         world = World(root)
-        process = Process(world, RULES)
-        live(world, process, seconds)
+        process = Process(world, RULES, interval_s=every_s)
+        live(world, process, seconds, every_s)
         world.ingest()
         process.close()
         return states(world), world.samples("twice"), world.samples("slow:m")
@@ -210,6 +212,58 @@ def test_processes_share_the_groups_and_take_over_from_each_other(world):
         points = world.samples(f"r{n}")[(("host", "a"),)]
         assert list(points) == [float(s) for s in range(5, last + 1, 5)], n
         assert set(points.values()) == {1.0 + n}
+
+
+def test_a_process_that_waits_for_the_tables_keeps_what_it_has_taken(world, monkeypatch):
+    rules = "groups:\n" + "".join(
+        f"- name: g{n}\n  rules:\n  - record: r{n}\n    expr: m + {n}\n" for n in range(4)
+    )
+
+    def pass_time(seconds: int, *living: Process) -> list[tuple[str, ...]]:
+        """Who holds each shard, every two seconds."""
+        owners = []
+        for _ in range(seconds // 2):
+            world.now_ms += 2_000
+            world.produce("m", 1.0, host="a")
+            world.ingest(world.now_ms - 1_000)
+            for process in living:
+                process.tick()
+            shards = living[0].runner.claims.shards
+            owners.append(tuple(shards[n].by for n in sorted(shards)))
+        return owners
+
+    pass_time(10, Process(world, rules, "p0", shards=4))
+    after = [Process(world, rules, name, shards=4) for name in ("p1", "p2")]
+    # Ingest is further behind than a lease.
+    monkeypatch.setattr(Runner, "_has_what_was_written", lambda *_: False)
+    owners = pass_time(40, *after)
+    monkeypatch.undo()
+    pass_time(10, *after)
+
+    assert len(set(owners[-10:])) == 1
+    assert set(owners[-1]) <= {"p1", "p2"}
+    world.ingest()
+    assert all(max(world.samples(f"r{n}")[(("host", "a"),)]) >= 50 for n in range(4))
+
+
+def test_what_is_over_by_a_later_slot_is_not_told_as_firing(world):
+    rules = "groups: [{name: g, rules: [{alert: High, expr: m > 5}]}]"
+    process = Process(world, rules, "p0", wait_s=600)
+    live(world, process, 20)  # m is 7: High fires
+    process.close()
+    told = len(world.told)
+    for value in (1, 1, 8, 1):
+        world.now_ms += 5_000
+        world.produce("m", value, host="a")
+    world.now_ms += 1_000
+    world.ingest(world.now_ms)
+
+    after = Process(world, rules, "p1", gone={"p0"}.__contains__, wait_s=600)
+    after.tick()
+
+    late = world.told[told:]
+    assert late
+    assert all(ends_ms <= at_ms for at_ms, _, _, ends_ms in late), "it is over"
 
 
 def test_missed_slots_are_made_up_for_and_marked_late(world):
@@ -325,6 +379,49 @@ def test_what_kafka_has_not_acknowledged_is_evaluated_again_by_the_next(world):
     assert states(world) == oracle(40)[0]
     assert world.samples("twice") == oracle(40)[1]
     assert after.count("repeated") >= 4
+
+
+@pytest.mark.parametrize("away", ["kafka", "tables", "disk of the tables"])
+def test_five_minutes_without_a_neighbour_give_the_same_later(world, away):
+    process = Process(world, RULES, wait_s=600, interval_s=15)
+    live(world, process, 60, every_s=15)
+    before, events = states(world), len(world.events)
+
+    def fault(point: str) -> None:
+        if point.startswith("before"):
+            raise OSError(errno.EIO if away == "tables" else errno.ENOSPC, point)
+
+    process.sender.holding = away == "kafka"
+    if away != "kafka":
+        process.runner.claims.fault = fault
+    failed = 0
+    for _ in range(20):
+        world.now_ms += 15_000
+        world.produce("m", value_at((world.now_ms - START_MS) // 1000), host="a")
+        if away == "disk of the tables":  # there is room for what others write
+            world.ingest(world.now_ms - 1_000)
+        try:
+            process.tick()
+        except OSError:  # as the service does
+            failed += 1
+            process.runner.unload()
+    assert failed == (0 if away == "kafka" else 20)
+    assert (states(world), len(world.events)) == (before, events)
+
+    process.sender.holding = False
+    process.runner.claims.fault = lambda _point: None
+    world.ingest(world.now_ms)
+    process.tick()
+    live(world, process, 60, every_s=15)
+    world.ingest()
+
+    expected = oracle(420, 15)
+    assert len(expected[0]) > len(before) + 4
+    assert states(world) == expected[0]
+    assert world.samples("twice") == expected[1]
+    assert world.samples("slow:m") == expected[2]
+    assert len({e["event_id"] for e in world.events}) == len(expected[0])
+    assert process.count("skipped") == 0
 
 
 def test_files_of_changes_are_merged_and_the_next_process_goes_on_with_them(world):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from varve.gateway.importing.tsdb.index import DamagedBlock, Index, IndexedSerie
 from varve.gateway.importing.tsdb.kernel_bits import CUT, crc32c
 from varve.gateway.importing.tsdb.kernel_floats import decode_xor, decode_xor2
 from varve.gateway.importing.tsdb.tombstones import read_tombstones, spared
+from varve.model.window import Window
 from varve.promql.histograms.native_histogram import FloatHistogram
 
 _ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
@@ -76,6 +77,18 @@ class TsdbBlock:
         """Every series with what is left of its samples, in order of labels."""
         for series in self.index.series():
             yield self._samples(series)
+
+    def series_within(self, window: Window) -> Iterator[SeriesSamples]:
+        """Series that have samples in a window that are floats, and these, in order of labels."""
+        for series in self.index.series():
+            first, last = series.chunks[:, 1], series.chunks[:, 2]
+            touched = series.chunks[(first <= window.end_ms) & (last > window.start_ms)]
+            if not len(touched):
+                continue
+            found = self._samples(replace(series, chunks=touched))
+            inside = (found.ts > window.start_ms) & (found.ts <= window.end_ms)
+            if inside.any():
+                yield SeriesSamples(found.labels, found.ts[inside], found.values[inside])
 
     def _samples(self, series: IndexedSeries) -> SeriesSamples:
         floats: list[tuple[I64, F64]] = []

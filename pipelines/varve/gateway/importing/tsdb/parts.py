@@ -21,15 +21,15 @@ _MOST_BYTES_OF_SAMPLE: Final = 2 + 9 + 11
 _HISTOGRAM: Final = 20
 
 
-def parts_of_block(block: TsdbBlock) -> Iterator[Part]:
-    """Parts of about SAMPLES_OF_PART, each of whole pieces of series. Raises BadRequest where the
-    block is damaged.
+def parts_of_block(block: TsdbBlock, after_ms: int | None = None) -> Iterator[Part]:
+    """Parts of about SAMPLES_OF_PART, each of whole pieces of series. after_ms: floats up to then
+    are left out. Raises BadRequest where the block is damaged.
     """
     number, done, pieces, weight = 0, 0, list[SeriesSamples](), 0
     total = len(block.index)
     try:
         for done, series in enumerate(block.series(), 1):
-            for piece in _pieces(series):
+            for piece in _pieces(_after(series, after_ms)):
                 pieces.append(piece)
                 weight += len(piece.ts) + _HISTOGRAM * len(piece.histograms)
                 if weight >= SAMPLES_OF_PART:
@@ -38,6 +38,13 @@ def parts_of_block(block: TsdbBlock) -> Iterator[Part]:
     except DamagedBlock as damaged:
         raise BadRequest(str(damaged)) from damaged
     yield _part(number, pieces, done, total)
+
+
+def _after(series: SeriesSamples, after_ms: int | None) -> SeriesSamples:
+    if after_ms is None or not len(series.ts) or series.ts[0] > after_ms:
+        return series
+    begin = int(np.searchsorted(series.ts, after_ms, side="right"))
+    return SeriesSamples(series.labels, series.ts[begin:], series.values[begin:], series.histograms)
 
 
 def _pieces(series: SeriesSamples) -> Iterator[SeriesSamples]:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from varve.gateway.scrape.discovery import Publish
 from varve.gateway.scrape.discovery_config import KubernetesSdConfig
-from varve.gateway.scrape.fetch import Networks, NetworksBackend
+from varve.gateway.scrape.fetch import NetworksBackend
 from varve.gateway.scrape.kubernetes.login import cluster_of, own_namespace
 from varve.gateway.scrape.kubernetes.mirror import Mirror
 from varve.gateway.scrape.kubernetes.objects import Key, Object
 from varve.gateway.scrape.kubernetes.roles import Known, groups_of, kinds_of
+from varve.notify.receivers.addresses import Networks
 from varve.notify.receivers.http_client import HttpClient
 
 _MOST_BYTES = 256 * 2**20
