@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from varve.cli.import_old_blocks import old_part
+from varve.cli.import_old_samples import old_part, old_part_of_file
 from varve.gateway.importing.sender import ImportSender, Outcome
 from varve.gateway.importing.sources import Part
 from varve.gateway.importing.tsdb.block import TsdbBlock, block_folders
@@ -36,11 +36,11 @@ Sends the samples of files to a gateway, which must run, and through it into the
 It waits while the gateway is overloaded or away. A run that was interrupted goes on where it was;
 what is sent twice is stored once, since copies of a series and time merge.
 
-Samples of blocks that are older than four fifths of retention.samples_days, which a gateway
-refuses, go straight into the tables: as rows of the finest rollups that are kept for so long. For
-that it must run where the settings say the tables are, and without --gateway. Give it the folder of
-all blocks, not one block after the other: a window that two share is then computed from both.
-Of files, and of native histograms, such samples are refused and counted.
+Samples that are older than four fifths of retention.samples_days, which a gateway refuses, go
+straight into the tables: as rows of the finest rollups that are kept for so long. For that it must
+run where the settings say the tables are, and without --gateway. Give it the folder of all blocks,
+not one block after the other: a window that two share is then computed from both. Old native
+histograms are refused and counted: there are no rollups of them.
 """
     parser.epilog = """\
 examples:
@@ -84,7 +84,14 @@ def _sent(
     """Sends a file, or the blocks of a folder one after the other."""
     dry_run = args.dry_run
     if not path.is_dir():
-        yield str(path), sender.send(path, _Progress(str(path)), dry_run=dry_run)
+        shown = _Progress(str(path))
+        if args.gateway:
+            yield str(path), sender.send(path, shown, dry_run=dry_run)
+            return
+        with old_part_of_file(path, settings, _say) as (rows, old_samples):
+            yield str(path), sender.send(path, shown, dry_run=dry_run, old=rows)
+            if rows.samples:
+                yield old_samples.name, old_samples.bring(dry_run=dry_run)
         return
     try:
         folders = block_folders(path)

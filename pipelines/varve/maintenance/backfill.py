@@ -61,7 +61,7 @@ class Stretch(NamedTuple):
 
 
 class Source(Protocol):
-    """History that has a name of its own, wherever it lies: a block."""
+    """History that has a name of its own, wherever it lies: a block, or a file."""
 
     @property
     def name(self) -> str:
@@ -78,9 +78,16 @@ class Source(Protocol):
         """No sample is later."""
         ...
 
-    def stretches(self, window: Window) -> Iterable[Stretch]:
-        """Samples of a window, a series after the other, in order of labels."""
+    def stretches(self, day: Window) -> Iterable[Stretch]:
+        """Samples of a day, a series after the other, in order of labels."""
         ...
+
+
+def days_of(source: Source, until_ms: int) -> list[Window]:
+    """The days that a source may have samples of, up to until_ms."""
+    last = min(until_ms, window_end(source.end_ms, DAY_MS))
+    ends = range(window_end(source.begin_ms, DAY_MS), last + 1, DAY_MS)
+    return [Window(end - DAY_MS, end) for end in ends]
 
 
 @dataclass
@@ -142,16 +149,8 @@ class Backfill:
         self._expiration.move_marks(now_ms)
         self._tables.refresh()
         sources = [s for s in sources if s.begin_ms <= until_ms]
-        days = {
-            day
-            for source in sources
-            for day in range(
-                window_end(source.begin_ms, DAY_MS),
-                min(until_ms, window_end(source.end_ms, DAY_MS)) + 1,
-                DAY_MS,
-            )
-        }
-        for end in sorted(days):
+        ends = {day.end_ms for source in sources for day in days_of(source, until_ms)}
+        for end in sorted(ends):
             day = Window(end - DAY_MS, end)
             found = [s for s in sources if s.begin_ms <= end and s.end_ms > day.start_ms]
             self._bring(day, found, labels, outcome)

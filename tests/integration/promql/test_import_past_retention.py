@@ -5,8 +5,11 @@ source answers.
 from __future__ import annotations
 
 import random
+import re
 import time
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.integration.api_service import served, service_over
@@ -59,19 +62,46 @@ def tables(tmp_path, monkeypatch):
     return tables
 
 
+def write_files(points, folder):
+    """The first days of DOORS as OpenMetrics, the newer half first, and the others as Parquet.
+    Returns how many samples both have, and the names.
+    """
+    middle = floor_to(points[len(points) // 2][0], DAY_MS)
+    old = [point for point in points if point[0] <= middle]
+    lines = [
+        f'{DOORS[0][1]}{{room="a"}} {value} {ts / 1000}'
+        for ts, value in [*old[len(old) // 2 :], *old[: len(old) // 2]]
+    ]
+    text = folder / "doors.om"
+    text.write_text("\n".join(["# TYPE doors_opened counter", *lines, "# EOF\n"]))
+    times, values = zip(*points[len(old) :], strict=True)
+    tags = pa.array([[("room", "a")]] * len(times), pa.map_(pa.string(), pa.string()))
+    columns = {"metric": [DOORS[0][1]] * len(times), "ts": times, "value": values, "tags": tags}
+    parquet = folder / "doors.parquet"
+    pq.write_table(pa.table(columns), parquet)
+    return [len(old), len(times)], [str(text), str(parquet)]
+
+
 def test_it_is_answered_from_the_rollups_as_by_its_source(tables, tmp_path, capsys):
     now_ms = int(time.time() * 1000)
     samples = history(now_ms)
-    write_blocks(samples, tmp_path)
-    count = f"{sum(map(len, samples.values())):,} samples"
+    write_blocks(samples, tmp_path)  # what Prometheus answers from
+    (tmp_path / "room").mkdir()
+    write_blocks({ROOM: samples[ROOM]}, tmp_path / "room")
+    counts, files = write_files(samples[DOORS], tmp_path)
+    paths, counts = [str(tmp_path / "room" / "data"), *files], [len(samples[ROOM]), *counts]
 
-    assert main(["import", str(tmp_path / "data"), "--dry-run"]) == 0
-    assert f"{count} would be taken" in capsys.readouterr().out
-    assert main(["import", str(tmp_path / "data")]) == 0
-    assert f"into the tables: {count} taken" in capsys.readouterr().out
+    def told():
+        """How many samples went into the tables, by path, and what became of them."""
+        return re.findall(r"into the tables: ([\d,]+) samples (.+)", capsys.readouterr().out)
+
+    assert main(["import", *paths, "--dry-run"]) == 0
+    assert told() == [(f"{count:,}", "would be taken") for count in counts]
+    assert main(["import", *paths]) == 0
+    assert told() == [(f"{count:,}", "taken") for count in counts]
     tables.roll_up()
-    assert main(["import", str(tmp_path / "data")]) == 0
-    assert "into the tables: 0 samples taken" in capsys.readouterr().out
+    assert main(["import", *paths]) == 0
+    assert told() == [("0", "taken")] * len(paths)
 
     service = service_over(tables, now_ms=now_ms)
     with prometheus(tmp_path, {}) as oracle, served(service) as url:

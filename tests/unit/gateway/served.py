@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import struct
 import threading
@@ -15,12 +16,12 @@ import uvicorn
 
 from tests.unit.gateway.decoding import ANY_TIME
 from varve.access.credentials import Credentials
+from varve.api.http_protocol import BoundedProtocol, Bounds
 from varve.api.server import Server
 from varve.gateway.app import GatewayApp
 from varve.gateway.batcher import Batcher
 from varve.gateway.decoded import Decoded
 from varve.gateway.first_sight import Input, Targets
-from varve.gateway.http_protocol import BoundedProtocol
 from varve.gateway.messages import TargetMessage
 from varve.gateway.otlp.grpc import metrics_service
 from varve.gateway.otlp.http import OtlpHttp
@@ -155,7 +156,11 @@ class ServedGateway:
         )
         rpc = await self._serve_grpc() if self._otlp is not None else None
         config = uvicorn.Config(
-            self.app, http=BoundedProtocol, lifespan="off", log_level="warning", ws="none"
+            self.app,
+            http=functools.partial(BoundedProtocol, bounds=Bounds()),  # type: ignore[arg-type]
+            lifespan="off",
+            log_level="warning",
+            ws="none",
         )
         self._server = Server(config)
         with socket.create_server(("127.0.0.1", 0)) as listener:

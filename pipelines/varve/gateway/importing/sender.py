@@ -13,7 +13,7 @@ import cramjam
 import httpx
 
 from varve.client.http_access import retry_after_s
-from varve.gateway.importing.sources import Part, parts_of
+from varve.gateway.importing.sources import OldRows, Part, parts_of
 from varve.gateway.importing.tsdb.block import TsdbBlock
 from varve.gateway.importing.tsdb.parts import parts_of_block
 from varve.model.errors import NeedsOperator
@@ -57,13 +57,21 @@ class ImportSender:
         self._told = told
         self._sleep = sleep
 
-    def send(self, file: Path, progress: Callable[[Part], None], *, dry_run: bool) -> Outcome:
-        """Sends the parts of a file. dry_run: reads them only. Raises BadRequest for a file that
-        cannot be read, NeedsOperator if the gateway refuses who we are.
+    def send(
+        self,
+        file: Path,
+        progress: Callable[[Part], None],
+        *,
+        dry_run: bool,
+        old: OldRows | None = None,
+    ) -> Outcome:
+        """Sends the parts of a file, without the samples that `old` takes. dry_run: reads them
+        only. Raises BadRequest for a file that cannot be read, NeedsOperator if the gateway refuses
+        who we are.
         """
         status = file.stat()
         identity: list[str | int] = [str(file.resolve()), status.st_size, status.st_mtime_ns]
-        return self._send_all(identity, parts_of(file), progress, dry_run=dry_run)
+        return self._send_all(identity, parts_of(file, old), progress, dry_run=dry_run)
 
     def send_block(
         self,

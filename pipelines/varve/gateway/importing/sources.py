@@ -5,10 +5,10 @@ each time that it is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +20,7 @@ from varve.gateway.first_sight import Exemplar
 from varve.gateway.write_request import STALE, WriteRequest
 from varve.model.errors import BadRequest
 from varve.model.metadata import NOTHING_KNOWN, Metadata
+from varve.promql.histograms.native_histogram import FloatHistogram
 
 _CHUNK_BYTES = 2 * 2**20
 _ROWS = 20_000
@@ -41,26 +42,57 @@ class Part:
     total: int
 
 
-def parts_of(file: Path) -> Iterator[Part]:
-    """The parts of a file, by its suffix. Raises BadRequest where the file is not what that says,
-    naming the place; OSError.
+class Row(NamedTuple):
+    """A sample of a file. labels: sorted by name, `__name__` among them. start_ms: 0 if unknown."""
+
+    labels: Sequence[tuple[str, str]]
+    ts_ms: int
+    value: float | FloatHistogram
+    start_ms: int
+    metadata: Metadata
+    exemplars: Sequence[Exemplar] = ()
+
+
+class OldRows(Protocol):
+    """What takes floats up to a time instead of a gateway."""
+
+    @property
+    def until_ms(self) -> int: ...
+
+    def add(self, labels: Sequence[tuple[str, str]], ts_ms: int, value: float) -> None: ...
+
+
+def parts_of(file: Path, old: OldRows | None = None) -> Iterator[Part]:
+    """The parts of a file, by its suffix, without the samples that `old` takes. Raises BadRequest
+    where the file is not what its suffix says, naming the place; OSError.
     """
     suffix = file.suffix.lower()
     if suffix == ".parquet":
-        return _parquet(file)
+        return _parquet(file, old)
     if suffix in (".om", ".txt", ".openmetrics", ".prom"):
-        return _open_metrics(file)
+        return _open_metrics(file, old)
     raise BadRequest(f"{file}: a file to import ends with {_FORMATS}")
 
 
-def _content(request: WriteRequest) -> Callable[[], bytes]:
+def _part(number: int, rows: Iterable[Row], done: int, total: int, old: OldRows | None) -> Part:
+    request = WriteRequest()
+    for row in rows:
+        value = row.value
+        if old is not None and row.ts_ms <= old.until_ms and isinstance(value, float):
+            old.add(row.labels, row.ts_ms, value)
+            continue
+        request.add(
+            row.labels, value, row.ts_ms, row.start_ms,
+            exemplars=row.exemplars, metadata=row.metadata,
+        )  # fmt: skip
+
     def content() -> bytes:
         return request.message().content.tobytes()
 
-    return content
+    return Part(number, content, len(request), done, total)
 
 
-def _open_metrics(file: Path) -> Iterator[Part]:
+def _open_metrics(file: Path, old: OldRows | None) -> Iterator[Part]:
     total = file.stat().st_size
     number = done = lines = 0
     meta: list[bytes] = []
@@ -76,8 +108,8 @@ def _open_metrics(file: Path) -> Iterator[Part]:
             body = b"".join(meta + (chunk[:-1] if ended else chunk))
             if body and not body.endswith(b"\n"):
                 raise BadRequest(f"{file}: the file does not end with # EOF")
-            request = _request(body + _EOF + b"\n", f"{file}, from line {first_line} on")
-            yield Part(number, _content(request), len(request), done, total)
+            rows = _rows_of_text(body + _EOF + b"\n", f"{file}, from line {first_line} on")
+            yield _part(number, rows, done, total, old)
             number += 1
             meta = _last_meta(meta, chunk)
     if not ended:
@@ -98,12 +130,11 @@ def _last_meta(before: list[bytes], chunk: list[bytes]) -> list[bytes]:
     return found
 
 
-def _request(body: bytes, where: str) -> WriteRequest:
+def _rows_of_text(body: bytes, where: str) -> Iterator[Row]:
     try:
         found = parse_open_metrics(body)
     except InvalidExposition as bad:
         raise BadRequest(f"{where}: {bad}") from bad
-    request = WriteRequest()
     for sample in found.samples:
         if sample.ts_ms is None:
             raise BadRequest(
@@ -113,14 +144,11 @@ def _request(body: bytes, where: str) -> WriteRequest:
             Exemplar(dict(e.labels), e.value, sample.ts_ms if e.ts_ms is None else e.ts_ms)
             for e in sample.exemplars
         ]
-        request.add(
-            sample.labels, sample.value, sample.ts_ms, sample.start_ms,
-            exemplars=exemplars, metadata=found.metadata.get(sample.family, NOTHING_KNOWN),
-        )  # fmt: skip
-    return request
+        said = found.metadata.get(sample.family, NOTHING_KNOWN)
+        yield Row(sample.labels, sample.ts_ms, sample.value, sample.start_ms, said, exemplars)
 
 
-def _parquet(file: Path) -> Iterator[Part]:
+def _parquet(file: Path, old: OldRows | None) -> Iterator[Part]:
     """Columns metric, ts and value, and perhaps tags (a map), type, unit, help. ts: a timestamp, or
     ms since the epoch. A value that is null ends its series.
     """
@@ -136,15 +164,15 @@ def _parquet(file: Path) -> Iterator[Part]:
     columns = [name for name in known if name in opened.schema_arrow.names]
     for number, batch in enumerate(opened.iter_batches(_ROWS, columns=columns)):
         done += batch.num_rows
-        request = WriteRequest()
-        for row in _rows(file, batch):
-            tags = {name: value for name, value in row.get("tags") or () if value}
-            labels = sorted({**tags, "__name__": row["metric"]}.items())
-            value = STALE if row["value"] is None else float(row["value"])
-            kind, unit, text = (row.get(name) or "" for name in ("type", "unit", "help"))
-            said = Metadata(kind or "unknown", unit, text)
-            request.add(labels, value, row["ts"], metadata=said)
-        yield Part(number, _content(request), batch.num_rows, done, total)
+        yield _part(number, map(_row, _rows(file, batch)), done, total, old)
+
+
+def _row(row: dict[str, Any]) -> Row:
+    tags = {name: value for name, value in row.get("tags") or () if value}
+    labels = sorted({**tags, "__name__": row["metric"]}.items())
+    value = STALE if row["value"] is None else float(row["value"])
+    kind, unit, text = (row.get(name) or "" for name in ("type", "unit", "help"))
+    return Row(labels, row["ts"], value, 0, Metadata(kind or "unknown", unit, text))
 
 
 def _rows(file: Path, batch: pa.RecordBatch) -> list[dict[str, Any]]:

@@ -20,10 +20,10 @@ class BlockHistory:
         self.end_ms = block.end_ms - 1
         self._block = block
 
-    def stretches(self, window: Window) -> Iterator[Stretch]:
+    def stretches(self, day: Window) -> Iterator[Stretch]:
         """Raises BadRequest where the block is damaged."""
         try:
-            for series in self._block.series_within(window):
+            for series in self._block.series_within(day):
                 yield Stretch(series.labels, series.ts, series.values)
         except DamagedBlock as damaged:
             raise BadRequest(str(damaged)) from damaged

@@ -1,16 +1,19 @@
-"""What of the blocks of an import is too old for a gateway, and goes straight into the tables."""
+"""What of an import is too old for a gateway, and goes straight into the tables."""
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from varve.gateway.importing.file_history import FileHistory
 from varve.gateway.importing.sender import Outcome
 from varve.gateway.importing.tsdb.block import TsdbBlock
 from varve.gateway.importing.tsdb.block_history import BlockHistory
+from varve.maintenance.backfill import Source, days_of
 from varve.model.clock import SystemClock, utc_text
-from varve.model.window import Window
 from varve.services.backfills import needs_backfill, open_backfill, until_ms
 from varve.settings import Settings
 
@@ -29,21 +32,37 @@ def old_part(
         return None
     until = until_ms(settings, now_ms)
     sources = [BlockHistory(block) for block in blocks if block.begin_ms <= until]
-    return OldPart(settings, sources, until, told)
+    return OldPart(settings, f"{len(sources)} blocks", sources, until, told)
+
+
+@contextmanager
+def old_part_of_file(
+    file: Path, settings: Settings, told: Callable[[str], None]
+) -> Iterator[tuple[FileHistory, OldPart]]:
+    """What takes the old samples of a file while it is read, and brings them into the tables then.
+    They lie in a folder of the home in between, which goes with the context.
+    """
+    until = until_ms(settings, SystemClock().now_ms())
+    parent = settings.home / "imports"
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="old-", dir=parent) as folder:
+        history = FileHistory(file, Path(folder), until)
+        yield history, OldPart(settings, str(file), [history], until, told)
 
 
 class OldPart:
-    """Samples of blocks up to until_ms."""
+    """Samples of some sources up to until_ms."""
 
     def __init__(
         self,
         settings: Settings,
-        sources: Sequence[BlockHistory],
+        name: str,
+        sources: Sequence[Source],
         until_ms: int,
         told: Callable[[str], None],
     ) -> None:
         self.until_ms = until_ms
-        self.name = f"{len(sources)} blocks up to {utc_text(until_ms)}, into the tables"
+        self.name = f"{name} up to {utc_text(until_ms)}, into the tables"
         self._settings, self._sources, self._told = settings, sources, told
         self._said_s = time.monotonic()
 
@@ -51,8 +70,8 @@ class OldPart:
         """Raises NeedsOperator if the tables are not where the settings say."""
         backfill = open_backfill(self._settings)
         if dry_run:
-            spans = [(s, Window(s.begin_ms - 1, self.until_ms)) for s in self._sources]
-            return Outcome(sum(len(part.ts) for s, w in spans for part in s.stretches(w)))
+            days = ((s, day) for s in self._sources for day in days_of(s, self.until_ms))
+            return Outcome(sum(len(part.ts) for s, day in days for part in s.stretches(day)))
         now_ms, labels = SystemClock().now_ms(), self._settings.gateway.external_labels
         done = backfill.run(self._sources, self.until_ms, now_ms, labels, self._progress)
         if done.expired:
