@@ -14,6 +14,8 @@ if incidents are known, label (1 inside of one).
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import resource
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -90,7 +92,9 @@ def main() -> None:
                 _count(found[name], subject, told)
     for name, result in found.items():
         _print(name, result)
-    _measure(args.million)
+    apart = multiprocessing.get_context("spawn").Process(target=_measure, args=(args.million,))
+    apart.start()
+    apart.join()
     _measure_baselines()
 
 
@@ -188,7 +192,7 @@ def _labelled_spans(at: np.ndarray, frame: pd.DataFrame) -> list[tuple[int, int]
 
 
 def _measure(count: int) -> None:
-    """CPU seconds to look up and score one minute of so many series."""
+    """CPU seconds to look up and score one minute of so many series, and what the process takes."""
     import pyarrow as pa
 
     from varve.model.schema import table_schema
@@ -221,7 +225,8 @@ def _measure(count: int) -> None:
     done = time.process_time()
     print(
         f"\n{count:,} series: {done - loaded:.2f} CPU s a minute to score,"
-        f" {loaded - begun:.2f} CPU s an hour to take up new baselines"
+        f" {loaded - begun:.2f} CPU s an hour to take up new baselines,"
+        f" {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10:,} MiB at most"
     )
 
 
