@@ -34,7 +34,7 @@ def test_what_hangs_or_dies_is_started_again_and_a_full_disk_is_waited_for(start
         up = start(disk / "home", output=tmp_path / "out", **QUICK)
         up.until_ready()
         up.until(lambda: up.count() > 5)
-        assert up.run("status").returncode == 0
+        up.until(lambda: up.run("status").returncode == 0)
 
         for name in ("collector", "query"):
             os.kill(up.component(name)["pid"], signal.SIGSTOP)
@@ -65,7 +65,8 @@ def test_what_hangs_or_dies_is_started_again_and_a_full_disk_is_waited_for(start
         filler.unlink()
         up.until(lambda: up.said().endswith("all components run again\n"))
         _stored_on(up)
-        assert up.run("status").returncode == 0
+        shown = up.run("status")
+        assert shown.returncode == 0, shown.stdout + shown.stderr
 
         up.process.send_signal(signal.SIGTERM)
         assert up.process.wait(120) == 0, up.said()
