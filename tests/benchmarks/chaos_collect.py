@@ -25,8 +25,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -36,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.accounted import columns_in_topic
 from tests.benchmarks.bench_ingest import say
+from tests.benchmarks.chaos_steps import wait_until, without_kafka
 from tests.benchmarks.collect_senders import (
     SENDERS,
     SERIES,
@@ -53,7 +53,6 @@ from varve.model.identity import identify
 
 TOPIC = "raw-metrics"
 PAUSE_S = 0.02
-DEADLINE_S = 300
 # A flush every second, on a machine that has more to do.
 SLACK_S = 6.0
 
@@ -252,21 +251,15 @@ class Chaos:
         self._kill()
 
     def _while_it_spools(self) -> None:
-        with self._without_kafka():
+        with without_kafka(self._broker):
             self._more()
             self._kill()
             self._more()
 
     def _while_it_sends_the_spool(self) -> None:
-        with self._without_kafka():
+        with without_kafka(self._broker):
             self._more(60)
         self._kill()
-
-    @contextmanager
-    def _without_kafka(self) -> Iterator[None]:
-        self._broker.kill()
-        yield
-        self._broker.start()
 
     def _kill(self) -> None:
         time.sleep(self._rng.random() * 0.5)  # somewhere in the middle of it
@@ -290,10 +283,7 @@ class Chaos:
         self._until(lambda: len(self._target.shown) >= scrapes)
 
     def _until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < deadline, self._gateway.log[-3_000:]
-            time.sleep(0.02)
+        wait_until(condition, self._gateway)
 
 
 if __name__ == "__main__":

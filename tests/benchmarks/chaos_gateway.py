@@ -18,10 +18,9 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -32,9 +31,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.accounted import keys_in_topic, keys_of_requests
 from tests.benchmarks.bench_ingest import say
+from tests.benchmarks.chaos_steps import wait_until, without_kafka
 from tests.benchmarks.made_requests import Rounds
 from tests.integration.gateway.gateway_process import GatewayProcess
 from tests.remote_writing import HEADERS_V1
+from tests.sending import SendingThread
 from tests.slow_sync import SlowSync
 from tests.small_disk import fill, mounted
 from varve.kafka.topics import TopicPlan, ensure_topics
@@ -42,7 +43,7 @@ from varve.local.broker import Broker
 
 TOPIC = "raw-metrics"
 SENDERS, SERIES, REQUEST = 4, 4_000, 500
-DISK_MB, SLOW_S, DEADLINE_S = 256, 0.2, 300
+DISK_MB, SLOW_S = 256, 0.2
 # Between two requests of a sender: else most samples would be sent while the spool takes them.
 PAUSE_S = 0.05
 
@@ -133,13 +134,13 @@ class Chaos:
         self._kill()
 
     def _while_it_spools(self) -> None:
-        with self._without_kafka():
+        with without_kafka(self._broker):
             self._more(20_000)
             self._kill()
             self._more(5_000)
 
     def _while_the_disk_is_slow(self) -> None:
-        with self._without_kafka():
+        with without_kafka(self._broker):
             self._sync.take(SLOW_S)
             self._more(5_000)
             self._kill()
@@ -147,7 +148,7 @@ class Chaos:
             self._sync.take(0)
 
     def _while_the_disk_is_full(self) -> None:
-        with self._without_kafka():
+        with without_kafka(self._broker):
             self._more(5_000)
             filler = fill(self._disk, leave_bytes=200_000)
             refused = self._refused()
@@ -158,15 +159,9 @@ class Chaos:
             self._more(5_000)
 
     def _while_it_sends_the_spool(self) -> None:
-        with self._without_kafka():
+        with without_kafka(self._broker):
             self._more(60_000)
         self._kill()
-
-    @contextmanager
-    def _without_kafka(self) -> Iterator[None]:
-        self._broker.kill()
-        yield
-        self._broker.start()
 
     def _kill(self) -> None:
         time.sleep(self._rng.random() * 0.2)  # somewhere in the middle of it
@@ -184,13 +179,10 @@ class Chaos:
         return sum(s.refused for s in self._senders)
 
     def _until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < deadline, self._gateway.log[-3_000:]
-            time.sleep(0.02)
+        wait_until(condition, self._gateway)
 
 
-class Sender:
+class Sender(SendingThread):
     """Sends requests one after the other, each until it is taken."""
 
     def __init__(self, url: str, number: int) -> None:
@@ -199,13 +191,7 @@ class Sender:
         """The times of requests that were taken."""
         self.refused = 0
         self._url = url
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
+        super().__init__()
 
     def _run(self) -> None:
         with httpx.Client(base_url=self._url, timeout=30) as client:

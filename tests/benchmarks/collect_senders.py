@@ -8,13 +8,15 @@ import json
 import socket
 import threading
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
 import httpx
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from tests.sending import SendingThread
 
 SERIES = 20
 """Of a request."""
@@ -23,7 +25,7 @@ Sample = tuple[str, int, float]
 """Metric of the series, its number, value: values are never sent twice."""
 
 
-class HttpSender(ABC):
+class HttpSender(SendingThread):
     """Sends requests one after the other, each until it is taken."""
 
     name = ""
@@ -35,9 +37,7 @@ class HttpSender(ABC):
         self.sent: set[float] = set()
         self.refused = 0
         self._url, self._pause_s = url, pause_s
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
+        super().__init__()
 
     @property
     def metric(self) -> str:
@@ -46,10 +46,6 @@ class HttpSender(ABC):
     @abstractmethod
     def request(self, number: int, ts_ms: int) -> tuple[str, dict[str, str], bytes]:
         """Path, headers and body; the value of every sample is `number`."""
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
 
     def _run(self) -> None:
         number = 0
@@ -128,7 +124,7 @@ class Pushgateway(HttpSender):
 SENDERS = (Otlp, Influx, Json, Pushgateway)
 
 
-class StatsdSender:
+class StatsdSender(SendingThread):
     """Counts up one counter, a line at a time, by TCP or UDP. Nobody acknowledges that."""
 
     def __init__(self, port: int, kind: socket.SocketKind, metric: str, pause_s: float) -> None:
@@ -137,13 +133,7 @@ class StatsdSender:
         """When each line was given to the kernel, Unix s."""
         self._line = f"{metric}:1|c\n".encode()
         self._address, self._kind, self._pause_s = ("127.0.0.1", port), kind, pause_s
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
+        super().__init__()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

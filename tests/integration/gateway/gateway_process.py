@@ -8,13 +8,13 @@ import signal
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import httpx
 
 from tests.remote_writing import HEADERS_V1, HEADERS_V2, snappy, write_request, write_request_v2
+from tests.sending import SendingThread
 from varve.local.broker import free_port
 
 START_S = 120
@@ -99,7 +99,7 @@ def _split(line: str) -> tuple[str, str, str]:
     return name, "", rest.rpartition("} ")[2]
 
 
-class Sender:
+class Sender(SendingThread):
     """Sends requests one after the other, and again as Prometheus does: on 5xx and when the
     connection breaks. Samples are numbered; each series and time is sent with one value.
     """
@@ -113,13 +113,7 @@ class Sender:
         self.acknowledged: set[tuple[str, int, float]] = set()
         self.sent: set[tuple[str, int, float]] = set()
         self.refused = 0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
+        super().__init__()
 
     def _run(self) -> None:
         number = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 import httpx
@@ -13,6 +12,7 @@ from tests.integration.gateway.gateway_process import GatewayProcess
 from tests.integration.ingest.accounting import Ingesting
 from tests.integration.ingest.faults import POINTS
 from tests.remote_writing import HEADERS_V2, V2, snappy
+from tests.sending import SendingThread
 from varve.kafka.topics import TopicPlan, ensure_topics
 from varve.model.record_rows import RECORD_TABLES, arranged
 from varve.storage.bounds import Bounds
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.spark]
 SERIES = 5
 
 
-class RecordSender:
+class RecordSender(SendingThread):
     """Sends request n with SERIES histograms that count n, and an exemplar of each, at time n;
     again until it is taken.
     """
@@ -35,13 +35,7 @@ class RecordSender:
         self.sent = 0
         self.acknowledged = 0
         """Requests up to this one."""
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
+        super().__init__()
 
     def _run(self) -> None:
         with httpx.Client(timeout=30) as client:
