@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -287,16 +288,22 @@ def test_requests_that_are_refused(tmp_path, receiver):
             ("POST", "/api/v2/alerts", b'[{"annotations": {}}]', 422),
             ("POST", "/api/v2/alerts", b'[{"labels": {"a": "b"}, "startsAt": "x"}]', 400),
             ("POST", "/api/v2/silences", b'{"id": ""}', 422),
-            ("GET", "/api/v2/silence/nope", b"", 404),
-            ("DELETE", "/api/v2/silence/nope", b"", 404),
+            ("POST", "/api/v2/silences", b"", 422),
+            ("GET", "/api/v2/silence/nope", b"", 422),
+            ("DELETE", f"/api/v2/silence/{uuid.uuid4()}", b"", 404),
             ("GET", "/api/v2/alerts?filter=a", b"", 400),
             ("GET", "/api/v2/alerts?receiver=(", b"", 400),
-            ("GET", "/api/v2/alerts?active=maybe", b"", 422),
+            ("GET", "/api/v2/alerts?filter={a=b", b"", 400),
             ("GET", "/api/v1/alerts", b"", 404),
             ("PUT", "/api/v2/alerts", b"", 405),
         ):
-            answer = client.request(method, path, content=body)
+            kind = {"Content-Type": "application/json"} if body else {}
+            answer = client.request(method, path, content=body, headers=kind)
             assert answer.status_code == status, (method, path, answer.text)
+        plain = client.post("/api/v2/alerts", content=b"[]", headers={"Content-Type": "text/plain"})
+        assert plain.status_code == 415
+        put = client.put("/api/v2/alerts").json()
+        assert put == {"code": 405, "message": "method PUT is not allowed, but [GET,POST] are"}
         foreign = client.post("/-/reload", headers={"Origin": "http://evil.example"})
         rebound = client.get("/api/v2/status", headers={"Host": "evil.example"})
         assert (foreign.status_code, rebound.status_code) == (403, 403)
@@ -407,7 +414,8 @@ def test_amtool_works_unchanged(tmp_path, receiver):
         silence_id = amtool(
             *("silence", "add", "instance=~a|c", "-c", "why", "-a", "me", "-d", "1h")
         ).strip()
-        assert silence_id in amtool("silence", "query", "instance=~.*c")
+        assert silence_id in amtool("silence", "query", "instance=~a|c")
+        assert silence_id not in amtool("silence", "query", "instance=~.*c")
         assert "a" not in json.dumps(
             [a["labels"]["instance"] for a in json.loads(amtool("alert", "query", "-o", "json"))]
         )
