@@ -166,7 +166,7 @@ def running(folder: Path, receiver: Receiver, *options: str, wait: str = "0s", *
 
 def test_an_alert_is_told_and_its_end_and_sigterm_ends_it_in_order(tmp_path, receiver):
     with running(tmp_path, receiver) as process:
-        assert process.client.get("/-/ready").text == "OK"
+        assert process.client.get("/-/healthy").text == "OK"
         assert process.send("a").status_code == 200
         await_that(lambda: receiver.told() == [("firing", ["a"])])
         process.send("a", lasts_s=-0.5)
@@ -175,6 +175,21 @@ def test_an_alert_is_told_and_its_end_and_sigterm_ends_it_in_order(tmp_path, rec
         assert process.stop() == 0
     assert receiver.messages[0]["externalURL"] == f"http://{process.address}"
     assert "hunter2" not in process.log.read_text()
+
+
+def load_time_s() -> float:
+    """How long this machine needs, now, to load a library of which a notifier has several."""
+    began_s = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import httpx"], check=True)
+    return time.monotonic() - began_s
+
+
+def test_it_is_ready_soon_after_its_start(tmp_path, receiver):
+    bound_s = max(3.0, 10 * load_time_s())
+    began_s = time.monotonic()
+    with running(tmp_path, receiver) as process:
+        await_that(lambda: process.client.get("/-/ready").is_success)
+        assert time.monotonic() - began_s <= bound_s
 
 
 def test_killed_at_any_moment_it_forgets_nothing_and_tells_nothing_twice(tmp_path, receiver):
@@ -461,8 +476,10 @@ def peers_of(process: Process) -> set[str]:
 
 def test_three_notifiers_find_each_other_and_tell_once(tmp_path, receiver):
     with cluster(tmp_path, receiver) as processes:
+        began_s = time.monotonic()
         everybody = {address_for_peers(process) for process in processes}
         await_that(lambda: all(peers_of(process) == everybody for process in processes))
+        assert time.monotonic() - began_s <= max(2.0, 10 * load_time_s())
 
         for process in processes:
             process.send("a")

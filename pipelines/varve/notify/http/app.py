@@ -196,6 +196,12 @@ async def _healthy(service: NotifyService, request: Request) -> Response:  # noq
     return PlainTextResponse("OK")
 
 
+async def _ready(service: NotifyService, request: Request) -> Response:  # noqa: ARG001
+    if not service.can_tell:
+        return PlainTextResponse("starting", status_code=503)
+    return PlainTextResponse("OK")
+
+
 async def _metrics(service: NotifyService, request: Request) -> Response:
     service.refresh_metrics()
     accept = request.headers.get("accept", "")
@@ -224,7 +230,7 @@ _ROUTES: tuple[tuple[str, list[str], Handler], ...] = (
     (signed_links.PATH, ["POST"], _follow_link),
     ("/-/reload", ["POST"], _reload),
     ("/-/healthy", ["GET", "HEAD"], _healthy),
-    ("/-/ready", ["GET", "HEAD"], _healthy),
+    ("/-/ready", ["GET", "HEAD"], _ready),
     ("/metrics", ["GET"], _metrics),
 )
 
