@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -107,8 +108,7 @@ class Provenance:
     @property
     def token(self) -> str:
         """The versions, as one opaque text."""
-        text = json.dumps(dict(sorted(self.versions.items())), separators=(",", ":"))
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        return _token_of(tuple(sorted(self.versions.items())))
 
     @staticmethod
     def versions_of(token: str) -> dict[str, int]:
@@ -169,3 +169,9 @@ class Provenance:
         )
         known = zip(HEADERS, values, strict=True)
         return {name: str(value) for name, value in known if value is not None}
+
+
+@lru_cache(maxsize=256)
+def _token_of(versions: tuple[tuple[str, int], ...]) -> str:
+    text = json.dumps(dict(versions), separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
