@@ -291,13 +291,14 @@ class Reader:
         if self.executors is None or self.sample is not None:
             return None
         if planned is None:
-            parts, rows = (), self._narrowing.estimates(start_ms, end_ms)(series.size).samples
+            rows = self._narrowing.estimates(start_ms, end_ms)(series.size).samples
         else:
-            parts, rows = planned.parts, planned.rows
+            rows = planned.rows
         if rows <= self.executors.least_rows:
             return None
         if most_histograms(self.view, series.series_ids[series.by_id], start_ms, end_ms):
             return None
+        parts = () if planned is None else planned.parts
         return FarSelection(self.executors, self.view, series, parts, rows)
 
     def _samples_of(

@@ -7,12 +7,12 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import grpc
 import pyarrow as pa
 from pyspark.errors import PySparkException
-from pyspark.sql.connect.client import ChannelBuilder, DefaultChannelBuilder
+from pyspark.sql.connect.client import DefaultChannelBuilder
 from pyspark.sql.connect.client.retries import DefaultPolicy
 from pyspark.sql.connect.session import SparkSession
 
@@ -91,11 +91,11 @@ class SparkExecutors:
                 self._session = None
 
 
-def _connected(builder: ChannelBuilder) -> SparkSession:
+def _connected(builder: DefaultChannelBuilder) -> SparkSession:
     """A session. Spark's client would try for minutes to reach who does not answer."""
     with builder.toChannel() as channel:
         grpc.channel_ready_future(channel).result(_CONNECT_S)
-    session = cast(SparkSession, SparkSession.builder.channelBuilder(builder).create())
+    session = SparkSession.builder.channelBuilder(builder).create()
     session.client.set_retry_policies([DefaultPolicy(_RETRIES, max_backoff=_BACKOFF_MS)])
     return session
 
