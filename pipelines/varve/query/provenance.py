@@ -35,7 +35,8 @@ class SelectorUse:
     took while the query held them. moved_ms: by how much at most ends of its windows were moved to
     earlier times, since samples have expired; 0 if the answer is that of the samples.
     missing_until_ms: some of its windows lack samples up to there, which have expired. pending:
-    ranges where rows wait for a repair, so that finer rows or samples were read instead.
+    ranges where rows wait for a repair, so that finer rows or samples were read instead. by_spark:
+    whether executors of Spark have read them.
     """
 
     selector: str
@@ -45,6 +46,7 @@ class SelectorUse:
     moved_ms: int = 0
     missing_until_ms: int | None = None
     pending: tuple[Window, ...] = ()
+    by_spark: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -53,6 +55,7 @@ class SelectorUse:
             "rows": self.rows,
             "bytes": self.nbytes,
             "approximate_ms": self.moved_ms,
+            "by_spark": self.by_spark,
         }
 
 
