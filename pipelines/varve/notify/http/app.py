@@ -293,7 +293,7 @@ async def _no_method(routes: Sequence[Route], request: Request, err: Exception) 
         method
         for route in routes
         if route.path_regex.match(request.url.path)
-        for method in (route.methods or ()) - {"HEAD"}
+        for method in (route.methods or set()) - {"HEAD"}
     )
     why = f"method {request.method} is not allowed, but [{','.join(allowed)}] are"
     response = (
