@@ -187,7 +187,7 @@ diff-import: setup-dev ## Random queries on 30 imported days, answered as by the
 	$(TOOL)/diff_import.py $(ARGS)
 diff-promtool: setup-dev ## Random rules and tests of them against the installed promtool; ARGS="--files 100"
 	$(TOOL)/diff_promtool.py $(ARGS)
-diff-tiers: setup-dev ## Random queries over rollups against the samples; ARGS="--queries 10000 --seed N"
+diff-tiers: setup-dev ## Random queries over rollups against the samples; ARGS="--queries 10000 --far"
 	$(TOOL)/diff_tiers.py $(ARGS)
 fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minutes 10 --seed N"
 	$(TOOL)/fuzz_promql.py --shared $(SHARED) $(ARGS)

@@ -108,6 +108,8 @@ class _Recording:
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, hints: SelectHints
     ) -> Selection:
         selection = self._storage.select(matchers, start_ms, end_ms, hints)
+        if selection.elsewhere is not None:
+            return selection
         held = selection.samples.ends - selection.samples.begins
         amount = int(np.count_nonzero(held)), int(held.sum())
         if selection.rollups is not None:

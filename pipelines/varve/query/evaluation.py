@@ -29,6 +29,7 @@ from varve.promql.kernels.types import I64
 from varve.query import step_cache
 from varve.query.absence import why_empty
 from varve.query.derived_storage import derived_metric, storage_of
+from varve.query.executors import Executors
 from varve.query.memory import Reservation
 from varve.query.provenance import Provenance
 from varve.query.reader import Reader
@@ -66,7 +67,8 @@ class Options:
     infos about selectors that had no samples. `steps` keeps steps of range queries from one to the
     next; None computes all of them. `plans` are kept from query to query. `tier` is one of
     model.window.TIER_NAMES that all selectors are to be answered from as far as it goes; None
-    leaves the choice to each.
+    leaves the choice to each. `executors` compute what is too much for this machine; without any
+    all is computed here.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -79,6 +81,7 @@ class Options:
     say_why_empty: bool = False
     steps: Steps | None = None
     tier: str | None = None
+    executors: Executors | None = None
     plans: Plans = field(default_factory=Plans, compare=False, repr=False)
 
     def check_running(self) -> None:
@@ -238,7 +241,7 @@ def engine_of(view: View, options: Options, sample: Sample | None = None) -> tup
     limits = replace(options.limits, timeout_s=None if math.isinf(timeout_s) else timeout_s)
     within = replace(options, deadline_s=now_s + timeout_s)
     check, most = within.check_running, limits.max_samples
-    reader = Reader(view, options.memory, check, most, options.tier, sample)
+    reader = Reader(view, options.memory, check, most, options.tier, sample, options.executors)
     evaluation = engine.Options(
         lookback_ms=options.lookback_ms,
         limits=limits,

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -26,6 +26,7 @@ from varve.api.service import Service
 from varve.ingest.limits import LimitsFile
 from varve.model.clock import SystemClock
 from varve.model.errors import NeedsOperator
+from varve.model.interpreter import set_up_for_requests
 from varve.promql.evaluation.workers import Workers
 from varve.query.evaluation import Options
 from varve.query.memory import MemoryBudget
@@ -51,8 +52,12 @@ from varve.services.tls import tls_of
 from varve.settings import Settings
 from varve.settings.query import Query
 from varve.settings.text import as_yaml
+from varve.storage.store import Store
 from varve.telemetry.metrics import QueryMetrics
 from varve.telemetry.registry import Telemetry
+
+if TYPE_CHECKING:
+    from varve.spark.executors import SparkExecutors
 
 COMPONENT = "query"
 
@@ -87,6 +92,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             calendar=settings.holidays.calendar(),
         )
         steps = _steps(query, memory)
+        executors = _executors(query, store)
         workers = Workers(query.cores or len(os.sched_getaffinity(0)))
         options = Options(
             query_limits(query),
@@ -95,6 +101,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             newer_view=follower.newer_view,
             say_why_empty=True,
             steps=steps,
+            executors=executors,
         )
         browsers = BrowserRules.of(_listed(query.allowed_hosts), _listed(query.allowed_origins))
         sql = SqlProcesses(store, _sql_bounds(query)) if query.sql else None
@@ -145,6 +152,8 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
                 sql.close()
             if steps is not None:
                 steps.close()
+            if executors is not None:
+                executors.close()
     if follower.error is not None:
         status.update(state="failed", detail={"error": str(follower.error)})
         return 1
@@ -177,7 +186,7 @@ async def _watch(
 ) -> None:
     """Says in what state the service is, and that its work goes on; ends it with its follower."""
     said: tuple[str, str] | None = None
-    looks = 0
+    looks, has_been_ready = 0, False
     while not server.should_exit:
         if follower.error is not None:
             server.should_exit = True
@@ -191,6 +200,9 @@ async def _watch(
             said = (state, why)
             status.update(state=state, detail={"waiting": why or None})
             if not why:
+                if not has_been_ready:
+                    set_up_for_requests()
+                has_been_ready = True
                 log.info("ready")
         await asyncio.sleep(_WATCH_S)
 
@@ -204,6 +216,15 @@ def _steps(query: Query, memory: MemoryBudget) -> Steps | None:
         return SharedSteps(own, url) if url else own
     except ValueError as err:
         raise NeedsOperator(f"query.redis_url cannot be read: {err}") from err
+
+
+def _executors(query: Query, store: Store) -> SparkExecutors | None:
+    """Who computes what is too much for this machine. Spark's client is imported only for it."""
+    if not (url := query.spark_remote.get_secret_value()):
+        return None
+    from varve.spark.executors import SparkExecutors  # noqa: PLC0415 - takes seconds
+
+    return SparkExecutors(url, store, query.spark_rows)
 
 
 def _sql_bounds(query: Query) -> SqlBounds:

@@ -77,6 +77,12 @@ class Query(Listener):
     """MiB that the index of series, cached files, remembered selections and the queries under way
     take together, at least twice cache_mb; a query that does not fit is refused. 2,048: a heavy
     dashboard, with room for the index of some million series."""
+    spark_remote: Secret = SecretStr("")
+    """Spark Connect (sc://host:port/;token=...) whose executors compute the parts of a query that
+    read over spark_rows; they need this package and a way to the tables. Empty: none do."""
+    spark_rows: int = Field(200_000_000, ge=0)
+    """Samples or rows of tiers that a selector of a query may read in this process. 200 M: some
+    seconds of the cores of a machine, about what a Spark job takes to begin."""
     allowed_hosts: str = ""
     """Names, comma separated, under which clients may ask for the service, beside localhost, this
     machine's name and any address; * for all. Empty: a page whose name is made to point here (DNS
