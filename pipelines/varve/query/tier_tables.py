@@ -92,6 +92,8 @@ class _Followed:
         self.taken: list[LogEntry] | None = None
         """Commits that the last view took notice of, for the tier above."""
         self._view: TierView | None = None
+        self._of: Snapshot | None = None
+        """What the view was made of."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -140,8 +142,9 @@ class _Followed:
             self._follower.table.positions(),
         )
         known = self._view
-        if known is None or (known.version, known.pending) != (made.version, made.pending):
-            self._view = made
+        # Files may come and go in colder roots while the version stays.
+        if known is None or self._of is not self.snapshot or known.pending != made.pending:
+            self._view, self._of = made, self.snapshot
         return self._view
 
 
