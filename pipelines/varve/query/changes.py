@@ -1,4 +1,4 @@
-"""Which times of samples commits touched, for whoever keeps what was computed of them."""
+"""Which times of a table's rows commits touched, for whoever keeps what was computed of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST: Final = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The spans that commits later than version `since` to samples added to or took rows from."""
+    """The spans that commits later than version `since` to a table added to or took rows from."""
 
     since: int
     versions: tuple[int, ...] = ()
@@ -29,13 +29,20 @@ class Changes:
             return None
         return self.spans[bisect_right(self.versions, version) :]
 
-    def extended(self, commits: Iterable[tuple[LogEntry, Sequence[LiveFile]]]) -> Changes:
-        """With further commits, each with the files that it removed. Only the last are kept."""
+    def extended(
+        self,
+        commits: Iterable[tuple[LogEntry, Sequence[LiveFile]]],
+        time: str = "ts",
+        width_ms: int = 1,
+    ) -> Changes:
+        """With further commits, each with the files that it removed. Only the last are kept. A row
+        is about width_ms of time, up to what its column `time` says.
+        """
         versions, spans, since = [*self.versions], [*self.spans], self.since
         for entry, removed in commits:
             for file in (*entry.adds, *(removed if entry.loses_rows else ())):
                 versions.append(entry.version)
-                spans.append((file.minimum["ts"], file.maximum["ts"]))
+                spans.append((file.minimum[time] - width_ms + 1, file.maximum[time]))
         if len(versions) > _MOST:
             since = versions[-_MOST - 1]
             first = bisect_right(versions, since)

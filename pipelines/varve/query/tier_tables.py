@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from varve.model.errors import NeedsOperator
 from varve.model.window import TIERS, Tier, Window, floor_to, window_end
+from varve.query.changes import Changes
 from varve.query.file_table import FileTable
 from varve.query.series_groups import marks_of
 from varve.query.tier_view import TierView
@@ -92,6 +94,7 @@ class _Followed:
         self.taken: list[LogEntry] | None = None
         """Commits that the last view took notice of, for the tier above."""
         self._view: TierView | None = None
+        self._changes = Changes(self.snapshot.version)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -105,8 +108,18 @@ class _Followed:
         fresh = self._follower.follow()
         if fresh is None:
             self._own = self._late = None
-        elif self._own is not None:
+            self._changes = Changes(self.snapshot.version)
+            return
+        if self._own is not None:
             self._own += fresh
+        for entry in fresh:
+            if entry.loses_rows:  # rare; what of time they were about is not looked up
+                self._changes = Changes(entry.version)
+        self._changes = self._changes.extended(
+            ((entry, ()) for entry in fresh if entry.version > self._changes.since),
+            "window_end",
+            self._tier.width_ms,
+        )
 
     def view(
         self,
@@ -141,7 +154,7 @@ class _Followed:
         )
         known = self._view
         if known is None or (known.version, known.pending) != (made.version, made.pending):
-            self._view = made
+            self._view = replace(made, changes=self._changes)
         return self._view
 
 
