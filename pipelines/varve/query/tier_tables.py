@@ -95,6 +95,8 @@ class _Followed:
         """Commits that the last view took notice of, for the tier above."""
         self._view: TierView | None = None
         self._changes = Changes(self.snapshot.version)
+        self._of: Snapshot | None = None
+        """What the view was made of."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -112,14 +114,9 @@ class _Followed:
             return
         if self._own is not None:
             self._own += fresh
-        for entry in fresh:
-            if entry.loses_rows:  # rare; what of time they were about is not looked up
-                self._changes = Changes(entry.version)
-        self._changes = self._changes.extended(
-            ((entry, ()) for entry in fresh if entry.version > self._changes.since),
-            "window_end",
-            self._tier.width_ms,
-        )
+        # What of time lost rows were about is not looked up: that is rare.
+        commits = [(entry, None if entry.loses_rows else ()) for entry in fresh]
+        self._changes = self._changes.extended(commits, "window_end", self._tier.width_ms)
 
     def view(
         self,
@@ -153,8 +150,9 @@ class _Followed:
             self._follower.table.positions(),
         )
         known = self._view
-        if known is None or (known.version, known.pending) != (made.version, made.pending):
-            self._view = replace(made, changes=self._changes)
+        # Files may come and go in colder roots while the version stays.
+        if known is None or self._of is not self.snapshot or known.pending != made.pending:
+            self._view, self._of = replace(made, changes=self._changes), self.snapshot
         return self._view
 
 

@@ -26,6 +26,7 @@ from varve.api.service import Service
 from varve.ingest.limits import LimitsFile
 from varve.model.clock import SystemClock
 from varve.model.errors import NeedsOperator
+from varve.model.interpreter import set_up_for_requests
 from varve.promql.evaluation.workers import Workers
 from varve.query.evaluation import Options
 from varve.query.memory import MemoryBudget
@@ -185,7 +186,7 @@ async def _watch(
 ) -> None:
     """Says in what state the service is, and that its work goes on; ends it with its follower."""
     said: tuple[str, str] | None = None
-    looks = 0
+    looks, has_been_ready = 0, False
     while not server.should_exit:
         if follower.error is not None:
             server.should_exit = True
@@ -199,6 +200,9 @@ async def _watch(
             said = (state, why)
             status.update(state=state, detail={"waiting": why or None})
             if not why:
+                if not has_been_ready:
+                    set_up_for_requests()
+                has_been_ready = True
                 log.info("ready")
         await asyncio.sleep(_WATCH_S)
 

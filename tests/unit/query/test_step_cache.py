@@ -123,3 +123,18 @@ def test_changes_are_known_as_far_back_as_they_are_kept():
     assert changes.after(5_999) == ()
     assert changes.after(10) is None
     assert len(changes.after(changes.since)) == len(changes.versions) == 4_096
+
+
+def test_what_a_colder_root_loses_is_a_change_of_the_version_that_was_there():
+    file = LiveFile("f", 1, 1, {"ts": 7}, {"ts": 9})
+    known = Changes(10).extended([(LogEntry(11, adds=(file,)), ())])
+    lost = LogEntry(11, removes=("f",), loses_rows=True)
+
+    at_once = Changes(10).extended([(LogEntry(11, adds=(file,)), ()), (lost, [file])])
+    later = known.extended([(lost, [file])])
+    unknown = known.extended([(LogEntry(12, loses_rows=True), None)])
+
+    assert at_once.after(10) == ((7, 9), (7, 9))
+    assert later.after(11) is None
+    assert later.extended([(LogEntry(12, adds=(file,)), ())]).after(12) == ()
+    assert (unknown.after(11), unknown.after(12)) == (None, ())
