@@ -165,7 +165,7 @@ conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scri
 conformance-gateway: setup-dev ## The score of the gateway on the judge of collection
 	PYTHONPATH=pipelines $(PY) $(SHARED)/wiretest/run.py --adapter varve.gateway.conformance:Adapter \
 	  $(ARGS)
-.PHONY: conformance-notify live-notify bench-alert-storm
+.PHONY: conformance-notify live-notify bench-alert-storm diff-notify
 bench-alert-storm: setup-dev ## 100,000 alerts in 1,000 groups, here and in Alertmanager; ARGS="--alerts 10000"
 	$(TOOL)/storm_notify.py --beside $(ARGS)
 conformance-notify: setup-dev ## The score of the notifier on scenarios, templates and configurations
@@ -173,6 +173,8 @@ conformance-notify: setup-dev ## The score of the notifier on scenarios, templat
 	  --adapter varve.notify.conformance:Adapter $(ARGS)
 	PYTHONPATH=$(CURDIR)/pipelines $(PY) $(SHARED)/alerttest/run.py configs \
 	  --command '$(CURDIR)/$(PY) -m varve.cli notify check' $(ARGS)
+diff-notify: setup-dev ## The same requests and alerts to it and to Alertmanager, in real time; ARGS="--only grouping"
+	$(TOOL)/diff_notify.py $(ARGS)
 live-notify: setup-dev ## Its scenarios over HTTP, 20 times as fast as real time; ARGS="--only grouping"
 	$(TOOL)/live_notify.py --shared $(SHARED) $(ARGS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -52,10 +52,11 @@ _PAGES: Final = {"SeriesDeviates": "/anomalies", "CapacityRunsOut": "/capacity"}
 
 @dataclass(slots=True)
 class _Firing:
-    """What was last told of an alert that fires. evaluated_ms: when that was found; told_ms: when
-    it was last told, then or again by `hold`. Unix ms.
+    """What was last told of an alert that fires. shard: of its rule. evaluated_ms: when that was
+    found; told_ms: when it was last told, then or again by `hold`. Unix ms.
     """
 
+    shard: int
     sent: Sent
     path: str
     evaluated_ms: int
@@ -64,7 +65,7 @@ class _Firing:
 
 class Notifiers:
     """All notifiers; each has a queue and a thread of its own, so that none holds up another. One
-    thread calls `put`, `put_of_jobs` and `hold`.
+    thread calls `put`, `put_of_jobs`, `hold` and `keep`.
     """
 
     def __init__(
@@ -85,15 +86,22 @@ class Notifiers:
         for queue in self._queues:
             queue.start()
 
-    def put(self, sent: Iterable[tuple[AlertingRule, Sent]]) -> None:
-        """Takes alerts of rules for sending. Does not block."""
+    def put(self, shard: int, sent: Iterable[tuple[AlertingRule, Sent]]) -> None:
+        """Takes alerts of rules of a shard for sending. Does not block."""
         self._put(
-            (f"/graph?g0.expr={quote(rule.expr, safe='')}&g0.tab=1", one) for rule, one in sent
+            shard,
+            ((f"/graph?g0.expr={quote(rule.expr, safe='')}&g0.tab=1", one) for rule, one in sent),
         )
 
-    def put_of_jobs(self, sent: Iterable[Sent]) -> None:
+    def put_of_jobs(self, shard: int, sent: Iterable[Sent]) -> None:
         """Takes alerts of other jobs for sending. Does not block."""
-        self._put((_PAGES.get(dict(one.labels)[ALERT_NAME], "/"), one) for one in sent)
+        self._put(shard, ((_PAGES.get(dict(one.labels)[ALERT_NAME], "/"), one) for one in sent))
+
+    def keep(self, shards: Collection[int]) -> None:
+        """Forgets what fires of all other shards: whoever has them knows what has ended since."""
+        for labels, one in list(self._firing.items()):
+            if one.shard not in shards:
+                del self._firing[labels]
 
     def hold(self, *, every_ms: int, most_ms: int) -> None:
         """Tells what fired at its last evaluation again, each time its end as far ahead: while
@@ -110,12 +118,12 @@ class Notifiers:
                 again.append(self._posted(one.sent, one.path))
         self._queue(again)
 
-    def _put(self, sent: Iterable[tuple[str, Sent]]) -> None:
+    def _put(self, shard: int, sent: Iterable[tuple[str, Sent]]) -> None:
         now_ms, ready = self._now_ms(), []
         for path, one in sent:
             self._firing.pop(one.labels, None)
             if one.ends_at_ms > now_ms:
-                self._firing[one.labels] = _Firing(one, path, now_ms, now_ms)
+                self._firing[one.labels] = _Firing(shard, one, path, now_ms, now_ms)
             ready.append(self._posted(one, path))
         self._queue(ready)
 
