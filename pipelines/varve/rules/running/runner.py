@@ -177,6 +177,7 @@ class Runner:
         if take := self.claims.to_take():
             self.claims.take(take)
             log.info("shards %s are this process's", sorted(take))
+        self.tells.keep(self.claims.mine())
 
     def _drop(self, shards: Collection[int]) -> None:
         """Forgets groups of shards, with the outcomes of theirs that are not noted yet."""

@@ -123,9 +123,9 @@ class NotedNotifiers(Notifiers):
         self.ends: dict[str, list[float]] = {}
 
     def _queue(self, ready) -> None:
-        for labels, alert in ready:
-            ends_s = dt.datetime.fromisoformat(alert["endsAt"]).timestamp()
-            self.ends.setdefault(dict(labels)["name"], []).append(ends_s)
+        for one in ready:
+            ends_s = dt.datetime.fromisoformat(one.alert["endsAt"]).timestamp()
+            self.ends.setdefault(dict(one.labels)["name"], []).append(ends_s)
 
 
 def test_what_fires_is_told_on_while_nothing_can_be_evaluated_and_not_for_ever():
@@ -155,3 +155,33 @@ def test_who_leaves_a_shard_and_gets_it_again_tells_on_nothing_of_before():
     told.hold(every_ms=60_000, most_ms=3_600_000)
 
     assert told.ends == {"mine": [240, 300], "left": [240]}
+
+
+def test_what_waits_for_a_notifier_is_not_told_once_another_process_has_its_shard(
+    httpserver: HTTPServer,
+):
+    """Neither what was not sent yet nor what is being tried."""
+    trying, answering, heard, got = *(threading.Event() for _ in range(3)), []
+
+    def answer(request):
+        if not trying.is_set():
+            trying.set()
+            assert answering.wait(10)
+            return Response(status=503)
+        got.extend(one["labels"]["name"] for one in json.loads(request.data))
+        heard.set()
+        return Response(status=200)
+
+    httpserver.expect_request(PATH).respond_with_handler(answer)
+    told = notifiers(httpserver.url_for(""))
+    told.start()
+    told.put(1, [sent("tried")])
+    assert trying.wait(10)
+    told.put(1, [sent("waiting")])
+    told.keep({0})
+    told.put(0, [sent("kept")])
+    answering.set()
+    assert heard.wait(10)
+    told.stop(10)
+
+    assert got == ["kept"]
