@@ -142,6 +142,13 @@ class Reader:
             self._choices[key] = chosen
         return chosen
 
+    def plan_as(
+        self, matchers: Sequence[Matcher], windows: WindowFunction, plan: SelectorPlan | None
+    ) -> None:
+        """Has a function of windows answered by a plan that was made before, of more windows."""
+        with self._lock:
+            self._choices[tuple(matchers), windows] = plan
+
     def has_samples_for(self, matchers: Sequence[Matcher], windows: WindowFunction) -> bool:
         """Whether samples answer a function of windows, and none of them have expired."""
         if self.choose(matchers, windows) is not None:

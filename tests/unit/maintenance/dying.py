@@ -13,11 +13,17 @@ class Killed(BaseException):
 
 
 @contextlib.contextmanager
-def dying(*, written: bool, error: type[BaseException] = Killed) -> Iterator[None]:
-    """The process dies of an error at its next commit, in whatever table."""
-    write = Table.write_next
+def dying(*, written: bool, error: type[BaseException] = Killed, at: int = 1) -> Iterator[None]:
+    """The process dies of an error at its next commit, in whatever table; at: at the how many-th of
+    its commits.
+    """
+    write, left = Table.write_next, at
 
     def dies(self: Table, *args: object, **given: object) -> bool:
+        nonlocal left
+        left -= 1
+        if left:
+            return write(self, *args, **given)
         if written:
             assert write(self, *args, **given)
         raise error
