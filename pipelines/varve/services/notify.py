@@ -195,13 +195,11 @@ class _Process:
         loop.add_signal_handler(signal.SIGHUP, reload)
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop)
-        driving = asyncio.create_task(_drive(service, sender))
-        driving.add_done_callback(partial(_ended, server))
-        for listener, address in zip(listeners, addresses, strict=True):
+        for listener in listeners:
             listener.listen(_BACKLOG)
-            log.info("Listening on", extra={"fields": {"address": address}})
-        supervised.notify(supervised.READY)
-        living = asyncio.create_task(self._live(addresses, prefix))
+        driving = asyncio.create_task(self._drive(service, sender, addresses))
+        driving.add_done_callback(partial(_ended, server))
+        living = asyncio.create_task(_live())
         await server.serve(sockets=listeners)
         driving.cancel()
         living.cancel()
@@ -210,14 +208,22 @@ class _Process:
             await cluster.stop()
         return isinstance(end, asyncio.CancelledError)
 
-    async def _live(self, addresses: Sequence[str], prefix: str) -> None:
-        """Says that it is ready and, as long as its loop turns, that it gets on."""
+    async def _drive(
+        self, service: NotifyService, sender: LateSender, addresses: Sequence[str]
+    ) -> None:
+        """Says that it is ready once what speaks to receivers is there, and runs the driver: no
+        attempt loses time to it. Requests are answered before.
+        """
+        await sender.load()
+        await anyio.lowlevel.checkpoint()  # loads what the first message would wait for
+        service.can_tell = True
+        for address in addresses:
+            log.info("Listening on", extra={"fields": {"address": address}})
+        supervised.notify(supervised.READY)
         if self._status is not None:
-            url = f"http://{addresses[0]}{prefix.rstrip('/')}"
+            url = f"http://{addresses[0]}{service.route_prefix.rstrip('/')}"
             self._status.update(state="ready", detail={"url": url, "metrics": f"{url}/metrics"})
-        while True:
-            supervised.notify(supervised.PROGRESS)
-            await asyncio.sleep(_PROGRESS_S)
+        await service.driver.run()
 
     async def _join(self, driver: Driver) -> Cluster | None:
         """Begins to look for other notifiers, if that is wanted."""
@@ -257,12 +263,11 @@ class _Process:
         log.info("Completed loading of configuration file", extra={"fields": fields})
 
 
-async def _drive(service: NotifyService, sender: LateSender) -> None:
-    """Runs the driver once what speaks to receivers is there: no attempt loses time to it."""
-    await sender.load()
-    await anyio.lowlevel.checkpoint()  # loads what the first message would wait for
-    service.can_tell = True
-    await service.driver.run()
+async def _live() -> None:
+    """Says, as long as the loop turns, that the process gets on."""
+    while True:
+        supervised.notify(supervised.PROGRESS)
+        await asyncio.sleep(_PROGRESS_S)
 
 
 def _configure_logging(options: NotifyOptions, secrets: Sequence[str] = ()) -> None:
