@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from varve.model.schema import TABLES
-from varve.model.window import Window
+from varve.model.window import RAW, TIER_NAMES, Window
 
 HEADERS = (
     "Varve-Snapshot",
@@ -129,7 +129,8 @@ class Provenance:
     @property
     def tier(self) -> str:
         """The widest rows that were read, raw if none were."""
-        return next((use.tiers[0] for use in self.selectors if use.tiers[:1] != ("raw",)), "raw")
+        read = [tier for use in self.selectors for tier in use.tiers]
+        return max(read, key=TIER_NAMES.index, default=RAW)
 
     @property
     def moved_ms(self) -> int:

@@ -29,6 +29,7 @@ from varve.model.errors import NeedsOperator
 from varve.model.interpreter import set_up_for_requests
 from varve.promql.evaluation.workers import Workers
 from varve.query.evaluation import Options
+from varve.query.kept_footers import KeptFooters
 from varve.query.memory import MemoryBudget
 from varve.query.shared_steps import SharedSteps
 from varve.query.snapshots import Snapshots
@@ -87,12 +88,14 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
         queries = tuple(settings.sample_queries())
         metrics = QueryMetrics(Telemetry())
         memory = MemoryBudget(query.memory_bytes())
+        footers = _footers(settings, store)
         follower = TableFollower(
             *(store, queries, query.cache_mb << 20, query.poll_ms / 1000, memory, metrics),
             calendar=settings.holidays.calendar(),
+            footers=footers,
         )
         steps = _steps(query, memory)
-        executors = _executors(query, store)
+        executors = executors_of(query, store)
         workers = Workers(query.cores or len(os.sched_getaffinity(0)))
         options = Options(
             query_limits(query),
@@ -154,6 +157,8 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
                 steps.close()
             if executors is not None:
                 executors.close()
+            if footers is not None:
+                footers.close()
     if follower.error is not None:
         status.update(state="failed", detail={"error": str(follower.error)})
         return 1
@@ -218,7 +223,15 @@ def _steps(query: Query, memory: MemoryBudget) -> Steps | None:
         raise NeedsOperator(f"query.redis_url cannot be read: {err}") from err
 
 
-def _executors(query: Query, store: Store) -> SparkExecutors | None:
+def _footers(settings: Settings, store: Store) -> KeptFooters | None:
+    """Those of files that are a request away; a local disk gives them as soon as another."""
+    if all(root.is_local for root in store.roots()) or not settings.query.footers_mb:
+        return None
+    folder = Home.at(settings.home).run
+    return KeptFooters(folder / "footers.sqlite", settings.query.footers_mb << 20)
+
+
+def executors_of(query: Query, store: Store) -> SparkExecutors | None:
     """Who computes what is too much for this machine. Spark's client is imported only for it."""
     if not (url := query.spark_remote.get_secret_value()):
         return None

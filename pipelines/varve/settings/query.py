@@ -67,6 +67,10 @@ class Query(Listener):
     side. 0: all of the machine. 1 where other processes keep it busy: then threads only wait."""
     cache_mb: int = Field(512, ge=16)
     """MiB of decoded files kept in memory. 512: a small part of a laptop's memory."""
+    footers_mb: int = Field(256, ge=0)
+    """MiB of footers of files in object stores that are kept on local disk, in the home, so that a
+    service that starts again asks for none of them. 256: of some hundred thousand files. 0: none
+    are."""
     step_cache_mb: int = Field(64, ge=0)
     """MiB of steps of range queries that are kept, so that a panel that is refreshed computes new
     ones alone. 64: some hundred panels. 0: none are."""
