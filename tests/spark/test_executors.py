@@ -73,6 +73,7 @@ def test_two_workers_of_spark_give_the_bytes_that_are_computed_here(tables, serv
         assert all(use.by_spark and use.rows for use in far.provenance.selectors)
         assert far.provenance.tier == near.provenance.tier
 
+    _opens_a_session_anew_that_spark_has_closed(view, executors)
     _is_what_a_service_with_the_setting_does(written, url)
     _ends_when_it_is_told_to(view, executors)
     _says_that_files_are_gone(view, executors, store)
@@ -80,6 +81,14 @@ def test_two_workers_of_spark_give_the_bytes_that_are_computed_here(tables, serv
     process.wait(60)
     _says_that_spark_is_away(view, executors)
     executors.close()
+
+
+def _opens_a_session_anew_that_spark_has_closed(view, executors):
+    executors._session.stop()
+
+    answer = evaluate(view, QUESTIONS[0][0], HALF_A_DAY, Options(PATIENT, executors=executors))
+
+    assert len(answer.result.order) == 2
 
 
 def _is_what_a_service_with_the_setting_does(tables, url):

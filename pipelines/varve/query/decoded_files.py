@@ -277,6 +277,6 @@ def _result(future: Future[T], check: Callable[[], None]) -> T:
         try:
             return future.result(timeout=_CHECK_S)
         except TimeoutError:
-            if future.done():  # the storage's own
-                raise
+            if future.done():  # the storage's own, or it came just now
+                return future.result()
             check()

@@ -32,7 +32,7 @@ from varve.query.provenance import Provenance
 from varve.query.rollup_groups import RollupGroups
 from varve.query.rollup_reader import RollupReader
 from varve.query.row_group_cache import RowGroupCache
-from varve.query.sample_selection import select_samples
+from varve.query.sample_selection import select_samples, spread
 from varve.query.selector_plan import JoinedRollups
 from varve.query.series_index import IndexBuilder, SelectedSeries
 from varve.query.tier_choice import PlannedRows
@@ -166,7 +166,7 @@ class _Task:
         raw = job.raw[place[job.raw] >= 0]
         if len(raw):
             found = self._samples(job.leaf, job.series_ids[raw], np.arange(len(raw))).whole()
-            samples = _spread(found, place[raw], len(here))
+            samples = spread(found, place[raw], len(here))
         readers = [
             RollupReader(
                 self.view,
@@ -228,14 +228,6 @@ def _view(job: LeafJob, files: DecodedFiles) -> View:
 
 def _budget() -> Budget:
     return Budget(_LIMITS)
-
-
-def _spread(found: Samples, rows: I64, size: int) -> Samples:
-    """The samples as those of some rows of `size`; all others have none."""
-    begins, ends = np.zeros((2, size), dtype=np.int64)
-    has_stale = np.zeros(size, dtype=np.bool_)
-    begins[rows], ends[rows], has_stale[rows] = found.begins, found.ends, found.has_stale
-    return Samples(found.ts, found.values, begins, ends, has_stale)
 
 
 def _amount(samples: Samples) -> tuple[int, int, int]:

@@ -37,6 +37,7 @@ from varve.query.sample_selection import (
     count_found,
     find_parts,
     select_samples,
+    spread,
     without_empty,
 )
 from varve.query.sampling import Sample
@@ -104,7 +105,7 @@ class Reader:
         advice = ", or without tier=raw" if self.tier == RAW and self.view.tiers else ""
         selector_plan.require_samples(groups, start_ms, end_ms, advice)
         missing, warnings = selector_plan.expired_samples(groups, start_ms)
-        if hints.leaf and (far := self._executors_for(series, start_ms, end_ms)):
+        if hints.leaf and (far := self._executors_for(series, start_ms, end_ms, None)):
             return self._far(key, far, None, missing, warnings)
         with self._lock:
             known = self._selected.pop(key, None)
@@ -177,7 +178,7 @@ class Reader:
         their row groups. If that is too, samples are read: other series may have most of the rows.
         """
         series = self._series((tuple(matchers), start_ms, end_ms), check)
-        if far := self._executors_for(series, start_ms, end_ms):
+        if far := self._executors_for(series, start_ms, end_ms, None):
             return series.size, far.rows
         ids = series.series_ids[series.by_id]
         in_head = self._in_head(series, start_ms, end_ms)
@@ -286,21 +287,15 @@ class Reader:
         return Selection(series.labels, no_samples(series.size), warnings, elsewhere=far)
 
     def _executors_for(
-        self,
-        series: SelectedSeries,
-        start_ms: int,
-        end_ms: int,
-        planned: SelectorPlan | None = None,
+        self, series: SelectedSeries, start_ms: int, end_ms: int, planned: SelectorPlan | None
     ) -> FarSelection | None:
         """Those that are to look at the samples of some series, or at rows that were planned; None
         if this process does. An estimate of some series is not for them, nor are histograms.
         """
         if self.executors is None or self.sample is not None:
             return None
-        if planned is None:
-            rows = self._narrowing.estimates(start_ms, end_ms)(series.size).samples
-        else:
-            rows = planned.rows
+        estimate = self._narrowing.estimates(start_ms, end_ms)
+        rows = estimate(series.size).samples if planned is None else planned.rows
         if rows <= self.executors.least_rows:
             return None
         if most_histograms(self.view, series.series_ids[series.by_id], start_ms, end_ms):
@@ -317,10 +312,7 @@ class Reader:
         by_id = np.argsort(ids)
         in_head = list(find_parts(self.view.head, ids[by_id], start_ms, end_ms))
         found = self._read(ids, by_id, start_ms, end_ms, in_head).whole()
-        begins, ends = np.zeros((2, series.size), dtype=np.int64)
-        has_stale = np.zeros(series.size, dtype=np.bool_)
-        begins[rows], ends[rows], has_stale[rows] = found.begins, found.ends, found.has_stale
-        return replace(found, begins=begins, ends=ends, has_stale=has_stale)
+        return spread(found, rows, series.size)
 
     def _groups(self, series: SelectedSeries, start_ms: int) -> Sequence[SeriesGroup]:
         view = self.view

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 import grpc
 import pyarrow as pa
-from pyspark.errors import PySparkException
+from pyspark.errors import PySparkException, PythonException
 from pyspark.sql.connect.client import DefaultChannelBuilder
 from pyspark.sql.connect.client.retries import DefaultPolicy
 from pyspark.sql.connect.session import SparkSession
@@ -39,7 +39,7 @@ Row = Mapping[str, Any]
 class SparkExecutors:
     """Implements query.executors.Executors. Safe to use from any thread.
 
-    A session is opened by the first query that needs one, and anew after a failure.
+    A session is opened by the first query that needs one, and anew where it has ended.
     """
 
     def __init__(
@@ -54,17 +54,23 @@ class SparkExecutors:
         self.rows_a_task = rows_a_task
 
     def run(self, job: LeafJob, check: Check) -> Iterator[Outcome]:
-        session = self._opened()
-        work = _Work(session, job)
-        thread = threading.Thread(target=work.run, name="spark", daemon=True)
-        thread.start()
-        try:
-            yield from work.outcomes(check)
-        except _FailedError as err:
-            self._forget(session)
-            raise StorageError(f"{_asked(self._url)} has failed: {err}") from err
-        finally:
-            work.stop()
+        for is_last in (False, True):
+            session, is_new = self._opened()
+            work, has_given = _Work(session, job), False
+            threading.Thread(target=work.run, name="spark", daemon=True).start()
+            try:
+                for outcome in work.outcomes(check):
+                    has_given = True
+                    yield outcome
+            except _FailedError as err:
+                self._forget(session)
+                # Spark closes a session that was idle for an hour, and all of them when it ends.
+                if is_new or has_given or is_last or isinstance(err.__cause__, PythonException):
+                    raise StorageError(f"{_asked(self._url)} has failed: {err}") from err
+            else:
+                return
+            finally:
+                work.stop()
 
     def close(self) -> None:
         with self._lock:
@@ -72,18 +78,20 @@ class SparkExecutors:
         if session is not None:
             session.stop()
 
-    def _opened(self) -> SparkSession:
+    def _opened(self) -> tuple[SparkSession, bool]:
+        """A session, and whether it was opened just now."""
         with self._lock:
-            if self._session is None:
-                try:
-                    self._session = _connected(DefaultChannelBuilder(self._url))
-                except (grpc.FutureTimeoutError, *_ERRORS) as err:
-                    raise StorageError(
-                        f"{_asked(self._url)} does not answer, and the query reads over"
-                        f" query.spark_rows = {self.least_rows:,}: ask for less, or start it, or"
-                        f" empty query.spark_remote ({_line(err)})"
-                    ) from err
-            return self._session
+            if self._session is not None:
+                return self._session, False
+            try:
+                self._session = _connected(DefaultChannelBuilder(self._url))
+            except (grpc.FutureTimeoutError, *_ERRORS) as err:
+                raise StorageError(
+                    f"{_asked(self._url)} does not answer, and the query reads over"
+                    f" query.spark_rows = {self.least_rows:,}: ask for less, or start it, or"
+                    f" empty query.spark_remote ({_line(err)})"
+                ) from err
+            return self._session, True
 
     def _forget(self, session: SparkSession) -> None:
         with self._lock:
