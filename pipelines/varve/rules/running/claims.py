@@ -297,9 +297,14 @@ class ClaimLog:
             if shard is None:
                 continue  # there were more shards before
             held = [self._claims[one] for one in was_open if one in self._claims]
-            shard.open = [one for one in held if one.id not in done]
-            if claim is not None:
-                shard.open.append(claim)
+            held += [] if claim is None else [claim]
+            # Open where its slots are: whoever holds another shard never gets to note it.
+            shard.open = [
+                one
+                for one in held
+                if one.id not in done
+                and any(shard_of(slot.group, len(self.shards)) == int(name) for slot in one.slots)
+            ]
             shard.number = entry.positions[positions.rules(int(name))]
             shard.by = "" if said.get("release") else by
             shard.at_ms = at_ms

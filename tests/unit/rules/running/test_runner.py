@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.unit.rules.running.world import START_MS, Died, Process, World
 from varve.maintenance.compaction import due_merges, merge_files
+from varve.rules.running.claims import ClaimLog, shard_of
 from varve.rules.running.runner import Runner
 from varve.storage.snapshot import snapshot
 
@@ -214,6 +215,25 @@ def test_processes_share_the_groups_and_take_over_from_each_other(world):
         points = world.samples(f"r{n}")[(("host", "a"),)]
         assert list(points) == [float(s) for s in range(5, last + 1, 5)], n
         assert set(points.values()) == {1.0 + n}
+
+
+def test_a_claim_is_open_in_the_shards_of_its_slots_alone(world):
+    rules = "groups: [{name: g, rules: [{record: r, expr: m}]}]"
+    first = Process(world, rules, "p0", shards=8, wait_s=60)
+    first.sender.holding = True  # Kafka acknowledges nothing
+    for _ in range(12):
+        world.now_ms += 1_000
+        world.produce("m", 1.0, host="a")
+        world.ingest(world.now_ms - 1_000)
+        first.tick()
+
+    claims = ClaimLog(
+        world.store, 8, "p1", lease_s=10, monotonic_s=lambda: 0.0, now_ms=lambda: world.now_ms
+    )
+
+    (run,) = first.runner.groups
+    open_in = {number for number, shard in claims.shards.items() if shard.open}
+    assert open_in == {shard_of(run.group.key, 8)}
 
 
 def test_a_process_that_waits_for_the_tables_keeps_what_it_has_taken(world, monkeypatch):
