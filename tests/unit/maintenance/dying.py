@@ -13,11 +13,17 @@ class Killed(BaseException):
 
 
 @contextlib.contextmanager
-def dying(*, written: bool, error: type[BaseException] = Killed) -> Iterator[None]:
-    """The process dies of an error at its next commit, in whatever table."""
-    write = Table.write_next
+def dying(*, written: bool, error: type[BaseException] = Killed, after: int = 0) -> Iterator[None]:
+    """The process dies of an error at its next commit, in whatever table; after: of how many that
+    go well.
+    """
+    write, left = Table.write_next, after
 
     def dies(self: Table, *args: object, **given: object) -> bool:
+        nonlocal left
+        if left:
+            left -= 1
+            return write(self, *args, **given)
         if written:
             assert write(self, *args, **given)
         raise error
