@@ -165,7 +165,7 @@ conformance: setup-dev ## The score of the PromQL engine on Prometheus' own scri
 conformance-gateway: setup-dev ## The score of the gateway on the judge of collection
 	PYTHONPATH=pipelines $(PY) $(SHARED)/wiretest/run.py --adapter varve.gateway.conformance:Adapter \
 	  $(ARGS)
-.PHONY: conformance-notify live-notify bench-alert-storm
+.PHONY: conformance-notify live-notify bench-alert-storm diff-notify
 bench-alert-storm: setup-dev ## 100,000 alerts in 1,000 groups, here and in Alertmanager; ARGS="--alerts 10000"
 	$(TOOL)/storm_notify.py --beside $(ARGS)
 conformance-notify: setup-dev ## The score of the notifier on scenarios, templates and configurations
@@ -173,10 +173,12 @@ conformance-notify: setup-dev ## The score of the notifier on scenarios, templat
 	  --adapter varve.notify.conformance:Adapter $(ARGS)
 	PYTHONPATH=$(CURDIR)/pipelines $(PY) $(SHARED)/alerttest/run.py configs \
 	  --command '$(CURDIR)/$(PY) -m varve.cli notify check' $(ARGS)
+diff-notify: setup-dev ## The same requests and alerts to it and to Alertmanager, in real time; ARGS="--only grouping"
+	$(TOOL)/diff_notify.py $(ARGS)
 live-notify: setup-dev ## Its scenarios over HTTP, 20 times as fast as real time; ARGS="--only grouping"
 	$(TOOL)/live_notify.py --shared $(SHARED) $(ARGS)
 
-.PHONY: diff-promql diff-prometheus diff-http diff-import diff-promtool diff-tiers fuzz-promql
+.PHONY: diff-promql diff-prometheus diff-http diff-import diff-promtool diff-tiers diff-steps fuzz-promql
 diff-promql: setup-dev ## Random queries against an obvious evaluator; ARGS="--queries 100000 --seed N"
 	$(TOOL)/diff_promql.py $(ARGS)
 diff-prometheus: setup-dev ## Random queries against the installed Prometheus; ARGS="--queries 20000 --seed N"
@@ -187,8 +189,10 @@ diff-import: setup-dev ## Random queries on 30 imported days, answered as by the
 	$(TOOL)/diff_import.py $(ARGS)
 diff-promtool: setup-dev ## Random rules and tests of them against the installed promtool; ARGS="--files 100"
 	$(TOOL)/diff_promtool.py $(ARGS)
-diff-tiers: setup-dev ## Random queries over rollups against the samples; ARGS="--queries 10000 --seed N"
+diff-tiers: setup-dev ## Random queries over rollups against the samples; ARGS="--queries 10000 --far"
 	$(TOOL)/diff_tiers.py $(ARGS)
+diff-steps: setup-dev ## Panels refreshed while tables change, with kept steps and without; ARGS="--interleavings 1000"
+	$(TOOL)/diff_steps.py $(ARGS)
 fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minutes 10 --seed N"
 	$(TOOL)/fuzz_promql.py --shared $(SHARED) $(ARGS)
 

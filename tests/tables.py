@@ -9,7 +9,7 @@ import pyarrow as pa
 from varve.model.clock import ManualClock
 from varve.model.identity import SeriesDefinition
 from varve.model.schema import table_schema
-from varve.model.window import TIERS
+from varve.model.window import TIERS, Tier
 from varve.storage.commit import Step, commit
 from varve.storage.files import write_file
 from varve.storage.store import Store
@@ -69,13 +69,13 @@ class WrittenTables:
             files.append(write_file(self.store, "samples", pa.table(columns, schema=schema)))
         commit(table, files, transactions=steps)
 
-    def roll_up(self) -> None:
-        """Closes and repairs all that is due, in every tier."""
+    def roll_up(self, tiers: Iterable[Tier] = TIERS) -> None:
+        """Closes and repairs all that is due, in some tiers, the finest first."""
         from varve.rollups.task import run_task
         from varve.rollups.tier import TierWorker
         from varve.rollups.tier_plan import TierPlan
 
-        for tier in TIERS:
+        for tier in tiers:
             plan = TierPlan(
                 self.store, tier, (QUERY,), grace_ms=0, repair_every_ms=0, repair_keys=1
             )

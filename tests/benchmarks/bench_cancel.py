@@ -128,7 +128,9 @@ def past_deadline_ms(url: str, ask: Ask, chances: random.Random, whole_s: float)
 
 
 def past_end_ms(url: str, ask: Ask, chances: random.Random, whole_s: float) -> float:
-    """How long after /-/cancel was sent the answer came; 0 if it came before, or is no query."""
+    """How long after /-/cancel was sent the answer came; 0 if it came before or only the rest of it
+    was sent after that, or if it is no query.
+    """
     if not ask.is_query:
         return 0.0
     done_s = [float("inf")]
@@ -140,15 +142,17 @@ def past_end_ms(url: str, ask: Ask, chances: random.Random, whole_s: float) -> f
     asking = threading.Thread(target=send)
     asking.start()
     asking.join(chances.random() * whole_s)
-    sent_s = time.perf_counter()
+    sent_s, was_ended = time.perf_counter(), False
     while asking.is_alive():
         connection = HTTPConnection(url.removeprefix("http://"), timeout=60)
         connection.request("GET", "/api/v1/status/active_queries")
         for one in json.loads(connection.getresponse().read())["data"]["queries"]:
             connection.request("POST", "/-/cancel", urlencode({"id": one["id"]}), FORM)
-            connection.getresponse().read()
+            response = connection.getresponse()
+            response.read()
+            was_ended |= response.status == 200
         asking.join(0.02)
-    return max(0.0, done_s[0] - sent_s) * 1e3
+    return max(0.0, done_s[0] - sent_s) * 1e3 if was_ended else 0.0
 
 
 def arguments() -> argparse.Namespace:

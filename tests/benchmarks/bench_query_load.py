@@ -2,7 +2,7 @@
 service or several, and of a VictoriaMetrics beside them.
 
     python tests/benchmarks/bench_query_load.py --data DIR [--clients 1,8,32] [--seconds 20]
-        [--only PART] [--cold] [--processes 2] [--victoria PATH]
+        [--only PART] [--cold] [--processes 2] [--ingest 100000] [--victoria PATH]
 
 DIR is as for bench_query.py, whose tables of one day this uses, and writes if they are not there.
 Clients are threads of one process that each ask on a connection of their own: all queries of
@@ -10,7 +10,10 @@ shared/bench in turn, each client from another one on, and note how long the ans
 request to its last byte. No steps are kept. With --cold the service has memory for no sample, so
 that all are read from files. With --processes there are so many services, each with the cores and
 the memory that a share of the machine gives it, and clients ask them in turn. --victoria is the
-program victoria-metrics: it is given the same samples, and keeps no answers.
+program victoria-metrics: it is given the same samples, and keeps no answers. With --ingest all is
+asked again while so many samples a second come, and 100 new series: to Varve through Kafka, by its
+streams, to VictoriaMetrics by remote write; how soon a sample is answered is printed then, and the
+program exits 1 if the slowest hundredth took over 5 s.
 
 Printed are p50 and p99 in ms of each query, answers a second, and CPU seconds of the servers an
 answer. Clients and servers share the machine.
@@ -42,9 +45,13 @@ import pyarrow.parquet as pq
 
 from tests.benchmarks.bench_first_query import service
 from tests.benchmarks.bench_query import await_head, elapsed_ms, written
+from tests.benchmarks.beside_ingest import flowing, streams_over, writing
 
 ROWS_A_FILE = 480_000
 LOADING_S = 600.0
+FRESH_S = 5.0
+# What a number of clients takes at most beside its seconds: one round of all queries.
+ROUND_S = 10.0
 
 
 def main() -> int:
@@ -56,10 +63,38 @@ def main() -> int:
     end_ms = int(ts.max()) + 1
     with services(root, args) as (urls, processes):
         report("varve", urls, processes, queries, end_ms, args)
+    is_late = args.ingest > 0 and late_beside_ingest(root, queries, end_ms, args)
     if args.victoria is not None:
         with victoria(args) as (url, process):
             report("VictoriaMetrics", [url], [process], queries, end_ms, args)
-    return 0
+            if args.ingest:
+                port = int(url.rpartition(":")[2])
+                seconds = len(args.clients) * (args.seconds + ROUND_S)
+                with writing(port, args.ingest, seconds):
+                    name = f"VictoriaMetrics, beside {args.ingest:,} samples/s"
+                    report(name, [url], [process], queries, end_ms, args)
+    return int(is_late)
+
+
+def late_beside_ingest(
+    root: Path, queries: list[dict[str, Any]], end_ms: int, args: argparse.Namespace
+) -> bool:
+    """Reports while samples come; whether these are answered too late."""
+    with (
+        tempfile.TemporaryDirectory(prefix="varve-load-") as folder,
+        streams_over(root, Path(folder)) as live,
+        services(Path(live.store.root), args) as (urls, processes),
+        flowing(live, args.ingest, urls[0]) as ended,
+    ):
+        name = f"varve, beside {args.ingest:,} samples/s"
+        report(name, urls, processes, queries, end_ms, args)
+        ages = ended()
+    p50, p99, worst = np.percentile(ages, [50, 99, 100])
+    print(
+        f"produced to answered: p50 {p50:.2f} s, p99 {p99:.2f} s, worst {worst:.2f} s of"
+        f" {len(ages):,} probes"
+    )
+    return bool(p99 > FRESH_S)
 
 
 @contextmanager
@@ -243,6 +278,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cold", action="store_true", help="with memory for no sample")
     parser.add_argument("--processes", type=int, default=1, help="query services")
     parser.add_argument("--at-once", type=int, default=4, help="query.at_once of all together")
+    parser.add_argument("--ingest", type=int, default=0, help="samples a second that come as well")
     parser.add_argument("--victoria", type=Path, help="the program victoria-metrics")
     return parser.parse_args()
 

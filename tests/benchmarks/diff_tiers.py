@@ -5,7 +5,8 @@
 So many queries for each function and tier, spread over worlds of each stage: all closed, samples
 past the frontier, late ones not yet repaired, repaired in fine tiers alone, samples expired. Prints
 how many answers came from rows, were approximate within their bound, or were errors that say what
-to ask; exits 1 at the first that is none of these.
+to ask; exits 1 at the first that is none of these. With --far each is also asked under an
+expression around it, and again with executors in this process: the bytes must be the same.
 """
 
 # ruff: noqa: T201 - what it prints is its output
@@ -19,6 +20,7 @@ from pathlib import Path
 from random import Random
 
 from tests.tables import QUERY
+from tests.unit.query.far_queries import SHAPES, InProcess, check_far
 from tests.unit.query.tier_queries import FORCED, FUNCTION_NAMES, STAGES, build, check, question
 from varve.promql.kernels import warm_up
 from varve.query import tier_choice
@@ -31,6 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--queries", type=int, default=10_000, help="for each function and tier")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--far", action="store_true", help="compare with executors, too")
     parser.add_argument("--worlds", type=int, default=2, help="of each stage")
     args = parser.parse_args()
     warm_up()
@@ -45,14 +48,18 @@ def main() -> int:
                 rng = Random(f"{args.seed} {number} {stage}")
                 world = build(str(Path(folder) / f"{number}-{stage}"), stage, rng)
                 tables = Tables(world.tables.store, [QUERY], 256 << 20)
+                executors = InProcess(world.tables.store)
                 for tier in FORCED:
                     for name in FUNCTION_NAMES:
                         for _ in range(each):
                             asked = question(rng, name, tier, stage)
+                            expression = rng.choice(SHAPES).format(asked.text)
                             try:
                                 kind = check(world, tables.view, asked)
+                                if args.far:
+                                    check_far(tables.view, asked, expression, executors)
                             except Exception:
-                                print(f"{stage}: {asked.text}\n{asked}")
+                                print(f"{stage}: {asked.text}\n{expression}\n{asked}")
                                 raise
                             found[(tier or "chosen", stage, kind)] += 1
                 tables.close()

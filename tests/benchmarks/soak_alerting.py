@@ -8,7 +8,8 @@ own. Each alert is a series of its own that is high for a time that is known. Ex
 or an end was not told within 30 s of its due time (the evaluation for its first sample, and
 group_wait), one was told twice while the notifiers saw each other, an attempt was made again though
 no notifier had died, the table has other changes than one beginning and one end of each, or the
-recorded series has a gap or another value than its samples give.
+recorded series has a gap, another value than its samples give, or, for --backtests of its slots,
+another one than `varve rules backtest` gives as of the snapshot of the slot's claim.
 """
 
 # ruff: noqa: T201 - what it prints is its output
@@ -33,6 +34,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.benchmarks.bench_alerting import NOTIFY
+from tests.benchmarks.claimed_backtests import differing
 from tests.benchmarks.cuttable_links import Proxy, cuttable
 from tests.integration.local.up_process import Up
 from tests.integration.rules.rules_process import RulesProcess
@@ -54,13 +56,14 @@ AROUND_CUT_S = 20.0
 AROUND_KILL_S = 10.0
 """What a notifier told as it died the next one tells again, 3 s later, or the one after that."""
 
+RECORDED = "sum(probe)"
 RULES = f"""
 groups:
 - name: probes
   interval: {INTERVAL_S}s
   rules:
   - record: probes:high
-    expr: sum(probe)
+    expr: {RECORDED}
   - alert: ProbeHigh
     expr: probe > 0.5
 """
@@ -118,8 +121,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--alerts", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--backtests", type=int, default=20, help="slots that are asked again")
     parser.add_argument("--keep", type=Path, help="leave logs, state and the account here")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.environ.setdefault("PYTHONPATH", os.pathsep.join(p for p in sys.path if p))
     told = Told()
     with kept_in(args.keep) as folder, hook(told) as url:
@@ -174,7 +179,7 @@ def soak(root: Path, url: str, told: Told, args: argparse.Namespace) -> int:
             print("ready; sending", flush=True)
             probes, cuts, kills = drive(up, rules, notifiers, proxies, call, told, args)
         write_account(root / "account.json", probes, cuts, kills, told)
-        return report(probes, cuts, kills, told, Store(str(tables), {}))
+        return report(probes, cuts, kills, told, tables, args.backtests)
     finally:
         for one in started:
             one.kill()
@@ -249,7 +254,8 @@ def write_account(path: Path, probes, cuts, kills, told: Told) -> None:
     path.write_text(json.dumps(account, indent=1))
 
 
-def report(probes, cuts, kills, told: Told, store: Store) -> int:
+def report(probes, cuts, kills, told: Told, tables: Path, backtests: int) -> int:
+    store = Store(str(tables), {})
     delays, missing, twice, twice_cut = [], [], [], 0
     for probe in probes:
         for status, at_s in (("firing", probe.high_s), ("resolved", probe.low_s)):
@@ -270,7 +276,8 @@ def report(probes, cuts, kills, told: Told, store: Store) -> int:
     again = [at_s for at_s in told.repeats if not is_excused(at_s, cuts)]
     unexplained = [at_s for at_s in again if not any(0 <= at_s - k <= AROUND_KILL_S for k in died)]
     delays.sort()
-    gaps, wrong, slots = recorded(store)
+    written, gaps, wrong = recorded(store)
+    asked, other = differing(tables, written, expr=RECORDED, interval_s=INTERVAL_S, most=backtests)
     odd = other_changes(store, probes)
     print(
         f"{len(probes)} alerts, {len(kills)} kills, {len(cuts)} cuts of {CUT_S:.0f} s:"
@@ -286,13 +293,16 @@ def report(probes, cuts, kills, told: Told, store: Store) -> int:
             f" p99 {delays[int(len(delays) * 0.99)]:.1f} s, max {delays[-1]:.1f} s;"
             f" {late} over {LATE_S:.0f} s"
         )
-    print(f"recorded: {slots} slots, {gaps} gaps, {wrong} values other than of the samples")
+    print(
+        f"recorded: {len(written)} slots, {gaps} gaps, {wrong} values other than of the samples;"
+        f" of {asked} backtests as of their claims {len(other)} differ; {other[:3]}"
+    )
     print(f"table: {len(odd)} alerts with other changes than a beginning and an end; {odd[:3]}")
     print(f"not told: {missing[:5]}; twice: {twice[:5]}")
     is_well = (
         delays
         and delays[-1] <= LATE_S
-        and not (missing or twice or unexplained or gaps or wrong or odd)
+        and not (missing or twice or unexplained or gaps or wrong or other or odd)
     )
     return 0 if is_well else 1
 
@@ -313,8 +323,8 @@ def other_changes(store: Store, probes: Sequence[Probe]) -> list[tuple[str, list
     return [(name, changes) for name, changes in found if changes != expected]
 
 
-def recorded(store: Store) -> tuple[int, int, int]:
-    """Of the recorded series: gaps, values that its samples do not give, and how many slots."""
+def recorded(store: Store) -> tuple[dict[int, set[float]], int, int]:
+    """The recorded series by slot, its gaps, and how many values its samples do not give."""
     series = snapshot(store, "series").scan(Bounds(), ("series_id", "metric")).to_pylist()
     ids = {
         name: {s["series_id"] for s in series if s["metric"] == name}
@@ -341,7 +351,7 @@ def recorded(store: Store) -> tuple[int, int, int]:
             if at and slot - found[at - 1][0] < 300_000:
                 expected[slot] += found[at - 1][1]
     wrong = sum(written[slot] != {expected[slot]} for slot in slots)
-    return gaps, wrong, len(slots)
+    return written, gaps, wrong
 
 
 @contextlib.contextmanager

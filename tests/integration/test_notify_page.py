@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from tests.integration.test_notify import Receiver, await_that, running
 from tests.integration.test_page import browser, pytestmark, wait_for  # noqa: F401 - fixtures
@@ -26,6 +27,10 @@ def test_an_alert_is_shown_as_text_and_silenced_from_there(tmp_path, receiver, b
         wait_for(browser, "document.querySelectorAll('article').length === 1")
         assert EVIL in browser.find_element(By.CSS_SELECTOR, "article").text
         assert browser.title == "Alerts · Varve"
+        browser.find_element(By.ID, "filter").send_keys("severity!=page", Keys.ENTER)
+        wait_for(browser, "document.querySelectorAll('article').length === 0")
+        browser.get(f"http://{process.address}/#/alerts?receiver=pager&filter=severity%3Dpage")
+        wait_for(browser, "document.querySelectorAll('article').length === 1")
 
         browser.find_element(By.CSS_SELECTOR, "article button").click()
         wait_for(browser, "document.getElementById('preview').textContent.includes('1 of')")

@@ -188,11 +188,14 @@ def test_steps_come_back_as_they_were(labels, count, version, r):
     values = np.array([r.choice(special) for _ in range(shape[0] * count)]).reshape(shape)
     present = np.array([r.random() < 0.5 for _ in range(shape[0] * count)], bool).reshape(shape)
     times = np.arange(count, dtype=np.int64) * 15_000 + T
-    kept = KeptSteps(version, times, LabelTable.of(labels), rows, values, present)
+    marks = np.array([r.getrandbits(64) for _ in range(2 * count)], np.uint64).reshape(2, count)
+    versions = {"samples": version, "rollup_1m": 7}
+    kept = KeptSteps(versions, times, marks, LabelTable.of(labels), rows, values, present)
 
     found = unpacked(packed(kept))
 
-    assert found.version == version
+    assert found.versions == versions
+    assert np.array_equal(found.marks, marks)
     assert found.rows == rows
     assert found.labels.labels() == kept.labels.labels()
     assert np.array_equal(found.times, times)

@@ -35,6 +35,10 @@ class Endpoint:
     """Whose threads answer."""
     scope: Scope = Scope.READ
     """What somebody must be allowed to do."""
+    reads_only_the_view: bool = False
+    """Whether it asks nothing but the view, and can be asked again: what is known to take little
+    is then answered on the event loop.
+    """
 
     @property
     def address(self) -> str:

@@ -45,9 +45,19 @@ def _post_too(
     parameters: str,
     help_text: str,
     pool: str = METADATA,
+    *,
+    reads_only_the_view: bool = False,
 ) -> Endpoint:
     """An endpoint that takes a form as well, for queries that are longer than addresses may be."""
-    return Endpoint(path, function, parameters, help_text, ("GET", "POST"), pool=pool)
+    return Endpoint(
+        path,
+        function,
+        parameters,
+        help_text,
+        ("GET", "POST"),
+        pool=pool,
+        reads_only_the_view=reads_only_the_view,
+    )
 
 
 def _empty(path: str, data: Any) -> Endpoint:
@@ -57,13 +67,21 @@ def _empty(path: str, data: Any) -> Endpoint:
 _TIMES = "start, end, limit"
 _OPTIONS = "timeout, limit, lookback_delta, stats, tier, degrade"
 ENDPOINTS: Final = (
-    _post_too("query", promql.query, f"query, time, {_OPTIONS}", "PromQL at one time", QUERIES),
+    _post_too(
+        "query",
+        promql.query,
+        f"query, time, {_OPTIONS}",
+        "PromQL at one time",
+        QUERIES,
+        reads_only_the_view=True,
+    ),
     _post_too(
         "query_range",
         promql.query_range,
         f"query, start, end, step, {_OPTIONS}",
         "PromQL over a range",
         QUERIES,
+        reads_only_the_view=True,
     ),
     _post_too(
         "explain",
@@ -74,13 +92,26 @@ ENDPOINTS: Final = (
     ),
     _post_too("format_query", promql.format_query, "query", "a query laid out"),
     _post_too("parse_query", promql.parse_query, "query", "a query's syntax tree"),
-    _post_too("series", metadata.series, f"match[] (repeated), {_TIMES}", "label sets"),
-    _post_too("labels", metadata.label_names, f"match[], {_TIMES}", "names of labels"),
+    _post_too(
+        "series",
+        metadata.series,
+        f"match[] (repeated), {_TIMES}",
+        "label sets",
+        reads_only_the_view=True,
+    ),
+    _post_too(
+        "labels",
+        metadata.label_names,
+        f"match[], {_TIMES}",
+        "names of labels",
+        reads_only_the_view=True,
+    ),
     Endpoint(
         "label/{name:path}/values",
         metadata.label_values,
         f"match[], {_TIMES}",
         "values of one label",
+        reads_only_the_view=True,
     ),
     Endpoint(
         "metadata",

@@ -50,6 +50,11 @@ class FairQueue:
     def waiting(self) -> int:
         return sum(map(len, self._waiting.values()))
 
+    @property
+    def running(self) -> int:
+        """How many are being answered."""
+        return self._running.total()
+
     def enter(self, who: str) -> Place:
         """A place for a principal, to be left in any case. Raises OverloadedError if the queue is
         full and nobody has more waiting in it.
@@ -78,7 +83,7 @@ class FairQueue:
         self._let_in()
 
     def _may_run(self, who: str) -> bool:
-        is_free = self._running.total() < self._places
+        is_free = self.running < self._places
         return is_free and self._running[who] < self._places_of_one
 
     def _grant(self, place: Place) -> None:

@@ -6,6 +6,7 @@ Source: Prometheus 3, web/api/v1/api.go (series, labelNames, labelValues, metric
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from varve.api.call import TRUNCATED, Answer, Call, limited
 from varve.model.errors import BadRequest
 from varve.model.metadata import Metadata
 from varve.promql import result_json
+from varve.promql.label_json import text_array
 from varve.query.derived_metrics import METRICS
 
 _ESCAPED = re.compile(r"__|_([0-9a-fA-F]{1,6})_")
@@ -48,7 +50,8 @@ def label_values(call: Call) -> Answer:
         raise BadRequest(f'invalid label name: "{name}"')
     matchers = given.matchers(required=False)
     values = call.storage.label_values(name, matchers, *given.time_bounds_ms())
-    return limited(values, given.limit())
+    answer = limited(values, given.limit())
+    return replace(answer, data=text_array(answer.data, call.options.check_running))
 
 
 def metadata(call: Call) -> Answer:

@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from varve.api.access_check import needs_scope, principal_of
+from varve.api.brief_answers import MISSED_S, PATIENCE_S, BriefAnswers, Key, key_of
 from varve.api.call import Call
 from varve.api.endpoint import METADATA, QUERIES, SQL, Endpoint
 from varve.api.failures import failure
@@ -66,6 +67,17 @@ class _Asked:
     arrived_s: float
     deadline_s: float
     cancelled: threading.Event
+    took_s: float = MISSED_S
+    """How long the function took that answered it."""
+
+    @property
+    def brief_key(self) -> Key | None:
+        """By which it is known how long such answers take, if it may be answered at once."""
+        if not self.endpoint.reads_only_the_view:
+            return None
+        if self.given.get("as_of") or self.given.get("degrade"):
+            return None  # opens a snapshot; has another answer where time is short
+        return key_of(self.request.scope["path"], self.given)
 
     @property
     def who(self) -> str:
@@ -80,6 +92,7 @@ class Runner:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._to_come = ViewsToCome(service.view, service.options.newer_view)
+        self._brief = BriefAnswers()
         at_once: Final = {
             QUERIES: service.threads,
             METADATA: service.threads,
@@ -166,16 +179,26 @@ class Runner:
         return await self._to_come.reach(wanted, view, check)
 
     async def _in_turn(self, asked: _Asked, view: View) -> Response:
-        """Waits for a thread and for the answer. Raises OverloadedError, and QueryError if nobody
-        waits for it any more, or its time is over.
+        """Waits for a thread and for the answer, or answers at once what is expected to be brief.
+        Raises OverloadedError, and QueryError if nobody waits for it any more, or its time is over.
         """
-        pool = self._pools[asked.endpoint.pool]
+        pool, key = self._pools[asked.endpoint.pool], asked.brief_key
         place = pool.queue.enter(asked.who)
         waiting = self._service.metrics.waiting.labels(pool.name)
         waiting.set(pool.queue.waiting)
-        client_left = asyncio.ensure_future(_left(asked.request))
+        client_left: asyncio.Future[None] | None = None
         work: Future[Response] | None = None
         try:
+            if (
+                key
+                and pool.queue.running == 1
+                and place.granted.done()
+                and self._brief.expects(key)
+            ):
+                response = self._answer_at_once(asked, view, key)
+                if response is not None:
+                    return response
+            client_left = asyncio.ensure_future(_left(asked.request))
             while not place.granted.done():
                 await self._wait(asked, {place.granted, client_left}, late_s=0.0)
                 if not place.granted.done():
@@ -186,9 +209,13 @@ class Runner:
             work = pool.threads.submit(self._answer, asked, view, time.monotonic())
             work.add_done_callback(_leaves(pool.queue, place))
             waiting.set(pool.queue.waiting)
-            return await self._answer_of(asked, work, client_left)
+            response = await self._answer_of(asked, work, client_left)
+            if key:
+                self._brief.learn(key, asked.took_s)
+            return response
         finally:
-            client_left.cancel()
+            if client_left is not None:
+                client_left.cancel()
             if work is None:
                 pool.queue.leave(place)
             waiting.set(pool.queue.waiting)
@@ -238,15 +265,30 @@ class Runner:
             asked.cancelled.set()
             raise QueryCanceledError("query was canceled in query execution")
 
-    def _answer(self, asked: _Asked, view: View, began_s: float) -> Response:
-        """In a thread of a pool."""
+    def _answer_at_once(self, asked: _Asked, view: View, key: Key) -> Response | None:
+        """On the event loop; None if that takes too long there."""
+        asked.took_s = MISSED_S
+        try:
+            return self._answer(asked, view, time.monotonic(), PATIENCE_S)
+        except (QueryTimeoutError, FileGone):
+            return None
+        finally:
+            self._brief.learn(key, asked.took_s)
+
+    def _answer(
+        self, asked: _Asked, view: View, began_s: float, patience_s: float = math.inf
+    ) -> Response:
+        """In a thread of a pool. With a patience, QueryTimeoutError if it takes longer, FileGone
+        if a newer view has to be waited for.
+        """
         service, endpoint = self._service, asked.endpoint
         now_ms, text = service.clock.now_ms(), asked.given.get("query")
+        until_s = began_s + patience_s
         if endpoint.pool == METADATA:
-            return self._answered(asked, view, now_ms)
+            return self._answered(asked, view, now_ms, until_s)
         number = service.active.begin(endpoint.name, text, asked.who, now_ms, asked.cancelled)
         try:
-            return self._answered(asked, view, now_ms)
+            return self._answered(asked, view, now_ms, until_s)
         finally:
             service.active.end(number)
             took_s = time.monotonic() - asked.arrived_s
@@ -260,9 +302,16 @@ class Runner:
                     text[:_LOGGED_TEXT],
                 )
 
-    def _answered(self, asked: _Asked, view: View, now_ms: int) -> Response:
+    def _answered(self, asked: _Asked, view: View, now_ms: int, until_s: float) -> Response:
+        """The answer, or what is wrong. Where until_s is before the deadline it raises
+        QueryTimeoutError and FileGone as they come.
+        """
         service, request, given = self._service, asked.request, asked.given
-        options = replace(service.options, cancelled=asked.cancelled, deadline_s=asked.deadline_s)
+        at_once = until_s < asked.deadline_s
+        deadline_s, began_s = min(until_s, asked.deadline_s), time.monotonic()
+        options = replace(service.options, cancelled=asked.cancelled, deadline_s=deadline_s)
+        if at_once:
+            options = replace(options, newer_view=None)
         accept = request.headers.get("accept", "")
         try:
             options.check_running()
@@ -287,9 +336,11 @@ class Runner:
                     store=service.store,
                 )
                 answer = asked.endpoint.function(call)
+                provenance, check = answer.provenance or chosen.provenance, options.check_running
+                response = success(request, answer, provenance, service.memory, check)
                 service.metrics.samples.inc(answer.samples)
-                provenance = answer.provenance or chosen.provenance
-                return success(request, answer, provenance, service.memory, options.check_running)
+                asked.took_s = time.monotonic() - began_s
+                return response
         except BadRequest as err:
             return failure(request, "bad_data", str(err))
         except ParseError as err:
@@ -298,7 +349,13 @@ class Runner:
             text = f'invalid parameter "query": {err}'
             return failure(request, "bad_data", text, position=span)
         except FileGone as err:
+            if at_once:
+                raise
             return failure(request, "gone" if given.get("as_of") else err.error_type, str(err))
+        except QueryTimeoutError as err:
+            if at_once:
+                raise
+            return failure(request, err.error_type, str(err))
         except QueryError as err:
             return failure(request, err.error_type, str(err))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from varve.promql.labels.label_table import METRIC_NAME
 from varve.promql.syntax.ast import Matcher, MatchOp
 from varve.query.derived_metrics import METRIC_LABEL
-from varve.query.reader import selector_text
+from varve.query.selectors import selector_text
 
 
 def selector_of(metric: str, tags: Mapping[str, str]) -> str:

@@ -6,7 +6,8 @@ import argparse
 import getpass
 import socket
 
-from varve.maintenance.deletion import Deletion, Wanted
+from varve.maintenance.deletion import Deletion
+from varve.maintenance.deletion_log import Wanted
 from varve.model.errors import BadRequest
 from varve.query.times import MAX_TIME_MS, MIN_TIME_MS, parse_time_ms
 from varve.services.batch_jobs import add_options, run_job

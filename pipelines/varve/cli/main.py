@@ -12,7 +12,6 @@ from varve import __version__
 from varve.cli.terminal import printable, printed
 from varve.model.errors import NeedsOperator, VarveError
 from varve.services.supervised import NEEDS_OPERATOR
-from varve.settings import load
 
 # What only reads: a home that is not there is no empty one.
 _READERS = frozenset(
@@ -95,6 +94,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         module = modules[args.command]
+        if hasattr(module, "runs_without_settings") and module.runs_without_settings(args):
+            return int(module.run(args, None))
+        from varve.settings import load
+
         given = module.overrides(args) if hasattr(module, "overrides") else {}
         settings, origins = load(args.config, overrides={"home": args.home, **given})
         args.origins = origins

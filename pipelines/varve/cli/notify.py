@@ -8,11 +8,14 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from varve.cli.terminal import printable
 from varve.model.clock import SystemClock, utc_text
 from varve.model.errors import BadRequest, NeedsOperator, TemporaryError
-from varve.settings import Settings
+
+if TYPE_CHECKING:
+    from varve.settings import Settings
 
 _DAY_MS = 86_400_000
 _TIMEOUT_S = 10.0
@@ -53,14 +56,24 @@ examples:
     ack.add_argument("--url", help="the notifier (default: that of the settings)")
 
 
-def run(args: argparse.Namespace, settings: Settings) -> int:
+def runs_without_settings(args: argparse.Namespace) -> bool:
+    """Files are checked in a third of the time that it takes with settings."""
+    return args.action != "ack"
+
+
+def run(args: argparse.Namespace, settings: Settings | None) -> int:
     """0 if all went well; 1 if a file cannot be used, with a line on stderr for all that is wrong,
-    or no alert was there to be acknowledged.
+    or no alert was there to be acknowledged. settings: None only if `runs_without_settings`.
     """
-    return {"check": _check, "oncall": _on_call, "ack": _acknowledge}[args.action](args, settings)
+    if args.action == "check":
+        return _check(args)
+    if args.action == "oncall":
+        return _on_call(args)
+    assert settings is not None  # noqa: S101 - the others run without
+    return _acknowledge(args, settings)
 
 
-def _check(args: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001 - one of several
+def _check(args: argparse.Namespace) -> int:
     from varve.notify.check import summary_of
     from varve.notify.config.document import ConfigError
     from varve.notify.matchers import Mode
@@ -81,7 +94,7 @@ def _check(args: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001
     return 1 if failed else 0
 
 
-def _on_call(args: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001 - one of several
+def _on_call(args: argparse.Namespace) -> int:
     from varve.notify.config import load_config
     from varve.notify.config.document import ConfigError
     from varve.notify.matchers import Mode

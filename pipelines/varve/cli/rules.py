@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from varve.cli import rules_backtest
-from varve.settings import Settings
+
+if TYPE_CHECKING:
+    from varve.settings import Settings
 
 _LINTS = ("all", "duplicate-rules", "none")
 
@@ -46,8 +49,15 @@ examples:
         )
 
 
-def run(args: argparse.Namespace, settings: Settings) -> int:
+def runs_without_settings(args: argparse.Namespace) -> bool:
+    """Whether it only reads the files that are named."""
+    return args.action != "backtest"
+
+
+def run(args: argparse.Namespace, settings: Settings | None) -> int:
+    """settings: None only if `runs_without_settings`."""
     if args.action == "backtest":
+        assert settings is not None  # noqa: S101 - the others run without
         return rules_backtest.run(args, settings)
     if args.action == "check":
         from varve.cli import rules_check

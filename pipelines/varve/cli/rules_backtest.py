@@ -17,11 +17,11 @@ from varve.model.errors import BadRequest, NeedsOperator
 from varve.query.times import parse_duration_ms, parse_time_ms
 from varve.rules.errors import RuleFileError
 from varve.rules.rule_file import Group, parse_rule_file
-from varve.settings import Settings
 
 if TYPE_CHECKING:
     from varve.query.view import View
     from varve.rules.backtest.report import Report
+    from varve.settings import Settings
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

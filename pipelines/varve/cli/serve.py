@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import importlib
 from functools import partial
+from typing import TYPE_CHECKING
 
 from varve.cli import serve_notify
 from varve.model.errors import NeedsOperator
 from varve.services.logs import configure_for
-from varve.services.status import ComponentStatus
-from varve.settings import Settings, load
+
+if TYPE_CHECKING:
+    from varve.services.status import ComponentStatus
+    from varve.settings import Settings
 
 # Service, module with `run(settings) -> exit status`, one line. notify and scrape take options.
 SERVICES = (
@@ -46,21 +49,38 @@ example:
     serve_notify.add_options(parser)
 
 
-def run(args: argparse.Namespace, settings: Settings) -> int:
+def runs_without_settings(args: argparse.Namespace) -> bool:
+    """The notifier has options of its own: loading the settings would be a third of its start."""
+    return args.service == "notify" and args.home is None and args.config is None
+
+
+def run(args: argparse.Namespace, settings: Settings | None) -> int:
+    """settings: None only if `runs_without_settings`."""
     module = next(module for name, module, _ in SERVICES if name == args.service)
     if args.service == "notify":
         options = serve_notify.options_of(args)
-        status = None if args.home is None else ComponentStatus(settings.home, "notify")
-        return int(importlib.import_module(module).run(options, status))
+        return int(importlib.import_module(module).run(options, _status(args, settings)))
+    assert settings is not None  # noqa: S101 - only notify runs without
     if args.service == "scrape":
         settings = _with_config_file(settings, serve_notify.config_file_alone(args))
     elif serve_notify.has_options(args):
         raise NeedsOperator(f"{args.service} takes none of the options of notify")
     configure_for(settings)
     if args.service == "query":
+        from varve.settings import load
+
         again = partial(load, args.config, overrides={"home": args.home})
         return int(importlib.import_module(module).run(settings, lambda: again()[0]))
     return int(importlib.import_module(module).run(settings))
+
+
+def _status(args: argparse.Namespace, settings: Settings | None) -> ComponentStatus | None:
+    """Where the notifier says how it is, if a home is named."""
+    if args.home is None or settings is None:
+        return None
+    from varve.services.status import ComponentStatus
+
+    return ComponentStatus(settings.home, "notify")
 
 
 def _with_config_file(settings: Settings, file: str) -> Settings:

@@ -1,7 +1,8 @@
 """Deletion: samples that an operator wants gone, by series and time, from every table.
 
 The samples go in one commit, which numbers the deletion and says in its metadata what it was: that
-is the audit, and what a run that dies is finished from. Then each tier, from fine to coarse, loses
+is the audit, and what a run that dies is finished from. Where some of them are in colder roots, a
+commit before says the same of what is about to begin. Then each tier, from fine to coarse, loses
 the rows of the windows in the range, and gets those that still have samples, at the ends of the
 range mostly, computed anew from the table below. A commit of a tier moves its `turn:`, so work that
 was planned from what was there before fails and is planned again: rows are as if the samples had
@@ -13,7 +14,6 @@ expired, goes as a whole.
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,10 +22,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from varve.maintenance import record_deletion, tiering
+from varve.maintenance import deletion_log, record_deletion, tiering
+from varve.maintenance.deletion_log import Told, Wanted
 from varve.maintenance.row_removal import cut_file, rewrite_colder, within
 from varve.model.clock import utc_text
-from varve.model.errors import BadRequest, Conflict, NeedsOperator
+from varve.model.errors import BadRequest, Conflict
 from varve.model.window import TIERS, Tier, Window, window_end
 from varve.query.selectors import parse_selector, selected_ids
 from varve.query.series_index import Ids
@@ -38,7 +39,6 @@ from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Step, rewrite
 from varve.storage.files import NewFile, write_file
-from varve.storage.log import LogEntry, LogExpired, entries
 from varve.storage.snapshot import Follower, Snapshot, snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
@@ -47,28 +47,9 @@ from varve.storage.zone_map import Ints, Mask
 MOST_SERIES = 500_000
 """Series of one deletion: their ids are in its commit."""
 
-_KEY = "deletion"
 _ATTEMPTS = 20
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to go: samples of the series that one of the selectors selects, with
-    start_ms <= ts <= end_ms. by: who wants it.
-    """
-
-    match: tuple[str, ...]
-    start_ms: int = MIN_TIME_MS
-    end_ms: int = MAX_TIME_MS
-    by: str = ""
-
-    def __post_init__(self) -> None:
-        if self.start_ms > self.end_ms:
-            raise BadRequest(
-                f"the range ends before it begins: {self.start_ms} is over {self.end_ms}"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +158,8 @@ class Deletion:
             )
         if work.is_empty:
             return Deleted(None, 0, {}, {})
-        number, samples = self._delete_samples(work)
+        told = Told(work.wanted, work.ids, work.at_ms)
+        number, samples = _delete_samples(self._store, told)
         log.info("deletion %d: %d samples of %s", number, samples, " or ".join(work.wanted.match))
         removed, computed = {}, {}
         for tier in TIERS:
@@ -190,108 +172,86 @@ class Deletion:
             removed[table], computed[table] = gone, 0
         return Deleted(number, samples, removed, computed)
 
-    def _delete_samples(self, work: DueDeletion) -> tuple[int, int]:
-        """Commits the deletion; returns its number, and how many samples went."""
-        window = _reach(work.wanted, None)
-
-        def gone(ids: Ints, times: Ints) -> Mask:
-            return within(ids, times, work.ids, window)
-
-        for _ in range(_ATTEMPTS):
-            tiering.give_up(self._store, "samples")
-            follower = Follower(self._store, "samples")
-            held = follower.position(positions.deletion())
-            number = 0 if held is None else held + 1
-            bounds = Bounds(window.start_ms, window.end_ms, work.ids)
-            found = [cut_file(follower.snapshot, f, gone) for f in follower.snapshot.select(bounds)]
-            cuts = [cut for cut in found if cut is not None]
-            samples = sum(cut.rows_gone for cut in cuts)
-            metadata = asdict(work.wanted) | {
-                "at_ms": work.at_ms,
-                "samples": samples,
-                "series": len(work.ids),
-                "ids": base64.b64encode(work.ids.astype("<i8").tobytes()).decode(),
-            }
-            try:
-                cuts = rewrite_colder(follower.snapshot, cuts, {_KEY: {"number": number}})
-                rewrite(
-                    follower.table,
-                    [cut.rest for cut in cuts if cut.rest is not None],
-                    [cut.removal for cut in cuts],
-                    transactions={positions.deletion(): Step(held, number)},
-                    metadata={_KEY: metadata},
-                )
-            except Conflict as err:
-                log.info("deletion of samples starts over: %s", err)
-                finish(self._store)
-                continue
-            return number, samples
-        raise Conflict(f"{_ATTEMPTS} attempts to delete samples met a rival")
-
 
 def is_owed(store: Store) -> bool:
-    """Whether a deletion has not come to all tables yet."""
-    return bool(_owing(store) or record_deletion.owing(store))
+    """Whether a deletion has not come to all tables, or all roots, yet."""
+    return bool(
+        deletion_log.begun(store) or deletion_log.owing(store) or record_deletion.owing(store)
+    )
 
 
 def finish(store: Store) -> bool:
     """Does what a deletion that died has left undone. Returns whether there was anything.
 
-    Raises NeedsOperator if the commit of the deletion is no longer in the log of samples.
+    Raises NeedsOperator if the commit of the deletion is no longer in the log of samples, OSError
+    if the storage fails, such as that of a colder root the deletion has begun with.
     """
-    owing, records = _owing(store), record_deletion.owing(store)
+    if (begun := deletion_log.begun(store)) is not None:
+        _delete_samples(store, begun)
+    owing, records = deletion_log.owing(store), record_deletion.owing(store)
     if not owing and not records:
-        return False
+        return begun is not None
     first = min(done for _, done in [*owing, *records]) + 1
-    for number, wanted, ids in _since(store, first):
+    for number, told in deletion_log.since(store, first):
         for tier, done in owing:
             if done < number:
-                _forget(store, tier, number, wanted, ids)
+                _forget(store, tier, number, told.wanted, told.ids)
         for table, done in records:
             if done < number:
-                record_deletion.forget(store, table, number, _reach(wanted, None), ids)
+                record_deletion.forget(store, table, number, _reach(told.wanted, None), told.ids)
         log.info("deletion %d, which had been left undone, is finished", number)
     return True
 
 
-def _owing(store: Store) -> list[tuple[Tier, int]]:
-    """Tiers, from fine to coarse, that the last deletion has not come to, each with the number of
-    the last one that has; -1 for none.
+def _delete_samples(store: Store, told: Told) -> tuple[int, int]:
+    """Commits the deletion; returns its number, and how many samples went.
+
+    Rows of colder roots go before those of the hot one, and those are other tables: so if there are
+    any, a commit that says what is to go is first, and whoever comes after a death goes on.
     """
-    last = Table(store, "samples").position(positions.deletion())
-    if last is None:
-        return []
-    at = [(tier, Table(store, tier.table).position(positions.deletion())) for tier in TIERS]
-    done = [(tier, -1 if number is None else number) for tier, number in at]
-    return [(tier, number) for tier, number in done if number < last]
+    window = _reach(told.wanted, None)
 
+    def gone(ids: Ints, times: Ints) -> Mask:
+        return within(ids, times, told.ids, window)
 
-def _since(store: Store, first: int) -> list[tuple[int, Wanted, Ids]]:
-    """The deletions from number `first` on, ascending."""
-    table, found = Table(store, "samples"), []
-    for version in range(table.version, -1, -1):
-        entry = _entry(store, version, first)
-        number = entry.positions.get(positions.deletion())
-        if number is None:
+    begun, samples = told.number, 0
+    for _ in range(_ATTEMPTS):
+        tiering.give_up(store, "samples")
+        follower = Follower(store, "samples")
+        held, said = (follower.position(p()) for p in (positions.deletion, positions.deleting))
+        last = -1 if held is None else held
+        if begun is not None and last >= begun:
+            return begun, samples  # a rival has gone on with it
+        if begun is None and said is not None and said > last:
+            finish(store)
             continue
-        said = entry.metadata[_KEY]
-        ids = np.frombuffer(base64.b64decode(said["ids"]), "<i8").astype(np.int64)
-        wanted = Wanted(tuple(said["match"]), said["start_ms"], said["end_ms"], said["by"])
-        found.append((number, wanted, ids))
-        if number <= first:
-            break
-    return found[::-1]
-
-
-def _entry(store: Store, version: int, number: int) -> LogEntry:
-    try:
-        (entry,) = entries(store, "samples", version - 1, version)
-    except LogExpired as err:
-        raise NeedsOperator(
-            f"deletion {number} of samples has not come to all tiers and its commit is not in the"
-            " log of samples any more: delete the same again, which is in nobody's way"
-        ) from err
-    return entry
+        number = last + 1
+        bounds = Bounds(window.start_ms, window.end_ms, told.ids)
+        found = [cut_file(follower.snapshot, f, gone) for f in follower.snapshot.select(bounds)]
+        cuts = [cut for cut in found if cut is not None]
+        samples = sum(cut.rows_gone for cut in cuts)
+        try:
+            if begun is None and any(cut.root.root != store.root for cut in cuts):
+                deletion_log.begin(store, told, Step(said, number))
+                begun = said = number
+            own = rewrite_colder(follower.snapshot, cuts, {deletion_log.KEY: {"number": number}})
+            rewrite(
+                follower.table,
+                [cut.rest for cut in own if cut.rest is not None],
+                [cut.removal for cut in own],
+                transactions={
+                    positions.deletion(): Step(held, number),
+                    positions.deleting(): Step(said, number),
+                },
+                metadata={deletion_log.KEY: told.as_json() | {"samples": samples}},
+            )
+        except Conflict as err:
+            log.info("deletion of samples starts over: %s", err)
+            if begun is None:
+                finish(store)
+            continue
+        return number, samples
+    raise Conflict(f"{_ATTEMPTS} attempts to delete samples met a rival")
 
 
 def _forget(store: Store, tier: Tier, number: int, wanted: Wanted, ids: Ids) -> tuple[int, int]:
@@ -316,7 +276,7 @@ def _forget(store: Store, tier: Tier, number: int, wanted: Wanted, ids: Ids) -> 
         made = _computed(target, source, tier, wanted, ids)
         turn = target.position(positions.turn(tier.name))
         try:
-            own = rewrite_colder(target.snapshot, cuts, {_KEY: {"number": number}})
+            own = rewrite_colder(target.snapshot, cuts, {deletion_log.KEY: {"number": number}})
             rewrite(
                 target.table,
                 [*(cut.rest for cut in own if cut.rest is not None), *made],
@@ -325,7 +285,7 @@ def _forget(store: Store, tier: Tier, number: int, wanted: Wanted, ids: Ids) -> 
                     positions.turn(tier.name): Step(turn, 0 if turn is None else turn + 1),
                     positions.deletion(): Step(done, number),
                 },
-                metadata={_KEY: {"number": number}},
+                metadata={deletion_log.KEY: {"number": number}},
             )
         except Conflict as err:
             log.info("%s: deletion %d starts over: %s", tier.table, number, err)

@@ -119,6 +119,9 @@ def parse_matchers(text: str, mode: Mode = Mode.FALLBACK) -> tuple[Matcher, ...]
 
 def parse_matcher(text: str, mode: Mode = Mode.FALLBACK) -> Matcher:
     """The one matcher of a text. Raises MatcherError."""
+    stripped = text.strip()
+    if stripped.startswith("{") and not stripped.endswith("}"):
+        raise MatcherError(f"bad matcher format: {text}: a closing brace is missing")
     found = parse_matchers(text, mode)
     if len(found) != 1:
         raise MatcherError(f"{text!r} has {len(found)} matchers; one is wanted")

@@ -167,7 +167,8 @@ class Silences:
             raise BadSilence(f"invalid silence: {err}") from None
         if any(not m.name for m in matchers):
             raise BadSilence("invalid silence: a matcher names no label")
-        if all(m.holds("") for m in matchers):
+        # One that excludes a value is enough, as in Alertmanager: everything but staging.
+        if all(m.is_equal and m.holds("") for m in matchers):
             raise BadSilence(
                 "invalid silence: at least one matcher must not match the empty string"
             )

@@ -100,6 +100,7 @@ class _Recording:
         self._storage = storage
         self._selected: dict[tuple[tuple[Matcher, ...], int, int], tuple[int, int]] = {}
         self._rows: dict[_Chosen, tuple[int, int]] = {}
+        self._elsewhere: set[tuple[Matcher, ...]] = set()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -108,6 +109,9 @@ class _Recording:
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, hints: SelectHints
     ) -> Selection:
         selection = self._storage.select(matchers, start_ms, end_ms, hints)
+        if selection.elsewhere is not None:
+            self._elsewhere.add(tuple(matchers))
+            return selection
         held = selection.samples.ends - selection.samples.begins
         amount = int(np.count_nonzero(held)), int(held.sum())
         if selection.rollups is not None:
@@ -120,6 +124,10 @@ class _Recording:
     def rows(self, selector: Selector, choice: TierChoice) -> tuple[int, int] | None:
         """The series and rows that were read by a choice, None if none were."""
         return self._rows.get((selector.matchers, choice))
+
+    def is_elsewhere(self, selector: Selector) -> bool:
+        """Whether executors have computed what was wanted of a selector."""
+        return selector.matchers in self._elsewhere
 
     def selected(self, selector: Selector, start_ms: int, end_ms: int) -> _Selected | None:
         """The least selection that holds this one, None if there was none.
@@ -195,13 +203,21 @@ def _estimate(
     if choice is not None:
         text = f"tier {choice.tier}, {choice.why}  estimated: {_amount(series, rows, 'rows')}"
         read = ev.storage.rows(selector, choice) if isinstance(ev.storage, _Recording) else None
+        text += _by_whom(ev, selector)
         return text if read is None else f"{text}  actual: {_amount(*read, 'rows')}"
     span = selected_span(ev, selector, steps, range_ms)
     selected = ev.storage.selected(selector, *span) if isinstance(ev.storage, _Recording) else None
     if selected is None:
-        return f"estimated: {_amount(*ev.counted(selector.matchers, *span))}"
+        text = f"estimated: {_amount(*ev.counted(selector.matchers, *span))}"
+        return text + _by_whom(ev, selector)
     estimated = _amount(*ev.counted(selector.matchers, *selected.span))
     return f"estimated: {estimated}  actual: {_amount(*selected.amount)}"
+
+
+def _by_whom(ev: Evaluation, selector: Selector) -> str:
+    storage = ev.storage
+    is_elsewhere = isinstance(storage, _Recording) and storage.is_elsewhere(selector)
+    return "  computed by executors" if is_elsewhere else ""
 
 
 def _amount(series: int, samples: int, what: str = "samples") -> str:

@@ -27,6 +27,7 @@ from varve.promql.kernels.json import (
     write_matrix,
     write_samples,
 )
+from varve.promql.label_json import Bytes, Offsets, label_array, label_buffer, label_texts
 from varve.promql.labels.label_table import LabelTable
 from varve.promql.syntax.go_numbers import format_f
 
@@ -38,9 +39,6 @@ _POINTS_A_THREAD: Final = 10_000
 
 _LABELS_AS_POINTS: Final = 4
 """The labels of a series take as long as so many points."""
-
-Bytes = npt.NDArray[np.uint8]
-Offsets = npt.NDArray[np.int64]
 
 
 def to_json(result: QueryResult, workers: Workers | None = None) -> bytes:
@@ -66,7 +64,7 @@ def to_json(result: QueryResult, workers: Workers | None = None) -> bytes:
 
 def label_sets(table: LabelTable, check: Check = never) -> bytes:
     """A JSON array of every row's labels, as /api/v1/series answers. check: see interrupt.py."""
-    return table.cached("json array", lambda: b"[" + b",".join(_label_texts(table, check)) + b"]")
+    return table.cached("json array", lambda: label_array(table, check))
 
 
 def seconds(ms: int) -> bytes:
@@ -84,33 +82,9 @@ def floats(values: npt.NDArray[np.float64]) -> list[bytes]:
     return [text[begin:end] for begin, end in pairwise([0, *ends.tolist()])]
 
 
-def _label_texts(table: LabelTable, check: Check = never) -> list[bytes]:
-    """The labels of every row as a JSON object. check: see interrupt.py."""
-    quoted: dict[str, str] = {}
-
-    def quote(text: str) -> str:
-        known = quoted.get(text)
-        if known is None:
-            clean = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            known = quoted[text] = json.dumps(clean, ensure_ascii=False)
-        return known
-
-    return [
-        ("{" + ",".join(f"{quote(name)}:{quote(value)}" for name, value in row) + "}").encode()
-        for row in checked(table.labels(check), check)
-    ]
-
-
 def _label_buffer(table: LabelTable, check: Check) -> tuple[Bytes, Offsets]:
     """The JSON objects of all rows in one buffer. Row i is at offsets[i]:offsets[i+1]."""
-
-    def make() -> tuple[Bytes, Offsets]:
-        texts = _label_texts(table, check)
-        offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-        np.cumsum([len(text) for text in texts], out=offsets[1:])
-        return np.frombuffer(b"".join(texts), np.uint8), offsets
-
-    return table.cached("json", make)
+    return table.cached("json", lambda: label_buffer(table, check))
 
 
 def _matrix(result: QueryResult, matrix: Matrix, workers: Workers | None) -> bytes:
@@ -182,7 +156,7 @@ def _blocks(result: QueryResult, order: Int64s, points_a_row: int) -> Iterator[I
 def _mixed_matrix(result: QueryResult, matrix: Matrix) -> bytes:
     """A matrix with histograms among its samples, point by point."""
     single = result.kind == "vector"
-    texts = _label_texts(matrix.labels, result.check)
+    texts = label_texts(matrix.labels, result.check)
     times = result.times.tolist()
     series = []
     for row in checked(result.order.tolist(), result.check, 1):
@@ -197,7 +171,7 @@ def _mixed_matrix(result: QueryResult, matrix: Matrix) -> bytes:
 
 
 def _mixed_range_vector(result: QueryResult, vector: RangeVector) -> bytes:
-    texts = _label_texts(vector.labels, result.check)
+    texts = label_texts(vector.labels, result.check)
     series = []
     for row in checked(result.order.tolist(), result.check, 1):
         points = [(t, sample) for t, sample, _ in in_order(points_of(vector, row))]

@@ -83,6 +83,9 @@ class SelectHints:
     evaluations, 0 if there is one only. grouping, by: the labels of the aggregation around it.
     choice: what the storage chose for the windows; None if samples are wanted.
 
+    leaf: whether only a function of the windows that a kernel computes is wanted, so that the
+    selection may be `elsewhere`.
+
     A storage calls `check` (interrupt.py) between pieces of work of some milliseconds, and `admit`
     with how many samples it will hold, once it knows that and before it takes memory for them: it
     raises LimitError if they are too many.
@@ -94,6 +97,7 @@ class SelectHints:
     grouping: tuple[str, ...] = ()
     by: bool = False
     choice: TierChoice | None = None
+    leaf: bool = False
     check: Check = field(default=never, compare=False, repr=False)
     admit: Callable[[int], None] = field(default=_any_number, compare=False, repr=False)
 
@@ -218,18 +222,86 @@ class Rollups(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Leaf:
+    """A function of the windows (time - range_ms, time] that end at `times`, Unix ms.
+
+    function: its number in kernels.codes. parameters: its scalar arguments, each a value a step, or
+    empty. eval_times: the steps, of which `times` may be moved by an offset or @.
+    """
+
+    function: int
+    range_ms: int
+    parameters: tuple[Float64s, Float64s]
+    times: Int64s
+    eval_times: Int64s
+
+    @property
+    def steps(self) -> int:
+        return len(self.times)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The range (start, end] that all windows lie in."""
+        return int(self.times[0]) - self.range_ms, int(self.times[-1])
+
+    def at(self, steps: slice) -> Leaf:
+        """The same at some of the steps."""
+        first, second = self.parameters
+        return Leaf(
+            self.function,
+            self.range_ms,
+            (first[steps], second[steps]),
+            self.times[steps],
+            self.eval_times[steps],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LeafValues:
+    """Values, (row x step), and where there are any; touched: samples or rows, each counted once
+    for every window that it is in.
+    """
+
+    values: Float64s
+    present: Bools
+    touched: int
+
+
+class Elsewhere(Protocol):
+    """Samples and rows of a selection that are looked at where they are: only what functions of
+    windows make of them comes here. Errors are those of Storage.select.
+    """
+
+    def by_series(self, leaf: Leaf, check: Check) -> tuple[LeafValues, Int64s]:
+        """A function's values of each series of the selection, and the order in which an
+        aggregation adds series up.
+        """
+        ...
+
+    def by_group(
+        self, leaf: Leaf, kernel: int, groups: Int64s, size: int, check: Check
+    ) -> LeafValues | None:
+        """An aggregation (kernels.codes) of a function's values: series i is in groups[i], one of
+        `size`. None where `by_series` is to be asked instead.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """Series that matched, sorted by labels, and their samples; row i of both is one series.
 
     There may be more samples than asked for, before and after: the engine looks only into its
     windows. There may be series without samples in the range. `warnings` goes into the answer.
     rollups: rows that stand in for the samples of some of the series, which have none then.
+    elsewhere: where all of it is, if it is not here; only if hints.leaf allows it.
     """
 
     labels: LabelTable
     samples: Samples
     warnings: tuple[str, ...] = ()
     rollups: Rollups | None = None
+    elsewhere: Elsewhere | None = None
 
 
 def no_samples(series: int) -> Samples:

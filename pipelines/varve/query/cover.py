@@ -8,7 +8,7 @@ Each moment is covered once, so rows and samples join without gap or overlap.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,13 @@ class Level:
     def windows(self) -> int:
         return int(np.count_nonzero(self.used))
 
+    def within(self, start_ms: int, end_ms: int) -> Level:
+        """The windows that overlap (start_ms, end_ms] alone."""
+        width = self.tier.tier.width_ms
+        begins = self.origin_ms + width * np.arange(len(self.used), dtype=np.int64)
+        inside = (begins + width > start_ms) & (begins < end_ms)
+        return replace(self, used=self.used & inside)
+
     @property
     def span(self) -> tuple[int, int]:
         """The time from the first to the last window that is used. ValueError if none is."""
@@ -75,12 +82,34 @@ class Level:
 
 @dataclass(frozen=True)
 class Cover:
-    """Levels from the widest to the finest, and the samples in (raw_starts[i], raw_ends[i]]."""
+    """Levels from the widest to the finest, and the samples in (raw_starts[i], raw_ends[i]].
+
+    edges: the times that no row may reach across, also those of ranges that `at` has left out.
+    """
 
     ranges: Ranges
     levels: tuple[Level, ...]
     raw_starts: I64
     raw_ends: I64
+    edges: I64
+
+    def is_by_step(self, steps: int) -> bool:
+        """Whether there is a range for each of so many steps, and all are of one length: then what
+        is computed of a step depends on no other.
+        """
+        lengths = self.ranges.ends - self.ranges.starts
+        return len(lengths) == steps and bool((lengths == lengths[0]).all())
+
+    def at(self, steps: slice) -> Cover:
+        """What covers some of the ranges, by the rows that cover them among all."""
+        starts, ends = self.ranges.starts[steps], self.ranges.ends[steps]
+        ranges = Ranges(starts, ends, self.ranges.is_instant)
+        start, end = ranges.span
+        raw_starts = np.maximum(self.raw_starts, start)
+        raw_ends = np.minimum(self.raw_ends, end)
+        there = raw_starts < raw_ends
+        levels = tuple(level.within(start, end) for level in self.levels)
+        return Cover(ranges, levels, raw_starts[there], raw_ends[there], self.edges)
 
     @property
     def windows(self) -> int:
@@ -95,7 +124,7 @@ class Cover:
     @property
     def cuts(self) -> I64:
         """Where rows that are made of samples end, so that none reaches across an edge."""
-        return np.union1d(self.ranges.edges, self.raw_ends)
+        return np.union1d(self.edges, self.raw_ends)
 
     @property
     def tiers(self) -> tuple[str, ...]:
@@ -129,7 +158,7 @@ def cover(ranges: Ranges, tiers: Sequence[TierView]) -> Cover:
     raw = np.concatenate([[False], needed & ~covered, [False]])
     changes = np.flatnonzero(raw[1:] != raw[:-1])
     starts, ends = origin + changes[::2] * before, origin + changes[1::2] * before
-    return Cover(ranges, tuple(levels), np.maximum(starts, start), np.minimum(ends, end))
+    return Cover(ranges, tuple(levels), np.maximum(starts, start), np.minimum(ends, end), edges)
 
 
 def move_edges(

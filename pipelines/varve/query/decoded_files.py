@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from varve.model.schema import table_schema
 from varve.promql.kernels.types import I64
+from varve.query.kept_footers import KeptFooters
 from varve.query.memory import ROW_GROUPS, UNBOUNDED, MemoryBudget
 from varve.storage import scaled_values
 from varve.storage.bounds import Bounds
@@ -78,10 +79,13 @@ class DecodedFiles:
         max_bytes: int,
         budget: MemoryBudget | None = None,
         threads: int = 4,
+        footers: KeptFooters | None = None,
     ) -> None:
         """open_file: opens a table's file by its path. `threads` read for queries, and as many for
-        the head: neither keeps the other waiting.
+        the head: neither keeps the other waiting. footers: those that are on disk; its owner closes
+        them.
         """
+        self._footers = footers
         self._open_file = open_file
         self._max_bytes = max_bytes
         self._budget = budget or MemoryBudget(UNBOUNDED)
@@ -151,8 +155,14 @@ class DecodedFiles:
         """OSError as `footers`."""
 
         def read() -> Footer:
-            with self.open(table, path) as file:
-                metadata = pq.read_metadata(file)
+            kept = None if self._footers is None else self._footers.get(table, path)
+            if kept is not None:
+                metadata = kept
+            else:
+                with self.open(table, path) as file:
+                    metadata = pq.read_metadata(file)
+                if self._footers is not None:
+                    self._footers.put(table, path, metadata)
             time = table_schema(table).time_column
             return Footer(metadata, ZoneMap.of_row_groups(metadata, time))
 
@@ -267,6 +277,6 @@ def _result(future: Future[T], check: Callable[[], None]) -> T:
         try:
             return future.result(timeout=_CHECK_S)
         except TimeoutError:
-            if future.done():  # the storage's own
-                raise
+            if future.done():  # the storage's own, or it came just now
+                return future.result()
             check()

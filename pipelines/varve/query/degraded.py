@@ -124,16 +124,17 @@ def _kept(
     kept = options.steps.get(
         step_cache.key_of(view.table, expression, times, options.lookback_ms, options.tier)
     )
-    if kept is None or kept.version > view.provenance.versions["samples"]:
+    if kept is None or not kept.is_of_or_before(view.provenance.versions):
         return None
     steps = step_cache.between(kept, times.start_ms, times.end_ms)
     if not len(steps.times):
         return None
     wanted = len(np.arange(times.start_ms, times.end_ms + 1, times.step_ms))
     result = step_cache.result_of(steps, step_cache.NO_STATS, options.check_running)
+    of_version = steps.versions["samples"]
     result.warnings.append(
         f"partial: {len(steps.times):,} of {wanted:,} steps, computed for an earlier answer, as of"
-        f" version {steps.version} of samples; no others, since: {why}"
+        f" version {of_version} of samples; no others, since: {why}"
     )
     provenance = replace(view.provenance, cached=len(steps.times), is_cut=True)
     return Answer(result, provenance)

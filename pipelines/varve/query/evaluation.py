@@ -11,13 +11,12 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 
-from varve.model.window import RAW
 from varve.promql import engine
 from varve.promql.engine import Engine, Plans
 from varve.promql.errors import QueryCanceledError, QueryTimeoutError
@@ -25,15 +24,16 @@ from varve.promql.evaluation.limits import Limits
 from varve.promql.evaluation.values import QueryResult, Stats
 from varve.promql.evaluation.workers import Workers
 from varve.promql.explain import explain as explained
-from varve.promql.kernels.types import I64
-from varve.query import step_cache
+from varve.query import step_cache, step_sources
 from varve.query.absence import why_empty
 from varve.query.derived_storage import derived_metric, storage_of
+from varve.query.executors import Executors
 from varve.query.memory import Reservation
 from varve.query.provenance import Provenance
 from varve.query.reader import Reader
 from varve.query.sampling import Sample
-from varve.query.step_cache import KeptSteps, Reach, Steps
+from varve.query.step_cache import KeptSteps, Steps
+from varve.query.step_sources import StepSources
 from varve.query.view import FileGone, View
 
 T = TypeVar("T")
@@ -66,7 +66,8 @@ class Options:
     infos about selectors that had no samples. `steps` keeps steps of range queries from one to the
     next; None computes all of them. `plans` are kept from query to query. `tier` is one of
     model.window.TIER_NAMES that all selectors are to be answered from as far as it goes; None
-    leaves the choice to each.
+    leaves the choice to each. `executors` compute what is too much for this machine; without any
+    all is computed here.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -79,6 +80,7 @@ class Options:
     say_why_empty: bool = False
     steps: Steps | None = None
     tier: str | None = None
+    executors: Executors | None = None
     plans: Plans = field(default_factory=Plans, compare=False, repr=False)
 
     def check_running(self) -> None:
@@ -154,30 +156,31 @@ def _from_steps(
     """The answer from steps that are kept, and from those of them that had to be computed; None if
     steps of such a query are not kept. What was computed is kept from then on.
     """
-    if view.changes is None or options.tier not in (None, RAW) or times.step_ms <= 0:
+    versions = step_sources.versions_of(view)
+    if versions is None or times.step_ms <= 0 or times.end_ms <= times.start_ms:
         return None
     running, reader = engine_of(view, options)
     plan = running.plan(expression, options.check_running)
     reaches = step_cache.reaches_of(plan, options.lookback_ms)
-    if reaches is None or times.end_ms <= times.start_ms:
-        return None
-    if any(derived_metric(reach.matchers) for reach in reaches):
+    if reaches is None or any(derived_metric(reach.matchers) for reach in reaches):
         return None
     running.options.limits.check_steps((times.end_ms - times.start_ms) // times.step_ms + 1)
     grid = np.arange(times.start_ms, times.end_ms + 1, times.step_ms, dtype=np.int64)
-    if not all(reader.has_samples_for(r.matchers, r.windows(grid)) for r in reaches):
+    sources = step_sources.sources_of(reader, reaches, grid)
+    if sources is None:
         return None
-    version = view.provenance.versions["samples"]
     key = step_cache.key_of(view.table, expression, times, options.lookback_ms, options.tier)
     kept = cache.get(key)
-    if kept is not None and kept.version <= version:
-        joined = _joined(view, running, expression, grid, options, kept, reaches)
+    if kept is not None and not kept.is_of_or_before(versions):
+        return _evaluated(running, reader, expression, times, options)
+    if kept is not None:
+        joined = _joined(view, running, expression, options, kept, sources)
         if joined is not None and len(joined[0].result.order):
             cache.put(key, joined[1])
             return joined[0]
     answer = _evaluated(running, reader, expression, times, options)
-    fresh = step_cache.keepable(answer.result, version)
-    if fresh is not None and (kept is None or kept.version <= version):
+    fresh = step_cache.keepable(answer.result, versions, sources.marks)
+    if fresh is not None:
         cache.put(key, fresh)
     return answer
 
@@ -186,38 +189,39 @@ def _joined(
     view: View,
     running: Engine,
     expression: str,
-    grid: I64,
     options: Options,
     kept: KeptSteps,
-    reaches: Sequence[Reach],
+    sources: StepSources,
 ) -> tuple[Answer, KeptSteps] | None:
     """The answer and its steps, most of them from those that are kept; None if that is not so."""
     started = time.perf_counter()
-    version = view.provenance.versions["samples"]
-    changes = view.changes.after(kept.version) if view.changes is not None else None
-    pieces = None if changes is None else step_cache.missing_pieces(kept, grid, reaches, changes)
-    if pieces is None:
+    usable = sources.unchanged(kept, view)
+    pieces = None if usable is None else step_cache.missing_pieces(usable)
+    versions = step_sources.versions_of(view)
+    if pieces is None or versions is None:
         return None
-    reader = engine_of(view, replace(options, tier=RAW))[1]
+    reader = engine_of(view, options)[1]
     computed, touched, selected = [], 0, 0
+    grid = sources.times
     step_ms = int(grid[1] - grid[0])
     for piece in pieces:
+        sources.plan_pieces(reader, piece)
         first, last = int(grid[piece.start]), int(grid[piece.stop - 1])
         part = running.over(storage_of(reader)).range(
             expression, first, last, step_ms, cancelled=options.cancelled
         )
-        fresh = step_cache.keepable(part, version)
+        fresh = step_cache.keepable(part, versions, sources.marks[:, piece])
         if fresh is None:
             return None
         computed.append((piece, fresh))
         touched += part.stats.samples_touched
         selected = max(selected, part.stats.series_selected)
-    steps = step_cache.join(kept, grid, computed, version, options.memory.take)
+    steps = step_cache.join(kept, grid, computed, versions, sources.marks, options.memory.take)
     stats = Stats(touched, selected, time.perf_counter() - started)
     result = step_cache.result_of(steps, stats, options.check_running)
     missing = sum(piece.stop - piece.start for piece in pieces)
-    provenance = replace(reader.provenance, cached=len(grid) - missing)
-    return Answer(result, provenance), steps
+    provenance = sources.provenance(reader.provenance)
+    return Answer(result, replace(provenance, cached=len(grid) - missing)), steps
 
 
 def _on_newest(view: View, options: Options, work: Callable[[View], T]) -> T:
@@ -238,7 +242,7 @@ def engine_of(view: View, options: Options, sample: Sample | None = None) -> tup
     limits = replace(options.limits, timeout_s=None if math.isinf(timeout_s) else timeout_s)
     within = replace(options, deadline_s=now_s + timeout_s)
     check, most = within.check_running, limits.max_samples
-    reader = Reader(view, options.memory, check, most, options.tier, sample)
+    reader = Reader(view, options.memory, check, most, options.tier, sample, options.executors)
     evaluation = engine.Options(
         lookback_ms=options.lookback_ms,
         limits=limits,

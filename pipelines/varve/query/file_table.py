@@ -18,7 +18,12 @@ class FileTable:
 
     def __init__(self, files: Sequence[LiveFile], time: str = "ts") -> None:
         """time: the table's time column."""
+        self._time = time
         self._files = files if isinstance(files, FileSet) else FileSet(files, time)
+
+    def __reduce__(self) -> tuple[type[FileTable], tuple[list[LiveFile], str]]:
+        """What is pickled: the files, without what other versions share with this one."""
+        return FileTable, ([*self._files], self._time)
 
     def __len__(self) -> int:
         return len(self._files)

@@ -20,6 +20,8 @@ USES: Final = (INDEX, HEAD, ROW_GROUPS, SELECTIONS, STEPS, QUERIES)
 """What memory is counted for. The index and the head are held in any case; row groups, remembered
 selections and steps make room when queries need it."""
 
+_HELD_IN_ANY_CASE: Final = (INDEX, HEAD, QUERIES)
+
 UNBOUNDED: Final = 1 << 62
 """For whoever evaluates in a process of its own: more than any machine has."""
 
@@ -55,18 +57,26 @@ class MemoryBudget:
         self._caches.append(shrink)
 
     def reserve(self, nbytes: int) -> None:
-        """Counts bytes for a query. LimitError if they do not fit, even with empty caches."""
+        """Counts bytes for a query. LimitError if they do not fit, even with empty caches; these
+        are left as they are then.
+        """
         missing = self._try_reserve(nbytes)
-        for shrink in self._caches:
-            if missing > 0:
-                shrink(missing)
-                missing = self._try_reserve(nbytes)
+        if missing > 0 and nbytes <= self._free_at_most():
+            for shrink in self._caches:
+                if missing > 0:
+                    shrink(missing)
+                    missing = self._try_reserve(nbytes)
         if missing > 0:
             raise LimitError(
-                f"the query needs {_mib(nbytes)} more where {_mib(nbytes - missing)} are free of"
-                f" query.memory_mb = {self.max_bytes >> 20:,}: ask for less, or not for so much at"
-                " once"
+                f"the query needs {_mib(nbytes)} more where {_mib(self._free_at_most())} are free"
+                f" of query.memory_mb = {self.max_bytes >> 20:,}: ask for less, or not for so much"
+                " at once"
             )
+
+    def _free_at_most(self) -> int:
+        """Bytes that are free once the caches are empty."""
+        with self._lock:
+            return self.max_bytes - sum(self._used[use] for use in _HELD_IN_ANY_CASE)
 
     def _try_reserve(self, nbytes: int) -> int:
         """How many bytes are missing; 0 if they fitted in and are counted now."""

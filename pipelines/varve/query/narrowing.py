@@ -11,6 +11,7 @@ import numpy as np
 from varve.model.window import HOUR_MS, floor_to, window_end
 from varve.query.seen_series import MOST_ROWS, seen_within
 from varve.query.series_index import Among
+from varve.query.tier_choice import Estimate
 from varve.query.times import MAX_TIME_MS, MIN_TIME_MS
 from varve.query.view import View
 
@@ -57,6 +58,18 @@ class Narrowing:
             found = None
         with self._lock:
             return self._living.setdefault(key, found)
+
+    def estimates(self, start_ms: int, end_ms: int) -> Callable[[int], Estimate]:
+        """What is estimated of so many of the series that have samples in a range."""
+        living = self.living(start_ms, end_ms)
+        among = self._view.index.size if living is None else np.count_nonzero(living.rows)
+        rows = self._view.all_files.rows_within(start_ms, end_ms)
+
+        def estimate(size: int) -> Estimate:
+            share = size / max(1, int(among))
+            return Estimate(size, int(rows * share), share)
+
+        return estimate
 
     def _seen(self, start_ms: int, end_ms: int, most_rows: int, *, exact: bool) -> Among | None:
         try:

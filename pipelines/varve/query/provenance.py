@@ -7,13 +7,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from varve.model.schema import TABLES
-from varve.model.window import Window
+from varve.model.window import RAW, TIER_NAMES, Window
 
 HEADERS = (
     "Varve-Snapshot",
@@ -34,7 +35,8 @@ class SelectorUse:
     took while the query held them. moved_ms: by how much at most ends of its windows were moved to
     earlier times, since samples have expired; 0 if the answer is that of the samples.
     missing_until_ms: some of its windows lack samples up to there, which have expired. pending:
-    ranges where rows wait for a repair, so that finer rows or samples were read instead.
+    ranges where rows wait for a repair, so that finer rows or samples were read instead. by_spark:
+    whether executors of Spark have read them.
     """
 
     selector: str
@@ -44,6 +46,7 @@ class SelectorUse:
     moved_ms: int = 0
     missing_until_ms: int | None = None
     pending: tuple[Window, ...] = ()
+    by_spark: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -52,6 +55,7 @@ class SelectorUse:
             "rows": self.rows,
             "bytes": self.nbytes,
             "approximate_ms": self.moved_ms,
+            "by_spark": self.by_spark,
         }
 
 
@@ -104,8 +108,7 @@ class Provenance:
     @property
     def token(self) -> str:
         """The versions, as one opaque text."""
-        text = json.dumps(dict(sorted(self.versions.items())), separators=(",", ":"))
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        return _token_of(tuple(sorted(self.versions.items())))
 
     @staticmethod
     def versions_of(token: str) -> dict[str, int]:
@@ -126,7 +129,8 @@ class Provenance:
     @property
     def tier(self) -> str:
         """The widest rows that were read, raw if none were."""
-        return next((use.tiers[0] for use in self.selectors if use.tiers[:1] != ("raw",)), "raw")
+        read = [tier for use in self.selectors for tier in use.tiers]
+        return max(read, key=TIER_NAMES.index, default=RAW)
 
     @property
     def moved_ms(self) -> int:
@@ -166,3 +170,9 @@ class Provenance:
         )
         known = zip(HEADERS, values, strict=True)
         return {name: str(value) for name, value in known if value is not None}
+
+
+@lru_cache(maxsize=256)
+def _token_of(versions: tuple[tuple[str, int], ...]) -> str:
+    text = json.dumps(dict(versions), separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")

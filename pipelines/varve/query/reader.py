@@ -24,9 +24,9 @@ from varve.promql.storage import (
     no_samples,
 )
 from varve.promql.syntax.ast import Matcher
-from varve.promql.syntax.printer import matcher_text
 from varve.query import selector_plan
 from varve.query.cold_files import footers, reading, row_groups
+from varve.query.executors import Executors, FarSelection
 from varve.query.histogram_reader import most_histograms, with_histograms
 from varve.query.memory import Reservation
 from varve.query.narrowing import Narrowing
@@ -37,23 +37,20 @@ from varve.query.sample_selection import (
     count_found,
     find_parts,
     select_samples,
+    spread,
     without_empty,
 )
 from varve.query.sampling import Sample
 from varve.query.selector_plan import JoinedRollups, SelectorPlan
+from varve.query.selectors import selector_text
 from varve.query.series_groups import SeriesGroup, groups_of
 from varve.query.series_index import SelectedSeries
-from varve.query.tier_choice import Estimate
 from varve.query.view import View
 
 Matchers = tuple[Matcher, ...]
 _Selected = tuple[Matchers, int, int]
 """What a selection is known by: matchers, and the range (start, end], Unix ms."""
 _Use = tuple[Matchers, int, int, SelectorPlan | None]
-
-
-def _never() -> None:
-    """Lets a query run to its end."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +60,17 @@ class Reader:
     `memory` is asked for what the query holds. `check` raises when the query has to end; it is
     called between files. `max_samples` is the most that one selection may read, None for no bound.
     `tier`: one of model.window.TIER_NAMES to answer from; None leaves the choice to each selector.
-    `sample` draws the series that are read; None reads all.
+    `sample` draws the series that are read; None reads all. `executors` compute the leaves that
+    are too much for this machine; None leaves all to it.
     """
 
     view: View
     memory: Reservation = field(default_factory=Reservation)
-    check: Callable[[], None] = _never
+    check: Callable[[], None] = never
     max_samples: int | None = None
     tier: str | None = None
     sample: Sample | None = None
+    executors: Executors | None = None
     _uses: dict[_Use, Callable[[], SelectorUse]] = field(default_factory=dict)
     """What each selection so far was answered from."""
     _choices: dict[tuple[Matchers, WindowFunction], SelectorPlan | None] = field(
@@ -106,6 +105,8 @@ class Reader:
         advice = ", or without tier=raw" if self.tier == RAW and self.view.tiers else ""
         selector_plan.require_samples(groups, start_ms, end_ms, advice)
         missing, warnings = selector_plan.expired_samples(groups, start_ms)
+        if hints.leaf and (far := self._executors_for(series, start_ms, end_ms, None)):
+            return self._far(key, far, None, missing, warnings)
         with self._lock:
             known = self._selected.pop(key, None)
         selection = known or self._select(*key, hints.check)
@@ -133,21 +134,21 @@ class Reader:
             series = self._series((key[0], start_ms, end_ms), check)
             if most_histograms(self.view, series.series_ids[series.by_id], start_ms, end_ms):
                 return None  # of them there are no tiers
-            living = self._narrowing.living(start_ms, end_ms)
-            among = self.view.index.size if living is None else np.count_nonzero(living.rows)
-            rows = self.view.all_files.rows_within(start_ms, end_ms)
-
-            def estimate(size: int) -> Estimate:
-                share = size / max(1, int(among))
-                return Estimate(size, int(rows * share), share)
-
             groups = self._groups(series, start_ms)
+            estimate = self._narrowing.estimates(start_ms, end_ms)
             chosen = selector_plan.plan(groups, windows, estimate, self.tier)
             if chosen is not None:
                 chosen = replace(chosen, selected=series)
         with self._lock:
             self._choices[key] = chosen
         return chosen
+
+    def plan_as(
+        self, matchers: Sequence[Matcher], windows: WindowFunction, plan: SelectorPlan | None
+    ) -> None:
+        """Has a function of windows answered by a plan that was made before, of more windows."""
+        with self._lock:
+            self._choices[tuple(matchers), windows] = plan
 
     def has_samples_for(self, matchers: Sequence[Matcher], windows: WindowFunction) -> bool:
         """Whether samples answer a function of windows, and none of them have expired."""
@@ -177,6 +178,8 @@ class Reader:
         their row groups. If that is too, samples are read: other series may have most of the rows.
         """
         series = self._series((tuple(matchers), start_ms, end_ms), check)
+        if far := self._executors_for(series, start_ms, end_ms, None):
+            return series.size, far.rows
         ids = series.series_ids[series.by_id]
         in_head = self._in_head(series, start_ms, end_ms)
         found, held = count_found(in_head, series.size)
@@ -240,6 +243,12 @@ class Reader:
         series = planned.selected
         if series is None:
             raise ValueError("a plan of no selector")
+        others = [part.group for part in planned.parts if part.rows is None]
+        missing, expired = selector_plan.expired_samples(others, start_ms)
+        text = selector_text(matchers)
+        warnings = (*selector_plan.warnings_of(text, planned.parts), *expired)
+        if hints.leaf and (far := self._executors_for(series, start_ms, end_ms, planned)):
+            return self._far(key, far, planned, missing, warnings)
         readers = tuple(
             RollupReader(
                 self.view, series, part.group.by_id, part.rows, part.cover, self.memory, reading
@@ -247,13 +256,10 @@ class Reader:
             for part in planned.parts
             if part.rows is not None and part.cover is not None
         )
-        others = [part.group for part in planned.parts if part.rows is None]
         samples = no_samples(series.size)
-        missing, expired = selector_plan.expired_samples(others, start_ms)
         if others:
             samples = self._samples_of(series, others, start_ms, end_ms)
             hints.admit(_size(samples))
-        text = selector_text(matchers)
 
         def use() -> SelectorUse:
             span = Window(start_ms, end_ms)
@@ -262,8 +268,40 @@ class Reader:
 
         with self._lock:
             self._uses[(*key, planned)] = use
-        warnings = (*selector_plan.warnings_of(text, planned.parts), *expired)
         return Selection(series.labels, samples, warnings, JoinedRollups(readers))
+
+    def _far(
+        self,
+        key: _Selected,
+        far: FarSelection,
+        planned: SelectorPlan | None,
+        missing: int | None,
+        warnings: tuple[str, ...],
+    ) -> Selection:
+        """A selection that executors look at."""
+        matchers, start_ms, end_ms = key
+        text, span = selector_text(matchers), Window(start_ms, end_ms)
+        with self._lock:
+            self._uses[(*key, planned)] = lambda: far.use(text, missing, span)
+        series = far.series
+        return Selection(series.labels, no_samples(series.size), warnings, elsewhere=far)
+
+    def _executors_for(
+        self, series: SelectedSeries, start_ms: int, end_ms: int, planned: SelectorPlan | None
+    ) -> FarSelection | None:
+        """Those that are to look at the samples of some series, or at rows that were planned; None
+        if this process does. An estimate of some series is not for them, nor are histograms.
+        """
+        if self.executors is None or self.sample is not None:
+            return None
+        estimate = self._narrowing.estimates(start_ms, end_ms)
+        rows = estimate(series.size).samples if planned is None else planned.rows
+        if rows <= self.executors.least_rows:
+            return None
+        if most_histograms(self.view, series.series_ids[series.by_id], start_ms, end_ms):
+            return None
+        parts = () if planned is None else planned.parts
+        return FarSelection(self.executors, self.view, series, parts, rows)
 
     def _samples_of(
         self, series: SelectedSeries, groups: Sequence[SeriesGroup], start_ms: int, end_ms: int
@@ -274,10 +312,7 @@ class Reader:
         by_id = np.argsort(ids)
         in_head = list(find_parts(self.view.head, ids[by_id], start_ms, end_ms))
         found = self._read(ids, by_id, start_ms, end_ms, in_head).whole()
-        begins, ends = np.zeros((2, series.size), dtype=np.int64)
-        has_stale = np.zeros(series.size, dtype=np.bool_)
-        begins[rows], ends[rows], has_stale[rows] = found.begins, found.ends, found.has_stale
-        return replace(found, begins=begins, ends=ends, has_stale=has_stale)
+        return spread(found, rows, series.size)
 
     def _groups(self, series: SelectedSeries, start_ms: int) -> Sequence[SeriesGroup]:
         view = self.view
@@ -362,8 +397,3 @@ class Reader:
 
 def _size(samples: Samples) -> int:
     return int((samples.ends - samples.begins).sum())
-
-
-def selector_text(matchers: Sequence[Matcher]) -> str:
-    """A selector as it could be written."""
-    return "{" + ", ".join(map(matcher_text, matchers)) + "}"

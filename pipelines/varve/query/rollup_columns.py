@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from varve.model.compiled import kernel
+from varve.model.raw_memory import ask_for_words, copy_words
 from varve.promql.kernels.search import lower_bound
 from varve.promql.kernels.types import I64, Bools
 from varve.promql.storage import RollupRows, Sketches
@@ -20,6 +21,9 @@ from varve.rollups.algebra import NEVER, Rows
 SERIES_ID, WINDOW_END, REVISION, SKETCH = "series_id", "window_end", "revision", "sketch"
 
 Column = npt.NDArray[Any]
+
+_ASKED_AHEAD = 4
+"""Series whose memory is on its way while one is copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,13 +272,19 @@ def _taken(sketches: SketchColumn, rows: I64) -> SketchColumn:
 
 @kernel("void(const int64[::1], const int64[::1], const int64[::1], int64[::1], int64[::1])")
 def append_bits(source: I64, low: I64, high: I64, out: I64, filled: I64) -> None:
-    """Copies each series' rows low:high to the output at filled[i], and moves filled[i] on."""
+    """Copies each series' rows low:high to the output at filled[i], and moves filled[i] on.
+
+    Series lie far apart in the output, of which what is written soon is asked for ahead.
+    """
+    to, begin = out.ctypes.data, source.ctypes.data
     for i in range(len(low)):
-        at = filled[i]
-        for k in range(low[i], high[i]):
-            out[at] = source[k]
-            at += 1
-        filled[i] = at
+        later = i + _ASKED_AHEAD
+        if later < len(low):
+            ask_for_words(to, filled[later], filled[later] + high[later] - low[later])
+        count = high[i] - low[i]
+        if count > 0:
+            copy_words(to + 8 * filled[i], begin + 8 * low[i], count)
+            filled[i] += count
 
 
 @kernel("boolean(const int64[::1], const int64[::1], const int64[::1])")

@@ -227,6 +227,14 @@ class GatheredSamples(Samples):
         return cast(tuple[I64, I64], self._bounds)
 
 
+def spread(samples: Samples, rows: I64, size: int) -> Samples:
+    """The series as those of some rows of `size`; all others have no samples."""
+    begins, ends = np.zeros((2, size), dtype=np.int64)
+    has_stale = np.zeros(size, dtype=np.bool_)
+    begins[rows], ends[rows], has_stale[rows] = samples.begins, samples.ends, samples.has_stale
+    return replace(samples, begins=begins, ends=ends, has_stale=has_stale)
+
+
 def _blocks_of(rows: slice, lengths: I64) -> Iterator[slice]:
     """The rows, so many at a time that they have about _BLOCK_SAMPLES; an empty slice if none."""
     ends = np.cumsum(lengths[rows])

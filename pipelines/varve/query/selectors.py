@@ -1,4 +1,4 @@
-"""Series selectors by themselves, as match[] and --match take them."""
+"""Series selectors by themselves, as match[] and --match take them, and as text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from varve.promql.syntax.ast import Matcher, VectorSelector
 from varve.promql.syntax.cursor import ParseError
 from varve.promql.syntax.parser import parse
+from varve.promql.syntax.printer import matcher_text
 from varve.query.series_index import COLUMNS, Ids, IndexBuilder
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import Snapshot
@@ -21,6 +22,11 @@ def parse_selector(text: str) -> tuple[Matcher, ...]:
     if not isinstance(tree, VectorSelector) or tree.offset is not None or tree.at is not None:
         raise ValueError(f"{text!r} is not a plain vector selector")
     return tree.matchers
+
+
+def selector_text(matchers: Sequence[Matcher]) -> str:
+    """A selector as it could be written."""
+    return "{" + ", ".join(map(matcher_text, matchers)) + "}"
 
 
 def selected_ids(series: Snapshot, selectors: Sequence[Sequence[Matcher]]) -> Ids:

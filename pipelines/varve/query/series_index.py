@@ -15,9 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from varve.model.metadata import NOTHING_KNOWN, Metadata
-from varve.promql.interrupt import Check, checked, never, sorted_with_checks
+from varve.promql.interrupt import Check, checked, never
 from varve.promql.labels.label_table import METRIC_NAME, LabelTable
 from varve.promql.labels.postings import Bools, Postings
+from varve.promql.labels.text_order import sorted_texts
 from varve.promql.syntax.ast import Matcher
 from varve.query.index_labels import GrowingColumn, IndexLabels
 from varve.query.memory import INDEX, UNBOUNDED, MemoryBudget
@@ -189,12 +190,12 @@ class SeriesIndex:
         if column is None:
             return []
         if not matchers and among is None:
-            return sorted_with_checks([text for text in column.values() if text], check)
+            return sorted_texts([text for text in column.values() if text], check)
         codes = column.at(self._rows_any(matchers, check, among))
         check()
         texts = column.interned.values
         found = [texts[code] for code in np.flatnonzero(np.bincount(codes)).tolist() if code]
-        return sorted_with_checks(found, check)
+        return sorted_texts(found, check)
 
     def _rows(self, matchers: Sequence[Matcher], check: Check, among: Among | None) -> Rows:
         if among is not None and not matchers:

@@ -23,9 +23,9 @@ import zstandard
 from varve.promql.labels.label_table import LabelTable
 from varve.query.step_cache import KeptSteps, Key, StepCache
 
-_LAYOUT: Final = b"varve-steps-1"
+_LAYOUT: Final = b"varve-steps-2"
 """Changes with the layout, and with whatever makes another answer of the same steps."""
-_HEAD: Final = struct.Struct("<QQQ")  # bytes of labels, series, steps
+_HEAD: Final = struct.Struct("<QQQQQ")  # bytes of versions, of labels, selectors, series, steps
 _TIMEOUT_S: Final = 0.1
 """For an answer of Redis, which queries wait for."""
 _PAUSE_S: Final = 5.0
@@ -107,11 +107,13 @@ def name_of(key: Key) -> bytes:
 def packed(steps: KeptSteps) -> bytes:
     """The steps as bytes."""
     labels = json.dumps([dict(one) for one in steps.labels.labels()]).encode()
+    versions = json.dumps(dict(steps.versions)).encode()
     series, count = steps.values.shape
     whole = (
-        _HEAD.pack(len(labels), series, count),
-        struct.pack("<Q", steps.version),
+        _HEAD.pack(len(versions), len(labels), len(steps.marks), series, count),
+        versions,
         labels,
+        np.ascontiguousarray(steps.marks, dtype="<u8").tobytes(),
         np.ascontiguousarray(steps.times, dtype="<i8").tobytes(),
         np.ascontiguousarray(steps.values, dtype="<f8").tobytes(),
         np.packbits(steps.present, axis=None).tobytes(),
@@ -125,18 +127,23 @@ def unpacked(body: bytes) -> KeptSteps | None:
         if not 0 < zstandard.frame_content_size(body) <= _MOST_UNPACKED:
             return None
         raw = zstandard.ZstdDecompressor().decompress(body)
-        size, series, count = _HEAD.unpack_from(raw)
-        (version,) = struct.unpack_from("<Q", raw, _HEAD.size)
-        at = _HEAD.size + 8
-        if len(raw) != at + size + 8 * count + 8 * series * count + (series * count + 7) // 8:
+        head, size, selectors, series, count = _HEAD.unpack_from(raw)
+        at = _HEAD.size + head
+        columns = 8 * count * (selectors + 1 + series)
+        if len(raw) != at + size + columns + (series * count + 7) // 8:
             return None
+        versions = json.loads(raw[_HEAD.size : at])
         labels = json.loads(raw[at : at + size])
+        if not all(type(version) is int for version in versions.values()):
+            return None
         rows = [tuple(sorted(one.items())) for one in labels]
         if len(set(rows)) != series or not all(
             isinstance(text, str) for row in rows for pair in row for text in pair
         ):
             return None
         at += size
+        marks = np.frombuffer(raw, "<u8", selectors * count, at).astype(np.uint64)
+        at += 8 * selectors * count
         times = np.frombuffer(raw, "<i8", count, at).astype(np.int64)
         values = np.frombuffer(raw, "<f8", series * count, at + 8 * count)
         at += 8 * count + 8 * series * count
@@ -148,4 +155,5 @@ def unpacked(body: bytes) -> KeptSteps | None:
     table = LabelTable.of([dict(row) for row in rows])
     kept = {row: index for index, row in enumerate(rows)}
     values = values.astype(np.float64).reshape(shape)
-    return KeptSteps(version, times, table, kept, values, bits.astype(np.bool_).reshape(shape))
+    present = bits.astype(np.bool_).reshape(shape)
+    return KeptSteps(versions, times, marks.reshape(selectors, count), table, kept, values, present)

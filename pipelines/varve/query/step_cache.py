@@ -1,20 +1,21 @@
 """Steps of range queries that were computed before: a panel that is refreshed computes new ones.
 
-A step is kept with the version of samples that it was computed from. Another view gives the same
-while no commit in between touched the time that its selectors look at; what late samples, deletions
-and the like touched is computed anew. Only answers of samples alone are kept, without warnings or
-infos: what is partial, approximate or of rollups never is.
+A step is kept with the versions of the tables that it was computed from. Another view gives the
+same while it is computed from the same rows, and no commit in between touched the time that its
+selectors look at; what late samples, repairs, deletions and the like touched is computed anew. Only
+answers without warnings or infos are kept: what is partial or approximate never is.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from varve.promql.evaluation.values import Matrix, QueryResult, Stats
 from varve.promql.interrupt import Check
@@ -61,10 +62,14 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class KeptSteps:
-    """The values of some steps, as of a version of samples."""
+    """The values of some steps, as of versions of tables.
 
-    version: int
+    marks: what each step was computed from, as step_sources.StepSources has it.
+    """
+
+    versions: Mapping[str, int]
     times: I64
+    marks: npt.NDArray[np.uint64]
     labels: LabelTable
     rows: dict[Labels, int]
     values: F64
@@ -72,7 +77,12 @@ class KeptSteps:
 
     @property
     def nbytes(self) -> int:
-        return 9 * self.values.size + _SERIES_BYTES * len(self.rows) + 8 * len(self.times)
+        steps = 8 * len(self.times) + self.marks.nbytes
+        return 9 * self.values.size + _SERIES_BYTES * len(self.rows) + steps
+
+    def is_of_or_before(self, versions: Mapping[str, int]) -> bool:
+        """Whether no table was newer when they were computed."""
+        return all(version <= versions.get(table, -1) for table, version in self.versions.items())
 
 
 def reaches_of(plan: Plan, lookback_ms: int) -> tuple[Reach, ...] | None:
@@ -80,6 +90,7 @@ def reaches_of(plan: Plan, lookback_ms: int) -> tuple[Reach, ...] | None:
     not so, or there is no selector.
     """
     found: list[Reach] = []
+    dated, valued = _instant_selectors(plan)
     for node in nodes.walk(plan.root):
         fused = node.source if isinstance(node, nodes.FusedAggregation) else node
         source = fused.source if isinstance(fused, nodes.RangeCall) else fused
@@ -94,7 +105,8 @@ def reaches_of(plan: Plan, lookback_ms: int) -> tuple[Reach, ...] | None:
             return None
         offset = offset_ms(selector.offset, _NO_TIME)
         if isinstance(source, nodes.InstantSelect):
-            names: tuple[str, ...] = ("", "timestamp")
+            used = {"timestamp": id(source) in dated, "": fused is not node or id(source) in valued}
+            names = tuple(name for name, is_used in used.items() if is_used)
             range_ms = lookback_ms
         elif not _is_fixed(source.range):
             return None
@@ -103,6 +115,17 @@ def reaches_of(plan: Plan, lookback_ms: int) -> tuple[Reach, ...] | None:
             range_ms = length_ms(source.range, _NO_TIME)
         found += [Reach(selector.matchers, name, offset, range_ms) for name in names]
     return tuple(dict.fromkeys(found)) or None
+
+
+def _instant_selectors(plan: Plan) -> tuple[set[int], set[int]]:
+    """The nodes right below timestamp(), and those below others, by id: of one the times of
+    samples are wanted, of the other their values.
+    """
+    dated, valued = set[int](), {id(plan.root)}
+    for node in nodes.walk(plan.root):
+        is_timestamp = isinstance(node, nodes.FunctionCall) and node.func == "timestamp"
+        (dated if is_timestamp else valued).update(map(id, node.children()))
+    return dated, valued
 
 
 def _depends_on_series_or_range(node: nodes.Node) -> bool:
@@ -192,7 +215,9 @@ class StepCache:
         return freed
 
 
-def keepable(result: QueryResult, version: int) -> KeptSteps | None:
+def keepable(
+    result: QueryResult, versions: Mapping[str, int], marks: npt.NDArray[np.uint64]
+) -> KeptSteps | None:
     """The steps of a result; None if it is none to keep."""
     if result.warnings or result.infos or not isinstance(result.value, Matrix):
         return None
@@ -203,15 +228,16 @@ def keepable(result: QueryResult, version: int) -> KeptSteps | None:
         matrix = matrix.take(result.order)
     labels = matrix.labels.labels()
     rows = {one: row for row, one in enumerate(labels)}
-    return KeptSteps(version, result.times, matrix.labels, rows, matrix.values, matrix.present)
+    return KeptSteps(
+        versions, result.times, marks, matrix.labels, rows, matrix.values, matrix.present
+    )
 
 
-def missing_pieces(
-    kept: KeptSteps, times: I64, reaches: Sequence[Reach], changes: Sequence[Span]
-) -> list[slice] | None:
-    """Which of the steps at `times` have to be computed; None if most do, or here and there."""
-    usable = np.isin(times, kept.times) & untouched(times, reaches, changes)
-    if np.count_nonzero(usable) < _LEAST_SHARE * len(times):
+def missing_pieces(usable: Bools) -> list[slice] | None:
+    """Which of the steps have to be computed, as the others are usable; None if most do, or here
+    and there.
+    """
+    if np.count_nonzero(usable) < _LEAST_SHARE * len(usable):
         return None
     edges = np.flatnonzero(np.diff(np.concatenate([[True], usable, [True]]).astype(np.int8)))
     pieces = [slice(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
@@ -222,7 +248,8 @@ def join(
     kept: KeptSteps,
     times: I64,
     pieces: Sequence[tuple[slice, KeptSteps]],
-    version: int,
+    versions: Mapping[str, int],
+    marks: npt.NDArray[np.uint64],
     take: Callable[[int], None],
 ) -> KeptSteps:
     """The steps at `times`: the pieces that were computed, and what is kept for all others."""
@@ -235,7 +262,7 @@ def join(
     take(9 * len(rows) * len(times))
     values = np.zeros((len(rows), len(times)))
     present = np.zeros((len(rows), len(times)), dtype=np.bool_)
-    here, place = _shared(times, kept.times)
+    here, place = shared(times, kept.times)
     if new:
         target = np.array([rows[one] for one in kept.rows], dtype=np.int64)
         values[target, here], present[target, here] = kept.values[:, place], kept.present[:, place]
@@ -245,10 +272,10 @@ def join(
         target = np.array([rows[one] for one in piece.rows], dtype=np.int64)
         values[:, span], present[:, span] = 0.0, False
         values[target, span], present[target, span] = piece.values, piece.present
-    return KeptSteps(version, times, labels, rows, values, present)
+    return KeptSteps(versions, times, marks, labels, rows, values, present)
 
 
-def _shared(times: I64, kept: I64) -> tuple[slice, slice]:
+def shared(times: I64, kept: I64) -> tuple[slice, slice]:
     """Where the times that both have are in each; of one grid, both ascend without gaps."""
     begin, end = max(times[0], kept[0]), min(times[-1], kept[-1])
     here = np.searchsorted(times, [begin, end + 1])
@@ -261,7 +288,8 @@ def between(kept: KeptSteps, start_ms: int, end_ms: int) -> KeptSteps:
     first, last = np.searchsorted(kept.times, [start_ms, end_ms + 1])
     here = slice(int(first), int(last))
     values, present = kept.values[:, here], kept.present[:, here]
-    return replace(kept, times=kept.times[here], values=values, present=present)
+    marks = kept.marks[:, here]
+    return replace(kept, times=kept.times[here], marks=marks, values=values, present=present)
 
 
 def result_of(steps: KeptSteps, stats: Stats, check: Check) -> QueryResult:

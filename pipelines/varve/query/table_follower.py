@@ -12,6 +12,7 @@ from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.errors import NeedsOperator
 from varve.promql.kernels import warm_up
 from varve.query.head_series import HeadSeries
+from varve.query.kept_footers import KeptFooters
 from varve.query.memory import MemoryBudget
 from varve.query.tables import Tables
 from varve.query.view import View
@@ -51,9 +52,10 @@ class TableFollower:
         metrics: QueryMetrics,
         head_series: HeadSeries | None = None,
         calendar: Calendar = NO_HOLIDAYS,
+        footers: KeptFooters | None = None,
     ) -> None:
-        """queries, cache_bytes, budget, head_series and calendar are as for Tables; `poll_s` lies
-        between two polls.
+        """queries, cache_bytes, budget, head_series, calendar and footers are as for Tables;
+        `poll_s` lies between two polls.
         """
         self._store = store
         self._queries = queries
@@ -63,6 +65,7 @@ class TableFollower:
         self._metrics = metrics
         self._head_series = self._held = head_series
         self._calendar = calendar
+        self._footers = footers
         self._tables: Tables | None = None
         self._why = "loading compiled code"
         self._seen_at = time.monotonic()
@@ -136,6 +139,7 @@ class TableFollower:
                 tiers_every_s=_TIERS_S,
                 head_series=self._held,
                 calendar=self._calendar,
+                footers=self._footers,
             )
             self._seen_at, self._why = time.monotonic(), ""
         except (NeedsOperator, *_PASSING) as err:

@@ -15,6 +15,7 @@ from varve.query.derived_tables import DerivedTables
 from varve.query.file_table import FileTable
 from varve.query.head import Head
 from varve.query.head_series import HeadSeries
+from varve.query.kept_footers import KeptFooters
 from varve.query.load_queue import LoadQueue
 from varve.query.memory import MemoryBudget
 from varve.query.provenance import Provenance
@@ -67,11 +68,12 @@ class Tables:
         tiers_every_s: float = 0.0,
         head_series: HeadSeries | None = None,
         calendar: Calendar = NO_HOLIDAYS,
+        footers: KeptFooters | None = None,
     ) -> None:
         """Opens the tables. `queries` names the ingest queries whose input must be complete.
         tiers_every_s lies at least between two looks at tables other than samples and series.
         head_series: the series whose samples the head has, all if that is None. calendar: that
-        baselines are computed by.
+        baselines are computed by. footers: of files, on disk.
 
         Half of cache_bytes is for the head, half for row groups; what is held is counted in
         `budget`. Raises NeedsOperator if a table does not exist, OSError if the
@@ -79,7 +81,7 @@ class Tables:
         """
         self._store = store
         self._queries = tuple(queries)
-        self._decoded = DecodedFiles(store.open_file, cache_bytes // 2, budget)
+        self._decoded = DecodedFiles(store.open_file, cache_bytes // 2, budget, footers=footers)
         self._row_groups = RowGroupCache(self._decoded)
         self._budget, self._head_bytes = budget, cache_bytes // 2
         self._head_series = head_series

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from varve.model.errors import NeedsOperator
 from varve.model.window import TIERS, Tier, Window, floor_to, window_end
+from varve.query.changes import Changes
 from varve.query.file_table import FileTable
 from varve.query.series_groups import marks_of
 from varve.query.tier_view import TierView
@@ -92,6 +94,9 @@ class _Followed:
         self.taken: list[LogEntry] | None = None
         """Commits that the last view took notice of, for the tier above."""
         self._view: TierView | None = None
+        self._changes = Changes(self.snapshot.version)
+        self._of: Snapshot | None = None
+        """What the view was made of."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -105,8 +110,13 @@ class _Followed:
         fresh = self._follower.follow()
         if fresh is None:
             self._own = self._late = None
-        elif self._own is not None:
+            self._changes = Changes(self.snapshot.version)
+            return
+        if self._own is not None:
             self._own += fresh
+        # What of time lost rows were about is not looked up: that is rare.
+        commits = [(entry, None if entry.loses_rows else ()) for entry in fresh]
+        self._changes = self._changes.extended(commits, "window_end", self._tier.width_ms)
 
     def view(
         self,
@@ -140,8 +150,9 @@ class _Followed:
             self._follower.table.positions(),
         )
         known = self._view
-        if known is None or (known.version, known.pending) != (made.version, made.pending):
-            self._view = made
+        # Files may come and go in colder roots while the version stays.
+        if known is None or self._of is not self.snapshot or known.pending != made.pending:
+            self._view, self._of = replace(made, changes=self._changes), self.snapshot
         return self._view
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from varve.model.series_matcher import SeriesMatcher
 from varve.model.window import Tier, Window
+from varve.query.changes import Changes
 from varve.query.file_table import FileTable
 
 
@@ -29,6 +30,7 @@ class TierView:
     there. frontier_ms is None while no window is closed; first_ms is None if none has expired.
     Windows up to refused_until_ms may have no row: their rows have expired, or their samples had
     when they were to be closed; None if that was never so. `classes` say the same of some series.
+    changes: times that commits up to this version touched; None where that is not known.
     """
 
     tier: Tier
@@ -39,3 +41,4 @@ class TierView:
     pending: Sequence[Window] = ()
     refused_until_ms: int | None = None
     classes: Sequence[ClassMark] = ()
+    changes: Changes | None = field(default=None, compare=False)

@@ -11,9 +11,10 @@ import logging
 import sys
 import time
 from collections.abc import Collection
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from varve.settings import Settings
+if TYPE_CHECKING:
+    from varve.settings import Settings
 
 _FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)-5s %(name)s %(message)s"
 _TIME = "%Y-%m-%dT%H:%M:%S"

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio.lowlevel
@@ -37,14 +38,16 @@ from varve.notify.journal_writer import JournalWriter
 from varve.notify.notifier import Notifier
 from varve.notify.oncall.load import load_on_call
 from varve.notify.oncall.on_call import OnCall
-from varve.notify.receivers.addresses import Networks
-from varve.notify.receivers.sender import ReceiverSender
+from varve.notify.receivers.late_sender import LateSender
 from varve.notify.state import Options
 from varve.services import supervised
 from varve.services.logs import LogFormat, configure_logging
-from varve.services.status import ComponentStatus
 from varve.telemetry.metrics import NotifyMetrics
 from varve.telemetry.registry import Telemetry
+
+if TYPE_CHECKING:
+    from varve.notify.receivers.addresses import Networks
+    from varve.services.status import ComponentStatus
 
 COMPONENT = "notify"
 
@@ -130,7 +133,7 @@ class _Process:
             for name in options.without_meaning:
                 log.warning("--%s changes nothing here", name)
             try:
-                ended_well = await self._serve(driver, listeners, addresses)
+                ended_well = await self._serve(driver, sender, listeners, addresses)
             finally:
                 await driver.stop(_STOP_S)
                 if not writer.stop(_STOP_S):
@@ -159,7 +162,11 @@ class _Process:
             return ""
 
     async def _serve(
-        self, driver: Driver, listeners: list[socket.socket], addresses: list[str]
+        self,
+        driver: Driver,
+        sender: LateSender,
+        listeners: list[socket.socket],
+        addresses: list[str],
     ) -> bool:
         """Serves until it is asked to stop; False if a defect ended it."""
         options = self._options
@@ -188,14 +195,11 @@ class _Process:
         loop.add_signal_handler(signal.SIGHUP, reload)
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop)
-        await anyio.lowlevel.checkpoint()  # loads what the first message would wait for
-        driving = asyncio.create_task(driver.run())
-        driving.add_done_callback(partial(_ended, server))
-        for listener, address in zip(listeners, addresses, strict=True):
+        for listener in listeners:
             listener.listen(_BACKLOG)
-            log.info("Listening on", extra={"fields": {"address": address}})
-        supervised.notify(supervised.READY)
-        living = asyncio.create_task(self._live(addresses, prefix))
+        driving = asyncio.create_task(self._drive(service, sender, addresses))
+        driving.add_done_callback(partial(_ended, server))
+        living = asyncio.create_task(_live())
         await server.serve(sockets=listeners)
         driving.cancel()
         living.cancel()
@@ -204,14 +208,22 @@ class _Process:
             await cluster.stop()
         return isinstance(end, asyncio.CancelledError)
 
-    async def _live(self, addresses: Sequence[str], prefix: str) -> None:
-        """Says that it is ready and, as long as its loop turns, that it gets on."""
+    async def _drive(
+        self, service: NotifyService, sender: LateSender, addresses: Sequence[str]
+    ) -> None:
+        """Says that it is ready once what speaks to receivers is there, and runs the driver: no
+        attempt loses time to it. Requests are answered before.
+        """
+        await sender.load()
+        await anyio.lowlevel.checkpoint()  # loads what the first message would wait for
+        service.can_tell = True
+        for address in addresses:
+            log.info("Listening on", extra={"fields": {"address": address}})
+        supervised.notify(supervised.READY)
         if self._status is not None:
-            url = f"http://{addresses[0]}{prefix.rstrip('/')}"
+            url = f"http://{addresses[0]}{service.route_prefix.rstrip('/')}"
             self._status.update(state="ready", detail={"url": url, "metrics": f"{url}/metrics"})
-        while True:
-            supervised.notify(supervised.PROGRESS)
-            await asyncio.sleep(_PROGRESS_S)
+        await service.driver.run()
 
     async def _join(self, driver: Driver) -> Cluster | None:
         """Begins to look for other notifiers, if that is wanted."""
@@ -236,9 +248,9 @@ class _Process:
             return None
         return load_on_call(options.on_call_file, config.receivers, options.options.mode)
 
-    def _sender(self, config: Configuration, on_call: OnCall) -> ReceiverSender:
+    def _sender(self, config: Configuration, on_call: OnCall) -> LateSender:
         url = self._external_url.rstrip("/")
-        return ReceiverSender(config, self._clock, url, on_call.links, self._options.networks)
+        return LateSender(config, self._clock, url, on_call.links, self._options.networks)
 
     def _configured(self, config: Configuration) -> None:
         """A configuration is in force."""
@@ -249,6 +261,13 @@ class _Process:
         self._metrics.config_time.set(time.time())
         fields = {"file": str(self._options.config_file), "receivers": len(config.receivers)}
         log.info("Completed loading of configuration file", extra={"fields": fields})
+
+
+async def _live() -> None:
+    """Says, as long as the loop turns, that the process gets on."""
+    while True:
+        supervised.notify(supervised.PROGRESS)
+        await asyncio.sleep(_PROGRESS_S)
 
 
 def _configure_logging(options: NotifyOptions, secrets: Sequence[str] = ()) -> None:

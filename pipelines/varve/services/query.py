@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -26,8 +26,10 @@ from varve.api.service import Service
 from varve.ingest.limits import LimitsFile
 from varve.model.clock import SystemClock
 from varve.model.errors import NeedsOperator
+from varve.model.interpreter import set_up_for_requests
 from varve.promql.evaluation.workers import Workers
 from varve.query.evaluation import Options
+from varve.query.kept_footers import KeptFooters
 from varve.query.memory import MemoryBudget
 from varve.query.shared_steps import SharedSteps
 from varve.query.snapshots import Snapshots
@@ -51,8 +53,12 @@ from varve.services.tls import tls_of
 from varve.settings import Settings
 from varve.settings.query import Query
 from varve.settings.text import as_yaml
+from varve.storage.store import Store
 from varve.telemetry.metrics import QueryMetrics
 from varve.telemetry.registry import Telemetry
+
+if TYPE_CHECKING:
+    from varve.spark.executors import SparkExecutors
 
 COMPONENT = "query"
 
@@ -82,11 +88,14 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
         queries = tuple(settings.sample_queries())
         metrics = QueryMetrics(Telemetry())
         memory = MemoryBudget(query.memory_bytes())
+        footers = _footers(settings, store)
         follower = TableFollower(
             *(store, queries, query.cache_mb << 20, query.poll_ms / 1000, memory, metrics),
             calendar=settings.holidays.calendar(),
+            footers=footers,
         )
         steps = _steps(query, memory)
+        executors = executors_of(query, store)
         workers = Workers(query.cores or len(os.sched_getaffinity(0)))
         options = Options(
             query_limits(query),
@@ -95,6 +104,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
             newer_view=follower.newer_view,
             say_why_empty=True,
             steps=steps,
+            executors=executors,
         )
         browsers = BrowserRules.of(_listed(query.allowed_hosts), _listed(query.allowed_origins))
         sql = SqlProcesses(store, _sql_bounds(query)) if query.sql else None
@@ -145,6 +155,10 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> int:
                 sql.close()
             if steps is not None:
                 steps.close()
+            if executors is not None:
+                executors.close()
+            if footers is not None:
+                footers.close()
     if follower.error is not None:
         status.update(state="failed", detail={"error": str(follower.error)})
         return 1
@@ -177,7 +191,7 @@ async def _watch(
 ) -> None:
     """Says in what state the service is, and that its work goes on; ends it with its follower."""
     said: tuple[str, str] | None = None
-    looks = 0
+    looks, has_been_ready = 0, False
     while not server.should_exit:
         if follower.error is not None:
             server.should_exit = True
@@ -191,6 +205,9 @@ async def _watch(
             said = (state, why)
             status.update(state=state, detail={"waiting": why or None})
             if not why:
+                if not has_been_ready:
+                    set_up_for_requests()
+                has_been_ready = True
                 log.info("ready")
         await asyncio.sleep(_WATCH_S)
 
@@ -204,6 +221,23 @@ def _steps(query: Query, memory: MemoryBudget) -> Steps | None:
         return SharedSteps(own, url) if url else own
     except ValueError as err:
         raise NeedsOperator(f"query.redis_url cannot be read: {err}") from err
+
+
+def _footers(settings: Settings, store: Store) -> KeptFooters | None:
+    """Those of files that are a request away; a local disk gives them as soon as another."""
+    if all(root.is_local for root in store.roots()) or not settings.query.footers_mb:
+        return None
+    folder = Home.at(settings.home).run
+    return KeptFooters(folder / "footers.sqlite", settings.query.footers_mb << 20)
+
+
+def executors_of(query: Query, store: Store) -> SparkExecutors | None:
+    """Who computes what is too much for this machine. Spark's client is imported only for it."""
+    if not (url := query.spark_remote.get_secret_value()):
+        return None
+    from varve.spark.executors import SparkExecutors  # noqa: PLC0415 - takes seconds
+
+    return SparkExecutors(url, store, query.spark_rows)
 
 
 def _sql_bounds(query: Query) -> SqlBounds:

@@ -67,6 +67,10 @@ class Query(Listener):
     side. 0: all of the machine. 1 where other processes keep it busy: then threads only wait."""
     cache_mb: int = Field(512, ge=16)
     """MiB of decoded files kept in memory. 512: a small part of a laptop's memory."""
+    footers_mb: int = Field(256, ge=0)
+    """MiB of footers of files in object stores that are kept on local disk, in the home, so that a
+    service that starts again asks for none of them. 256: of some hundred thousand files. 0: none
+    are."""
     step_cache_mb: int = Field(64, ge=0)
     """MiB of steps of range queries that are kept, so that a panel that is refreshed computes new
     ones alone. 64: some hundred panels. 0: none are."""
@@ -77,6 +81,12 @@ class Query(Listener):
     """MiB that the index of series, cached files, remembered selections and the queries under way
     take together, at least twice cache_mb; a query that does not fit is refused. 2,048: a heavy
     dashboard, with room for the index of some million series."""
+    spark_remote: Secret = SecretStr("")
+    """Spark Connect (sc://host:port/;token=...) whose executors compute the parts of a query that
+    read over spark_rows; they need this package and a way to the tables. Empty: none do."""
+    spark_rows: int = Field(200_000_000, ge=0)
+    """Samples or rows of tiers that a selector of a query may read in this process. 200 M: some
+    seconds of the cores of a machine, about what a Spark job takes to begin."""
     allowed_hosts: str = ""
     """Names, comma separated, under which clients may ask for the service, beside localhost, this
     machine's name and any address; * for all. Empty: a page whose name is made to point here (DNS

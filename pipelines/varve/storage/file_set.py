@@ -60,6 +60,8 @@ class FileSet(Sequence[LiveFile]):
 
     def select(self, bounds: Bounds) -> list[LiveFile]:
         """Files that can hold a row within bounds, by their statistics."""
+        if not self._count:
+            return []
         found = self._zones().overlapping(bounds)
         if (live := self._live()) is not None:
             found &= live

@@ -63,6 +63,13 @@ def deletion() -> str:
     return "deletion"
 
 
+def deleting() -> str:
+    """On samples: the number of the last deletion that has begun; where it is over `deletion`, some
+    samples of colder roots may have gone, and the others are still to go.
+    """
+    return "deleting"
+
+
 def arrived() -> str:
     """On a table of a colder root: the number of the last move of files into it."""
     return "arrived"

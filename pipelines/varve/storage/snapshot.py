@@ -113,7 +113,7 @@ class Follower:
     def __init__(self, store: Store, name: str) -> None:
         """Raises NeedsOperator if the table does not exist."""
         self.table = Table(store, name, files=True)
-        self._colder = _ColderFiles(store.colder, self.table) if store.colder else None
+        self.below = _ColderFiles(store.colder, self.table) if store.colder else None
         self._files = self._all_files()
         self.snapshot = self._snapshot()
 
@@ -124,7 +124,8 @@ class Follower:
 
     def follow(self) -> list[LogEntry] | None:
         """Moves to the newest snapshot. Returns what was committed since the last call, oldest
-        first; None if the log in between has expired and the table was read anew.
+        first, and what has changed in colder roots, as further entries of the newest version; None
+        if the log in between has expired and the table was read anew.
         """
         fresh = self.table.refresh()
         if fresh is None:
@@ -134,8 +135,9 @@ class Follower:
         files = self._files
         for entry in fresh:
             files = files.changed(entry.removes, (*entry.adds, *entry.replacements))
-        if self._colder is not None and (change := self._colder.look(fresh)):
+        if self.below is not None and (change := self.below.look(fresh)):
             files = files.changed(*change)
+            fresh = _told_with(fresh, *change, self.table.version)
         if fresh or files is not self._files:
             self._files = files
             self.snapshot = self._snapshot()
@@ -147,7 +149,7 @@ class Follower:
 
     def _all_files(self) -> FileSet:
         files = FileSet(self.table.live_files().values(), self.table.schema.time_column)
-        if self._colder is not None and (change := self._colder.look(None)):
+        if self.below is not None and (change := self.below.look(None)):
             files = files.changed((), change[1])
         return files
 
@@ -188,7 +190,9 @@ class _ColderFiles:
         marks = moved, self._above.position(positions.deletion())
         due = time.monotonic() - self._looked_s >= _COLDER_EVERY_S
         if fresh is None or marks != self._marks or due:
-            self._read(moved)
+            if marks[1:] != self._marks[1:]:
+                self.look_anew()  # what was deleted may have lain in any root
+            self._read(moved, is_news=marks != self._marks)
             self._marks = marks
         elif not any(entry.removes for entry in fresh):
             return None
@@ -203,9 +207,15 @@ class _ColderFiles:
         self._visible = visible
         return (gone, new) if gone or new else None
 
-    def _read(self, moved: int) -> None:
+    def look_anew(self) -> None:
+        """At the next look this root and those below it are asked, however lately they were."""
+        self._looked_s = -math.inf
+        if self._follower is not None and (below := self._follower.below) is not None:
+            below.look_anew()
+
+    def _read(self, moved: int, *, is_news: bool) -> None:
         """Reads the colder log, as far as it can be reached in time: whoever follows the hot table
-        is not to wait for a cold one.
+        is not to wait for a cold one. is_news: a read that began before has not seen what is there.
         """
         begun = self._reading is None
         if self._reading is None:
@@ -213,7 +223,7 @@ class _ColderFiles:
         wait_s = (_NEXT_S if self._seen else _FIRST_S) if begun else 0.0
         try:
             self._seen = self._reading.result(wait_s)
-            self._looked_s = time.monotonic()
+            self._looked_s = time.monotonic() if begun or not is_news else -math.inf
         except (OSError, NeedsOperator) as err:  # a TimeoutError is one of the former
             if self._reading.done():
                 log.warning("%s: its colder root is out of reach: %s", self._above.name, err)
@@ -249,6 +259,36 @@ class _ColderFiles:
             minimum={column: LOWEST, "series_id": LOWEST},
             maximum={column: HIGHEST if until is None else until, "series_id": HIGHEST},
         )
+
+
+def _told_with(
+    commits: Sequence[LogEntry], gone: Sequence[str], new: Sequence[LiveFile], version: int
+) -> list[LogEntry]:
+    """Commits to a table, and what has gone from and come to its colder roots meanwhile.
+
+    A file that has moved takes the place of the one of its name, in the commit that removed it or
+    in an entry of its own. No entry has new rows.
+    """
+    by_name = {base_name(file.path): file for file in new}
+    told = []
+    for entry in commits:
+        moves = () if entry.loses_rows else [path for path in entry.removes if path in by_name]
+        came = tuple(by_name.pop(path) for path in moves)
+        told.append(replace(entry, replacements=(*entry.replacements, *came)) if came else entry)
+    lost = []
+    for path in gone:
+        if (deeper := by_name.pop(base_name(path), None)) is not None:
+            told.append(LogEntry(version, replacements=(deeper,), removes=(path,)))
+        elif base_name(path) == UNREACHABLE:
+            told.append(LogEntry(version, removes=(path,)))
+        else:
+            lost.append(path)
+    if lost:
+        # Rewritten, by whatever job: files with rows that stay are among those that came.
+        told.append(LogEntry(version, removes=tuple(lost), loses_rows=True))
+    if by_name:
+        told.append(LogEntry(version, replacements=tuple(by_name.values())))
+    return told
 
 
 def _in_thread(work: Callable[[], T]) -> Future[T]:

@@ -13,16 +13,16 @@ class Killed(BaseException):
 
 
 @contextlib.contextmanager
-def dying(*, written: bool, error: type[BaseException] = Killed, after: int = 0) -> Iterator[None]:
-    """The process dies of an error at its next commit, in whatever table; after: of how many that
-    go well.
+def dying(*, written: bool, error: type[BaseException] = Killed, at: int = 1) -> Iterator[None]:
+    """The process dies of an error at its next commit, in whatever table; at: at the how many-th of
+    its commits.
     """
-    write, left = Table.write_next, after
+    write, left = Table.write_next, at
 
     def dies(self: Table, *args: object, **given: object) -> bool:
         nonlocal left
+        left -= 1
         if left:
-            left -= 1
             return write(self, *args, **given)
         if written:
             assert write(self, *args, **given)

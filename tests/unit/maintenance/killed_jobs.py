@@ -27,7 +27,8 @@ from varve.anomaly.baseline_job import Baselines
 from varve.maintenance.backup import list_backups, take_backup
 from varve.maintenance.batch_job import execute
 from varve.maintenance.compaction import Compaction
-from varve.maintenance.deletion import Deletion, Wanted
+from varve.maintenance.deletion import Deletion
+from varve.maintenance.deletion_log import Wanted
 from varve.maintenance.expiry import Expiration
 from varve.maintenance.quality.job import QualityCheck
 from varve.maintenance.quality.suites import Thresholds

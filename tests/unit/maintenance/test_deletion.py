@@ -7,7 +7,8 @@ from tests.unit.maintenance.dying import Killed, deaths
 from tests.year import BEGIN, DEBUG, SERIES, TABLES, Year, retention
 from varve.maintenance import deletion
 from varve.maintenance.batch_job import execute
-from varve.maintenance.deletion import Deletion, Wanted
+from varve.maintenance.deletion import Deletion
+from varve.maintenance.deletion_log import Wanted
 from varve.maintenance.vacuum import find_garbage
 from varve.model.errors import BadRequest, Conflict
 from varve.model.record_rows import RECORD_TABLES

@@ -7,7 +7,8 @@ from tests.tables import WrittenTables
 from tests.unit.maintenance.dying import deaths
 from varve.maintenance import deletion, record_deletion
 from varve.maintenance.batch_job import execute
-from varve.maintenance.deletion import Deletion, Wanted
+from varve.maintenance.deletion import Deletion
+from varve.maintenance.deletion_log import Wanted
 from varve.maintenance.expiry import Expiration, Retention
 from varve.maintenance.vacuum import find_garbage
 from varve.model.identity import define

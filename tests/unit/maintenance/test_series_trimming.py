@@ -251,7 +251,7 @@ def test_a_run_that_dies_around_any_commit_is_finished_by_the_next(churn):
             churn.drivers[0].send([fresh])
             churn.remove("samples", [fresh.series_id])
             churn.pass_time(3 * DAY_MS)
-            with pytest.raises(Killed), dying(written=written, after=number):
+            with pytest.raises(Killed), dying(written=written, at=number + 1):
                 churn.trim()
             churn.drivers[number % 2].start()
             if written:

@@ -11,22 +11,25 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from tests import faulty_s3
 from tests.tables import WrittenTables
-from tests.unit.maintenance.dying import deaths
-from varve.maintenance import vacuum
+from tests.unit.maintenance.dying import Killed, deaths, dying
+from varve.maintenance import deletion, vacuum
 from varve.maintenance.batch_job import execute
 from varve.maintenance.compaction import Compaction
-from varve.maintenance.deletion import Deletion, Wanted
+from varve.maintenance.deletion import Deletion
+from varve.maintenance.deletion_log import Wanted
 from varve.maintenance.expiry import Expiration, Retention
 from varve.maintenance.tiering import HANDOVER_MS, TABLES, Tiering
 from varve.model.errors import NeedsOperator, TemporaryError
 from varve.model.identity import define
 from varve.model.window import DAY_MS, HOUR_MS, TIERS
 from varve.query.sql import connect
+from varve.storage import positions
 from varve.storage import snapshot as snapshots
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import Follower, snapshot
@@ -74,6 +77,12 @@ def rows_of(table: pa.Table):
 def contents(store):
     """Every row of every table, copies included."""
     return {name: rows_of(snapshot(store, name).scan(Bounds())) for name in TABLES}
+
+
+def rows_of_a(store):
+    """How many each table has."""
+    bounds = Bounds(series_ids=np.array([A.series_id]))
+    return {name: snapshot(store, name).scan(bounds, ["series_id"]).num_rows for name in TABLES}
 
 
 def tier(store, now=NOW, after=(AFTER,)):
@@ -226,12 +235,49 @@ def test_what_is_deleted_is_gone_from_every_root(tables, is_moved):
 
     execute(Deletion(tables.store, Wanted(match, by="test")), tables.store, NOW)
 
-    for name in TABLES:
-        for store in (tables.store, *tables.store.roots()):
-            ids = snapshot(store, name).scan(Bounds(), ["series_id"])["series_id"]
-            assert A.series_id not in set(ids.to_pylist()), (name, store)
+    for store in (tables.store, *tables.store.roots()):
+        assert rows_of_a(store) == dict.fromkeys(TABLES, 0)
     settle(tables.store)
     assert len(snapshot(tables.store, "samples").scan(Bounds())) == DAYS * 24 * 6
+
+
+@pytest.mark.parametrize("is_moved", [False, True], ids=["in both roots", "moved"])
+def test_a_deletion_that_dies_at_any_commit_leaves_nothing_half_done(tables, is_moved):
+    if is_moved:
+        settle(tables.store)
+    else:
+        tier(tables.store)
+    before, died, owed = rows_of_a(tables.store), 0, 0
+    job = Deletion(tables.store, Wanted(('up{host="a"}',), by="test"))
+
+    for _ in deaths(lambda: execute(job, tables.store, NOW)):
+        died += 1
+        is_owed = deletion.is_owed(tables.store)
+        owed += is_owed
+        assert is_owed or rows_of_a(tables.store) in (before, dict.fromkeys(TABLES, 0))
+
+    assert died > owed > 10
+    assert not deletion.is_owed(tables.store)
+    for store in (tables.store, *tables.store.roots()):
+        assert rows_of_a(store) == dict.fromkeys(TABLES, 0)
+
+
+def test_a_deletion_that_died_between_the_roots_is_finished_by_maintenance(tables):
+    settle(tables.store)
+    job = Deletion(
+        tables.store, Wanted(('up{host="a"}',), BEGIN + 590_000, BEGIN + 600_000, by="test")
+    )
+    samples = snapshot(tables.store, "samples").scan(Bounds()).num_rows
+    with pytest.raises(Killed), dying(written=True, at=2):
+        execute(job, tables.store, NOW)
+    assert Table(tables.store, "samples").position(positions.deletion()) is None
+
+    assert deletion.finish(tables.store)
+
+    assert not deletion.is_owed(tables.store)
+    assert snapshot(tables.store, "samples").scan(Bounds()).num_rows == samples - 1
+    (minute,) = snapshot(tables.store, "rollup_1m").scan(Bounds(end_ms=BEGIN + 600_000)).to_pylist()
+    assert minute["series_id"] == B.series_id
 
 
 def test_rows_expire_in_every_root(tables):

@@ -1,5 +1,6 @@
 import json
 import math
+from itertools import pairwise
 from unittest import mock
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.promql.asking import engine_of, labels, storage_of
-from varve.promql import result_json
+from varve.promql import label_json, result_json
 from varve.promql.engine import Engine
 from varve.promql.evaluation.workers import Workers
 from varve.promql.histograms.native_histogram import CUSTOM_BUCKETS, FloatHistogram
@@ -152,3 +153,37 @@ def _is_stale(value):
 
 def _same_bits(a, b):
     return np.array_equal(np.array(a), np.array(b), equal_nan=True)
+
+
+texts = st.text(
+    st.characters(exclude_categories=["Cs"]) | st.sampled_from('"\\\n\x00\x1f\x7f\udc80ü☃'),
+    max_size=4,
+)
+many_labels = st.lists(
+    st.dictionaries(st.sampled_from(["a", "é", 'q"']), texts), min_size=1, max_size=12
+)
+
+
+@given(many_labels)
+def test_many_label_sets_are_written_like_few(rows):
+    table = LabelTable.of(rows)
+    few = label_json.label_texts(table)
+    with (
+        mock.patch.object(label_json, "_FEW_ROWS", 0),
+        mock.patch.object(label_json, "_ROWS_A_BLOCK", 5),
+        mock.patch.object(label_json, "_VALUES_A_PIECE", 2),
+    ):
+        buffer, offsets = label_json.label_buffer(table)
+        array = label_json.label_array(table)
+
+    assert [buffer[b:e].tobytes() for b, e in pairwise(offsets)] == few
+    assert array == b"[" + b",".join(few) + b"]"
+
+
+@given(st.lists(texts))
+def test_texts_are_an_array_as_json_writes_it(values):
+    clean = [v.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for v in values]
+    with mock.patch.object(label_json, "_VALUES_A_PIECE", 2):
+        written = label_json.text_array(values)
+
+    assert written == json.dumps(clean, ensure_ascii=False, separators=(",", ":")).encode()

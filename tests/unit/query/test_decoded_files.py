@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
+from unittest import mock
 
 import pytest
 
@@ -52,6 +54,23 @@ def test_of_threads_that_miss_an_entry_one_makes_it(decoded):
     assert len(made) == 1
     assert len(found) == 3
     assert len({id(one) for one in found}) == 1
+
+
+class JustInTime(Future):
+    """Is done when who waits for it has just given up."""
+
+    def result(self, timeout=None):
+        if not self.done():
+            self.set_result("there")
+            raise TimeoutError
+        return super().result(timeout)
+
+
+def test_what_comes_as_the_wait_for_it_ends_is_no_error(decoded):
+    with mock.patch.object(decoded, "_query_threads") as threads:
+        threads.submit.return_value = JustInTime()
+
+        assert list(decoded.ahead(["key"], len, lambda: None)) == ["there"]
 
 
 def test_what_cannot_be_made_is_an_error_for_all_and_is_tried_again(decoded):

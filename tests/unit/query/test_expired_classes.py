@@ -16,6 +16,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.tables import QUERY
+from tests.unit.query.far_queries import SHAPES, InProcess, check_far
 from tests.unit.query.tier_queries import (
     FORCED,
     FUNCTION_NAMES,
@@ -189,6 +190,25 @@ def test_a_series_of_a_class_has_its_answer_or_a_word_of_it(world, tables, tier)
     assert any(kind.startswith("partial") for kind in kinds), kinds
     if tier != RAW:
         assert sum(n for kind, n in kinds.items() if kind.endswith("mixed")) > 3, kinds
+
+
+def test_executors_answer_classes_as_this_process_does(world, tables):
+    made, _ = world
+    rng = Random("far classes")
+    executors = InProcess(made.tables.store)
+    for i in range(60):
+        asked = question(
+            rng, FUNCTION_NAMES[i % len(FUNCTION_NAMES)], rng.choice(FORCED), "expired"
+        )
+        asked = replace(asked, leaf=replace(asked.leaf, selector=rng.choice(SELECTORS)))
+        expression = rng.choice(SHAPES).format(asked.text)
+        try:
+            check_far(tables.view, asked, expression, executors)
+        except AssertionError as err:
+            err.add_note(f"{expression}  {asked}")
+            raise
+
+    assert executors.tasks > executors.jobs > 20
 
 
 def days(leaf: Leaf, step_ms: int = HOUR_MS) -> Question:

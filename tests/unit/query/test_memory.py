@@ -62,6 +62,19 @@ def test_what_does_not_fit_is_refused_with_the_setting_and_takes_nothing():
         assert budget.used[QUERIES] == 40 << 20
 
 
+def test_what_never_fits_leaves_the_caches_as_they_are():
+    budget = MemoryBudget(100)
+    budget.add(HEAD, 50)
+    selections = SelectionCache(budget)
+    generation = selections.replace_index()
+    kept = selections.put(generation, key("a"), Selection(20))
+
+    with Reservation(budget) as memory, pytest.raises(LimitError):
+        memory.take(51)
+
+    assert selections.get(generation, key("a")) is kept
+
+
 def test_caches_make_room_and_only_as_much_as_is_needed():
     budget = MemoryBudget(100)
     selections = SelectionCache(budget)

@@ -9,12 +9,14 @@ import pytest
 
 from tests.tables import QUERY
 from tests.unit.query import tier_queries
+from tests.unit.query.far_queries import InProcess, check_far, far_question
 from tests.unit.query.tier_queries import FORCED, FUNCTION_NAMES, STAGES, build, check, question
 from varve.query import tier_choice
 from varve.query.tables import Tables
 
 CACHE_BYTES = 64 << 20
 QUERIES = 60
+FAR_QUERIES = 2 * len(FUNCTION_NAMES)
 
 
 @pytest.fixture(scope="module", params=STAGES)
@@ -46,6 +48,21 @@ def test_random_queries_are_answered_as_from_the_samples(opened, tier):
             raise
 
     assert kinds["raw"] == QUERIES if tier == "raw" and world.stage != "expired" else kinds
+
+
+def test_executors_give_the_bytes_that_are_computed_here(opened):
+    world, view = opened
+    rng = Random(f"far {world.stage}")
+    executors = InProcess(world.tables.store)
+    for number in range(FAR_QUERIES):
+        asked, expression = far_question(rng, number, rng.choice(FORCED), world.stage)
+        try:
+            check_far(view, asked, expression, executors)
+        except AssertionError as err:
+            err.add_note(f"{world.stage}: {expression}  {asked}")
+            raise
+
+    assert executors.tasks > executors.jobs > FAR_QUERIES / 2
 
 
 def test_the_worlds_are_what_they_say(opened):

@@ -243,6 +243,8 @@ function showProvenance(answer, size) {
   snapshot.textContent = provenance.snapshot;
   snapshot.title = "The versions of the tables that this answer was read from";
   const facts = [`complete until ${until}`, `${provenance.tier} samples`, size, `${milliseconds.toFixed(0)} ms`];
+  if (provenance.cached) facts.push(`${provenance.cached} steps kept`);
+  if (provenance.selectors.some((selector) => selector.by_spark)) facts.push("computed by Spark");
   $("provenance").replaceChildren(facts.join(" · ") + " · snapshot ", snapshot);
   // The infos of an empty answer say why it is: they stand in its place.
   const infos = answer.data.result.length ? (answer.infos ?? []) : [];

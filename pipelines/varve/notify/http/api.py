@@ -6,11 +6,23 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from varve.notify.groups import Entry, Group
-from varve.notify.http.bodies import Query, Refused, read_alerts, read_silence
+from varve.notify.http.bodies import (
+    Query,
+    Refused,
+    read_alerts,
+    read_silence,
+    require_silence_id,
+)
 from varve.notify.matchers import Labels, Matcher
 from varve.notify.notifier import Notifier
 from varve.notify.records import Silence
-from varve.notify.silences import BadSilence, UnknownSilence, order, state_of
+from varve.notify.silences import (
+    BadSilence,
+    UnknownSilence,
+    order,
+    state_of,
+    stored_matchers,
+)
 from varve.notify.times import format_ms
 
 Json = dict[str, Any]
@@ -39,6 +51,7 @@ def post_silence(notifier: Notifier, body: bytes, now_ms: int) -> Json:
 
 
 def delete_silence(notifier: Notifier, silence_id: str, now_ms: int) -> None:
+    require_silence_id(silence_id)
     try:
         notifier.expire_silence(silence_id, now_ms)
     except UnknownSilence as err:
@@ -46,6 +59,7 @@ def delete_silence(notifier: Notifier, silence_id: str, now_ms: int) -> None:
 
 
 def get_silence(notifier: Notifier, silence_id: str, now_ms: int) -> Json:
+    require_silence_id(silence_id)
     try:
         return _silence(notifier, notifier.silences.get(silence_id), now_ms)
     except UnknownSilence as err:
@@ -53,13 +67,9 @@ def get_silence(notifier: Notifier, silence_id: str, now_ms: int) -> Json:
 
 
 def get_silences(notifier: Notifier, query: Query, now_ms: int) -> list[Json]:
-    """All silences that have matchers such as the filters want, active ones first."""
-    filters = query.filters()
-    found = [
-        silence
-        for silence in notifier.silences
-        if _passes(filters, {name: value for name, _, value in silence.matchers})
-    ]
+    """All silences that have each of the filters as one of their matchers, active ones first."""
+    wanted = set(stored_matchers(query.filters()))
+    found = [silence for silence in notifier.silences if wanted <= set(silence.matchers)]
     found.sort(key=lambda silence: order(silence, now_ms))
     return [_silence(notifier, silence, now_ms) for silence in found]
 
@@ -177,7 +187,7 @@ def _status(
 
 def _alert(entry: Entry, receivers: list[str], status: Json) -> Json:
     alert = entry.alert
-    return {
+    answer: Json = {
         "annotations": alert.annotations,
         "endsAt": format_ms(alert.ends_ms),
         "fingerprint": f"{alert.fingerprint:016x}",
@@ -185,9 +195,11 @@ def _alert(entry: Entry, receivers: list[str], status: Json) -> Json:
         "startsAt": format_ms(alert.starts_ms),
         "status": status,
         "updatedAt": format_ms(alert.updated_ms),
-        "generatorURL": alert.generator_url,
         "labels": entry.labels,
     }
+    if alert.generator_url:
+        answer["generatorURL"] = alert.generator_url
+    return answer
 
 
 def _silence(notifier: Notifier, silence: Silence, now_ms: int) -> Json:

@@ -64,7 +64,13 @@ def create_app(service: NotifyService, middleware: Sequence[Middleware] = ()) ->
         for path, methods, handler in _ROUTES
     ]
     return Starlette(
-        routes=routes, middleware=middleware, exception_handlers={Exception: _internal}
+        routes=routes,
+        middleware=middleware,
+        exception_handlers={
+            404: partial(_no_route, prefix),
+            405: partial(_no_method, routes),
+            Exception: _internal,
+        },
     )
 
 
@@ -79,7 +85,7 @@ def _handled(service: NotifyService, path: str, handler: Handler) -> Any:
             response = link_page.refused(str(err), status)
         except Refused as err:
             status = err.status
-            response = _json(str(err), status)
+            response = _json(err.body, status)
         except NotStored as err:
             status = 503
             response = _json(f"the change is not stored: {err}", status)
@@ -93,7 +99,7 @@ def _handled(service: NotifyService, path: str, handler: Handler) -> Any:
 
 
 async def _post_alerts(service: NotifyService, request: Request) -> Response:
-    sendings = read_alerts(await _body(request))
+    sendings = read_alerts(await _json_body(request))
     wrong: list[str] = []
     for start in range(0, len(sendings), _ALERTS_AT_ONCE):
         part = sendings[start : start + _ALERTS_AT_ONCE]
@@ -111,7 +117,7 @@ async def _get_groups(service: NotifyService, request: Request) -> Response:
 
 
 async def _post_silence(service: NotifyService, request: Request) -> Response:
-    body = await _body(request)
+    body = await _json_body(request)
     return _json(await service.driver.change(partial(api.post_silence, service.notifier, body)))
 
 
@@ -190,6 +196,12 @@ async def _healthy(service: NotifyService, request: Request) -> Response:  # noq
     return PlainTextResponse("OK")
 
 
+async def _ready(service: NotifyService, request: Request) -> Response:  # noqa: ARG001
+    if not service.can_tell:
+        return PlainTextResponse("starting", status_code=503)
+    return PlainTextResponse("OK")
+
+
 async def _metrics(service: NotifyService, request: Request) -> Response:
     service.refresh_metrics()
     accept = request.headers.get("accept", "")
@@ -218,7 +230,7 @@ _ROUTES: tuple[tuple[str, list[str], Handler], ...] = (
     (signed_links.PATH, ["POST"], _follow_link),
     ("/-/reload", ["POST"], _reload),
     ("/-/healthy", ["GET", "HEAD"], _healthy),
-    ("/-/ready", ["GET", "HEAD"], _healthy),
+    ("/-/ready", ["GET", "HEAD"], _ready),
     ("/metrics", ["GET"], _metrics),
 )
 
@@ -238,6 +250,16 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
+async def _json_body(request: Request) -> bytes:
+    """Raises Refused if there is a body, and it is not said to be JSON."""
+    body = await _body(request)
+    kind = request.headers.get("content-type", "application/octet-stream").partition(";")[0]
+    if body and kind.strip().lower() != "application/json":
+        why = f'unsupported media type "{kind}", only [application/json] are allowed'
+        raise Refused(415, why, 415)
+    return body
+
+
 async def _list(found: Iterable[api.Json]) -> Response:
     """A list in JSON, made in pieces."""
     parts: list[bytes] = []
@@ -255,6 +277,32 @@ async def _list(found: Iterable[api.Json]) -> Response:
 
 def _json(value: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status_code=status, media_type="application/json")
+
+
+async def _no_route(prefix: str, request: Request, err: Exception) -> Response:  # noqa: ARG001
+    path = request.url.path
+    if path.startswith(f"{prefix}/api/"):
+        why = f"path {path.removeprefix(prefix)} was not found"
+        return _json(Refused(404, why, 404).body, 404)
+    return PlainTextResponse("Not Found", status_code=404)
+
+
+async def _no_method(routes: Sequence[Route], request: Request, err: Exception) -> Response:  # noqa: ARG001
+    """Names all methods of a path, each of which is a route of its own."""
+    allowed = sorted(
+        method
+        for route in routes
+        if route.path_regex.match(request.url.path)
+        for method in (route.methods or set()) - {"HEAD"}
+    )
+    why = f"method {request.method} is not allowed, but [{','.join(allowed)}] are"
+    response = (
+        _json(Refused(405, why, 405).body, 405)
+        if "/api/" in request.url.path
+        else PlainTextResponse("Method Not Allowed", status_code=405)
+    )
+    response.headers["Allow"] = ",".join(allowed)
+    return response
 
 
 async def _internal(request: Request, err: Exception) -> Response:  # noqa: ARG001

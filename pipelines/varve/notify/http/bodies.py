@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -17,11 +19,16 @@ from varve.promql.syntax.regexes import compile_anchored
 
 
 class Refused(Exception):
-    """A request is refused: a status, and why."""
+    """A request is refused: a status, and why.
 
-    def __init__(self, status: int, message: str) -> None:
+    code: that of Alertmanager's API where a request is not of its form; 0 if it is, and cannot be
+    met. Clients tell the two apart by the body: an object, or a text.
+    """
+
+    def __init__(self, status: int, message: str, code: int = 0) -> None:
         super().__init__(message)
         self.status = status
+        self.body: object = {"code": code, "message": message} if code else message
 
 
 class _PostedAlert(msgspec.Struct):
@@ -49,8 +56,22 @@ class _PostedSilence(msgspec.Struct):
     annotations: dict[str, str] | None = None
 
 
-_ALERTS = msgspec.json.Decoder(list[_PostedAlert])
+_ALERTS = msgspec.json.Decoder(list[_PostedAlert] | None)
 _SILENCE = msgspec.json.Decoder(_PostedSilence)
+
+# What is wrong with the form of a request, by the numbers that go-openapi gives.
+NOT_READABLE = 400
+_OF_ANOTHER_FORM = 601
+_REQUIRED = 602
+_TOO_FEW = 612
+_MISSING = re.compile(r"missing required field `(\w+)`(?: - at `\$([^`]*)`)?")
+_WANTED_BUT_NULL = re.compile(r"Expected `(?:object|array)`, got `null` - at `\$([^`]+)`")
+_URI = re.compile(r"(?:/|[a-zA-Z][a-zA-Z0-9+.-]*:)[^\x00-\x20\x7f]*(?: [^\x00-\x1f\x7f]*)?")
+_UUID = re.compile(
+    r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE
+)
+# swag.ConvertBool of Go: whatever else a flag says means no.
+_YES = frozenset({"true", "1", "yes", "ok", "y", "on", "selected", "checked", "t", "enabled"})
 
 
 def read_alerts(body: bytes) -> list[Sending]:
@@ -61,18 +82,20 @@ def read_alerts(body: bytes) -> list[Sending]:
             annotations=posted.annotations or {},
             starts_ms=_time("startsAt", posted.startsAt),
             ends_ms=_time("endsAt", posted.endsAt),
-            generator_url=posted.generatorURL or "",
+            generator_url=_uri(f"{number}.generatorURL", posted.generatorURL or ""),
         )
-        for posted in _decoded(_ALERTS, body)
+        for number, posted in enumerate(_decoded(_ALERTS, body, "alerts") or ())
     ]
 
 
 def read_silence(body: bytes) -> Silence:
     """The silence of a POST; its id is empty for a new one. Raises Refused."""
-    posted = _decoded(_SILENCE, body)
+    posted = _decoded(_SILENCE, body, "silence")
     starts_ms, ends_ms = _time("startsAt", posted.startsAt), _time("endsAt", posted.endsAt)
     if starts_ms is None or ends_ms is None:
         raise Refused(400, "a silence needs startsAt and endsAt")
+    if not posted.matchers:
+        raise Refused(422, "matchers in body should have at least 1 items", _TOO_FEW)
     matchers = []
     for m in posted.matchers:
         operator = {
@@ -105,13 +128,9 @@ class Query:
     mode: Mode = Mode.FALLBACK
 
     def flag(self, name: str) -> bool:
-        """True unless it says false. Raises Refused if it says neither."""
+        """True unless it is there and says anything but yes."""
         text = next((value for key, value in self.parameters if key == name), "true")
-        if text.lower() in {"true", "1", "t"}:
-            return True
-        if text.lower() in {"false", "0", "f"}:
-            return False
-        raise Refused(422, f"{name} in query must be of type boolean: {text!r}")
+        return text.lower() in _YES
 
     def filters(self) -> list[Matcher]:
         """Raises Refused if one is no matcher."""
@@ -135,13 +154,47 @@ class Query:
             raise Refused(400, f"failed to parse receiver param: {err}") from None
 
 
-def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+def require_silence_id(text: str) -> None:
+    """Raises Refused if it is no UUID, as every id of a silence is."""
+    if not _UUID.fullmatch(text):
+        why = f'silenceID in path must be of type uuid: "{text}"'
+        raise Refused(422, why, _OF_ANOTHER_FORM)
+
+
+def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes, what: str) -> Any:
+    if not body:
+        raise Refused(422, f"{what} in body is required", _REQUIRED)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as err:
-        raise Refused(422 if "required" in str(err) else 400, f"invalid body: {err}") from None
+        if path := _missing(str(err)):
+            raise Refused(422, f"{path} in body is required", _REQUIRED) from None
+        raise Refused(400, f"invalid body: {err}", NOT_READABLE) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
-        raise Refused(400, f"the body is no JSON: {err}") from None
+        raise Refused(400, f"the body is no JSON: {err}", NOT_READABLE) from None
+
+
+def _missing(error: str) -> str:
+    """The path of a field that is wanted and not there, such as 0.labels; "" if it is not that."""
+    if found := _MISSING.search(error):
+        path = f"{found[2] or ''}.{found[1]}"
+    elif found := _WANTED_BUT_NULL.search(error):
+        path = found[1]
+    else:
+        return ""
+    return re.sub(r"\[(\d+)\]", r".\1", path).strip(".")
+
+
+@lru_cache(maxsize=4_096)
+def _is_uri(text: str) -> bool:
+    return _URI.fullmatch(text) is not None
+
+
+def _uri(name: str, text: str) -> str:
+    if text and not _is_uri(text):
+        why = f'{name} in body must be of type uri: "{text}"'
+        raise Refused(422, why, _OF_ANOTHER_FORM)
+    return text
 
 
 def _time(name: str, text: str | None) -> int | None:
@@ -150,4 +203,4 @@ def _time(name: str, text: str | None) -> int | None:
     try:
         return parse_ms(text)
     except ValueError as err:
-        raise Refused(400, f"invalid body: {name}: {err}") from None
+        raise Refused(400, f"invalid body: {name}: {err}", NOT_READABLE) from None

@@ -54,6 +54,8 @@ class NotifyService:
     """Reads the configuration again; "" or why the old one stays."""
     started_ms: int
     route_prefix: str = "/"
+    can_tell: bool = False
+    """Whether what speaks to receivers is loaded: ready, where it answered before."""
     cluster: Callable[[], dict[str, Any]] = lambda: {"status": "disabled", "peers": []}
     version: dict[str, str] = field(
         default_factory=lambda: {

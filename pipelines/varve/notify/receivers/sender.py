@@ -60,15 +60,17 @@ class ReceiverSender:
         external_url: str,
         links: SignedLinks | None = None,
         networks: Networks = (),
+        templates: Templates | None = None,
     ) -> None:
         """links: those in messages that acknowledge. networks: the only ones that HTTP goes to, if
-        there are any. Raises ConfigError if a template file cannot be used.
+        there are any. templates: those of the configuration, if they have been read. Raises
+        ConfigError if a template file cannot be used.
         """
         self._clock = clock
         self._external_url = external_url
         self._links = links
         self._networks = networks
-        self._templates = Templates.load(config.templates)
+        self._templates = templates or Templates.load(config.templates)
         self._clients: dict[str, HttpClient] = {}
         self._memories: dict[str, dict[str, Any]] = {}
 

@@ -6,8 +6,6 @@ Source: Prometheus, promql/engine.go, aggregation and aggregationCountValues.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -16,13 +14,13 @@ import numpy as np
 from varve.promql.errors import QueryError
 from varve.promql.evaluation import annotations as notes
 from varve.promql.evaluation.context import Evaluation, NodeStats
-from varve.promql.evaluation.kernel_blocks import Work, slices, tiles
+from varve.promql.evaluation.kernel_blocks import slices, tiles
+from varve.promql.evaluation.leaves import GroupedLeaf, finished, joined, work_of
 from varve.promql.evaluation.range_functions import (
     call_on_windows,
     check_smoothing,
     non_counters,
 )
-from varve.promql.evaluation.rollup_rows import rollup_values
 from varve.promql.evaluation.selection import last_samples, select_windows
 from varve.promql.evaluation.topk import SERIES_FILTERS
 from varve.promql.evaluation.values import Bools, Float64s, Int64s, Matrix, Objects, Scalar, Steps
@@ -31,19 +29,17 @@ from varve.promql.function_table import AGGREGATIONS
 from varve.promql.histograms.native_histogram import FloatHistogram, IncompatibleSchemasError
 from varve.promql.histograms.statistics import text as histogram_text
 from varve.promql.histograms.sums import HistogramMean, HistogramSum, hints_collide
-from varve.promql.interrupt import Check, checked
+from varve.promql.interrupt import checked
 from varve.promql.kernels.aggregate import (
     GroupState,
     aggregate_matrix,
-    aggregate_rows,
-    finish_groups,
     quantile_matrix,
 )
 from varve.promql.kernels.codes import LOOKBACK
 from varve.promql.labels.label_table import Column, Grouping, Interned, members_of
 from varve.promql.plan.nodes import Aggregation, FusedAggregation, InstantSelect, Text
 from varve.promql.signatures import Trait
-from varve.promql.storage import Rollups, Samples, Selection
+from varve.promql.storage import Elsewhere, Leaf, LeafValues, Samples, Selection
 from varve.promql.syntax.go_numbers import format_f
 from varve.promql.syntax.literals import quote
 
@@ -91,18 +87,18 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
             function=plain.op,
             window_function="",
             into_groups=True,
+            leaf=True,
         )
-        labels, samples = selection.labels, selection.samples
         function, range_ms, drops = LOOKBACK, ev.lookback_ms, False
     else:
         parameters = [ev.scalar(parameter, steps) for parameter in source.parameters]
         windows = windows_of(ev, source.source, steps, source.name, tiered=True, into_groups=True)
-        labels, samples, times = windows.series.labels, windows.series.samples, windows.times
-        selection = Selection(labels, samples, rollups=windows.rollups)
+        selection, times = windows.selection, windows.times
         function, range_ms = source.kernel, windows.range_ms
         drops = not source.function.has(Trait.KEEPS_NAME)
         if source.name == "double_exponential_smoothing":
             check_smoothing(ev, parameters, windows)
+    labels, samples = selection.labels, selection.samples
     is_mixed = selection.rollups is not None and len(samples.ts) > 0
     if is_mixed or not _only_floats(ev, node, selection, parameters):
         if isinstance(source, InstantSelect):
@@ -112,109 +108,50 @@ def fused_aggregation(ev: Evaluation, node: FusedAggregation, steps: Steps) -> M
         ev.node_stats[id(node)] = ev.node_stats[id(source)]
         return _aggregate(ev, plain, matrix, None)
     grouping = labels.group(plain.grouping, without=plain.without)
-    shape = (grouping.size, steps.count)
-    ev.budget.check_values(shape[0] * shape[1])
-    first, second = kernel_parameters(parameters)
+    ev.budget.check_values(grouping.size * steps.count)
+    leaf = Leaf(function, range_ms, kernel_parameters(parameters), times, steps.times)
+    grouped = GroupedLeaf(leaf, node.kernel, grouping.ids, grouping.size)
+    found = _leaf_by_group(ev, grouped, selection)
+    ev.node_stats[id(node)] = NodeStats(samples.series, found.touched)
+    return Matrix(grouping.table, found.values, found.present, np.full(grouping.size, drops))
+
+
+def _leaf_by_group(ev: Evaluation, grouped: GroupedLeaf, selection: Selection) -> LeafValues:
+    """The values of groups, wherever the samples are that they are made of."""
+    if selection.elsewhere is not None:
+        found = _from_elsewhere(ev, grouped, selection.elsewhere)
+        ev.budget.samples_touched += found.touched
+        return found
     if selection.rollups is not None:
-        values, present, touched = _from_rollups(
-            ev, node.kernel, function, selection.rollups, first, grouping, steps
-        )
-        ev.node_stats[id(node)] = NodeStats(samples.series, touched)
-        return Matrix(grouping.table, values, present, np.full(grouping.size, drops))
-    fused = _Fused(node.kernel, function, range_ms, (first, second), times, steps.times, grouping)
-    pieces = fused.work(samples, slice(0, steps.count)).pieces(steps.count, ev.workers)
+        return grouped.of_rollups(ev.budget, selection.rollups)
+    samples, steps = selection.samples, grouped.leaf.steps
+    pieces = work_of(grouped.leaf, samples).pieces(steps, ev.workers)
     jobs = [
-        partial(fused.over, samples, piece, ev.check, alone=len(pieces) == 1) for piece in pieces
+        partial(grouped.of_samples, samples, piece, ev.check, alone=len(pieces) == 1)
+        for piece in pieces
     ]
     done = [jobs[0]()] if len(jobs) == 1 or ev.workers is None else ev.workers.side_by_side(jobs)
-    values, present = _joined([one[:2] for one in done])
-    touched = sum(one[2] for one in done)
+    touched = sum(one.touched for one in done)
     ev.budget.samples_touched += touched
-    ev.node_stats[id(node)] = NodeStats(samples.series, touched)
-    return Matrix(grouping.table, values, present, np.full(grouping.size, drops))
+    return joined(done, touched)
 
 
-@dataclass(frozen=True, slots=True)
-class _Fused:
-    """What one kernel computes: a function of windows of range_ms that end at `times` (one for each
-    step), and an aggregation of its values by groups.
+def _from_elsewhere(ev: Evaluation, grouped: GroupedLeaf, elsewhere: Elsewhere) -> LeafValues:
+    """The values of groups, which are made there; where they cannot be, of those of each series,
+    which are added up in the order in which they would be if all were here.
     """
-
-    kernel: int
-    function: int
-    range_ms: int
-    parameters: tuple[Scalar, Scalar]
-    times: Int64s
-    eval_times: Int64s
-    grouping: Grouping
-
-    def work(self, samples: Samples, steps: slice) -> Work:
-        times = self.times[steps]
-        span_ms = int(times[-1] - times[0]) if len(times) else 0
-        return Work(samples, self.range_ms, span_ms, len(times))
-
-    def over(
-        self, samples: Samples, steps: slice, check: Check, *, alone: bool
-    ) -> tuple[Float64s, Bools, int]:
-        """The values of groups at some steps, and the samples touched. Steps do not depend on each
-        other, so that it does not matter which are computed at once.
-        """
-        if not alone:
-            times = self.times[steps]
-            samples = samples.within(int(times[0]) - self.range_ms, int(times[-1]))
-        work = self.work(samples, steps)
-        touched, parts = 0, []
-        for block in work.step_blocks():
-            part = slice(steps.start + block.start, steps.start + block.stop)
-            state = GroupState.empty(self.kernel, self.grouping.size, part.stop - part.start)
-            for rows in work.row_blocks(block):
-                check()
-                for some in samples.blocks(rows):
-                    touched += aggregate_rows(
-                        self.kernel,
-                        self.function,
-                        some.ts,
-                        some.values,
-                        some.begins,
-                        some.ends,
-                        some.has_stale,
-                        self.times[part],
-                        self.eval_times[part],
-                        self.range_ms,
-                        self.parameters[0][part],
-                        self.parameters[1][part],
-                        self.grouping.ids[some.rows],
-                        *state,
-                    )
-            parts.append(_finished(self.kernel, state))
-        return *_joined(parts), touched
-
-
-def _joined(parts: Sequence[tuple[Float64s, Bools]]) -> tuple[Float64s, Bools]:
-    """Values and whether they are there, (group x step), of steps that follow one another."""
-    if len(parts) == 1:
-        return parts[0]
-    values, present = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
-    return values, present
-
-
-def _from_rollups(
-    ev: Evaluation,
-    kernel: int,
-    function: int,
-    rollups: Rollups,
-    parameter: Scalar,
-    grouping: Grouping,
-    steps: Steps,
-) -> tuple[Float64s, Bools, int]:
-    """The values of groups from rows of rollups, block by block, and the rows touched."""
-    state = GroupState.empty(kernel, grouping.size, steps.count)
-    touched = 0
-    for block in rollup_values(ev, function, rollups, parameter, steps.count):
-        ids = grouping.ids[block.series]
-        aggregate_matrix(kernel, block.values, block.present, ids, *state)
-        touched += block.touched
-    return *_finished(kernel, state), touched
+    leaf, kernel, ids = grouped.leaf, grouped.kernel, grouped.groups
+    there = elsewhere.by_group(leaf, kernel, ids, grouped.size, ev.check)
+    if there is not None:
+        return there
+    ev.budget.check_values(len(ids) * leaf.steps)
+    found, order = elsewhere.by_series(leaf, ev.check)
+    state = GroupState.empty(kernel, grouped.size, leaf.steps)
+    for some in slices(len(order), leaf.steps):
+        ev.check()
+        rows = order[some]
+        aggregate_matrix(kernel, found.values[rows], found.present[rows], ids[rows], *state)
+    return finished(kernel, state, found.touched)
 
 
 def _only_floats(
@@ -235,12 +172,6 @@ def _only_floats(
     return True
 
 
-def _finished(kernel: int, state: GroupState) -> tuple[Float64s, Bools]:
-    present = np.empty(state.total.shape, dtype=np.bool_)
-    finish_groups(kernel, *state, present)
-    return state.total, present
-
-
 def _aggregated(
     ev: Evaluation,
     op: str,
@@ -258,7 +189,8 @@ def _aggregated(
         for rows in slices(matrix.series, matrix.steps):
             ev.budget.check_running()
             aggregate_matrix(kernel, source[rows], present[rows], grouping.ids[rows], *state)
-        values, found = _finished(kernel, state)
+        done = finished(kernel, state, 0)
+        values, found = done.values, done.present
     return Matrix(grouping.table, values, found, _dropped(matrix, grouping))
 
 

@@ -16,16 +16,14 @@ from varve.promql.evaluation import annotations as notes
 from varve.promql.evaluation.context import Evaluation, NodeStats
 from varve.promql.evaluation.extended_ranges import check_extension, extended_rows
 from varve.promql.evaluation.histogram_range_functions import with_histogram_rows
-from varve.promql.evaluation.kernel_blocks import Work, run_in_blocks
-from varve.promql.evaluation.rollup_rows import clear, fill_from_rollups
-from varve.promql.evaluation.values import Bools, Float64s, Matrix, Scalar, Steps
+from varve.promql.evaluation.selection import leaf_by_series
+from varve.promql.evaluation.values import Bools, Matrix, Scalar, Steps
 from varve.promql.evaluation.windows import Windows, kernel_parameters, points_of, windows_of
 from varve.promql.interrupt import checked
-from varve.promql.kernels.windows import evaluate_rows
 from varve.promql.labels.label_table import METRIC_NAME, LabelTable
 from varve.promql.plan.nodes import RangeCall, RangeSelect, Selector
 from varve.promql.signatures import Trait
-from varve.promql.storage import SampleBlock
+from varve.promql.storage import Leaf
 from varve.promql.syntax.ast import MatchOp
 from varve.promql.syntax.go_numbers import format_g
 
@@ -62,59 +60,19 @@ def call_on_windows(
 
 def _rows(ev: Evaluation, node: RangeCall, windows: Windows, parameters: list[Scalar]) -> Matrix:
     samples = windows.series.samples
-    shape = (samples.series, windows.steps.count)
-    ev.budget.check_values(shape[0] * shape[1])
-    first, second = kernel_parameters(parameters)
-    values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
-    if windows.rollups is not None and not len(samples.ts):
-        clear(values, present)
-        touched = 0
-    else:
-        touched = _fill_from_samples(ev, node, windows, (first, second), values, present)
-    if windows.rollups is not None:
-        touched += fill_from_rollups(ev, node.kernel, windows.rollups, first, values, present)
-    ev.node_stats[id(node)] = NodeStats(samples.series, touched)
+    ev.budget.check_values(samples.series * windows.steps.count)
+    arguments = kernel_parameters(parameters)
+    leaf = Leaf(node.kernel, windows.range_ms, arguments, windows.times, windows.steps.times)
+    found = leaf_by_series(ev, leaf, windows.selection)
+    values, present = found.values, found.present
+    ev.node_stats[id(node)] = NodeStats(samples.series, found.touched)
     drop_name = windows.series.drop_name | (not node.function.has(Trait.KEEPS_NAME))
     matrix = Matrix(windows.series.labels, values, present, drop_name)
     if node.name == "quantile_over_time":
-        note_quantiles(ev, node, first, present)
+        note_quantiles(ev, node, arguments[0], present)
     if samples.has_histograms is not None or samples.start_ts is not None:
         return with_histogram_rows(ev, node, windows, parameters, matrix)
     return matrix
-
-
-def _fill_from_samples(
-    ev: Evaluation,
-    node: RangeCall,
-    windows: Windows,
-    parameters: tuple[Scalar, Scalar],
-    values: Float64s,
-    present: Bools,
-) -> int:
-    samples = windows.series.samples
-    first, second = parameters
-
-    def kernel(some: SampleBlock, part: slice, values: Float64s, present: Bools) -> int:
-        return evaluate_rows(
-            node.kernel,
-            some.ts,
-            some.values,
-            some.begins,
-            some.ends,
-            some.has_stale,
-            windows.times[part],
-            windows.steps.times[part],
-            windows.range_ms,
-            first[part],
-            second[part],
-            values,
-            present,
-        )
-
-    work = Work(samples, windows.range_ms, windows.span_ms, windows.steps.count)
-    touched = run_in_blocks(ev.budget, work, values, present, kernel)
-    ev.budget.samples_touched += touched
-    return touched
 
 
 def note_quantiles(

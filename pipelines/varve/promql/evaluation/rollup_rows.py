@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from varve.promql.evaluation.context import Evaluation
+from varve.promql.evaluation.limits import Budget
 from varve.promql.evaluation.values import Bools, Float64s, Int64s, Scalar
 from varve.promql.kernels.codes import QUANTILE
 from varve.promql.kernels.rollup_quantiles import evaluate_sketches
@@ -33,27 +33,27 @@ class RollupValues:
 
 
 def rollup_values(
-    ev: Evaluation, function: int, rollups: Rollups, parameter: Scalar, steps: int
+    budget: Budget, function: int, rollups: Rollups, parameter: Scalar, steps: int
 ) -> Iterator[RollupValues]:
     """Computes a function (kernels.codes) block by block, for the series that have any rows.
 
     parameter: a value a step, for quantile_over_time. Where all steps look at one time, as with @,
     the rollups have one range for all of them.
     """
-    for rows in rollups.blocks(steps, ev.check):
-        ev.check()
+    for rows in rollups.blocks(steps, budget.check_running):
+        budget.check_running()
         starts, ends = rows.range_starts, rows.range_ends
         if len(ends) != steps:
             starts, ends = np.repeat(starts, steps), np.repeat(ends, steps)
         shape = (len(rows.series), steps)
         values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
         touched = _evaluate(function, rows, starts, ends, parameter, values, present)
-        ev.budget.samples_touched += touched
+        budget.samples_touched += touched
         yield RollupValues(rows.series, values, present, touched)
 
 
 def fill_from_rollups(
-    ev: Evaluation,
+    budget: Budget,
     function: int,
     rollups: Rollups,
     parameter: Scalar,
@@ -64,7 +64,7 @@ def fill_from_rollups(
     were touched. What samples gave is there before.
     """
     touched = 0
-    for block in rollup_values(ev, function, rollups, parameter, values.shape[1]):
+    for block in rollup_values(budget, function, rollups, parameter, values.shape[1]):
         values[block.series], present[block.series] = block.values, block.present
         touched += block.touched
     return touched

@@ -9,17 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from varve.promql.evaluation.context import Evaluation, NodeStats
-from varve.promql.evaluation.kernel_blocks import Work, run_in_blocks, tiles
-from varve.promql.evaluation.rollup_rows import clear, fill_from_rollups
-from varve.promql.evaluation.values import Bools, Float64s, Int64s, Matrix, RangeVector, Steps
+from varve.promql.evaluation.kernel_blocks import tiles
+from varve.promql.evaluation.leaves import by_series
+from varve.promql.evaluation.values import Int64s, Matrix, RangeVector, Steps
 from varve.promql.histograms.native_histogram import FloatHistogram, detects_reset
 from varve.promql.interrupt import checked
 from varve.promql.kernels.codes import LOOKBACK
-from varve.promql.kernels.windows import evaluate_rows, window_bounds
+from varve.promql.kernels.windows import window_bounds
 from varve.promql.plan.durations import length_ms, offset_ms
 from varve.promql.plan.nodes import InstantSelect, RangeSelect, Selector, SubquerySelect
 from varve.promql.storage import (
-    SampleBlock,
+    Leaf,
+    LeafValues,
     Samples,
     SelectHints,
     Selection,
@@ -84,13 +85,15 @@ def select_windows(
     before_ms: int = 0,
     after_ms: int = 0,
     into_groups: bool = False,
+    leaf: bool = False,
 ) -> tuple[Selection, Int64s]:
     """The series of a selector with what their windows need, and where the windows end.
 
     A window is (time - range_ms, time] for each step's time; before_ms and after_ms widen what is
     selected. into_groups: the values of the series are not kept. The samples count as held.
     window_function: what is computed of the windows, by the name that storage.WindowFunction has
-    for it, if rows of rollups may stand in for the samples.
+    for it, if rows of rollups may stand in for the samples. leaf: whether nothing else is, so that
+    the samples may stay elsewhere.
 
     Where the storage's bounds do not fit the limits, what counts is what was selected: samples in
     the range, and series that have any. LimitError if that is too much.
@@ -109,11 +112,12 @@ def select_windows(
         range_ms,
         steps.step,
         choice=choice,
+        leaf=leaf and window_function is not None,
         check=budget.check_running,
         admit=budget.check_values,
     )
     selection = ev.storage.select(selector.matchers, start, end, hints)
-    if selection.rollups is not None:
+    if selection.rollups is not None or selection.elsewhere is not None:
         count = _held(selection.samples)  # rows are read block by block
     elif not is_certain:
         selection = _in_range(selection, start, end)
@@ -176,7 +180,9 @@ def _held(samples: Samples) -> int:
 
 def instant_select(ev: Evaluation, node: InstantSelect, steps: Steps) -> Matrix:
     """The last sample of each series within the lookback, unless it is a stale marker."""
-    selection, times = select_windows(ev, node.selector, steps, ev.lookback_ms, window_function="")
+    selection, times = select_windows(
+        ev, node.selector, steps, ev.lookback_ms, window_function="", leaf=True
+    )
     return last_samples(ev, selection, times, node, LOOKBACK)
 
 
@@ -185,43 +191,25 @@ def last_samples(
 ) -> Matrix:
     """What LOOKBACK or TIMESTAMP, as `function` says, gives of each series at each time."""
     samples = selection.samples
-    shape = (samples.series, len(times))
-    ev.budget.check_values(shape[0] * shape[1])
-    values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
-    touched = 0
-
-    def kernel(some: SampleBlock, part: slice, values: Float64s, present: Bools) -> int:
-        return evaluate_rows(
-            function,
-            some.ts,
-            some.values,
-            some.begins,
-            some.ends,
-            some.has_stale,
-            times[part],
-            times[part],
-            ev.lookback_ms,
-            NO_PARAMETER,
-            NO_PARAMETER,
-            values,
-            present,
-        )
-
-    if selection.rollups is not None and not len(samples.ts):
-        clear(values, present)
-    else:
-        span_ms = int(times[-1] - times[0]) if len(times) else 0
-        work = Work(samples, ev.lookback_ms, span_ms, len(times))
-        touched = run_in_blocks(ev.budget, work, values, present, kernel)
-        ev.budget.samples_touched += touched
-    if selection.rollups is not None:
-        touched += fill_from_rollups(ev, function, selection.rollups, NO_PARAMETER, values, present)
-    ev.node_stats[id(node)] = NodeStats(samples.series, touched)
+    ev.budget.check_values(samples.series * len(times))
+    leaf = Leaf(function, ev.lookback_ms, (NO_PARAMETER, NO_PARAMETER), times, times)
+    found = leaf_by_series(ev, leaf, selection)
+    values, present = found.values, found.present
+    ev.node_stats[id(node)] = NodeStats(samples.series, found.touched)
     histograms = None
     if samples.has_histograms is not None and samples.has_histograms.any():
         histograms = _last_histograms(ev, samples, times, present)
     drop_name = np.zeros(samples.series, dtype=np.bool_)
     return Matrix(selection.labels, values, present, drop_name, histograms)
+
+
+def leaf_by_series(ev: Evaluation, leaf: Leaf, selection: Selection) -> LeafValues:
+    """The values of each series of a selection, wherever its samples are."""
+    if selection.elsewhere is None:
+        return by_series(ev.budget, leaf, selection.samples, selection.rollups)
+    found, _ = selection.elsewhere.by_series(leaf, ev.check)
+    ev.budget.samples_touched += found.touched
+    return found
 
 
 def last_indices(samples: Samples, row: int, times: Int64s) -> Int64s:

@@ -15,7 +15,7 @@ from varve.promql.histograms.native_histogram import FloatHistogram
 from varve.promql.labels.label_table import METRIC_NAME
 from varve.promql.plan.durations import length_ms, offset_ms
 from varve.promql.plan.nodes import RangeSelect, SubquerySelect
-from varve.promql.storage import Rollups
+from varve.promql.storage import Elsewhere, Rollups, Selection
 
 _NO_PARAMETER = np.zeros(0)
 
@@ -25,6 +25,7 @@ class Windows:
     """(times - range_ms, times], one window for each of `steps`.
 
     rollups: rows that stand in for the samples of some of the series, which have none then.
+    elsewhere: where the samples are, if they are not here.
     """
 
     series: RangeVector
@@ -32,11 +33,13 @@ class Windows:
     range_ms: int
     steps: Steps
     rollups: Rollups | None = None
+    elsewhere: Elsewhere | None = None
 
     @property
-    def span_ms(self) -> int:
-        """Time from the end of the first window to the end of the last."""
-        return int(self.times[-1] - self.times[0]) if len(self.times) else 0
+    def selection(self) -> Selection:
+        """What the windows are of."""
+        samples = self.series.samples
+        return Selection(self.series.labels, samples, (), self.rollups, self.elsewhere)
 
     def metric(self, row: int) -> str:
         return self.series.labels.get(row, METRIC_NAME)
@@ -103,10 +106,12 @@ def windows_of(
         before_ms=before_ms,
         after_ms=after_ms,
         into_groups=into_groups,
+        # What is checked of smoothing looks at the samples themselves.
+        leaf=tiered and function != "double_exponential_smoothing",
     )
     no_drop = np.zeros(selection.samples.series, dtype=np.bool_)
     series = RangeVector(selection.labels, selection.samples, no_drop)
-    return Windows(series, times, range_ms, steps, selection.rollups)
+    return Windows(series, times, range_ms, steps, selection.rollups, selection.elsewhere)
 
 
 def kernel_parameters(parameters: Sequence[Scalar]) -> tuple[Scalar, Scalar]:

@@ -86,7 +86,7 @@ def _timestamp(ev: Evaluation, node: FunctionCall, steps: Steps) -> Matrix:
     source = _unwrapped(node.args[0])
     if isinstance(source, InstantSelect) and not source.selector.smoothed:
         selection, times = select_windows(
-            ev, source.selector, steps, ev.lookback_ms, window_function="timestamp"
+            ev, source.selector, steps, ev.lookback_ms, window_function="timestamp", leaf=True
         )
         matrix = last_samples(ev, selection, times, source, TIMESTAMP)
         return matrix.with_values(matrix.values)

@@ -6,7 +6,15 @@ loads or compiles all of them, so that the first query pays nothing.
 
 from varve.model import compiled
 
-_MODULES = ("windows", "aggregate", "buckets", "json", "rollups", "rollup_quantiles")
+_MODULES = (
+    "windows",
+    "aggregate",
+    "buckets",
+    "json",
+    "label_json",
+    "rollups",
+    "rollup_quantiles",
+)
 
 
 def warm_up() -> int:

@@ -1,11 +1,13 @@
 """Sums, means, variances and rates of ranges from rows of rollups.
 
-Where ranges overlap, rows are not merged anew for each: what is behind the middle of a range is
-kept merged up to there from each row on, and what is after it as one, so that a step costs two or
-three merges however long its range is.
+Where ranges overlap, rows are not merged anew for each. Times that are multiples of a range's
+length cut each range in two: rows before the cut are kept merged up to it from each row on, and
+those after it as one, so that a step costs two or three merges however long its range is. Where a
+range is cut depends on its end alone. So does the order in which its rows are merged, and a step
+has the same bits whichever steps are evaluated with it.
 
-Source: Tangwongsan, Hirzel, Schneider, "Low-latency sliding-window aggregation in worst-case
-constant time", 2017 (the amortised form, two stacks).
+Source: van Herk, "A fast algorithm for local minimum and maximum filters on rectangular and
+octagonal kernels", 1992; Gil and Werman, "Computing 2-D min, median, and max filters", 1993.
 """
 
 from __future__ import annotations
@@ -63,9 +65,24 @@ def merged_total(total: float, error: float, more: float, more_error: float) -> 
 
 
 @inline
-def total_row(function: int, c: RowColumns, w: Workspace, out: F64, present: Bools) -> None:
+def cut_at(w: Workspace, at: int, low: int, high: int, end_ms: int, length_ms: int) -> int:
+    """The first place behind the cut of the range (end_ms - length_ms, end_ms], whose places are
+    low:high; `low` for a shorter range that has none. at: a place that is not behind it.
+    """
+    cut_ms = end_ms // length_ms * length_ms
+    at = max(at, low)
+    while at < high and w.ends[at] <= cut_ms:
+        at += 1
+    return at
+
+
+@inline
+def total_row(
+    function: int, c: RowColumns, w: Workspace, length_ms: int, range_ends: I64, out: F64,
+    present: Bools,
+) -> None:  # fmt: skip
     """sum_over_time or avg_over_time of each range. Any NaN makes them NaN."""
-    middle = end = 0
+    middle, end = -1, 0
     total = error = 0.0
     for step in range(len(out)):
         low, high = w.low[step], w.high[step]
@@ -73,21 +90,24 @@ def total_row(function: int, c: RowColumns, w: Workspace, out: F64, present: Boo
         out[step] = 0.0
         if high <= low:
             continue
-        if low >= middle:
+        cut = cut_at(w, middle, low, high, range_ends[step], length_ms)
+        if cut != middle:
             total = error = 0.0
-            for k in range(high - 1, low - 1, -1):
+            for k in range(cut - 1, low - 1, -1):
                 row = w.place[k]
                 total, error = merged_total(total, error, c.sum[row], c.sum_error[row])
                 w.parts[k], w.errors[k] = total, error
-            middle = end = high
+            middle = end = cut
             total = error = 0.0
         for k in range(end, high):
             row = w.place[k]
             total, error = merged_total(total, error, c.sum[row], c.sum_error[row])
         end = max(end, high)
-        all_total, all_error = w.parts[low], w.errors[low]
-        if high > middle:
-            all_total, all_error = merged_total(all_total, all_error, total, error)
+        all_total, all_error = total, error
+        if low < middle:
+            all_total, all_error = w.parts[low], w.errors[low]
+            if high > middle:
+                all_total, all_error = merged_total(all_total, all_error, total, error)
         if not math.isfinite(all_total):
             all_total, all_error = exact_total(c.sum, c.sum_error, w.place, low, high)
         if w.running_nan[high] > w.running_nan[low]:
@@ -125,9 +145,12 @@ def variance_of(squares: float, numbers: int, total: float, error: float, base: 
 
 
 @inline
-def spread_row(function: int, c: RowColumns, w: Workspace, out: F64, present: Bools) -> None:
+def spread_row(
+    function: int, c: RowColumns, w: Workspace, length_ms: int, range_ends: I64, out: F64,
+    present: Bools,
+) -> None:  # fmt: skip
     """stdvar_over_time or stddev_over_time of each range. Any NaN makes them NaN."""
-    middle = end = 0
+    middle, end = -1, 0
     squares = total = error = base = 0.0
     numbers = 0
     for step in range(len(out)):
@@ -136,10 +159,11 @@ def spread_row(function: int, c: RowColumns, w: Workspace, out: F64, present: Bo
         out[step] = 0.0
         if high <= low:
             continue
-        if low >= middle:
+        cut = cut_at(w, middle, low, high, range_ends[step], length_ms)
+        if cut != middle:
             squares = total = error = base = 0.0
             numbers = 0
-            for k in range(high - 1, low - 1, -1):
+            for k in range(cut - 1, low - 1, -1):
                 row = w.place[k]
                 squares, numbers, total, error, base = merged_spread(
                     c.m2[row], c.count[row] - c.nan_count[row],
@@ -148,7 +172,7 @@ def spread_row(function: int, c: RowColumns, w: Workspace, out: F64, present: Bo
                 )  # fmt: skip
                 w.squares[k], w.numbers[k], w.bases[k] = squares, numbers, base
                 w.parts[k], w.errors[k] = total, error
-            middle = end = high
+            middle = end = cut
             squares = total = error = base = 0.0
             numbers = 0
         for k in range(end, high):
@@ -162,11 +186,12 @@ def spread_row(function: int, c: RowColumns, w: Workspace, out: F64, present: Bo
         if w.running_nan[high] > w.running_nan[low]:
             out[step] = math.nan
             continue
-        q, n, s, e, b = (
-            w.squares[low], w.numbers[low], w.parts[low], w.errors[low], w.bases[low],
-        )  # fmt: skip
-        if high > middle:
-            q, n, s, e, b = merged_spread(q, n, s, e, b, squares, numbers, total, error, base)
+        q, n, s, e, b = squares, numbers, total, error, base
+        if low < middle:
+            q, n, s, e, b = merged_spread(
+                w.squares[low], w.numbers[low], w.parts[low], w.errors[low], w.bases[low],
+                squares, numbers, total, error, base,
+            )  # fmt: skip
         if not math.isfinite(s):
             s, e = exact_total(c.sum, c.sum_error, w.place, low, high)
         out[step] = variance_of(q, n, s, e, b)
@@ -198,6 +223,7 @@ def rate_row(
     c: RowColumns,
     w: Workspace,
     n: int,
+    length_ms: int,
     range_starts: I64,
     range_ends: I64,
     out: F64,
@@ -206,8 +232,9 @@ def rate_row(
     """rate, increase or delta of each range: of two samples at least."""
     is_counter = function != DELTA
     corrected = is_counter and drops(c, w, n)
-    middle = end = 0
-    total = error = 0.0
+    middle, end = -1, 0
+    # Of the places behind the cut, and of those without the first of them.
+    total = error = rest = rest_error = 0.0
     for step in range(len(out)):
         low, high = w.low[step], w.high[step]
         count = w.running[high] - w.running[low]
@@ -219,19 +246,28 @@ def rate_row(
         growth = c.last_value[last] - c.first_value[first]
         if corrected:
             # The first row's own drops, and those of the rows after it with their edges.
-            if low + 1 > middle:
-                total = error = 0.0
-                w.parts[high] = w.errors[high] = 0.0
-                for k in range(high - 1, low, -1):
+            cut = cut_at(w, middle, low, high, range_ends[step], length_ms)
+            if cut != middle:
+                total = error = rest = rest_error = 0.0
+                w.parts[cut] = w.errors[cut] = 0.0
+                for k in range(cut - 1, low, -1):
                     total, error = add(total, error, w.squares[k])
                     w.parts[k], w.errors[k] = total, error
-                middle = end = high
+                middle = end = cut
                 total = error = 0.0
             for k in range(end, high):
                 total, error = add(total, error, w.squares[k])
+                if k > middle:
+                    rest, rest_error = add(rest, rest_error, w.squares[k])
             end = max(end, high)
-            all_total, all_error = merged_total(w.parts[low + 1], w.errors[low + 1], total, error)
-            growth += c.reset_correction[first] + (all_total + all_error)
+            all_total, all_error = rest, rest_error
+            if low < middle:
+                all_total, all_error = merged_total(
+                    w.parts[low + 1], w.errors[low + 1], total, error
+                )
+            correction = c.reset_correction[first] + (all_total + all_error)
+            if correction != 0.0:
+                growth += correction
         start_ms, end_ms = range_starts[step], range_ends[step]
         factor, sampled, to_start = extrapolation(
             function, c.first_ts[first], c.last_ts[last], count - 1, start_ms, end_ms

@@ -169,14 +169,15 @@ def evaluate_series(
         extreme_row(c.max, -1.0, w, out, present)
         return
     add_up(function, c, w, n)
+    length_ms = max(1, range_ends[0] - range_starts[0])
     if function in (COUNT, RESETS, CHANGES):
         count_row(function, c, w, out, present)
     elif function in (SUM, AVG):
-        total_row(function, c, w, out, present)
+        total_row(function, c, w, length_ms, range_ends, out, present)
     elif function in (STDDEV, STDVAR):
-        spread_row(function, c, w, out, present)
+        spread_row(function, c, w, length_ms, range_ends, out, present)
     elif function in (RATE, INCREASE, DELTA):
-        rate_row(function, c, w, n, range_starts, range_ends, out, present)
+        rate_row(function, c, w, n, length_ms, range_starts, range_ends, out, present)
 
 
 @kernel(f"int64({_SIGNATURE})")

@@ -14,7 +14,8 @@ from typing import Any, Final, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from varve.promql.interrupt import Check, checked, never, sorted_with_checks
+from varve.promql.interrupt import Check, checked, never
+from varve.promql.labels.text_order import text_order
 from varve.promql.syntax.literals import quote
 
 METRIC_NAME: Final = "__name__"
@@ -289,11 +290,10 @@ class LabelTable:
             is_used = np.zeros(int(column.codes.max(initial=0)) + 1, dtype=np.bool_)
             is_used[column.codes] = True
             used = np.flatnonzero(is_used)
-            values = [column.interned.values[code] for code in used.tolist()]
-            ordered = checked(sorted_with_checks(values, check), check)
-            places = {value: place for place, value in enumerate(ordered, 1)}
             rank = np.zeros(len(is_used), dtype=np.int32)
-            rank[used] = [places[value] for value in checked(values, check)]
+            rank[used[text_order(column.interned.values, used, check)]] = np.arange(
+                1, len(used) + 1
+            )
             check()
             absent = column.codes == 0
             key = rank[column.codes]

@@ -94,6 +94,7 @@ class Report:
         span = html.escape(f"{utc_text(run.start_ms)} to {utc_text(run.end_ms)}")
         parts = [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width">',
             f"<title>{title}</title><style>{_STYLE}</style></head><body>",
             f"<h1>{title}</h1><p>{span}; snapshot <code>{html.escape(self.snapshot)}</code></p>",
             "<h2>Alerts</h2>",
@@ -241,6 +242,7 @@ body{font:14px/1.4 system-ui,sans-serif;margin:2em auto;max-width:1100px;padding
 color:#1d2530;background:#fff}
 table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.25em .6em;
 border-bottom:1px solid #dde3ea;vertical-align:top}td.n{text-align:right}
+td:first-child{white-space:nowrap}td:last-child{min-width:9em}.wide{overflow-x:auto}code{overflow-wrap:anywhere}
 svg{width:100%;height:auto}svg text{font-size:11px;fill:#1d2530}
 .pending{fill:#f0c36d;background:#f0c36d}.firing{fill:#c4314b;background:#c4314b}
 .told{fill:#2458a8;background:#2458a8}.axis{stroke:#dde3ea}
@@ -373,4 +375,4 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
     names = "".join(f"<th>{html.escape(name)}</th>" for name in head)
-    return f"<table><tr>{names}</tr>{body}</table>"
+    return f'<div class="wide"><table><tr>{names}</tr>{body}</table></div>'

@@ -52,7 +52,7 @@ class Topic(Protocol):
 class Tells(Protocol):
     """Who is told."""
 
-    def put_of_jobs(self, sent: Sequence[Sent]) -> None:
+    def put_of_jobs(self, shard: int, sent: Sequence[Sent]) -> None:
         """Does not block."""
         ...
 
@@ -99,12 +99,16 @@ class JobAlerts:
     """By position, the offset up to which messages have been read."""
     _unnoted: int = 0
 
+    @property
+    def _shard(self) -> int:
+        return shard_of(GROUP, len(self.claims.shards))
+
     def tick(self) -> None:
         """Takes what the topic has, and tells what is due; nothing if another process does.
 
         Raises OSError or another error where the table cannot be reached: call again.
         """
-        if shard_of(GROUP, len(self.claims.shards)) not in self.claims.mine():
+        if self._shard not in self.claims.mine():
             self.leave()
             return
         try:
@@ -184,7 +188,7 @@ class JobAlerts:
             for name, offset in self._places.items()
         }
         table = pa.Table.from_pylist(rows, table_schema(TABLE).arrow) if rows else None
-        self.claims.note(shard_of(GROUP, len(self.claims.shards)), table, steps)
+        self.claims.note(self._shard, table, steps)
         self._places, self._unnoted = {}, 0
 
     def _tell(self) -> None:
@@ -204,7 +208,7 @@ class JobAlerts:
             del self._alerts[labels]
         self.metrics.job_alerts.set(firing)
         if sent:
-            self.tells.put_of_jobs(sent)
+            self.tells.put_of_jobs(self._shard, sent)
 
     def _is_due(self, alert: JobAlert, ended_ms: int | None, now_ms: int) -> bool:
         if alert.sent_ms is None or alert.sent_ms + self.resend_ms <= now_ms:

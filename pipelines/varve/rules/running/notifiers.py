@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -43,8 +43,13 @@ def told_now(
     ]
 
 
-Posted = tuple[Labels, dict[str, Any]]
-"""An alert as API v2 takes it, by its labels."""
+class Posted(NamedTuple):
+    """An alert as API v2 takes it, and the shard of who says it."""
+
+    labels: Labels
+    shard: int
+    alert: dict[str, Any]
+
 
 _PAGES: Final = {"SeriesDeviates": "/anomalies", "CapacityRunsOut": "/capacity"}
 """Pages of the query service about alerts of jobs."""
@@ -52,10 +57,11 @@ _PAGES: Final = {"SeriesDeviates": "/anomalies", "CapacityRunsOut": "/capacity"}
 
 @dataclass(slots=True)
 class _Firing:
-    """What was last told of an alert that fires. evaluated_ms: when that was found; told_ms: when
-    it was last told, then or again by `hold`. Unix ms.
+    """What was last told of an alert that fires. shard: of its rule. evaluated_ms: when that was
+    found; told_ms: when it was last told, then or again by `hold`. Unix ms.
     """
 
+    shard: int
     sent: Sent
     path: str
     evaluated_ms: int
@@ -64,7 +70,7 @@ class _Firing:
 
 class Notifiers:
     """All notifiers; each has a queue and a thread of its own, so that none holds up another. One
-    thread calls `put`, `put_of_jobs` and `hold`.
+    thread calls `put`, `put_of_jobs`, `hold` and `keep`.
     """
 
     def __init__(
@@ -85,15 +91,26 @@ class Notifiers:
         for queue in self._queues:
             queue.start()
 
-    def put(self, sent: Iterable[tuple[AlertingRule, Sent]]) -> None:
-        """Takes alerts of rules for sending. Does not block."""
+    def put(self, shard: int, sent: Iterable[tuple[AlertingRule, Sent]]) -> None:
+        """Takes alerts of rules of a shard for sending. Does not block."""
         self._put(
-            (f"/graph?g0.expr={quote(rule.expr, safe='')}&g0.tab=1", one) for rule, one in sent
+            shard,
+            ((f"/graph?g0.expr={quote(rule.expr, safe='')}&g0.tab=1", one) for rule, one in sent),
         )
 
-    def put_of_jobs(self, sent: Iterable[Sent]) -> None:
+    def put_of_jobs(self, shard: int, sent: Iterable[Sent]) -> None:
         """Takes alerts of other jobs for sending. Does not block."""
-        self._put((_PAGES.get(dict(one.labels)[ALERT_NAME], "/"), one) for one in sent)
+        self._put(shard, ((_PAGES.get(dict(one.labels)[ALERT_NAME], "/"), one) for one in sent))
+
+    def keep(self, shards: Collection[int]) -> None:
+        """Forgets what was said of all other shards, told or not: whoever has them knows what has
+        ended since.
+        """
+        for labels, one in list(self._firing.items()):
+            if one.shard not in shards:
+                del self._firing[labels]
+        for queue in self._queues:
+            queue.keep(shards)
 
     def hold(self, *, every_ms: int, most_ms: int) -> None:
         """Tells what fired at its last evaluation again, each time its end as far ahead: while
@@ -107,16 +124,16 @@ class Notifiers:
             elif now_ms - one.told_ms >= every_ms:
                 ends_ms = one.sent.ends_at_ms + now_ms - one.told_ms
                 one.sent, one.told_ms = replace(one.sent, ends_at_ms=ends_ms), now_ms
-                again.append(self._posted(one.sent, one.path))
+                again.append(self._posted(one.shard, one.sent, one.path))
         self._queue(again)
 
-    def _put(self, sent: Iterable[tuple[str, Sent]]) -> None:
+    def _put(self, shard: int, sent: Iterable[tuple[str, Sent]]) -> None:
         now_ms, ready = self._now_ms(), []
         for path, one in sent:
             self._firing.pop(one.labels, None)
             if one.ends_at_ms > now_ms:
-                self._firing[one.labels] = _Firing(one, path, now_ms, now_ms)
-            ready.append(self._posted(one, path))
+                self._firing[one.labels] = _Firing(shard, one, path, now_ms, now_ms)
+            ready.append(self._posted(shard, one, path))
         self._queue(ready)
 
     def _queue(self, ready: Sequence[Posted]) -> None:
@@ -124,16 +141,17 @@ class Notifiers:
             for queue in self._queues:
                 queue.put(ready)
 
-    def _posted(self, one: Sent, path: str) -> Posted:
+    def _posted(self, shard: int, one: Sent, path: str) -> Posted:
         """path: where the query service shows it."""
         labels = {**self._labels, **dict(one.labels)}
-        return labels_of(labels), {
+        alert = {
             "labels": {name: value for name, value in labels.items() if value},
             "annotations": dict(one.annotations),
             "startsAt": rfc3339(one.starts_at_ms),
             "endsAt": rfc3339(one.ends_at_ms),
             "generatorURL": self._url + path,
         }
+        return Posted(labels_of(labels), shard, alert)
 
     def stop(self, timeout_s: float) -> None:
         """Sends what waits, for up to timeout_s."""
@@ -155,7 +173,8 @@ class NotifierQueue:
         self.url = base.rstrip("/") + PATH
         self.name = urlsplit(base).netloc
         self._metrics = metrics
-        self._waiting: OrderedDict[Labels, dict[str, Any]] = OrderedDict()
+        self._waiting: OrderedDict[Labels, Posted] = OrderedDict()
+        self._shards: frozenset[int] | None = None
         self._changed = threading.Condition()
         self._stopping = False
         self._failing = ""
@@ -166,11 +185,21 @@ class NotifierQueue:
 
     def put(self, alerts: Iterable[Posted]) -> None:
         with self._changed:
-            for labels, alert in alerts:
-                self._waiting.pop(labels, None)
-                self._waiting[labels] = alert
+            for one in alerts:
+                self._waiting.pop(one.labels, None)
+                self._waiting[one.labels] = one
             self._bound()
             self._changed.notify_all()
+
+    def keep(self, shards: Collection[int]) -> None:
+        """Forgets what waits of other shards, and what is being tried if it fails."""
+        with self._changed:
+            if self._shards == shards:
+                return
+            self._shards = frozenset(shards)
+            for labels in [key for key, one in self._waiting.items() if one.shard not in shards]:
+                del self._waiting[labels]
+            self._bound()
 
     def ask_to_stop(self) -> None:
         with self._changed:
@@ -204,14 +233,15 @@ class NotifierQueue:
             if not self._waiting:
                 return None
             count = min(_AT_ONCE, len(self._waiting))
-            return [self._waiting.popitem(last=False) for _ in range(count)]
+            return [self._waiting.popitem(last=False)[1] for _ in range(count)]
 
     def _put_back(self, batch: Sequence[Posted]) -> None:
         """What nothing newer has been said of meanwhile waits again, first."""
-        for labels, alert in reversed(batch):
-            if labels not in self._waiting:
-                self._waiting[labels] = alert
-                self._waiting.move_to_end(labels, last=False)
+        for one in reversed(batch):
+            is_left = self._shards is not None and one.shard not in self._shards
+            if one.labels not in self._waiting and not is_left:
+                self._waiting[one.labels] = one
+                self._waiting.move_to_end(one.labels, last=False)
         self._bound()
 
     def _bound(self) -> None:
@@ -223,7 +253,7 @@ class NotifierQueue:
     def _post(self, client: httpx.Client, batch: Sequence[Posted]) -> bool:
         """Whether the notifier has them, or will never take them."""
         try:
-            answer = client.post(self.url, json=[alert for _, alert in batch])
+            answer = client.post(self.url, json=[one.alert for one in batch])
         except httpx.HTTPError as err:
             return self._failed(f"{type(err).__name__}: {err}")
         with self._changed:

@@ -43,9 +43,8 @@ so long after the tables should have it."""
 class Tells(Protocol):
     """Who is told of alerts."""
 
-    def put(self, sent: Sequence[tuple[AlertingRule, Sent]]) -> None:
-        """Does not block."""
-        ...
+    def put(self, shard: int, sent: Sequence[tuple[AlertingRule, Sent]]) -> None: ...  # no wait
+    def keep(self, shards: Collection[int]) -> None: ...  # alerts of others are not told on
 
 
 @dataclass(slots=True)
@@ -108,6 +107,7 @@ class Runner:
 
     def _tick(self) -> bool:
         self.claims.look()
+        self.tells.keep(self.claims.mine())
         if lost := self._loaded - self.claims.mine():
             log.info("shards %s were taken by others", sorted(lost))
             self._drop(lost)
@@ -177,6 +177,7 @@ class Runner:
         if take := self.claims.to_take():
             self.claims.take(take)
             log.info("shards %s are this process's", sorted(take))
+        self.tells.keep(self.claims.mine())
 
     def _drop(self, shards: Collection[int]) -> None:
         """Forgets groups of shards, with the outcomes of theirs that are not noted yet."""
@@ -317,7 +318,8 @@ class Runner:
         given = run.evaluate(
             series, self.loader.evaluator, slot.at_ms, part=slot.part, review=reviewing
         )
-        self.tells.put(self.loader.to_tell(owned, given.sent, slot, newest))
+        to_tell = self.loader.to_tell(owned, given.sent, slot, newest)
+        self.tells.put(self.loader.shard(slot.group), to_tell)
         found: list[Change] = []
         if slot.part is not Part.RECORDING:
             found = [

@@ -275,3 +275,21 @@ def test_ranges_that_overlap_are_answered_as_each_by_itself(name, rows, ranges):
     assert got[there] == pytest.approx(
         out[0][there], rel=0 if exact else 1e-12, abs=0 if exact else bound, nan_ok=True
     )
+
+
+@settings(max_examples=60)
+@given(samples, st.integers(1, 40), st.integers(1, 9), st.integers(0, 9))
+def test_a_step_has_the_same_bits_whichever_steps_are_evaluated_with_it(rows, length, step, first):
+    distinct = naive.distinct(rows)
+    ids, ts, column = (np.array(x) for x in zip(*distinct, strict=True))
+    column = np.array([STALE_NAN if v is None else v for v in column.tolist()], np.float64)
+    made = kernel.aggregate(*copies.merge(ids, ts, column), MINUTE_MS)
+    ends = np.arange(first, 361, step, dtype=np.int64) * MINUTE_MS
+    starts = ends - length * MINUTE_MS
+    for name in ANSWERED:
+        function = FUNCTIONS[name].kernel
+        together = evaluated(function, made, starts, ends)
+        alone = [evaluated(function, made, [s], [e]) for s, e in zip(starts, ends, strict=True)]
+
+        assert together[0].tobytes() == np.concatenate([one[0] for one in alone]).tobytes(), name
+        assert np.array_equal(together[1], np.concatenate([one[1] for one in alone])), name

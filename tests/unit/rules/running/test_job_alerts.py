@@ -103,7 +103,7 @@ class Process:
             history_ms=4_000 * MINUTE_MS,
         )
 
-    def put_of_jobs(self, sent) -> None:
+    def put_of_jobs(self, shard, sent) -> None:
         self._fault("before telling")
         self.world.told += [
             (self.world.now_ms, dict(one.labels)["alertname"], one.starts_at_ms, one.ends_at_ms)

@@ -200,11 +200,13 @@ def test_processes_share_the_groups_and_take_over_from_each_other(world):
             break
     assert world.now_ms - killed_ms <= 10_000  # two intervals
 
+    processes[2].tick()  # the third was only suspended
+    assert not processes[2].kept & held[2]  # others know what has ended since
     for _ in range(20):
         world.now_ms += 1_000
         world.produce("m", 1.0, host="a")
         world.ingest(world.now_ms - 1_000)
-        for process in processes:  # the third was only suspended
+        for process in processes:
             process.tick()
     world.ingest()
     last = (world.now_ms - START_MS) // 1000 - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 
@@ -191,16 +191,20 @@ class Process:
             self.metrics,
             lambda: world.now_ms,
         )
+        self.kept: set[int] = set()
         self.load(rules)
 
     def load(self, rules: str) -> None:
         self.runner.update(parse_rule_file(rules, "rules.yml"))
 
-    def put(self, sent: Iterable) -> None:
+    def put(self, shard: int, sent: Iterable) -> None:
         self.world.told += [
             (self.world.now_ms, dict(one.labels), one.starts_at_ms, one.ends_at_ms)
             for _, one in sent
         ]
+
+    def keep(self, shards: Collection[int]) -> None:
+        self.kept = set(shards)
 
     def tick(self) -> None:
         """Does all that is due."""
