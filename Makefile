@@ -212,6 +212,10 @@ bench-forecast: setup-dev ## Forecasts of 1,000 series on two cores: time, error
 bench-labels: setup-dev ## The index of a million series: memory, matchers, what churn costs
 	$(TOOL)/bench_labels.py $(ARGS)
 
+.PHONY: bench-trimming
+bench-trimming: setup-dev ## A year of series that come and go: what is left, with and without trimming
+	$(TOOL)/bench_trimming.py $(ARGS)
+
 .PHONY: bench-alerting
 bench-alerting: setup-dev ## From a sample to the message, through everything; ARGS="--interval 15 --group-wait 30 --aim 60"
 	$(TOOL)/bench_alerting.py $(ARGS)
@@ -257,7 +261,7 @@ race: setup-dev ## Everything that changes tables, racing, against an oracle; AR
 soak: soak-week soak-live ## A simulated week, then an hour of faults: nothing grows, nothing needs a hand
 soak-week: setup-dev ## Seven days of tables under a simulated clock; ARGS="--days 3" (needs cc)
 	$(TOOL)/soak_week.py $(ARGS)
-soak-year: setup-dev ## Fourteen months over three roots, day by day, against an oracle; ARGS="--days 100"
+soak-year: setup-dev ## A year over three roots, asked after every job, against an oracle; ARGS="--days 100"
 	$(TOOL)/soak_year.py $(ARGS)
 soak-live: setup-dev ## `varve up` with a fault every few minutes; ARGS="--minutes 10 --only kill"
 	$(TOOL)/soak_live.py $(ARGS)

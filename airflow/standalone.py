@@ -49,6 +49,7 @@ def main() -> int:
     passwords = _kept(folder / _PASSWORDS, lambda: json.dumps({_USER: secrets.token_urlsafe(9)}))
     env = environment(os.environ, home, args.port, secret, args.host)
     airflow = str(Path(sys.executable).parent / "airflow")
+    print("Airflow is starting, which takes a minute or so ...", flush=True)
     for command in (
         ["db", "migrate"],
         ["pools", "import", str(PROJECT / "airflow" / "pools.json")],
@@ -59,16 +60,28 @@ def main() -> int:
         if done.returncode:
             print(f"airflow: `airflow {' '.join(command)}` failed:\n{done.stdout}{done.stderr}")
             return 1
-    print(
-        f"Airflow: http://127.0.0.1:{args.port}  user {_USER}, password"
-        f" {json.loads(passwords)[_USER]}\nIts logs are in {folder / 'logs'}; Ctrl-C ends it.",
-        flush=True,
-    )
-    return _run_until_one_ends([[airflow, *command] for command in _COMPONENTS], env, folder)
+
+    def say_where() -> bool:
+        """As soon as somebody listens there, and whether that is so."""
+        if is_there := _taken(args.port):
+            print(
+                f"Airflow: http://127.0.0.1:{args.port}  user {_USER}, password"
+                f" {json.loads(passwords)[_USER]}\n"
+                f"Its logs are in {folder / 'logs'}; Ctrl-C ends it.",
+                flush=True,
+            )
+        return is_there
+
+    commands = [[airflow, *command] for command in _COMPONENTS]
+    return _run_until_one_ends(commands, env, folder, say_where)
 
 
-def _run_until_one_ends(commands: list[list[str]], env: dict[str, str], folder: Path) -> int:
-    """0 if we were told to stop, else 1. What is left is ended in order, within some seconds."""
+def _run_until_one_ends(
+    commands: list[list[str]], env: dict[str, str], folder: Path, has_said: Callable[[], bool]
+) -> int:
+    """0 if we were told to stop, else 1. What is left is ended in order, within some seconds.
+    has_said: called until it returns true.
+    """
     told: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda got, _: told.append(got))
@@ -85,7 +98,9 @@ def _run_until_one_ends(commands: list[list[str]], env: dict[str, str], folder: 
                     start_new_session=True,  # Ctrl-C is ours alone
                 )
             )
+    is_said = False
     while not told and all(process.poll() is None for process in running):
+        is_said = is_said or has_said()
         time.sleep(0.5)
     ended = [c[1] for c, p in zip(commands, running, strict=True) if p.poll() is not None]
     for process in running:

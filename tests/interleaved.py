@@ -42,9 +42,13 @@ class Interleaved:
         self.steps = [*steps, self.delete if deletes else self.year.expire]
 
     def run(self, count: int) -> None:
+        self.go(count)
+        self.end()
+
+    def go(self, count: int) -> None:
+        """So many steps."""
         for _ in range(count):
             self.rng.choice(self.steps)()
-        self.end()
 
     def end(self) -> None:
         """Everything that is due is done."""

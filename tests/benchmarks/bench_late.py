@@ -31,7 +31,7 @@ from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS  # noqa: E402
 from varve.storage.bounds import Bounds  # noqa: E402
 from varve.storage.commit import Step, commit  # noqa: E402
 from varve.storage.files import write_file  # noqa: E402
-from varve.storage.snapshot import Snapshot, snapshot  # noqa: E402
+from varve.storage.snapshot import Follower, Snapshot, snapshot  # noqa: E402
 from varve.storage.store import Store  # noqa: E402
 from varve.storage.table import Table, create_tables  # noqa: E402
 
@@ -61,7 +61,7 @@ def main() -> int:
 
 def simulate(store: Store, rng: np.random.Generator, minutes: int) -> None:
     create_tables(store, ("samples",))
-    table = Table(store, "samples")
+    table, seen = Table(store, "samples"), Follower(store, "samples")
     ids = np.sort((np.arange(METRICS) << 52).repeat(SERIES) + rng.integers(0, 1 << 52, 1_000))
     stored = written = 0
     cpu, widest = 0.0, 0
@@ -73,14 +73,13 @@ def simulate(store: Store, rng: np.random.Generator, minutes: int) -> None:
             stored += rows.num_rows
         commit(table, files, transactions={"bench": Step(minute - 1 if minute else None, minute)})
         started = time.process_time()
-        for merge in compaction.due_merges(snapshot(store, "samples"), now):
+        for merge in compaction.due_merges(seen.refresh(), now):
             done = compaction.merge_files(store, merge)
             written += done.rows if done else 0
         cpu += time.process_time() - started
-        widest = max(widest, len(wide(snapshot(store, "samples"))))
+        widest = max(widest, len(wide(seen.refresh())))
         if minute % 240 == 239:
-            held = snapshot(store, "samples")
-            print(f"after {minute // 60 + 1:3} h: {state(held, now, ids)}", flush=True)
+            print(f"after {minute // 60 + 1:3} h: {state(seen.snapshot, now, ids)}", flush=True)
     print(
         f"at most {widest} files spread over hours; compaction wrote a sample"
         f" {written / stored:.2f} times, {stored / cpu / 1e6:.2f} M samples a CPU s"

@@ -20,6 +20,7 @@ import itertools
 import multiprocessing
 import random
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -55,6 +56,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=120)
     parser.add_argument("--takeover", action="store_true")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="bench-scrape-"))
     try:
         with Broker(folder / "kafka") as broker, targets(args.lines) as (port, reads):

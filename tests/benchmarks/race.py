@@ -31,6 +31,7 @@ from varve.storage.store import Store  # noqa: E402
 
 STEPS = 14
 """Steps of a round: as many as they are drawn from."""
+PROGRESS = 25
 KEPT = retention(6, 8, 10, 12, 13, debug=(1.5, 3, 4))
 
 
@@ -51,7 +52,11 @@ def main() -> int:
             year = Year(f"{folder}/hot", KEPT, seed, colder=cold)
             run = Race(year, random.Random(seed), Path(folder))
             print(f"seed {seed}: {args.rounds} rounds of {STEPS} steps", flush=True)
-            run.run(args.rounds * STEPS)
+            for done in range(1, args.rounds + 1):
+                run.go(STEPS)
+                if not done % PROGRESS:
+                    print(f"  {done} rounds, {time.perf_counter() - begun:.0f} s", flush=True)
+            run.end()
             compared = run.year.check()
             print(
                 f"  rows as the oracle has them: {sum(compared.values()):,}; files moved:"

@@ -124,6 +124,7 @@ def main() -> int:
     parser.add_argument("--backtests", type=int, default=20, help="slots that are asked again")
     parser.add_argument("--keep", type=Path, help="leave logs, state and the account here")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.environ.setdefault("PYTHONPATH", os.pathsep.join(p for p in sys.path if p))
     told = Told()
     with kept_in(args.keep) as folder, hook(told) as url:

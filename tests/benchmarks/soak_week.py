@@ -20,6 +20,7 @@ import argparse
 import contextlib
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -108,6 +109,7 @@ def main() -> int:
     parser.add_argument("--idle", action="store_true", help="beside a query that has no input")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if CLOCK not in os.environ:
         return under_a_clock()
     with contextlib.ExitStack() as stack:

@@ -90,17 +90,18 @@ def test_what_was_brief_is_answered_at_once_and_the_first_in_a_thread(service, p
 
 
 def test_another_query_range_or_snapshot_is_another_answer(service):
+    """What may be sampled is never answered so: it would be sampled after 20 ms."""
     function = Function()
     token = service.view().provenance.token
     shown = [
         {"query": "up", "start": 0, "end": 60},
         {"query": "up", "start": 0, "end": 7200},
         {"query": "down", "start": 0, "end": 60},
-        {"query": "up", "start": 0, "end": 60, "as_of": token},
-        {"query": "up", "start": 0, "end": 60, "as_of": token},
+        *[{"query": "up", "start": 0, "end": 60, "as_of": token}] * 2,
+        *[{"query": "up", "start": 0, "end": 60, "degrade": "sample"}] * 2,
     ]
-    assert [r.status_code for r in asked(service, function, shown)] == [200] * 5
-    assert function.on_loop == [False] * 5
+    assert [r.status_code for r in asked(service, function, shown)] == [200] * 7
+    assert function.on_loop == [False] * 7
 
 
 def test_an_endpoint_that_asks_others_stays_in_its_thread(service):

@@ -73,8 +73,10 @@ class _Asked:
     @property
     def brief_key(self) -> Key | None:
         """By which it is known how long such answers take, if it may be answered at once."""
-        if not self.endpoint.reads_only_the_view or self.given.get("as_of"):
+        if not self.endpoint.reads_only_the_view:
             return None
+        if self.given.get("as_of") or self.given.get("degrade"):
+            return None  # opens a snapshot; has another answer where time is short
         return key_of(self.request.scope["path"], self.given)
 
     @property

@@ -1,15 +1,18 @@
-"""Jobs that are killed around everything they commit or delete: `killed_jobs.py FOLDER [JOB ...]`.
+"""Jobs that are killed around everything they commit or delete: `killed_jobs.py FOLDER [JOB ...]`;
+or whose disk is full: `killed_jobs.py FOLDER --disk SMALL_DISK [JOB ...]`.
 
 For each job a home is copied twice. In the first copy the job runs undisturbed. In the second it is
 run by child after child, each of which SIGKILL hits at its next commit (or deletion): before it,
-then right after it, until one ends by itself. After each death every table has to show rows of
-before or of after, and none less than both have; at the end it has to be as in the first copy.
+then right after it, until one ends by itself. Or the second lies on a disk that has ever more room
+left, but too little. After each death every table has to show rows of before or of after, and none
+less than both have; at the end it has to be as in the first copy.
 Prints a line of JSON for each job. Children are forked, and they alone read tables: a process with
 threads is not to be forked.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -22,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests import small_disk
 from tests.year import BEGIN, Year, retention
 from varve.anomaly.baseline_job import Baselines
 from varve.maintenance.backup import list_backups, take_backup
@@ -37,6 +41,7 @@ from varve.maintenance.tiering import HANDOVER_MS, Tiering
 from varve.maintenance.vacuum import Vacuum
 from varve.model.clock import ManualClock
 from varve.model.compiled import warm_up
+from varve.model.errors import TemporaryError
 from varve.model.schema import TABLES, table_schema
 from varve.model.window import DAY_MS, HOUR_MS, Window
 from varve.storage.bounds import Bounds
@@ -52,6 +57,8 @@ KERNELS = (
     *("varve.model.copies", "varve.storage.scaled_values"),
     *("varve.rollups.kernel", "varve.rollups.window_keys"),
 )
+ROOMS = (0, 2_000, 6_000, 20_000, 60_000, 200_000)
+"""Bytes that a full disk has left: from nothing to a part of what a job writes."""
 MOST = 60
 """Deaths of a job; more mean that it never ends."""
 
@@ -142,7 +149,8 @@ JOBS: Mapping[str, Job] = {
 }
 
 
-def main(folder: Path, names: list[str]) -> None:
+def main(folder: Path, disk: Path | None, names: list[str]) -> None:
+    """disk: where the homes lie whose jobs find it full; None if they are to be killed."""
     made = folder / "made"
     # Loaded once here, not in every child.
     warm_up(*KERNELS)
@@ -150,7 +158,11 @@ def main(folder: Path, names: list[str]) -> None:
         table_schema(name)
     forked(partial(fill, made))
     for name in names or JOBS:
-        print(json.dumps({"job": name, **killed(JOBS[name], made, folder / name)}), flush=True)  # noqa: T201
+        if disk is None:
+            told = killed(JOBS[name], made, folder / name)
+        else:
+            told = starved(JOBS[name], made, folder / name, disk)
+        print(json.dumps({"job": name, **told}), flush=True)  # noqa: T201
 
 
 def fill(home: Path) -> None:
@@ -186,6 +198,48 @@ def killed(job: Job, made: Path, folder: Path) -> Mapping[str, Any]:
         "wrong": wrong[:3],
         "same_end": at_last == after,
     }
+
+
+def starved(job: Job, made: Path, folder: Path, disk: Path) -> Mapping[str, Any]:
+    """Does the job undisturbed, and on a disk that is full; says how often it failed."""
+    calm, home = folder / "calm", disk / "home"
+    for copy in (calm, home):
+        shutil.copytree(made, copy)
+    before = seen(home / job.shown)
+    for turn in range(job.rounds):
+        forked(partial(job.work, calm, turn))
+    after = seen(calm / job.shown)
+    failures, wrong = 0, []
+    for turn in range(job.rounds):
+        work = partial(job.work, home, turn)
+        for room in ROOMS:
+            filler = small_disk.fill(disk, leave_bytes=room)
+            failures += fails(work)
+            filler.unlink()
+            wrong += differences(before, after, seen(home / job.shown))
+        forked(work)
+    at_last = seen(home / job.shown)
+    shutil.rmtree(home)
+    return {
+        "deaths": failures,
+        "changed": before != after,
+        "wrong": wrong[:3],
+        "same_end": at_last == after,
+    }
+
+
+def fails(work: Callable[[], object]) -> bool:
+    """Whether a child finds no room; it ends by itself if it does."""
+
+    def starving() -> None:
+        try:
+            work()
+        except (OSError, TemporaryError) as err:
+            if f"Errno {errno.ENOSPC}" not in str(err):
+                raise
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return os.WIFSIGNALED(forked(starving))
 
 
 def forked(work: Callable[[], object]) -> int:
@@ -261,4 +315,6 @@ def contents(store: Store) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    at, *rest = sys.argv[1:]
+    small = Path(rest[1]) if rest[:1] == ["--disk"] else None
+    main(Path(at), small, rest if small is None else rest[2:])

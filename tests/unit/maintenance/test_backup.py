@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -263,25 +264,28 @@ def test_a_backup_and_a_restore_that_die_are_taken_up_again(line, target, tmp_pa
 
 def test_a_backup_goes_to_a_bucket_that_fails_and_is_restored_from_it(line, tmp_path, monkeypatch):
     monkeypatch.setattr(faulty_s3, "HANG_S", 0.2)
-    copy = Store(str(tmp_path / "copy"))
+    settings, copy = tmp_path / "varve.toml", tmp_path / "copy"
     with faulty_s3.FaultyS3() as s3:
-        bucket = Store(f"{s3.root}-backups", s3.options)
+        options = ", ".join(f'{name} = "{value}"' for name, value in s3.options.items())
+        settings.write_text(f"[storage]\nbackup_options = {{{options}}}\n")
+        bucket = f"{s3.root}-backups"
         s3.failing = 0.05
 
-        begun_anew_until_done(lambda: take_backup(line.store, bucket, line.clock))
-        begun_anew_until_done(lambda: restore_backup(bucket, copy, choose(bucket, None)))
+        for command, home in (("backup", tmp_path), ("restore", copy)):
+            arguments = [command, bucket, "--home", str(home), "--config", str(settings)]
+            begun_anew_until_done(partial(main, arguments))
 
         assert s3.faults.total() > 5
-    gone_on = Line(copy.root, START_MS)
+    gone_on = Line(str(copy / "tables"), START_MS)
     finish(line, 12)
     finish(gone_on, 12)
     require_same_end(gone_on, line)
 
 
-def begun_anew_until_done(work):
+def begun_anew_until_done(command):
     for _ in range(20):
-        with contextlib.suppress(OSError, TemporaryError):
-            return work()
+        if command() == 0:
+            return
     pytest.fail("it fails again and again")
 
 

@@ -75,8 +75,8 @@ def test_samples_are_the_same_before_and_after(tmp_path_factory, batches, hours)
 
 def test_an_hour_has_few_files_and_its_rows_are_written_few_times(tmp_path, monkeypatch):
     monkeypatch.setattr(compaction, "FANOUT", 8)
-    tables, written, each_ms = WrittenTables(str(tmp_path)), 0, HOUR_MS // 512
-    for n in range(512):
+    tables, written, each_ms = WrittenTables(str(tmp_path)), 0, HOUR_MS // 256
+    for n in range(256):
         tables.put([(s, BEGIN + each_ms * n + 1, float(n)) for s in SERIES])
         if n % 8 == 7:
             reports = compact(tables.store, BEGIN + each_ms * n, ("samples",))
@@ -87,8 +87,8 @@ def test_an_hour_has_few_files_and_its_rows_are_written_few_times(tmp_path, monk
 
     files = snapshot(tables.store, "samples").files
     assert len(files) <= 2
-    assert sum(f.rows for f in files) == 512 * len(SERIES)
-    assert written <= 4 * 512 * len(SERIES)
+    assert sum(f.rows for f in files) == 256 * len(SERIES)
+    assert written <= 4 * 256 * len(SERIES)
 
 
 def test_a_late_sample_does_not_write_its_whole_hour_again(tmp_path):

@@ -29,7 +29,7 @@ def rows(year, name):
 
 
 def test_what_has_not_expired_is_as_if_nothing_had(tmp_path):
-    year = Year(str(tmp_path), KEPT, seed=1)
+    year = Year(str(tmp_path), KEPT, seed=1, each_ms=HOUR_MS // 2)
     gone = 0
     for day in range(14):
         year.day(parts=2)

@@ -241,12 +241,8 @@ def test_what_is_deleted_is_gone_from_every_root(tables, is_moved):
     assert len(snapshot(tables.store, "samples").scan(Bounds())) == DAYS * 24 * 6
 
 
-@pytest.mark.parametrize("is_moved", [False, True], ids=["in both roots", "moved"])
-def test_a_deletion_that_dies_at_any_commit_leaves_nothing_half_done(tables, is_moved):
-    if is_moved:
-        settle(tables.store)
-    else:
-        tier(tables.store)
+def test_a_deletion_that_dies_at_any_commit_leaves_nothing_half_done(tables):
+    settle(tables.store)
     before, died, owed = rows_of_a(tables.store), 0, 0
     job = Deletion(tables.store, Wanted(('up{host="a"}',), by="test"))
 
