@@ -94,10 +94,13 @@ def fill(tables: WrittenTables, series: int, hours: float) -> None:
 
 @contextmanager
 def service(
-    folder: Path, tables: Path | None = None, settings: Mapping[str, str] | None = None
+    folder: Path,
+    tables: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+    deadline_s: float = DEADLINE_S,
 ) -> Iterator[tuple[str, float]]:
     """A query service over the tables, by default those in the folder, and the seconds until it was
-    ready. settings: by the names of their variables.
+    ready. settings: by the names of their variables. SystemExit if it is not in deadline_s.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -116,7 +119,7 @@ def service(
     url = f"http://127.0.0.1:{port}"
     try:
         while not is_ready(url):
-            if process.poll() is not None or time.perf_counter() - started > DEADLINE_S:
+            if process.poll() is not None or time.perf_counter() - started > deadline_s:
                 raise SystemExit(f"the query service is not ready: status {process.poll()}")
             time.sleep(0.005)
         yield url, time.perf_counter() - started

@@ -6,12 +6,15 @@ import argparse
 import importlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from varve import __version__
 from varve.cli.terminal import printable, printed
 from varve.model.errors import NeedsOperator, VarveError
 from varve.services.supervised import NEEDS_OPERATOR
+
+if TYPE_CHECKING:
+    from varve.settings import Settings
 
 # What only reads: a home that is not there is no empty one.
 _READERS = frozenset(
@@ -95,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         module = modules[args.command]
         if hasattr(module, "runs_without_settings") and module.runs_without_settings(args):
-            return int(module.run(args, None))
+            return _run(module, args, None)
         from varve.settings import load
 
         given = module.overrides(args) if hasattr(module, "overrides") else {}
@@ -105,9 +108,7 @@ def main(argv: list[str] | None = None) -> int:
             from varve.services.home import require_data
 
             require_data(settings)
-        if args.command in _LONG_RUNNING:
-            return int(module.run(args, settings))
-        return printed(lambda: int(module.run(args, settings)))
+        return _run(module, args, settings)
     except VarveError as err:
         print(f"varve {args.command}: {printable(str(err), keep=_KEPT)}", file=sys.stderr)
         return _status_of(err, args.command)
@@ -118,6 +119,12 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _run(module: Any, args: argparse.Namespace, settings: Settings | None) -> int:
+    if args.command in _LONG_RUNNING:
+        return int(module.run(args, settings))
+    return printed(lambda: int(module.run(args, settings)))
 
 
 def _status_of(err: VarveError, command: str) -> int:
