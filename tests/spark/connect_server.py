@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 import pyspark
 
-_READY_S = 240.0
+_READY_S = 600.0
 _SERVER = "org.apache.spark.sql.connect.service.SparkConnectServer"
 
 
