@@ -212,6 +212,10 @@ bench-forecast: setup-dev ## Forecasts of 1,000 series on two cores: time, error
 bench-labels: setup-dev ## The index of a million series: memory, matchers, what churn costs
 	$(TOOL)/bench_labels.py $(ARGS)
 
+.PHONY: bench-trimming
+bench-trimming: setup-dev ## A year of series that come and go: what is left, with and without trimming
+	$(TOOL)/bench_trimming.py $(ARGS)
+
 .PHONY: bench-alerting
 bench-alerting: setup-dev ## From a sample to the message, through everything; ARGS="--interval 15 --group-wait 30 --aim 60"
 	$(TOOL)/bench_alerting.py $(ARGS)

@@ -22,6 +22,7 @@ from environment import PROJECT, environment
 _PASSWORDS = "simple_auth_manager_passwords.json.generated"
 _USER = "admin"
 _ENDING_S = 20
+_ANSWER_S = 1
 # `airflow standalone` would serve logs on every interface of the machine: here they are files.
 _COMPONENTS = (
     ["api-server"],
@@ -62,8 +63,8 @@ def main() -> int:
             return 1
 
     def say_where() -> bool:
-        """As soon as somebody listens there, and whether that is so."""
-        if is_there := _taken(args.port):
+        """As soon as somebody answers there, and whether that is so."""
+        if is_there := _answers(args.host, args.port):
             print(
                 f"Airflow: http://127.0.0.1:{args.port}  user {_USER}, password"
                 f" {json.loads(passwords)[_USER]}\n"
@@ -125,6 +126,12 @@ def _taken(port: int) -> bool:
         except OSError:
             return True
     return False
+
+
+def _answers(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(_ANSWER_S)
+        return probe.connect_ex((host, port)) == 0
 
 
 def _kept(file: Path, make: Callable[[], str]) -> str:

@@ -17,7 +17,8 @@ from varve.services.retention import retention_reader
 DESCRIPTION = """\
 Deletes samples and rollup rows that are older than retention.* of the settings, and those of series
 that limits.toml keeps for a shorter time, [retention.NAME]; anomalies, alerts, forecasts and
-results of checks after 400 days. Nothing goes before it is rolled up. Readers of earlier versions
+results of checks after 400 days; then the definitions of series that no table has a row of any
+more (table series). Nothing goes before it is rolled up. Readers of earlier versions
 find the files for 12 more hours, then jobs/vacuum.py deletes them. `varve up` does this by itself,
 once an hour.
 """

@@ -1,4 +1,6 @@
-"""Retention: rows older than their retention go once a day, then the files that nobody needs."""
+"""Retention: rows older than their retention go once a day, with them definitions of series without
+any row, then the files that nobody needs.
+"""
 
 from __future__ import annotations
 

@@ -9,4 +9,4 @@ CREATE TABLE series (
   first_seen BIGINT NOT NULL COMMENT 'Time of the earliest sample known at registration. Milliseconds since the Unix epoch, UTC.',
   last_seen BIGINT NOT NULL COMMENT 'The last time the series was known to be alive when it was registered. Later times are in the rollups: the greatest window_end. Milliseconds since the Unix epoch, UTC.'
 ) USING DELTA
-COMMENT 'What each series_id stands for, append only, one row for each series. Committed before the first sample of the series. One writer: jobs/ingest.py.'
+COMMENT 'What each series_id stands for, one row for each series; two for a while if it was registered again. Committed before the first sample of the series, removed after its last row has gone. One writer of rows: jobs/ingest.py.'

@@ -149,6 +149,9 @@ def main() -> int:
         same = {name: len(year.stored(name)) for name in TABLES}
         year.check()
         print(f"so is the backup that was restored: {same}")
+    if not (moved and expired):
+        print("in so few days nothing was old enough to move and to expire: ask for more --minutes")
+        return 1
     return 0
 
 

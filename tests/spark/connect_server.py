@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import grpc
 import pyspark
 
-_READY_S = 240.0
+_READY_S = 600.0
 _SERVER = "org.apache.spark.sql.connect.service.SparkConnectServer"
 
 
@@ -44,11 +45,11 @@ def connect_server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]
         "SPARK_HOME": str(home),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_LOCAL_DIRS": str(folder / "local"),
-        "SPARK_WORKER_DIR": str(folder / "work"),
         "SPARK_SCALA_VERSION": "2.13",
         "PYSPARK_PYTHON": sys.executable,
         "PYTHONPATH": path,
     }
+    others = set(_work_of(home))
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(
             [*command, "spark-internal"], env=env, stdout=log, stderr=subprocess.STDOUT
@@ -60,3 +61,10 @@ def connect_server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]
     finally:
         server.terminate()
         server.wait(60)
+        for left in set(_work_of(home)) - others:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _work_of(home: Path) -> list[Path]:
+    """What workers of a local cluster leave, which have no other place for it."""
+    return list((home / "work").glob("app-*"))

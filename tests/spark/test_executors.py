@@ -65,7 +65,7 @@ def test_two_workers_of_spark_give_the_bytes_that_are_computed_here(tables, serv
     executors = SparkExecutors(url, store, least_rows=-1, rows_a_task=1_500)
     view = followed.view
     for expression, times, tier in QUESTIONS:
-        near = evaluate(view, expression, times, Options(tier=tier))
+        near = evaluate(view, expression, times, Options(PATIENT, tier=tier))
         far = evaluate(view, expression, times, Options(PATIENT, tier=tier, executors=executors))
 
         assert result_json.to_json(far.result) == result_json.to_json(near.result), expression

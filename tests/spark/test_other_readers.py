@@ -21,12 +21,13 @@ def home(tmp_path_factory):
     return HotAndCompacted(tmp_path_factory.mktemp("readers"))
 
 
-@pytest.fixture(params=["hot", "compacted"])
+# Each is opened once: what Spark takes a second for, a table, is not done for every test.
+@pytest.fixture(scope="module", params=["hot", "compacted"])
 def store(request, home):
     return getattr(home, request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def views(spark, store):
     for table in (*TABLES_WITH_ROWS, "rollup_1d", "quarantine"):
         spark.read.format("delta").load(store.uri(table)).createOrReplaceTempView(table)

@@ -39,6 +39,12 @@ IDLE_EVERY_MS = 4_000
 RECORDS_IDLE_EVERY_MS = 30_000
 
 
+class SeriesTrimmed(Conflict):
+    """Series were condemned since a batch was begun, perhaps some that it has samples of: it has to
+    be judged again.
+    """
+
+
 class BatchCommitter:
     """Commits the batches of one query. Its methods may be called from two threads: the one that
     runs batches and the one that notes completeness.
@@ -83,16 +89,26 @@ class BatchCommitter:
         with self._lock:
             self._commit_completeness()
 
+    def begin(self) -> Mapping[str, int | None]:
+        """What the samples of a batch rely on as `unmoved`. To be called before it is looked up
+        which series are registered.
+        """
+        with self._lock:
+            self._samples.refresh()
+            return {positions.trim(): self._samples.position(positions.trim())}
+
     def commit(
         self,
         ranges: Mapping[Partition, OffsetRange],
         outcomes: Sequence[Outcome],
         epochs: Mapping[Partition, int] | None = None,
+        unmoved: Mapping[str, int | None] | None = None,
     ) -> dict[str, Any]:
         """Commits a batch that read `ranges`; returns its accounting, without its files.
 
-        epochs: the leader epoch of each partition while it was read. Raises Conflict if another
-        driver has read one of the ranges: nothing was written.
+        epochs: the leader epoch of each partition while it was read. unmoved: of `begin`; None if
+        it has no samples. Raises SeriesTrimmed if that has moved, Conflict if another driver has
+        read one of the ranges: nothing was written.
         """
         with self._lock:
             self._samples.refresh()
@@ -132,7 +148,8 @@ class BatchCommitter:
             accounting = _accounting(self.query, number, ranges, outcomes, gaps)
             metadata = accounting | {"quarantine": [asdict(f) for f in refused]}
             try:
-                self._commit_samples([f for o in outcomes for f in o.files], steps, metadata)
+                files = [f for o in outcomes for f in o.files]
+                self._commit_samples(files, steps, metadata, unmoved or {})
             except BaseException:
                 self._complete_ms = before_ms  # what would be stored by then is not
                 raise
@@ -194,7 +211,11 @@ class BatchCommitter:
         return {name: Step(stored, self._complete_ms)}
 
     def _commit_samples(
-        self, files: Sequence[NewFile], steps: Mapping[str, Step], metadata: Mapping[str, Any]
+        self,
+        files: Sequence[NewFile],
+        steps: Mapping[str, Step],
+        metadata: Mapping[str, Any],
+        unmoved: Mapping[str, int | None],
     ) -> None:
         """Commits a batch with how far input is complete. A rival that says only the latter does
         not stop it.
@@ -208,10 +229,13 @@ class BatchCommitter:
                     files,
                     transactions={**steps, **self._complete_step()},
                     metadata=metadata,
+                    unmoved=unmoved,
                 )
-            except Conflict:
+            except Conflict as err:
                 # Nothing was written.
                 self._samples.refresh()
+                if any(self._samples.position(n) != at for n, at in unmoved.items()):
+                    raise SeriesTrimmed(f"{self.query}: {err}") from err
                 moved = any(self._samples.position(n) != s.expected for n, s in steps.items())
                 if moved or self._samples.position(name) == said_ms:
                     raise

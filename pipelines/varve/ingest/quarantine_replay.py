@@ -98,10 +98,12 @@ class _Replay:
 
     def __init__(self, selection: Selection, plan: TaskPlan, registry: SeriesRegistry) -> None:
         self._store, self._selection, self._registry = plan.settings.store, selection, registry
+        self._samples = Table(self._store, plan.settings.table)
+        # Before it is looked up which series are registered.
+        self._unmoved = {positions.trim(): self._samples.position(positions.trim())}
         registry.index.advance()
         # What is refused again has no other place: all of it is kept.
         self._plan = replace(plan, series_version=registry.index.version, keep_all_rejects=True)
-        self._samples = Table(self._store, plan.settings.table)
         self._quarantine = Table(self._store, "quarantine", files=True)
         self._decoder = Decoder()
         self._name = positions.replay(plan.settings.query)
@@ -206,7 +208,13 @@ class _Replay:
             "quarantine": [asdict(new) for new in adds],
         }
         step = Step(held, number)
-        commit(self._samples, outcome.files, transactions={self._name: step}, metadata=metadata)
+        commit(
+            self._samples,
+            outcome.files,
+            transactions={self._name: step},
+            metadata=metadata,
+            unmoved=self._unmoved,
+        )
         try:
             self._commit_quarantine(number, metadata)
         except Conflict:

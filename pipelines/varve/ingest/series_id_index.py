@@ -1,5 +1,8 @@
 """The series that have a definition, for membership of whole blocks: 12 bytes each, once a machine.
 
+Series that are condemned, as no table has a row of them any more, are no members: one that comes
+back is registered again. See varve.maintenance.series_trimming.
+
 Processes follow the log of the table series by files that they share: varve.ingest.mapped_runs.
 """
 
@@ -21,7 +24,9 @@ from varve.ingest.mapped_runs import (
     status_in,
 )
 from varve.model.errors import NeedsOperator
+from varve.storage import positions
 from varve.storage.bounds import Bounds
+from varve.storage.layout import CONDEMNED
 from varve.storage.log import LiveFile, entries, file_name
 from varve.storage.snapshot import Snapshot, live_files
 from varve.storage.store import Store
@@ -74,7 +79,11 @@ class SeriesIdIndex:
             end = runs[-1].last if runs else -1
             # Commits without new series are read by every process, and then by the next run.
             if end < self._table.version:
-                parts = self._unknown(runs, self._added(end))
+                added = self._added(end)
+                if added is None:
+                    self._folder.clear()
+                    runs, added = (), self._registered()
+                parts = self._unknown(runs, added)
                 first = next(parts, None)
                 if first is not None:
                     version = self._table.version
@@ -99,16 +108,26 @@ class SeriesIdIndex:
         body = self._table.store.read("series", file_name(version))
         return hashlib.blake2b(body, digest_size=16).hexdigest().encode()
 
-    def _added(self, after: int) -> Sequence[LiveFile]:
-        """Files that may hold series registered after a version; -1: all."""
-        if after >= 0:
-            try:
-                log = entries(self._table.store, "series", after, self._table.version)
-                # What was rewritten was there before.
-                return [file for entry in log for file in entry.adds]
-            except NeedsOperator:
-                pass  # the log between has expired; what is known already is passed over
-        return live_files(self._table)
+    def _added(self, after: int) -> Sequence[LiveFile] | None:
+        """Files that may hold series registered after a version; -1: all. None if series were
+        condemned since, or the log has expired, so that it cannot be told.
+        """
+        if after < 0:
+            return self._registered()
+        try:
+            log = list(entries(self._table.store, "series", after, self._table.version))
+        except NeedsOperator:
+            return None
+        if any(positions.trim() in entry.positions for entry in log):
+            return None
+        files = [file for entry in log for file in entry.adds]
+        # What was rewritten was there before, but for condemned series of which rows were found.
+        spared = [entry for entry in log if positions.trimmed() in entry.positions]
+        return [*files, *(file for entry in spared for file in entry.replacements)]
+
+    def _registered(self) -> Sequence[LiveFile]:
+        """All files but those of condemned series."""
+        return [file for file in live_files(self._table) if not CONDEMNED.wrote(file.path)]
 
     def _unknown(
         self, runs: Sequence[Run], files: Sequence[LiveFile]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from varve.ingest.active_series import Census, census
+from varve.ingest.condemned_series import CondemnedSeries
 from varve.ingest.definition_columns import Ids
 from varve.ingest.limits import Limits
 from varve.ingest.mapped_runs import CONTESTED, KNOWN, UNKNOWN
@@ -64,6 +65,7 @@ class SeriesRegistry:
         self._active_ms = active_ms
         self._clock = clock or SystemClock()
         self._table = Table(store, "series")
+        self._condemned = CondemnedSeries(self._table)
         self.metadata = MetadataNotes(store, self._clock)
         self.index = SeriesIdIndex(store, scratch)
         self.series_of: Counter[str] = Counter()
@@ -206,6 +208,7 @@ class SeriesRegistry:
         """
         ids, checks = (wanted.column(name).to_numpy() for name in ("series_id", "check"))
         status = self.index.status(ids, checks)
+        self._condemned.contest(ids, checks, status)
         fresh = status == UNKNOWN
         if not (status == CONTESTED).any() and self._all_may(ids[fresh], wanted, fresh, limits):
             return wanted.filter(pa.array(fresh)), {}

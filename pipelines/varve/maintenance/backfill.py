@@ -272,7 +272,10 @@ class _Day:
                 "until_ms": self._day.end_ms,
                 "rows": sum(file.rows for file in files),
             }
-            commit(self._tables.handles[name], files, transactions=steps, metadata=metadata)
+            # A series that was condemned since it was looked up may have gone.
+            unmoved = {positions.trim(): at.get(positions.trim())}
+            handle = self._tables.handles[name]
+            commit(handle, files, transactions=steps, metadata=metadata, unmoved=unmoved)
 
     def account(self, outcome: Outcome) -> None:
         mine = self._outcome

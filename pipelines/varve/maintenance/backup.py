@@ -25,6 +25,7 @@ from varve import __version__
 from varve.model.clock import Clock, utc_text
 from varve.model.errors import NeedsOperator, TemporaryError
 from varve.model.schema import TABLES
+from varve.storage import positions
 from varve.storage.log import FOLDER
 from varve.storage.state import load
 from varve.storage.store import Store
@@ -202,9 +203,18 @@ def _versions(store: Store) -> tuple[list[_Chosen], bool]:
     if not chosen:
         raise NeedsOperator(f"no tables under {store.root}: there is nothing to back up")
     for _ in range(_LOOKS):
+        before = _trimmed(chosen)
         if not any([one.table.refresh() != [] for one in chosen]):  # noqa: C419 - each is to look
             return chosen, True
+    if _trimmed(chosen) != before:
+        # Series come last: one may have lost its definition and its rows while these were read.
+        raise TemporaryError("series were trimmed while the tables were looked at: begin again")
     return chosen, False
+
+
+def _trimmed(chosen: Sequence[_Chosen]) -> list[int | None]:
+    """The last trimming of series that each table tells of."""
+    return [one.table.position(positions.trimmed()) for one in chosen]
 
 
 def _require_same_home(target: Store, before: Sequence[Backup], chosen: Sequence[_Chosen]) -> None:

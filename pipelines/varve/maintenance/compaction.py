@@ -36,7 +36,7 @@ from varve.rollups import window_keys
 from varve.storage.bounds import Bounds
 from varve.storage.commit import Removal, rewrite
 from varve.storage.files import NewFile, write_file
-from varve.storage.layout import ARRIVAL, COMPACT, Layout
+from varve.storage.layout import ARRIVAL, COMPACT, CONDEMNED, Layout
 from varve.storage.log import LiveFile
 from varve.storage.snapshot import Snapshot
 from varve.storage.store import COLDER, Store
@@ -173,13 +173,13 @@ class Compaction:
 
 def due_merges(snapshot: Snapshot, now_ms: int) -> list[Merge]:
     """The merges that are due in a table, the periods with most files first. Files in colder roots
-    are left alone. No I/O.
+    and of condemned series are left alone. No I/O.
 
     A period's files are disjoint from those of any other, so the merges can run in any order.
     """
     periods: dict[Span, list[LiveFile]] = {}
     for file in snapshot.files:
-        if file.path.startswith(COLDER):
+        if file.path.startswith(COLDER) or CONDEMNED.wrote(file.path):
             continue
         periods.setdefault(_span(snapshot, file), []).append(file)
     found: list[Merge] = []
@@ -358,8 +358,11 @@ def _rollup_rows(rows: pa.Table) -> pa.Table:
 
 
 def _series(rows: pa.Table) -> pa.Table:
-    """Sorted by series_id; the order of rows of one series stays."""
-    return rows.take(np.argsort(_integers(rows, "series_id"), kind="stable"))
+    """Sorted by series_id; of a series that was registered again the last registration."""
+    ids = _integers(rows, "series_id")
+    order = np.lexsort((_integers(rows, "last_seen"), ids))
+    is_last = np.append(ids[order][1:] != ids[order][:-1], True)[: len(ids)]
+    return rows.take(order[is_last])
 
 
 def _integers(rows: pa.Table, column: str) -> npt.NDArray[np.int64]:

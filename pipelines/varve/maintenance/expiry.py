@@ -25,6 +25,7 @@ import numpy as np
 from varve.ingest.retention_classes import TABLES, RetentionClass
 from varve.maintenance import old_files
 from varve.maintenance.row_removal import cut_file, upgrade_colder
+from varve.maintenance.series_trimming import SERIES, DueTrimming, Trimmed, Trimming
 from varve.model.clock import utc_text
 from varve.model.errors import Conflict
 from varve.model.record_rows import RECORD_TABLES, SAMPLES
@@ -90,6 +91,8 @@ class DueExpiries:
     """All that is due."""
 
     expiries: tuple[DueExpiry, ...]
+    trimming: DueTrimming | None = None
+    """Of series, if they were asked for."""
 
     def as_json(self) -> Mapping[str, Any]:
         return {
@@ -102,7 +105,8 @@ class DueExpiries:
                     "old_files": len(due.old_files),
                 }
                 for due in self.expiries
-            ]
+            ],
+            "trimming": None if self.trimming is None else self.trimming.as_json(),
         }
 
     def lines(self) -> Iterable[str]:
@@ -114,6 +118,8 @@ class DueExpiries:
             )
         if not self.expiries:
             yield "nothing is older than its retention"
+        if self.trimming is not None:
+            yield from self.trimming.lines()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +142,14 @@ class AllExpired:
     """What a run did."""
 
     expired: tuple[ExpiredRows, ...]
+    trimmed: Trimmed | None = None
+    """Of series, if they were asked for."""
 
     def as_json(self) -> Mapping[str, Any]:
-        return {"expired": [asdict(e) for e in self.expired]}
+        return {
+            "expired": [asdict(e) for e in self.expired],
+            "trimmed": None if self.trimmed is None else self.trimmed.as_json(),
+        }
 
     def lines(self) -> Iterable[str]:
         for e in self.expired:
@@ -148,24 +159,32 @@ class AllExpired:
                 f" {e.files_removed:,} files removed, {e.files_rewritten:,} rewritten{rest}"
             )
         yield f"{sum(e.rows for e in self.expired):,} rows gone"
+        if self.trimmed is not None:
+            yield from self.trimmed.lines()
 
 
 class Expiration:
-    """The batch job: expires all tables."""
+    """The batch job: expires all tables, and trims series that had no row when it was planned."""
 
     name: ClassVar[str] = "expire"
-    tables: ClassVar[tuple[str, ...]] = (*TABLES, *RECORD_TABLES, *old_files.TABLES)
+    tables: ClassVar[tuple[str, ...]] = (*TABLES, *RECORD_TABLES, *old_files.TABLES, SERIES)
 
     def __init__(self, store: Store, retention: Retention) -> None:
         """Raises NeedsOperator if there is no table series."""
         self._store, self._retention = store, retention
         self._matched = MatchedSeries(store)
+        self._trimming = Trimming(store)
 
     def plan(self, now_ms: int, snapshots: Mapping[str, Snapshot]) -> DueExpiries:
-        return DueExpiries(tuple(due for s in snapshots.values() for due in self.due(s, now_ms)))
+        of_time = [seen for name, seen in snapshots.items() if name != SERIES]
+        trimming = self._trimming.plan(now_ms, snapshots) if SERIES in snapshots else None
+        return DueExpiries(tuple(e for seen in of_time for e in self.due(seen, now_ms)), trimming)
 
     def run(self, work: DueExpiries) -> AllExpired:
-        return AllExpired(tuple(self.expire(due) for due in work.expiries))
+        expired = tuple(self.expire(due) for due in work.expiries)
+        return AllExpired(
+            expired, None if work.trimming is None else self._trimming.run(work.trimming)
+        )
 
     def due(self, seen: Snapshot, now_ms: int) -> list[DueExpiry]:
         """What is due in a table. Raises OSError if the storage fails."""

@@ -247,12 +247,13 @@ class IndexBuilder:
         self._budget = budget or MemoryBudget(UNBOUNDED)
         self._selections: SelectionCache[SelectedSeries] = SelectionCache(self._budget)
         self._counted = 0
-        self._ids: Ids = np.empty(0, dtype=np.int64)
-        self._by_id: Rows = np.empty(0, dtype=np.int64)
-        self._columns: dict[str, GrowingColumn] = {}
-        self._metadata: dict[str, Metadata] = {}
-        self._numbering = next(_NUMBERINGS)
-        self._made: SeriesIndex | None = None
+        self._ids: Ids
+        self._by_id: Rows
+        self._columns: dict[str, GrowingColumn]
+        self._metadata: dict[str, Metadata]
+        self._numbering: int
+        self._made: SeriesIndex | None
+        self.start_anew()
 
     def add(self, rows: pa.Table) -> bool:
         """Adds rows with COLUMNS, in any order. Returns whether one defines a new series.
@@ -282,6 +283,13 @@ class IndexBuilder:
             self._add_label(name, parents[mine], items.take(pa.array(mine)))
         self._add_metadata(fresh)
         return True
+
+    def start_anew(self) -> None:
+        """Forgets all series. Indexes that were made keep theirs."""
+        self._ids = np.empty(0, dtype=np.int64)
+        self._by_id = np.empty(0, dtype=np.int64)
+        self._columns, self._metadata = {}, {}
+        self._numbering, self._made = next(_NUMBERINGS), None
 
     def index(self) -> SeriesIndex:
         """Makes the index of the series added so far; what is added later does not change it."""

@@ -96,6 +96,7 @@ class Tables:
         self._builder = IndexBuilder(budget)
         self._index = self._builder.index()
         self._series_paths: set[str] = set()
+        self._trimmed: int | None = None
         self._unseen: list[LogEntry] | None = None
         """Commits to samples that the tiers have not taken notice of; None if not all are known."""
         self._unheeded: list[LogEntry] | None = None
@@ -188,17 +189,23 @@ class Tables:
         self._unseen = self._unheeded = None
 
     def _apply_series(self) -> bool:
-        """Adds what new files of the newest snapshot define to the index. Whether it is newer."""
+        """Adds what new files of the newest snapshot define to the index; makes it anew where
+        series were trimmed. Whether it is newer.
+        """
         snapshot = self._series.snapshot
         if snapshot is self._applied.get("series"):
             return False
+        trimmed = self._series.position(positions.trimmed())
+        if trimmed != self._trimmed:
+            self._builder.start_anew()
+            self._series_paths = set()
         fresh = [f for f in snapshot.files if f.path not in self._series_paths]
         rows = snapshot.scan(Bounds(), COLUMNS, fresh)
-        if fresh and self._builder.add(rows):
+        if (fresh and self._builder.add(rows)) or trimmed != self._trimmed:
             self._index = self._builder.index()
             self._find_head_ids()
         self._series_paths = {f.path for f in snapshot.files}
-        self._applied["series"] = snapshot
+        self._applied["series"], self._trimmed = snapshot, trimmed
         return True
 
     def _apply_samples(self) -> bool:

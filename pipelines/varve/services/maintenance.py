@@ -1,5 +1,5 @@
-"""`varve serve maintenance`: compacts, expires, moves and vacuums the tables until told to stop,
-and keeps the baselines of series.
+"""`varve serve maintenance`: compacts, expires, moves, trims and vacuums the tables until told to
+stop, and keeps the baselines of series.
 
 On one machine this is all the upkeep that tables need. It runs at a low priority, a merge at a
 time, and what fails is tried again at the next look: nobody waits for it.
@@ -16,12 +16,13 @@ from varve.anomaly.baseline_job import Baselines
 from varve.maintenance import compaction, deletion, vacuum
 from varve.maintenance.batch_job import execute
 from varve.maintenance.expiry import Expiration, Retention
+from varve.maintenance.series_trimming import SERIES, Trimming
 from varve.maintenance.tiering import Tiering
 from varve.model.calendar import NO_HOLIDAYS, Calendar
 from varve.model.clock import Clock, SystemClock, utc_text
 from varve.model.errors import NeedsOperator, VarveError
 from varve.model.schema import TABLES
-from varve.model.window import HOUR_MS
+from varve.model.window import DAY_MS, HOUR_MS
 from varve.services.metrics_page import serving
 from varve.services.progress import table_store
 from varve.services.retention import move_ages_ms, retention_reader
@@ -39,6 +40,8 @@ COMPONENT = "maintenance"
 
 _NICE = 10
 _TIDY_EVERY_MS = HOUR_MS
+# Rows expire by the day, so series do not lose their last one more often.
+_TRIM_EVERY_MS = DAY_MS
 # Hours of series in one run from which on history is being loaded: more are on their way.
 _LOADING = 10_000
 _FAILURES = (OSError, VarveError)
@@ -76,10 +79,12 @@ class Maintenance:
         self._tiering = Tiering(store, move_ages_ms) if store.colder is not None else None
         self._followers: dict[str, Follower] = {}
         self._tidied_ms: int | None = None
+        self._trimmed_ms: int | None = None
 
     def look(self) -> None:
         """Brings baselines up to date, for which episodes wait; merges what is due in every table;
-        once an hour deletes what is older than its retention, and then the files that nobody needs.
+        once an hour deletes what is older than its retention, and then the files that nobody needs;
+        once a day takes out series without a row.
 
         A table that fails is left for the next look, logged and counted.
         """
@@ -94,9 +99,12 @@ class Maintenance:
             self._tidied_ms = now_ms
             self._guarded("samples", "deletion", self._finish_deletion)
             for name in Expiration.tables:
-                self._guarded(name, "expiry", self._expire)
+                if name != SERIES:
+                    self._guarded(name, "expiry", self._expire)
             for name in Tiering.tables:
                 self._guarded(name, "tiering", self._move)
+            if self._trimmed_ms is None or now_ms - self._trimmed_ms >= _TRIM_EVERY_MS:
+                self._guarded(SERIES, "trimming", self._trim)
             for name in TABLES:
                 self._guarded(name, "vacuum", self._vacuum)
 
@@ -166,6 +174,19 @@ class Maintenance:
                 *(name, done.rows, done.series, utc_text(done.until_ms)),
                 *(done.files_removed, done.files_rewritten),
             )
+
+    def _trim(self, name: str) -> None:
+        if name not in self._followers:
+            return  # not created yet
+        job, now_ms = Trimming(self._store), self._clock.now_ms()
+        due = job.plan(now_ms, {name: self._followers[name].refresh()})
+        self._progressed()
+        done = job.run(due)
+        if done.is_done:
+            self._trimmed_ms = now_ms
+        self._metrics.series_trimmed.inc(done.series)
+        for line in done.lines():
+            log.info("%s", line)
 
     def _move(self, name: str) -> None:
         if self._tiering is None or name not in self._followers:

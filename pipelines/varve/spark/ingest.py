@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from varve.ingest.awaited_series import AwaitedSeries
-from varve.ingest.batch import BatchCommitter
+from varve.ingest.batch import BatchCommitter, SeriesTrimmed
 from varve.ingest.batch_size import BatchSize, Ranges, count, halves
 from varve.ingest.clock_guard import ClockGuard
 from varve.ingest.completeness_noter import CompletenessNoter
@@ -235,8 +235,18 @@ class IngestQuery:
                 waiting += reversed(halves(piece))
 
     def _store_piece(self, frame: DataFrame, ranges: Ranges) -> None:
+        while True:
+            try:
+                self._try_piece(frame, ranges)
+            except SeriesTrimmed as err:
+                log.info("%s: a batch is judged again: %s", self.name, err)
+            else:
+                return
+
+    def _try_piece(self, frame: DataFrame, ranges: Ranges) -> None:
         begun, cpu, now_ms = time.monotonic(), time.thread_time(), self._clock.now_ms()
-        # Series that other queries have registered since.
+        unmoved = self._committer.begin()
+        # Series that other queries have registered since, and those that are condemned.
         self._registry.index.advance()
         most = self._plan.tasks.reject_bytes
         reject_bytes = self._rejects.per_partition(most, len(ranges), now_ms)
@@ -253,7 +263,7 @@ class IngestQuery:
                 " read is not stored and read again"
             )
         ran = time.monotonic()
-        accounting = self._committer.commit(ranges, outcomes, epochs)
+        accounting = self._committer.commit(ranges, outcomes, epochs, unmoved)
         accounting["commit_s"] = round(time.monotonic() - ran, 4)
         self._rejects.spend(sum(file.size for o in outcomes for file in o.quarantine))
         self._replay_awaited(outcomes)

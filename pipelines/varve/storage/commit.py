@@ -71,9 +71,11 @@ def commit(
     *,
     transactions: Mapping[str, Step],
     metadata: Mapping[str, Any] | None = None,
+    unmoved: Mapping[str, int | None] | None = None,
 ) -> int:
     """Appends rows and moves positions, all or nothing. Returns the version that the commit became,
-    which the handle has then reached.
+    which the handle has then reached. unmoved: positions that the work only relies on, with where
+    they were; any number of commits may rely on one at the same time.
 
     Raises Conflict if a stored position is not the expected one, or a rival moved it, to whatever
     version, since it was read: nothing was written, plan again from the table. ValueError if a
@@ -83,7 +85,7 @@ def commit(
     if not transactions:
         raise ValueError(f"a commit to {table.name} must name its transaction")
     _require_files_of(table, adds)
-    return _write_next_free(table, adds, None, transactions, metadata)
+    return _write_next_free(table, adds, None, transactions, metadata, unmoved or {})
 
 
 def rewrite(
@@ -138,13 +140,15 @@ def _write_next_free(
     removes: Sequence[Removal] | None,
     steps: Mapping[str, Step | Reset],
     metadata: Mapping[str, Any] | None,
+    unmoved: Mapping[str, int | None] | None = None,
 ) -> int:
     """Writes the commit as the first version that no rival takes, as long as the rivals that came
     before it have nothing in common with it. removes: None for an append, whose rows are new.
     """
     table.refresh()
     _check_columns(table)
-    _check_positions(table, steps)
+    wanted = {name: step.expected for name, step in steps.items()} | dict(unmoved or {})
+    _check_positions(table, wanted)
     _check_live(table, removes or ())
     rewrites = positions.rewrite(table.name)
     if adds:
@@ -162,7 +166,7 @@ def _write_next_free(
         if rivals is None:
             raise Conflict(f"{table.name}: the log has moved on beyond what it keeps")
         for rival in rivals:
-            _check_rival(table.name, rival, steps, removes or ())
+            _check_rival(table.name, rival, wanted, removes or ())
     raise Conflict(f"{table.name}: {ATTEMPTS} others in a row were faster")
 
 
@@ -175,11 +179,11 @@ def _check_columns(table: Table) -> None:
         )
 
 
-def _check_positions(table: Table, steps: Mapping[str, Step | Reset]) -> None:
-    for name, step in steps.items():
+def _check_positions(table: Table, wanted: Mapping[str, int | None]) -> None:
+    for name, expected in wanted.items():
         stored = table.position(name)
-        if stored != step.expected:
-            raise Conflict(f"{table.name}: {name} is at {stored}, not at {step.expected}")
+        if stored != expected:
+            raise Conflict(f"{table.name}: {name} is at {stored}, not at {expected}")
 
 
 def _check_live(table: Table, removes: Sequence[Removal]) -> None:
@@ -192,12 +196,12 @@ def _check_live(table: Table, removes: Sequence[Removal]) -> None:
 
 
 def _check_rival(
-    table: str, rival: LogEntry, steps: Mapping[str, Step | Reset], removes: Sequence[Removal]
+    table: str, rival: LogEntry, wanted: Mapping[str, int | None], removes: Sequence[Removal]
 ) -> None:
     where = f"{table}: version {rival.version}, by a rival,"
     if rival.table_metadata is not None or rival.protocol is not None:
         raise Conflict(f"{where} changed the table's columns or protocol")
-    if common := steps.keys() & rival.positions.keys():
+    if common := wanted.keys() & rival.positions.keys():
         raise Conflict(f"{where} moved {min(common)}")
     if common := {r.path for r in removes} & set(rival.removes):
         raise Conflict(f"{where} removed {min(common)}")

@@ -7,7 +7,7 @@ BYTE_STREAM_SPLIT. docs/adr/0020 has the measurements; `make bench-storage` repe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,11 @@ COMPACT = Layout("compact-", 524_288, 1_048_576, is_compact=True)
 """Sorted files that stay. Series that are scraped together have the same times, and zstd finds them
 again if they are as they are, all in one page: so times are plain, in pages of a whole row group.
 Values are integers where they can be (varve.storage.scaled_values).
+"""
+
+CONDEMNED = replace(COMPACT, prefix="condemned-")
+"""Files of the table series: definitions that go unless a row of their series is found. Whoever
+looks up which series are registered passes over them; see varve.maintenance.series_trimming.
 """
 
 

@@ -49,8 +49,8 @@ class MatchedSeries:
 
     def _refresh(self) -> None:
         fresh = self._table.refresh()
-        if fresh is None:
-            self._ids = {}
+        if fresh is None or any(entry.loses_rows for entry in fresh):
+            self._ids = {}  # what is no longer there is not to be held
         else:
             added = [file for entry in fresh for file in entry.adds]
             for matcher, ids in self._ids.items():

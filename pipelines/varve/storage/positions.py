@@ -93,6 +93,22 @@ def registry() -> str:
     return "registry"
 
 
+def trim() -> str:
+    """On series: the number of the last trimming that was begun.
+
+    On samples, histograms, exemplars and rollup tables: moves whenever one is begun or gone on
+    with. Whoever adds rows of series that he found registered names it as `unmoved`.
+    """
+    return "trim"
+
+
+def trimmed() -> str:
+    """On series: the last trimming that is finished. Where it is behind `trim`, the condemned
+    series are still there.
+    """
+    return "trimmed"
+
+
 def rewrite(table: str) -> str:
     """On any table: the number of commits that removed files from it."""
     return f"rewrite:{table}"

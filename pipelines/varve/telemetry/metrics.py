@@ -857,6 +857,11 @@ class MaintenanceMetrics:
             *("table",),
             unit="rows",
         )
+        self.series_trimmed = telemetry.counter(
+            "varve_maintenance_trimmed_series_total",
+            "Series whose definition has gone, as no table had a row of them any more.",
+            unit="series",
+        )
         self.files_moved = telemetry.counter(
             "varve_maintenance_moved_files_total",
             "Files that a colder root has taken over.",

@@ -10,15 +10,18 @@ import pyarrow as pa
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
-from tests.plans import ingest_plan
+from tests.plans import ingest_plan, open_registry
 from varve.ingest import arrow_codec
+from varve.ingest.batch import BatchCommitter
 from varve.kafka.client_options import Cluster
 from varve.kafka.topics import TopicPlan, ensure_topics
-from varve.model.clock import SystemClock
+from varve.maintenance.series_trimming import Trimming
+from varve.model.clock import ManualClock, SystemClock
 from varve.model.errors import Conflict
 from varve.model.identity import define
 from varve.spark.ingest import IngestQuery
 from varve.storage.bounds import Bounds
+from varve.storage.commit import Step, commit
 from varve.storage.snapshot import snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table, create_tables
@@ -246,6 +249,34 @@ def test_samples_are_stored_when_their_definition_comes_later(line):
     await_that(lambda: sorted(r["ts"] for r in line.rows("samples")) == [now, now + 1])
     await_that(lambda: line.rows("quarantine") == [])
     query.raise_failure()
+
+
+def test_a_batch_that_meets_a_trimming_is_judged_again_and_defines_what_has_gone(line, monkeypatch):
+    now = SystemClock().now_ms()
+    series = define("temperature", {"room": "loft"})
+    create_tables(line.store)
+    hours = {"frontier:1h": Step(None, now)}
+    commit(Table(line.store, "rollup_1h"), [], transactions=hours)
+    open_registry(line.store, ManualClock(0)).register([(series, 0)])
+    plain, trimmed = BatchCommitter.commit, []
+
+    def late(self, *args):
+        if not trimmed:
+            job = Trimming(line.store, least_share=0.0)
+            trimmed.append(
+                job.run(job.plan(now, {"series": snapshot(line.store, "series")})).series
+            )
+        return plain(self, *args)
+
+    monkeypatch.setattr(BatchCommitter, "commit", late)
+    line.send(arrow(series, [now], [1.0], defined=True))
+
+    line.drain()
+
+    assert trimmed == [1]
+    assert [(r["series_id"], r["ts"]) for r in line.rows("samples")] == [(series.series_id, now)]
+    (row,) = line.rows("series")
+    assert (row["series_id"], row["first_seen"]) == (series.series_id, now)
 
 
 def test_a_message_may_have_headers_that_say_nothing_to_us(line):

@@ -18,11 +18,13 @@ from varve.ingest.start_offsets import Start
 from varve.ingest.task import run_task
 from varve.kafka.message import Message
 from varve.kafka.partitions import OffsetRange, Partition
+from varve.maintenance.series_trimming import Trimming
+from varve.model.clock import ManualClock
 from varve.storage import positions
 from varve.storage.bounds import Bounds
-from varve.storage.commit import rewrite
+from varve.storage.commit import Step, commit, rewrite
 from varve.storage.snapshot import snapshot
-from varve.storage.table import Table
+from varve.storage.table import Table, create_tables
 
 PARTITION = Partition("samples", "id", 0)
 
@@ -250,3 +252,30 @@ def test_a_replay_does_not_store_unchanged_what_was_refused(driver):
 
     assert driver.replay(Reason.MALFORMED) == Replayed(rejected={"malformed": 6})
     assert driver.stored() == []
+
+
+def test_a_series_that_is_trimmed_before_a_replay_is_committed_is_defined_anew(
+    driver, store, monkeypatch
+):
+    create_tables(store)
+    frontier = {"frontier:1h": Step(None, NOW_MS)}
+    commit(Table(store, "rollup_1h"), [], transactions=frontier)
+    open_registry(store, ManualClock(0)).register([(ATTIC, 0)])
+    driver.ingest(as_arrow([(ATTIC, NOW_MS - 30 * HOUR_MS, 1.0)]))
+    plain, trimmed = replay_module._Replay._commit, []
+
+    def late(self, *args):
+        if not trimmed:
+            job = Trimming(store, least_share=0.0)
+            trimmed.append(job.run(job.plan(NOW_MS, {"series": snapshot(store, "series")})).series)
+        plain(self, *args)
+
+    monkeypatch.setattr(replay_module._Replay, "_commit", late)
+
+    counts = driver.replay(Reason.TOO_OLD, oldest_ms=0)
+
+    assert trimmed == [1]
+    assert counts == Replayed(stored=1)
+    assert driver.stored() == [NOW_MS - 30 * HOUR_MS]
+    (row,) = snapshot(store, "series").scan(Bounds()).to_pylist()
+    assert row["series_id"] == ATTIC.series_id

@@ -15,14 +15,18 @@ from tests.plans import open_registry
 from tests.unit.maintenance.dying import Killed, deaths
 from tests.year import BEGIN, TABLES, Year, retention
 from varve.ingest.limits import Limits, MetricLimits
+from varve.maintenance import backfill as backfill_module
 from varve.maintenance.backfill import Backfill, Stretch, backfill_until
 from varve.maintenance.backfill_rows import combined
+from varve.maintenance.series_trimming import Trimming
 from varve.model.errors import Conflict
 from varve.model.identity import define
 from varve.model.staleness import STALE_BITS
 from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS, TIERS
 from varve.rollups import algebra, kernel
 from varve.rollups.task import run_task
+from varve.storage.bounds import Bounds
+from varve.storage.snapshot import snapshot
 from varve.storage.table import Table
 
 KEPT = retention(4, 6, 8, 10, 11, debug=(1, 2.5, 4))
@@ -284,3 +288,29 @@ def test_two_halves_of_a_window_are_one_row_in_either_order(left, right, is_swap
     whole = rows(times, both).to_pylist()[0]
     for name in set(whole) - {"revision", "sum", "sum_error", "m2"}:
         assert str(newest[name]) == str(whole[name]), name
+
+
+def test_series_that_are_trimmed_before_a_day_is_committed_are_defined_anew(tmp_path, monkeypatch):
+    year, history = lived(tmp_path, 1)
+    year.tables.define(OLD)  # long ago: no row of them is left
+    commit_day, trimmed = backfill_module._Day.commit, []
+
+    def late(day):
+        if not trimmed:
+            job = Trimming(year.store, least_share=0.0)
+            trimmed.append(job.run(job.plan(year.clock.now_ms(), {"series": definitions()})).series)
+        commit_day(day)
+
+    def definitions():
+        return snapshot(year.store, "series")
+
+    monkeypatch.setattr(backfill_module._Day, "commit", late)
+
+    backfill(year, blocks_of(history, year))
+
+    assert trimmed == [len(OLD)]
+    defined = definitions().scan(Bounds(), ["series_id"])["series_id"].to_pylist()
+    assert sorted(defined) == sorted(s.series_id for s in year.series)
+    brought(year, history)
+    year.roll_up()
+    year.check()

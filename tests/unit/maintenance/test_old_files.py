@@ -73,7 +73,7 @@ def test_an_alert_that_has_fired_ever_since_stays_when_the_others_of_its_time_go
     expire(store)
 
     assert events(store) == [f"ended later {NOW_MS - DAY_MS}", f"open {LONG_AGO + 1}"]
-    assert expire(store).as_json()["planned"] == {"expiries": []}
+    assert expire(store).as_json()["planned"]["expiries"] == []
 
 
 def test_a_file_with_a_row_that_is_not_old_stays_as_a_whole(store):

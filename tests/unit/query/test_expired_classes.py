@@ -196,7 +196,7 @@ def test_executors_answer_classes_as_this_process_does(world, tables):
     made, _ = world
     rng = Random("far classes")
     executors = InProcess(made.tables.store)
-    for i in range(60):
+    for i in range(40):
         asked = question(
             rng, FUNCTION_NAMES[i % len(FUNCTION_NAMES)], rng.choice(FORCED), "expired"
         )

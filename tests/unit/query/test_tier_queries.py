@@ -16,7 +16,7 @@ from varve.query.tables import Tables
 
 CACHE_BYTES = 64 << 20
 QUERIES = 60
-FAR_QUERIES = 2 * len(FUNCTION_NAMES)
+FAR_QUERIES = len(FUNCTION_NAMES)
 
 
 @pytest.fixture(scope="module", params=STAGES)

@@ -1,6 +1,8 @@
 import shutil
 
+from tests.churn import Churn
 from tests.line import Line
+from varve.model.identity import define
 from varve.model.window import HOUR_MS
 from varve.services.maintenance import Maintenance
 from varve.services.retention import retention_reader
@@ -75,3 +77,18 @@ def test_once_an_hour_it_deletes_what_is_older_than_its_retention(tmp_path):
 
     assert value(telemetry, "varve_maintenance_expired_rows_total", **rows) == 5
     assert snapshot(line.store, "samples").scan(Bounds()).num_rows == 15
+
+
+def test_once_a_day_it_trims_series_without_a_row(tmp_path):
+    churn, telemetry = Churn(tmp_path), Telemetry()
+    pods = [define("up", {"pod": str(n)}) for n in range(4)]
+    churn.drivers[0].send(pods)
+    churn.remove("samples", [s.series_id for s in pods[:2]])
+    work = Maintenance(churn.store, MaintenanceMetrics(telemetry), RETENTION, clock=churn.clock)
+
+    for gone in (0, 2, 2):
+        work.look()
+        assert value(telemetry, "varve_maintenance_trimmed_series_total") == gone
+        churn.pass_time(25 * HOUR_MS)
+
+    assert churn.ids_in("series") == {s.series_id for s in pods[2:]}

@@ -90,6 +90,31 @@ def test_a_rival_about_other_work_only_delays(bench, monkeypatch):
     assert times(bench.store) == [1, 2]
 
 
+def test_work_that_relies_on_a_position_is_refused_once_it_has_moved(bench, monkeypatch):
+    table, rival = bench.table(), bench.table()
+    plain, relied_on = Store.put_if_absent, {"trim": None}
+
+    def overtaken(self, *args):
+        monkeypatch.setattr(Store, "put_if_absent", plain)
+        commit(rival, [], transactions={"trim": Step(None, 0)})
+        return plain(self, *args)
+
+    for n in range(2):
+        commit(
+            (table, rival)[n],
+            [bench.file([n])],
+            transactions={f"a{n}": Step(None, 1)},
+            unmoved=relied_on,
+        )
+    monkeypatch.setattr(Store, "put_if_absent", overtaken)
+    for _ in range(2):  # moved meanwhile, and before
+        with pytest.raises(Conflict, match="trim"):
+            commit(table, [bench.file([2])], transactions={"a": Step(None, 1)}, unmoved=relied_on)
+
+    assert times(bench.store) == [0, 1]
+    assert bench.table().position("a") is None
+
+
 def test_a_commit_whose_answer_was_lost_is_known_to_have_arrived(bench, monkeypatch):
     plain = Store.put_if_absent
 
