@@ -71,8 +71,8 @@ class Claim:
 @dataclass(slots=True)
 class Shard:
     """What the log says of a shard. number: of its last commit, None if it has none. by: who
-    holds it, "" if nobody does. at_ms: when that commit was made. open: claims whose outcome
-    nobody has noted.
+    holds it, "" if nobody does. at_ms: when that commit was made. open: claims of slots of it whose
+    outcome nobody has noted.
     """
 
     number: int | None = None
@@ -210,6 +210,10 @@ class ClaimLog:
         self._numbers += 1
         return claim
 
+    def slots_of(self, claim: Claim, number: int) -> list[Slot]:
+        """A claim's slots of a shard."""
+        return [s for s in claim.slots if shard_of(s.group, len(self.shards)) == number]
+
     def finish(self, numbers: Collection[int], rows: pa.Table, done: Iterable[str]) -> None:
         """Notes the outcome of claims, whose samples and events have been acknowledged."""
         self._commit(numbers, {"done": list(done)}, rows=rows)
@@ -300,10 +304,7 @@ class ClaimLog:
             held += [] if claim is None else [claim]
             # Open where its slots are: whoever holds another shard never gets to note it.
             shard.open = [
-                one
-                for one in held
-                if one.id not in done
-                and any(shard_of(slot.group, len(self.shards)) == int(name) for slot in one.slots)
+                one for one in held if one.id not in done and self.slots_of(one, int(name))
             ]
             shard.number = entry.positions[positions.rules(int(name))]
             shard.by = "" if said.get("release") else by

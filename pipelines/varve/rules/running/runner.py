@@ -206,13 +206,10 @@ class Runner:
             self.waiting = "the tables do not have yet what was evaluated before"
             return False
         self._asked_ms = None
-        open_claims = sorted(
-            {claim.id: claim for shard in shards for claim in shard.open}.values(),
-            key=lambda claim: (claim.at_ms, claim.number),
-        )
+        open_claims = self._open(new)
         first: dict[str, Slot] = {}
-        for claim in open_claims:
-            for slot in claim.slots:
+        for _, slots in open_claims:
+            for slot in slots:
                 first.setdefault(slot.group, slot)
         known = self.tables.known(view, self.now_ms())
         for group in self._groups_of(new):
@@ -233,8 +230,21 @@ class Runner:
         if ends:
             self._put("", (), ends)
         if open_claims:
-            self._repeat(open_claims, new, view)
+            self._repeat(open_claims, view)
         return True
+
+    def _open(self, shards: Collection[int]) -> list[tuple[Claim, list[Slot]]]:
+        """Claims that are open in shards, in their order, with their slots that nobody has noted
+        the outcome of: another process may have finished a claim in some shards and not in others.
+        """
+        claims: dict[str, Claim] = {}
+        slots: dict[str, list[Slot]] = {}
+        for number in shards:
+            for claim in self.claims.shards[number].open:
+                claims[claim.id] = claim
+                slots.setdefault(claim.id, []).extend(self.claims.slots_of(claim, number))
+        ordered = sorted(claims.values(), key=lambda claim: (claim.at_ms, claim.number))
+        return [(claim, slots[claim.id]) for claim in ordered]
 
     def _has_what_was_written(self, view: View, last_ms: int) -> bool:
         """Whether the tables have all that was sent before the last commit, or were waited for
@@ -247,23 +257,19 @@ class Runner:
             return True
         return now_ms - self._asked_ms >= self.loader.timing.wait_ms
 
-    def _repeat(self, claims: Sequence[Claim], shards: Collection[int], newest: View) -> None:
-        """Evaluates the open claims of shards again, each as of its snapshot."""
-        views = [self.tables.view_of(claim, newest) for claim in claims]
+    def _repeat(self, claims: Sequence[tuple[Claim, list[Slot]]], newest: View) -> None:
+        """Evaluates slots of open claims again, each as of its claim's snapshot."""
+        views = [self.tables.view_of(claim, newest) for claim, _ in claims]
         complete = [view.provenance.complete_until_ms or 0 for view in views]
         since_ms = min(complete) - self.loader.timing.wait_ms - _STORED_MARGIN_MS
-        slots = [slot for claim in claims for slot in claim.slots]
+        all_slots = [slot for _, slots in claims for slot in slots]
         timings = [(group, self.loader.timing_of(group)) for group in self._all]
-        before = written_before(self.tables.reader(newest), timings, slots, since_ms)
+        before = written_before(self.tables.reader(newest), timings, all_slots, since_ms)
         self._written.write(Batch(before, self.now_ms()))
-        for claim, view in zip(claims, views, strict=True):
-            log.info("claim %s of %d slots is evaluated again", claim.id, len(claim.slots))
+        for (claim, slots), view in zip(claims, views, strict=True):
+            log.info("claim %s: %d slots are evaluated again", claim.id, len(slots))
             self.metrics.repeated.inc()
-            mine = [
-                slot
-                for slot in claim.slots
-                if slot.group in self._owned and self.loader.shard(slot.group) in shards
-            ]
+            mine = [slot for slot in slots if slot.group in self._owned]
             self._run(claim.id, mine, view, claim.token, newest)
 
     # Evaluating

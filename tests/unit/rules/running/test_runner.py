@@ -175,6 +175,62 @@ def test_whoever_dies_wherever_nothing_is_lost_and_nothing_told_twice(deaths):
         assert len({e["event_id"] for e in world.events}) == len(expected[0])
 
 
+def test_a_claim_that_is_finished_in_one_shard_is_evaluated_again_in_the_others_alone(world):
+    """One process claims slots of two shards and dies. Of the two that take them one goes on and
+    ends in order, the other dies without having noted an outcome; then a fourth takes both.
+    """
+    rules = "groups:\n" + "".join(
+        f"- name: g{n}\n  rules:\n  - record: r{n}\n    expr: m + {n}\n" for n in range(4)
+    )
+    gone, dying = {"a"}, {}
+
+    def process(name: str) -> Process:
+        def fault(point: str) -> None:
+            if dying.get(name) == point:
+                raise Died(point)
+
+        return Process(
+            *(world, rules, name), gone=gone.__contains__, fault=fault, wait_s=60, lease_s=60
+        )
+
+    def ticks(one: Process, more: Process) -> None:
+        for _ in range(4):
+            one.tick()
+            more.tick()
+
+    first = process("a")
+    live(world, first, 10)
+    dying["a"] = "after claim"
+    with pytest.raises(Died):
+        live(world, first, 5)
+    first.close()
+    second, third = process("b"), process("e")
+    for one in (second, third):  # so named, each of them is to have one shard
+        one.runner.claims.look()
+        one.runner.claims.announce()
+    world.now_ms += 2_000
+    dying["e"] = "before sending"
+    with pytest.raises(Died):
+        ticks(second, third)
+    third.close()
+    world.now_ms -= 2_000
+    mine = second.runner.claims.mine()
+    assert len(mine) == 1
+    live(world, second, 20)  # within the third's lease
+    assert second.runner.claims.mine() == mine
+    second.runner.stop()  # all is noted
+    second.close()
+    gone |= {"b", "e"}
+    fourth = process("d")
+    live(world, fourth, 20)
+    world.ingest()
+
+    for n in range(4):
+        points = world.samples(f"r{n}")[(("host", "a"),)]
+        expected = {float(at): value_at(at) + n for at in range(5, 60, 5)}
+        assert points == expected, n
+
+
 def test_processes_share_the_groups_and_take_over_from_each_other(world):
     rules = "groups:\n" + "".join(
         f"- name: g{n}\n  rules:\n  - record: r{n}\n    expr: m + {n}\n" for n in range(12)
