@@ -143,6 +143,10 @@ def _stalled_s(name: str, settings: Settings) -> float:
     stalled_s = settings.supervision.stalled_after_s
     if name in (COLLECTOR, WRITER):  # says so at each measurement
         return max(stalled_s, _BATCHES * settings.collector.interval_s)
+    if name == FORECASTS:  # says so at each look
+        return _BATCHES * max(stalled_s, settings.forecasts.look_every_s)
+    if name == MAINTENANCE:
+        return _BATCHES * max(stalled_s, settings.maintenance.compact_every_s)
     return stalled_s if name in (QUERY, GATEWAY, SCRAPE) else _BATCHES * stalled_s
 
 
