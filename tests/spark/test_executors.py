@@ -127,7 +127,7 @@ def _ends_when_it_is_told_to(view, executors):
         evaluate(view, QUESTIONS[0][0], HALF_A_DAY, options)
     del executors.run
 
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30  # seconds; a job that goes on would take as long as it may
 
 
 def _says_that_files_are_gone(view, executors, store):
