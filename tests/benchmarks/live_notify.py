@@ -1,8 +1,7 @@
 """The notifier's scenarios of alerttest over HTTP, in quickened real time, several at once.
 
 A scenario's times are divided by --speed; its messages are compared in its own time again, within
---within seconds of it, or, where a process is started again, as much more as that takes. Those that
-need a clock that can be set, or take too long, are left out.
+--within seconds of it. Those that need a clock that can be set, or take too long, are left out.
 """
 
 # ruff: noqa: T201 - what it prints is its output
@@ -61,10 +60,7 @@ async def run_all(scenarios: list[Any], notification: Any, reading: Any, args: A
     async def one(scenario: Any) -> bool:
         async with slots:
             scenario.within_ms = max(scenario.within_ms, round(args.within * 1000))
-            run = Run(scenario.plan, reading, args)
-            outcome = await run.outcome()
-            # The scenario's processes start in no time.
-            scenario.within_ms += round(run.restarting_s * 1000 * args.speed)
+            outcome = await Run(scenario.plan, reading, args).outcome()
             wrong = notification.failures(scenario, outcome)
             if wrong:
                 print(f"FAIL {scenario.name}", *wrong, sep="\n     ", flush=True)
@@ -88,8 +84,6 @@ class Run:
         self._process: asyncio.subprocess.Process | None = None
         self._client = httpx.AsyncClient(timeout=10)
         self._zero_s = 0.0
-        self.restarting_s = 0.0
-        """How long its longest start took but the first."""
 
     async def outcome(self) -> dict[str, Any]:
         server = await asyncio.start_server(self._receive, "127.0.0.1", 0)
@@ -125,9 +119,7 @@ class Run:
             await self._process.wait()
             self._process = None
         elif kind == "start":
-            begun_s = time.monotonic()
             await self._start()
-            self.restarting_s = max(self.restarting_s, time.monotonic() - begun_s)
         elif kind == "reload":
             self._write_config(event["config"])
             await self._request("POST", "/-/reload")
