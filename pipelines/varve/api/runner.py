@@ -348,16 +348,11 @@ class Runner:
             span = {"start": err.span.start, "end": err.span.end}
             text = f'invalid parameter "query": {err}'
             return failure(request, "bad_data", text, position=span)
-        except FileGone as err:
-            if at_once:
-                raise
-            return failure(request, "gone" if given.get("as_of") else err.error_type, str(err))
-        except QueryTimeoutError as err:
-            if at_once:
-                raise
-            return failure(request, err.error_type, str(err))
         except QueryError as err:
-            return failure(request, err.error_type, str(err))
+            if at_once and isinstance(err, FileGone | QueryTimeoutError):
+                raise
+            is_gone = isinstance(err, FileGone) and given.get("as_of")
+            return failure(request, "gone" if is_gone else err.error_type, str(err))
 
 
 class _LateRequestError(QueryTimeoutError):

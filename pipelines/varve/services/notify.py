@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 import socket
@@ -27,6 +26,7 @@ from varve.api.access_check import BrowserCheck
 from varve.api.server import Server, server_of, tcp_socket
 from varve.model.clock import SteadyClock
 from varve.model.errors import NeedsOperator
+from varve.model.interpreter import look_for_garbage_rarely
 from varve.notify.cluster.cluster import Cluster, ClusterOptions
 from varve.notify.config import Configuration, load_config
 from varve.notify.config.document import ConfigError
@@ -52,9 +52,6 @@ if TYPE_CHECKING:
 COMPONENT = "notify"
 
 _PROGRESS_S = 3.0
-# Allocations between two looks for cycles. A storm is many small objects, none of them in a cycle:
-# by Python's default of 700 looking took 40 % of the time to take an alert in.
-_GC_THRESHOLDS = (100_000, 20, 50)
 # How long attempts that are under way may take to end, and the disk after them.
 _STOP_S = 5.0
 _BACKLOG = 1024
@@ -120,8 +117,7 @@ class _Process:
                 notifier.start(self._clock.now_ms(), journal.read())
             except OSError as err:
                 raise NeedsOperator(f"{options.storage}: {err.strerror}") from err
-            gc.freeze()
-            gc.set_threshold(*_GC_THRESHOLDS)
+            look_for_garbage_rarely()
             for note in journal.notes:
                 log.warning("%s", note)
             writer = JournalWriter(journal)

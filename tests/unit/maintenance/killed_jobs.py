@@ -177,32 +177,43 @@ def fill(home: Path) -> None:
 
 def killed(job: Job, made: Path, folder: Path) -> Mapping[str, Any]:
     """Does the job undisturbed and killed; says how often it died, and what was wrong."""
-    calm, home = folder / "calm", folder / "killed"
-    for copy in (calm, home):
-        shutil.copytree(made, copy)
-    before = seen(home / job.shown)
-    for turn in range(job.rounds):
-        forked(partial(job.work, calm, turn))
-    after = seen(calm / job.shown)
-    deaths, wrong = 0, []
-    for turn in range(job.rounds):
-        work = partial(job.work, home, turn)
+    deaths = 0
+
+    def attempts(work: Callable[[], object]) -> Iterator[bool]:
+        nonlocal deaths
         while deaths < job.most and dies(work, job.method, written=deaths % 2 == 1):
             deaths += 1
-            wrong += differences(before, after, seen(home / job.shown))
-        forked(work)
-    at_last = seen(home / job.shown)
-    return {
-        "deaths": deaths,
-        "changed": before != after,
-        "wrong": wrong[:3],
-        "same_end": at_last == after,
-    }
+            yield True
+
+    return disturbed(job, made, folder / "calm", folder / "killed", attempts)
 
 
 def starved(job: Job, made: Path, folder: Path, disk: Path) -> Mapping[str, Any]:
     """Does the job undisturbed, and on a disk that is full; says how often it failed."""
-    calm, home = folder / "calm", disk / "home"
+    home = disk / "home"
+
+    def attempts(work: Callable[[], object]) -> Iterator[bool]:
+        for room in ROOMS:
+            filler = small_disk.fill(disk, leave_bytes=room)
+            failed = fails(work)
+            filler.unlink()
+            yield failed
+
+    told = disturbed(job, made, folder / "calm", home, attempts)
+    shutil.rmtree(home)
+    return told
+
+
+def disturbed(
+    job: Job,
+    made: Path,
+    calm: Path,
+    home: Path,
+    attempts: Callable[[Callable[[], object]], Iterator[bool]],
+) -> Mapping[str, Any]:
+    """Does the job in a copy of its own, undisturbed, and in another one after some attempts at
+    each of its rounds, which say whether they failed. What readers see is compared after each.
+    """
     for copy in (calm, home):
         shutil.copytree(made, copy)
     before = seen(home / job.shown)
@@ -212,14 +223,11 @@ def starved(job: Job, made: Path, folder: Path, disk: Path) -> Mapping[str, Any]
     failures, wrong = 0, []
     for turn in range(job.rounds):
         work = partial(job.work, home, turn)
-        for room in ROOMS:
-            filler = small_disk.fill(disk, leave_bytes=room)
-            failures += fails(work)
-            filler.unlink()
+        for failed in attempts(work):
+            failures += failed
             wrong += differences(before, after, seen(home / job.shown))
         forked(work)
     at_last = seen(home / job.shown)
-    shutil.rmtree(home)
     return {
         "deaths": failures,
         "changed": before != after,

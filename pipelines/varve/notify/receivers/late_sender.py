@@ -32,12 +32,8 @@ class LateSender:
         networks: Networks = (),
     ) -> None:
         """As of ReceiverSender. Raises ConfigError if a template file cannot be used."""
-        self._config = config
-        self._clock = clock
-        self._external_url = external_url
-        self._links = links
-        self._networks = networks
-        self._templates = Templates.load(config.templates)
+        templates = Templates.load(config.templates)
+        self._arguments = (config, clock, external_url, links, networks, templates)
         self._sender: ReceiverSender | None = None
         self._loading = asyncio.Lock()
 
@@ -47,14 +43,7 @@ class LateSender:
             if self._sender is None:
                 name = "varve.notify.receivers.sender"
                 module = await asyncio.to_thread(importlib.import_module, name)
-                self._sender = module.ReceiverSender(
-                    self._config,
-                    self._clock,
-                    self._external_url,
-                    self._links,
-                    self._networks,
-                    templates=self._templates,
-                )
+                self._sender = module.ReceiverSender(*self._arguments)
             return self._sender
 
     async def send(self, delivery: Delivery) -> Result:

@@ -85,6 +85,7 @@ class Notifiers:
         self._labels, self._url = external_labels, external_url.rstrip("/")
         self._now_ms = now_ms
         self._firing: dict[Labels, _Firing] = {}
+        self._shards: frozenset[int] | None = None
         self._queues = [NotifierQueue(url, metrics) for url in urls]
 
     def start(self) -> None:
@@ -106,11 +107,14 @@ class Notifiers:
         """Forgets what was said of all other shards, told or not: whoever has them knows what has
         ended since.
         """
+        if self._shards == shards:
+            return
+        self._shards = frozenset(shards)
         for labels, one in list(self._firing.items()):
             if one.shard not in shards:
                 del self._firing[labels]
         for queue in self._queues:
-            queue.keep(shards)
+            queue.keep(self._shards)
 
     def hold(self, *, every_ms: int, most_ms: int) -> None:
         """Tells what fired at its last evaluation again, each time its end as far ahead: while
@@ -191,12 +195,10 @@ class NotifierQueue:
             self._bound()
             self._changed.notify_all()
 
-    def keep(self, shards: Collection[int]) -> None:
+    def keep(self, shards: frozenset[int]) -> None:
         """Forgets what waits of other shards, and what is being tried if it fails."""
         with self._changed:
-            if self._shards == shards:
-                return
-            self._shards = frozenset(shards)
+            self._shards = shards
             for labels in [key for key, one in self._waiting.items() if one.shard not in shards]:
                 del self._waiting[labels]
             self._bound()

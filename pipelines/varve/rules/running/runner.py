@@ -43,8 +43,13 @@ so long after the tables should have it."""
 class Tells(Protocol):
     """Who is told of alerts."""
 
-    def put(self, shard: int, sent: Sequence[tuple[AlertingRule, Sent]]) -> None: ...  # no wait
-    def keep(self, shards: Collection[int]) -> None: ...  # alerts of others are not told on
+    def put(self, shard: int, sent: Sequence[tuple[AlertingRule, Sent]]) -> None:
+        """Takes what was found of a shard's alerts. Does not block."""
+        ...
+
+    def keep(self, shards: Collection[int]) -> None:
+        """Forgets what was found of all other shards."""
+        ...
 
 
 @dataclass(slots=True)
