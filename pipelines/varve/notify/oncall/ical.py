@@ -12,12 +12,16 @@ from varve.notify.oncall.schedules import Override, Shift, to_ms
 
 
 def to_calendar(name: str, shifts: Iterable[Shift]) -> bytes:
-    """A calendar with an event for each shift. Equal shifts give equal bytes."""
+    """A calendar with an event for each shift. Equal shifts give equal bytes. Times are of whole
+    seconds: what lies within one is no event, as an event ends after it begins.
+    """
     calendar = Calendar()
     calendar.add("prodid", "-//Varve//on call//EN")
     calendar.add("version", "2.0")
     calendar.add("x-wr-calname", name)
     for shift in shifts:
+        if shift.start_ms // 1000 == shift.end_ms // 1000:
+            continue
         event = Event()
         event.add("uid", f"{name}-{shift.member}-{shift.start_ms}@varve")
         event.add("dtstamp", _utc(shift.start_ms))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from icalendar import Calendar
 
 from varve.notify.oncall.ical import overrides_of, to_calendar
-from varve.notify.oncall.schedules import Override, Rotation, Schedule, to_ms
+from varve.notify.oncall.schedules import Override, Rotation, Schedule, Shift, to_ms
 
 BERLIN = ZoneInfo("Europe/Berlin")
 DAY_MS = 86_400_000
@@ -85,17 +85,29 @@ def test_shifts_say_what_is_said_of_each_moment(schedule, start_ms, days, data):
 @given(SCHEDULES, TIMES, st.integers(1, 20))
 def test_a_calendar_of_shifts_says_who_is_on_call_again(schedule, start_ms, days):
     start_ms = start_ms // 1000 * 1000
-    shifts = list(schedule.shifts(start_ms, start_ms + days * DAY_MS))
+    turns = list(schedule.shifts(start_ms, start_ms + days * DAY_MS))
 
-    body = to_calendar("s", shifts)
+    body = to_calendar("s", turns)
+    shifts = [turn for turn in turns if turn.start_ms // 1000 < turn.end_ms // 1000]
     back = overrides_of(body, ZoneInfo("UTC"))
 
-    assert body == to_calendar("s", shifts)
+    assert body == to_calendar("s", turns)
     assert [str(e["summary"]) for e in Calendar.from_ical(body).walk("VEVENT")] == [
         shift.member for shift in shifts
     ]
     assert sorted((o.member, o.start_ms // 1000, o.end_ms // 1000) for o in back) == sorted(
         (s.member, s.start_ms // 1000, s.end_ms // 1000) for s in shifts
+    )
+
+
+def test_a_shift_within_a_second_is_no_event():
+    short = Shift("anna", 1_800_000_000_001, 1_800_000_000_999)
+    long = Shift("ben", 1_800_000_000_999, 1_800_000_001_000)
+
+    body = to_calendar("s", [short, long])
+
+    assert overrides_of(body, ZoneInfo("UTC")) == (
+        Override("ben", 1_800_000_000_000, 1_800_000_001_000),
     )
 
 
