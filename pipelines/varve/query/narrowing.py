@@ -13,7 +13,7 @@ from varve.query.seen_series import MOST_ROWS, seen_within
 from varve.query.series_index import Among
 from varve.query.tier_choice import Estimate
 from varve.query.times import MAX_TIME_MS, MIN_TIME_MS
-from varve.query.view import View
+from varve.query.view import FileGone, View
 
 # From so many registered series on, samples are looked for of those alone that were seen in the
 # range, if that is under half of them; rows of rollups say which, of which so many are read for it.
@@ -77,6 +77,8 @@ class Narrowing:
                 self._view, start_ms, end_ms, self._check, most_rows=most_rows, exact=exact
             )
         except OSError as err:
+            if self._view.is_earlier and isinstance(err, FileNotFoundError):
+                raise FileGone(f"cannot tell which series there were: {err}") from err
             # A file may have been replaced meanwhile. More series than need be are no wrong answer.
             log.warning("series are not narrowed by time: %s", err)
             return None

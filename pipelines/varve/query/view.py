@@ -60,6 +60,8 @@ class View:
     """The identity of the table samples, whose versions are counted."""
     said: Mapping[str, Metadata] = field(default_factory=dict)
     """What senders say of metrics apart from their series, by the name of a metric or family."""
+    is_earlier: bool = False
+    """Whether it is a snapshot from before, whose answers have to be what they were."""
 
     def metadata(self) -> dict[str, Metadata]:
         """What is known of each metric, by name: what came with its series, then what was said of
