@@ -151,6 +151,15 @@ def test_while_the_colder_root_is_away_rows_expire_above_and_below_once_it_is_ba
     require_expired(tables.store, kept)
 
 
+def test_rows_expire_where_nothing_has_come_to_a_root_between(tables, tmp_path):
+    warm = Store(str(tmp_path / "warm"), {}, tables.store.colder)
+    store = Store(tables.store.root, {}, warm)
+
+    (done,) = expire(store, OF_ALL)
+
+    assert done.is_done
+
+
 @contextlib.contextmanager
 def before_step(number, rival):
     """A rival does its work once, before the how many-th table that is opened or commit that is
