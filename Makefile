@@ -92,7 +92,7 @@ lock: setup-dev ## Write lock files and jar sums anew from pyproject.toml and co
 
 .PHONY: clean
 clean: ## Remove the environment and everything built; data in .varve stays (varve reset)
-	rm -rf .venv .venv-airflow build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-airflow .venv-delta build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find pipelines jobs tests -name __pycache__ -prune -exec rm -rf {} +
 
 ##@ Measure it
