@@ -3,9 +3,9 @@
     python tests/benchmarks/bench_churn.py [--live 1000000] [--days 30] [--each 100000]
 
 Tables with the living series alone, then with those of so many days of churn before them, each in a
-process of its own: what it takes to open them, resident memory, and p50 of what a dashboard asks,
-of this hour, from text to bytes in this process, no steps kept. Exits 1 if any of it takes over
-1.5 times as long with the dead as without, and over a millisecond more.
+process of its own: what it takes to open them, resident memory, and CPU ms in the median of what a
+dashboard asks of this hour, from text to bytes, no steps kept. Exits 1 if any of it takes over 1.5
+times as long with the dead as without, and over a millisecond more.
 """
 
 # ruff: noqa: T201 - what it prints is its output
@@ -40,7 +40,7 @@ from varve.storage.files import write_file
 from varve.storage.table import Table
 
 END_MS = 1_795_338_000_000 // HOUR_MS * HOUR_MS + 20 * MINUTE_MS
-RUNS = 15
+RUNS = 25
 MOST = 1.5
 METRIC = [Matcher("__name__", MatchOp.EQUAL, "metric_7_total")]
 HOUR = Range(END_MS - HOUR_MS, END_MS, MINUTE_MS)
@@ -55,13 +55,13 @@ def main() -> int:
     args = parser.parse_args()
     without, with_dead = (measured(args.live, dead) for dead in (0, args.days * args.each))
     print(f"\n{args.live:,} live series; and {args.days * args.each:,} dead ones beside them")
-    print(f"{'':32}{'alone':>10}{'with dead':>11}{'ratio':>7}")
+    print(f"{'':38}{'alone':>10}{'with dead':>11}{'ratio':>7}")
     for name, figure in without.items():
-        print(f"{name:32}{figure:10,.2f}{with_dead[name]:11,.2f}{with_dead[name] / figure:7.2f}")
+        print(f"{name:38}{figure:10,.2f}{with_dead[name]:11,.2f}{with_dead[name] / figure:7.2f}")
     slow = [
         name
         for name, figure in without.items()
-        if name.endswith(" ms") and with_dead[name] > max(MOST * figure, figure + 1)
+        if name.endswith(" CPU ms") and with_dead[name] > max(MOST * figure, figure + 1)
     ]
     print(f"over {MOST:g} times as long: {', '.join(slow) or 'none'}")
     return 1 if slow else 0
@@ -127,7 +127,7 @@ def figures(folder: str) -> Figures:
     view = tables.view
     for name, work in asked(view).items():
         work()
-        found[f"{name}, ms"] = statistics.median(timed(work) for _ in range(RUNS)) * 1_000
+        found[f"{name}, CPU ms"] = statistics.median(timed(work) for _ in range(RUNS)) * 1_000
     found["of the index, MiB"] = budget.used[INDEX] / 2**20
     found["resident, MiB"] = (process.memory_info().rss - before) / 2**20
     tables.close()
@@ -154,9 +154,9 @@ def asked(view: View) -> dict[str, Callable[[], object]]:
 
 
 def timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     work()
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 if __name__ == "__main__":
