@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.unit.maintenance.dying import Killed, dying
-from tests.unit.maintenance.test_deletion import SELECTS, delete, forget
+from tests.unit.maintenance.test_deletion import PODS, SELECTS, delete, forget
 from tests.year import BEGIN, DEBUG, SERIES, TABLES, Year, difference
 from varve.maintenance import deletion, deletion_log
 from varve.maintenance.backup import take_backup
@@ -18,8 +18,10 @@ from varve.maintenance.compaction import TABLES as COMPACTED
 from varve.maintenance.compaction import due_merges, merge_files
 from varve.maintenance.deletion_log import Wanted
 from varve.maintenance.restore import restore_backup
+from varve.maintenance.series_trimming import DueTrimming, Trimming
 from varve.maintenance.tiering import HANDOVER_MS, Tiering
 from varve.model.errors import Conflict
+from varve.model.identity import SeriesDefinition, define
 from varve.model.window import DAY_MS, HOUR_MS
 from varve.rollups.task import run_task
 from varve.storage import positions
@@ -38,6 +40,7 @@ class Interleaved:
         self.waiting = {}
         self.conflicts = 0
         self.compacted: Sequence[str] = COMPACTED
+        self.selects: Sequence[str] = list(SELECTS)
         steps = [self.put, self.compute, self.compute, self.commit, self.compact]
         self.steps = [*steps, self.delete if deletes else self.year.expire]
 
@@ -108,7 +111,7 @@ class Interleaved:
         """Now and then it dies; the next one, or the end, finishes what it has begun."""
         start = self.rng.randrange(since_ms, self.year.clock.now_ms() + 1)
         length = self.rng.choice([1, 90_000, HOUR_MS, DAY_MS])
-        wanted = Wanted((self.rng.choice(list(SELECTS)),), start, start + length)
+        wanted = Wanted((self.rng.choice(self.selects),), start, start + length)
         if self.rng.random() < 0.5:
             deletion.finish(self.year.store)
             before = self._deletions()
@@ -129,7 +132,8 @@ class Interleaved:
 
 
 class Race(Interleaved):
-    """All of it at once, with a colder root, readers of all kinds, and backups.
+    """All of it at once, with a colder root, readers of all kinds, backups, and pods: series that
+    come, go, and come back, and are trimmed.
 
     Deletions are of the last day, so that what they leave can be computed anew from rows that have
     not expired; as in maintenance, one that is owed is finished before rows expire.
@@ -138,22 +142,76 @@ class Race(Interleaved):
     def __init__(self, year: Year, rng: random.Random, folder: Path) -> None:
         """year: of a store with a colder root, in which no class is kept for less than a day."""
         super().__init__(year, rng, deletes=False)
-        self.folder, self.compacted = folder, TABLES
+        self.folder, self.compacted = folder, (*TABLES, "series")
+        self.selects = [*SELECTS, *PODS]
+        self.judged: tuple[Sequence[SeriesDefinition], Mapping[str, int | None]] | None = None
+        """Pods whose samples are yet to be stored, and what these rely on."""
+        self.pods = self.trimmed = self.refused = 0
+        self.trimming: DueTrimming | None = None
+        """Planned, and not run yet."""
         self.backups, self.moved, self.restored = Store(str(folder / "backups")), 0, 0
         self.reader = Follower(year.store, "samples")
         self.steps = [
             *(self.put, self.put, self.compute, self.compute, self.commit, self.compact),
             *(self.delete_lately, self.expire, self.move, self.move, self.back_up, self.read),
             *(self.read_apart, self.slip_in),
+            *(self.judge_pods, self.store_pods, self.trim, self.trim),
         ]
 
     def end(self) -> None:
         deletion.finish(self.year.store)
+        self.store_pods()
         super().end()
-        # A file that expiry has rewritten above may have a copy below, which the next move takes
-        # back.
+        self.year.expire()  # what was begun is finished by the first
         self.year.clock.advance(HANDOVER_MS)
         self.move()
+        self.trimmed = self.year.check_trimmed()
+
+    def judge_pods(self) -> None:
+        """Ingest looks up some pods, new ones and such that were here before."""
+        if self.judged is not None:
+            return
+        while self.pods < 3 or self.rng.random() < 0.5:
+            self.year.series.append(define("pod_calls", {"pod": str(self.pods)}))
+            self.pods += 1
+        known = [s for s in self.year.series if s.metric == "pod_calls"]
+        some = self.rng.sample(known[-20:], 2)
+        self.judged = some, self.year.judge({s.series_id for s in some})
+
+    def store_pods(self) -> None:
+        """Their samples are stored; they are judged again if series were trimmed meanwhile."""
+        if self.judged is None:
+            return
+        some, unmoved = self.judged
+        now = self.year.clock.now_ms()
+        new = {(s.series_id, now - self.rng.randrange(HOUR_MS)): self.year.value() for s in some}
+        new = {key: value for key, value in new.items() if key not in self.year.samples}
+        rows = [(series, ts, value) for (series, ts), value in new.items()]
+        try:
+            self.year.tables.put(rows, unmoved=unmoved)
+        except Conflict:
+            self.refused += 1
+            self.judged = some, self.year.judge({s.series_id for s in some})
+            return
+        self.year.samples.update(new)
+        self.judged = None
+
+    def trim(self) -> None:
+        """Looks which series have no row; some other time these are trimmed. Now and then that
+        dies, and the next run finishes it.
+        """
+        job = Trimming(self.year.store, least_share=0.0)
+        if self.trimming is None:
+            seen = {"series": snapshot(self.year.store, "series")}
+            self.trimming = job.plan(self.year.clock.now_ms(), seen)
+            return
+        due, self.trimming = self.trimming, None
+        if self.rng.random() < 0.5:
+            with contextlib.suppress(Killed), dying(written=True, at=self.rng.randrange(1, 9)):
+                job.run(due)
+        else:
+            job.run(due)
+        self.year.check_definitions()
 
     def delete_lately(self) -> None:
         self.delete(max(BEGIN, self.year.clock.now_ms() - DAY_MS))
@@ -179,6 +237,7 @@ class Race(Interleaved):
         """
         self._require_all(_samples(self.reader.refresh()))
         self._require_all(_samples(snapshot(self.year.store, "samples")))
+        self.year.check_definitions()
 
     def read_apart(self) -> None:
         """The same for an engine that opens each root by itself, in either order, while another
@@ -225,6 +284,7 @@ class Race(Interleaved):
             restore_backup(self.backups, copy, taken)
             for name in TABLES:
                 assert _rows(snapshot(copy, name)) == _rows(snapshot(self.year.store, name))
+            self.year.check_definitions(copy)
 
 
 def _samples(seen: Snapshot) -> Mapping[tuple[int, int], tuple[object, ...]]:

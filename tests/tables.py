@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 
@@ -27,29 +27,18 @@ class WrittenTables:
 
     def define(self, definitions: Iterable[SeriesDefinition], seen_ms: int = 0) -> None:
         """One commit to series."""
-        rows = [
-            {
-                "series_id": d.series_id,
-                "check": d.check,
-                "metric": d.metric,
-                "tags": dict(d.tags),
-                "type": d.type,
-                "unit": d.unit,
-                "help": d.help,
-                "first_seen": seen_ms,
-                "last_seen": seen_ms,
-            }
-            for d in sorted(definitions, key=lambda d: d.series_id)
-        ]
         table = Table(self.store, "series")
         held = table.position("registry")
-        schema = table_schema("series").arrow
-        file = write_file(self.store, "series", pa.Table.from_pylist(rows, schema))
+        file = write_file(self.store, "series", definition_rows(definitions, seen_ms))
         step = Step(held, 0 if held is None else held + 1)
         commit(table, [file], transactions={"registry": step})
 
     def put(
-        self, samples: Iterable[tuple[int, int, float | None]], *, complete_ms: int | None = None
+        self,
+        samples: Iterable[tuple[int, int, float | None]],
+        *,
+        complete_ms: int | None = None,
+        unmoved: Mapping[str, int | None] | None = None,
     ) -> None:
         """One commit to samples of (series_id, ts, value), complete up to complete_ms."""
         rows = sorted(samples, key=lambda sample: sample[:2])
@@ -67,7 +56,7 @@ class WrittenTables:
                 for column, field in zip(zip(*rows, strict=True), schema, strict=True)
             ]
             files.append(write_file(self.store, "samples", pa.table(columns, schema=schema)))
-        commit(table, files, transactions=steps)
+        commit(table, files, transactions=steps, unmoved=unmoved)
 
     def roll_up(self, tiers: Iterable[Tier] = TIERS) -> None:
         """Closes and repairs all that is due, in some tiers, the finest first."""
@@ -83,3 +72,22 @@ class WrittenTables:
             while (planned := worker.plan()) is not None:
                 files = [run_task(task) for task in planned.tasks]
                 worker.commit(planned, [file for file in files if file is not None])
+
+
+def definition_rows(definitions: Iterable[SeriesDefinition], seen_ms: int = 0) -> pa.Table:
+    """Rows of the table series."""
+    rows = [
+        {
+            "series_id": d.series_id,
+            "check": d.check,
+            "metric": d.metric,
+            "tags": dict(d.tags),
+            "type": d.type,
+            "unit": d.unit,
+            "help": d.help,
+            "first_seen": seen_ms,
+            "last_seen": seen_ms,
+        }
+        for d in sorted(definitions, key=lambda d: d.series_id)
+    ]
+    return pa.Table.from_pylist(rows, table_schema("series").arrow)

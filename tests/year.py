@@ -1,25 +1,30 @@
 """Simulated time over some tables: samples come, some of them late, and are rolled up, compacted
 and expired each day, beside an oracle that keeps every sample and computes every row from them all.
+Series that come are registered as by ingest, and trimmed once they have no row.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tests.tables import QUERY, WrittenTables
+from tests.plans import open_registry
+from tests.tables import QUERY, WrittenTables, definition_rows
 from varve.ingest.age_limits import sure_since
 from varve.ingest.retention_classes import RetentionClass
 from varve.maintenance.batch_job import execute
 from varve.maintenance.compaction import Compaction
 from varve.maintenance.expiry import Expiration, Retention
+from varve.maintenance.series_rows import HOLDERS
+from varve.maintenance.series_trimming import LEAST_AGE_MS
 from varve.maintenance.tiering import Tiering
 from varve.maintenance.vacuum import Vacuum
 from varve.model.clock import ManualClock
+from varve.model.errors import TemporaryError
 from varve.model.identity import SeriesDefinition, define
 from varve.model.schema import table_schema
 from varve.model.series_matcher import SeriesMatcher
@@ -39,6 +44,8 @@ BEGIN = 1_798_761_600_000
 """2027-01-01 00:00 UTC."""
 TABLES = ("samples", *(tier.table for tier in TIERS))
 DEBUG = SeriesMatcher.of({"__name__": "debug_.*", "env": "dev"})
+PODS = SeriesMatcher.of({"__name__": "pod_.*"})
+"""Series that come and go."""
 SERIES = (
     *(define("requests_total", {"host": str(n)}) for n in range(3)),
     define("debug_calls", {"env": "prod"}),
@@ -50,11 +57,15 @@ Rows = Mapping[tuple[int, int], tuple[object, ...]]
 """By series_id and time."""
 
 
-def retention(*days: float, debug: Iterable[float] = ()) -> Retention:
-    """Days by table, the finest first; `debug` those of the class DEBUG."""
+def retention(*days: float, debug: Iterable[float] = (), pods: Iterable[float] = ()) -> Retention:
+    """Days by table, the finest first; `debug` and `pods` those of the classes DEBUG and PODS."""
     kept = {t: int(d * DAY_MS) for t, d in zip(TABLES, days, strict=True)}
-    own = {t: int(d * DAY_MS) for t, d in zip(TABLES, debug, strict=False)}
-    return Retention(kept, (RetentionClass("debug", DEBUG, own),) if own else ())
+    classes = []
+    for name, matcher, own_days in (("debug", DEBUG, debug), ("pods", PODS, pods)):
+        own = {t: int(d * DAY_MS) for t, d in zip(TABLES, own_days, strict=False)}
+        if own:
+            classes.append(RetentionClass(name, matcher, own))
+    return Retention(kept, tuple(classes))
 
 
 class Year:
@@ -71,7 +82,8 @@ class Year:
         options: Mapping[str, str] | None = None,
     ) -> None:
         """colder: the root that `tier` moves files to. options: of the storage."""
-        self.series = series
+        self.series = list(series)
+        """All there have ever been."""
         self.tables = WrittenTables(root, dict(options or {}))
         self.tables.store = Store(root, options or {}, colder)
         self.store, self.kept, self.rng, self.each_ms = (
@@ -82,6 +94,7 @@ class Year:
         )
         self.tables.define(series)
         self.clock = ManualClock(BEGIN)
+        self.registry = open_registry(self.store, self.clock)
         self.samples: dict[tuple[int, int], float | None] = {}
         self.slipped: set[tuple[int, int]] = set()
         """Samples that no row is to know of."""
@@ -102,12 +115,12 @@ class Year:
             self.clock.advance(DAY_MS // parts)
             new = {
                 (s.series_id, ts): self.value()
-                for s in self.series
+                for s in self.living()
                 for ts in range(begin + self.each_ms, end + 1, self.each_ms)
                 if self.rng.random() > 0.05
             }
             for _ in range(self.rng.randrange(6)):
-                series = self.rng.choice(self.series)
+                series = self.rng.choice(self.living())
                 oldest = self.oldest_allowed(series)
                 key = series.series_id, self.rng.randint(max(oldest, BEGIN + 1), end)
                 # Of copies the greatest counts, so one that is there already stays.
@@ -116,14 +129,29 @@ class Year:
             self.put(new)
             self.roll_up()
 
+    def living(self) -> Sequence[SeriesDefinition]:
+        """The series that have samples today."""
+        return self.series
+
+    def judge(self, ids: Collection[int]) -> Mapping[str, int | None]:
+        """Registers those series that are not, as ingest does before it stores samples of them, and
+        returns the positions that these rely on.
+        """
+        unmoved = {positions.trim(): Table(self.store, "samples").position(positions.trim())}
+        judged = [s for s in self.series if s.series_id in ids]
+        self.registry.register_rows(definition_rows(judged))
+        return unmoved
+
     def put(self, new: Mapping[tuple[int, int], float | None]) -> None:
+        unmoved = self.judge({series for series, _ in new})
         rows = [(series, ts, value) for (series, ts), value in new.items()]
-        self.tables.put(rows, complete_ms=self.clock.now_ms())
+        self.tables.put(rows, complete_ms=self.clock.now_ms(), unmoved=unmoved)
         self.samples.update(new)
 
     def slip_in(self, key: tuple[int, int]) -> None:
         """A sample of a time up to which those of its series may have expired."""
-        self.tables.put([(*key, self.value())])
+        unmoved = self.judge({key[0]})
+        self.tables.put([(*key, self.value())], unmoved=unmoved)
         self.slipped.add(key)
 
     def value(self) -> float | None:
@@ -149,14 +177,18 @@ class Year:
             assert job.run(due).left == 0
 
     def expire(self) -> int:
-        """Everything that is due; the number of rows gone."""
+        """Everything that is due, series without a row included; the number of rows gone. Raises
+        TemporaryError if something is left to the next run.
+        """
         job = Expiration(self.store, self.kept)
-        # Series go on here: what puts samples does not define any.
-        tables = [t for t in job.tables if t != "series"]
-        due = job.plan(self.clock.now_ms(), {t: snapshot(self.store, t) for t in tables})
-        done = job.run(due).expired
-        assert all(e.is_done for e in done)
-        return sum(e.rows for e in done)
+        done = job.run(
+            job.plan(self.clock.now_ms(), {t: snapshot(self.store, t) for t in job.tables})
+        )
+        if left := [e.left for e in done.expired if not e.is_done]:
+            raise TemporaryError(left[0])
+        if done.trimmed is not None and not done.trimmed.is_done:
+            raise TemporaryError("a rival of the trimming")
+        return sum(e.rows for e in done.expired)
 
     def tier(self, after_ms: Sequence[int]) -> int:
         """Finishes the moves of the run before and begins the next; the number of files that are
@@ -174,8 +206,11 @@ class Year:
         """Up to where rows of each series may have expired."""
         at = Table(self.store, table).positions()
         of_all = at.get(positions.expired(), 0)
-        of_class = max(of_all, at.get(positions.expired(DEBUG.text), 0))
-        return {s.series_id: of_class if DEBUG.matches(s) else of_all for s in self.series}
+        of_class = {m: max(of_all, at.get(positions.expired(m.text), 0)) for m in (DEBUG, PODS)}
+        return {
+            s.series_id: max([of_all, *(ms for m, ms in of_class.items() if m.matches(s))])
+            for s in self.series
+        }
 
     def mark(self, table: str, series_id: int) -> int:
         """Up to where rows of a series may have expired."""
@@ -194,6 +229,31 @@ class Year:
             assert kept == there, difference(name, kept, there)
             compared[name] = len(kept)
         return compared
+
+    def check_definitions(self, store: Store | None = None) -> tuple[set[int], set[int]]:
+        """Every row has its definition, in the store of the year or in a copy of it. Returns the
+        series that have rows, and those that are defined.
+        """
+        store = store or self.store
+        with_rows = set[int]()
+        for name in HOLDERS:
+            found = ids_in(store, name)
+            with_rows |= found
+            # Looked at afterwards: nobody adds any in between.
+            assert found <= ids_in(store, "series"), f"{name} has rows without a definition"
+        return with_rows, ids_in(store, "series")
+
+    def check_trimmed(self) -> int:
+        """After a trimming only series that have rows, or were registered lately, are defined;
+        returns how many definitions have gone.
+        """
+        with_rows, defined = self.check_definitions()
+        seen = snapshot(self.store, "series").scan(Bounds(), ["series_id", "last_seen"])
+        frontier = Table(self.store, TIERS[-2].table).position(positions.frontier(TIERS[-2].name))
+        lately = (frontier or 0) - LEAST_AGE_MS
+        young = {row["series_id"] for row in seen.to_pylist() if row["last_seen"] > lately}
+        assert defined <= with_rows | young
+        return len(self.series) - len(defined)
 
     def stored(self, name: str) -> Rows:
         """What the table says."""
@@ -235,6 +295,12 @@ class Year:
             wanted = (ends > since[tier.table]) & (ends <= frontier)
             found[tier.table] = by_key(table.filter(wanted))
         return found
+
+
+def ids_in(store: Store, name: str) -> set[int]:
+    """The series of a table's rows."""
+    rows = snapshot(store, name).scan(Bounds(), ["series_id"])
+    return set(rows.column("series_id").unique().to_pylist())
 
 
 def by_key(rows: pa.Table) -> Rows:

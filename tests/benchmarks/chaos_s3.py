@@ -143,9 +143,6 @@ def main() -> int:
         print(f"{days} days; {s3.requests:,} requests, of which failed: {faults}")
         print(f"begun again: {dict(sorted(year.failed.items()))}")
         year.heal()
-        # What was rewritten while it was being moved has a copy in the colder root, with what has
-        # expired since, until the next move takes it back.
-        year.move()
         compared = year.check()
         print(f"as the oracle has it: {compared}; {moved} files moved, {expired:,} rows expired")
         year.store = copy

@@ -4,9 +4,9 @@
 
 Steps are some hours of samples, a few of them late, a step of a rollup, a merge, a move to a colder
 root, an expiry, a late sample of what has expired, a deletion that may die, a backup that may be
-restored, and a look of a reader, at all roots as one or at one after the other: drawn at random,
-each between the plan and the commit of others. An oracle keeps every sample and computes every row.
-Prints what happened, and fails at the first difference.
+restored, series that come, go and are trimmed, and a look of a reader, at all roots as one or at
+one after the other: drawn at random, each between the plan and the commit of others. An oracle
+keeps every sample and computes every row. Prints what happened, and fails at the first difference.
 """
 
 # ruff: noqa: T201 - what it prints is its output
@@ -29,10 +29,10 @@ from varve.maintenance import expiry  # noqa: E402
 from varve.model.window import DAY_MS  # noqa: E402
 from varve.storage.store import Store  # noqa: E402
 
-STEPS = 14
+STEPS = 19
 """Steps of a round: as many as they are drawn from."""
 PROGRESS = 25
-KEPT = retention(6, 8, 10, 12, 13, debug=(1.5, 3, 4))
+KEPT = retention(6, 8, 10, 12, 13, debug=(1.5, 3, 4), pods=(1.1, 1.2, 1.3, 1.4, 1.5))
 
 
 def main() -> int:
@@ -61,6 +61,8 @@ def main() -> int:
             print(
                 f"  rows as the oracle has them: {sum(compared.values()):,}; files moved:"
                 f" {run.moved:,}; backups restored: {run.restored}; conflicts: {run.conflicts};"
+                f" of {len(year.series)} series trimmed: {run.trimmed}, samples of them judged"
+                f" again: {run.refused};"
                 f" {time.perf_counter() - begun:.0f} s",
                 flush=True,
             )

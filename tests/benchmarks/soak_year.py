@@ -3,7 +3,8 @@
     python tests/benchmarks/soak_year.py [--days 365] [--series 200] [--each 14400] [--seed N]
 
 The time is simulated; files, commits and drivers are real. Samples come in pairs, seconds to an
-hour apart, and some come late, by as much as is allowed. Rows move to a warm root after five days
+hour apart, and some come late, by as much as is allowed; some series live for three days, and lose
+their definitions once their rows have gone. Rows move to a warm root after five days
 and to a cold one after twenty. An oracle keeps every sample in plain lists (tests/all_samples.py)
 and knows of the storage nothing but how long each table is kept. After every job of every day a
 range of a table, and queries by a reader that has followed the tables since, answer as the oracle
@@ -34,7 +35,7 @@ import pyarrow as pa  # noqa: E402
 
 from tests.all_samples import KEYS, OVER_TIME, AllSamples  # noqa: E402
 from tests.tables import QUERY  # noqa: E402
-from tests.year import BEGIN, TABLES, Year, retention  # noqa: E402
+from tests.year import BEGIN, TABLES, Year, ids_in, retention  # noqa: E402
 from varve.model.identity import SeriesDefinition, define  # noqa: E402
 from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS  # noqa: E402
 from varve.promql import kernels  # noqa: E402
@@ -46,6 +47,9 @@ from varve.storage.store import Store  # noqa: E402
 
 # Days, the finest table first: within a year each begins to expire.
 KEPT, DEBUG_KEPT = (30, 60, 120, 180, 270), (1, 2, 120, 180, 270)
+PODS_KEPT = (3, 5, 10, 20, 30)
+PODS, PODS_LIVE = 4, 3
+"""How many series begin each day, and how many days they live."""
 MOVED_AFTER = (5 * DAY_MS, 20 * DAY_MS)
 ROOTS = ("hot", "warm", "cold")
 WIDTHS = dict(zip(TABLES, (1, MINUTE_MS, 5 * MINUTE_MS, HOUR_MS, DAY_MS), strict=True))
@@ -61,6 +65,7 @@ FULL = {
     **{name: days + MONTH for name, days in zip(TABLES, KEPT, strict=True)},
     **{f"{root} {unit}": 60 for root in ("hot", "warm") for unit in ("files", "MB")},
     **{f"cold {unit}": KEPT[-1] + MONTH for unit in ("files", "MB")},
+    "series": PODS_KEPT[-1] + MONTH,
 }
 MOST_OPENING_MS = 1_000
 MOST_LOG_FILES = 320
@@ -82,8 +87,9 @@ class AskedYear(Year):
     def __init__(
         self, root: str, seed: int, each_ms: int, colder: Store, series: Sequence[SeriesDefinition]
     ) -> None:
-        kept = retention(*KEPT, debug=DEBUG_KEPT[:2])
+        kept = retention(*KEPT, debug=DEBUG_KEPT[:2], pods=PODS_KEPT)
         super().__init__(root, kept, seed, each_ms, colder, series)
+        self._lasting = len(self.series)
         self.oracle_samples = AllSamples()
         self.asked = Counter[str]()
         self.reader = Tables(self.store, [QUERY], CACHE_BYTES)
@@ -103,8 +109,16 @@ class AskedYear(Year):
         value = super().value()
         return math.nan if value == 50 else value
 
+    def living(self) -> Sequence[SeriesDefinition]:
+        pods = self.series[self._lasting :]
+        return [*self.series[: self._lasting], *pods[-PODS * PODS_LIVE :]]
+
     def live(self) -> None:
         """A day of samples and all jobs; after each the tables answer as the oracle."""
+        begun = len(self.series) - self._lasting
+        self.series += [
+            define("pod_calls", {"env": "prod", "host": f"pod-{begun + n}"}) for n in range(PODS)
+        ]
         self.day(parts=2)
         self.ask()
         for job in (self.compact, lambda: self.tier(MOVED_AFTER), self.expire, self.vacuum):
@@ -140,16 +154,19 @@ class AskedYear(Year):
             compared += self._compare_rows(name, self.series, start, now)
             rows = snapshot(self.store, name).scan(Bounds(end_ms=oldest), ["series_id"])
             assert rows.num_rows == 0, f"{name}: {rows.num_rows} rows stay although they are old"
+        self.check_definitions()
         return compared
 
     def _kept_since(self, name: str, series: SeriesDefinition) -> int:
         """Later rows must be there."""
-        is_debug = (series.metric, dict(series.tags)["env"]) == ("debug_calls", "dev")
-        days = (DEBUG_KEPT if is_debug else KEPT)[TABLES.index(name)]
+        of_metric = {"debug_calls": DEBUG_KEPT, "pod_calls": PODS_KEPT}
+        days = of_metric.get(series.metric, KEPT)[TABLES.index(name)]
         return max(BEGIN, self.clock.now_ms() - days * DAY_MS)
 
     def _some_series(self) -> list[SeriesDefinition]:
-        return self._dice.sample(self.series, self._dice.choice((1, 1, 3)))
+        pods = self.series[self._lasting :]
+        some = [*self.series[: self._lasting], *pods[-PODS * PODS_KEPT[-1] :]]
+        return self._dice.sample(some, self._dice.choice((1, 1, 3)))
 
     def _span(self, name: str, series: Sequence[SeriesDefinition]) -> tuple[int, int] | None:
         """Where something begins and ends, in windows that are closed and of which no row has
@@ -296,8 +313,8 @@ def main() -> int:
     args = parser.parse_args()
     kernels.warm_up()
     print(
-        f"seed {args.seed}; rows by table; live files and MB by root; logs; CPU ms to open all"
-        " tables, and the reader of queries",
+        f"seed {args.seed}; rows by table; series defined; live files and MB by root; logs; CPU ms"
+        " to open all tables, and the reader of queries",
         flush=True,
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -358,13 +375,15 @@ def state(year: AskedYear, folder: Path) -> tuple[dict[str, float], float]:
         figures[f"{name} files"] = len(there)
         figures[f"{name} MB"] = sum(f.size for f in there) / 1e6
         files.append(f"{name} {len(there):,} of {figures[f'{name} MB']:.2f} MB")
+    figures["series"] = len(ids_in(year.store, "series"))
     logs = list(folder.glob("*/*/_delta_log/*"))
     log_mb = sum(file.stat().st_size for file in logs) / 1e6
     figures["longest log"] = max(Counter(file.parent for file in logs).values())
     day = (year.clock.now_ms() - BEGIN) // DAY_MS
     rows = " ".join(f"{int(figures[name]):>9,}" for name in TABLES)
     print(
-        f"day {day:3}: {rows}; {', '.join(files)}; logs {len(logs):,} files of"
+        f"day {day:3}: {rows}; {figures['series']:,.0f} of {len(year.series):,} series;"
+        f" {', '.join(files)}; logs {len(logs):,} files of"
         f" {log_mb:.2f} MB; {opened_ms:.0f}, {reader_ms:.0f} ms;"
         f" {time.process_time():.0f} CPU s",
         flush=True,

@@ -95,6 +95,10 @@ class FaultyStore(Store):
         self.fault()
         return super().read(table, path)
 
+    def list(self, table: str, folder: str, after: str = "") -> list[str]:
+        self.fault()
+        return super().list(table, folder, after)
+
     def read_many(self, table, paths) -> Iterator[bytes | None]:
         for path in paths:
             self.fault()

@@ -16,8 +16,12 @@ from starlette.testclient import TestClient
 
 from tests.integration.api_service import fill, service_over
 from tests.tables import WrittenTables
+from tests.unit.query.test_moved_samples import BEGIN, DAYS, OF_A_DAY, Followed
 from varve.api.app import create_app
+from varve.maintenance.deletion import Deletion
+from varve.maintenance.deletion_log import Wanted
 from varve.model.errors import BadRequest
+from varve.model.window import DAY_MS
 from varve.query.memory import MemoryBudget, Reservation
 from varve.query.sql_processes import Bounds, SqlProcesses
 from varve.query.sql_statement import require_select
@@ -92,6 +96,28 @@ def test_an_earlier_snapshot_is_read_as_of_it(client, tables):
     assert ask(client, query).json()["data"]["rows"][0][0] == before["data"]["rows"][0][0] + 1
     refused = ask(client, "FROM quarantine", as_of=token)
     assert (refused.status_code, "as_of" in refused.json()["error"]) == (400, True)
+
+
+def test_rows_of_colder_roots_are_read_too_and_as_of_a_snapshot(tmp_path):
+    followed = Followed(tmp_path)
+    followed.move(5)
+    versions = followed.reader.view.provenance.versions
+    followed.do(Deletion(followed.store, Wanted(("up",), BEGIN, BEGIN + DAY_MS, by="test")))
+    processes = SqlProcesses(followed.store, Bounds(memory_mb=256, rows=100, megabytes=1))
+
+    def count(versions):
+        text = "SELECT count(*) FROM samples"
+        answer = processes.run(
+            text, "json", versions, seconds=60, check=lambda: None, take=lambda _: None
+        )
+        return json.loads(answer.content)["rows"], dict(answer.versions)
+
+    before, said = count(versions)
+    now, _ = count({})
+    processes.close()
+    assert (before, now) == ([[DAYS * OF_A_DAY]], [[(DAYS - 1) * OF_A_DAY]])
+    assert said.items() <= versions.items()
+    assert {"samples", "colder:samples", "colder:colder:samples"} == said.keys()
 
 
 @pytest.mark.parametrize(

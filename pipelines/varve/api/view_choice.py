@@ -11,6 +11,7 @@ from varve.query.provenance import Provenance
 from varve.query.snapshots import GoneError, Snapshots
 from varve.query.times import parse_time_ms
 from varve.query.view import View
+from varve.storage.store import COLDER
 
 # How soon one who waits for a view notices that nobody waits for them any more.
 _CHECK_S = 0.1
@@ -81,5 +82,7 @@ class ViewsToCome:
 
 
 def _has(view: View, wanted: Mapping[str, int]) -> bool:
+    # What moves to a colder root is nothing new.
     held = view.provenance.versions
-    return all(held.get(table, -1) >= version for table, version in wanted.items())
+    own = {table: version for table, version in wanted.items() if not table.startswith(COLDER)}
+    return all(held.get(table, -1) >= version for table, version in own.items())

@@ -45,6 +45,11 @@ from varve.storage.table import Table
 FANOUT = 32
 """Files of like size that an open period gathers before they are merged."""
 
+LATE_FANOUT = 8
+"""The same of files that lie over several of the narrowest periods. They are few beside all others,
+and who asks for one of these periods opens all of them.
+"""
+
 MAX_ROWS = 6_000_000
 """Rows that one merge holds in memory; about 0.5 GB of samples, 1.5 GB of rollup rows."""
 
@@ -166,7 +171,12 @@ class Compaction:
         )
 
     def run(self, work: DueMerges) -> Compacted:
-        done = [merge_files(self._store, merge) for merge in work.merges]
+        handles: dict[str, Table] = {}
+        done = []
+        for merge in work.merges:
+            if merge.table not in handles:
+                handles[merge.table] = Table(self._store, merge.table, files=True)
+            done.append(merge_files(self._store, merge, handles[merge.table]))
         merged = tuple(report for report in done if report is not None)
         return Compacted(merged, len(done) - len(merged))
 
@@ -187,7 +197,9 @@ def due_merges(snapshot: Snapshot, now_ms: int) -> list[Merge]:
         if _is_closed(span, now_ms):
             chosen, layout = _of_closed(files), COMPACT
         else:
-            chosen, layout = _of_open(files), ARRIVAL
+            narrowest = span[0] == _SPANS[snapshot.table][0]
+            chosen = _of_open(files, FANOUT if narrowest else LATE_FANOUT)
+            layout = ARRIVAL
         if not chosen and (alone := next((f for f in files if _narrower(snapshot, [f])), None)):
             chosen = [alone]
         if chosen:
@@ -200,12 +212,13 @@ def due_merges(snapshot: Snapshot, now_ms: int) -> list[Merge]:
     return sorted(found, key=lambda merge: -len(merge.files))
 
 
-def merge_files(store: Store, merge: Merge) -> Merged | None:
+def merge_files(store: Store, merge: Merge, table: Table | None = None) -> Merged | None:
     """Writes the merged file and swaps it in. Returns None if a rival has removed one of the files.
 
+    table: a handle on the table with its files, for several merges; by default a new one.
     Raises OSError if the storage fails: the files stay as they were.
     """
-    table = Table(store, merge.table, files=True)
+    table = table or Table(store, merge.table, files=True)
     snapshot = Snapshot(store, merge.table, table.version, merge.files)
     rows = _order(merge.table)(snapshot.scan(Bounds()))
     parts = [rows] if merge.width is None else _dealt_out(rows, snapshot.time_column, merge.width)
@@ -252,7 +265,8 @@ def _span(snapshot: Snapshot, file: LiveFile) -> Span:
 
 def _narrower(snapshot: Snapshot, files: Sequence[LiveFile]) -> int | None:
     """The least width of periods that such files are worth dealing out to, None if none is: those
-    that they reach over have WORTH_COMPACTING rows each on average. No I/O.
+    that they reach over have WORTH_COMPACTING rows each on average. Files that are too large to be
+    merged again are dealt out anyhow, to the widest periods. No I/O.
     """
     if _SPANS[snapshot.table] == (None,):
         return None
@@ -261,6 +275,7 @@ def _narrower(snapshot: Snapshot, files: Sequence[LiveFile]) -> int | None:
         return None
     low = min(file.minimum[column] for file in files)
     high = max(file.maximum[column] for file in files)
+    widest = None
     for width in _SPANS[snapshot.table]:
         if width is None:
             break
@@ -269,7 +284,8 @@ def _narrower(snapshot: Snapshot, files: Sequence[LiveFile]) -> int | None:
             break
         if rows >= WORTH_COMPACTING * periods:
             return width
-    return None
+        widest = width
+    return widest if rows > MAX_ROWS // 2 else None
 
 
 def _dealt_out(rows: pa.Table, column: str, width: int) -> Iterator[pa.Table]:
@@ -287,17 +303,17 @@ def _is_closed(span: Span, now_ms: int) -> bool:
     return width is not None and (number + 1) * width + CLOSED_AFTER_MS <= now_ms
 
 
-def _of_open(files: Sequence[LiveFile]) -> list[LiveFile]:
-    """FANOUT files or more of like size, as many as fit into memory.
+def _of_open(files: Sequence[LiveFile], fanout: int) -> list[LiveFile]:
+    """`fanout` files or more of like size, as many as fit into memory.
 
-    Sizes are alike within a factor of FANOUT, so a row is written again once for each such factor
+    Sizes are alike within a factor of `fanout`, so a row is written again once for each such factor
     that its period grows by.
     """
     levels: dict[int, list[LiveFile]] = {}
     for file in _small(files):
-        levels.setdefault(int(math.log(file.rows, FANOUT)), []).append(file)
+        levels.setdefault(int(math.log(file.rows, fanout)), []).append(file)
     for _, same in sorted(levels.items()):
-        if len(same) < FANOUT:
+        if len(same) < fanout:
             continue
         sums = itertools.accumulate(file.rows for file in same)
         return [file for file, rows in zip(same, sums, strict=True) if rows <= MAX_ROWS]

@@ -191,6 +191,8 @@ def finish(store: Store) -> bool:
     owing, records = deletion_log.owing(store), record_deletion.owing(store)
     if not owing and not records:
         return begun is not None
+    for table in tiering.TABLES:
+        tiering.take_back(store, table)
     first = min(done for _, done in [*owing, *records]) + 1
     for number, told in deletion_log.since(store, first):
         for tier, done in owing:
@@ -250,6 +252,8 @@ def _delete_samples(store: Store, told: Told) -> tuple[int, int]:
             if begun is None:
                 finish(store)
             continue
+        # A move may have begun since the look at the beginning.
+        tiering.take_back(store, "samples")
         return number, samples
     raise Conflict(f"{_ATTEMPTS} attempts to delete samples met a rival")
 
@@ -290,6 +294,7 @@ def _forget(store: Store, tier: Tier, number: int, wanted: Wanted, ids: Ids) -> 
         except Conflict as err:
             log.info("%s: deletion %d starts over: %s", tier.table, number, err)
             continue
+        tiering.take_back(store, tier.table)
         return sum(cut.rows_gone for cut in cuts), sum(file.rows for file in made)
     raise Conflict(f"{tier.table}: {_ATTEMPTS} attempts to forget deleted samples met a rival")
 

@@ -16,20 +16,27 @@ days are kept: those are the periods that files are compacted by.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from varve.ingest.retention_classes import TABLES, RetentionClass
-from varve.maintenance import old_files
+from varve.maintenance import old_files, tiering
+from varve.maintenance.expiries import (
+    ALL,
+    AWAY,
+    RIVAL,
+    AllExpired,
+    DueExpiries,
+    DueExpiry,
+    ExpiredRows,
+)
 from varve.maintenance.row_removal import cut_file, upgrade_colder
-from varve.maintenance.series_trimming import SERIES, DueTrimming, Trimmed, Trimming
-from varve.model.clock import utc_text
-from varve.model.errors import Conflict
+from varve.maintenance.series_trimming import SERIES, Trimming
+from varve.model.errors import Conflict, NeedsOperator
 from varve.model.record_rows import RECORD_TABLES, SAMPLES
-from varve.model.schema import table_schema
 from varve.model.series_matcher import SeriesMatcher
 from varve.model.window import DAY_MS, HOUR_MS, TIERS, Tier, floor_to
 from varve.storage import positions
@@ -43,8 +50,8 @@ from varve.storage.table import Table
 from varve.storage.unreadable import READ_ERRORS, find_unreadable
 from varve.storage.zone_map import Ints, Mask
 
-ALL = "all series"
-"""What reports call the series that have no class."""
+EXPIRING = (*TABLES, *RECORD_TABLES, *old_files.TABLES)
+"""The tables whose rows expire by their age."""
 
 LEAST_PATIENCE_MS = DAY_MS
 """How long rows that are due to go wait for a repair at least; else a fifth of their retention."""
@@ -64,110 +71,11 @@ class Retention:
     classes: tuple[RetentionClass, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DueExpiry:
-    """Rows of a table up to until_ms that are due to go."""
-
-    table: str
-    name: str
-    """Of the class; ALL for all series."""
-    matcher: str
-    """Text of the SeriesMatcher of the class; empty for all series."""
-    begin_ms: int | None
-    """Rows up to here have gone before."""
-    until_ms: int
-    files: tuple[LiveFile, ...]
-    """Files that can have such rows."""
-
-    @property
-    def old_files(self) -> list[LiveFile]:
-        """Files that go as a whole."""
-        time = table_schema(self.table).time_column or ""
-        return [] if self.matcher else [f for f in self.files if f.maximum[time] <= self.until_ms]
-
-
-@dataclass(frozen=True, slots=True)
-class DueExpiries:
-    """All that is due."""
-
-    expiries: tuple[DueExpiry, ...]
-    trimming: DueTrimming | None = None
-    """Of series, if they were asked for."""
-
-    def as_json(self) -> Mapping[str, Any]:
-        return {
-            "expiries": [
-                {
-                    "table": due.table,
-                    "series": due.name,
-                    "until_ms": due.until_ms,
-                    "files": len(due.files),
-                    "old_files": len(due.old_files),
-                }
-                for due in self.expiries
-            ],
-            "trimming": None if self.trimming is None else self.trimming.as_json(),
-        }
-
-    def lines(self) -> Iterable[str]:
-        for due in self.expiries:
-            old, some = len(due.old_files), len(due.files) - len(due.old_files)
-            yield (
-                f"{due.table}: {due.name} up to {utc_text(due.until_ms)}:"
-                f" {old:,} files are old as a whole, {some:,} in part"
-            )
-        if not self.expiries:
-            yield "nothing is older than its retention"
-        if self.trimming is not None:
-            yield from self.trimming.lines()
-
-
-@dataclass(frozen=True, slots=True)
-class ExpiredRows:
-    """What went of a table."""
-
-    table: str
-    series: str
-    until_ms: int
-    files_removed: int
-    """As a whole."""
-    files_rewritten: int
-    rows: int
-    is_done: bool
-    """False if a rival was in the way: the rest is left to the next run."""
-
-
-@dataclass(frozen=True, slots=True)
-class AllExpired:
-    """What a run did."""
-
-    expired: tuple[ExpiredRows, ...]
-    trimmed: Trimmed | None = None
-    """Of series, if they were asked for."""
-
-    def as_json(self) -> Mapping[str, Any]:
-        return {
-            "expired": [asdict(e) for e in self.expired],
-            "trimmed": None if self.trimmed is None else self.trimmed.as_json(),
-        }
-
-    def lines(self) -> Iterable[str]:
-        for e in self.expired:
-            rest = "" if e.is_done else "; a rival was in the way, the rest is left to the next run"
-            yield (
-                f"{e.table}: {e.series} up to {utc_text(e.until_ms)}: {e.rows:,} rows gone,"
-                f" {e.files_removed:,} files removed, {e.files_rewritten:,} rewritten{rest}"
-            )
-        yield f"{sum(e.rows for e in self.expired):,} rows gone"
-        if self.trimmed is not None:
-            yield from self.trimmed.lines()
-
-
 class Expiration:
     """The batch job: expires all tables, and trims series that had no row when it was planned."""
 
     name: ClassVar[str] = "expire"
-    tables: ClassVar[tuple[str, ...]] = (*TABLES, *RECORD_TABLES, *old_files.TABLES, SERIES)
+    tables: ClassVar[tuple[str, ...]] = (*EXPIRING, SERIES)
 
     def __init__(self, store: Store, retention: Retention) -> None:
         """Raises NeedsOperator if there is no table series."""
@@ -223,8 +131,14 @@ class Expiration:
     def expire(self, due: DueExpiry) -> ExpiredRows:
         """Moves the mark, then deletes; goes around files that cannot be read.
 
+        Rows that go from a file which is being moved are still in its copy, which is taken back.
+        While the colder root is out of reach that is left to the next run, and so reported: rows
+        that show again for that long are better than a hot root that fills up.
+
         Raises OSError if the storage fails: what is done stays done.
         """
+        # A copy of what was rewritten meanwhile is to go, not to be rewritten where it is.
+        self._take_back(due.table)
         # Another expiry of this run, or compaction, may have replaced files since it was planned.
         now = snapshot(self._store, due.table)
         if due.table in old_files.TABLES:
@@ -237,7 +151,6 @@ class Expiration:
         table = Table(self._store, due.table, files=True)
         removed = rewritten = rows = 0
         unreadable = len(found) - len(files)
-        is_done = False
         upgrade_colder(now, [self._store.place(file.path)[0] for file in files])
         try:
             self._mark(table, positions.expired(due.matcher), due)
@@ -258,14 +171,27 @@ class Expiration:
                     unreadable += 1
                     continue
                 rewritten, rows = rewritten + (lost > 0), rows + lost
-            if due.matcher and not unreadable:
+            left = self._take_back(due.table)
+            if due.matcher and not unreadable and not left:
                 self._mark(table, positions.dropped(due.matcher), due)
-            is_done = True
         except Conflict:
-            pass  # planned again at the next run, from the table as it then is
-        return ExpiredRows(
-            due.table, due.name, due.until_ms, removed, rewritten, rows, is_done=is_done
-        )
+            left = RIVAL  # planned again at the next run, from the table as it then is
+        return ExpiredRows(due.table, due.name, due.until_ms, removed, rewritten, rows, left)
+
+    def _take_back(self, table: str) -> str:
+        """Takes back copies of what was rewritten while it was being moved; why some may be left,
+        or "".
+        """
+        if table not in tiering.TABLES:
+            return ""
+        try:
+            tiering.take_back(self._store, table)
+        except Conflict:
+            return RIVAL
+        except (OSError, NeedsOperator) as err:
+            log.warning("%s: copies in a colder root may show expired rows: %s", table, err)
+            return AWAY
+        return ""
 
     def move_marks(self, now_ms: int) -> None:
         """Moves the marks of all series as far as a run would now, in every table, also where there
@@ -370,12 +296,12 @@ class Expiration:
 def _drop(now: Snapshot, due: DueExpiry) -> ExpiredRows:
     """Removes the old files of a table that has no marks."""
     old = old_files.old_files(now, due.until_ms)
-    rows, is_done = 0, True
+    rows, left = 0, ""
     try:
         rows = old_files.drop(now, old) if old else 0
     except Conflict:
-        old, is_done = [], False
-    return ExpiredRows(due.table, due.name, due.until_ms, len(old), 0, rows, is_done=is_done)
+        old, left = [], RIVAL
+    return ExpiredRows(due.table, due.name, due.until_ms, len(old), 0, rows, left)
 
 
 def _first_time(

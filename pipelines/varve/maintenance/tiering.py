@@ -8,15 +8,15 @@ misses no row; who sees a file in both roots knows it by its name. A move that d
 the next run, as far as it came.
 
 A file that was rewritten above before its copy took over (by compaction, expiry, a deletion) stays
-above, and its copy goes. Late rows of a range that has moved lie above as any new rows do, and move
-later.
+above, and its copy goes; at once if rows went, as they are still in the copy. Late rows of a range
+that has moved lie above as any new rows do, and move later.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from varve.maintenance.compaction import due_merges, merge_files
@@ -26,7 +26,7 @@ from varve.model.schema import table_schema
 from varve.model.window import MINUTE_MS, TIERS
 from varve.storage import positions
 from varve.storage.bounds import Bounds
-from varve.storage.commit import Removal, Step, rewrite
+from varve.storage.commit import Removal, Step, commit, rewrite
 from varve.storage.content_hash import content_hash
 from varve.storage.files import NewFile, fingerprint
 from varve.storage.log import LiveFile, LogEntry, LogExpired, entries
@@ -47,6 +47,8 @@ MOST_BYTES = 16 * 2**30
 """Of one move of a table. The rest is left to the next."""
 
 _KEY = "move"
+
+_ATTEMPTS = 20
 
 log = logging.getLogger(__name__)
 
@@ -153,17 +155,59 @@ class Tiering:
 
 def give_up(store: Store, table: str) -> None:
     """Takes the copies of a move that is under way back, between all roots: they would show rows
-    that are about to go above. Raises OSError if a colder root is out of reach, Conflict if a rival
-    has finished the move meanwhile.
+    that are about to go above. A rival that finishes the move meanwhile is left alone.
+
+    Raises OSError if a colder root is out of reach, Conflict if rivals are in the way all the time.
     """
-    roots = store.roots()
-    for upper, lower in itertools.pairwise(roots):
-        link = Link(upper, lower, 0)
-        if (owed := _owed(link, table)) is not None:
-            _take_back(link, table, owed, _names(link, table, owed))
-            upper_table = Table(upper, table, files=True)
-            held = upper_table.position(positions.moved())
-            rewrite(upper_table, [], [], transactions={positions.moved(): Step(held, owed)})
+    for link in _links(store):
+        _end(link, table, _give_up)
+
+
+def take_back(store: Store, table: str) -> None:
+    """Takes those copies of a move that is under way back, between all roots, whose files are no
+    longer live above: who has rewritten some to be rid of rows calls it, as a copy still has them.
+    A move that begins afterwards sees by itself what has been rewritten.
+
+    Raises OSError or NeedsOperator if a colder root is out of reach, Conflict as `give_up`.
+    """
+    for link in _links(store):
+        _require_what_has_moved(link, table)
+        _end(link, table, _take_rewritten_back)
+
+
+def _links(store: Store) -> Iterator[Link]:
+    return (Link(upper, lower, 0) for upper, lower in itertools.pairwise(store.roots()))
+
+
+def _end(link: Link, table: str, how: Callable[[Link, str, int], None]) -> None:
+    """Ends a move that is under way, or a part of it, in spite of rivals."""
+    for _ in range(_ATTEMPTS):
+        if (owed := _owed(link, table)) is None:
+            return
+        try:
+            how(link, table, owed)
+        except Conflict as err:
+            log.info("%s: looked at again: %s", table, err)
+        else:
+            return
+    raise Conflict(f"{table}: {_ATTEMPTS} attempts to take copies back met a rival")
+
+
+def _take_rewritten_back(link: Link, table: str, number: int) -> None:
+    _take_back(link, table, number, _rewritten(link, table, _names(link, table, number)))
+
+
+def _give_up(link: Link, table: str, number: int) -> None:
+    """Says above that the move is given up before its copies go: whoever was about to remove the
+    files above, as the copies were there a moment ago, cannot do so any more.
+    """
+    upper = Table(link.upper, table)
+    moved, said = upper.position(positions.moved()), upper.position(positions.given_up())
+    if said is None or said < number:
+        step = {positions.given_up(): Step(said, number)}
+        commit(upper, [], transactions=step, unmoved={positions.moved(): moved})
+    _take_back(link, table, number, _names(link, table, number))
+    commit(upper, [], transactions={positions.moved(): Step(moved, number)})
 
 
 def _owed(link: Link, table: str) -> int | None:
@@ -180,7 +224,10 @@ def _require_what_has_moved(link: Link, table: str) -> None:
     """Raises NeedsOperator if the colder root is not the one that files have moved to, as with a
     disk that is not mounted.
     """
-    moved = Table(link.upper, table).position(positions.moved())
+    try:
+        moved = Table(link.upper, table).position(positions.moved())
+    except NeedsOperator:
+        return  # nothing has come to the root above, which the link before this one tells of
     if moved is None:
         return
     try:
@@ -238,12 +285,17 @@ def _finish(due: DueMove, number: int) -> Moved:
     link, table = due.link, due.table
     entry = _arrival(link, table, number)
     names = entry.metadata[_KEY]["files"]
+    # Read before the copies below are looked at: see _give_up.
+    upper = Table(link.upper, table, files=True)
+    given_up = upper.position(positions.given_up())
+    if given_up == number:
+        _give_up(link, table, number)
+        return Moved(table, link.lower.root, 0, 0, len(names), 0)
     gone = _rewritten(link, table, names)
     _take_back(link, table, number, gone)
     if due.now_ms - entry.metadata[_KEY]["at_ms"] < HANDOVER_MS:
         return Moved(table, link.lower.root, 0, 0, len(gone), 0)
-    upper, lower = Table(link.upper, table, files=True), Table(link.lower, table, files=True)
-    above, below = upper.live_files(), lower.live_files()
+    above, below = upper.live_files(), Table(link.lower, table, files=True).live_files()
     both = [above[name] for name in names if name in above and name in below]
     differing = [file.path for file in both if not _equal(link, table, file)]
     if differing:
@@ -266,6 +318,7 @@ def _finish(due: DueMove, number: int) -> Moved:
         [Removal(file.path, file.size) for file in moving],
         transactions=steps,
         metadata={_KEY: {"number": number, "to": link.lower.root}},
+        unmoved={positions.given_up(): given_up},
     )
     return Moved(table, link.lower.root, 0, len(moving), len(names) - len(moving), 0)
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from varve.model.schema import TABLES
 from varve.model.window import RAW, TIER_NAMES, Window
+from varve.storage.snapshot import base_name
 
 HEADERS = (
     "Varve-Snapshot",
@@ -91,8 +92,9 @@ class Sampled:
 class Provenance:
     """Where an answer comes from.
 
-    versions has the version of each table that was read. Everything produced up to
-    complete_until_ms (broker time, Unix ms) is in the answer; None while ingest has not said so.
+    versions has the version of each table that was read, in each root as Snapshot.versions has
+    them. Everything produced up to complete_until_ms (broker time, Unix ms) is in the answer; None
+    while ingest has not said so.
     """
 
     versions: Mapping[str, int]
@@ -120,7 +122,8 @@ class Provenance:
             raise ValueError(f"{token!r} is no snapshot token") from err
         if (
             not isinstance(versions, dict)
-            or not {"samples", "series"} <= versions.keys() <= {*TABLES}
+            or not {"samples", "series"} <= versions.keys()
+            or not {base_name(name) for name in versions} <= {*TABLES}
             or not all(type(v) is int and v >= 0 for v in versions.values())
         ):
             raise ValueError(f"{token!r} is no snapshot token")

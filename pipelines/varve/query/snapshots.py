@@ -30,9 +30,9 @@ from varve.rollups.late_ranges import LateRanges
 from varve.storage import positions
 from varve.storage.bounds import Bounds
 from varve.storage.log import entries, list_versions
-from varve.storage.snapshot import Snapshot
+from varve.storage.snapshot import Snapshot, colder_versions, snapshot_of
 from varve.storage.state import State, load
-from varve.storage.store import Store
+from varve.storage.store import COLDER, Store
 
 _MOST = 4
 """Views that are kept at once. Each may hold an index of series of its own."""
@@ -105,32 +105,37 @@ class Snapshots:
 
     def _version_at(self, table: str, newest: int, time_ms: int) -> int:
         """The last version of a table that was committed up to a time."""
-        kept = [version for version in list_versions(self._store, table) if version <= newest]
+        root, name = self._store.place(table)
+        kept = [version for version in list_versions(root, name) if version <= newest]
         if not kept:
             raise GoneError(f"{table} has no log any more")
         low, high = 0, len(kept)
         while low < high:  # the first that was committed later
             middle = (low + high) // 2
-            if self._committed_ms(table, kept[middle]) <= time_ms:
+            if _committed_ms(root, name, kept[middle]) <= time_ms:
                 low = middle + 1
             else:
                 high = middle
         if low == 0:
-            horizon = utc_text(self._committed_ms(table, kept[0]))
+            horizon = utc_text(_committed_ms(root, name, kept[0]))
             raise GoneError(
                 f"as of {utc_text(time_ms)} there is nothing to read: the log of {table} begins at"
                 f" {horizon}"
             )
         return kept[low - 1]
 
-    def _committed_ms(self, table: str, version: int) -> int:
-        (entry,) = entries(self._store, table, version - 1, version)
-        return entry.timestamp_ms or 0
-
     def _open(self, versions: Mapping[str, int], newest: View) -> _Kept:
-        states = {table: self._state(table, version) for table, version in versions.items()}
-        samples = self._snapshot("samples", states["samples"])
-        index, index_bytes = self._index(states["series"], newest)
+        states = {
+            table: self._state(table, version)
+            for table, version in versions.items()
+            if not table.startswith(COLDER)
+        }
+        snapshots = {
+            table: self._snapshot(table, state, colder_versions(table, versions))
+            for table, state in states.items()
+        }
+        samples = snapshots["samples"]
+        index, index_bytes = self._index(snapshots["series"], newest)
         held = states["samples"].positions
         expired_ms = held.get(positions.expired())
         files = FileTable(samples.files)
@@ -141,38 +146,43 @@ class Snapshots:
             files,
             newest.row_groups,
             Provenance(dict(versions), self._complete_until(held)),
-            tuple(self._tiers(states, samples, expired_ms)),
+            tuple(self._tiers(states, snapshots, expired_ms)),
             newest.rollups,
             expired_ms,
             marks_of(held),
             records={
-                table: RecordView(self._snapshot(table, states[table]), view.files)
+                table: RecordView(snapshots[table], view.files)
                 for table, view in newest.records.items()
-                if table in states
+                if table in snapshots
             },
             derived=DerivedView(
-                {t: self._snapshot(t, states[t]) for t in newest.derived.snapshots if t in states},
+                {t: snapshots[t] for t in newest.derived.snapshots if t in snapshots},
                 newest.derived.calendar,
             ),
+            is_earlier=True,
             said=newest.said,
         )
         self._budget.add(INDEX, index_bytes)
         return _Kept(view, index_bytes)
 
     def _tiers(
-        self, states: Mapping[str, State], samples: Snapshot, expired_ms: int | None
+        self,
+        states: Mapping[str, State],
+        snapshots: Mapping[str, Snapshot],
+        expired_ms: int | None,
     ) -> Sequence[TierView]:
         views: list[TierView] = []
-        source = samples
+        source = snapshots["samples"]
         for tier in TIERS:
             state = states.get(tier.table)
             if state is None:
                 break
-            view = self._tier(tier, state, source, views, expired_ms)
+            snapshot = snapshots[tier.table]
+            view = self._tier(tier, state, snapshot, source, views, expired_ms)
             if view is None:
                 break
             views.append(view)
-            source = self._snapshot(tier.table, state)
+            source = snapshot
             expired_ms = state.positions.get(positions.expired())
         return views
 
@@ -180,6 +190,7 @@ class Snapshots:
         self,
         tier: Tier,
         state: State,
+        snapshot: Snapshot,
         source: Snapshot,
         below: Sequence[TierView],
         expired_ms: int | None,
@@ -192,7 +203,6 @@ class Snapshots:
             source, state.positions.get(positions.source(tier.name)), state.version, frontier
         )
         pending = below[-1].pending if below else ()
-        snapshot = self._snapshot(tier.table, state)
         return tier_view(tier, snapshot, frontier, late, pending, expired_ms, state.positions)
 
     def _state(self, table: str, version: int) -> State:
@@ -209,18 +219,20 @@ class Snapshots:
         kept = list_versions(self._store, table)
         if not kept:
             return str(err)
-        since = utc_text(self._committed_ms(table, kept[0]))
+        since = utc_text(_committed_ms(self._store, table, kept[0]))
         return f"its log has versions {kept[0]} (of {since}) to {kept[-1]}"
 
-    def _snapshot(self, table: str, state: State) -> Snapshot:
-        return Snapshot(self._store, table, state.version, tuple((state.files or {}).values()))
+    def _snapshot(self, table: str, state: State, colder: Sequence[int]) -> Snapshot:
+        try:
+            return snapshot_of(self._store, table, state, colder)
+        except NeedsOperator as err:
+            raise GoneError(f"a colder root no longer has that version of {table}: {err}") from err
 
-    def _index(self, state: State, newest: View) -> tuple[SeriesIndex, int]:
+    def _index(self, snapshot: Snapshot, newest: View) -> tuple[SeriesIndex, int]:
         """The series of a version, and the bytes that they take beside the newest view's."""
-        if state.version == newest.provenance.versions["series"]:
+        if snapshot.version == newest.provenance.versions["series"]:
             return newest.index, 0
         builder = IndexBuilder()
-        snapshot = self._snapshot("series", state)
         if snapshot.files:
             builder.add(snapshot.scan(Bounds(), COLUMNS))
         index = builder.index()
@@ -230,3 +242,8 @@ class Snapshots:
         complete = [held.get(positions.complete(query)) for query in self._queries]
         known = [at_ms for at_ms in complete if at_ms is not None]
         return min(known) if known and len(known) == len(complete) else None
+
+
+def _committed_ms(root: Store, table: str, version: int) -> int:
+    (entry,) = entries(root, table, version - 1, version)
+    return entry.timestamp_ms or 0

@@ -10,7 +10,8 @@ import duckdb
 from varve.model.errors import NeedsOperator
 from varve.model.schema import TABLES
 from varve.model.views import VIEWS, view_sql
-from varve.storage.snapshot import Snapshot, snapshot
+from varve.storage.snapshot import Snapshot, colder_versions, snapshot, snapshot_of
+from varve.storage.state import load
 from varve.storage.store import Store
 
 DEFAULT_MEMORY_MB = 2_048
@@ -38,8 +39,9 @@ def tables_of(
 ) -> dict[str, Snapshot]:
     """The tables that a query needs by name, all there are if it names no table or view.
 
-    versions: those to read, if any; else each is at its newest version. Raises NeedsOperator if a
-    table that the query needs does not exist or has no such version, or if there is none at all.
+    versions: those to read, if any, in each root as Snapshot.versions has them; else each is at its
+    newest version. Raises NeedsOperator if a table that the query needs does not exist or has no
+    such version, or if there is none at all.
     """
     named = _words(query) & {*TABLES, *VIEWS}
     wanted = named or {*TABLES, *VIEWS}
@@ -52,7 +54,7 @@ def tables_of(
                 raise NeedsOperator(f"as_of names no version of {table}: leave it out")
             continue
         try:
-            found[table] = snapshot(store, table, versions[table] if versions else None)
+            found[table] = _at(store, table, versions) if versions else snapshot(store, table)
         except NeedsOperator:
             if named:
                 raise
@@ -62,6 +64,13 @@ def tables_of(
             " correct --home or storage.root"
         )
     return found
+
+
+def _at(store: Store, table: str, versions: Mapping[str, int]) -> Snapshot:
+    state = load(store, table, version=versions[table])
+    if state is None:
+        raise NeedsOperator(f"no table {table} under {store.root}")
+    return snapshot_of(store, table, state, colder_versions(table, versions))
 
 
 def connect(

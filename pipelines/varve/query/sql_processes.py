@@ -129,8 +129,7 @@ class SqlProcesses:
         cores = len(os.sched_getaffinity(0))
         return Task(
             query,
-            self._store.root,
-            self._store.options,
+            [(root.root, root.options) for root in self._store.roots()],
             versions,
             form,
             bounds.memory_mb,

@@ -14,7 +14,7 @@ import os
 import resource
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, Literal
 
@@ -36,13 +36,12 @@ _BESIDE_BYTES = 2 << 30
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One statement, where its tables are, and what it may take. versions: of tables to read, the
-    newest of others; empty for the newest of all.
+    """One statement, where its tables are, and what it may take. roots: each with its options, the
+    hot one first. versions: of tables to read, the newest of others; empty for the newest of all.
     """
 
     query: str
-    root: str
-    options: Mapping[str, str]
+    roots: Sequence[tuple[str, Mapping[str, str]]]
     versions: Mapping[str, int]
     form: Form
     memory_mb: int
@@ -94,13 +93,21 @@ def _bound(task: Task) -> None:
         resource.setrlimit(which, (most, most))
 
 
+def _store(task: Task) -> Store:
+    *warmer, (root, options) = task.roots
+    store = Store(root, options)
+    for root, options in reversed(warmer):
+        store = Store(root, options, store)
+    return store
+
+
 def _answer(task: Task) -> tuple[dict[str, Any], bytes]:
     """What the head says, and the body; an error has none."""
     try:
         require_select(task.query)
-        store = Store(task.root, task.options)
+        store = _store(task)
         tables = tables_of(store, task.query, task.versions)
-        versions = {name: table.version for name, table in tables.items()}
+        versions = {name: v for table in tables.values() for name, v in table.versions.items()}
         with connect(store, task.query, task.memory_mb, tables) as connection:
             result = connection.execute(task.query)
             write = _json if task.form == "json" else _arrow

@@ -302,7 +302,9 @@ class Tables:
         return view is not None and len(view.snapshot.files) > 0
 
     def _make_view(self) -> View:
-        versions = {name: snapshot.version for name, snapshot in self._applied.items()}
+        versions: dict[str, int] = {}
+        for snapshot in self._applied.values():
+            versions |= snapshot.versions
         complete = [self._samples.position(positions.complete(name)) for name in self._queries]
         return View(
             self._index,

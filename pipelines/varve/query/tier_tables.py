@@ -39,7 +39,7 @@ class TierTables:
     @property
     def versions(self) -> Mapping[str, int]:
         """By table, the version that `views` were made from."""
-        return {view.tier.table: view.version for view in self.views}
+        return {name: version for view in self.views for name, version in view.versions.items()}
 
     def look(self) -> None:
         """Reads what was committed to the tables since the last look."""
@@ -183,7 +183,7 @@ def tier_view(
     files = FileTable(snapshot.files, "window_end")
     return TierView(
         tier,
-        snapshot.version,
+        snapshot.versions,
         files,
         frontier_ms,
         refused_until_ms,

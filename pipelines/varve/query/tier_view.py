@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from varve.model.series_matcher import SeriesMatcher
@@ -23,7 +23,8 @@ class ClassMark:
 
 @dataclass(frozen=True)
 class TierView:
-    """A version of a tier's table. Immutable, shared between threads.
+    """A version of a tier's table. Immutable, shared between threads. versions: of the table, as
+    Snapshot has them.
 
     Windows that start at first_ms or later and end at frontier_ms or before have the rows that the
     samples give, except those that overlap a range in `pending`: late samples wait for their repair
@@ -34,7 +35,7 @@ class TierView:
     """
 
     tier: Tier
-    version: int
+    versions: Mapping[str, int]
     files: FileTable
     frontier_ms: int | None
     first_ms: int | None = None

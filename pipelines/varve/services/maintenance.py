@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from varve.anomaly.baseline_job import Baselines
 from varve.maintenance import compaction, deletion, vacuum
 from varve.maintenance.batch_job import execute
-from varve.maintenance.expiry import Expiration, Retention
+from varve.maintenance.expiry import EXPIRING, Expiration, Retention
 from varve.maintenance.series_trimming import SERIES, Trimming
 from varve.maintenance.tiering import Tiering
 from varve.model.calendar import NO_HOLIDAYS, Calendar
@@ -31,6 +31,7 @@ from varve.services.status import ComponentStatus
 from varve.settings import Settings
 from varve.storage.snapshot import Follower
 from varve.storage.store import Store
+from varve.storage.table import Table
 from varve.telemetry.metrics import MaintenanceMetrics
 from varve.telemetry.registry import Telemetry
 
@@ -98,9 +99,8 @@ class Maintenance:
         if self._tidied_ms is None or now_ms - self._tidied_ms >= _TIDY_EVERY_MS:
             self._tidied_ms = now_ms
             self._guarded("samples", "deletion", self._finish_deletion)
-            for name in Expiration.tables:
-                if name != SERIES:
-                    self._guarded(name, "expiry", self._expire)
+            for name in EXPIRING:
+                self._guarded(name, "expiry", self._expire)
             for name in Tiering.tables:
                 self._guarded(name, "tiering", self._move)
             if self._trimmed_ms is None or now_ms - self._trimmed_ms >= _TRIM_EVERY_MS:
@@ -127,10 +127,12 @@ class Maintenance:
                 return  # not created yet
         snapshot = self._followers[name].refresh()
         self._metrics.live_files.labels(name).set(len(snapshot.files))
-        for merge in compaction.due_merges(snapshot, self._clock.now_ms()):
+        due = compaction.due_merges(snapshot, self._clock.now_ms())
+        table = Table(self._store, name, files=True) if due else None
+        for merge in due:
             if self._stopping.is_set():
                 return
-            merged = compaction.merge_files(self._store, merge)
+            merged = compaction.merge_files(self._store, merge, table)
             self._progressed()
             if merged is None:
                 continue  # a rival was here: planned again at the next look
@@ -174,6 +176,8 @@ class Maintenance:
                 *(name, done.rows, done.series, utc_text(done.until_ms)),
                 *(done.files_removed, done.files_rewritten),
             )
+            if done.left:
+                log.warning("%s: %s", name, done.left)
 
     def _trim(self, name: str) -> None:
         if name not in self._followers:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from varve.setup.airflow import install_airflow
 from varve.setup.console import SetupError, complain, say
 from varve.setup.environment import BUILD_LOCK, DEV_LOCK, NOTEBOOK_LOCK, RUN_LOCK, Environment
 from varve.setup.installer import Installer, pip_settings
@@ -19,6 +18,7 @@ from varve.setup.locks import write_jar_sums, write_locks
 from varve.setup.pack import pack
 from varve.setup.preflight import preflight
 from varve.setup.proxies import java_options
+from varve.setup.side_environment import AIRFLOW, bring_up
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -86,7 +86,7 @@ def _install(arguments: argparse.Namespace) -> None:
 
 def _airflow(_: argparse.Namespace) -> None:
     started = time.monotonic()
-    install_airflow(ROOT, os.environ)
+    bring_up(AIRFLOW, ROOT, os.environ)
     say(f"Airflow is set up ({time.monotonic() - started:.1f} s).")
 
 

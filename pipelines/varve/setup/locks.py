@@ -6,12 +6,12 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from varve.setup.airflow import LOCK as AIRFLOW_LOCK
 from varve.setup.console import SetupError, megabytes, say
 from varve.setup.environment import BUILD_LOCK, DEV_LOCK, NOTEBOOK_LOCK, RUN_LOCK
 from varve.setup.installer import BUILD_FROM_SOURCE, pip_settings, uv_settings
 from varve.setup.jars import KINDS, Ivy, write_sums
 from varve.setup.java import Java
+from varve.setup.side_environment import SIDE_ENVIRONMENTS
 
 _PLATFORM = "x86_64-manylinux_2_28"
 """glibc of the oldest supported distribution. The hashes are those of every platform's files."""
@@ -22,8 +22,7 @@ _SELECTIONS = {
     RUN_LOCK: ("pyproject.toml", "--constraint", DEV_LOCK),
     NOTEBOOK_LOCK: ("pyproject.toml", "--group", "notebook", "--constraint", DEV_LOCK),
     BUILD_LOCK: ("--group", "pyproject.toml:build", "--constraint", DEV_LOCK),
-    # An environment of its own.
-    str(AIRFLOW_LOCK): (str(AIRFLOW_LOCK.with_suffix(".in")),),
+    **{str(side.lock): (str(side.lock.with_suffix(".in")),) for side in SIDE_ENVIRONMENTS},
 }
 
 

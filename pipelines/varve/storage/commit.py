@@ -95,15 +95,16 @@ def rewrite(
     *,
     transactions: Mapping[str, Step] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    unmoved: Mapping[str, int | None] | None = None,
 ) -> int:
     """Replaces files by others with the same rows (compaction), or drops rows (expiry). Returns
-    the version it became.
+    the version it became. unmoved: as `commit` has it.
 
     Commits again by itself when a rival rewrite touched other files; raises Conflict when a
     file to remove is no longer live: compute the rewrite anew. Other errors as in `commit`.
     """
     _require_files_of(table, adds)
-    return _write_next_free(table, adds, removes, transactions or {}, metadata)
+    return _write_next_free(table, adds, removes, transactions or {}, metadata, unmoved)
 
 
 def reset_positions(

@@ -83,6 +83,13 @@ def moved() -> str:
     return "moved"
 
 
+def given_up() -> str:
+    """On that table, too: the last move that was given up. Its copies in the colder root are being
+    taken back, so none of its files may be removed above.
+    """
+    return "given_up"
+
+
 def moved_until() -> str:
     """On that table, too: rows up to this time, ms, may be in colder roots."""
     return "moved_until"

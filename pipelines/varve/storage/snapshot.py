@@ -6,11 +6,12 @@ A store may have colder roots, which old files move to: a snapshot has the files
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,7 +27,7 @@ from varve.storage.bounds import Bounds
 from varve.storage.file_set import FileSet
 from varve.storage.log import LiveFile, LogEntry
 from varve.storage.scan import Wanted, arrow_dataset, read_rows
-from varve.storage.state import load
+from varve.storage.state import State, load
 from varve.storage.store import COLDER, Store
 from varve.storage.table import Table
 from varve.storage.zone_map import HIGHEST, LOWEST, ZoneMap
@@ -56,6 +57,15 @@ class Snapshot:
     table: str
     version: int
     files: Sequence[LiveFile]
+    colder: tuple[int, ...] = ()
+    """Versions of the table in the colder roots, the warmest first; of none where no file has
+    moved, nor of those that are out of reach."""
+
+    @property
+    def versions(self) -> Mapping[str, int]:
+        """By name of the table, that of a colder root with COLDER before it."""
+        all_roots = enumerate((self.version, *self.colder))
+        return {f"{COLDER * depth}{self.table}": version for depth, version in all_roots}
 
     @property
     def time_column(self) -> str:
@@ -116,6 +126,8 @@ class Follower:
         self.below = _ColderFiles(store.colder, self.table) if store.colder else None
         self._files = self._all_files()
         self.snapshot = self._snapshot()
+        if self.below is not None:
+            self.follow()
 
     def refresh(self) -> Snapshot:
         """The newest snapshot: the same object if nothing was committed since the last call."""
@@ -127,21 +139,27 @@ class Follower:
         first, and what has changed in colder roots, as further entries of the newest version; None
         if the log in between has expired and the table was read anew.
         """
-        fresh = self.table.refresh()
-        if fresh is None:
-            self._files = self._all_files()
-            self.snapshot = self._snapshot()
-            return None
-        files = self._files
-        for entry in fresh:
-            files = files.changed(entry.removes, (*entry.adds, *entry.replacements))
-        if self.below is not None and (change := self.below.look(fresh)):
-            files = files.changed(*change)
-            fresh = _told_with(fresh, *change, self.table.version)
-        if fresh or files is not self._files:
+        files, told = self._files, list[LogEntry]()
+        is_known = True
+        while True:
+            fresh = self.table.refresh()
+            if fresh is None:
+                files, fresh, is_known = self._all_files(), [], False
+            for entry in fresh:
+                files = files.changed(entry.removes, (*entry.adds, *entry.replacements))
+            change = None if self.below is None else self.below.look(fresh)
+            if change is not None:
+                files = files.changed(*change)
+                fresh = _told_with(fresh, *change, self.table.version)
+            told += fresh
+            if change is None:
+                break
+            # Rows go from a colder root once the root above has said so: who has seen the one has
+            # to see the other, and so looks above once more.
+        if told or files is not self._files:
             self._files = files
             self.snapshot = self._snapshot()
-        return fresh
+        return told if is_known else None
 
     def position(self, transaction: str) -> int | None:
         """Version stored under a transaction id in the newest snapshot taken."""
@@ -154,7 +172,12 @@ class Follower:
         return files
 
     def _snapshot(self) -> Snapshot:
-        return Snapshot(self.table.store, self.table.name, self.table.version, self._files)
+        colder = () if self.below is None else self.below.versions
+        return Snapshot(self.table.store, self.table.name, self.table.version, self._files, colder)
+
+
+_Seen = tuple[int | None, Snapshot]
+"""The last move that has arrived in a colder root, and what is there."""
 
 
 class _ColderFiles:
@@ -169,8 +192,8 @@ class _ColderFiles:
     def __init__(self, store: Store, above: Table) -> None:
         self._store, self._above = store, above
         self._follower: Follower | None = None
-        self._seen: tuple[int | None, Sequence[LiveFile]] | None = None
-        self._reading: Future[tuple[int | None, Sequence[LiveFile]]] | None = None
+        self._seen: _Seen | None = None
+        self._reading: Future[_Seen] | None = None
         """A look that is under way."""
         self._looked_s = -math.inf
         self._there: dict[str, LiveFile] = {}
@@ -178,6 +201,8 @@ class _ColderFiles:
         self._visible: dict[str, LiveFile] = {}
         """Those that are in the snapshot, by their path as seen from above."""
         self._marks: tuple[int | None, ...] = ()
+        self.versions: tuple[int, ...] = ()
+        """As Snapshot.colder has them."""
 
     def look(self, fresh: Sequence[LogEntry] | None) -> tuple[list[str], list[LiveFile]] | None:
         """What of the colder files is gone and new since the last look; None if nothing is. fresh:
@@ -198,7 +223,7 @@ class _ColderFiles:
             return None
         above = self._above.live_files()
         visible = {
-            f"{COLDER}{path}": replace(file, path=f"{COLDER}{path}")
+            f"{COLDER}{path}": as_seen_above(file)
             for path, file in self._there.items()
             if base_name(path) not in above
         }
@@ -232,33 +257,35 @@ class _ColderFiles:
                 self._looked_s = -math.inf  # asked again at the next look, without waiting
         if self._reading.done():
             self._reading = None
-        arrived, files = self._seen or (None, ())
-        self._there = {file.path: file for file in files}
+        arrived, seen = self._seen or (None, None)
+        self._there = {} if seen is None else {file.path: file for file in seen.files}
+        self.versions = () if seen is None else (seen.version, *seen.colder)
         if arrived is None or arrived < moved:
-            unreachable = self._unreachable()
-            self._there[unreachable.path] = unreachable
+            until = self._above.position(positions.moved_until())
+            self._there[UNREACHABLE] = _unreachable(self._above.name, until)
+            self.versions = ()
 
-    def _refreshed(self) -> tuple[int | None, Sequence[LiveFile]]:
+    def _refreshed(self) -> _Seen:
         """The last move that has arrived in the colder root, and its files. One call at a time."""
         if self._follower is None:
             self._follower = Follower(self._store, self._above.name)
         else:
             self._follower.refresh()
-        return self._follower.position(positions.arrived()), self._follower.snapshot.files
+        return self._follower.position(positions.arrived()), self._follower.snapshot
 
-    def _unreachable(self) -> LiveFile:
-        """A file with all bounds that moved files can have, so that whoever needs one of them fails
-        and nobody else does.
-        """
-        until = self._above.position(positions.moved_until())
-        column = self._above.schema.time_column or ""
-        return LiveFile(
-            UNREACHABLE,
-            size=1,
-            rows=_MANY_ROWS,
-            minimum={column: LOWEST, "series_id": LOWEST},
-            maximum={column: HIGHEST if until is None else until, "series_id": HIGHEST},
-        )
+
+def _unreachable(table: str, until_ms: int | None) -> LiveFile:
+    """A file with all bounds that moved files can have, so that whoever needs one of them fails and
+    nobody else does. until_ms: where `moved_until` is.
+    """
+    column = table_schema(table).time_column or ""
+    return LiveFile(
+        UNREACHABLE,
+        size=1,
+        rows=_MANY_ROWS,
+        minimum={column: LOWEST, "series_id": LOWEST},
+        maximum={column: HIGHEST if until_ms is None else until_ms, "series_id": HIGHEST},
+    )
 
 
 def _told_with(
@@ -305,6 +332,11 @@ def _in_thread(work: Callable[[], T]) -> Future[T]:
     return future
 
 
+def as_seen_above(file: LiveFile) -> LiveFile:
+    """A file of a root as the root above sees it."""
+    return replace(file, path=f"{COLDER}{file.path}")
+
+
 def base_name(path: str) -> str:
     """The name of a file, without the root that it is in."""
     while path.startswith(COLDER):
@@ -328,6 +360,33 @@ def snapshot(store: Store, table: str, version: int | None = None) -> Snapshot:
         moved = (f for f in colder if f.path.startswith(COLDER) and base_name(f.path) not in files)
         files |= {file.path: file for file in moved}
     return Snapshot(store, table, version, tuple(files.values()))
+
+
+def snapshot_of(store: Store, table: str, state: State, colder: Sequence[int]) -> Snapshot:
+    """The snapshot that a follower had at a state of a table, its files included, and at versions
+    of colder roots, which `colder` has as Snapshot does.
+
+    Raises NeedsOperator if the log of a colder root no longer has its version.
+    """
+    files = dict(state.files or {})
+    if store.colder is not None and state.positions.get(positions.moved()) is not None:
+        below: Sequence[LiveFile] = [
+            _unreachable(table, state.positions.get(positions.moved_until()))
+        ]
+        if colder:
+            lower = load(store.colder, table, version=colder[0])
+            if lower is None:
+                raise NeedsOperator(f"no table {table} under {store.colder.root}")
+            below = snapshot_of(store.colder, table, lower, colder[1:]).files
+        moved = [as_seen_above(file) for file in below if base_name(file.path) not in files]
+        files |= {file.path: file for file in moved}
+    return Snapshot(store, table, state.version, tuple(files.values()), tuple(colder))
+
+
+def colder_versions(table: str, versions: Mapping[str, int]) -> tuple[int, ...]:
+    """Snapshot.colder of a table, out of `Snapshot.versions` of several."""
+    names = (f"{COLDER * depth}{table}" for depth in itertools.count(1))
+    return tuple(versions[name] for name in itertools.takewhile(versions.__contains__, names))
 
 
 def live_files(table: Table) -> list[LiveFile]:

@@ -33,15 +33,17 @@ from varve.maintenance.batch_job import execute
 from varve.maintenance.compaction import Compaction
 from varve.maintenance.deletion import Deletion
 from varve.maintenance.deletion_log import Wanted
-from varve.maintenance.expiry import Expiration
+from varve.maintenance.expiry import EXPIRING, Expiration
 from varve.maintenance.quality.job import QualityCheck
 from varve.maintenance.quality.suites import Thresholds
 from varve.maintenance.restore import restore_backup
+from varve.maintenance.series_trimming import Trimming
 from varve.maintenance.tiering import HANDOVER_MS, Tiering
 from varve.maintenance.vacuum import Vacuum
 from varve.model.clock import ManualClock
 from varve.model.compiled import warm_up
 from varve.model.errors import TemporaryError
+from varve.model.identity import define
 from varve.model.schema import TABLES, table_schema
 from varve.model.window import DAY_MS, HOUR_MS, Window
 from varve.storage.bounds import Bounds
@@ -76,6 +78,8 @@ class Job:
     rounds: int = 1
     method: str = "put_if_absent"
     most: int = MOST
+    deeper: bool = False
+    """Whether one that goes on does its commits again: then it dies at a later one each time."""
     shown: str = ""
     """The folder of the home whose tables are compared; empty for its own."""
 
@@ -97,7 +101,11 @@ def tier(home: Path, turn: int) -> object:
 
 
 def expire(home: Path, _: int) -> object:
-    return run(Expiration(store_of(home), KEPT), home)
+    return execute(Expiration(store_of(home), KEPT), store_of(home), NOW, only=EXPIRING)
+
+
+def trim(home: Path, _: int) -> object:
+    return run(Trimming(store_of(home)), home)
 
 
 def vacuum(home: Path, _: int) -> object:
@@ -140,6 +148,7 @@ JOBS: Mapping[str, Job] = {
     "compact": Job(compact),
     "tier": Job(tier, rounds=2),
     "expire": Job(expire),
+    "trim": Job(trim, deeper=True),
     "vacuum": Job(vacuum, method="delete"),
     "delete": Job(delete),
     "baseline": Job(baseline),
@@ -166,9 +175,12 @@ def main(folder: Path, disk: Path | None, names: list[str]) -> None:
 
 
 def fill(home: Path) -> None:
-    """Some days that are rolled up, and compacted once, so that there is work for every job."""
+    """Some days that are rolled up, and compacted once, and some series of which nothing is left,
+    so that there is work for every job.
+    """
     cold = Store(str(home / "cold"))
     year = Year(str(home / "hot"), KEPT, seed=3, each_ms=2 * HOUR_MS, colder=cold)
+    year.tables.define(define("pod_calls", {"pod": str(n)}) for n in range(3))
     for day in range(DAYS):
         year.day(parts=2)
         if day == 1:
@@ -181,7 +193,9 @@ def killed(job: Job, made: Path, folder: Path) -> Mapping[str, Any]:
 
     def attempts(work: Callable[[], object]) -> Iterator[bool]:
         nonlocal deaths
-        while deaths < job.most and dies(work, job.method, written=deaths % 2 == 1):
+        while deaths < job.most and dies(
+            work, job.method, written=deaths % 2 == 1, at=deaths // 2 + 1 if job.deeper else 1
+        ):
             deaths += 1
             yield True
 
@@ -266,15 +280,21 @@ def forked(work: Callable[[], object]) -> int:
     return status
 
 
-def dies(work: Callable[[], object], method: str, *, written: bool) -> bool:
-    """Whether a child was killed at its next call of the method, before it or right after."""
+def dies(work: Callable[[], object], method: str, *, written: bool, at: int = 1) -> bool:
+    """Whether a child was killed at a call of the method, before it or right after. at: at the how
+    many-th.
+    """
 
     def doomed() -> None:
-        calls = getattr(Store, method)
+        calls, left = getattr(Store, method), at
 
         def kills(store: Store, table: str, what: Sequence[str] | str, *rest: object) -> object:
+            nonlocal left
             if not what:
                 return None  # nothing to delete
+            left -= 1
+            if left:
+                return calls(store, table, what, *rest)
             if written:
                 calls(store, table, what, *rest)
             os.kill(os.getpid(), signal.SIGKILL)

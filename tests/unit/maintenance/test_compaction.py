@@ -212,7 +212,7 @@ def hours_of(file):
 
 def test_late_rows_are_dealt_out_to_their_hours(tmp_path, monkeypatch):
     monkeypatch.setattr(compaction, "WORTH_COMPACTING", 10)
-    monkeypatch.setattr(compaction, "FANOUT", 4)
+    monkeypatch.setattr(compaction, "LATE_FANOUT", 4)
     tables = WrittenTables(str(tmp_path))
     now_ms = BEGIN + DAY_MS
     rows, written, wide = 30 * 40, 0, []
@@ -224,7 +224,7 @@ def test_late_rows_are_dealt_out_to_their_hours(tmp_path, monkeypatch):
     kept = stored(tables.store)
 
     assert len(kept) == rows
-    # Less than FANOUT of each size wait, and sizes are few.
+    # Less than LATE_FANOUT of each size wait, and sizes are few.
     assert max(wide) <= 12
     in_hours = [f for f in snapshot(tables.store, "samples").files if hours_of(f) == 1]
     assert sum(f.rows for f in in_hours) > rows / 2
@@ -245,6 +245,20 @@ def test_a_large_file_of_many_hours_is_dealt_out_alone_and_then_left(tmp_path, m
     assert len(files) <= 49
     assert stored(tables.store) == before
     assert compact(tables.store, BEGIN + 6 * DAY_MS, ("samples",)) == []
+
+
+def test_late_rows_of_so_many_days_that_no_merge_holds_enough_are_dealt_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(compaction, "MAX_ROWS", 200)
+    monkeypatch.setattr(compaction, "LATE_FANOUT", 4)
+    tables, rng = WrittenTables(str(tmp_path)), random.Random(7)
+    wide = []
+    for _ in range(40):
+        spread(tables, 1, 30, 60, rng)
+        compact(tables.store, BEGIN + DAY_MS, ("samples",))
+        wide.append(sum(hours_of(f) > 24 for f in snapshot(tables.store, "samples").files))
+
+    assert len(stored(tables.store)) == 40 * 30
+    assert max(wide) <= 12, "three sizes of less than four files each"
 
 
 def test_few_late_rows_wait(tmp_path):

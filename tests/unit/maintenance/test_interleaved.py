@@ -19,7 +19,7 @@ from varve.storage.store import Store
 SHORT = retention(2, 3.5, 5, 6.5, 7, debug=(0.5, 1.5, 2.5))
 
 # Of the class nothing of the last day goes.
-RACED = retention(1.5, 3, 5, 7, 8, debug=(1.1, 2, 3))
+RACED = retention(1.5, 3, 5, 7, 8, debug=(1.1, 2, 3), pods=(1.1, 1.2, 1.3, 1.4, 1.5))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -52,9 +52,15 @@ def test_everything_at_once_with_a_colder_root_and_backups(tmp_path, monkeypatch
     year = Year(str(tmp_path / "hot"), RACED, 1, colder=cold)
     run = Race(year, random.Random(1), tmp_path)
 
-    run.run(240)
+    run.go(240)
+    for _ in range(10):
+        if run.moved and run.restored and run.year.slipped:
+            break
+        run.go(30)
+    run.end()
 
     run.year.check()
+    assert run.trimmed > 0
     assert run.moved > 0
     assert run.restored > 0
     assert run.year.slipped

@@ -11,13 +11,25 @@ import time
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from tests import faulty_s3
 from tests.tables import WrittenTables
 from tests.unit.maintenance.dying import Killed, deaths, dying
+from tests.unit.maintenance.four_days import (
+    AFTER,
+    BEGIN,
+    DAYS,
+    NOW,
+    A,
+    B,
+    contents,
+    rows_of,
+    rows_of_a,
+    settle,
+    tier,
+)
 from varve.maintenance import deletion, vacuum
 from varve.maintenance.batch_job import execute
 from varve.maintenance.compaction import Compaction
@@ -26,7 +38,6 @@ from varve.maintenance.deletion_log import Wanted
 from varve.maintenance.expiry import Expiration, Retention
 from varve.maintenance.tiering import HANDOVER_MS, TABLES, Tiering
 from varve.model.errors import NeedsOperator, TemporaryError
-from varve.model.identity import define
 from varve.model.window import DAY_MS, HOUR_MS, TIERS
 from varve.query.sql import connect
 from varve.storage import positions
@@ -35,67 +46,6 @@ from varve.storage.bounds import Bounds
 from varve.storage.snapshot import Follower, snapshot
 from varve.storage.store import Store
 from varve.storage.table import Table
-
-BEGIN = 1_795_305_600_000  # midnight, UTC
-DAYS = 4
-NOW = BEGIN + DAYS * DAY_MS
-AFTER = 2 * DAY_MS
-A, B = (define("up", {"host": host}, metric_type="gauge") for host in "ab")
-
-
-def fill(tables: WrittenTables) -> None:
-    """Four days of two series, a sample each ten minutes, rolled up and compacted."""
-    tables.define([A, B])
-    for hour in range(DAYS * 24):
-        times = range(BEGIN + hour * HOUR_MS + 600_000, BEGIN + (hour + 1) * HOUR_MS + 1, 600_000)
-        rows = [(d.series_id, ts, float(n)) for d in (A, B) for n, ts in enumerate(times)]
-        tables.put(rows, complete_ms=times[-1])
-        if hour % 24 == 23:
-            tables.roll_up()
-    execute(Compaction(tables.store), tables.store, NOW)
-
-
-@pytest.fixture(scope="session")
-def filled(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("filled")
-    fill(WrittenTables(str(folder)))
-    return folder
-
-
-@pytest.fixture
-def tables(filled, tmp_path):
-    shutil.copytree(filled, tmp_path / "hot")
-    made = WrittenTables(str(tmp_path / "hot"))
-    made.store = Store(str(tmp_path / "hot"), {}, Store(str(tmp_path / "cold")))
-    return made
-
-
-def rows_of(table: pa.Table):
-    return sorted(map(repr, table.to_pylist()))
-
-
-def contents(store):
-    """Every row of every table, copies included."""
-    return {name: rows_of(snapshot(store, name).scan(Bounds())) for name in TABLES}
-
-
-def rows_of_a(store):
-    """How many each table has."""
-    bounds = Bounds(series_ids=np.array([A.series_id]))
-    return {name: snapshot(store, name).scan(bounds, ["series_id"]).num_rows for name in TABLES}
-
-
-def tier(store, now=NOW, after=(AFTER,)):
-    return execute(Tiering(store, after), store, now).as_json()
-
-
-def settle(store, now=NOW, after=(AFTER,)):
-    """Runs until nothing is due; returns when that was."""
-    for _ in range(20):
-        if not tier(store, now, after)["planned"]["moves"]:
-            return now
-        now += HANDOVER_MS
-    pytest.fail("it moves for ever")
 
 
 def test_old_files_move_and_every_row_is_seen_once_before_meanwhile_and_after(tables):

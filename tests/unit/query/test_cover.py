@@ -24,7 +24,7 @@ MANY = Estimate(10, 100_000_000, 1.0)
 
 
 def view(tier, frontier_ms=FAR, first_ms=None, pending=()):
-    return TierView(tier, 1, FileTable(()), frontier_ms, first_ms, tuple(pending))
+    return TierView(tier, {tier.table: 1}, FileTable(()), frontier_ms, first_ms, tuple(pending))
 
 
 VIEWS = tuple(view(tier) for tier in TIERS)

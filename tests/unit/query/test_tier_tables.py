@@ -55,7 +55,8 @@ def test_pending_ranges_are_those_of_the_logs_however_they_are_followed(tmp_path
 
         assert followed.keys() == anew.keys()
         for name, view in followed.items():
-            assert (view.version, view.frontier_ms) == (told[name].version, told[name].frontier_ms)
+            version = view.versions[view.tier.table]
+            assert (version, view.frontier_ms) == (told[name].version, told[name].frontier_ms)
             assert list(anew[name].pending) == time_ranges.union(told[name].pending)
             if is_compacted:
                 # Whose files are deleted before they were looked into is late as a whole.

@@ -60,6 +60,7 @@ class World:
     points: dict[str, dict[int, float | None]]
     expired_ms: int | None = None
     _engine: list[Engine] = field(default_factory=list)
+    _size: list[float] = field(default_factory=list)
 
     @property
     def engine(self) -> Engine:
@@ -77,12 +78,10 @@ class World:
     @property
     def size(self) -> float:
         """The greatest absolute value."""
-        return max(
-            abs(v)
-            for points in self.points.values()
-            for v in points.values()
-            if v is not None and not math.isnan(v)
-        )
+        if not self._size:
+            values = (v for points in self.points.values() for v in points.values())
+            self._size.append(max(abs(v) for v in values if v is not None and not math.isnan(v)))
+        return self._size[0]
 
     def put(self, samples: dict[str, list[Point]], *, complete_ms: int | None = None) -> None:
         """Commits samples; of copies the greatest counts, as numbers only are sent twice."""
@@ -96,6 +95,7 @@ class World:
         if rows:
             self.tables.put(rows, complete_ms=complete_ms)
         self._engine.clear()
+        self._size.clear()
 
     def roll_up(self, tiers: tuple[Tier, ...] = TIERS) -> None:
         """Closes and repairs all that is due in some tiers."""

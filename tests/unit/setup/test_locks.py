@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from varve.setup.airflow import LOCK as AIRFLOW_LOCK
 from varve.setup.environment import (
     BUILD_LOCK,
     DEV_LOCK,
@@ -13,8 +12,10 @@ from varve.setup.environment import (
     normalised,
     pinned,
 )
+from varve.setup.side_environment import SIDE_ENVIRONMENTS
 
 ROOT = Path(__file__).resolve().parents[3]
+LOCKS = (BUILD_LOCK, RUN_LOCK, DEV_LOCK, NOTEBOOK_LOCK)
 
 
 def wanted(lock: str) -> list[str]:
@@ -30,7 +31,7 @@ def wanted(lock: str) -> list[str]:
     }[lock]
 
 
-@pytest.mark.parametrize("lock", [BUILD_LOCK, RUN_LOCK, DEV_LOCK, NOTEBOOK_LOCK])
+@pytest.mark.parametrize("lock", LOCKS)
 def test_the_lock_holds_what_pyproject_asks_for(lock):
     versions = pinned(ROOT / lock)
 
@@ -41,9 +42,10 @@ def test_the_lock_holds_what_pyproject_asks_for(lock):
         assert requirement.specifier.contains(version), f"{text} in {lock}: run `make lock`"
 
 
-def test_the_lock_of_airflow_holds_what_is_asked_for():
-    wants = (ROOT / AIRFLOW_LOCK).with_suffix(".in").read_text().splitlines()
-    versions = pinned(ROOT / AIRFLOW_LOCK)
+@pytest.mark.parametrize("side", SIDE_ENVIRONMENTS, ids=lambda side: side.folder)
+def test_the_lock_of_an_environment_beside_holds_what_is_asked_for(side):
+    wants = (ROOT / side.lock).with_suffix(".in").read_text().splitlines()
+    versions = pinned(ROOT / side.lock)
 
     for text in (line for line in wants if line and not line.startswith("#")):
         requirement = Requirement(text)
@@ -57,7 +59,7 @@ def test_all_locks_agree_on_versions():
     assert pinned(ROOT / BUILD_LOCK).items() <= everything.items()
 
 
-@pytest.mark.parametrize("lock", [BUILD_LOCK, RUN_LOCK, DEV_LOCK, NOTEBOOK_LOCK, AIRFLOW_LOCK])
+@pytest.mark.parametrize("lock", [*LOCKS, *(str(side.lock) for side in SIDE_ENVIRONMENTS)])
 def test_locks_name_no_host_and_hash_every_entry(lock):
     text = (ROOT / lock).read_text()
 
