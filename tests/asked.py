@@ -25,7 +25,7 @@ from varve.query.provenance import Provenance
 
 KINDS = ("points", "counts", "functions", "rates", "series", "values", "as of", "at least")
 WIDTHS = {None: MINUTE_MS, RAW: 1_000} | {tier.name: tier.width_ms for tier in TIERS[:3]}
-KEPT_HOURS = 80
+KEPT_HOURS = 96
 """How long ago of samples is asked for: some of them have expired."""
 PANELS = 4
 RELATIVE = 1e-9
