@@ -178,7 +178,7 @@ diff-notify: setup-dev ## The same requests and alerts to it and to Alertmanager
 live-notify: setup-dev ## Its scenarios over HTTP, 20 times as fast as real time; ARGS="--only grouping"
 	$(TOOL)/live_notify.py --shared $(SHARED) $(ARGS)
 
-.PHONY: diff-promql diff-prometheus diff-http diff-import diff-promtool diff-tiers diff-steps fuzz-promql
+.PHONY: diff-promql diff-prometheus diff-http diff-import diff-promtool diff-tiers diff-steps diff-commits fuzz-promql
 diff-promql: setup-dev ## Random queries against an obvious evaluator; ARGS="--queries 100000 --seed N"
 	$(TOOL)/diff_promql.py $(ARGS)
 diff-prometheus: setup-dev ## Random queries against the installed Prometheus; ARGS="--queries 20000 --seed N"
@@ -193,6 +193,8 @@ diff-tiers: setup-dev ## Random queries over rollups against the samples; ARGS="
 	$(TOOL)/diff_tiers.py $(ARGS)
 diff-steps: setup-dev ## Panels refreshed while tables change, with kept steps and without; ARGS="--interleavings 1000"
 	$(TOOL)/diff_steps.py $(ARGS)
+diff-commits: setup-dev ## A service asked while every job commits each second, against an oracle; ARGS="--queries 1000 --seed N"
+	$(TOOL)/diff_commits.py $(ARGS)
 fuzz-promql: setup-dev ## Texts meant to break the PromQL engine; ARGS="--minutes 10 --seed N"
 	$(TOOL)/fuzz_promql.py --shared $(SHARED) $(ARGS)
 
@@ -208,9 +210,11 @@ live-anomaly: setup-dev ## Incidents of every kind through a whole `varve up`: a
 bench-forecast: setup-dev ## Forecasts of 1,000 series on two cores: time, errors, coverage; ARGS="--series 300"
 	$(TOOL)/bench_forecast.py $(ARGS)
 
-.PHONY: bench-labels
+.PHONY: bench-labels bench-churn
 bench-labels: setup-dev ## The index of a million series: memory, matchers, what churn costs
 	$(TOOL)/bench_labels.py $(ARGS)
+bench-churn: setup-dev ## What three million series that have ended cost dashboards; ARGS="--live 100000 --each 10000"
+	$(TOOL)/bench_churn.py $(ARGS)
 
 .PHONY: bench-trimming
 bench-trimming: setup-dev ## A year of series that come and go: what is left, with and without trimming

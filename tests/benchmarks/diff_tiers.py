@@ -53,7 +53,11 @@ def main() -> int:
             for stage, number in worlds
         }
         for future in as_completed(asked):
-            found += future.result()
+            try:
+                found += future.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
             stage, number = asked[future]
             print(f"{stage}, world {number}: {time.monotonic() - started:.0f} s", flush=True)
     print(f"\n{'tier':8}{'stage':15}" + "".join(f"{kind:>13}" for kind in KINDS))

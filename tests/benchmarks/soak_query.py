@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import multiprocessing
+import os
 import random
 import socket
 import sys
@@ -48,6 +49,8 @@ from varve.storage.table import create_tables
 NOW_MS = 1_795_338_000_000
 MOST_BYTES = 4 << 30
 EVERY_S = 0.05
+# Of the process that times small queries: the others take both cores, and it would be late itself.
+_OF_THE_CLOCK = -10
 SLOW_BODIES = 50
 WITH_SAMPLES = 20_000
 SAMPLES = 60
@@ -138,7 +141,7 @@ def main() -> int:
     settings = {
         "VARVE_QUERY__TOKENS__HOSTILE": "hostile",
         "VARVE_QUERY__TOKENS__GOOD": "good",
-        "VARVE_QUERY__AT_ONCE_OF_ONE": "2",
+        "VARVE_QUERY__AT_ONCE_OF_ONE": "1",
         "VARVE_QUERY__MAX_CONNECTIONS": str(args.connections + 500),
     }
     with tempfile.TemporaryDirectory(prefix="varve-soak-query-") as folder:
@@ -177,6 +180,8 @@ class Small:
 
 def small_ones(url: str, seconds: float, process: psutil.Process) -> Small:
     """Sends one every EVERY_S; a late answer holds the next ones up, and counts for each."""
+    with contextlib.suppress(OSError):  # needs privileges
+        os.setpriority(os.PRIO_PROCESS, 0, _OF_THE_CLOCK)
     connection = HTTPConnection(url.removeprefix("http://"), timeout=150)
     took, refused, peak = [], 0, 0
     began = due = time.monotonic()
@@ -214,6 +219,8 @@ def attacked(url: str, connections: int) -> Iterator[Answers]:
 
 
 def attack(url: str, connections: int, told: Connection) -> None:
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
     use_all_descriptors()
     load = Load(url)
     host, _, port = load.address.partition(":")

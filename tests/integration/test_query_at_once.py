@@ -1,4 +1,4 @@
-"""Which requests are answered on the event loop: those like which one was brief, one at a time."""
+"""Which requests are answered on the event loop: those like which one was brief."""
 
 from __future__ import annotations
 
@@ -158,22 +158,47 @@ def test_what_fails_at_once_is_said_and_leaves_its_place(service, raised, status
     assert function.on_loop == [False, True, *[False] * 6, True]
 
 
-def test_beside_another_answer_it_is_given_to_a_thread(service):
-    """Else whoever is answered in a thread would wait for the loop to hear of it."""
+def test_beside_a_long_answer_it_is_answered_at_once(service):
+    """In a thread it would have to wait for the interpreter once more, and so would its answer."""
     began, second = threading.Event(), threading.Event()
 
     def waits_for_the_second(call, on_loop):
         if call.parameters.get("query") == "long":
             began.set()
             assert second.wait(DEADLINE_S)
-        elif began.is_set():
-            assert not on_loop
+        elif on_loop:
+            assert began.wait(DEADLINE_S)  # its thread needs the loop no more
             second.set()
 
     function = Function(waits_for_the_second)
     found = asked(service, function, [{"query": "up"}, [{"query": "long"}, {"query": "up"}]])
     assert [response.status_code for response in found] == [200] * 3
-    assert function.on_loop == [False] * 3
+    assert function.on_loop.count(True) == 1
+
+
+def test_on_the_event_loop_nobody_is_given_way_to(service, monkeypatch):
+    def fails(_):
+        raise AssertionError("the event loop waited")
+
+    def looks(call, on_loop):
+        if on_loop:
+            monkeypatch.setattr(runner.Turn, "give_way", fails)
+            call.options.check_running()
+
+    function = Function(looks)
+    found = asked(service, function, [{"query": "up"}] * 2)
+    assert [response.status_code for response in found] == [200] * 2
+    assert function.on_loop == [False, True]
+
+
+def test_what_waited_for_files_is_not_brief_and_what_waited_for_others_is():
+    """By the clocks of a thread: CPU seconds, and those that have passed."""
+    watch = brief_answers.Stopwatch()
+    watch._cpu_s -= 0.002
+    watch._elapsed_s -= 0.004
+    assert watch.took_s() < 0.004
+    watch._elapsed_s -= 0.05
+    assert watch.took_s() > 0.05
 
 
 def test_a_deadline_that_has_passed_is_the_answer(service):

@@ -20,6 +20,7 @@ from tests.integration.api_service import NOW_MS, fill, served, service_over
 from tests.tables import WrittenTables
 from varve.api.http_protocol import Bounds
 from varve.cli.main import main
+from varve.client.query import Query, QueryFailed
 from varve.query.memory import MemoryBudget
 
 ASK = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -115,6 +116,18 @@ def test_commands_of_the_home_and_those_with_a_token_are_answered(
             verify=trusting,
         )
         assert "s3cret" not in shown.text
+
+        # A notebook names the CA; nothing is sent to whom it does not know.
+        at = {"at": NOW_MS / 1000}
+        with Query(url, token="s3cret-two", verify=str(ca)) as asked:
+            frame = asked.instant("sum(shop_requests_total)", **at)
+            assert frame.to_pandas()["value"].tolist() == [86_400]
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with (
+            Query(url, token="s3cret-two") as asked,
+            pytest.raises(QueryFailed, match=f"no answer of {url}.*certificate"),
+        ):
+            asked.instant("1", **at)
         with pytest.raises(httpx.TransportError):
             httpx.get(url.replace("https", "http") + "/-/ready")
         left = tmp_path / "home" / "run" / "query.token"

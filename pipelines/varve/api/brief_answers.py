@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from typing import Final
 
@@ -13,11 +14,28 @@ PATIENCE_S: Final = 0.02
 """How long an answer may take on the event loop that is expected to be brief."""
 MISSED_S: Final = 0.1
 """What one is said to have taken that was not brief there."""
+# Where threads wait for each other an answer takes a few times its CPU seconds; what takes more
+# waits for files.
+_CONTENTION: Final = 4
 _MOST_KEPT: Final = 4_096
 _LONGEST: Final = 2_000
 
 Key = tuple[str | tuple[str, str], ...]
 _TIMES: Final = frozenset(("start", "end", "time"))
+
+
+class Stopwatch:
+    """Of one thread, from when it is made."""
+
+    def __init__(self) -> None:
+        self._cpu_s, self._elapsed_s = time.thread_time(), time.monotonic()
+
+    def took_s(self) -> float:
+        """CPU seconds, which do not depend on what else is under way; where files were waited for
+        seconds.
+        """
+        cpu_s, elapsed_s = time.thread_time() - self._cpu_s, time.monotonic() - self._elapsed_s
+        return cpu_s if elapsed_s < _CONTENTION * cpu_s else elapsed_s
 
 
 class BriefAnswers:
@@ -31,7 +49,7 @@ class BriefAnswers:
         return self._took_s.get(key, BRIEF_S) < BRIEF_S
 
     def learn(self, key: Key, took_s: float) -> None:
-        """took_s: how long it took; MISSED_S where it was ended on the loop. What has been slow
+        """took_s: by a Stopwatch; MISSED_S where it was ended on the loop. What has been slow
         has to be brief a few times before it is expected to be.
         """
         self._took_s[key] = max(took_s, self._took_s.get(key, 0.0) / 2)

@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from varve.api.access_check import needs_scope, principal_of
-from varve.api.brief_answers import MISSED_S, PATIENCE_S, BriefAnswers, Key, key_of
+from varve.api.brief_answers import MISSED_S, PATIENCE_S, BriefAnswers, Key, Stopwatch, key_of
 from varve.api.call import Call
 from varve.api.endpoint import METADATA, QUERIES, SQL, Endpoint
 from varve.api.failures import failure
@@ -27,9 +29,11 @@ from varve.api.fair_queue import FairQueue, OverloadedError, Place
 from varve.api.parameters import Parameters, read_body, read_parameters
 from varve.api.responses import HeldResponse, success
 from varve.api.service import Service
+from varve.api.short_first import ShortFirst, Turn
 from varve.api.view_choice import ViewsToCome, view_of
 from varve.model.errors import BadRequest
 from varve.promql.errors import QueryCanceledError, QueryError, QueryTimeoutError
+from varve.promql.interrupt import never
 from varve.promql.syntax.cursor import ParseError
 from varve.query.memory import Reservation
 from varve.query.view import FileGone, View
@@ -39,6 +43,8 @@ _LOOK_S = 0.25
 _MAX_BODY_BYTES = 10_000_000
 # How long after its deadline a query may still say by itself that it is over.
 _GRACE_S = 0.25
+# Of threads that evaluate, beside that of the process.
+_NICENESS = 2
 # What the log of slow queries has of a query.
 _LOGGED_TEXT = 2_000
 
@@ -68,7 +74,9 @@ class _Asked:
     deadline_s: float
     cancelled: threading.Event
     took_s: float = MISSED_S
-    """How long the function took that answered it."""
+    """How long the function took that answered it, by a Stopwatch."""
+    turn: Turn | None = None
+    """Since its turn has come."""
 
     @property
     def brief_key(self) -> Key | None:
@@ -93,6 +101,7 @@ class Runner:
         self._service = service
         self._to_come = ViewsToCome(service.view, service.options.newer_view)
         self._brief = BriefAnswers()
+        self._first = ShortFirst()
         at_once: Final = {
             QUERIES: service.threads,
             METADATA: service.threads,
@@ -102,7 +111,9 @@ class Runner:
             name: _Pool(
                 name,
                 FairQueue(places, service.most_waiting, service.places_of_one),
-                ThreadPoolExecutor(places, thread_name_prefix=name),
+                ThreadPoolExecutor(
+                    places, thread_name_prefix=name, initializer=_let_the_loop_go_first
+                ),
             )
             for name, places in at_once.items()
         }
@@ -189,12 +200,8 @@ class Runner:
         client_left: asyncio.Future[None] | None = None
         work: Future[Response] | None = None
         try:
-            if (
-                key
-                and pool.queue.running == 1
-                and place.granted.done()
-                and self._brief.expects(key)
-            ):
+            if key and place.granted.done() and self._brief.expects(key):
+                asked.turn = self._first.begin()
                 response = self._answer_at_once(asked, view, key)
                 if response is not None:
                     return response
@@ -206,6 +213,7 @@ class Runner:
                     if client_left.done():
                         raise QueryCanceledError("query was canceled in query execution")
             place.granted.result()
+            asked.turn = asked.turn or self._first.begin()
             work = pool.threads.submit(self._answer, asked, view, time.monotonic())
             work.add_done_callback(_leaves(pool.queue, place))
             waiting.set(pool.queue.waiting)
@@ -216,6 +224,8 @@ class Runner:
         finally:
             if client_left is not None:
                 client_left.cancel()
+            if asked.turn is not None:
+                asked.turn.end()
             if work is None:
                 pool.queue.leave(place)
             waiting.set(pool.queue.waiting)
@@ -308,8 +318,12 @@ class Runner:
         """
         service, request, given = self._service, asked.request, asked.given
         at_once = until_s < asked.deadline_s
-        deadline_s, began_s = min(until_s, asked.deadline_s), time.monotonic()
-        options = replace(service.options, cancelled=asked.cancelled, deadline_s=deadline_s)
+        deadline_s, watch = min(until_s, asked.deadline_s), Stopwatch()
+        # The event loop waits for nobody.
+        give_way = never if at_once or asked.turn is None else asked.turn.give_way
+        options = replace(
+            service.options, cancelled=asked.cancelled, deadline_s=deadline_s, give_way=give_way
+        )
         if at_once:
             options = replace(options, newer_view=None)
         accept = request.headers.get("accept", "")
@@ -339,7 +353,7 @@ class Runner:
                 provenance, check = answer.provenance or chosen.provenance, options.check_running
                 response = success(request, answer, provenance, service.memory, check)
                 service.metrics.samples.inc(answer.samples)
-                asked.took_s = time.monotonic() - began_s
+                asked.took_s = watch.took_s()
                 return response
         except BadRequest as err:
             return failure(request, "bad_data", str(err))
@@ -353,6 +367,17 @@ class Runner:
                 raise
             is_gone = isinstance(err, FileGone) and given.get("as_of")
             return failure(request, "gone" if is_gone else err.error_type, str(err))
+
+
+def _let_the_loop_go_first() -> None:
+    """Where more is to be done than there are cores for, a thread that evaluates has a little less
+    of them than the event loop. Much less would do harm: what waits for a core may have the
+    interpreter's lock.
+    """
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        with contextlib.suppress(OSError):
+            own = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own + _NICENESS)
 
 
 class _LateRequestError(QueryTimeoutError):

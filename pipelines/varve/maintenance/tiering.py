@@ -227,7 +227,7 @@ def _require_what_has_moved(link: Link, table: str) -> None:
     try:
         moved = Table(link.upper, table).position(positions.moved())
     except NeedsOperator:
-        return  # nothing has come to the root above, so nothing has left it
+        return  # nothing has come to the root above, which the link before this one tells of
     if moved is None:
         return
     try:

@@ -58,7 +58,8 @@ class Options:
     that state none. type_and_unit_labels: whether rate() judges counters by the label __type__
     instead of by name. workers: who lends idle cores to
     independent parts of a query; None keeps all of it on the caller's thread. take: asked for the
-    bytes of what a query holds, before it does.
+    bytes of what a query holds, before it does. give_way: called wherever a query looks whether it
+    has to stop, to wait a little for others.
     """
 
     lookback_ms: int = 300_000
@@ -67,6 +68,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     workers: Workers | None = None
     take: Callable[[int], None] | None = None
+    give_way: Callable[[], None] = never
 
 
 class Plans:
@@ -191,7 +193,7 @@ class Engine:
         timeout_s = self.options.limits.timeout_s
         if deadline is None and timeout_s is not None:
             deadline = time.monotonic() + timeout_s
-        return Interrupt(deadline, cancelled)
+        return Interrupt(deadline, cancelled, give_way=self.options.give_way)
 
     def _evaluate(self, ev: Evaluation, plan: Plan, steps: Steps) -> Value:
         if ev.workers is None:

@@ -26,7 +26,8 @@ def never() -> None:
 class Interrupt:
     """When a query has to stop: past its deadline, or once `cancelled` is set.
 
-    deadline: in seconds of `monotonic`; None is none. It may be used from many threads.
+    deadline: in seconds of `monotonic`; None is none. give_way: called at each check; it may wait
+    a little. It may be used from many threads.
     """
 
     def __init__(
@@ -34,13 +35,16 @@ class Interrupt:
         deadline: float | None = None,
         cancelled: threading.Event | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        give_way: Callable[[], None] = never,
     ) -> None:
+        self._give_way = give_way
         self._deadline = deadline
         self._cancelled = cancelled
         self._monotonic = monotonic
 
     def check(self) -> None:
         """Raises QueryCanceledError or QueryTimeoutError if the query has to stop."""
+        self._give_way()
         if self._cancelled is not None and self._cancelled.is_set():
             raise QueryCanceledError(f"query was canceled in {_ENVIRONMENT}")
         if self._deadline is not None and self._monotonic() > self._deadline:

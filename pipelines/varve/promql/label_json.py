@@ -20,8 +20,9 @@ _FEW_ROWS: Final = 256
 """Up to here they are written one by one."""
 
 _ROWS_A_BLOCK: Final = 16_384
-_VALUES_A_PIECE: Final = 8_192
-"""What is done between two checks, and while nobody else may run: some milliseconds."""
+_VALUES_A_PIECE: Final = 2_048
+"""What is done between two checks, and while nobody else may run: less than a
+millisecond."""
 
 _ESCAPED: Final = re.compile(r'[\x00-\x1f"\\]')
 """Characters that JSON has no other way to write."""

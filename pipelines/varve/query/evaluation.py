@@ -24,6 +24,7 @@ from varve.promql.evaluation.limits import Limits
 from varve.promql.evaluation.values import QueryResult, Stats
 from varve.promql.evaluation.workers import Workers
 from varve.promql.explain import explain as explained
+from varve.promql.interrupt import Check, never
 from varve.query import step_cache, step_sources
 from varve.query.absence import why_empty
 from varve.query.derived_storage import derived_metric, storage_of
@@ -67,7 +68,8 @@ class Options:
     next; None computes all of them. `plans` are kept from query to query. `tier` is one of
     model.window.TIER_NAMES that all selectors are to be answered from as far as it goes; None
     leaves the choice to each. `executors` compute what is too much for this machine; without any
-    all is computed here.
+    all is computed here. `give_way` is called wherever it is looked whether the query has to end,
+    and may wait a little for others.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -81,10 +83,12 @@ class Options:
     steps: Steps | None = None
     tier: str | None = None
     executors: Executors | None = None
+    give_way: Check = never
     plans: Plans = field(default_factory=Plans, compare=False, repr=False)
 
     def check_running(self) -> None:
         """Raises QueryCanceledError or QueryTimeoutError if a query has to end now."""
+        self.give_way()
         if self.cancelled is not None and self.cancelled.is_set():
             raise QueryCanceledError("query was canceled in query execution")
         if time.monotonic() > self.deadline_s:
@@ -248,5 +252,6 @@ def engine_of(view: View, options: Options, sample: Sample | None = None) -> tup
         limits=limits,
         workers=options.workers,
         take=options.memory.take,
+        give_way=options.give_way,
     )
     return Engine(storage_of(reader), evaluation, options.plans), reader

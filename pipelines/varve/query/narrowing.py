@@ -19,19 +19,23 @@ from varve.query.view import FileGone, View
 # range, if that is under half of them; rows of rollups say which, of which so many are read for it.
 MANY_REGISTERED = 20_000
 _READ_FOR_SAMPLES = 2_000_000
+# Ranges of a view that are remembered, by a byte a registered series.
+_REMEMBERED = 8
 
 log = logging.getLogger(__name__)
 
+_lock = threading.Lock()
+
 
 class Narrowing:
-    """The series of a view by time. Remembers what it found; threads of one query may share it."""
+    """The series of a view by time, for one query; its threads may share it. Which series live is
+    remembered for all queries of the view.
+    """
 
     def __init__(self, view: View, check: Callable[[], None]) -> None:
         """check: raises when the query has to end."""
         self._view = view
         self._check = check
-        self._living: dict[tuple[int, int], Among | None] = {}
-        self._lock = threading.Lock()
 
     def seen(self, first_ms: int, last_ms: int) -> Among | None:
         """The series seen from first_ms to last_ms, none if that is before it; None for all that
@@ -50,14 +54,17 @@ class Narrowing:
         if self._view.index.size < MANY_REGISTERED:
             return None
         key = floor_to(start_ms, HOUR_MS), window_end(end_ms, HOUR_MS)
-        with self._lock:
-            if key in self._living:
-                return self._living[key]
+        remembered = self._view.living
+        with _lock:
+            if key in remembered:
+                return remembered[key]
         found = self._seen(*key, _READ_FOR_SAMPLES, exact=False)
         if found is not None and 2 * np.count_nonzero(found.rows) > len(found.rows):
             found = None
-        with self._lock:
-            return self._living.setdefault(key, found)
+        with _lock:
+            while len(remembered) >= _REMEMBERED:
+                del remembered[next(iter(remembered))]
+            return remembered.setdefault(key, found)
 
     def estimates(self, start_ms: int, end_ms: int) -> Callable[[int], Estimate]:
         """What is estimated of so many of the series that have samples in a range."""

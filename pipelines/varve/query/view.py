@@ -16,7 +16,7 @@ from varve.query.record_tables import RecordView
 from varve.query.rollup_groups import RollupGroups
 from varve.query.row_group_cache import RowGroupCache
 from varve.query.sample_columns import SampleColumns
-from varve.query.series_index import SeriesIndex
+from varve.query.series_index import Among, SeriesIndex
 from varve.query.tier_view import ClassMark, TierView
 
 
@@ -62,6 +62,10 @@ class View:
     """What senders say of metrics apart from their series, by the name of a metric or family."""
     is_earlier: bool = False
     """Whether it is a snapshot from before, whose answers have to be what they were."""
+    living: dict[tuple[int, int], Among | None] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """By range, the series that queries have found to live in it; a few, see narrowing."""
 
     def metadata(self) -> dict[str, Metadata]:
         """What is known of each metric, by name: what came with its series, then what was said of

@@ -123,6 +123,12 @@ def test_samples_that_are_deleted_below_are_in_no_answer_any_more(followed):
     followed.require_all((DAYS - 1) * OF_A_DAY)
 
 
+def test_samples_are_deleted_before_any_has_moved(followed):
+    followed.do(Deletion(followed.store, Wanted(("up",), BEGIN, BEGIN + DAY_MS, by="test")))
+
+    followed.require_all((DAYS - 1) * OF_A_DAY)
+
+
 def test_an_earlier_snapshot_has_what_had_moved_by_then(followed):
     followed.move(5)
     versions, wanted = dict(followed.reader.view.provenance.versions), answer(followed.reader)

@@ -15,7 +15,7 @@ from varve.model.identity import define
 from varve.model.series_matcher import SeriesMatcher
 from varve.promql.storage import SelectHints
 from varve.promql.syntax.ast import Matcher, MatchOp
-from varve.query import narrowing
+from varve.query import narrowing, seen_series
 from varve.query.reader import Reader
 from varve.query.snapshots import Snapshots
 from varve.query.tables import Tables
@@ -170,3 +170,24 @@ def test_where_rows_may_have_expired_no_series_is_left_out(world, marked):
 
     assert len(Reader(expired).label_values("i", [], T, T + HOUR_MS)) == 60
     assert len(Reader(expired).label_values("i", [], T + 2, T + HOUR_MS)) < 60
+
+
+def test_which_series_live_is_found_once_for_all_queries_of_a_view(world, monkeypatch):
+    asked = []
+
+    def seen_within(*args, **given):
+        asked.append(args)
+        return seen_series.seen_within(*args, **given)
+
+    monkeypatch.setattr(narrowing, "MANY_REGISTERED", 0)
+    monkeypatch.setattr(narrowing, "seen_within", seen_within)
+    view = replace(world.head.view, living={})
+
+    for _ in range(3):
+        Reader(view).select([M], T, T + HOUR_MS, SelectHints())
+    assert len(asked) == 1
+
+    for hour in range(20):
+        Reader(view).select([M], T + hour * HOUR_MS, T + (hour + 1) * HOUR_MS, SelectHints())
+    assert len(asked) == 20
+    assert len(view.living) == narrowing._REMEMBERED

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from varve.promql.interrupt import Check, checked, never
 from varve.promql.labels.label_table import Codes, Interned, LabelTable, Rows
 from varve.promql.syntax.ast import Matcher, MatchOp
-from varve.promql.syntax.regexes import compile_anchored
+from varve.promql.syntax.regexes import compile_anchored, matching
 
 Bools = npt.NDArray[np.bool_]
 Rows32 = npt.NDArray[np.int32]
@@ -34,6 +34,15 @@ def value_test(matcher: Matcher) -> Callable[[str], bool]:
     if matcher.op is MatchOp.REGEX:
         return lambda value: match(value) is not None
     return lambda value: match(value) is None
+
+
+def _tested(matcher: Matcher, values: Sequence[str], places: range, check: Check) -> Bools:
+    """Whether the values at some places satisfy `matcher`. ValueError if its regex is malformed."""
+    if matcher.op in {MatchOp.REGEX, MatchOp.NOT_REGEX}:
+        found = matching(matcher.value, values, places, check)
+        return found if matcher.op is MatchOp.REGEX else ~found
+    test = value_test(matcher)
+    return np.array([test(values[place]) for place in checked(places, check)], dtype=np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +109,6 @@ class PostedColumn(Protocol):
     @property
     def held_rows(self) -> Rows32 | None:
         """Rows, ascending, that have a code; None for all."""
-        ...
-
-    def values(self) -> list[str]:
-        """The value of each code up to the greatest there is."""
         ...
 
     def at(self, rows: Rows) -> Codes:
@@ -242,12 +247,10 @@ class Postings(Generic[T]):
             accepted = self._accepted.get(matcher)
             if accepted is not None:
                 self._accepted.move_to_end(matcher)
-        values = column.values()
         known = 0 if accepted is None else len(accepted)
-        if accepted is None or known < len(values):
-            test = value_test(matcher)
-            more = [test(value) for value in checked(values[known:], check)]
-            fresh = np.array(more, dtype=np.bool_)
+        places = range(known, int(column.codes.max(initial=0)) + 1)
+        if accepted is None or places:
+            fresh = _tested(matcher, column.interned.values, places, check)
             accepted = fresh if accepted is None else np.concatenate([accepted, fresh])
             with self._lock:
                 self._accepted[matcher] = accepted

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import re2
+
+from varve.promql.interrupt import Check, checked, never
 
 CACHED = 128
 """How many compiled patterns are kept. Each may take some MB, and anyone may send them."""
+
+_FEW: Final = 64
+"""Up to here texts are tried one by one as fast as all at once."""
+
+_TEXTS_A_PIECE: Final = 4_096
+"""What is handed to Arrow at once, with the lock held: some tenths of a millisecond."""
+
+_TEXTS_A_CHARACTER: Final = 32
+"""More of them, the longer a pattern takes to compile."""
 
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
@@ -34,6 +51,42 @@ def compile_anchored(pattern: str) -> re2._Regexp:
         return re2.compile(pattern, _OPTIONS)
     except (re2.error, UnicodeEncodeError) as error:
         raise ValueError(f"error parsing regexp: {go_text(error, pattern)}") from None
+
+
+def matching(
+    pattern: str, texts: Sequence[str], places: range, check: Check = never
+) -> npt.NDArray[np.bool_]:
+    """Which of the texts at some places in a row `pattern` matches. Of many, no interpreter's lock
+    is held meanwhile.
+
+    check: see interrupt.py. Raises ValueError as compile_anchored does.
+    """
+    compiled = compile_anchored(pattern)
+    found = np.zeros(len(places), dtype=np.bool_)
+    # An open \Q would quote what is put behind the pattern to anchor it.
+    by_arrow = len(places) > _FEW and "\\Q" not in pattern
+    # Arrow compiles the pattern for each piece.
+    size = max(_TEXTS_A_PIECE, _TEXTS_A_CHARACTER * len(pattern))
+    for begin in range(0, len(places), size):
+        check()
+        here = places[begin : begin + size]
+        piece = texts[here.start : here.stop]
+        matched = _matched_by_arrow(pattern, piece) if by_arrow else None
+        if matched is None:
+            tries = (compiled.fullmatch(text) is not None for text in checked(piece, check))
+            matched = np.fromiter(tries, np.bool_, len(piece))
+        found[begin : begin + len(piece)] = matched
+    return found
+
+
+def _matched_by_arrow(pattern: str, texts: Sequence[str]) -> npt.NDArray[np.bool_] | None:
+    """None for a pattern so near RE2's limit of size that it is over it with its anchors."""
+    try:
+        found = pc.match_substring_regex(pa.array(texts, pa.large_string()), rf"\A(?s:{pattern})\z")
+    except pa.ArrowInvalid:
+        return None
+    matched: npt.NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
+    return matched
 
 
 def go_text(error: Exception, pattern: str) -> str:
