@@ -109,6 +109,9 @@ class Expiration:
         as_in = SAMPLES if name in RECORD_TABLES else name
         every_ms = self._retention.kept_ms[as_in]
         everyone = self._safe_until(seen, age_from_ms - every_ms, every_ms, None)
+        tier = next((tier for tier in TIERS if tier.table == name), None)
+        # Up to where rows of a class were dropped nobody looks again: none may be yet to come.
+        closed = now_ms if tier is None else at.get(positions.frontier(tier.name), 0)
         found = []
         if everyone is not None and (files := seen.select(Bounds(end_ms=everyone))):
             found.append(DueExpiry(name, ALL, "", None, everyone, tuple(files)))
@@ -117,7 +120,8 @@ class Expiration:
             if kept_ms >= every_ms:
                 continue
             ids = self._matched.newest(kept.matcher)
-            until = self._safe_until(seen, age_from_ms - kept_ms, kept_ms, ids)
+            old_ms = min(age_from_ms - kept_ms, closed)
+            until = self._safe_until(seen, old_ms, kept_ms, ids)
             done = [everyone, at.get(positions.dropped(kept.matcher.text))]
             begin = max((d for d in done if d is not None), default=None)
             if until is None or (begin is not None and until <= begin):

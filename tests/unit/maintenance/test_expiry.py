@@ -5,6 +5,7 @@ from tests.year import BEGIN, DEBUG, SERIES, TABLES, Year, retention
 from varve.maintenance import expiry
 from varve.maintenance.compaction import Merge, merge_files
 from varve.maintenance.expiry import Expiration
+from varve.model.identity import define
 from varve.model.window import DAY_MS, HOUR_MS, Window
 from varve.rollups.task import attempt_task
 from varve.rollups.verify import verify
@@ -205,3 +206,22 @@ def test_a_file_that_is_lost_holds_up_expiry_for_a_while_and_no_more(tmp_path):
     # What is due goes a day later than it would without the lost file.
     assert marks == [BEGIN + n * DAY_MS for n in (1, 2, 3, 4)]
     assert lost.path not in {f.path for f in snapshot(year.store, "samples").files}
+
+
+def test_rows_of_a_tier_that_lags_expire_once_they_are_there(tmp_path, monkeypatch):
+    kept = retention(6, 8, 10, 12, 13, pods=(1.1, 1.2, 1.3, 1.4, 1.5))
+    series = [*SERIES[:1], define("pod_calls", {"pod": "1"})]
+    year = Year(str(tmp_path), kept, seed=11, each_ms=6 * HOUR_MS, series=series)
+    for _ in range(2):
+        year.day(parts=1)
+    with monkeypatch.context() as lagging:
+        lagging.setattr(year, "roll_up", lambda: Year.roll_up(year, 3))
+        for _ in range(4):
+            year.day(parts=1)
+    year.expire()
+
+    year.roll_up()
+    year.expire()
+
+    year.check()
+    assert year.mark("rollup_1d", series[1].series_id) > BEGIN
