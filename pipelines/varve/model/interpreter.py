@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from typing import Final
@@ -20,6 +21,8 @@ _SWITCH_S: Final = 0.0005
 def look_for_garbage_rarely() -> None:
     """To be called once the service has what it keeps until its end: that is never looked at."""
     gc.freeze()
+    # At its end all is: extension modules say of what is left then that it has leaked.
+    atexit.register(gc.unfreeze)
     gc.set_threshold(*_GC_THRESHOLDS)
 
 

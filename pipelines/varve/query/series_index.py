@@ -9,10 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from varve.model.metadata import NOTHING_KNOWN, Metadata
 from varve.promql.interrupt import Check, checked, never
@@ -43,6 +45,12 @@ _ACCEPTED_BYTES = 16 << 20
 _FEW_NEW = 20_000
 # A distinct value of a label: a short text, listed and looked up, while it grows and as published.
 _VALUE_BYTES = 300
+# Of columns in which a producer has said nothing.
+_UNSAID = {
+    "type": pa.array(["", "unknown", None]),
+    "unit": pa.array(["", None]),
+    "help": pa.array(["", None]),
+}
 
 Ids = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]
@@ -330,11 +338,20 @@ class IndexBuilder:
 
     def _add_metadata(self, rows: pa.Table) -> None:
         """Keeps the metadata of each metric from the first series whose producer gave any."""
-        columns = (rows.column(c).to_pylist() for c in ("metric", "type", "unit", "help"))
-        for metric, type_, unit, text in zip(*columns, strict=True):
-            said = Metadata(type_ or "unknown", unit or "", text or "")
-            if self._metadata.get(metric, NOTHING_KNOWN) == NOTHING_KNOWN:
-                self._metadata[metric] = said
+        metrics = rows.column("metric").combine_chunks().dictionary_encode()
+        names = metrics.dictionary.to_pylist()
+        for name in names:
+            self._metadata.setdefault(name, NOTHING_KNOWN)
+        unsaid = [pc.is_in(rows.column(name), values) for name, values in _UNSAID.items()]
+        says = pc.invert(reduce(pc.and_, unsaid))
+        places = np.flatnonzero(says.to_numpy())
+        codes, firsts = np.unique(metrics.indices.to_numpy()[places], return_index=True)
+        said = rows.select(list(_UNSAID)).take(pa.array(places[firsts])).to_pylist()
+        for code, one in zip(codes.tolist(), said, strict=True):
+            if self._metadata[names[code]] == NOTHING_KNOWN:
+                self._metadata[names[code]] = Metadata(
+                    one["type"] or NOTHING_KNOWN.type, one["unit"] or "", one["help"] or ""
+                )
 
 
 _NUMBERINGS = itertools.count()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.benchmarks.bench_labels import rows as pod_rows
 from tests.unit.promql.test_interrupt import Recorder, no_pauses  # noqa: F401 - a fixture
 from varve.model.identity import define
+from varve.model.metadata import NOTHING_KNOWN, Metadata
 from varve.model.schema import table_schema
 from varve.promql import result_json
 from varve.promql.labels import postings
@@ -256,6 +257,30 @@ def test_a_slow_regex_keeps_no_other_query_waiting():
     slow.join()
 
     assert was_first
+
+
+said = st.tuples(
+    st.sampled_from(["up", "down"]),
+    st.sampled_from([None, "", "unknown", "gauge", "counter"]),
+    st.sampled_from([None, "", "seconds"]),
+    st.sampled_from([None, "", "unknown", "some text"]),
+)
+
+
+@given(st.lists(st.lists(said, max_size=5), max_size=3))
+def test_a_metric_is_what_the_first_producer_said_that_said_anything(batches):
+    builder, expected, number = IndexBuilder(), {}, 0
+    for batch in batches:
+        records = []
+        for metric, type_, unit, text in batch:
+            number += 1
+            named = {"series_id": number, "metric": metric, "tags": {"a": str(number)}}
+            records.append({**named, "type": type_, "unit": unit, "help": text})
+            if expected.get(metric, NOTHING_KNOWN) == NOTHING_KNOWN:
+                expected[metric] = Metadata(type_ or "unknown", unit or "", text or "")
+        schema = pa.schema([table_schema("series").arrow.field(name) for name in COLUMNS])
+        builder.add(pa.Table.from_pylist(records, schema))
+    assert builder.index().metadata == expected
 
 
 def test_a_label_that_few_series_have_takes_memory_in_proportion_to_those():
