@@ -41,6 +41,7 @@ from varve.model.window import DAY_MS, HOUR_MS, MINUTE_MS  # noqa: E402
 from varve.promql import kernels  # noqa: E402
 from varve.query.evaluation import Options, Range, evaluate  # noqa: E402
 from varve.query.tables import Tables  # noqa: E402
+from varve.storage import snapshot as snapshots  # noqa: E402
 from varve.storage.bounds import Bounds  # noqa: E402
 from varve.storage.snapshot import snapshot  # noqa: E402
 from varve.storage.store import Store  # noqa: E402
@@ -312,6 +313,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     args = parser.parse_args()
     kernels.warm_up()
+    # A minute is months here, and what was removed is vacuumed at once: it is looked for each time.
+    snapshots._COLDER_EVERY_S = 0.0
     print(
         f"seed {args.seed}; rows by table; series defined; live files and MB by root; logs; CPU ms"
         " to open all tables, and the reader of queries",

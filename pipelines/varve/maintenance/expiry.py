@@ -110,8 +110,6 @@ class Expiration:
         every_ms = self._retention.kept_ms[as_in]
         everyone = self._safe_until(seen, age_from_ms - every_ms, every_ms, None)
         tier = next((tier for tier in TIERS if tier.table == name), None)
-        # Up to where rows of a class were dropped nobody looks again: none may be yet to come.
-        closed = now_ms if tier is None else at.get(positions.frontier(tier.name), 0)
         found = []
         if everyone is not None and (files := seen.select(Bounds(end_ms=everyone))):
             found.append(DueExpiry(name, ALL, "", None, everyone, tuple(files)))
@@ -120,8 +118,13 @@ class Expiration:
             if kept_ms >= every_ms:
                 continue
             ids = self._matched.newest(kept.matcher)
-            old_ms = min(age_from_ms - kept_ms, closed)
+            old_ms = age_from_ms - kept_ms
             until = self._safe_until(seen, old_ms, kept_ms, ids)
+            if tier is not None and until is not None:
+                # Nobody looks again where rows were dropped: none may be yet to be made there.
+                source = snapshot(self._store, tier.source)
+                made = self._safe_until(source, old_ms, kept_ms, ids)
+                until = None if made is None else min(until, made)
             done = [everyone, at.get(positions.dropped(kept.matcher.text))]
             begin = max((d for d in done if d is not None), default=None)
             if until is None or (begin is not None and until <= begin):

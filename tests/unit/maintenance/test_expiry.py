@@ -225,3 +225,23 @@ def test_rows_of_a_tier_that_lags_expire_once_they_are_there(tmp_path, monkeypat
 
     year.check()
     assert year.mark("rollup_1d", series[1].series_id) > BEGIN
+
+
+def test_rows_of_a_class_that_a_tier_is_yet_to_repair_expire_once_they_are_there(tmp_path):
+    """Its mark would pass them, and nobody would look there again."""
+    kept = retention(6, 8, 10, 12, 13, pods=(4, 4, 4, 4, 1.5))
+    pod = define("pod_calls", {"pod": "1"})
+    year = Year(str(tmp_path), kept, seed=11, each_ms=6 * HOUR_MS, series=[*SERIES[:1], pod])
+    for _ in range(3):
+        year.day(parts=1)
+    year.put({(pod.series_id, BEGIN + DAY_MS // 2 + 1): 7.0})
+    year.roll_up(3)
+    year.clock.advance(HOUR_MS)
+    year.expire()
+    assert year.mark("rollup_1d", pod.series_id) < BEGIN + DAY_MS  # the window waits
+
+    year.roll_up()
+    year.expire()
+
+    year.check()
+    assert year.mark("rollup_1d", pod.series_id) >= BEGIN + DAY_MS
