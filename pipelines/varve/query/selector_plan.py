@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from varve.model.clock import utc_text
 from varve.model.window import RAW, TIER_NAMES, Window
 from varve.promql.errors import QueryError, StorageError
@@ -41,19 +39,8 @@ class Part:
 
     def missing(self) -> tuple[int, str] | None:
         """Up to when rows or samples are missing that have expired, and which; None if none are."""
-        cover, raw_from = self.cover, self.group.raw_from_ms
-        if cover is None:
-            return None
-        found = [
-            (until, f"{level.tier.tier.name} rows")
-            for level in cover.levels
-            if (until := level.tier.refused_until_ms) is not None
-            if level.windows and level.span[0] < until
-        ]
-        if raw_from is not None:
-            gone = cover.raw_ends[cover.raw_starts < raw_from]
-            found += [(int(until), "samples") for until in np.minimum(gone, raw_from)[-1:]]
-        return max(found, default=None)
+        cover = self.cover
+        return None if cover is None else tier_choice.missing(cover, self.group.raw_from_ms)
 
 
 @dataclass(frozen=True, slots=True)

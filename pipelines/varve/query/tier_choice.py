@@ -82,21 +82,41 @@ def choose(
     times = windows.times if windows.step_ms else np.array([windows.first_ms], dtype=np.int64)
     ranges = Ranges(times - windows.range_ms, times, windows.is_instant)
     raw_ms_from = -(1 << 62) if raw_from_ms is None else raw_from_ms
-    best: PlannedRows | None = None
-    most = estimate.samples * _SAMPLE_NS * _WORTH
-    best_cost = most if forced is None and not expired else float("inf")
-    for chain in chains:
-        found = _planned(windows, ranges, chain, raw_ms_from, estimate, columns)
-        if found is None:
-            continue
-        cost = _cost(found, estimate, windows)
-        if best is None or found.moved_ms <= best.moved_ms:
-            is_better = best is not None and found.moved_ms < best.moved_ms
-            if is_better or cost < best_cost:
-                best, best_cost = found, cost
-    if best is None and expired:
-        _require_some(windows, ranges, tiers, raw_ms_from, of_whom)
-    return best
+    planned = (_planned(windows, ranges, c, raw_ms_from, estimate, columns) for c in chains)
+    ranked = [(_rank(f, raw_from_ms, estimate, windows), f) for f in planned if f is not None]
+    best_rank, best = min(ranked, key=lambda one: one[0], default=((0, 0, 0.0), None))
+    if best is None:
+        if expired:
+            _require_some(windows, ranges, tiers, raw_ms_from, of_whom)
+        return None
+    is_free = forced is None and not expired
+    worth = best_rank[2] < estimate.samples * _SAMPLE_NS * _WORTH
+    return best if worth or not is_free else None
+
+
+def missing(cover: Cover, raw_from_ms: int | None) -> tuple[int, str] | None:
+    """Up to when rows or samples of a cover are missing that have expired, and which; None if none
+    are. raw_from_ms: samples up to there may have been deleted.
+    """
+    found = [
+        (until, f"{level.tier.tier.name} rows")
+        for level in cover.levels
+        if (until := level.tier.refused_until_ms) is not None
+        if level.windows and level.span[0] < until
+    ]
+    if raw_from_ms is not None:
+        gone = cover.raw_ends[cover.raw_starts < raw_from_ms]
+        found += [(int(until), "samples") for until in np.minimum(gone, raw_from_ms)[-1:]]
+    return max(found, default=None)
+
+
+def _rank(
+    plan: PlannedRows, raw_from_ms: int | None, estimate: Estimate, windows: WindowFunction
+) -> tuple[int, int, float]:
+    """The least is the best: with least missing, then with ends moved least, then the cheapest."""
+    lost = None if plan.cover is None else missing(plan.cover, raw_from_ms)
+    until_ms = -(1 << 62) if lost is None else lost[0]
+    return until_ms, plan.moved_ms, _cost(plan, estimate, windows)
 
 
 def columns_of(function: str) -> tuple[str, ...] | None:

@@ -15,7 +15,7 @@ from varve.promql.storage import WindowFunction
 from varve.query import tier_choice
 from varve.query.cover import Ranges, cover
 from varve.query.file_table import FileTable
-from varve.query.tier_choice import Estimate, choose
+from varve.query.tier_choice import Estimate, choose, missing
 from varve.query.tier_view import TierView
 
 DAY = 20_000 * DAY_MS
@@ -107,6 +107,17 @@ def test_where_samples_have_expired_ends_move_to_the_finest_rows_that_are_left()
     assert (found.tier, found.moved_ms) == ("1h", 17 * MINUTE_MS)
     assert found.cover.ranges.ends[0] == DAY + 5 * HOUR_MS
     assert not len(found.cover.raw_ends)
+
+
+def test_rows_that_reach_further_back_are_better_than_fewer_that_lack_the_rest(monkeypatch):
+    """Finer rows begin late in the range: the cheapest, and most of it is not in them."""
+    monkeypatch.setattr(tier_choice, "_file_rows", lambda found, _: found.windows)
+    lately = DAY + 4 * HOUR_MS - 2 * MINUTE_MS
+    views = (view(TIERS[0], first_ms=lately), *VIEWS[1:])
+    asked = windows("rate", 4 * HOUR_MS, DAY + 4 * HOUR_MS)
+    found = choose(asked, views, FAR - HOUR_MS, Estimate(1, 2, 1e-3))
+    assert (found.tier, found.moved_ms) == ("1h", 0)
+    assert missing(found.cover, FAR - HOUR_MS) is None
 
 
 def test_a_range_shorter_than_the_rows_that_are_left_is_refused_with_what_to_ask():
