@@ -2,7 +2,7 @@
 
     python tests/benchmarks/soak_query.py [--minutes 10] [--series 200000] [--connections 10000]
 
-The service has the settings it has by default, two tokens, and query.at_once_of_one = 2, so that
+The service has the settings it has by default, two tokens, and query.at_once_of_one = 1, so that
 one of them never has all places. One token asks a small query 20 times a second; first alone, then
 while clients with the other one send, for all of the time: matchers that nobody has sent before,
 regular expressions over all values of a label, labels that were never seen, results of all series
