@@ -18,8 +18,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from tests.tables import QUERY, WrittenTables
-from tests.year import retention
+from tests.tables import WrittenTables
+from tests.year import retention, workers_of
 from varve.ingest.retention_classes import RetentionClass
 from varve.maintenance import expiry
 from varve.maintenance.batch_job import execute
@@ -33,11 +33,8 @@ from varve.model.clock import ManualClock
 from varve.model.errors import Conflict
 from varve.model.identity import SeriesDefinition, define
 from varve.model.series_matcher import SeriesMatcher
-from varve.model.window import DAY_MS, HOUR_MS, TIERS
-from varve.rollups.repair_throttle import RepairThrottle
+from varve.model.window import DAY_MS, HOUR_MS
 from varve.rollups.task import run_task
-from varve.rollups.tier import TierWorker
-from varve.rollups.tier_plan import TierPlan
 from varve.storage.store import Store
 
 Row = tuple[int, int, float]
@@ -189,14 +186,7 @@ class Jobs:
         self.rng = random.Random(plan.seed)
         classes = (RetentionClass("short", SHORT, SHORT_KEPT),)
         self.kept = Retention(KEPT.kept_ms, classes)
-        self.workers = [
-            TierWorker(
-                TierPlan(self.store, tier, (QUERY,), 0, 0, 1),
-                self.clock,
-                throttle=RepairThrottle(share=1),
-            )
-            for tier in TIERS
-        ]
+        self.workers = workers_of(self.store, self.clock)
 
     @property
     def now_ms(self) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from tests.tables import WrittenTables
 from varve.maintenance.compaction import TABLES as COMPACTED_TABLES
@@ -113,3 +114,17 @@ def _parts() -> list[list[tuple[int, int, float | None]]]:
                 )
         parts.append(part)
     return parts
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> HotAndCompacted:
+    return HotAndCompacted(tmp_path_factory.mktemp("readers"))
+
+
+@pytest.fixture(scope="module", params=["hot", "compacted"])
+def store(request: pytest.FixtureRequest, home: HotAndCompacted) -> Store:
+    """Module by module and each opened once: what Spark takes a second for, a table, is not done
+    for every test.
+    """
+    found: Store = getattr(home, request.param)
+    return found

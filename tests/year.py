@@ -68,6 +68,18 @@ def retention(*days: float, debug: Iterable[float] = (), pods: Iterable[float] =
     return Retention(kept, tuple(classes))
 
 
+def workers_of(store: Store, clock: ManualClock) -> list[TierWorker]:
+    """Of all tiers, without pauses: where hours go by between plan and commit, repairs take by the
+    clock all the time there is.
+    """
+    return [
+        TierWorker(
+            TierPlan(store, tier, (QUERY,), 0, 0, 1), clock, throttle=RepairThrottle(share=1)
+        )
+        for tier in TIERS
+    ]
+
+
 class Year:
     """One day after the other. The oracle is the dict `samples`."""
 
@@ -98,15 +110,7 @@ class Year:
         self.samples: dict[tuple[int, int], float | None] = {}
         self.slipped: set[tuple[int, int]] = set()
         """Samples that no row is to know of."""
-        # Hours go by between plan and commit: by the clock repairs take all the time there is.
-        self.workers = [
-            TierWorker(
-                TierPlan(self.store, tier, (QUERY,), 0, 0, 1),
-                self.clock,
-                throttle=RepairThrottle(share=1),
-            )
-            for tier in TIERS
-        ]
+        self.workers = workers_of(self.store, self.clock)
 
     def day(self, parts: int = 4) -> None:
         """A day's samples, in some batches; those that are late are of any time that is allowed."""

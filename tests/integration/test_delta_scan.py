@@ -13,7 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.readers import TABLES_WITH_ROWS, HotAndCompacted, canonical
+from tests import readers
+from tests.readers import TABLES_WITH_ROWS, canonical
 from varve.model.views import VIEWS, view_sql
 from varve.query.sql import connect
 from varve.setup.side_environment import DELTA_SCAN, bring_up
@@ -26,14 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TABLES = (*TABLES_WITH_ROWS, "rollup_1d", "quarantine", "metric_metadata")
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return HotAndCompacted(tmp_path_factory.mktemp("readers"))
-
-
-@pytest.fixture(scope="module", params=["hot", "compacted"])
-def store(request, home):
-    return getattr(home, request.param)
+home, store = readers.home, readers.store
 
 
 @pytest.fixture(scope="module")

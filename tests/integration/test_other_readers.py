@@ -10,22 +10,15 @@ import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable
 
-from tests.readers import TABLES_WITH_ROWS, HotAndCompacted, canonical
+from tests import readers
+from tests.readers import TABLES_WITH_ROWS, canonical
 from varve.model.views import VIEWS, view_sql
 from varve.model.window import HOUR_MS
 from varve.query.sql import connect
 from varve.storage.bounds import Bounds
 from varve.storage.snapshot import snapshot
 
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return HotAndCompacted(tmp_path_factory.mktemp("readers"))
-
-
-@pytest.fixture(scope="module", params=["hot", "compacted"])
-def store(request, home):
-    return getattr(home, request.param)
+home, store = readers.home, readers.store
 
 
 def delta_rs(store, table):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.readers import TABLES_WITH_ROWS, HotAndCompacted, canonical
+from tests import readers
+from tests.readers import TABLES_WITH_ROWS, canonical
 from varve.model.views import VIEWS, view_sql
 from varve.query.sql import connect
 from varve.storage.bounds import Bounds
@@ -16,15 +17,7 @@ from varve.storage.snapshot import snapshot
 pytestmark = pytest.mark.spark
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return HotAndCompacted(tmp_path_factory.mktemp("readers"))
-
-
-# Each is opened once: what Spark takes a second for, a table, is not done for every test.
-@pytest.fixture(scope="module", params=["hot", "compacted"])
-def store(request, home):
-    return getattr(home, request.param)
+home, store = readers.home, readers.store
 
 
 @pytest.fixture(scope="module")

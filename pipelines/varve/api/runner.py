@@ -8,8 +8,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import os
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,7 +27,7 @@ from varve.api.fair_queue import FairQueue, OverloadedError, Place
 from varve.api.parameters import Parameters, read_body, read_parameters
 from varve.api.responses import HeldResponse, success
 from varve.api.service import Service
-from varve.api.short_first import ShortFirst, Turn
+from varve.api.short_first import ShortFirst, Turn, let_others_go_first
 from varve.api.view_choice import ViewsToCome, view_of
 from varve.model.errors import BadRequest
 from varve.promql.errors import QueryCanceledError, QueryError, QueryTimeoutError
@@ -43,8 +41,6 @@ _LOOK_S = 0.25
 _MAX_BODY_BYTES = 10_000_000
 # How long after its deadline a query may still say by itself that it is over.
 _GRACE_S = 0.25
-# Of threads that evaluate, beside that of the process.
-_NICENESS = 2
 # What the log of slow queries has of a query.
 _LOGGED_TEXT = 2_000
 
@@ -112,7 +108,7 @@ class Runner:
                 name,
                 FairQueue(places, service.most_waiting, service.places_of_one),
                 ThreadPoolExecutor(
-                    places, thread_name_prefix=name, initializer=_let_the_loop_go_first
+                    places, thread_name_prefix=name, initializer=let_others_go_first
                 ),
             )
             for name, places in at_once.items()
@@ -367,17 +363,6 @@ class Runner:
                 raise
             is_gone = isinstance(err, FileGone) and given.get("as_of")
             return failure(request, "gone" if is_gone else err.error_type, str(err))
-
-
-def _let_the_loop_go_first() -> None:
-    """Where more is to be done than there are cores for, a thread that evaluates has a little less
-    of them than the event loop. Much less would do harm: what waits for a core may have the
-    interpreter's lock.
-    """
-    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-        with contextlib.suppress(OSError):
-            own = os.getpriority(os.PRIO_PROCESS, 0)
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own + _NICENESS)
 
 
 class _LateRequestError(QueryTimeoutError):

@@ -9,6 +9,9 @@ of its speed however many small ones there are.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +20,8 @@ from typing import Final
 YOUNG_S: Final = 0.005
 """For so long a request is young."""
 LONGEST_WAIT_S: Final = 0.005
+# Of threads that evaluate, beside that of the process.
+_NICENESS: Final = 2
 
 
 class ShortFirst:
@@ -79,3 +84,14 @@ class Turn:
             was_young, self._is_young = self._is_young, False
         if was_young:
             self._all.grown()
+
+
+def let_others_go_first() -> None:
+    """Called by a thread that evaluates: where more is to be done than there are cores for, it has
+    a little less of them than the event loop. Much less would do harm: what waits for a core may
+    have the interpreter's lock.
+    """
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        with contextlib.suppress(OSError):
+            own = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own + _NICENESS)

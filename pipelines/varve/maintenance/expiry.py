@@ -109,7 +109,8 @@ class Expiration:
         as_in = SAMPLES if name in RECORD_TABLES else name
         every_ms = self._retention.kept_ms[as_in]
         everyone = self._safe_until(seen, age_from_ms - every_ms, every_ms, None)
-        tier = next((tier for tier in TIERS if tier.table == name), None)
+        below = next((tier.source for tier in TIERS if tier.table == name), None)
+        source = snapshot(self._store, below) if below and self._retention.classes else None
         found = []
         if everyone is not None and (files := seen.select(Bounds(end_ms=everyone))):
             found.append(DueExpiry(name, ALL, "", None, everyone, tuple(files)))
@@ -120,9 +121,8 @@ class Expiration:
             ids = self._matched.newest(kept.matcher)
             old_ms = age_from_ms - kept_ms
             until = self._safe_until(seen, old_ms, kept_ms, ids)
-            if tier is not None and until is not None:
+            if source is not None and until is not None:
                 # Nobody looks again where rows were dropped: none may be yet to be made there.
-                source = snapshot(self._store, tier.source)
                 made = self._safe_until(source, old_ms, kept_ms, ids)
                 until = None if made is None else min(until, made)
             done = [everyone, at.get(positions.dropped(kept.matcher.text))]

@@ -91,8 +91,10 @@ class SeriesMatcher:
 
 
 def matching(pattern: str, values: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Which values of a label a pattern of a SeriesMatcher matches."""
-    found = pc.match_substring_regex(pa.array(values, pa.string()), _anchored(pattern))
+    """Which values of a label a pattern of a SeriesMatcher matches, without holding the
+    interpreter's lock meanwhile. Raises pa.ArrowInvalid for what is no pattern.
+    """
+    found = pc.match_substring_regex(pa.array(values, pa.large_string()), _anchored(pattern))
     mask: npt.NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
     return mask
 

@@ -93,19 +93,11 @@ def _bound(task: Task) -> None:
         resource.setrlimit(which, (most, most))
 
 
-def _store(task: Task) -> Store:
-    *warmer, (root, options) = task.roots
-    store = Store(root, options)
-    for root, options in reversed(warmer):
-        store = Store(root, options, store)
-    return store
-
-
 def _answer(task: Task) -> tuple[dict[str, Any], bytes]:
     """What the head says, and the body; an error has none."""
     try:
         require_select(task.query)
-        store = _store(task)
+        store = Store.of_roots(task.roots)
         tables = tables_of(store, task.query, task.versions)
         versions = {name: v for table in tables.values() for name, v in table.versions.items()}
         with connect(store, task.query, task.memory_mb, tables) as connection:

@@ -84,14 +84,14 @@ def choose(
     raw_ms_from = -(1 << 62) if raw_from_ms is None else raw_from_ms
     planned = (_planned(windows, ranges, c, raw_ms_from, estimate, columns) for c in chains)
     ranked = [(_rank(f, raw_from_ms, estimate, windows), f) for f in planned if f is not None]
-    best_rank, best = min(ranked, key=lambda one: one[0], default=((0, 0, 0.0), None))
-    if best is None:
+    if not ranked:
         if expired:
             _require_some(windows, ranges, tiers, raw_ms_from, of_whom)
         return None
-    is_free = forced is None and not expired
-    worth = best_rank[2] < estimate.samples * _SAMPLE_NS * _WORTH
-    return best if worth or not is_free else None
+    (_, _, cost), best = min(ranked, key=lambda one: one[0])
+    if forced is None and not expired and cost >= estimate.samples * _SAMPLE_NS * _WORTH:
+        return None
+    return best
 
 
 def missing(cover: Cover, raw_from_ms: int | None) -> tuple[int, str] | None:

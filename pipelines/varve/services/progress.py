@@ -59,10 +59,8 @@ class Progress:
 
 def table_store(settings: Settings) -> Store:
     """Where the tables are, the colder roots included."""
-    colder: Store | None = None
-    for root, options, _ in reversed(settings.colder_roots()):
-        colder = Store(root, options, colder)
-    return Store(settings.storage_root(), settings.storage_options(), colder)
+    colder = [(root, options) for root, options, _ in settings.colder_roots()]
+    return Store.of_roots([(settings.storage_root(), settings.storage_options()), *colder])
 
 
 def backup_store(settings: Settings, place: str) -> Store:

@@ -54,6 +54,15 @@ class Store:
                 " commits; remove aws_conditional_put and aws_s3_allow_unsafe_rename"
             )
 
+    @classmethod
+    def of_roots(cls, roots: Sequence[tuple[str, Mapping[str, str]]]) -> Store:
+        """The first of some roots with their options, each with the next one as its colder root."""
+        colder: Store | None = None
+        for root, options in reversed(roots[1:]):
+            colder = cls(root, options, colder)
+        root, options = roots[0]
+        return cls(root, options, colder)
+
     @property
     def is_local(self) -> bool:
         return "://" not in self.root

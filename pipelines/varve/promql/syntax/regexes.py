@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import re2
 
+from varve.model import series_matcher
 from varve.promql.interrupt import Check, checked, never
 
 CACHED = 128
@@ -71,7 +71,7 @@ def matching(
         check()
         here = places[begin : begin + size]
         piece = texts[here.start : here.stop]
-        matched = _matched_by_arrow(pattern, piece) if by_arrow else None
+        matched = _matched_at_once(pattern, piece) if by_arrow else None
         if matched is None:
             tries = (compiled.fullmatch(text) is not None for text in checked(piece, check))
             matched = np.fromiter(tries, np.bool_, len(piece))
@@ -79,14 +79,12 @@ def matching(
     return found
 
 
-def _matched_by_arrow(pattern: str, texts: Sequence[str]) -> npt.NDArray[np.bool_] | None:
+def _matched_at_once(pattern: str, texts: Sequence[str]) -> npt.NDArray[np.bool_] | None:
     """None for a pattern so near RE2's limit of size that it is over it with its anchors."""
     try:
-        found = pc.match_substring_regex(pa.array(texts, pa.large_string()), rf"\A(?s:{pattern})\z")
+        return series_matcher.matching(pattern, texts)
     except pa.ArrowInvalid:
         return None
-    matched: npt.NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
-    return matched
 
 
 def go_text(error: Exception, pattern: str) -> str:
